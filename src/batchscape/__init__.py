@@ -1,0 +1,1 @@
+"""What does the batch size do to training, and how should the learning rate follow it?"""

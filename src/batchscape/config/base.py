@@ -1,0 +1,55 @@
+"""What all sections of a study file share: strictness and the number types."""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Section(BaseModel):
+    """A mapping of a study file: unknown keys are refused, types are not guessed, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+def _number_from_text(value: Any) -> Any:
+    """YAML 1.1 reads ``1e-3`` (no dot) as text; every user means the number."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _without_repeats(values: tuple) -> tuple:
+    repeated = sorted({value for value in values if values.count(value) > 1})
+    if repeated:
+        raise ValueError(f"repeats {', '.join(map(str, repeated))}; list each value once")
+    return values
+
+
+def _from_list(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Real = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
+PositiveReal = Annotated[Real, Field(gt=0)]
+NonNegativeReal = Annotated[Real, Field(ge=0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+# 2**32 - 1 is the largest seed that every library in use takes.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+# Lists of a study file become tuples, so that a frozen model is hashable and cannot be changed.
+AsTuple = BeforeValidator(_from_list)
+Distinct = AfterValidator(_without_repeats)
+
+
+def shortest_decimal(value: float) -> str:
+    """Return the shortest decimal without exponent that parses back to the same float (0.01, 0.00005, 1)."""
+    if not math.isfinite(value):
+        raise ValueError(f"{value} has no decimal form")
+    from decimal import Decimal
+
+    text = format(Decimal(repr(float(value))), "f")
+    return text.rstrip("0").rstrip(".") if "." in text else text

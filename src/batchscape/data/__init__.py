@@ -1,0 +1,1 @@
+"""Sources → prepared uint8 arrays → batches."""

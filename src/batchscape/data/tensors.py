@@ -1,0 +1,14 @@
+"""Prepared uint8 images as what a network takes."""
+
+import numpy as np
+import torch
+
+
+def on_device(images: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images, uint8 as they are, and labels, (n,) float32, on a device."""
+    return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device, torch.float32)
+
+
+def as_input(images: torch.Tensor) -> torch.Tensor:
+    """Return images, (n, channels, height, width) uint8, as float32 in [0, 1], channels last in memory."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)

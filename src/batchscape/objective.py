@@ -1,0 +1,34 @@
+"""What a network is trained for: the loss, and how many predictions are right."""
+
+import torch
+from torch.nn import functional as F
+
+from batchscape.data.tensors import as_input
+
+
+def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the mean binary cross-entropy of σ(logits), (n, 1), against labels, (n,) in {0, 1}."""
+    return F.binary_cross_entropy_with_logits(logits[:, 0], labels)
+
+
+def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return how many of n predictions are right, a scalar: probability above ½ means class 1."""
+    return ((logits[:, 0] > 0) == (labels > 0)).sum()
+
+
+def evaluate(
+    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int = 512
+) -> tuple[float, float]:
+    """Return the mean loss and the accuracy of a network over a data set, exactly: each example counts once.
+
+    `images` is uint8, (n, channels, height, width); `labels` is (n,). The network is put in evaluation mode
+    for the time of the call (dropout off, BatchNorm with its running statistics). `chunk` examples go through
+    the network at once; the mean is taken in float64 over all n.
+    """
+    was_training = network.training
+    network.eval()
+    with torch.no_grad():
+        logits = torch.cat([network(as_input(part)) for part in images.split(chunk)]).double()
+    network.train(was_training)
+    labels = labels.double()
+    return mean_loss(logits, labels).item(), correct(logits, labels).item() / len(labels)

@@ -1,0 +1,202 @@
+"""A study: the checked config, the runs that it asks for, and the names and paths of all it makes.
+
+The only place that knows names. The workflow asks a `Study` what there is to make and of what; the
+library's layers below never import it, so that an edit of one section makes no unrelated rule stale.
+"""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from batchscape.config.base import Section, shortest_decimal
+from batchscape.config.comparison import ComparisonConfig
+from batchscape.config.data import DataConfig
+from batchscape.config.loading import complaints, read_yaml
+from batchscape.config.model import ModelConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.training import GridConfig, TrainingConfig
+from batchscape.errors import UserError
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a table or figure is made from: CSVs below the study's folder and keys of `comparison`."""
+
+    sources: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+
+
+# The registry: a name here, a module of that name in report/tables or report/figures.
+TABLES = {
+    "curves": Product(("analysis/history",)),
+    "fixed_lr": Product(("tables/runs",), ("fixed_lr",)),
+    "lr_grid": Product(("tables/runs",)),
+    "best_lr": Product(("tables/lr_grid",)),
+    "distance": Product(("analysis/distance",)),
+    "epoch_distance": Product(("analysis/epoch_distance",), ("large_batch",)),
+    "update_norms": Product(("analysis/update_norms",)),
+}
+FIGURES = {
+    "curves_fixed_lr": Product(("tables/curves",), ("fixed_lr",)),
+    "curves_high_lr": Product(("tables/curves",), ("high_lr",)),
+    "convergence": Product(("tables/runs", "tables/fixed_lr"), ("fixed_lr",)),
+    "distance": Product(("analysis/distance", "tables/distance"), ("fixed_lr",)),
+    "distance_by_layer": Product(("analysis/distance", "tables/distance"), ("fixed_lr",)),
+    "epoch_distance": Product(("tables/epoch_distance",), ("fixed_lr", "small_batch", "large_batch")),
+    "update_norms": Product(("analysis/update_norms", "tables/update_norms"), ("fixed_lr",)),
+    "lr_effect": Product(("tables/runs", "tables/lr_grid", "tables/best_lr")),
+}
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One point of the grid; it is named by what it is, never by who asked for it."""
+
+    batch_size: int
+    learning_rate: float
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"bs{self.batch_size}-lr{shortest_decimal(self.learning_rate)}-seed{self.seed}"
+
+
+class Study(Section):
+    """A study file, checked."""
+
+    name: Annotated[str, Field(examples=["my-study"])]
+    """Name of the study; everything that it makes stands in `results/<name>/`."""
+
+    data: DataConfig = DataConfig()
+    grid: GridConfig = GridConfig()
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    comparison: ComparisonConfig = ComparisonConfig()
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], source: str) -> Self:
+        """Check a mapping; `source` names it in the messages. Raises UserError, one line for each mistake."""
+        try:
+            return cls.model_validate(mapping)
+        except ValidationError as error:
+            raise UserError("\n".join(complaints(error, cls, source))) from None
+
+    @classmethod
+    def from_file(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Read and check one study file; it stands alone, so what it leaves out takes the typed defaults.
+
+        `overrides` is a nested mapping that replaces single keys of the file (the command line's `--config`).
+        """
+        return cls.from_mapping(_replaced(read_yaml(path), overrides or {}), str(path))
+
+    @model_validator(mode="after")
+    def _name_is_a_folder_name(self) -> Self:
+        if not self.name.replace("-", "").replace("_", "").isalnum() or not self.name.isascii():
+            raise ValueError(f"name: must be letters, digits, `-` and `_`, got {self.name!r}; write `name: my-study`")
+        return self
+
+    @model_validator(mode="after")
+    def _compared_batches_are_in_the_grid(self) -> Self:
+        for key in ("small_batch", "large_batch"):
+            value = getattr(self.comparison, key)
+            if value is not None and value not in self.grid.batch_sizes:
+                known = ", ".join(map(str, self.grid.batch_sizes))
+                raise ValueError(f"comparison.{key}: {value} is not in grid.batch_sizes; use one of {known} or add it")
+        if self.small_batch >= self.large_batch and len(self.grid.batch_sizes) > 1:
+            raise ValueError(
+                f"comparison.small_batch: {self.small_batch} is not smaller than large_batch {self.large_batch}; "
+                "swap them or leave both out"
+            )
+        return self
+
+    @property
+    def small_batch(self) -> int:
+        return self.comparison.small_batch or min(self.grid.batch_sizes)
+
+    @property
+    def large_batch(self) -> int:
+        return self.comparison.large_batch or max(self.grid.batch_sizes)
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """All runs by name: the full grid and the arms; what two of them ask for trains once."""
+        rates = {*self.grid.learning_rates, self.comparison.fixed_lr, self.comparison.high_lr}
+        runs = sorted(
+            Run(batch_size, rate, seed)
+            for batch_size in self.grid.batch_sizes
+            for rate in rates
+            for seed in self.grid.seeds
+        )
+        return {run.name: run for run in runs}
+
+    # Canonical slices: what a rule depends on, as one string that is equal if and only if the slice is.
+
+    @property
+    def data_slice(self) -> str:
+        return _canonical(self.data.model_dump(mode="json"))
+
+    def run_slice(self, name: str) -> str:
+        """The RunSpec of a run, as JSON."""
+        run = self.runs[name]
+        spec = RunSpec(
+            batch_size=run.batch_size,
+            learning_rate=run.learning_rate,
+            seed=run.seed,
+            model=self.model,
+            training=self.training,
+        )
+        return _canonical(spec.model_dump(mode="json"))
+
+    def product_slice(self, product: Product) -> str:
+        """The settings of a table or figure, as JSON."""
+        values = {
+            **self.comparison.model_dump(mode="json"),
+            "small_batch": self.small_batch,
+            "large_batch": self.large_batch,
+        }
+        return _canonical({key: values[key] for key in product.settings})
+
+    # Paths, relative to the folder in which the workflow runs.
+
+    @property
+    def folder(self) -> str:
+        return f"results/{self.name}"
+
+    @property
+    def prepared_data(self) -> str:
+        return f"{self.folder}/data/images.safetensors"
+
+    def run_file(self, run: str, file: str) -> str:
+        return f"{self.folder}/runs/{run}/{file}"
+
+    def csv(self, name: str) -> str:
+        """Path of a table or an analysis: `tables/fixed_lr`, `analysis/distance`."""
+        return f"{self.folder}/{name}.csv"
+
+    def figure(self, name: str, kind: str) -> str:
+        return f"{self.folder}/figures/{name}.{kind}"
+
+    def log(self, job: str) -> str:
+        return f"{self.folder}/logs/{job}.log"
+
+    def benchmark(self, job: str) -> str:
+        return f"{self.folder}/benchmarks/{job}.tsv"
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _replaced(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(dict(mapping))
+    for key, value in overrides.items():
+        old = result.get(key)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[key] = _replaced(old, value) if nested else value
+    return result

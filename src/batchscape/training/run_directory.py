@@ -1,0 +1,74 @@
+"""The files of one run: who writes them and who reads them both ask here for their names."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from batchscape.files import read_json, write_atomically, write_json
+from batchscape.weights import Weights, read_weights
+
+# Written last: a run directory with this file is whole.
+RUN_FILE = "run.json"
+HISTORY_FILE = "history.csv"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    path: Path
+
+    @property
+    def run_file(self) -> Path:
+        return self.path / RUN_FILE
+
+    @property
+    def history_file(self) -> Path:
+        return self.path / HISTORY_FILE
+
+    @property
+    def update_norms_file(self) -> Path:
+        return self.path / "update_norms.npy"
+
+    def weights_file(self, name: str) -> Path:
+        """Path of `init`, `best`, `last` or a snapshot (`epoch00010`)."""
+        return self.path / "weights" / f"{name}.safetensors"
+
+    @staticmethod
+    def snapshot(epoch: int) -> str:
+        """Name of the weights after an epoch."""
+        return f"epoch{epoch:05d}"
+
+    def summary(self) -> dict[str, Any]:
+        """The content of run.json."""
+        return read_json(self.run_file)
+
+    def update_norms(self) -> np.ndarray:
+        """‖θ_{t+1} − θ_t‖ of every batch update, (steps,), float64."""
+        return np.load(self.update_norms_file, allow_pickle=False)
+
+    def weights(self, name: str) -> Weights:
+        return read_weights(self.weights_file(name))
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        write_json(self.run_file, summary)
+
+    def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Write one line an epoch; floats are written so that they read back to the same bits."""
+
+        def write(partial: Path) -> None:
+            with partial.open("w", newline="", encoding="utf-8") as stream:
+                writer = csv.DictWriter(stream, fieldnames=list(rows[0]), lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+
+        write_atomically(self.history_file, write)
+
+    def write_update_norms(self, norms: np.ndarray) -> None:
+        def write(partial: Path) -> None:
+            with partial.open("wb") as stream:
+                np.save(stream, norms, allow_pickle=False)
+
+        write_atomically(self.update_norms_file, write)

@@ -1,0 +1,118 @@
+"""`train`: from what a run is to its directory."""
+
+import hashlib
+import logging
+import math
+import shutil
+import warnings
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from batchscape.config.run import RunSpec
+from batchscape.data.prepared import read_prepared
+from batchscape.errors import UserError
+from batchscape.models import build_network
+from batchscape.training.environment import describe_environment
+from batchscape.training.module import TrainingModule
+from batchscape.training.recorder import Recorder
+from batchscape.training.run_directory import RunDirectory
+
+log = logging.getLogger(__name__)
+
+
+def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
+    """Train one run on prepared data and return its directory.
+
+    `data` is a file that `batchscape.data.prepared.write_prepared` made; `directory` is emptied first. The
+    directory then holds `weights/{init,best,last,epochNNNNN}.safetensors`, `update_norms.npy`, `history.csv` and,
+    written last, `run.json`. A run whose loss is not finite ends with the status `diverged` and is as whole as any
+    other (it has no `best` if no epoch had a finite loss). On a CPU the weights, the update norms and the history
+    but for its times are a function of (spec, data, threads), bit for bit.
+
+    Raises UserError when the data is missing or damaged, or the run does not fit it.
+    """
+    torch.set_num_threads(threads)
+    prepared = read_prepared(data)
+    count = len(prepared.train_labels)
+    if spec.batch_size > count:
+        raise UserError(
+            f"grid.batch_sizes: {spec.batch_size} is more than the {count} training images; "
+            f"take it out or lower data.validation_fraction"
+        )
+    network = build_network(spec.model, prepared.train_images.shape[1:], spec.seed)
+    run = RunDirectory(directory)
+    if directory.exists():
+        shutil.rmtree(directory)
+    directory.mkdir(parents=True)
+
+    started = datetime.now(UTC)
+    recorder = Recorder(run, spec.training.patience, spec.training.snapshots)
+    module = TrainingModule(network, prepared, spec)
+    log.info(
+        "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch",
+        directory.name, spec.batch_size, spec.learning_rate, spec.seed,
+        sum(parameter.numel() for parameter in network.parameters()), math.ceil(count / spec.batch_size),
+    )  # fmt: skip
+    _trainer(spec, directory, recorder).fit(module)
+    log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
+
+    run.write_summary(
+        {
+            **_summary(recorder),
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "batches_per_epoch": math.ceil(count / spec.batch_size),
+            "spec": spec.model_dump(mode="json"),
+            "environment": describe_environment(module.device),
+            "provenance": {
+                "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
+                "started": started.isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        }
+    )
+    return directory
+
+
+def _trainer(spec: RunSpec, directory: Path, recorder: Recorder) -> pl.Trainer:
+    """Lightning with everything off that the recorder does itself, and deaf to a Slurm job around it."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    # The loader gives one order an epoch, so workers for it would only cost.
+    warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    accelerator = spec.training.accelerator
+    if accelerator == "gpu" and not torch.cuda.is_available():
+        raise UserError("training.accelerator: `gpu`, but no CUDA GPU is available here; write `accelerator: auto`")
+    if accelerator == "auto":
+        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
+    return pl.Trainer(
+        accelerator=accelerator,
+        devices=1,
+        max_epochs=spec.training.max_epochs,
+        default_root_dir=directory,
+        callbacks=[recorder],
+        plugins=[LightningEnvironment()],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        limit_val_batches=0,
+    )
+
+
+def _summary(recorder: Recorder) -> dict[str, Any]:
+    history = recorder.history
+    best = history[recorder.best_epoch - 1] if recorder.best_epoch else None
+    finite_losses = [row["train_loss"] for row in history if math.isfinite(row["train_loss"])]
+    return {
+        "status": recorder.status,
+        "epochs": len(history),
+        "best_epoch": recorder.best_epoch,
+        "least_validation_loss": best["validation_loss"] if best else None,
+        "validation_accuracy_at_best": best["validation_accuracy"] if best else None,
+        "least_train_loss": min(finite_losses, default=None),
+    }

@@ -46,7 +46,7 @@ FIGURES = {
     "curves_fixed_lr": Product(("tables/curves",), ("fixed_lr",)),
     "curves_high_lr": Product(("tables/curves",), ("high_lr",)),
     "convergence": Product(("tables/runs", "tables/fixed_lr"), ("fixed_lr",)),
-    "distance": Product(("analysis/distance", "tables/distance"), ("fixed_lr",)),
+    "distance": Product(("analysis/distance", "tables/distance")),
     "distance_by_layer": Product(("analysis/distance", "tables/distance"), ("fixed_lr",)),
     "epoch_distance": Product(("tables/epoch_distance",), ("fixed_lr", "small_batch", "large_batch")),
     "update_norms": Product(("analysis/update_norms", "tables/update_norms"), ("fixed_lr",)),

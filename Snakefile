@@ -1,0 +1,21 @@
+# A study at a glance: config → checked study → rules → target `all`.
+
+from snakemake.utils import min_version
+
+min_version("9.8")
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/analyse.smk"
+include: "workflow/rules/aggregate.smk"
+
+
+rule all:
+    """Every table and figure of the study."""
+    default_target: True
+    input:
+        study.csv("tables/runs"),
+        [study.csv(f"tables/{table}") for table in TABLES],
+        [study.figure(figure, kind) for figure in FIGURES for kind in ("png", "pdf")],

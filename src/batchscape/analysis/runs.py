@@ -1,0 +1,36 @@
+"""What became of each run: how it ended, its least losses, and what it cost."""
+
+import numpy as np
+import pandas as pd
+
+from batchscape.frames import read_frame
+from batchscape.training.run_directory import RunDirectory
+
+FROM_SUMMARY = (
+    "epochs",
+    "best_epoch",
+    "least_train_loss",
+    "least_validation_loss",
+    "validation_accuracy_at_best",
+)
+
+
+def analyse(run: RunDirectory) -> pd.DataFrame:
+    """Return one row; a run without any finite validation loss has nan for what it never reached."""
+    summary = run.summary()
+    values = {key: np.nan if summary[key] is None else summary[key] for key in FROM_SUMMARY}
+    return pd.DataFrame([{**values, **times(read_frame(run.history_file), summary["best_epoch"])}])
+
+
+def times(history: pd.DataFrame, best_epoch: int | None) -> dict[str, float]:
+    """Return the median training time of an epoch and the training time up to the best epoch, in seconds.
+
+    Each is given as wall time and as CPU time of the process. The median is not moved by the first epoch, which
+    warms up, nor by a moment in which the machine did something else. Validation is not in it.
+    """
+    to_best = history[history["epoch"] <= (best_epoch or 0)]
+    result = {}
+    for name, column in (("seconds", "train_seconds"), ("cpu_seconds", "train_cpu_seconds")):
+        result[f"epoch_{name}"] = float(history[column].median())
+        result[f"{name}_to_best"] = float(to_best[column].sum()) if best_epoch else np.nan
+    return result

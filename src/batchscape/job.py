@@ -1,0 +1,35 @@
+"""What every job of the workflow does around its work: its log, and how it fails."""
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from batchscape.errors import UserError
+
+
+@contextmanager
+def job_log(path: str | Path) -> Iterator[None]:
+    """Send all that the process prints to a log file; end it with status 1 when the work fails.
+
+    Whatever goes wrong stands in the log: one line for a UserError, a traceback for anything else.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with target.open("w", buffering=1, encoding="utf-8") as stream:
+        # Duplicated, not replaced: libraries written in C print to the descriptors.
+        os.dup2(stream.fileno(), sys.stdout.fileno())
+        os.dup2(stream.fileno(), sys.stderr.fileno())
+        logging.basicConfig(stream=stream, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        logging.getLogger("batchscape").setLevel(logging.INFO)
+        try:
+            yield
+        except UserError as error:
+            stream.write(f"{error}\n")
+            sys.exit(1)
+        except Exception:
+            stream.write(traceback.format_exc())
+            sys.exit(1)

@@ -1,0 +1,37 @@
+"""A quantity against the batch size, in panels: a point for each seed, the mean and its spread beside them."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+
+def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, ncol: int | None = None) -> p9.ggplot:
+    """Return the plot without its labels.
+
+    `seeds` has the columns panel, batch_size and value, a row a run; `summary` has panel, batch_size, mean and sd.
+    Panels stand in the order of `summary` and have a scale of their own.
+    """
+    panels = list(dict.fromkeys(summary["panel"]))
+    seeds, summary = (
+        frame.assign(
+            panel=pd.Categorical(frame["panel"], categories=panels, ordered=True),
+            batch_size=style.as_batch_size(frame["batch_size"]),
+        )
+        for frame in (seeds, summary)
+    )
+    spread = summary["sd"].fillna(0)
+    summary = summary.assign(low=summary["mean"] - spread, high=summary["mean"] + spread).dropna(subset=["mean"])
+    return (
+        p9.ggplot(summary, p9.aes("batch_size", "mean", color="batch_size"))
+        + p9.geom_point(
+            p9.aes(y="value"), seeds.dropna(subset=["value"]), alpha=0.5, size=1.6,
+            position=p9.position_nudge(x=-0.15), show_legend=False,
+        )
+        + p9.geom_pointrange(
+            p9.aes(ymin="low", ymax="high"), size=0.6, fatten=3, position=p9.position_nudge(x=0.1), show_legend=False
+        )
+        + p9.facet_wrap("panel", scales="free_y", ncol=ncol)
+        + style.batch_size_scales(summary["batch_size"].astype(int))
+        + style.theme()
+    )  # fmt: skip

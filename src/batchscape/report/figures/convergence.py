@@ -1,0 +1,37 @@
+"""Least losses, time an epoch, epochs and time to the least validation loss, by batch size at the fixed rate."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+from batchscape.report.figures.by_batch_size import by_batch_size
+
+# CPU time, for jobs that share the machine's cores stretch the wall time of all.
+PANELS = {
+    "least_train_loss": "Least training loss (nats)",
+    "least_validation_loss": "Least validation loss (nats)",
+    "validation_accuracy_at_best": "Validation accuracy there",
+    "best_epoch": "Epochs to it",
+    "epoch_cpu_seconds": "Training time an epoch (CPU s)",
+    "cpu_seconds_to_best": "Training time to it (CPU s)",
+}
+
+
+def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
+    """`runs` gives the points, `table` their means and spreads."""
+    chosen = runs[(runs["learning_rate"] == fixed_lr) & (runs["status"] != "diverged")]
+    seeds = pd.concat(
+        [chosen[["batch_size"]].assign(panel=name, value=chosen[column]) for column, name in PANELS.items()]
+    )
+    summary = pd.concat(
+        [
+            table[["batch_size"]].assign(panel=name, mean=table[f"{column}_mean"], sd=table[f"{column}_sd"])
+            for column, name in PANELS.items()
+        ]
+    )
+    return by_batch_size(seeds, summary, ncol=3) + p9.labs(
+        title=f"Where training ends at {style.rate_name(fixed_lr)}, and what it costs",
+        subtitle=style.spread_name(table),
+        x="Batch size",
+        y="",
+    )

@@ -1,0 +1,10 @@
+"""Training and validation loss by epoch at the fixed learning rate."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures.loss_curves import loss_curves
+
+
+def draw(curves: pd.DataFrame, fixed_lr: float) -> p9.ggplot:
+    return loss_curves(curves, fixed_lr)

@@ -1,0 +1,24 @@
+"""Distance of the minimiser from the initial weights, by batch size, at each learning rate."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.analysis.distance import WHOLE
+from batchscape.report.figures import style
+from batchscape.report.figures.by_batch_size import by_batch_size
+
+
+def draw(distance: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
+    """`distance` gives the points, `table` their means and spreads."""
+    whole = distance[(distance["layer"] == WHOLE) & (distance["status"] != "diverged")]
+    rows = table[table["layer"] == WHOLE].sort_values("learning_rate", kind="stable")
+    seeds = whole.assign(panel=whole["learning_rate"].map(style.rate_name), value=whole["distance"])
+    summary = rows.assign(
+        panel=rows["learning_rate"].map(style.rate_name), mean=rows["distance_mean"], sd=rows["distance_sd"]
+    )
+    return by_batch_size(seeds, summary) + p9.labs(
+        title="Distance of the minimiser from the initial weights",
+        subtitle=style.spread_name(rows),
+        x="Batch size",
+        y="‖θ_best − θ_init‖",
+    )

@@ -1,0 +1,87 @@
+"""The one look of all figures: theme, size, and the colour and order of a batch size."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+import plotnine as p9
+
+from batchscape.config.base import shortest_decimal
+from batchscape.files import write_atomically
+
+WIDTH, HEIGHT, DPI = 8.0, 4.2, 150
+LOSS_NAMES = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
+
+
+def theme() -> p9.theme:
+    return p9.theme_bw(base_size=11) + p9.theme(
+        figure_size=(WIDTH, HEIGHT),
+        panel_grid_minor=p9.element_blank(),
+        panel_border=p9.element_rect(color="#999999"),
+        strip_background=p9.element_blank(),
+        strip_text=p9.element_text(weight="bold"),
+        plot_title=p9.element_text(size=13, weight="bold", ha="left"),
+        plot_subtitle=p9.element_text(size=9.5, color="#444444", ha="left"),
+        legend_key=p9.element_blank(),
+    )
+
+
+def batch_sizes(values: Iterable[int]) -> list[str]:
+    """The batch sizes in the order in which every figure shows them: the smallest first."""
+    return [str(value) for value in sorted(set(values))]
+
+
+def as_batch_size(column: pd.Series) -> pd.Categorical:
+    """Batch sizes as ordered categories, so that an axis gives each one the same room."""
+    return pd.Categorical(column.astype(int).astype(str), categories=batch_sizes(column.astype(int)), ordered=True)
+
+
+def batch_size_colors(column: pd.Series) -> dict[str, str]:
+    """A colour for each batch size: viridis, whose lightness also orders the sizes in grey and for the colour-blind."""
+    names = batch_sizes(column.astype(int))
+    stops = [0.85 * index / max(len(names) - 1, 1) for index in range(len(names))]
+    return {name: mpl.colors.to_hex(mpl.colormaps["viridis"](stop)) for name, stop in zip(names, stops, strict=True)}
+
+
+def batch_size_scales(column: pd.Series) -> list:
+    """Colour and fill by batch size, with one legend."""
+    colors = batch_size_colors(column)
+    return [
+        p9.scale_color_manual(values=colors, name="Batch size"),
+        p9.scale_fill_manual(values=colors, name="Batch size"),
+    ]
+
+
+def rate_name(rate: float) -> str:
+    return f"learning rate {shortest_decimal(rate)}"
+
+
+def seeds_name(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
+    """Say how many seeds stand behind each point, and how many runs are not drawn because they diverged."""
+    most, lost = max(n_seeds, default=0), sum(n_diverged)
+    text = f"{most} seed" if most == 1 else f"{most} seeds"
+    return f"{text}; {lost} diverged run{'s' if lost != 1 else ''} not drawn" if lost else text
+
+
+def spread_name(table: pd.DataFrame) -> str:
+    """Say what the points and bars of a table's means and standard deviations are."""
+    return f"Each seed, and mean ± standard deviation over {seeds_name(table['n_seeds'], table['n_diverged'])}"
+
+
+def decimals(values: Iterable[float]) -> list[str]:
+    """Tick labels without exponents or trailing zeros."""
+    return [shortest_decimal(float(f"{value:.6g}")) for value in values]
+
+
+def write_figure(plot: p9.ggplot, png: Path, pdf: Path) -> None:
+    """Write a plot as PNG and PDF; equal plots give equal bytes (no dates in the files)."""
+    figure = plot.draw()
+    for path, metadata in ((png, {}), (pdf, {"CreationDate": None})):
+        write_atomically(
+            path,
+            lambda partial, kind=path.suffix[1:], metadata=metadata: figure.savefig(
+                partial, format=kind, dpi=DPI, metadata=metadata
+            ),
+        )
+    mpl.pyplot.close(figure)

@@ -1,0 +1,33 @@
+"""The distribution of batch-update norms by batch size at the fixed learning rate."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+
+def draw(update_norms: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
+    """`update_norms` gives the percentiles of each run, whose pool is the shape; `table` the medians."""
+    rows = update_norms[(update_norms["learning_rate"] == fixed_lr) & (update_norms["status"] != "diverged")]
+    rows = rows.assign(batch_size=style.as_batch_size(rows["batch_size"]))
+    chosen = table[table["learning_rate"] == fixed_lr]
+    medians = chosen.dropna(subset=["median_mean"])
+    medians = medians.assign(
+        batch_size=style.as_batch_size(medians["batch_size"]), text=medians["median_mean"].map("{:.2g}".format)
+    )
+    return (
+        p9.ggplot(rows, p9.aes("batch_size", "update_norm", fill="batch_size"))
+        + p9.geom_violin(color="none", alpha=0.7, show_legend=False)
+        + p9.geom_point(p9.aes(y="median_mean"), medians, size=2, show_legend=False)
+        + p9.geom_text(p9.aes(y="median_mean", label="text"), medians, nudge_x=0.08, ha="left", size=9)
+        + p9.scale_y_log10(labels=style.decimals)
+        + style.batch_size_scales(update_norms["batch_size"])
+        + p9.labs(
+            title=f"Size of a batch update, {style.rate_name(fixed_lr)}",
+            subtitle="All updates of a run; points are medians, mean over "
+            + style.seeds_name(chosen["n_seeds"], chosen["n_diverged"]),
+            x="Batch size",
+            y="‖θ_{t+1} − θ_t‖",
+        )
+        + style.theme()
+    )

@@ -1,0 +1,46 @@
+"""The best learning rate of each batch size, and whether it sits on the edge of what was tried."""
+
+import numpy as np
+import pandas as pd
+
+from batchscape.config.base import shortest_decimal
+
+
+def tabulate(lr_grid: pd.DataFrame) -> pd.DataFrame:
+    """Return one row a batch size: the learning rate with the least mean of the least validation loss.
+
+    A learning rate at which any seed diverged is no candidate. `edge` is `low`, `high`, `both` (one rate was tried)
+    or `none`; a best rate on an edge is a bound, not an optimum (Godbole et al., Deep Learning Tuning Playbook 2023).
+    """
+    return pd.DataFrame([_best(int(size), rows) for size, rows in lr_grid.groupby("batch_size")])
+
+
+def _best(batch_size: int, rows: pd.DataFrame) -> dict[str, object]:
+    rates = rows["learning_rate"]
+    loss = "least_validation_loss"
+    candidates = rows[(rows["n_diverged"] == 0) & rows[f"{loss}_mean"].notna()]
+    if candidates.empty:
+        return {
+            "batch_size": batch_size,
+            "best_learning_rate": np.nan,
+            f"{loss}_mean": np.nan,
+            f"{loss}_sd": np.nan,
+            "n_seeds": 0,
+            "edge": "low",
+            "advice": f"every learning rate diverged; add one below {shortest_decimal(rates.min())}",
+        }
+    best = candidates.loc[candidates[f"{loss}_mean"].idxmin()]
+    rate = float(best["learning_rate"])
+    lowest, highest = rate == rates.min(), rate == rates.max()
+    edge = "both" if lowest and highest else "low" if lowest else "high" if highest else "none"
+    sides = {"low": "below", "high": "above", "both": "below and above"}
+    advice = f"add a learning rate {sides[edge]} {shortest_decimal(rate)}" if edge in sides else "inside the range"
+    return {
+        "batch_size": batch_size,
+        "best_learning_rate": rate,
+        f"{loss}_mean": best[f"{loss}_mean"],
+        f"{loss}_sd": best[f"{loss}_sd"],
+        "n_seeds": int(best["n_seeds"]),
+        "edge": edge,
+        "advice": advice,
+    }

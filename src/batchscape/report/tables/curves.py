@@ -1,0 +1,11 @@
+"""Training and validation loss and accuracy by epoch, over seeds."""
+
+import pandas as pd
+
+from batchscape.report.tables.over_seeds import over_seeds
+
+
+def tabulate(history: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each batch size, learning rate and epoch; `n_seeds` falls as runs end."""
+    values = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+    return over_seeds(history, ["batch_size", "learning_rate", "epoch"], values)

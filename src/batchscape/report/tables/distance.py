@@ -1,0 +1,10 @@
+"""Distance of the minimiser from the initial weights, over seeds."""
+
+import pandas as pd
+
+from batchscape.report.tables.over_seeds import over_seeds
+
+
+def tabulate(distance: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each batch size, learning rate and layer (`whole model` and each module)."""
+    return over_seeds(distance, ["batch_size", "learning_rate", "layer"], ["distance"])

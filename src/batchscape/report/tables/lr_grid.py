@@ -1,0 +1,28 @@
+"""Least losses, epochs and times of each batch size at each learning rate, over seeds."""
+
+import pandas as pd
+
+from batchscape.report.tables.over_seeds import over_seeds
+
+VALUES = (
+    "least_train_loss",
+    "least_validation_loss",
+    "validation_accuracy_at_best",
+    "best_epoch",
+    "epoch_seconds",
+    "epoch_cpu_seconds",
+    "seconds_to_best",
+    "cpu_seconds_to_best",
+)
+
+
+def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each batch size and learning rate.
+
+    `n_max_epochs` counts the runs that still improved when they were stopped: their least losses are upper bounds.
+    """
+    keys = ["batch_size", "learning_rate"]
+    table = over_seeds(runs, keys, VALUES)
+    stopped = runs["status"].eq("max_epochs").groupby([runs[key] for key in keys]).sum()
+    table["n_max_epochs"] = stopped.to_numpy()
+    return table

@@ -1,0 +1,46 @@
+# The checked study, and what rules need to name their code and their wildcards.
+
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(str(workflow.current_basedir)).parents[1]
+
+# The library of this checkout serves these rules and every job, whatever environment a job runs in.
+sys.path.insert(0, str(ROOT / "src"))
+os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]))
+
+from batchscape.errors import UserError
+from batchscape.fingerprint import fingerprint, module_path
+from batchscape.study import FIGURES, TABLES, Study
+
+
+def load_study():
+    """Check the one study file of this invocation; end with one line for each mistake in it.
+
+    Snakemake merges all config files into one another, so the file is read here, by itself.
+    """
+    given = workflow.overwrite_configfiles
+    try:
+        if len(given) > 1:
+            raise UserError("--configfile: a study is one file that stands alone; give only one")
+        path = Path(given[0]) if given else ROOT / "config" / "config.yaml"
+        shown = Path(os.path.relpath(path))
+        return Study.from_file(shown, workflow.config_settings.config)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(1)
+
+
+def code(script, *modules):
+    """Return the fingerprint of the code that a job runs: its script, and the modules that the script imports by name."""
+    return fingerprint(ROOT / "workflow" / "scripts" / script, *map(module_path, modules))
+
+
+study = load_study()
+
+
+wildcard_constraints:
+    run=r"bs\d+-lr[0-9.]+-seed\d+",
+    table="|".join(TABLES),
+    figure="|".join(FIGURES),

@@ -1,0 +1,16 @@
+"""Draw one figure from the tables and analyses below it."""
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+from batchscape.frames import read_frame
+from batchscape.job import job_log
+from batchscape.report.figures.style import write_figure
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        figure = import_module(f"batchscape.report.figures.{snakemake.wildcards.figure}")
+        sources = [read_frame(Path(source)) for source in snakemake.input]
+        plot = figure.draw(*sources, **json.loads(snakemake.params.spec))
+        write_figure(plot, Path(snakemake.output.png), Path(snakemake.output.pdf))

@@ -17,10 +17,11 @@ from pydantic import Field, ValidationError, model_validator
 from batchscape.config.base import Section, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.data import DataConfig
+from batchscape.config.grid import GridConfig
 from batchscape.config.loading import complaints, read_yaml
 from batchscape.config.model import ModelConfig
 from batchscape.config.run import RunSpec
-from batchscape.config.training import GridConfig, TrainingConfig
+from batchscape.config.training import TrainingConfig
 from batchscape.errors import UserError
 
 

@@ -16,7 +16,7 @@ rule runs:
     params:
         code=code("analyse.py", "batchscape.analysis.runs"),
     message:
-        "Collecting {rule} of all runs"
+        "Analysing all runs: {rule}"
     script:
         "../scripts/analyse.py"
 

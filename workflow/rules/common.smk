@@ -25,7 +25,7 @@ def load_study():
         if len(given) > 1:
             raise UserError("--configfile: a study is one file that stands alone; give only one")
         path = Path(given[0]) if given else ROOT / "config" / "config.yaml"
-        shown = Path(os.path.relpath(path))
+        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         return Study.from_file(shown, workflow.config_settings.config)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from batchscape.config.data import DataConfig
-from batchscape.data.prepared import prepare, write_prepared
+from batchscape.data.prepare import prepare
+from batchscape.data.prepared import write_prepared
 from batchscape.job import job_log
 
 if __name__ == "__main__":

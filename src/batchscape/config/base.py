@@ -33,9 +33,10 @@ def _from_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-Real = Annotated[float, BeforeValidator(_number_from_text), Field(allow_inf_nan=False)]
-PositiveReal = Annotated[Real, Field(gt=0)]
-NonNegativeReal = Annotated[Real, Field(ge=0)]
+# YAML 1.1 reads `1e-3` (no dot) as text. The bounds stand before this, so that the JSON schema shows them.
+FromText = BeforeValidator(_number_from_text)
+PositiveReal = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]
+NonNegativeReal = Annotated[float, Field(ge=0, allow_inf_nan=False), FromText]
 PositiveInt = Annotated[int, Field(ge=1)]
 # 2**32 - 1 is the largest seed that every library in use takes.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]

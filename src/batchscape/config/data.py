@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from batchscape.config.base import Real, Section, Seed
+from batchscape.config.base import FromText, Section, Seed
 
 
 class DataConfig(Section):
@@ -13,7 +13,7 @@ class DataConfig(Section):
     source: Literal["digits"] = "digits"
     """`digits`: the 1,797 handwritten digits of 8×8 pixels that scikit-learn ships; the task is odd or even."""
 
-    validation_fraction: Annotated[Real, Field(gt=0, lt=1, examples=[0.2])] = 0.2
+    validation_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, examples=[0.2]), FromText] = 0.2
     """Share of the images held out for validation."""
 
     split_seed: Seed = 0

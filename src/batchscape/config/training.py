@@ -1,4 +1,4 @@
-"""Sections `grid` and `training`: which runs there are, and how each one trains."""
+"""Section `training`: how each run trains."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,30 +7,11 @@ from pydantic import Field, model_validator
 from batchscape.config.base import (
     AsTuple,
     Distinct,
+    FromText,
     NonNegativeReal,
     PositiveInt,
-    PositiveReal,
-    Real,
     Section,
-    Seed,
 )
-
-
-class GridConfig(Section):
-    """The grid: each batch size trains at each learning rate with each seed."""
-
-    batch_sizes: Annotated[
-        tuple[PositiveInt, ...], Field(min_length=1, examples=[[32, 64, 128, 256]]), AsTuple, Distinct
-    ] = (32, 64, 128, 256)
-    """Global batch sizes: examples per optimiser step, summed over devices."""
-
-    learning_rates: Annotated[
-        tuple[PositiveReal, ...], Field(min_length=1, examples=[[0.01, 0.02, 0.04, 0.08]]), AsTuple, Distinct
-    ] = (0.01, 0.02, 0.04, 0.08)
-    """Learning rates of the grid."""
-
-    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, examples=[[0, 1, 2]]), AsTuple, Distinct] = (0, 1, 2)
-    """Seeds; a seed fixes the initial weights and the order of the batches, so runs of one seed are pairs."""
 
 
 class TrainingConfig(Section):
@@ -42,7 +23,7 @@ class TrainingConfig(Section):
     patience: Annotated[PositiveInt, Field(examples=[30])] = 30
     """A run ends as `converged` after this many epochs without a lower validation loss."""
 
-    momentum: Annotated[Real, Field(ge=0, lt=1, examples=[0.9])] = 0.0
+    momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.9]), FromText] = 0.0
     """Momentum of SGD; 0 is plain SGD."""
 
     weight_decay: Annotated[NonNegativeReal, Field(examples=[0.0001])] = 0.0

@@ -7,9 +7,6 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from batchscape.config.data import DataConfig
-from batchscape.data.digits import load_digits
-from batchscape.data.split import split
 from batchscape.errors import UserError
 from batchscape.files import write_bytes
 
@@ -24,16 +21,6 @@ class PreparedData:
     train_labels: np.ndarray
     validation_images: np.ndarray
     validation_labels: np.ndarray
-
-
-def prepare(config: DataConfig) -> PreparedData:
-    """Load the configured source and split it. Raises UserError when the split leaves a side empty."""
-    images, labels = {"digits": load_digits}[config.source]()
-    try:
-        train, validation = split(len(images), config.validation_fraction, config.split_seed)
-    except ValueError as error:
-        raise UserError(f"data.validation_fraction: {error}; choose a fraction such as 0.2")
-    return PreparedData(images[train], labels[train], images[validation], labels[validation])
 
 
 def write_prepared(path: Path, data: PreparedData) -> None:

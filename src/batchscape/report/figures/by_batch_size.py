@@ -6,11 +6,11 @@ import plotnine as p9
 from batchscape.report.figures import style
 
 
-def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, ncol: int | None = None) -> p9.ggplot:
+def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fixed") -> p9.ggplot:
     """Return the plot without its labels.
 
     `seeds` has the columns panel, batch_size and value, a row a run; `summary` has panel, batch_size, mean and sd.
-    Panels stand in the order of `summary` and have a scale of their own.
+    Panels stand in the order of `summary`; `scales` is `fixed` for panels of one quantity, `free_y` for several.
     """
     panels = list(dict.fromkeys(summary["panel"]))
     seeds, summary = (
@@ -31,7 +31,7 @@ def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, ncol: int | None =
         + p9.geom_pointrange(
             p9.aes(ymin="low", ymax="high"), size=0.6, fatten=3, position=p9.position_nudge(x=0.1), show_legend=False
         )
-        + p9.facet_wrap("panel", scales="free_y", ncol=ncol)
+        + p9.facet_wrap("panel", scales=scales)
         + style.batch_size_scales(summary["batch_size"].astype(int))
         + style.theme()
     )  # fmt: skip

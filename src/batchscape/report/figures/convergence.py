@@ -10,10 +10,10 @@ from batchscape.report.figures.by_batch_size import by_batch_size
 PANELS = {
     "least_train_loss": "Least training loss (nats)",
     "least_validation_loss": "Least validation loss (nats)",
-    "validation_accuracy_at_best": "Validation accuracy there",
-    "best_epoch": "Epochs to it",
-    "epoch_cpu_seconds": "Training time an epoch (CPU s)",
-    "cpu_seconds_to_best": "Training time to it (CPU s)",
+    "validation_accuracy_at_best": "Accuracy at the best epoch",
+    "best_epoch": "Best epoch",
+    "epoch_cpu_seconds": "Time per epoch (CPU s)",
+    "cpu_seconds_to_best": "Time to best epoch (CPU s)",
 }
 
 
@@ -29,9 +29,9 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggpl
             for column, name in PANELS.items()
         ]
     )
-    return by_batch_size(seeds, summary, ncol=3) + p9.labs(
-        title=f"Where training ends at {style.rate_name(fixed_lr)}, and what it costs",
-        subtitle=style.spread_name(table),
+    return by_batch_size(seeds, summary, scales="free_y") + p9.labs(
+        title=f"Where training ends and what it costs, {style.rate_name(fixed_lr)}",
+        subtitle=f"{style.spread_name(table)}; the best epoch has the least validation loss",
         x="Batch size",
         y="",
     )

@@ -20,5 +20,5 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
         title="Distance of the minimiser from the initial weights",
         subtitle=style.spread_name(rows),
         x="Batch size",
-        y="‖θ_best − θ_init‖",
+        y=style.DISTANCE_NAME,
     )

@@ -20,5 +20,5 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.
         title=f"Distance from the initial weights by layer, {style.rate_name(fixed_lr)}",
         subtitle=style.spread_name(rows),
         x="Batch size",
-        y="‖θ_best − θ_init‖ of the layer",
+        y=style.DISTANCE_NAME,
     )

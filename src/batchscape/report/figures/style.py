@@ -11,6 +11,7 @@ from batchscape.config.base import shortest_decimal
 from batchscape.files import write_atomically
 
 WIDTH, HEIGHT, DPI = 8.0, 4.2, 150
+DISTANCE_NAME = r"$\|\theta_{best}-\theta_{init}\|$"
 LOSS_NAMES = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
 
 
@@ -20,7 +21,8 @@ def theme() -> p9.theme:
         panel_grid_minor=p9.element_blank(),
         panel_border=p9.element_rect(color="#999999"),
         strip_background=p9.element_blank(),
-        strip_text=p9.element_text(weight="bold"),
+        strip_text=p9.element_text(size=9.5, weight="bold"),
+        panel_spacing=0.03,
         plot_title=p9.element_text(size=13, weight="bold", ha="left"),
         plot_subtitle=p9.element_text(size=9.5, color="#444444", ha="left"),
         legend_key=p9.element_blank(),

@@ -17,17 +17,16 @@ def draw(update_norms: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) ->
     )
     return (
         p9.ggplot(rows, p9.aes("batch_size", "update_norm", fill="batch_size"))
-        + p9.geom_violin(color="none", alpha=0.7, show_legend=False)
-        + p9.geom_point(p9.aes(y="median_mean"), medians, size=2, show_legend=False)
-        + p9.geom_text(p9.aes(y="median_mean", label="text"), medians, nudge_x=0.08, ha="left", size=9)
+        + p9.geom_violin(color="none", alpha=0.8, show_legend=False)
+        + p9.geom_label(p9.aes(y="median_mean", label="text"), medians, fill="white", size=9, label_size=0)
         + p9.scale_y_log10(labels=style.decimals)
         + style.batch_size_scales(update_norms["batch_size"])
         + p9.labs(
             title=f"Size of a batch update, {style.rate_name(fixed_lr)}",
-            subtitle="All updates of a run; points are medians, mean over "
+            subtitle="All updates of all runs; the labels are medians, mean over "
             + style.seeds_name(chosen["n_seeds"], chosen["n_diverged"]),
             x="Batch size",
-            y="‖θ_{t+1} − θ_t‖",
+            y=r"$\|\theta_{t+1}-\theta_t\|$",
         )
         + style.theme()
     )

@@ -1,0 +1,34 @@
+# `make study` and `make test` need python3 (3.11 or newer) and nothing else.
+
+VENV ?= .venv
+PYTHON ?= python3
+CONFIG ?= config/config.yaml
+CORES ?= 8
+BIN := $(VENV)/bin
+
+.PHONY: study test docs
+
+## Set up, check the study file, and run the study.
+study: $(VENV)/.ready
+	@$(BIN)/python -m batchscape check $(CONFIG)
+	$(BIN)/snakemake --cores $(CORES) all --configfile $(CONFIG)
+
+## Set up, and run all tests.
+test: $(VENV)/.ready-for-tests
+	$(BIN)/python -m pytest
+
+## Make the config reference and the schema from the typed models.
+docs: $(VENV)/.ready
+	$(BIN)/python -m batchscape reference > docs/config.md
+	$(BIN)/python -m batchscape schema > config/schema.json
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.ready-for-tests: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,41 @@
+"""`python -m batchscape`: look at study files without running anything."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from batchscape.errors import UserError
+from batchscape.reference import reference, schema
+from batchscape.study import Study
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m batchscape", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    check = commands.add_parser("check", help="check a study file and say what it would train")
+    check.add_argument("file", type=Path, help="a study file, such as config/config.yaml")
+    commands.add_parser("schema", help="print the JSON schema of study files")
+    commands.add_parser("reference", help="print the config reference, Markdown")
+    arguments = parser.parse_args()
+    try:
+        sys.stdout.write(
+            {"check": lambda: _check(arguments.file), "schema": schema, "reference": reference}[arguments.command]()
+        )
+    except UserError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    return 0
+
+
+def _check(file: Path) -> str:
+    study = Study.from_file(file)
+    return (
+        f"{file}: is a valid study\n"
+        f"{len(study.runs)} runs: {len(study.grid.batch_sizes)} batch sizes × "
+        f"{len({run.learning_rate for run in study.runs.values()})} learning rates × {len(study.grid.seeds)} seeds\n"
+        f"results go to {study.folder}/\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

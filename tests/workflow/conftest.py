@@ -1,0 +1,101 @@
+"""A finished smoke study in a checkout of its own, and what a dry run of it would do."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "src", "config", "envs", "profiles", "pyproject.toml")
+JOB = re.compile(r"^(?:Job \d+: (?P<message>.*)|(?:local)?rule (?P<rule>\w+):)$", re.MULTILINE)
+MESSAGES = {
+    "Preparing the data of ": "prepare",
+    "Training ": "train ",
+    "Analysing all runs: ": "analyse ",
+    "Making the table ": "table ",
+    "Drawing the figure ": "figure ",
+}
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the project in which Snakemake runs for real."""
+
+    path: Path
+
+    @classmethod
+    def at(cls, path: Path) -> "Checkout":
+        path.mkdir(parents=True, exist_ok=True)
+        for part in PARTS:
+            source = PROJECT / part
+            if source.is_dir():
+                shutil.copytree(source, path / part, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
+            else:
+                shutil.copy(source, path / part)
+        return cls(path)
+
+    def snakemake(self, *arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake as a user does; the output holds both streams."""
+        with self.started(*arguments) as process:
+            output, _ = process.communicate(timeout=timeout)
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+    @contextmanager
+    def started(self, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+        """Start Snakemake in a process group of its own; at the end nothing of the group is left."""
+        # The copy must find its own library by itself, not because the tests were started with a path to one.
+        environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", *arguments],
+            cwd=self.path,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.stdout.close()
+            process.wait()
+
+    def run(self, config: str | Path, *arguments: str) -> str:
+        done = self.snakemake("--cores", "8", "all", "--configfile", str(config), *arguments)
+        assert done.returncode == 0, done.stdout[-4000:]
+        return done.stdout
+
+    def stale(self, config: str | Path) -> set[str]:
+        """Return the jobs that the next `snakemake all` would run: `train bs64-lr0.02-seed0`, `table curves`."""
+        done = self.snakemake("--dry-run", "--cores", "8", "all", "--configfile", str(config))
+        assert done.returncode == 0, done.stdout[-4000:]
+        messages = {match["message"] for match in JOB.finditer(done.stdout) if match["message"]}
+        jobs = {_job(message) for message in messages}
+        assert bool(jobs) != ("Nothing to be done" in done.stdout), done.stdout[-2000:]
+        return jobs
+
+
+def _job(message: str) -> str:
+    for start, job in MESSAGES.items():
+        if message.startswith(start):
+            return job + message.removeprefix(start) if job.endswith(" ") else job
+    raise AssertionError(f"a job that the tests do not know: {message!r}")
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The smoke study, run to its end once for all tests; a test that edits it puts everything back."""
+    checkout = Checkout.at(tmp_path_factory.mktemp("finished") / "checkout")
+    checkout.run("config/smoke.yaml")
+    return checkout

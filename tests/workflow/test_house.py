@@ -1,0 +1,72 @@
+"""The project's own rules, as the tools that know them say."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchscape.reference import reference, schema
+from batchscape.study import FIGURES, TABLES
+from tests.workflow.conftest import PROJECT, Checkout
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ruff", "check", "."],
+        ["ruff", "format", "--check", "."],
+        ["snakefmt", "--check", "Snakefile", "workflow"],
+        ["snakemake", "--lint"],
+    ],
+    ids=" ".join,
+)
+def test_the_linters_are_content(command: list[str]):
+    tool = shutil.which(command[0], path=str(Path(sys.executable).parent))
+    assert tool, f"{command[0]} is not installed beside this Python"
+    done = subprocess.run([tool, *command[1:]], cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_reference_and_the_schema_are_those_of_the_models():
+    assert (PROJECT / "docs" / "config.md").read_text() == reference(), "run `make docs`"
+    assert (PROJECT / "config" / "schema.json").read_text() == schema(), "run `make docs`"
+
+
+def test_rule_files_import_nothing_heavy():
+    heavy = re.compile(
+        r"^\s*(?:import|from)\s+(torch|pytorch_lightning|lightning|optuna|pandas|plotnine)", re.MULTILINE
+    )
+    for file in [PROJECT / "Snakefile", *(PROJECT / "workflow" / "rules").glob("*.smk")]:
+        assert not heavy.search(file.read_text()), file
+    code = "import sys; import batchscape.study, batchscape.fingerprint; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "pytorch_lightning", "pandas", "plotnine", "sklearn"} & set(loaded)
+
+
+def test_analyses_and_tables_do_not_wait_for_torch():
+    modules = ", ".join(
+        [f"batchscape.report.tables.{name}" for name in TABLES]
+        + [f"batchscape.report.figures.{name}" for name in FIGURES]
+        + [f"batchscape.analysis.{name}" for name in ("collect", "runs", "distance", "epoch_distance", "update_norms")]
+    )
+    code = f"import sys; import {modules}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"torch", "pytorch_lightning"} & set(loaded)
+
+
+@pytest.mark.slow
+def test_the_output_dictionary_names_every_column(finished: Checkout):
+    dictionary = (PROJECT / "docs" / "outputs.md").read_text()
+    folder = finished.path / "results" / "smoke"
+    files = [
+        *folder.glob("tables/*.csv"),
+        *folder.glob("analysis/*.csv"),
+        folder / "runs/bs64-lr0.02-seed0/history.csv",
+    ]
+    for file in files:
+        for column in file.read_text().partition("\n")[0].split(","):
+            stem = re.sub(r"_(mean|sd|min|max)$", "", column).partition("/")[0]
+            assert f"`{stem}`" in dictionary, f"{file.name}: {column}"

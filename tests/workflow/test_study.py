@@ -1,0 +1,206 @@
+"""The smoke study from its config to its figures, and what becomes of one that diverges or is refused."""
+
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from batchscape.frames import read_frame
+from batchscape.study import FIGURES, TABLES, Study
+from tests.workflow.conftest import PROJECT, Checkout
+
+pytestmark = pytest.mark.slow
+
+SMOKE = Study.from_file(PROJECT / "config" / "smoke.yaml")
+
+
+def table(checkout: Checkout, name: str, study: str = "smoke") -> pd.DataFrame:
+    return read_frame(checkout.path / "results" / study / f"{name}.csv")
+
+
+def test_every_table_and_figure_is_there(finished: Checkout):
+    folder = finished.path / "results" / "smoke"
+    assert {path.stem for path in (folder / "tables").iterdir()} == {"runs", *TABLES}
+    for kind, head in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
+        drawn = {path.stem: path for path in (folder / "figures").glob(f"*.{kind}")}
+        assert set(drawn) == set(FIGURES)
+        for path in drawn.values():
+            content = path.read_bytes()
+            assert content.startswith(head)
+            assert len(content) > 5_000
+
+
+def test_every_run_has_a_row_and_the_table_says_what_its_files_say(finished: Checkout):
+    runs = table(finished, "tables/runs").set_index("run")
+    assert set(runs.index) == set(SMOKE.runs)
+    for name, run in SMOKE.runs.items():
+        folder = finished.path / "results" / "smoke" / "runs" / name
+        summary = json.loads((folder / "run.json").read_text())
+        history = read_frame(folder / "history.csv")
+        row = runs.loc[name]
+        assert (row["batch_size"], row["learning_rate"], row["seed"]) == (run.batch_size, run.learning_rate, run.seed)
+        assert summary["spec"]["batch_size"] == run.batch_size
+        assert row["least_validation_loss"] == history["validation_loss"].min()
+        assert row["best_epoch"] == history["epoch"][history["validation_loss"].idxmin()]
+        assert row["epoch_seconds"] == history["train_seconds"].median()
+        assert {path.stem for path in (folder / "weights").iterdir()} >= {"init", "best", "last", "epoch00001"}
+
+
+def test_fixed_lr_is_the_mean_and_spread_over_seeds(finished: Checkout):
+    runs, fixed = table(finished, "tables/runs"), table(finished, "tables/fixed_lr")
+    assert list(fixed["batch_size"]) == [64, 128, 256]
+    for _, row in fixed.iterrows():
+        losses = runs.query("batch_size == @row.batch_size and learning_rate == 0.02")["least_validation_loss"]
+        assert row["n_seeds"] == len(losses) == 2
+        assert np.isclose(row["least_validation_loss_mean"], losses.mean(), rtol=1e-12)
+        assert np.isclose(row["least_validation_loss_sd"], np.std(losses, ddof=1), rtol=1e-12)
+
+
+def test_distance_table_agrees_with_the_weights_on_disk(finished: Checkout):
+    from safetensors.numpy import load_file
+
+    distances = table(finished, "tables/distance").set_index(["batch_size", "learning_rate", "layer"])
+    for batch_size in (64, 256):
+        whole, conv = [], []
+        for seed in (0, 1):
+            weights = finished.path / "results/smoke/runs" / f"bs{batch_size}-lr0.08-seed{seed}" / "weights"
+            init, best = load_file(weights / "init.safetensors"), load_file(weights / "best.safetensors")
+            squares = {name: np.sum((best[name].astype(float) - init[name].astype(float)) ** 2) for name in init}
+            whole.append(np.sqrt(sum(squares.values())))
+            conv.append(np.sqrt(squares["conv1.weight"] + squares["conv1.bias"]))
+        assert np.isclose(distances.loc[(batch_size, 0.08, "whole model"), "distance_mean"], np.mean(whole), rtol=1e-9)
+        assert np.isclose(distances.loc[(batch_size, 0.08, "conv1"), "distance_mean"], np.mean(conv), rtol=1e-9)
+
+
+def test_epoch_distance_ratio_is_paired_by_seed(finished: Checkout):
+    ratios = table(finished, "tables/epoch_distance").set_index(["batch_size", "learning_rate", "epoch"])
+    moves = table(finished, "analysis/epoch_distance").set_index(["batch_size", "learning_rate", "epoch", "seed"])
+    expected = [
+        moves.loc[(64, 0.02, 1, seed), "epoch_distance"] / moves.loc[(256, 0.02, 1, seed), "epoch_distance"]
+        for seed in (0, 1)
+    ]
+    assert np.isclose(ratios.loc[(64, 0.02, 1), "ratio_to_large_mean"], np.mean(expected), rtol=1e-12)
+    assert ratios.loc[(256, 0.02, 1), "ratio_to_large_mean"] == 1
+    assert ratios.loc[(64, 0.02, 1), "n_ratios"] == 2
+
+
+def test_update_norm_medians_agree_with_the_record(finished: Checkout):
+    medians = table(finished, "tables/update_norms").set_index(["batch_size", "learning_rate"])
+    norms = [
+        np.load(finished.path / f"results/smoke/runs/bs128-lr0.02-seed{seed}/update_norms.npy", allow_pickle=False)
+        for seed in (0, 1)
+    ]
+    assert np.isclose(medians.loc[(128, 0.02), "median_mean"], np.mean([np.median(n) for n in norms]), rtol=1e-12)
+    assert all(len(n) % 12 == 0 for n in norms)  # 1,438 training images: 11 batches of 128 and one of 30
+
+
+def test_the_logs_tell_each_epoch_once(finished: Checkout):
+    log = (finished.path / "results/smoke/logs/train/bs64-lr0.02-seed0.log").read_text()
+    epochs = read_frame(finished.path / "results/smoke/runs/bs64-lr0.02-seed0/history.csv")
+    assert log.count("training loss") == len(epochs)
+    assert "Traceback" not in log
+
+
+def test_the_shim_for_catalogues_is_the_same_workflow(finished: Checkout):
+    done = finished.snakemake(
+        "--snakefile", "workflow/Snakefile", "--dry-run", "--cores", "1", "--configfile", "config/smoke.yaml",
+        "--workflow-profile", "profiles/default",
+    )  # fmt: skip
+    assert "Nothing to be done" in done.stdout, done.stdout[-2000:]
+
+
+def test_a_diverging_learning_rate_is_a_row_and_the_study_goes_on(finished: Checkout, tmp_path: Path):
+    config = tmp_path / "diverging.yaml"
+    config.write_text(
+        "name: diverging\n"
+        "grid: {batch_sizes: [128, 256], learning_rates: [0.02, 1e30], seeds: [0]}\n"
+        "model: {channels: [4], dense: [8]}\n"
+        "training: {max_epochs: 3}\n"
+        "comparison: {fixed_lr: 1e30, high_lr: 0.02}\n"
+    )
+    finished.run(config)
+    runs = table(finished, "tables/runs", "diverging").set_index(["batch_size", "learning_rate"])
+    assert set(runs["status"]) == {"diverged", "max_epochs"}
+    for batch_size in (128, 256):
+        assert runs.loc[(batch_size, 1e30), "status"] == "diverged"
+        assert runs.loc[(batch_size, 0.02), "status"] == "max_epochs"
+    grid = table(finished, "tables/lr_grid", "diverging").set_index(["batch_size", "learning_rate"])
+    assert grid.loc[(128, 1e30), "n_seeds"] == 0
+    assert grid.loc[(128, 1e30), "n_diverged"] == 1
+    best = table(finished, "tables/best_lr", "diverging").set_index("batch_size")
+    assert best.loc[128, "best_learning_rate"] == 0.02
+    assert best.loc[128, "edge"] == "low"
+    figures = finished.path / "results/diverging/figures"
+    assert {path.stem for path in figures.glob("*.png")} == set(FIGURES)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("name: x\ntraining: {patience: 0}\n", "training.patience: must be at least 1, got 0"),
+        ("name: x\ngrd: {seeds: [1]}\n", "grd: is not a known key; did you mean `grid`?"),
+        ("grid: {seeds: [1]}\n", "name: is missing"),
+        ("name: x\nname: y\n", "line 2: the key `name` stands twice"),
+    ],
+)
+def test_a_bad_study_file_is_one_line_and_no_traceback(finished: Checkout, tmp_path: Path, content: str, expected: str):
+    config = tmp_path / "bad.yaml"
+    config.write_text(content)
+    done = finished.snakemake("--cores", "1", "all", "--configfile", str(config))
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert done.returncode == 1
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{config}: {expected}")
+    assert not (finished.path / "results" / "x").exists()
+
+
+def test_a_run_that_does_not_fit_the_data_says_so_and_the_others_go_on(finished: Checkout, tmp_path: Path):
+    config = tmp_path / "large.yaml"
+    config.write_text(
+        "name: large\n"
+        "grid: {batch_sizes: [256, 4096], learning_rates: [0.02], seeds: [0]}\n"
+        "training: {max_epochs: 1}\n"
+        "comparison: {fixed_lr: 0.02, high_lr: 0.02}\n"
+    )
+    done = finished.snakemake("--cores", "2", "all", "--configfile", str(config))
+    assert done.returncode == 1
+    assert "grid.batch_sizes: 4096 is more than the 1438 training images" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert (finished.path / "results/large/runs/bs256-lr0.02-seed0/run.json").exists()
+    assert not (finished.path / "results/large/runs/bs4096-lr0.02-seed0/run.json").exists()
+
+
+def test_two_thousand_runs_make_a_plan(finished: Checkout, tmp_path: Path):
+    config = tmp_path / "large_grid.yaml"
+    seeds = list(range(125))
+    config.write_text(f"name: many\ngrid: {{seeds: {seeds}}}\n")
+    done = finished.snakemake("--dry-run", "--quiet", "--cores", "8", "all", "--configfile", str(config))
+    assert done.returncode == 0, done.stdout[-2000:]
+    counts = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
+    assert counts["train"] == "2000"
+
+
+def test_a_killed_study_goes_on_where_it_was(tmp_path: Path):
+    checkout = Checkout.at(tmp_path / "killed")
+    runs = checkout.path / "results" / "smoke" / "runs"
+    with checkout.started("--cores", "2", "all", "--configfile", "config/smoke.yaml") as process:
+        deadline = time.monotonic() + 300
+        while not list(runs.glob("*/run.json")):
+            assert process.poll() is None, "the study ended before its first run was whole"
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(process.pid, signal.SIGKILL)
+    whole = {path.parent.name: path.stat().st_mtime_ns for path in runs.glob("*/run.json")}
+    assert 0 < len(whole) < len(SMOKE.runs), "the kill came after the last run"
+
+    checkout.snakemake("--unlock", "--configfile", "config/smoke.yaml")
+    checkout.run("config/smoke.yaml")
+    # A run whose job Snakemake had not yet marked as done trains again; the marked ones are left as they are.
+    kept = [run for run, written in whole.items() if (runs / run / "run.json").stat().st_mtime_ns == written]
+    assert len(kept) >= len(whole) - 2
+    assert len(table(checkout, "tables/runs")) == len(SMOKE.runs)

@@ -1,0 +1,285 @@
+"""What an epoch costs with `batchscape.training.train.train`, a hand-written loop, and stock Lightning.
+
+    python benchmarks/training.py
+
+Every contender trains the default network on the digits (1,438 images to train on, 359 to validate on) with
+SGD on one CPU thread, at batch sizes 32 and 256. Measured is the wall time from the end of one epoch to the end
+of the next, hence all of it: batches, training, validation, and what the contender does in between.
+
+* `train`: the library's function with its whole record (update norms, accuracy, distances, best weights).
+* `hand-written`: the loop that a practised user writes, with data in memory as floats in [0, 1], and a second one
+  that also keeps its tensors channels-last and its SGD fused. Both record two losses an epoch and nothing else.
+* `stock Lightning`: automatic optimisation, a DataLoader, and losses logged with `self.log`, but neither logger
+  nor progress bar nor checkpoints.
+
+The contenders take turns in short rounds, so that what else runs on the machine meets all of them alike. By
+default there are 5 rounds, each of 15 epochs at batch size 32 and of 40 at 256; the first 3 epochs of each round
+are dropped, and the median is taken over all others. It takes about a minute.
+
+Seen on a shared virtual machine with 2 cores of an Intel Xeon (model 167, 2.6 GHz), Python 3.11, torch 2.13,
+pytorch-lightning 2.6.6: milliseconds an epoch and `train` as a multiple of it, in one run; in brackets the range
+of that multiple over five runs of 5 to 7 rounds, with other jobs on the same cores:
+
+                                                 batch size 32               batch size 256
+    train                                       55.5                        19.9
+    hand-written                                54.1  1.03 × (1.03-1.13)    19.7  1.01 × (0.98-1.05)
+    hand-written, channels-last and fused       47.5  1.17 × (1.16-1.25)    16.6  1.20 × (1.18-1.28)
+    stock Lightning                            103.9  0.53 × (0.52-0.54)    35.5  0.56 × (0.42-0.58)
+
+The targets are at most 1.25 × a hand-written loop and at most 0.75 × stock Lightning.
+"""
+
+import argparse
+import logging
+import statistics
+import tempfile
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from batchscape.config.data import DataConfig
+from batchscape.config.model import ModelConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
+from batchscape.data.prepare import prepare
+from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.models import build_network
+from batchscape.training import recorder
+from batchscape.training.environment import describe_environment
+from batchscape.training.train import train
+
+THREADS = 1
+SEED = 0
+LEARNING_RATE = 0.01
+WARM_UP_EPOCHS = 3
+EPOCHS = {32: 15, 256: 40}
+"""Epochs of a round by batch size: a round is then about as long at either."""
+
+TRAIN, PLAIN, TUNED, STOCK = "train", "hand-written", "hand-written, channels-last and fused", "stock Lightning"
+TARGETS = {PLAIN: 1.25, TUNED: 1.25, STOCK: 0.75}
+"""The most that `train` may take, as a multiple of another contender's time."""
+
+Contender = Callable[[int, int], list[float]]
+"""From a batch size and a number of epochs to the moment at which each epoch ended."""
+
+
+@dataclass(frozen=True)
+class FloatData:
+    """The digits as a hand-written script holds them: images float32 in [0, 1], labels float32 of shape (n, 1)."""
+
+    train_images: torch.Tensor
+    train_labels: torch.Tensor
+    validation_images: torch.Tensor
+    validation_labels: torch.Tensor
+
+    @classmethod
+    def of(cls, data: PreparedData) -> "FloatData":
+        return cls(
+            torch.from_numpy(data.train_images).float() / 255,
+            torch.from_numpy(data.train_labels).float()[:, None],
+            torch.from_numpy(data.validation_images).float() / 255,
+            torch.from_numpy(data.validation_labels).float()[:, None],
+        )
+
+
+class EpochEnds(logging.Handler):
+    """Notes when the recorder logs an epoch: that line is what `train` shows of an epoch while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moments: list[float] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.msg.startswith("epoch "):
+            self.moments.append(time.perf_counter())
+
+
+@contextmanager
+def epoch_ends() -> Iterator[list[float]]:
+    """Yield a list that fills with the moments at which `train` has ended an epoch."""
+    handler, level = EpochEnds(), recorder.log.level
+    recorder.log.setLevel(logging.INFO)
+    recorder.log.addHandler(handler)
+    try:
+        yield handler.moments
+    finally:
+        recorder.log.removeHandler(handler)
+        recorder.log.setLevel(level)
+
+
+def batchscape(data: PreparedData, folder: Path) -> Contender:
+    """`train` as the workflow calls it."""
+    prepared = folder / "prepared.safetensors"
+    write_prepared(prepared, data)
+
+    def run(batch_size: int, epochs: int) -> list[float]:
+        training = TrainingConfig(max_epochs=epochs, patience=epochs, accelerator="cpu")
+        spec = RunSpec(batch_size=batch_size, learning_rate=LEARNING_RATE, seed=SEED, training=training)
+        with epoch_ends() as moments:
+            train(spec, prepared, folder / "run", THREADS)
+        return moments
+
+    return run
+
+
+def hand_written(data: FloatData, channels_last: bool = False, fused: bool | None = None) -> Contender:
+    """A plain loop: one permutation an epoch, and the losses read once an epoch."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    def run(batch_size: int, epochs: int) -> list[float]:
+        torch.set_num_threads(THREADS)
+        network = initial_network(data).to(memory_format=memory_format)
+        images = data.train_images.to(memory_format=memory_format)
+        validation_images = data.validation_images.to(memory_format=memory_format)
+        optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, fused=fused)
+        moments, history = [], []
+        for _ in range(epochs):
+            total = torch.zeros(())
+            for indices in torch.randperm(len(images)).split(batch_size):
+                optimizer.zero_grad()
+                loss = F.binary_cross_entropy_with_logits(network(images[indices]), data.train_labels[indices])
+                loss.backward()
+                optimizer.step()
+                total += loss.detach() * len(indices)
+            with torch.no_grad():
+                validation_loss = F.binary_cross_entropy_with_logits(network(validation_images), data.validation_labels)
+            history.append((total.item() / len(images), validation_loss.item()))
+            moments.append(time.perf_counter())
+        return moments
+
+    return run
+
+
+class StockModule(pl.LightningModule):
+    """The module of Lightning's own introduction."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def training_step(self, batch: list[torch.Tensor], _: int) -> torch.Tensor:
+        images, labels = batch
+        loss = F.binary_cross_entropy_with_logits(self.network(images), labels)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch: list[torch.Tensor], _: int) -> None:
+        images, labels = batch
+        self.log("validation_loss", F.binary_cross_entropy_with_logits(self.network(images), labels))
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.network.parameters(), lr=LEARNING_RATE)
+
+
+class EpochEndCallback(pl.Callback):
+    """Notes when Lightning has ended an epoch, validation included."""
+
+    def __init__(self) -> None:
+        self.moments: list[float] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
+        self.moments.append(time.perf_counter())
+
+
+def stock_lightning(data: FloatData) -> Contender:
+    """Lightning as its documentation shows it, with everything off that would cost it time for no result."""
+
+    def run(batch_size: int, epochs: int) -> list[float]:
+        torch.set_num_threads(THREADS)
+        ends = EpochEndCallback()
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            devices=1,
+            max_epochs=epochs,
+            callbacks=[ends],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+        )
+        training = TensorDataset(data.train_images, data.train_labels)
+        validation = TensorDataset(data.validation_images, data.validation_labels)
+        trainer.fit(
+            StockModule(initial_network(data)),
+            DataLoader(training, batch_size=batch_size, shuffle=True),
+            DataLoader(validation, batch_size=len(validation)),
+        )
+        return ends.moments
+
+    return run
+
+
+def initial_network(data: FloatData) -> nn.Module:
+    return build_network(ModelConfig(), tuple(data.train_images.shape[1:]), SEED)
+
+
+def seconds_per_epoch(contenders: dict[str, Contender], batch_size: int, rounds: int) -> dict[str, float]:
+    """Return each contender's median time of an epoch over all rounds."""
+    seconds = defaultdict(list)
+    for _ in range(rounds):
+        for name, run in contenders.items():
+            ends = run(batch_size, EPOCHS[batch_size])[WARM_UP_EPOCHS - 1 :]
+            seconds[name] += [end - start for start, end in pairwise(ends)]
+    return {name: statistics.median(epochs) for name, epochs in seconds.items()}
+
+
+def report(batch_size: int, seconds: dict[str, float]) -> None:
+    """Print a contender's time an epoch, and `train`'s as a multiple of it, beside the target."""
+    print(f"batch size {batch_size}")
+    print(f"  {'':<38}{'ms/epoch':>9}{'train is':>12}{'target':>10}")
+    for name, epoch in seconds.items():
+        ratio = f"{seconds[TRAIN] / epoch:.2f} ×" if name in TARGETS else ""
+        target = f"≤ {TARGETS[name]:.2f}" if name in TARGETS else ""
+        print(f"  {name:<38}{epoch * 1000:>9.2f}{ratio:>12}{target:>10}")
+
+
+def describe_measurement(rounds: int) -> None:
+    """Print what the numbers depend on."""
+    torch.set_num_threads(THREADS)
+    environment = describe_environment(torch.device("cpu"))
+    packages = environment["packages"]
+    epochs = ", ".join(f"{count} epochs at batch size {batch_size}" for batch_size, count in EPOCHS.items())
+    print(f"{environment['processor']}, {environment['cpus']} CPUs, {environment['threads']} thread used")
+    print(f"torch {packages['torch']}, pytorch-lightning {packages['pytorch-lightning']}")
+    print(f"medians over {rounds} rounds of {epochs}, without the first {WARM_UP_EPOCHS} of each round")
+
+
+def silence_lightning() -> None:
+    """Leave the table alone on the screen: hints on workers and log intervals are no news here."""
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time an epoch of train(), of hand-written loops, of stock Lightning.")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender (default: 5)")
+    rounds = parser.parse_args().rounds
+    silence_lightning()
+    describe_measurement(rounds)
+    data = prepare(DataConfig())
+    floats = FloatData.of(data)
+    with tempfile.TemporaryDirectory() as folder:
+        contenders = {
+            TRAIN: batchscape(data, Path(folder)),
+            PLAIN: hand_written(floats),
+            TUNED: hand_written(floats, channels_last=True, fused=True),
+            STOCK: stock_lightning(floats),
+        }
+        for batch_size in EPOCHS:
+            report(batch_size, seconds_per_epoch(contenders, batch_size, rounds))
+
+
+if __name__ == "__main__":
+    main()

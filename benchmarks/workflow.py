@@ -1,0 +1,53 @@
+"""How long Snakemake takes to plan: nothing to do, and a study of 2,000 runs from scratch.
+
+    python benchmarks/workflow.py
+
+The first needs a finished default study (`make study`). Wall time of the whole command, best and median of `--rounds`.
+
+Measured on 2 cores of an Intel Xeon (model 167), Snakemake 9.27, Python 3.11, 5 rounds:
+NUMBERS
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PROJECT = Path(__file__).parents[1]
+
+
+def seconds(*arguments: str) -> float:
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "snakemake", "--cores", "8", "all", *arguments],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+    )
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    rounds = parser.parse_args().rounds
+    with tempfile.TemporaryDirectory() as folder:
+        large = Path(folder) / "large.yaml"
+        large.write_text(f"name: two-thousand-runs\ngrid: {{seeds: {list(range(125))}}}\n")
+        plans = {
+            "nothing to do, 48 runs": [],
+            "dry run, 2,000 runs": ["--dry-run", "--quiet", "--configfile", str(large)],
+        }
+        times = {name: [] for name in plans}
+        for _ in range(rounds):
+            for name, arguments in plans.items():
+                times[name].append(seconds(*arguments))
+    for name, values in times.items():
+        print(f"{name:25s} best {min(values):5.2f} s, median {statistics.median(values):5.2f} s")
+
+
+if __name__ == "__main__":
+    main()

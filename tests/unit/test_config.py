@@ -1,0 +1,573 @@
+"""The study file: what is refused and in which words, and what a checked study asks for."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+import batchscape
+from batchscape.config.base import shortest_decimal
+from batchscape.config.run import RunSpec
+from batchscape.errors import UserError
+from batchscape.study import FIGURES, Run, Study
+
+FULL = """\
+name: full
+data:
+  source: digits
+  validation_fraction: 0.25
+  split_seed: 5
+grid:
+  batch_sizes: [32, 64]
+  learning_rates: [0.01, 0.08]
+  seeds: [0, 1]
+model:
+  name: vgg
+  channels: [4, 8]
+  dense: [16]
+training:
+  max_epochs: 20
+  patience: 3
+  momentum: 0.9
+  weight_decay: 0.0001
+  snapshots: [1, 10]
+  accelerator: cpu
+comparison:
+  fixed_lr: 0.01
+  high_lr: 0.08
+  small_batch: 32
+  large_batch: 64
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., Study]:
+    """Write a text to `study.yaml` and read it as a study."""
+
+    def read(text: str, overrides: dict[str, Any] | None = None) -> Study:
+        path = tmp_path / "study.yaml"
+        path.write_text(text, encoding="utf-8")
+        return Study.from_file(path, overrides)
+
+    return read
+
+
+def full_mapping() -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load(FULL)
+
+
+def sections_reversed(mapping: dict[str, Any]) -> dict[str, Any]:
+    """The same keys in the opposite order, on every level."""
+    return {k: sections_reversed(v) if isinstance(v, dict) else v for k, v in reversed(mapping.items())}
+
+
+# Mistakes. Each row: what it is, the text, where the message must place it, what the message must say.
+
+MISTAKES = [
+    # name
+    ("no name", "grid: {seeds: [0]}", "name: ", "is missing"),
+    ("an empty file", "", "name: ", "is missing"),
+    ("a file of comments", "# to do\n", "name: ", "is missing"),
+    ("a number as name", "name: 5", "name: ", "must be text, got 5"),
+    ("no value for name", "name:", "name: ", "must be text, got null"),
+    ("a date as name", "name: 2020-12-05", "name: ", "must be text"),
+    ("a list as name", "name: [a]", "name: ", "must be text, got a list"),
+    ("an empty name", "name: ''", "name: ", "letters, digits, `-` and `_`, got ''"),
+    ("a slash in the name", "name: a/b", "name: ", "got 'a/b'; write `name: my-study`"),
+    ("a name that leaves the results folder", "name: ..", "name: ", "got '..'"),
+    ("a hidden folder as name", "name: .a", "name: ", "got '.a'"),
+    ("an absolute path as name", "name: /tmp", "name: ", "got '/tmp'"),
+    ("a space in the name", "name: my study", "name: ", "got 'my study'"),
+    ("a line break in the name", 'name: "a\\nb"', "name: ", r"got 'a\nb'"),
+    ("a letter outside ASCII in the name", "name: étude", "name: ", "got 'étude'"),
+    ("a wildcard brace in the name", "name: '{run}'", "name: ", "got '{run}'"),
+    # keys
+    ("an unknown section", "name: s\nplots: {}", "plots: ", "known keys here: name, data, grid"),
+    ("a mistyped section", "name: s\ntrainning: {}", "trainning: ", "did you mean `training`?"),
+    ("a mistyped data key", "name: s\ndata: {split_sed: 1}", "data.split_sed: ", "did you mean `split_seed`?"),
+    ("a mistyped grid key", "name: s\ngrid: {batch_size: [1]}", "grid.batch_size: ", "did you mean `batch_sizes`?"),
+    ("a mistyped model key", "name: s\nmodel: {chanels: [4]}", "model.chanels: ", "did you mean `channels`?"),
+    ("a mistyped training key", "name: s\ntraining: {epochs: 3}", "training.epochs: ", "did you mean `max_epochs`?"),
+    ("a mistyped comparison key", "name: s\ncomparison: {hi_lr: 1}", "comparison.hi_lr: ", "mean `high_lr`?"),
+    ("an unknown key in a section", "name: s\ngrid: {zzz: 1}", "grid.zzz: ", "known keys here: batch_sizes, learn"),
+    ("a key that looks internal", "name: s\nfunction-x: 1", "function-x: ", "is not a known key"),
+    ("a line break in a key", 'name: s\n"a\\nb": 1', "", "is not a known key"),
+    ("a number as key", "name: s\ngrid: {5: 1}", "grid", "5"),
+    # sections
+    ("an empty section", "name: s\ndata:", "data: ", "must be a section of keys and values, got null"),
+    ("a list as section", "name: s\ngrid: [32, 64]", "grid: ", "must be a section of keys and values, got a list"),
+    ("a list of keys as section", "name: s\ntraining:\n  - patience: 3", "training: ", "got a list"),
+    ("a word as section", "name: s\nmodel: vgg", "model: ", "below `model:` (name, channels, dense)"),
+    ("a number as section", "name: s\ncomparison: 0.01", "comparison: ", "must be a section"),
+    # lists
+    ("no batch sizes", "name: s\ngrid: {batch_sizes: []}", "grid.batch_sizes: ", "must not be empty"),
+    ("no learning rates", "name: s\ngrid: {learning_rates: []}", "grid.learning_rates: ", "must not be empty"),
+    ("no seeds", "name: s\ngrid: {seeds: []}", "grid.seeds: ", "must not be empty"),
+    ("no channels", "name: s\nmodel: {channels: []}", "model.channels: ", "must not be empty"),
+    ("one batch size without a list", "name: s\ngrid: {batch_sizes: 32}", "grid.batch_sizes: ", "must be a list"),
+    ("text as list", "name: s\ngrid: {batch_sizes: 32 64}", "grid.batch_sizes: ", "must be a list, got '32 64'"),
+    ("null as list", "name: s\ngrid: {seeds: }", "grid.seeds: ", "must be a list, got null"),
+    ("keys as list", "name: s\ngrid: {seeds: {a: 1}}", "grid.seeds: ", "must be a list, got a section"),
+    ("a repeated batch size", "name: s\ngrid: {batch_sizes: [8, 8]}", "grid.batch_sizes: ", "repeats 8"),
+    ("a repeated seed", "name: s\ngrid: {seeds: [1, 2, 1]}", "grid.seeds: ", "repeats 1; list each value once"),
+    ("one rate twice", "name: s\ngrid: {learning_rates: [0.001, 1e-3]}", "grid.learning_rates: ", "repeats 0.001"),
+    ("a repeated snapshot", "name: s\ntraining: {snapshots: [2, 2]}", "training.snapshots: ", "repeats 2"),
+    # whole numbers
+    ("a real batch size", "name: s\ngrid: {batch_sizes: [32.0]}", "grid.batch_sizes[0]: ", "whole number, got 32.0"),
+    ("half a batch size", "name: s\ngrid: {batch_sizes: [1, 2.5]}", "grid.batch_sizes[1]: ", "whole number, got 2.5"),
+    ("a quoted batch size", "name: s\ngrid: {batch_sizes: ['32']}", "grid.batch_sizes[0]: ", "whole number, got '32'"),
+    ("a true batch size", "name: s\ngrid: {batch_sizes: [true]}", "grid.batch_sizes[0]: ", "whole number, got true"),
+    ("a null batch size", "name: s\ngrid: {batch_sizes: [null]}", "grid.batch_sizes[0]: ", "whole number, got null"),
+    ("a batch of nothing", "name: s\ngrid: {batch_sizes: [0]}", "grid.batch_sizes[0]: ", "at least 1, got 0"),
+    ("a negative batch size", "name: s\ngrid: {batch_sizes: [-8]}", "grid.batch_sizes[0]: ", "at least 1, got -8"),
+    ("a list in a list", "name: s\ngrid: {batch_sizes: [[8]]}", "grid.batch_sizes[0]: ", "got a list"),
+    ("a negative seed", "name: s\ngrid: {seeds: [-1]}", "grid.seeds[0]: ", "must be at least 0, got -1"),
+    ("a seed past 32 bits", "name: s\ngrid: {seeds: [4294967296]}", "grid.seeds[0]: ", "at most 4294967295"),
+    ("no epochs", "name: s\ntraining: {max_epochs: 0}", "training.max_epochs: ", "at least 1, got 0"),
+    ("epochs as a real", "name: s\ntraining: {max_epochs: 1e3}", "training.max_epochs: ", "whole number, got 1000.0"),
+    ("no patience", "name: s\ntraining: {patience: 0}", "training.patience: ", "at least 1, got 0"),
+    (
+        "endless patience",
+        "name: s\ntraining: {patience: .inf}",
+        "training.patience: ",
+        "must be a whole number, got inf",
+    ),
+    ("a word as split seed", "name: s\ndata: {split_seed: a}", "data.split_seed: ", "whole number, got 'a'"),
+    ("no units", "name: s\nmodel: {dense: [0]}", "model.dense[0]: ", "at least 1, got 0"),
+    ("a snapshot at 0", "name: s\ntraining: {snapshots: [0]}", "training.snapshots[0]: ", "at least 1, got 0"),
+    # real numbers
+    ("a rate of 0", "name: s\ngrid: {learning_rates: [0]}", "grid.learning_rates[0]: ", "greater than 0"),
+    ("a negative rate", "name: s\ngrid: {learning_rates: [-0.1]}", "grid.learning_rates[0]: ", "greater than 0"),
+    ("a NaN rate", "name: s\ngrid: {learning_rates: [.nan]}", "grid.learning_rates[0]: ", "finite number, got nan"),
+    ("an infinite rate", "name: s\ngrid: {learning_rates: [.inf]}", "grid.learning_rates[0]: ", "finite number"),
+    ("a quoted NaN", "name: s\ngrid: {learning_rates: ['nan']}", "grid.learning_rates[0]: ", "finite number"),
+    ("a rate past all floats", "name: s\ncomparison: {fixed_lr: 1e400}", "comparison.fixed_lr: ", "finite number"),
+    ("a rate in words", "name: s\ngrid: {learning_rates: [low]}", "grid.learning_rates[0]: ", "a number, got 'low'"),
+    ("a true rate", "name: s\ncomparison: {high_lr: true}", "comparison.high_lr: ", "must be a number, got true"),
+    ("a null rate", "name: s\ncomparison: {fixed_lr: null}", "comparison.fixed_lr: ", "must be a number, got null"),
+    ("a list as rate", "name: s\ncomparison: {fixed_lr: [1]}", "comparison.fixed_lr: ", "got a list"),
+    ("a momentum of 1", "name: s\ntraining: {momentum: 1}", "training.momentum: ", "must be less than 1"),
+    ("a negative momentum", "name: s\ntraining: {momentum: -0.1}", "training.momentum: ", "at least 0"),
+    ("a negative decay", "name: s\ntraining: {weight_decay: -1}", "training.weight_decay: ", "at least 0"),
+    ("nothing to validate", "name: s\ndata: {validation_fraction: 0}", "data.validation_fraction: ", "greater than 0"),
+    ("nothing to train", "name: s\ndata: {validation_fraction: 1}", "data.validation_fraction: ", "less than 1"),
+    ("per cent", "name: s\ndata: {validation_fraction: 20%}", "data.validation_fraction: ", "a number, got '20%'"),
+    # choices
+    ("an unknown source", "name: s\ndata: {source: mnist}", "data.source: ", "must be 'digits', got 'mnist'"),
+    ("an unknown network", "name: s\nmodel: {name: resnet}", "model.name: ", "must be 'vgg', got 'resnet'"),
+    ("an unknown device", "name: s\ntraining: {accelerator: tpu}", "training.accelerator: ", "'auto', 'cpu' or 'gpu'"),
+    # keys that contradict each other
+    (
+        "a snapshot after the end",
+        "name: s\ntraining: {max_epochs: 3, snapshots: [2, 9]}",
+        "training.snapshots: ",
+        "epoch 9 is after max_epochs 3",
+    ),
+    (
+        "a small batch off the grid",
+        "name: s\ncomparison: {small_batch: 33}",
+        "comparison.small_batch: ",
+        "33 is not in",
+    ),
+    ("a large batch off the grid", "name: s\ncomparison: {large_batch: 512}", "comparison.large_batch: ", "or add it"),
+    (
+        "small and large swapped",
+        "name: s\ncomparison: {small_batch: 256, large_batch: 32}",
+        "comparison.small_batch: ",
+        "the small batch, 256, must be smaller than the large one, 32",
+    ),
+    ("small as large", "name: s\ncomparison: {small_batch: 64, large_batch: 64}", "comparison.small_batch: ", "64"),
+    ("large is the smallest", "name: s\ncomparison: {large_batch: 32}", "comparison.large_batch: ", "32"),
+    # YAML
+    ("a repeated key", "name: s\nname: t", "line 2: ", "the key `name` stands twice"),
+    ("a repeated key below", "name: s\ngrid:\n  seeds: [1]\n  seeds: [2]", "line 4: ", "`seeds` stands twice"),
+    ("a tab", "name: s\ngrid:\n\tseeds: [1]", "line 3: ", "is not valid YAML"),
+    ("an open bracket", "name: s\ngrid: {seeds: [1", "line 2: ", "is not valid YAML"),
+    ("an open quote", "name: 's", "line 1: ", "is not valid YAML"),
+    ("wrong indentation", "name: s\n  grid: {}", "line 2: ", "is not valid YAML"),
+    ("two documents", "name: s\n---\nname: t", "line 2: ", "is not valid YAML"),
+    ("an object tag", "name: !!python/object/apply:os.getcwd []", "line 1: ", "is not valid YAML"),
+    ("an unknown alias", "name: *other", "line 1: ", "is not valid YAML"),
+    ("a control character", "name: s\0", "", "is not valid YAML"),
+    ("a date that is none", "name: 2020-13-45", "", "is not valid YAML"),
+    ("a tagged number that is none", "training: {max_epochs: !!int many}", "", "is not valid YAML"),
+    ("a tagged truth that is none", "name: !!bool perhaps", "", "is not valid YAML"),
+    ("a number of 5000 digits", f"name: s\ntraining: {{max_epochs: {'9' * 5000}}}", "", ""),
+    ("a list as file", "- name: s", "", "must hold keys and values (`name: my-study`), holds a list"),
+    ("a word as file", "hello", "", "must hold keys and values"),
+    ("a number as file", "3", "", "must hold keys and values"),
+]
+
+
+@pytest.mark.parametrize(("text", "where", "said"), [pytest.param(*row[1:], id=row[0]) for row in MISTAKES])
+def test_a_mistake_is_one_line_that_names_the_file_the_key_and_what_is_wrong(
+    text: str, where: str, said: str, study: Callable, refusal: Callable, tmp_path: Path
+):
+    message = refusal(study, text)
+    assert message.startswith(f"{tmp_path}/study.yaml: {where}")
+    assert said in message
+    assert len(message) < len(str(tmp_path)) + 300
+
+
+def test_a_missing_file_is_refused(tmp_path: Path, refusal: Callable):
+    message = refusal(Study.from_file, tmp_path / "none.yaml")
+    assert message.startswith(f"{tmp_path}/none.yaml: there is no such file")
+
+
+def test_a_folder_is_refused(tmp_path: Path, refusal: Callable):
+    assert refusal(Study.from_file, tmp_path).startswith(f"{tmp_path}: is a folder")
+
+
+def test_a_binary_file_is_refused(tmp_path: Path, refusal: Callable):
+    path = tmp_path / "study.yaml"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\xff\xfe")
+    assert refusal(Study.from_file, path).startswith(f"{path}: is not a text file")
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("name: s\ngrid: {seeds: []}\ntraining: {patience: 0}", ["grid.seeds", "training.patience"]),
+        ("name: s\ngrid: {seeds: [-1, 0, a]}", ["grid.seeds[0]", "grid.seeds[2]"]),
+        ("nmae: s", ["name", "nmae"]),
+        ("name: a/b\ngrid: {seeds: []}", ["name", "grid.seeds"]),
+    ],
+    ids=["two sections", "one list", "a mistyped required key", "the name and a section"],
+)
+def test_two_mistakes_give_two_lines(text: str, keys: list[str], study: Callable, tmp_path: Path):
+    with pytest.raises(UserError) as caught:
+        study(text)
+    told = {line.removeprefix(f"{tmp_path}/study.yaml: ").split(": ")[0] for line in str(caught.value).split("\n")}
+    assert told == set(keys)
+
+
+# Whatever stands in a file, the answer is a study or lines for the user.
+
+
+def told_lines(read: Callable[[], Study], source: str = "study.yaml") -> list[str]:
+    """The lines of the refusal, none if there is none; each must be one line that starts with the source."""
+    try:
+        read()
+    except UserError as error:
+        lines = str(error).split("\n")
+        for line in lines:
+            assert line.splitlines() == [line]
+            assert line.startswith(f"{source}: ")
+            assert "Traceback" not in line
+        return lines
+    return []
+
+
+SECTIONS = {section: list(keys) for section, keys in full_mapping().items() if isinstance(keys, dict)}
+KNOWN_KEYS = sorted({"name", *SECTIONS, *(key for keys in SECTIONS.values() for key in keys)})
+KEYS = st.sampled_from(KNOWN_KEYS) | st.text(max_size=8)
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | SCALARS, inner, max_size=3),
+    max_leaves=8,
+)
+PATHS = [(section,) for section in ["name", *SECTIONS]]
+PATHS += [(section, key) for section, keys in SECTIONS.items() for key in keys]
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(KEYS, VALUES, max_size=6))
+@example({"a\nb": 1})
+@example({"a\u2028b": 1})
+@example({"": 1})
+@example({"function-": {}})
+@example({"grid": {"function-after": [1]}})
+@example({"name": "x" * 5000})
+def test_no_mapping_makes_anything_but_a_study_or_lines_for_the_user(mapping: dict):
+    told_lines(lambda: Study.from_mapping(mapping, "study.yaml"))
+
+
+@given(st.sampled_from(PATHS), VALUES)
+def test_one_bad_value_in_a_good_study_is_told_with_its_key(path: tuple[str, ...], value: Any):
+    mapping = full_mapping()
+    parent = mapping if len(path) == 1 else mapping[path[0]]
+    parent[path[-1]] = value
+    for line in told_lines(lambda: Study.from_mapping(mapping, "study.yaml")):
+        assert path[-1] in line
+
+
+@given(st.sampled_from([(), *((section,) for section in SECTIONS)]), st.text(max_size=12), VALUES)
+def test_no_unknown_key_slips_into_a_good_study(path: tuple[str, ...], key: str, value: Any):
+    mapping = full_mapping()
+    parent = mapping[path[0]] if path else mapping
+    if key not in parent:
+        parent[key] = value
+        assert len(told_lines(lambda: Study.from_mapping(mapping, "study.yaml"))) == 1
+
+
+@given(st.integers(0, len(FULL)), st.integers(0, 2), st.sampled_from(["", *"\t\n:-,#&*!|>%@`?'\"[]{}~<=0.eé\0"]))
+def test_one_slip_of_the_keyboard_never_ends_in_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, position: int, deleted: int, typed: str
+):
+    path = tmp_path_factory.getbasetemp() / "slip.yaml"
+    path.write_text(FULL[:position] + typed + FULL[position + deleted :], encoding="utf-8")
+    told_lines(lambda: Study.from_file(path), str(path))
+
+
+# What is accepted, and as what.
+
+
+@pytest.mark.parametrize("written", ["1e-3", "1E-3", "'1e-3'", "0.001", "1.0e-3", "+1e-3"])
+def test_every_way_to_write_a_thousandth_is_the_number(written: str, study: Callable):
+    checked = study(f"name: s\ngrid: {{learning_rates: [{written}]}}\ncomparison: {{fixed_lr: {written}}}")
+    assert checked.grid.learning_rates == (0.001,)
+    assert checked.comparison.fixed_lr == 0.001
+
+
+def test_a_whole_number_is_accepted_for_a_real_one_and_is_the_same_study(study: Callable):
+    whole = study("name: s\ngrid: {learning_rates: [1]}\ntraining: {momentum: 0, weight_decay: 0}")
+    real = study("name: s\ngrid: {learning_rates: [1.0]}\ntraining: {momentum: 0.0, weight_decay: 0.0}")
+    assert isinstance(whole.grid.learning_rates[0], float)
+    assert whole == real
+    assert [whole.run_slice(name) for name in whole.runs] == [real.run_slice(name) for name in real.runs]
+
+
+def test_a_name_alone_is_a_study_with_the_documented_defaults(study: Callable):
+    checked = study("name: s")
+    assert checked.grid.batch_sizes == (32, 64, 128, 256)
+    assert checked.grid.learning_rates == (0.01, 0.02, 0.04, 0.08)
+    assert checked.grid.seeds == (0, 1, 2)
+    assert (checked.data.validation_fraction, checked.data.split_seed) == (0.2, 0)
+    assert (checked.model.channels, checked.model.dense) == ((8, 16), (32,))
+    assert (checked.training.momentum, checked.training.weight_decay) == (0, 0)
+    assert (checked.small_batch, checked.large_batch) == (32, 256)
+    assert len(checked.runs) == 4 * 4 * 3
+
+
+def test_a_partly_written_section_keeps_the_defaults_of_the_rest(study: Callable):
+    checked = study("name: s\ntraining: {patience: 4}")
+    assert checked.training.patience == 4
+    assert checked.training.max_epochs == study("name: s").training.max_epochs
+
+
+def test_no_hidden_layer_and_no_snapshot_are_fine(study: Callable):
+    checked = study("name: s\nmodel: {dense: []}\ntraining: {snapshots: []}")
+    assert (checked.model.dense, checked.training.snapshots) == ((), ())
+
+
+def test_a_grid_of_one_batch_size_is_fine(study: Callable):
+    checked = study("name: s\ngrid: {batch_sizes: [32]}")
+    assert (checked.small_batch, checked.large_batch) == (32, 32)
+
+
+def test_the_small_and_the_large_batch_are_the_chosen_ones(study: Callable):
+    checked = study("name: s\ncomparison: {small_batch: 64, large_batch: 128}")
+    assert (checked.small_batch, checked.large_batch) == (64, 128)
+
+
+def test_the_smallest_and_the_largest_are_found_in_an_unsorted_grid(study: Callable):
+    checked = study("name: s\ngrid: {batch_sizes: [64, 512, 16]}")
+    assert (checked.small_batch, checked.large_batch) == (16, 512)
+
+
+def test_a_checked_study_cannot_be_changed(study: Callable):
+    checked = study("name: s")
+    with pytest.raises(ValueError, match="frozen"):
+        checked.training.patience = 1
+
+
+# Overrides.
+
+
+def test_an_override_replaces_single_nested_keys_only(study: Callable):
+    overrides = {"grid": {"seeds": [7]}, "training": {"patience": 9}}
+    expected = FULL.replace("seeds: [0, 1]", "seeds: [7]").replace("patience: 3", "patience: 9")
+    assert study(FULL, overrides) == study(expected)
+
+
+def test_an_override_can_bring_a_section_that_the_file_leaves_out(study: Callable):
+    assert study("name: s", {"grid": {"seeds": [7]}}) == study("name: s\ngrid: {seeds: [7]}")
+
+
+def test_overrides_are_left_as_they_were(study: Callable):
+    overrides = {"grid": {"seeds": [7]}, "training": {"patience": 9}}
+    before = copy.deepcopy(overrides)
+    study(FULL, overrides)
+    assert overrides == before
+
+
+def test_a_bad_override_is_refused_like_a_bad_file(study: Callable, refusal: Callable, tmp_path: Path):
+    message = refusal(study, FULL, {"grid": {"seeds": []}})
+    assert message.startswith(f"{tmp_path}/study.yaml: grid.seeds: must not be empty")
+
+
+# Names.
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+@example(5e-324)
+@example(1.7976931348623157e308)
+@example(1e22)
+@example(0.1 + 0.2)
+def test_a_shortest_decimal_parses_back_to_the_same_float_and_has_nothing_to_spare(value: float):
+    text = shortest_decimal(value)
+    assert float(text) == value
+    assert re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01, "0.01"), (5e-05, "0.00005"), (1.0, "1"), (100.0, "100"), (0.1, "0.1"), (2.5e3, "2500"), (1, "1")],
+)
+def test_a_shortest_decimal_is_what_a_person_writes(value: float, text: str):
+    assert shortest_decimal(value) == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_without_a_decimal_form_has_no_name(value: float):
+    with pytest.raises(ValueError, match="no decimal form"):
+        shortest_decimal(value)
+
+
+RATES = st.floats(min_value=1e-12, max_value=1e3, allow_nan=False)
+
+
+@given(
+    batch_sizes=st.lists(st.integers(1, 10**6), min_size=1, max_size=4, unique=True),
+    rates=st.lists(RATES, min_size=1, max_size=4, unique=True),
+    seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3, unique=True),
+    fixed_lr=RATES,
+)
+def test_every_run_has_a_name_of_its_own_that_says_what_it_is(
+    batch_sizes: list[int], rates: list[float], seeds: list[int], fixed_lr: float
+):
+    grid = {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds}
+    comparison = {"fixed_lr": fixed_lr, "high_lr": rates[0]}
+    runs = Study.from_mapping({"name": "s", "grid": grid, "comparison": comparison}, "s").runs
+    assert len(runs) == len(batch_sizes) * len({*rates, fixed_lr}) * len(seeds)
+    for name, run in runs.items():
+        parts = re.fullmatch(r"bs(\d+)-lr([0-9.]+)-seed(\d+)", name)
+        assert Run(int(parts[1]), float(parts[2]), int(parts[3])) == run
+
+
+def with_rates(fixed_lr: float, high_lr: float) -> Study:
+    return Study.from_mapping(
+        {
+            "name": "s",
+            "grid": {"batch_sizes": [8, 16, 32], "learning_rates": [0.01, 0.08], "seeds": [0, 1]},
+            "comparison": {"fixed_lr": fixed_lr, "high_lr": high_lr},
+        },
+        "s",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fixed_lr", "high_lr", "added"),
+    [(0.01, 0.08, 0), (0.08, 0.08, 0), (0.03, 0.08, 1), (0.01, 0.3, 1), (0.03, 0.3, 2), (0.3, 0.3, 1)],
+)
+def test_arms_share_runs_and_a_rate_off_the_grid_adds_each_batch_size_and_seed_once(
+    fixed_lr: float, high_lr: float, added: int
+):
+    in_grid = set(with_rates(0.01, 0.08).runs)
+    runs = with_rates(fixed_lr, high_lr).runs
+    assert in_grid <= set(runs)
+    assert len(runs) - len(in_grid) == added * 3 * 2
+
+
+# Slices: what makes a job stale.
+
+
+def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
+    checked = study(FULL)
+    spec = RunSpec.model_validate(json.loads(checked.run_slice("bs64-lr0.08-seed1")))
+    assert (spec.batch_size, spec.learning_rate, spec.seed) == (64, 0.08, 1)
+    assert (spec.model, spec.training) == (checked.model, checked.training)
+
+
+def test_no_two_runs_have_the_same_slice(study: Callable):
+    checked = study(FULL)
+    assert len({checked.run_slice(name) for name in checked.runs}) == len(checked.runs) == 8
+
+
+def test_the_order_of_keys_in_the_file_makes_nothing_stale(study: Callable):
+    one, other = study(FULL), Study.from_mapping(sections_reversed(full_mapping()), "reversed")
+    assert [one.run_slice(name) for name in one.runs] == [other.run_slice(name) for name in other.runs]
+    assert one.data_slice == other.data_slice
+    assert [one.product_slice(p) for p in FIGURES.values()] == [other.product_slice(p) for p in FIGURES.values()]
+
+
+CHANGES = {
+    "model": {"channels": [8, 4], "dense": [17]},
+    "training": {
+        "max_epochs": 21,
+        "patience": 4,
+        "momentum": 0.8,
+        "weight_decay": 0.001,
+        "snapshots": [1, 11],
+        "accelerator": "auto",
+    },
+}
+
+
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section, keys in CHANGES.items() for key in keys])
+def test_each_key_of_model_and_training_makes_all_runs_stale(section: str, key: str, study: Callable):
+    one, other = study(FULL), study(FULL, {section: {key: CHANGES[section][key]}})
+    assert list(one.runs) == list(other.runs)
+    assert all(one.run_slice(name) != other.run_slice(name) for name in one.runs)
+
+
+def test_no_key_of_model_and_training_is_without_a_change_above():
+    for section, keys in CHANGES.items():
+        assert set(SECTIONS[section]) - set(keys) <= {"name"}  # there is one network, so its name cannot change
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"name": "other"},
+        {"grid": {"batch_sizes": [16, 32, 64, 1024]}},
+        {"grid": {"learning_rates": [0.5, 0.01]}},
+        {"grid": {"seeds": [1, 2, 3]}},
+        {"comparison": {"fixed_lr": 0.02, "high_lr": 0.5}},
+        {"comparison": {"small_batch": None, "large_batch": None}},
+    ],
+    ids=str,
+)
+def test_runs_that_remain_are_not_stale_when_the_study_around_them_changes(overrides: dict, study: Callable):
+    one, other = study(FULL), study(FULL, overrides)
+    remaining = one.runs.keys() & other.runs.keys()
+    assert remaining
+    assert all(one.run_slice(name) == other.run_slice(name) for name in remaining)
+
+
+@pytest.mark.parametrize("change", [{"validation_fraction": 0.3}, {"split_seed": 6}], ids=str)
+def test_each_key_of_data_makes_the_data_stale(change: dict, study: Callable):
+    assert study(FULL, {"data": change}).data_slice != study(FULL).data_slice
+
+
+def test_a_figure_is_stale_when_the_batch_sizes_that_it_compares_change_and_only_then(study: Callable):
+    figure = FIGURES["epoch_distance"]
+    explicit = study(FULL).product_slice(figure)
+    left_out = study(FULL, {"comparison": {"small_batch": None, "large_batch": None}})
+    assert left_out.product_slice(figure) == explicit
+    grown = study(FULL, {"grid": {"batch_sizes": [16, 32, 64]}})
+    assert grown.product_slice(figure) == explicit
+    assert study(FULL, {"comparison": {"fixed_lr": 0.02}}).product_slice(figure) != explicit
+
+
+def test_the_workflow_starts_without_loading_a_numeric_library():
+    code = """
+import sys
+import batchscape.study, batchscape.fingerprint
+heavy = {"numpy", "torch", "pandas", "pytorch_lightning", "optuna", "sklearn", "safetensors"} & set(sys.modules)
+sys.exit(f"loaded: {sorted(heavy)}" if heavy else 0)
+"""
+    library = str(Path(batchscape.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {library!r})\n{code}"], check=True)

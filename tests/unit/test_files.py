@@ -1,0 +1,54 @@
+"""Files are whole or not there."""
+
+from pathlib import Path
+
+import pytest
+
+from batchscape.files import read_json, write_atomically, write_json, write_text
+
+
+def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    def write(partial: Path) -> None:
+        partial.write_text("ne")
+        raise RuntimeError("the disk is full")
+
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        write_atomically(path, write)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_while_a_file_is_written_its_place_still_holds_the_old_one(tmp_path: Path):
+    path = tmp_path / "file"
+    write_text(path, "old")
+
+    def write(partial: Path) -> None:
+        partial.write_text("new")
+        assert path.read_text() == "old"
+        assert partial.parent == path.parent  # a rename is atomic within one file system only
+
+    write_atomically(path, write)
+    assert path.read_text() == "new"
+
+
+def test_missing_folders_are_made(tmp_path: Path):
+    write_text(tmp_path / "a" / "b" / "file", "text")
+    assert (tmp_path / "a" / "b" / "file").read_text() == "text"
+
+
+def test_json_comes_back_with_the_same_floats(tmp_path: Path):
+    value = {"b": [0.1 + 0.2, 5e-324, 1e308], "a": None, "c": "×"}
+    write_json(tmp_path / "a.json", value)
+    assert read_json(tmp_path / "a.json") == value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_number_that_json_does_not_have_is_refused_before_the_old_file_is_lost(tmp_path: Path, value: float):
+    path = tmp_path / "a.json"
+    write_json(path, {"a": 1})
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(path, {"a": value})
+    assert read_json(path) == {"a": 1}

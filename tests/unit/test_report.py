@@ -1,0 +1,217 @@
+"""Tables against made-up runs with known answers, and figures of every study that can happen."""
+
+import json
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from batchscape.report.figures.style import write_figure
+from batchscape.report.tables import best_lr, epoch_distance, fixed_lr, lr_grid, update_norms
+from batchscape.report.tables.over_seeds import over_seeds
+from batchscape.study import FIGURES, TABLES, Product, Run, Study
+
+RUN = ["run", "batch_size", "learning_rate", "seed", "status"]
+
+
+def study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> Study:
+    mapping = {
+        "name": "made-up",
+        "grid": {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds},
+        "comparison": {"fixed_lr": rates[0], "high_lr": rates[-1]},
+    }
+    return Study.from_mapping(mapping, "made-up")
+
+
+def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
+    """What the analyses would find if a run's numbers were simple functions of what it is."""
+    runs, history, distance, moves, norms = [], [], [], [], []
+    for name, run in study.runs.items():
+        diverged = diverges(run)
+        lead = dict(
+            zip(
+                RUN,
+                [name, run.batch_size, run.learning_rate, run.seed, "diverged" if diverged else "converged"],
+                strict=True,
+            )
+        )
+        loss = np.nan if diverged else 0.1 + abs(np.log(run.learning_rate / run.batch_size)) / 100 + run.seed / 1000
+        length = 1 if diverged else epochs + run.seed
+        row = dict.fromkeys(("least_train_loss", "least_validation_loss", "validation_accuracy_at_best"), loss)
+        times = dict.fromkeys(("epoch_seconds", "epoch_cpu_seconds"), run.batch_size / 100)
+        to_best = dict.fromkeys(("seconds_to_best", "cpu_seconds_to_best"), np.nan if diverged else run.batch_size)
+        best = np.nan if diverged else length
+        runs.append({**lead, "epochs": length, "best_epoch": best, **row, **times, **to_best})
+        for epoch in range(1, length + 1):
+            values = np.nan if diverged else loss + 1 / epoch
+            losses = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+            history.append({**lead, "epoch": epoch, **dict.fromkeys(losses, values)})
+            moves.append({**lead, "epoch": epoch, "epoch_distance": np.nan if diverged else 1 / run.batch_size / epoch})
+        scale = np.nan if diverged else 1 / run.batch_size
+        distance += [{**lead, "layer": layer, "distance": scale} for layer in ("whole model", "conv1", "output")]
+        norms += [{**lead, "updates": 10 * length, "percentile": p, "update_norm": p * scale} for p in range(1, 100)]
+    return {
+        "tables/runs": pd.DataFrame(runs),
+        "analysis/history": pd.DataFrame(history),
+        "analysis/distance": pd.DataFrame(distance),
+        "analysis/epoch_distance": pd.DataFrame(moves),
+        "analysis/update_norms": pd.DataFrame(norms),
+    }
+
+
+def made(study: Study, kind: str, name: str, product: Product, frames: dict[str, pd.DataFrame]) -> object:
+    module = import_module(f"batchscape.report.{kind}.{name}")
+    make = module.tabulate if kind == "tables" else module.draw
+    return make(*(frames[source].copy() for source in product.sources), **json.loads(study.product_slice(product)))
+
+
+def with_tables(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    frames = dict(frames)
+    for name, product in sorted(TABLES.items(), key=lambda item: "tables/lr_grid" in item[1].sources):
+        frames[f"tables/{name}"] = made(study, "tables", name, product, frames)
+    return frames
+
+
+SCENARIOS = {
+    "plain": (study([32, 64, 256], [0.01, 0.1], [0, 1, 2]), 6, lambda _: False),
+    "one seed": (study([32, 64], [0.01, 0.1], [0]), 6, lambda _: False),
+    "one batch size": (study([32], [0.01, 0.1], [0, 1]), 6, lambda _: False),
+    "one learning rate": (study([32, 64], [0.01], [0, 1]), 6, lambda _: False),
+    "one epoch": (study([32, 64], [0.01, 0.1], [0]), 1, lambda _: False),
+    "many of each": (study([2**k for k in range(10)], [0.001 * 2**k for k in range(8)], [0]), 3, lambda _: False),
+    "one diverged run": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run == Run(32, 0.1, 1)),
+    "the fixed rate diverges": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run.learning_rate == 0.01),
+    "the large batch diverges": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run.batch_size == 64),
+    "every run diverges": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda _: True),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=SCENARIOS)
+def scenario(request: pytest.FixtureRequest) -> tuple[Study, dict[str, pd.DataFrame]]:
+    chosen, epochs, diverges = SCENARIOS[request.param]
+    return chosen, with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_drawn_whatever_became_of_the_runs(scenario, figure: str, tmp_path: Path):
+    chosen, frames = scenario
+    write_figure(
+        made(chosen, "figures", figure, FIGURES[figure], frames), tmp_path / f"{figure}.png", tmp_path / f"{figure}.pdf"
+    )
+    assert (tmp_path / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_no_setting_is_dropped_from_a_table(scenario):
+    chosen, frames = scenario
+    settings = {(run.batch_size, run.learning_rate) for run in chosen.runs.values()}
+    for name in ("lr_grid", "curves", "distance", "epoch_distance", "update_norms"):
+        table = frames[f"tables/{name}"]
+        assert set(zip(table["batch_size"], table["learning_rate"], strict=True)) == settings, name
+    assert set(frames["tables/best_lr"]["batch_size"]) == set(chosen.grid.batch_sizes)
+    grid = frames["tables/lr_grid"]
+    assert (grid["n_seeds"] + grid["n_diverged"] == len(chosen.grid.seeds)).all()
+
+
+def test_equal_data_gives_equal_bytes(tmp_path: Path):
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    files = []
+    for folder in ("once", "twice"):
+        png, pdf = tmp_path / folder / "figure.png", tmp_path / folder / "figure.pdf"
+        write_figure(made(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames), png, pdf)
+        files.append((png.read_bytes(), pdf.read_bytes()))
+    assert files[0] == files[1]
+
+
+def rows(*values: tuple) -> pd.DataFrame:
+    return pd.DataFrame(values, columns=["batch_size", "seed", "status", "x"])
+
+
+def test_mean_spread_and_number_are_over_the_runs_that_did_not_diverge():
+    frame = rows(
+        (32, 0, "converged", 1.0), (32, 1, "max_epochs", 4.0), (32, 2, "diverged", 1e9), (64, 0, "converged", 5.0)
+    )
+    table = over_seeds(frame, ["batch_size"], ["x"]).set_index("batch_size")
+    assert table.loc[32].to_dict() == {
+        "x_mean": 2.5, "x_sd": pytest.approx(np.sqrt(4.5)), "x_min": 1.0, "x_max": 4.0, "n_seeds": 2, "n_diverged": 1,
+    }  # fmt: skip
+    assert table.loc[64, "n_seeds"] == 1
+    assert np.isnan(table.loc[64, "x_sd"])
+
+
+def test_a_setting_in_which_all_runs_diverged_keeps_its_row():
+    table = over_seeds(rows((32, 0, "diverged", 3.0), (64, 0, "converged", 5.0)), ["batch_size"], ["x"])
+    assert list(table["batch_size"]) == [32, 64]
+    assert np.isnan(table.loc[0, "x_mean"])
+    assert (table.loc[0, "n_seeds"], table.loc[0, "n_diverged"]) == (0, 1)
+
+
+def grid(*values: tuple) -> pd.DataFrame:
+    columns = ["batch_size", "learning_rate", "least_validation_loss_mean", "n_diverged"]
+    return pd.DataFrame(values, columns=columns).assign(least_validation_loss_sd=0.1, n_seeds=3)
+
+
+@pytest.mark.parametrize(
+    ("table", "rate", "edge", "advice"),
+    [
+        (grid((32, 0.1, 3.0, 0), (32, 0.2, 1.0, 0), (32, 0.4, 2.0, 0)), 0.2, "none", "inside"),
+        (grid((32, 0.1, 1.0, 0), (32, 0.2, 2.0, 0)), 0.1, "low", "below 0.1"),
+        (grid((32, 0.1, 2.0, 0), (32, 0.2, 1.0, 0)), 0.2, "high", "above 0.2"),
+        (grid((32, 0.1, 2.0, 0)), 0.1, "both", "below and above 0.1"),
+        (grid((32, 0.1, 2.0, 0), (32, 0.2, 1.0, 1)), 0.1, "low", "below 0.1"),
+        (grid((32, 0.1, 2.0, 0), (32, 0.2, 3.0, 0), (32, 0.4, 1.0, 1)), 0.1, "low", "below 0.1"),
+        (grid((32, 0.1, np.nan, 3), (32, 0.2, np.nan, 3)), None, "low", "every learning rate diverged"),
+    ],
+)
+def test_the_best_learning_rate_and_its_edge(table: pd.DataFrame, rate: float | None, edge: str, advice: str):
+    best = best_lr.tabulate(table).iloc[0]
+    assert np.isnan(best["best_learning_rate"]) if rate is None else best["best_learning_rate"] == rate
+    assert best["edge"] == edge
+    assert advice in best["advice"]
+
+
+def test_fixed_lr_is_the_part_of_the_grid_at_that_rate():
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    runs = made_up_analyses(chosen, epochs, diverges)["tables/runs"]
+    whole, part = lr_grid.tabulate(runs), fixed_lr.tabulate(runs, fixed_lr=0.1)
+    expected = whole[whole["learning_rate"] == 0.1].reset_index(drop=True)
+    pd.testing.assert_frame_equal(part, expected)
+
+
+def test_runs_stopped_by_max_epochs_are_counted():
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    runs = made_up_analyses(chosen, epochs, diverges)["tables/runs"]
+    runs.loc[(runs["batch_size"] == 64) & (runs["seed"] == 1), "status"] = "max_epochs"
+    table = lr_grid.tabulate(runs).set_index(["batch_size", "learning_rate"])
+    assert table["n_max_epochs"].to_dict() == {
+        (b, r): int(b == 64) for b in (32, 64, 256) for r in (0.01, 0.1)
+    }  # fmt: skip
+
+
+def test_epoch_distance_ratios_are_paired_and_end_with_the_large_batch_run():
+    columns = ["batch_size", "learning_rate", "seed", "status", "epoch", "epoch_distance"]
+    data = [
+        (32, 0.1, 0, "converged", 1, 8.0), (32, 0.1, 1, "converged", 1, 9.0), (32, 0.1, 0, "converged", 2, 6.0),
+        (256, 0.1, 0, "converged", 1, 2.0), (256, 0.1, 1, "converged", 1, 3.0),
+    ]  # fmt: skip
+    table = epoch_distance.tabulate(pd.DataFrame(data, columns=columns), large_batch=256)
+    table = table.set_index(["batch_size", "epoch"])
+    assert table.loc[(32, 1), "ratio_to_large_mean"] == pytest.approx((8 / 2 + 9 / 3) / 2)
+    assert table.loc[(32, 1), "n_ratios"] == 2
+    assert np.isnan(table.loc[(32, 2), "ratio_to_large_mean"])
+    assert table.loc[(32, 2), "n_ratios"] == 0
+    assert table.loc[(256, 1), "ratio_to_large_mean"] == 1
+
+
+def test_update_norm_quantiles_are_means_of_the_runs_quantiles():
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    table = update_norms.tabulate(made_up_analyses(chosen, epochs, diverges)["analysis/update_norms"])
+    row = table.set_index(["batch_size", "learning_rate"]).loc[(32, 0.01)]
+    assert row["median_mean"] == pytest.approx(50 / 32)
+    assert row["p05_mean"] == pytest.approx(5 / 32)
+    assert row["p95_mean"] == pytest.approx(95 / 32)
+    assert row["updates_mean"] == pytest.approx(10 * (6 + 7 + 8) / 3)

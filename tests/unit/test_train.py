@@ -1,0 +1,457 @@
+"""Training: the same run is the same bits, and what is written down is what happened."""
+
+import csv
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch.nn import functional as F
+
+from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
+from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.errors import UserError
+from batchscape.training.batches import epoch_order
+from batchscape.training.run_directory import RunDirectory
+from batchscape.training.train import train
+
+EPOCHS = 3
+LAYERS = ["conv1", "conv2", "dense1", "output"]
+TIMES = ["train_seconds", "train_cpu_seconds", "validation_seconds", "validation_cpu_seconds"]
+
+
+def spec_of(batch_size: int = 32, learning_rate: float = 0.05, seed: int = 1, **training) -> RunSpec:
+    settings = {"max_epochs": EPOCHS, "patience": 100, "accelerator": "cpu", **training}
+    return RunSpec(
+        batch_size=batch_size, learning_rate=learning_rate, seed=seed, training=TrainingConfig.model_validate(settings)
+    )
+
+
+# A run that keeps its weights after each epoch, and then its copies.
+KEPT = spec_of(momentum=0.9, weight_decay=0.001, snapshots=list(range(1, EPOCHS + 1)))
+# Steps this small change no loss, so no epoch is better than the first.
+STILL = spec_of(learning_rate=1e-30, patience=2, max_epochs=30)
+# The first step throws the weights to where no logit is finite.
+EXPLODING = spec_of(learning_rate=1e30, momentum=0.9)
+# Steps too large to get better for long, and small enough to stay finite.
+RESTLESS = spec_of(learning_rate=0.3, patience=2, max_epochs=60)
+
+
+class Trained:
+    """A finished run, read without the library where that is easy."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        def refuse(constant: str) -> None:
+            raise ValueError(f"{constant} is no JSON")
+
+        return json.loads((self.path / "run.json").read_text(encoding="utf-8"), parse_constant=refuse)
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        with (self.path / "history.csv").open(newline="", encoding="utf-8") as stream:
+            return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(stream)]
+
+    @property
+    def history_without_times(self) -> list[dict[str, float]]:
+        return [{key: value for key, value in row.items() if key not in TIMES} for row in self.history]
+
+    @property
+    def update_norms(self) -> np.ndarray:
+        return np.load(self.path / "update_norms.npy", allow_pickle=False)
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        """Every file that has no times in it."""
+        paths = [path for path in self.path.rglob("*") if path.is_file()]
+        timed = {"history.csv", "run.json"}
+        return {str(path.relative_to(self.path)): path.read_bytes() for path in paths if path.name not in timed}
+
+    def column(self, name: str) -> list[float]:
+        return [row[name] for row in self.history]
+
+    def weights(self, name: str) -> dict[str, np.ndarray]:
+        return load_file(self.path / "weights" / f"{name}.safetensors")
+
+    def bytes_of(self, name: str) -> bytes:
+        return (self.path / "weights" / f"{name}.safetensors").read_bytes()
+
+    def same_as(self, other: "Trained") -> bool:
+        """Whether all weights, update norms and histories are equal, bit for bit; NaN equals NaN."""
+        return self.files == other.files and repr(self.history_without_times) == repr(other.history_without_times)
+
+
+@pytest.fixture(scope="module")
+def fresh(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[RunSpec], Trained]:
+    """Train a run anew, in a directory of its own."""
+    return lambda spec: Trained(train(spec, few_file, tmp_path_factory.mktemp("runs") / "run"))
+
+
+@pytest.fixture(scope="module")
+def trained(fresh: Callable) -> Callable[[RunSpec], Trained]:
+    """Train a run once for all tests that look at it."""
+    runs: dict[RunSpec, Trained] = {}
+
+    def get(spec: RunSpec) -> Trained:
+        if spec not in runs:
+            runs[spec] = fresh(spec)
+        return runs[spec]
+
+    return get
+
+
+# An independent reference: the network and SGD in a few lines of functions, fed from the initial weights' file.
+
+
+def logits(weights: dict[str, torch.Tensor], images: np.ndarray) -> torch.Tensor:
+    signal = torch.from_numpy(images).to(weights["output.bias"].dtype) / 255
+    for block in ("conv1", "conv2"):
+        signal = F.conv2d(signal, weights[f"{block}.weight"], weights[f"{block}.bias"], padding=1)
+        signal = F.max_pool2d(torch.relu(signal), 2)
+    signal = torch.relu(F.linear(signal.flatten(1), weights["dense1.weight"], weights["dense1.bias"]))
+    return F.linear(signal, weights["output.weight"], weights["output.bias"])[:, 0]
+
+
+def losses(outputs: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
+    """−log of the probability of the true label, by example: log(1 + eᶻ) − yz."""
+    return F.softplus(outputs) - outputs * torch.from_numpy(labels)
+
+
+def reference_epochs(
+    weights: dict[str, torch.Tensor], data: PreparedData, spec: RunSpec
+) -> Iterator[tuple[float, list[float]]]:
+    """Train `weights` in place; after each epoch give its training loss and its update norms."""
+    momentum, decay = spec.training.momentum, spec.training.weight_decay
+    velocity = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+    for epoch in range(1, spec.training.max_epochs + 1):
+        order = epoch_order(len(data.train_labels), spec.seed, epoch)
+        total, norms = 0.0, []
+        for start in range(0, len(order), spec.batch_size):
+            batch = order[start : start + spec.batch_size]
+            loss = losses(logits(weights, data.train_images[batch]), data.train_labels[batch])
+            gradients = torch.autograd.grad(loss.mean(), list(weights.values()))
+            total += loss.double().sum().item()
+            squares = 0.0
+            with torch.no_grad():
+                for (name, tensor), gradient in zip(weights.items(), gradients, strict=True):
+                    velocity[name] = momentum * velocity[name] + gradient + decay * tensor
+                    squares += (spec.learning_rate * velocity[name].double()).square().sum().item()
+                    tensor -= spec.learning_rate * velocity[name]
+            norms.append(math.sqrt(squares))
+        yield total / len(order), norms
+
+
+def as_leaves(weights: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(array.copy()).requires_grad_() for name, array in weights.items()}
+
+
+def assert_equal_but_for_rounding(actual: np.ndarray, expected: np.ndarray, scale: float) -> None:
+    """Rounding is tiny; but where it turns which value of a pooling window is largest, one gradient goes elsewhere."""
+    assert actual.shape == expected.shape
+    error = np.abs(actual - expected) / scale
+    assert np.median(error) <= 1e-5
+    assert error.max() <= 1e-3
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        spec_of(),
+        spec_of(batch_size=64, seed=2),
+        spec_of(batch_size=230),
+        spec_of(batch_size=229),
+        spec_of(momentum=0.9, weight_decay=0.01),
+    ],
+    ids=["plain", "batch 64", "full batch", "a last batch of one", "momentum and weight decay"],
+)
+def test_training_is_sgd_on_the_seeds_batches(spec: RunSpec, trained: Callable, few: PreparedData):
+    run = trained(spec)
+    weights = as_leaves(run.weights("init"))
+    train_losses, norms = zip(*reference_epochs(weights, few, spec), strict=True)
+    last = run.weights("last")
+    assert last.keys() == weights.keys()
+    for name, expected in weights.items():
+        moved = np.abs(last[name] - run.weights("init")[name]).max()
+        assert_equal_but_for_rounding(last[name], expected.detach().numpy(), scale=moved)
+    assert run.column("train_loss") == pytest.approx(train_losses, rel=1e-6)
+    expected_norms = np.concatenate(norms)
+    assert_equal_but_for_rounding(run.update_norms, expected_norms, scale=expected_norms.max())
+
+
+# The same run is the same bits.
+
+
+def test_a_run_trained_twice_has_equal_files_and_an_equal_history_but_for_times(trained: Callable, fresh: Callable):
+    first, second = trained(KEPT), fresh(KEPT)
+    assert len(first.files) == len(["init", "best", "last"]) + EPOCHS + len(["update_norms.npy"])
+    assert first.same_as(second)
+
+
+def test_the_global_random_states_do_not_matter(trained: Callable, fresh: Callable, randomness):
+    randomness.seed(12345)
+    assert fresh(KEPT).same_as(trained(KEPT))
+
+
+def test_a_slurm_job_around_it_does_not_matter(trained: Callable, fresh: Callable, monkeypatch: pytest.MonkeyPatch):
+    # Left to itself, Lightning takes its world from these: it refuses some, and shards the data for others.
+    variables = {"JOB_ID": 7, "JOB_NAME": "job", "NTASKS": 2, "NNODES": 1, "NODEID": 0, "PROCID": 0, "LOCALID": 0}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", str(value))
+    assert fresh(KEPT).same_as(trained(KEPT))
+
+
+def test_what_stood_in_the_directory_before_does_not_matter(trained: Callable, few_file: Path, tmp_path: Path):
+    leftover = tmp_path / "run" / "weights" / "epoch00099.safetensors"
+    leftover.parent.mkdir(parents=True)
+    leftover.write_bytes(b"of a run before")
+    assert Trained(train(KEPT, few_file, tmp_path / "run")).same_as(trained(KEPT))
+    assert not leftover.exists()
+
+
+def test_runs_of_one_seed_start_from_the_same_bytes_and_others_do_not(trained: Callable):
+    first = trained(KEPT).bytes_of("init")
+    assert trained(spec_of(batch_size=64, learning_rate=0.3)).bytes_of("init") == first
+    assert trained(spec_of(seed=2)).bytes_of("init") != first
+
+
+# What is written down is what happened.
+
+
+def distances(start: dict[str, np.ndarray], end: dict[str, np.ndarray]) -> dict[str, float]:
+    """Euclidean distances by layer and, under "", of the whole, in float64."""
+    squares = dict.fromkeys(LAYERS, 0.0)
+    for name in start:
+        squares[name.split(".")[0]] += np.square(end[name].astype(np.float64) - start[name].astype(np.float64)).sum()
+    return {"": math.sqrt(sum(squares.values())), **{f"/{layer}": math.sqrt(s) for layer, s in squares.items()}}
+
+
+def kept_weights(run: Trained) -> list[dict[str, np.ndarray]]:
+    """The weights at the start and after each epoch."""
+    return [run.weights("init"), *(run.weights(f"epoch{epoch:05d}") for epoch in range(1, EPOCHS + 1))]
+
+
+@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
+def test_recorded_distances_equal_those_between_the_kept_weights(trained: Callable, epoch: int):
+    run = trained(KEPT)
+    weights, row = kept_weights(run), run.history[epoch - 1]
+    for measure, start in {"distance": weights[0], "epoch_distance": weights[epoch - 1]}.items():
+        for layer, expected in distances(start, weights[epoch]).items():
+            assert expected > 0
+            assert row[f"{measure}{layer}"] == pytest.approx(expected, rel=1e-12), f"{measure}{layer}"
+
+
+@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
+def test_recorded_validation_equals_that_of_the_kept_weights(trained: Callable, few: PreparedData, epoch: int):
+    run = trained(KEPT)
+    weights = {name: torch.from_numpy(array).double() for name, array in kept_weights(run)[epoch].items()}
+    outputs, row = logits(weights, few.validation_images), run.history[epoch - 1]
+    assert row["validation_loss"] == pytest.approx(losses(outputs, few.validation_labels).mean().item(), abs=1e-6)
+    right = (outputs.numpy() > 0) == (few.validation_labels == 1)
+    assert row["validation_accuracy"] == right.mean()
+
+
+@pytest.mark.parametrize("spec", [KEPT, RESTLESS], ids=["kept", "restless"])
+def test_the_best_epoch_is_the_first_of_the_least_validation_loss(spec: RunSpec, trained: Callable):
+    run = trained(spec)
+    summary, best = run.summary, 1 + int(np.argmin(run.column("validation_loss")))
+    assert summary["best_epoch"] == best
+    assert summary["least_validation_loss"] == min(run.column("validation_loss"))
+    assert summary["validation_accuracy_at_best"] == run.history[best - 1]["validation_accuracy"]
+    assert summary["least_train_loss"] == min(run.column("train_loss"))
+
+
+def test_best_and_last_are_the_weights_after_those_epochs(trained: Callable):
+    epochs = trained(RESTLESS).summary["epochs"]
+    spec = spec_of(learning_rate=0.3, patience=2, max_epochs=60, snapshots=list(range(1, epochs + 1)))
+    run = trained(spec)
+    best = run.summary["best_epoch"]
+    assert 1 <= best < epochs
+    assert run.bytes_of("best") == run.bytes_of(f"epoch{best:05d}")
+    assert run.bytes_of("last") == run.bytes_of(f"epoch{epochs:05d}")
+    assert run.bytes_of("best") != run.bytes_of("last")
+
+
+def test_only_the_asked_snapshots_are_kept(trained: Callable):
+    run = trained(spec_of(snapshots=[2]))
+    assert {path.stem for path in (run.path / "weights").iterdir()} == {"init", "best", "last", "epoch00002"}
+    assert run.bytes_of("epoch00002") == trained(spec_of(snapshots=[2, 3])).bytes_of("epoch00002")
+
+
+def test_snapshots_change_nothing_else(trained: Callable):
+    run, without = trained(spec_of(snapshots=[2])), trained(spec_of())
+    assert run.bytes_of("last") == without.bytes_of("last")
+    assert run.history_without_times == without.history_without_times
+
+
+def test_there_is_one_update_norm_a_batch_and_an_epoch_goes_no_farther_than_their_sum(trained: Callable):
+    run = trained(KEPT)
+    assert (run.update_norms.shape, run.update_norms.dtype) == ((EPOCHS * 8,), np.float64)
+    for epoch_distance, norms in zip(run.column("epoch_distance"), run.update_norms.reshape(EPOCHS, 8), strict=True):
+        assert norms.max() < epoch_distance < norms.sum()
+
+
+def test_an_epoch_of_one_batch_goes_as_far_as_its_update(trained: Callable):
+    run = trained(spec_of(batch_size=230))
+    assert run.update_norms.tolist() == pytest.approx(run.column("epoch_distance"), rel=1e-6)
+
+
+def test_the_training_loss_of_a_run_that_stands_still_is_that_of_its_weights(trained: Callable, few: PreparedData):
+    run = trained(STILL)
+    weights = {name: torch.from_numpy(array).double() for name, array in run.weights("init").items()}
+    outputs = logits(weights, few.train_images)
+    expected = losses(outputs, few.train_labels).mean().item()
+    assert run.column("train_loss") == pytest.approx([expected] * len(run.history), rel=1e-6)
+    right = (outputs.numpy() > 0) == (few.train_labels == 1)
+    assert run.column("train_accuracy") == [right.mean()] * len(run.history)
+
+
+def test_the_history_has_one_row_an_epoch_with_the_rate_and_the_times(trained: Callable):
+    run = trained(KEPT)
+    by_layer = [f"{measure}/{layer}" for measure in ("distance", "epoch_distance") for layer in LAYERS]
+    losses_and_accuracies = [f"{part}_{value}" for part in ("train", "validation") for value in ("loss", "accuracy")]
+    whole = ["distance", "epoch_distance"]
+    assert set(run.history[0]) == {"epoch", "learning_rate", *losses_and_accuracies, *TIMES, *whole, *by_layer}
+    assert run.column("epoch") == [1, 2, 3]
+    assert run.column("learning_rate") == [0.05] * EPOCHS
+    assert all(row[time] > 0 for row in run.history for time in TIMES)
+
+
+def test_the_summary_says_what_was_trained_and_on_what(trained: Callable, few_file: Path):
+    summary = trained(KEPT).summary
+    assert RunSpec.model_validate(summary["spec"]) == KEPT
+    assert summary["parameters"] == 3361
+    assert summary["batches_per_epoch"] == 8
+    assert summary["provenance"]["data_sha256"] == hashlib.sha256(few_file.read_bytes()).hexdigest()
+    assert summary["provenance"]["started"] <= summary["provenance"]["finished"]
+    assert summary["environment"]["packages"]["torch"] == torch.__version__
+    assert summary["environment"]["device"] == "cpu"
+
+
+def test_the_run_directory_finds_all_that_was_written(trained: Callable):
+    run = trained(KEPT)
+    directory = RunDirectory(run.path)
+    assert directory.summary() == run.summary
+    assert directory.update_norms().tolist() == run.update_norms.tolist()
+    for name in ("init", "best", "last", RunDirectory.snapshot(2)):
+        arrays = run.weights(name)
+        in_order = [arrays[f"{layer}.{kind}"].ravel() for layer in LAYERS for kind in ("weight", "bias")]
+        assert np.array_equal(directory.weights(name).vector, np.concatenate(in_order))
+        assert directory.weights(name).layers.names == tuple(LAYERS)
+
+
+def test_update_norms_that_are_a_pickle_are_not_unpickled(tmp_path: Path):
+    directory = RunDirectory(tmp_path)
+    np.save(directory.update_norms_file, np.array([{"an": "object"}]), allow_pickle=True)
+    with pytest.raises(UserError, match="allow_pickle=False"):
+        directory.update_norms()
+
+
+# How a run ends.
+
+
+def test_a_run_that_still_improves_ends_with_its_last_epoch(trained: Callable):
+    summary = trained(KEPT).summary
+    assert (summary["status"], summary["epochs"]) == ("max_epochs", EPOCHS)
+
+
+def test_a_run_ends_after_so_many_epochs_without_a_lower_validation_loss(trained: Callable):
+    run = trained(RESTLESS)
+    summary = run.summary
+    assert summary["status"] == "converged"
+    assert summary["epochs"] == len(run.history) < 60
+    assert summary["epochs"] - summary["best_epoch"] == 2
+    # It ended at the first chance: up to there, no two epochs in a row were without a new least.
+    least = np.minimum.accumulate(run.column("validation_loss"))
+    improved = [1, *(1 + i for i in range(1, len(least)) if least[i] < least[i - 1])]
+    assert max(np.diff(improved), default=1) <= 2
+
+
+def test_an_equal_validation_loss_is_no_improvement(trained: Callable):
+    run = trained(STILL)
+    summary = run.summary
+    assert (summary["status"], summary["best_epoch"], summary["epochs"]) == ("converged", 1, 3)
+    assert len(set(run.column("validation_loss"))) == 1
+    assert run.bytes_of("best") != run.bytes_of("last")  # the biases start at 0, so they do move
+
+
+def test_a_run_that_diverges_at_once_is_whole_but_for_a_best(trained: Callable):
+    run = trained(EXPLODING)
+    summary = run.summary
+    assert (summary["status"], summary["epochs"], summary["best_epoch"]) == ("diverged", 1, None)
+    assert summary["least_validation_loss"] is None
+    assert summary["validation_accuracy_at_best"] is None
+    assert not math.isfinite(run.history[0]["validation_loss"])
+    assert set(run.files) == {"weights/init.safetensors", "weights/last.safetensors", "update_norms.npy"}
+    assert run.update_norms.shape == (8,)
+
+
+def test_a_run_that_diverges_later_keeps_the_best_that_it_had(trained: Callable):
+    run = trained(spec_of(batch_size=230, learning_rate=1e8))
+    summary = run.summary
+    assert (summary["status"], summary["best_epoch"]) == ("diverged", 1)
+    assert summary["epochs"] == len(run.history) == 2
+    assert math.isfinite(summary["least_validation_loss"])
+    assert run.bytes_of("best") != run.bytes_of("last")
+
+
+def test_a_run_that_diverges_diverges_to_the_same_bits_again(trained: Callable, fresh: Callable):
+    assert fresh(EXPLODING).same_as(trained(EXPLODING))
+
+
+def test_nothing_else_is_left_in_the_directory(trained: Callable):
+    run = trained(KEPT)
+    assert {path.name for path in run.path.iterdir()} == {"weights", "history.csv", "update_norms.npy", "run.json"}
+    assert all(path.suffix == ".safetensors" for path in (run.path / "weights").iterdir())
+
+
+# What cannot be trained is refused, and what was there before stays.
+
+
+@pytest.fixture
+def run_before(tmp_path: Path) -> Path:
+    """A directory that already holds a file of a run before."""
+    path = tmp_path / "run"
+    path.mkdir()
+    (path / "run.json").write_text("{}")
+    return path
+
+
+def test_a_batch_larger_than_the_data_is_refused(few_file: Path, run_before: Path, refusal: Callable):
+    message = refusal(train, spec_of(batch_size=231), few_file, run_before)
+    assert message.startswith("grid.batch_sizes: 231 is more than the 230 training images")
+    assert (run_before / "run.json").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_where_there_is_none_is_refused(few_file: Path, run_before: Path, refusal: Callable):
+    message = refusal(train, spec_of(accelerator="gpu"), few_file, run_before)
+    assert message.startswith("training.accelerator: ")
+    assert (run_before / "run.json").exists()
+
+
+def test_missing_data_is_refused(tmp_path: Path, run_before: Path, refusal: Callable):
+    message = refusal(train, spec_of(), tmp_path / "none.safetensors", run_before)
+    assert message.startswith(f"{tmp_path}/none.safetensors: ")
+    assert (run_before / "run.json").exists()
+
+
+def test_images_too_small_for_the_network_are_refused(
+    few: PreparedData, tmp_path: Path, run_before: Path, refusal: Callable
+):
+    small = PreparedData(
+        few.train_images[:, :, :2, :2], few.train_labels, few.validation_images[:, :, :2, :2], few.validation_labels
+    )
+    write_prepared(tmp_path / "small", small)
+    message = refusal(train, spec_of(), tmp_path / "small", run_before)
+    assert message.startswith("model.channels: ")
+    assert (run_before / "run.json").exists()

@@ -1,0 +1,212 @@
+"""Weights as files and vectors, and distances between them."""
+
+import json
+import math
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from safetensors.numpy import load_file, save_file
+
+import batchscape
+from batchscape.weights import Layers, distance_by_layer, read_weights, write_weights
+
+PARAMETERS = ["zeta.weight", "zeta.bias", "alpha.weight", "scale", "block.norm.weight", "block.norm.bias"]
+
+
+def state() -> dict[str, np.ndarray]:
+    """A state dict whose order is not alphabetical, with buffers between the parameters."""
+    return {
+        "zeta.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "zeta.bias": np.array([6, 7], np.float32),
+        "alpha.weight": np.array([[8.5]], np.float32),
+        "scale": np.array(9.25, np.float32),
+        "block.norm.weight": np.array([10, 11], np.float32),
+        "block.norm.bias": np.array([12, 13], np.float32),
+        "block.norm.running_mean": np.array([100, 200], np.float32),
+        "block.norm.num_batches_tracked": np.array(300),
+    }
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "weights" / "best.safetensors"
+    write_weights(path, state(), PARAMETERS)
+    return path
+
+
+# Distances.
+
+
+def test_distances_are_euclidean_by_layer_and_as_a_whole():
+    layers = Layers.of({"conv.weight": 1, "conv.bias": 1, "dense.weight": 2, "still.weight": 2})
+    start = np.array([1, 1, 5, 5, 7, 7], np.float32)
+    end = np.array([4, 5, 5, -7, 7, 7], np.float32)
+    distance = distance_by_layer(start, end, layers)
+    assert distance.tolist() == [5, 12, 0]
+    assert np.linalg.norm(distance) == 13
+
+
+def test_a_distance_is_the_same_both_ways():
+    layers = Layers.of({"a.weight": 3, "b.weight": 2})
+    start, end = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
+    assert distance_by_layer(start, end, layers).tolist() == distance_by_layer(end, start, layers).tolist()
+
+
+def test_ten_thousand_small_steps_beside_a_large_one_are_not_lost():
+    # In float32, 4096² + 1 + 1 + … stays 4096².
+    end = np.ones(10_001, np.float32)
+    end[0] = 4096
+    distance = distance_by_layer(np.zeros_like(end), end, Layers.of({"a.weight": end.size}))
+    assert distance.dtype == np.float64
+    assert distance[0] == pytest.approx(math.sqrt(4096**2 + 10_000), rel=1e-14)
+
+
+def test_a_difference_of_unlike_numbers_is_not_rounded_to_float32():
+    start, end = np.array([1e8], np.float32), np.array([1], np.float32)
+    assert distance_by_layer(start, end, Layers.of({"a.weight": 1})).tolist() == [99_999_999]
+
+
+def test_a_distance_whose_square_is_beyond_float32_is_finite():
+    start, end = np.array([0], np.float32), np.array([1e30], np.float32)
+    assert distance_by_layer(start, end, Layers.of({"a.weight": 1}))[0] == pytest.approx(float(end[0]), rel=1e-14)
+
+
+def test_the_distance_of_a_diverged_layer_says_so_and_spares_the_others():
+    layers = Layers.of({"a.weight": 1, "b.weight": 1, "c.weight": 1})
+    end = np.array([np.nan, np.inf, 2], np.float32)
+    distance = distance_by_layer(np.zeros(3, np.float32), end, layers)
+    assert np.isnan(distance[0])
+    assert distance[1:].tolist() == [math.inf, 2]
+
+
+@given(arrays(np.float32, (2, 9), elements=st.floats(-1e6, 1e6, width=32)))
+def test_layers_partition_the_model(points: np.ndarray):
+    start, end = points
+    layers = Layers.of({"a.weight": 4, "a.bias": 1, "b.weight": 3, "c.weight": 1})
+    distance = distance_by_layer(start, end, layers)
+    difference = end.astype(np.float64) - start
+    assert distance == pytest.approx([math.hypot(*part) for part in np.split(difference, [5, 8])], rel=1e-12)
+    assert np.linalg.norm(distance) == pytest.approx(math.hypot(*difference), rel=1e-12)
+
+
+# Layers.
+
+
+def test_a_layer_is_the_parameters_of_one_module_in_the_networks_order():
+    layers = Layers.of({"zeta.weight": 6, "zeta.bias": 2, "alpha.weight": 1, "scale": 1, "block.norm.weight": 2})
+    assert layers == Layers(("zeta", "alpha", "scale", "block.norm"), (0, 8, 9, 10))
+
+
+def test_layers_that_share_a_prefix_stay_apart():
+    layers = Layers.of({"block.conv.weight": 2, "block.conv2.weight": 3, "block.conv2.bias": 1})
+    assert layers == Layers(("block.conv", "block.conv2"), (0, 2))
+
+
+# Files.
+
+
+def test_parameters_come_back_in_the_networks_order_and_without_buffers(file: Path):
+    weights = read_weights(file)
+    assert weights.vector.dtype == np.float32
+    assert weights.vector.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8.5, 9.25, 10, 11, 12, 13]
+    assert weights.layers == Layers(("zeta", "alpha", "scale", "block.norm"), (0, 8, 9, 10))
+
+
+def test_the_file_holds_the_whole_state_with_its_types_and_shapes(file: Path):
+    content = load_file(file)
+    assert content.keys() == state().keys()
+    for name, array in state().items():
+        assert (content[name].dtype, content[name].shape) == (array.dtype, array.shape)
+        assert np.array_equal(content[name], array)
+
+
+def test_an_array_that_is_not_contiguous_is_written_by_its_indices(tmp_path: Path):
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    write_weights(tmp_path / "a", {"a.weight": array.T}, ["a.weight"])
+    assert read_weights(tmp_path / "a").vector.tolist() == [0, 3, 1, 4, 2, 5]
+
+
+def test_equal_weights_are_equal_bytes(file: Path, tmp_path: Path):
+    write_weights(tmp_path / "again", state(), PARAMETERS)
+    assert (tmp_path / "again").read_bytes() == file.read_bytes()
+
+
+def test_writing_leaves_nothing_beside_the_file(file: Path):
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_missing_weights_are_told_with_what_to_do(tmp_path: Path, refusal: Callable):
+    message = refusal(read_weights, tmp_path / "none.safetensors")
+    assert message.startswith(f"{tmp_path}/none.safetensors: is missing; ")
+
+
+@pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, -8, -1])
+def test_truncated_weights_are_refused(file: Path, kept: int, refusal: Callable):
+    file.write_bytes(file.read_bytes()[:kept])
+    assert refusal(read_weights, file).startswith(f"{file}: is no whole weights file")
+
+
+def damaged_file(header: dict[str, str] | None) -> Callable[[Path], None]:
+    return lambda path: save_file({"a.weight": np.ones(2, np.float32)}, path, metadata=header)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        damaged_file(None),
+        damaged_file({"parameters": "a.weight"}),
+        damaged_file({"parameters": json.dumps(["b.weight"])}),
+        lambda path: path.write_bytes(b"\xff" * 200),
+        lambda path: path.write_text("version https://git-lfs.github.com/spec/v1\n"),
+    ],
+    ids=[
+        "no list",
+        "a list that is no JSON",
+        "a missing entry",
+        "noise",
+        "text",
+    ],
+)
+def test_a_file_that_is_not_of_this_library_is_refused(write: Callable, tmp_path: Path, refusal: Callable):
+    path = tmp_path / "a.safetensors"
+    write(path)
+    assert refusal(read_weights, path).startswith(f"{path}: ")
+
+
+class Trap:
+    """Leaves a mark when something unpickles it."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("dump", [lambda trap, path: path.write_bytes(pickle.dumps(trap)), torch.save])
+def test_a_pickle_is_refused_and_never_executed(dump: Callable, tmp_path: Path, refusal: Callable):
+    path, mark = tmp_path / "a.safetensors", tmp_path / "executed"
+    dump(Trap(mark), path)
+    assert refusal(read_weights, path).startswith(f"{path}: is no whole weights file")
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(Trap(mark)))
+    assert mark.exists()  # the trap works
+
+
+def test_weights_are_read_without_torch():
+    code = f"""
+import sys
+sys.path.insert(0, {str(Path(batchscape.__file__).parents[1])!r})
+import batchscape.weights
+sys.exit("loaded torch" if "torch" in sys.modules else 0)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -8,12 +8,12 @@ from batchscape.data.tensors import as_input
 
 def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the mean binary cross-entropy of σ(logits), (n, 1), against labels, (n,) in {0, 1}."""
-    return F.binary_cross_entropy_with_logits(logits[:, 0], labels)
+    return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels)
 
 
 def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return how many of n predictions are right, a scalar: probability above ½ means class 1."""
-    return ((logits[:, 0] > 0) == (labels > 0)).sum()
+    return ((logits.squeeze(1) > 0) == (labels > 0)).sum()
 
 
 def evaluate(
@@ -25,10 +25,13 @@ def evaluate(
     for the time of the call (dropout off, BatchNorm with its running statistics). `chunk` examples go through
     the network at once; the mean is taken in float64 over all n.
     """
-    was_training = network.training
+    modes = [(module, module.training) for module in network.modules()]
     network.eval()
-    with torch.no_grad():
-        logits = torch.cat([network(as_input(part)) for part in images.split(chunk)]).double()
-    network.train(was_training)
+    try:
+        with torch.no_grad():
+            logits = torch.cat([network(as_input(part)) for part in images.split(chunk)]).double()
+    finally:
+        for module, training in modes:
+            module.training = training
     labels = labels.double()
     return mean_loss(logits, labels).item(), correct(logits, labels).item() / len(labels)

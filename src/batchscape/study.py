@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
-from batchscape.config.base import Section, shortest_decimal
+from batchscape.config.base import Section, misfit, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.data import DataConfig
 from batchscape.config.grid import GridConfig
@@ -68,10 +68,16 @@ class Run:
         return f"bs{self.batch_size}-lr{shortest_decimal(self.learning_rate)}-seed{self.seed}"
 
 
+def _folder_name(name: str) -> str:
+    if not (name.isascii() and name.replace("-", "").replace("_", "").isalnum() and len(name) <= 100):
+        raise ValueError(f"must be at most 100 letters, digits, `-` and `_`, got {name!r}; write `name: my-study`")
+    return name
+
+
 class Study(Section):
     """A study file, checked."""
 
-    name: Annotated[str, Field(examples=["my-study"])]
+    name: Annotated[str, Field(examples=["my-study"]), AfterValidator(_folder_name)]
     """Name of the study; everything that it makes stands in `results/<name>/`."""
 
     data: DataConfig = DataConfig()
@@ -97,22 +103,20 @@ class Study(Section):
         return cls.from_mapping(_replaced(read_yaml(path), overrides or {}), str(path))
 
     @model_validator(mode="after")
-    def _name_is_a_folder_name(self) -> Self:
-        if not self.name.replace("-", "").replace("_", "").isalnum() or not self.name.isascii():
-            raise ValueError(f"name: must be letters, digits, `-` and `_`, got {self.name!r}; write `name: my-study`")
-        return self
-
-    @model_validator(mode="after")
     def _compared_batches_are_in_the_grid(self) -> Self:
         for key in ("small_batch", "large_batch"):
             value = getattr(self.comparison, key)
             if value is not None and value not in self.grid.batch_sizes:
                 known = ", ".join(map(str, self.grid.batch_sizes))
-                raise ValueError(f"comparison.{key}: {value} is not in grid.batch_sizes; use one of {known} or add it")
+                raise misfit(
+                    f"comparison.{key}", f"{value} is not in grid.batch_sizes; use one of {known} or add it there"
+                )
         if self.small_batch >= self.large_batch and len(self.grid.batch_sizes) > 1:
-            raise ValueError(
-                f"comparison.small_batch: {self.small_batch} is not smaller than large_batch {self.large_batch}; "
-                "swap them or leave both out"
+            key = "large_batch" if self.comparison.small_batch is None else "small_batch"
+            raise misfit(
+                f"comparison.{key}",
+                f"the small batch, {self.small_batch}, must be smaller than the large one, {self.large_batch}; "
+                "write other ones or leave both out",
             )
         return self
 

@@ -64,7 +64,7 @@ def distance_by_layer(start: np.ndarray, end: np.ndarray, layers: Layers) -> np.
 
 def write_weights(path: Path, state: Mapping[str, np.ndarray], parameters: list[str]) -> None:
     """Write a state dict; `parameters` names its entries that are parameters, in the network's order."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in state.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in state.items()}
     header = {"parameters": json.dumps(parameters)}
     write_bytes(path, save(contiguous, metadata=header))
 
@@ -77,6 +77,6 @@ def read_weights(path: Path) -> Weights:
             arrays = {name: file.get_tensor(name).ravel() for name in names}
     except FileNotFoundError:
         raise UserError(f"{path}: is missing; delete the run's folder so that it trains again")
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no whole weights file ({error}); delete the run's folder so that it trains again")
     return Weights(np.concatenate(list(arrays.values())), Layers.of({name: a.size for name, a in arrays.items()}))

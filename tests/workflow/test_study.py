@@ -179,7 +179,7 @@ def test_two_thousand_runs_make_a_plan(finished: Checkout, tmp_path: Path):
     config = tmp_path / "large_grid.yaml"
     seeds = list(range(125))
     config.write_text(f"name: many\ngrid: {{seeds: {seeds}}}\n")
-    done = finished.snakemake("--dry-run", "--quiet", "--cores", "8", "all", "--configfile", str(config))
+    done = finished.snakemake("--dry-run", "--cores", "8", "all", "--configfile", str(config))
     assert done.returncode == 0, done.stdout[-2000:]
     counts = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
     assert counts["train"] == "2000"

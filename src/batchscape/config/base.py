@@ -4,12 +4,18 @@ import math
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
     """A mapping of a study file: unknown keys are refused, types are not guessed, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+def misfit(key: str, what: str) -> PydanticCustomError:
+    """Return the error that a section's validator raises when one key does not fit another one."""
+    return PydanticCustomError("misfit", "{what}", {"key": key, "what": what})
 
 
 def _number_from_text(value: Any) -> Any:
@@ -29,14 +35,20 @@ def _without_repeats(values: tuple) -> tuple:
     return values
 
 
+def _fits_a_name(rate: float) -> float:
+    if not 1e-30 <= rate <= 1e30:
+        raise ValueError(f"must be between 1e-30 and 1e30, got {rate:g}; runs are named by it")
+    return rate
+
+
 def _from_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
 # YAML 1.1 reads `1e-3` (no dot) as text. The bounds stand before this, so that the JSON schema shows them.
 FromText = BeforeValidator(_number_from_text)
-PositiveReal = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]
 NonNegativeReal = Annotated[float, Field(ge=0, allow_inf_nan=False), FromText]
+LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText, AfterValidator(_fits_a_name)]
 PositiveInt = Annotated[int, Field(ge=1)]
 # 2**32 - 1 is the largest seed that every library in use takes.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]

@@ -4,16 +4,16 @@ from typing import Annotated
 
 from pydantic import Field
 
-from batchscape.config.base import PositiveInt, PositiveReal, Section
+from batchscape.config.base import LearningRate, PositiveInt, Section
 
 
 class ComparisonConfig(Section):
     """The learning rates and batch sizes that the comparisons single out; they train if the grid has them not."""
 
-    fixed_lr: Annotated[PositiveReal, Field(examples=[0.01])] = 0.01
+    fixed_lr: Annotated[LearningRate, Field(examples=[0.01])] = 0.01
     """Learning rate of the `fixed` arm: every batch size at this one rate."""
 
-    high_lr: Annotated[PositiveReal, Field(examples=[0.08])] = 0.08
+    high_lr: Annotated[LearningRate, Field(examples=[0.08])] = 0.08
     """Learning rate of the `high` arm: which batch size wins when the rate is high?"""
 
     small_batch: Annotated[PositiveInt | None, Field(examples=[32])] = None

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from batchscape.config.base import AsTuple, Distinct, PositiveInt, PositiveReal, Section, Seed
+from batchscape.config.base import AsTuple, Distinct, LearningRate, PositiveInt, Section, Seed
 
 
 class GridConfig(Section):
@@ -16,7 +16,7 @@ class GridConfig(Section):
     """Global batch sizes: examples per optimiser step, summed over devices."""
 
     learning_rates: Annotated[
-        tuple[PositiveReal, ...], Field(min_length=1, examples=[[0.01, 0.02, 0.04, 0.08]]), AsTuple, Distinct
+        tuple[LearningRate, ...], Field(min_length=1, examples=[[0.01, 0.02, 0.04, 0.08]]), AsTuple, Distinct
     ] = (0.01, 0.02, 0.04, 0.08)
     """Learning rates of the grid."""
 

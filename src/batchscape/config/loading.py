@@ -1,6 +1,7 @@
 """From a study file to a mapping, and from a model's complaints to lines that a user can act on."""
 
 import difflib
+import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
         where = f"line {mark.line + 1}: " if mark else ""
         what = " ".join(str(getattr(error, "problem", None) or error).split())
         raise UserError(f"{path}: {where}is not valid YAML ({what}); mend the indentation or quoting there")
+    except (ValueError, KeyError, RecursionError) as error:  # a date, a number or a depth that the parser chokes on
+        raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())}); mend the value that it names")
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold keys and values (`name: my-study`), holds a {_kind(content)}")
+        raise UserError(f"{path}: must hold keys and values (`name: my-study`), holds {_kind(content)}")
     return content
 
 
@@ -53,35 +56,38 @@ def complaints(error: ValidationError, model: type[BaseModel], source: str) -> l
 
 
 def _line(detail: Mapping[str, Any], model: type[BaseModel], source: str) -> str:
-    location = tuple(part for part in detail["loc"] if not str(part).startswith("function-"))
-    steps = list(_steps(location, model))
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-    what, mend = _explain(detail, steps)
-    return ": ".join(part for part in (source, path, f"{what}; {mend}" if mend else what) if part)
+    location = detail["loc"]
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in location)
+    if detail["type"] == "misfit":
+        path = f"{path}.{detail['ctx']['key']}"
+    what, mend = _explain(detail, list(_steps(location, model)), model)
+    return ": ".join(part for part in (source, path.removeprefix("."), f"{what}; {mend}" if mend else what) if part)
 
 
 def _steps(location: tuple, model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], FieldInfo | None]]:
     """Walk a location down the sections: at each key, the section that it stands in and its field."""
     section: Any = model
     for part in location:
-        if not (isinstance(section, type) and issubclass(section, BaseModel)):
+        if not _is_section(section):
             return
         field = section.model_fields.get(str(part))
         yield section, field
         section = field.annotation if field else None
 
 
-def _explain(detail: Mapping[str, Any], steps: list) -> tuple[str, str]:
+def _explain(detail: Mapping[str, Any], steps: list, model: type[BaseModel]) -> tuple[str, str]:
+    """Return what is wrong, and how to mend it (empty where the first says both)."""
     kind, context, got = detail["type"], detail.get("ctx", {}), detail.get("input")
     section, field = steps[-1] if steps else (None, None)
-    key = str(detail["loc"][-1]) if detail["loc"] else ""
     if kind == "extra_forbidden":
-        known = list(section.model_fields)
-        near = difflib.get_close_matches(key, known, n=1)
-        return "is not a known key", f"did you mean `{near[0]}`?" if near else f"known keys here: {', '.join(known)}"
+        return "is not a known key", _place_of(str(detail["loc"][-1]), section, model)
+    if kind == "invalid_key":
+        return "is not a known key", "keys are text without quotes, such as `seeds`"
     if kind == "value_error":
         return str(context["error"]), ""
-    shown = f", got {got!r}" if not isinstance(got, dict | list | tuple) else f", got a {_kind(got)}"
+    if kind == "misfit":
+        return context["what"], ""
+    shown = f", got {_shown(got)}"
     what = {
         "missing": "is missing",
         "int_type": "must be a whole number" + shown,
@@ -92,22 +98,51 @@ def _explain(detail: Mapping[str, Any], steps: list) -> tuple[str, str]:
         "tuple_type": "must be a list" + shown,
         "too_short": "must not be empty",
         "model_type": "must be a section of keys and values" + shown,
-        "model_attributes_type": "must be a section of keys and values" + shown,
-        "greater_than": f"must be greater than {context.get('gt')}{shown}",
-        "greater_than_equal": f"must be at least {context.get('ge')}{shown}",
-        "less_than": f"must be less than {context.get('lt')}{shown}",
-        "less_than_equal": f"must be at most {context.get('le')}{shown}",
+        "greater_than": f"must be greater than {context.get('gt', 0):g}{shown}",
+        "greater_than_equal": f"must be at least {context.get('ge', 0):g}{shown}",
+        "less_than": f"must be less than {context.get('lt', 0):g}{shown}",
+        "less_than_equal": f"must be at most {context.get('le', 0):.10g}{shown}",
         "literal_error": f"must be {context.get('expected')}{shown}",
-    }.get(kind, detail["msg"] + shown)
-    names = [str(part) for part in detail["loc"] if not isinstance(part, int)]
-    example = field.examples[0] if field is not None and field.examples else None
-    if example is not None and names:
-        return what, f"write for example `{names[-1]}: {example}`"
-    if kind.startswith("model") and names:
+    }.get(kind, " ".join(detail["msg"].split()) + shown)
+    key = next((str(part) for part in reversed(detail["loc"]) if not isinstance(part, int)), "")
+    if field is None:
+        return what, ""
+    if kind == "model_type":
         keys = ", ".join(field.annotation.model_fields)
-        return what, f"write its keys indented below `{names[-1]}:` ({keys}), or leave it out for the defaults"
-    return what, ""
+        return what, f"write its keys indented below `{key}:` ({keys}), or leave it out for the defaults"
+    example = field.examples[0] if field.examples else field.default
+    return what, f"write for example `{key}: {example}`"
+
+
+def _place_of(key: str, section: type[BaseModel], model: type[BaseModel]) -> str:
+    """Say where an unknown key belongs, or what is known where it stands."""
+    known = list(section.model_fields)
+    near = difflib.get_close_matches(key, known, n=1)
+    if near:
+        return f"did you mean `{near[0]}`?"
+    for name, field in model.model_fields.items():
+        if _is_section(field.annotation) and key in field.annotation.model_fields:
+            return f"it belongs in the section `{name}`"
+    return f"known keys here: {', '.join(known)}"
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _printable(key: Any) -> str:
+    """A key as it stands in the file; quoted if it would break the line or could not be seen."""
+    text = str(key)
+    return text if text and text.isprintable() else repr(text)
+
+
+def _shown(value: Any) -> str:
+    """A value as YAML spells it, short."""
+    if isinstance(value, list | tuple | dict):
+        return _kind(value)
+    spelled = {None: "null", True: "true", False: "false"}
+    return spelled[value] if value is None or isinstance(value, bool) else reprlib.repr(value)
 
 
 def _kind(value: Any) -> str:
-    return {list: "list", tuple: "list", dict: "section", str: "text"}.get(type(value), "single value")
+    return {list: "a list", tuple: "a list", dict: "a section", str: "text"}.get(type(value), "a single value")

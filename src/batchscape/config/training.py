@@ -11,6 +11,7 @@ from batchscape.config.base import (
     NonNegativeReal,
     PositiveInt,
     Section,
+    misfit,
 )
 
 
@@ -20,7 +21,7 @@ class TrainingConfig(Section):
     max_epochs: Annotated[PositiveInt, Field(examples=[2000])] = 2000
     """A run that still improves after this many epochs ends with the status `max_epochs`."""
 
-    patience: Annotated[PositiveInt, Field(examples=[30])] = 30
+    patience: Annotated[PositiveInt, Field(examples=[20])] = 20
     """A run ends as `converged` after this many epochs without a lower validation loss."""
 
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.9]), FromText] = 0.0
@@ -39,7 +40,8 @@ class TrainingConfig(Section):
     def _snapshots_are_reachable(self) -> Self:
         late = [epoch for epoch in self.snapshots if epoch > self.max_epochs]
         if late:
-            raise ValueError(
-                f"snapshots: epoch {late[0]} is after max_epochs {self.max_epochs}; take it out or raise max_epochs"
+            raise misfit(
+                "snapshots",
+                f"epoch {late[0]} is after max_epochs {self.max_epochs}; take it out or raise max_epochs",
             )
         return self

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from batchscape.errors import UserError
 from batchscape.files import read_json, write_atomically, write_json
 from batchscape.weights import Weights, read_weights
 
@@ -46,8 +47,13 @@ class RunDirectory:
         return read_json(self.run_file)
 
     def update_norms(self) -> np.ndarray:
-        """‖θ_{t+1} − θ_t‖ of every batch update, (steps,), float64."""
-        return np.load(self.update_norms_file, allow_pickle=False)
+        """‖θ_{t+1} − θ_t‖ of every batch update, (steps,), float64. Raises UserError when the file is damaged."""
+        try:
+            return np.load(self.update_norms_file, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(
+                f"{self.update_norms_file}: cannot be read ({error}); delete the run's folder so that it trains again"
+            )
 
     def weights(self, name: str) -> Weights:
         return read_weights(self.weights_file(name))

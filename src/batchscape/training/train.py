@@ -44,6 +44,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
             f"grid.batch_sizes: {spec.batch_size} is more than the {count} training images; "
             f"take it out or lower data.validation_fraction"
         )
+    accelerator = _accelerator(spec)
     network = build_network(spec.model, prepared.train_images.shape[1:], spec.seed)
     run = RunDirectory(directory)
     if directory.exists():
@@ -58,7 +59,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
         directory.name, spec.batch_size, spec.learning_rate, spec.seed,
         sum(parameter.numel() for parameter in network.parameters()), math.ceil(count / spec.batch_size),
     )  # fmt: skip
-    _trainer(spec, directory, recorder).fit(module)
+    _trainer(spec, accelerator, directory, recorder).fit(module)
     log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
 
     run.write_summary(
@@ -78,16 +79,18 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
     return directory
 
 
-def _trainer(spec: RunSpec, directory: Path, recorder: Recorder) -> pl.Trainer:
+def _accelerator(spec: RunSpec) -> str:
+    wanted, available = spec.training.accelerator, torch.cuda.is_available()
+    if wanted == "gpu" and not available:
+        raise UserError("training.accelerator: `gpu`, but no CUDA GPU is available here; write `accelerator: auto`")
+    return ("gpu" if available else "cpu") if wanted == "auto" else wanted
+
+
+def _trainer(spec: RunSpec, accelerator: str, directory: Path, recorder: Recorder) -> pl.Trainer:
     """Lightning with everything off that the recorder does itself, and deaf to a Slurm job around it."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # The loader gives one order an epoch, so workers for it would only cost.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-    accelerator = spec.training.accelerator
-    if accelerator == "gpu" and not torch.cuda.is_available():
-        raise UserError("training.accelerator: `gpu`, but no CUDA GPU is available here; write `accelerator: auto`")
-    if accelerator == "auto":
-        accelerator = "gpu" if torch.cuda.is_available() else "cpu"
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,

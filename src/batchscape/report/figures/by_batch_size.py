@@ -12,6 +12,9 @@ def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fix
     `seeds` has the columns panel, batch_size and value, a row a run; `summary` has panel, batch_size, mean and sd.
     Panels stand in the order of `summary`; `scales` is `fixed` for panels of one quantity, `free_y` for several.
     """
+    summary = summary.dropna(subset=["mean"])
+    if summary.empty:
+        return style.nothing_to_draw()
     panels = list(dict.fromkeys(summary["panel"]))
     seeds, summary = (
         frame.assign(
@@ -21,7 +24,7 @@ def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fix
         for frame in (seeds, summary)
     )
     spread = summary["sd"].fillna(0)
-    summary = summary.assign(low=summary["mean"] - spread, high=summary["mean"] + spread).dropna(subset=["mean"])
+    summary = summary.assign(low=summary["mean"] - spread, high=summary["mean"] + spread)
     return (
         p9.ggplot(summary, p9.aes("batch_size", "mean", color="batch_size"))
         + p9.geom_point(

@@ -11,6 +11,8 @@ def draw(epoch_distance: pd.DataFrame, *, fixed_lr: float, large_batch: int, sma
     rows = epoch_distance[epoch_distance["learning_rate"] == fixed_lr]
     everyone = rows.groupby("batch_size")["n_seeds"].transform("max")
     moves = rows[(rows["n_seeds"] == everyone) & (rows["n_seeds"] > 0)]
+    if moves.empty:
+        return style.nothing_to_draw()
     pairs = rows[(rows["batch_size"] == small_batch) & (rows["n_ratios"] > 0)]
     pairs = pairs[pairs["n_ratios"] == pairs["n_ratios"].max()]
     distance_name = "Epoch distance ‖Δθ‖"

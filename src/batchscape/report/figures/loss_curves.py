@@ -11,6 +11,8 @@ def loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
     rows = curves[curves["learning_rate"] == learning_rate]
     complete = rows.groupby("batch_size")["n_seeds"].transform("max")
     rows = rows[(rows["n_seeds"] == complete) & (rows["n_seeds"] > 0)]
+    if rows.empty:
+        return style.nothing_to_draw()
     parts = [
         pd.DataFrame(
             {

@@ -11,6 +11,8 @@ def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame) -> p9
     loss = "least_validation_loss"
     seeds = runs[runs["status"] != "diverged"].dropna(subset=[loss])
     lines = lr_grid.dropna(subset=[f"{loss}_mean"])
+    if lines.empty:
+        return style.nothing_to_draw()
     best = best_lr.dropna(subset=["best_learning_rate"])
     best = best.assign(learning_rate=best["best_learning_rate"], place=best["edge"].map(_place))
     seeds, lines, best = (
@@ -22,7 +24,7 @@ def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame) -> p9
         + p9.geom_point(p9.aes(y=loss), seeds, alpha=0.4, size=1.4, show_legend=False)
         + p9.geom_line(size=0.7)
         + p9.geom_point(p9.aes(shape="place"), best, size=4, fill="white", stroke=1)
-        + p9.scale_x_log10(breaks=rates, labels=style.decimals)
+        + p9.scale_x_log10(breaks=rates, minor_breaks=[], labels=style.decimals)
         + p9.scale_y_log10(labels=style.decimals)
         + p9.scale_shape_manual(values={"inside the range": "*", "on the edge": "D"}, name="Best learning rate")
         + style.batch_size_scales(runs["batch_size"])

@@ -55,6 +55,12 @@ def batch_size_scales(column: pd.Series) -> list:
     ]
 
 
+def nothing_to_draw() -> p9.ggplot:
+    """The figure of a question that no run answers, because all that could have diverged."""
+    text = "All runs that this figure would show diverged; tables/runs.csv lists them."
+    return p9.ggplot() + p9.annotate("text", x=0, y=0, label=text, color="#444444") + theme() + p9.theme_void()
+
+
 def rate_name(rate: float) -> str:
     return f"learning rate {shortest_decimal(rate)}"
 

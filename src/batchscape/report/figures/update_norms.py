@@ -9,6 +9,8 @@ from batchscape.report.figures import style
 def draw(update_norms: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
     """`update_norms` gives the percentiles of each run, whose pool is the shape; `table` the medians."""
     rows = update_norms[(update_norms["learning_rate"] == fixed_lr) & (update_norms["status"] != "diverged")]
+    if rows.empty:
+        return style.nothing_to_draw()
     rows = rows.assign(batch_size=style.as_batch_size(rows["batch_size"]))
     chosen = table[table["learning_rate"] == fixed_lr]
     medians = chosen.dropna(subset=["median_mean"])

@@ -17,7 +17,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.prepared import read_prepared
 from batchscape.errors import UserError
 from batchscape.models import build_network
-from batchscape.training.environment import describe_environment
+from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.module import TrainingModule
 from batchscape.training.recorder import Recorder
 from batchscape.training.run_directory import RunDirectory
@@ -70,6 +70,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
             "spec": spec.model_dump(mode="json"),
             "environment": describe_environment(module.device),
             "provenance": {
+                "source_commit": source_commit(),
                 "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
                 "started": started.isoformat(timespec="seconds"),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batchscape.report.figures.style import write_figure
+from batchscape.report.figures.style import thinned, write_figure
 from batchscape.report.tables import best_lr, epoch_distance, fixed_lr, lr_grid, update_norms
 from batchscape.report.tables.over_seeds import over_seeds
 from batchscape.study import FIGURES, TABLES, Product, Run, Study
@@ -125,6 +125,15 @@ def test_equal_data_gives_equal_bytes(tmp_path: Path):
         write_figure(made(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames), png, pdf)
         files.append((png.read_bytes(), pdf.read_bytes()))
     assert files[0] == files[1]
+
+
+def test_curves_are_thinned_without_moving_the_early_epochs_or_mixing_batch_sizes():
+    epochs = np.arange(1, 2001)
+    frame = pd.concat([pd.DataFrame({"batch_size": b, "epoch": epochs, "mean": b * epochs}) for b in (32, 64)])
+    thin = thinned(frame, ["batch_size"])
+    assert len(thin) < 300
+    assert list(thin["epoch"][:10]) == list(range(1, 11))
+    assert np.allclose(thin["mean"], thin["batch_size"] * thin["epoch"])
 
 
 def rows(*values: tuple) -> pd.DataFrame:

@@ -70,3 +70,11 @@ def test_the_output_dictionary_names_every_column(finished: Checkout):
         for column in file.read_text().partition("\n")[0].split(","):
             stem = re.sub(r"_(mean|sd|min|max)$", "", column).partition("/")[0]
             assert f"`{stem}`" in dictionary, f"{file.name}: {column}"
+
+
+@pytest.mark.slow
+def test_the_readmes_python_example_trains_a_run(tmp_path: Path):
+    example = re.search(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)[1]
+    done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert {"run.json", "history.csv", "update_norms.npy"} <= {path.name for path in (tmp_path / "my-run").iterdir()}

@@ -25,6 +25,7 @@ def draw(epoch_distance: pd.DataFrame, *, fixed_lr: float, large_batch: int, sma
         ignore_index=True,
     )
     data["panel"] = pd.Categorical(data["panel"], categories=[distance_name, ratio_name], ordered=True)
+    data = style.thinned(data, ["panel", "batch_size"])
     data["batch_size"] = style.as_batch_size(data["batch_size"])
     equal = pd.DataFrame({"panel": pd.Categorical([ratio_name], categories=data["panel"].cat.categories), "one": [1.0]})
     return (
@@ -39,7 +40,7 @@ def draw(epoch_distance: pd.DataFrame, *, fixed_lr: float, large_batch: int, sma
         + p9.labs(
             title=f"How far the weights move in an epoch, {style.rate_name(fixed_lr)}",
             subtitle=f"Mean and range over {style.seeds_name(moves['n_seeds'], _first(rows)['n_diverged'])}; "
-            "the dashed line is no difference",
+            "epochs within 5 % of one another are averaged; dashed: no difference",
             x="Epoch",
             y="",
         )

@@ -24,7 +24,7 @@ def loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
         )
         for loss, name in style.LOSS_NAMES.items()
     ]
-    data = pd.concat(parts, ignore_index=True)
+    data = style.thinned(pd.concat(parts, ignore_index=True), ["panel", "batch_size"])
     first = curves[(curves["learning_rate"] == learning_rate) & (curves["epoch"] == 1)]
     return (
         p9.ggplot(data, p9.aes("epoch", "mean", color="batch_size", fill="batch_size"))
@@ -37,7 +37,7 @@ def loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
         + p9.labs(
             title=f"Loss by epoch at {style.rate_name(learning_rate)}",
             subtitle=f"Mean and range over {style.seeds_name(first['n_seeds'], first['n_diverged'])}, "
-            "while all of them train",
+            "while all of them train; epochs within 5 % of one another are averaged",
             x="Epoch",
             y="Binary cross-entropy (nats)",
         )

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import plotnine as p9
 
@@ -75,6 +76,15 @@ def seeds_name(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
 def spread_name(table: pd.DataFrame) -> str:
     """Say what the points and bars of a table's means and standard deviations are."""
     return f"Each seed, and mean ± standard deviation over {seeds_name(table['n_seeds'], table['n_diverged'])}"
+
+
+def thinned(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Average the rows of epochs that lie within 5 % of one another, for a logarithmic axis cannot show them apart.
+
+    `frame` has the columns `by`, `epoch` and numbers; each group of `by` is thinned by itself.
+    """
+    step = np.floor(np.log(frame["epoch"]) / np.log(1.05)).rename("step")
+    return frame.groupby([*by, step], observed=True).mean(numeric_only=True).reset_index()
 
 
 def decimals(values: Iterable[float]) -> list[str]:

@@ -25,7 +25,7 @@ def draw(update_norms: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) ->
         + style.batch_size_scales(update_norms["batch_size"])
         + p9.labs(
             title=f"Size of a batch update, {style.rate_name(fixed_lr)}",
-            subtitle="All updates of all runs; the labels are medians, mean over "
+            subtitle="1st to 99th percentile of all updates; the labels are medians, mean over "
             + style.seeds_name(chosen["n_seeds"], chosen["n_diverged"]),
             x="Batch size",
             y=r"$\|\theta_{t+1}-\theta_t\|$",

@@ -1,7 +1,7 @@
 """The Lightning module: one epoch of global batches."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,17 +46,16 @@ class EpochOrders:
     the module cuts the order into global batches itself.
     """
 
-    def __init__(self, count: int, seed: int):
+    def __init__(self, count: int, seed: int, epoch: Callable[[], int]):
         self.count = count
         self.seed = seed
-        self.epoch = 0
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return 1
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        self.epoch += 1
-        yield torch.from_numpy(epoch_order(self.count, self.seed, self.epoch))
+        yield torch.from_numpy(epoch_order(self.count, self.seed, self.epoch()))
 
 
 class TrainingModule(pl.LightningModule):
@@ -81,7 +80,7 @@ class TrainingModule(pl.LightningModule):
         )
 
     def train_dataloader(self) -> EpochOrders:
-        return EpochOrders(len(self.data.train_labels), self.spec.seed)
+        return EpochOrders(len(self.data.train_labels), self.spec.seed, lambda: self.current_epoch + 1)
 
     def on_fit_start(self) -> None:
         data = self.data

@@ -37,6 +37,13 @@ class RunDirectory:
         """Path of `init`, `best`, `last` or a snapshot (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
 
+    def clear(self) -> None:
+        """Delete the files of a run, the one that says that it is whole first, and nothing else."""
+        for file in (self.run_file, self.history_file, self.update_norms_file):
+            file.unlink(missing_ok=True)
+        for weights in self.weights_file("any").parent.glob("*.safetensors"):
+            weights.unlink()
+
     @staticmethod
     def snapshot(epoch: int) -> str:
         """Name of the weights after an epoch."""

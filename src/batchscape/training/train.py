@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import math
-import shutil
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,11 +27,11 @@ log = logging.getLogger(__name__)
 def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
     """Train one run on prepared data and return its directory.
 
-    `data` is a file that `batchscape.data.prepared.write_prepared` made; `directory` is emptied first. The
-    directory then holds `weights/{init,best,last,epochNNNNN}.safetensors`, `update_norms.npy`, `history.csv` and,
-    written last, `run.json`. A run whose loss is not finite ends with the status `diverged` and is as whole as any
-    other (it has no `best` if no epoch had a finite loss). On a CPU the weights, the update norms and the history
-    but for its times are a function of (spec, data, threads), bit for bit.
+    `data` is a file that `batchscape.data.prepared.write_prepared` made; what an earlier run left in `directory` is
+    deleted first. The directory then holds `weights/{init,best,last,epochNNNNN}.safetensors`, `update_norms.npy`,
+    `history.csv` and, written last, `run.json`. A run whose loss is not finite ends with the status `diverged` and is
+    as whole as any other (it has no `best` if no epoch had a finite loss). On a CPU the weights, the update norms and
+    the history but for its times are a function of (spec, data, threads), bit for bit.
 
     Raises UserError when the data is missing or damaged, or the run does not fit it.
     """
@@ -46,18 +45,19 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
         )
     accelerator = _accelerator(spec)
     network = build_network(spec.model, prepared.train_images.shape[1:], spec.seed)
+    size = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "batches_per_epoch": math.ceil(count / spec.batch_size),
+    }
     run = RunDirectory(directory)
-    if directory.exists():
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True)
+    run.clear()
 
     started = datetime.now(UTC)
     recorder = Recorder(run, spec.training.patience, spec.training.snapshots)
     module = TrainingModule(network, prepared, spec)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch",
-        directory.name, spec.batch_size, spec.learning_rate, spec.seed,
-        sum(parameter.numel() for parameter in network.parameters()), math.ceil(count / spec.batch_size),
+        directory.name, spec.batch_size, spec.learning_rate, spec.seed, *size.values(),
     )  # fmt: skip
     _trainer(spec, accelerator, directory, recorder).fit(module)
     log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
@@ -65,8 +65,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
     run.write_summary(
         {
             **_summary(recorder),
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "batches_per_epoch": math.ceil(count / spec.batch_size),
+            **size,
             "spec": spec.model_dump(mode="json"),
             "environment": describe_environment(module.device),
             "provenance": {

@@ -12,6 +12,7 @@ def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fix
     `seeds` has the columns panel, batch_size and value, a row a run; `summary` has panel, batch_size, mean and sd.
     Panels stand in the order of `summary`; `scales` is `fixed` for panels of one quantity, `free_y` for several.
     """
+    colors = style.batch_size_scales(summary["batch_size"])  # of all, also of those that have nothing to draw
     summary = summary.dropna(subset=["mean"])
     if summary.empty:
         return style.nothing_to_draw()
@@ -35,6 +36,6 @@ def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fix
             p9.aes(ymin="low", ymax="high"), size=0.6, fatten=3, position=p9.position_nudge(x=0.1), show_legend=False
         )
         + p9.facet_wrap("panel", scales=scales)
-        + style.batch_size_scales(summary["batch_size"].astype(int))
+        + colors
         + style.theme()
     )  # fmt: skip

@@ -4,42 +4,21 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.figures.by_epoch import by_epoch, panel, seeds_name, while_all_train
+
+PANELS = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
 
 
 def loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
-    """One line a batch size: the mean over seeds, drawn while all seeds still train; the band is their range."""
-    rows = curves[curves["learning_rate"] == learning_rate]
-    complete = rows.groupby("batch_size")["n_seeds"].transform("max")
-    rows = rows[(rows["n_seeds"] == complete) & (rows["n_seeds"] > 0)]
+    """One line a batch size, from the table `curves`."""
+    chosen = curves[curves["learning_rate"] == learning_rate]
+    rows = while_all_train(chosen)
     if rows.empty:
         return style.nothing_to_draw()
-    parts = [
-        pd.DataFrame(
-            {
-                "panel": name,
-                "batch_size": style.as_batch_size(rows["batch_size"]),
-                "epoch": rows["epoch"].to_numpy(),
-                **{statistic: rows[f"{loss}_{statistic}"].to_numpy() for statistic in ("mean", "min", "max")},
-            }
-        )
-        for loss, name in style.LOSS_NAMES.items()
-    ]
-    data = style.thinned(pd.concat(parts, ignore_index=True), ["panel", "batch_size"])
-    first = curves[(curves["learning_rate"] == learning_rate) & (curves["epoch"] == 1)]
-    return (
-        p9.ggplot(data, p9.aes("epoch", "mean", color="batch_size", fill="batch_size"))
-        + p9.geom_ribbon(p9.aes(ymin="min", ymax="max"), alpha=0.2, color="none")
-        + p9.geom_line(size=0.7)
-        + p9.facet_wrap("panel")
-        + p9.scale_x_log10(labels=style.decimals)
-        + p9.scale_y_log10(labels=style.decimals)
-        + style.batch_size_scales(curves["batch_size"])
-        + p9.labs(
-            title=f"Loss by epoch at {style.rate_name(learning_rate)}",
-            subtitle=f"Mean and range over {style.seeds_name(first['n_seeds'], first['n_diverged'])}, "
-            "while all of them train; epochs within 5 % of one another are averaged",
-            x="Epoch",
-            y="Binary cross-entropy (nats)",
-        )
-        + style.theme()
+    data = pd.concat([panel(rows, loss, name) for loss, name in PANELS.items()], ignore_index=True)
+    return by_epoch(data, curves["batch_size"]) + p9.labs(
+        title=f"Loss by epoch at {style.rate_name(learning_rate)}",
+        subtitle=f"{seeds_name(chosen)}, while all of them train; epochs within 5 % of one another are averaged",
+        x="Epoch",
+        y="Binary cross-entropy (nats)",
     )

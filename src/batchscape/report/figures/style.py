@@ -13,7 +13,6 @@ from batchscape.files import write_atomically
 
 WIDTH, HEIGHT, DPI = 8.0, 4.2, 150
 DISTANCE_NAME = r"$\|\theta_{best}-\theta_{init}\|$"
-LOSS_NAMES = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
 
 
 def theme() -> p9.theme:

@@ -1,0 +1,50 @@
+"""A quantity by epoch, in panels: one line a batch size, the mean over seeds, in the band of their range."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+
+def by_epoch(data: pd.DataFrame, batch_sizes: pd.Series, scales: str = "fixed") -> p9.ggplot:
+    """Return the plot without its labels; both axes are logarithmic.
+
+    `data` has the columns panel, batch_size, epoch, mean, min and max, a row an epoch; `batch_sizes` are those of the
+    study, so that each has its colour here even if another one has nothing to draw. Panels stand in the order of
+    `data`; `scales` is `fixed` for panels of one quantity, `free_y` for several.
+    """
+    panels = list(dict.fromkeys(data["panel"]))
+    data = style.thinned(data, ["panel", "batch_size"])
+    data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
+    data["batch_size"] = style.as_batch_size(data["batch_size"])
+    return (
+        p9.ggplot(data, p9.aes("epoch", "mean", color="batch_size", fill="batch_size"))
+        + p9.geom_ribbon(p9.aes(ymin="min", ymax="max"), alpha=0.2, color="none")
+        + p9.geom_line(size=0.7)
+        + p9.facet_wrap("panel", scales=scales)
+        + p9.scale_x_log10(labels=style.decimals)
+        + p9.scale_y_log10(labels=style.decimals)
+        + style.batch_size_scales(batch_sizes)
+        + style.theme()
+    )
+
+
+def panel(rows: pd.DataFrame, quantity: str, name: str) -> pd.DataFrame:
+    """Return the mean and range of a quantity of a table as the rows of one panel."""
+    statistics = {statistic: rows[f"{quantity}_{statistic}"] for statistic in ("mean", "min", "max")}
+    return rows[["batch_size", "epoch"]].assign(panel=name, **statistics)
+
+
+def while_all_train(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the epochs in which all seeds of a batch size that did not diverge still train.
+
+    Beyond, the mean would jump as runs end.
+    """
+    everyone = rows.groupby("batch_size")["n_seeds"].transform("max")
+    return rows[(rows["n_seeds"] == everyone) & (rows["n_seeds"] > 0)]
+
+
+def seeds_name(rows: pd.DataFrame) -> str:
+    """Say what a table's lines and bands are; the first epoch counts every run of a setting once."""
+    first = rows[rows["epoch"] == 1]
+    return f"Mean and range over {style.seeds_name(first['n_seeds'], first['n_diverged'])}"

@@ -2,7 +2,8 @@
 
 from snakemake.utils import min_version
 
-min_version("9.8")
+# Earlier ones rerun what a touched script made, whatever the rerun triggers say.
+min_version("9.27")
 
 
 include: "workflow/rules/common.smk"

@@ -1,0 +1,116 @@
+"""The analyses of a run directory whose numbers are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from batchscape.analysis import distance, epoch_distance, history, runs, update_norms
+from batchscape.analysis.collect import collect
+from batchscape.training.run_directory import RunDirectory
+from batchscape.weights import write_weights
+
+LOSSES = [0.9, 0.4, 0.6]
+SECONDS = [5.0, 1.0, 2.0]
+
+
+def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "converged") -> RunDirectory:
+    """A run of three epochs whose second one was best; a diverged one has no finite loss at all."""
+    run = RunDirectory(path)
+    diverged = status == "diverged"
+    losses = [np.nan] if diverged else LOSSES
+    init = {"conv.weight": np.zeros((2, 2), np.float32), "conv.bias": np.zeros(2, np.float32), "out.bias": np.zeros(1)}
+    best = {name: array + 1 for name, array in init.items()}
+    last = {name: array + 100 for name, array in init.items()}
+    for name, state in {"init": init, "last": last, **({} if diverged else {"best": best})}.items():
+        write_weights(run.weights_file(name), state, list(init))
+    run.write_history(
+        [
+            {
+                "epoch": epoch,
+                "train_loss": loss / 2,
+                "train_accuracy": 0.5,
+                "validation_loss": loss,
+                "validation_accuracy": 0.75,
+                "train_seconds": SECONDS[epoch - 1],
+                "train_cpu_seconds": SECONDS[epoch - 1] / 2,
+                "epoch_distance": 10.0 * epoch,
+            }
+            for epoch, loss in enumerate(losses, start=1)
+        ]
+    )
+    run.write_update_norms(np.array([np.inf, 1.0]) if diverged else np.arange(101.0))
+    summary = {
+        "status": status,
+        "epochs": len(losses),
+        "best_epoch": None if diverged else 2,
+        "least_train_loss": None if diverged else 0.2,
+        "least_validation_loss": None if diverged else 0.4,
+        "validation_accuracy_at_best": None if diverged else 0.75,
+        "spec": {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
+    }
+    run.write_summary(summary)
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def diverged(tmp_path: Path) -> RunDirectory:
+    return write_run(tmp_path / "diverged", status="diverged")
+
+
+def test_times_are_medians_and_sums_up_to_and_with_the_best_epoch(run: RunDirectory):
+    row = runs.analyse(run).iloc[0]
+    assert row["epoch_seconds"] == 2.0
+    assert row["seconds_to_best"] == 6.0
+    assert row["epoch_cpu_seconds"] == 1.0
+    assert row["cpu_seconds_to_best"] == 3.0
+    assert (row["epochs"], row["best_epoch"], row["least_validation_loss"]) == (3, 2, 0.4)
+
+
+def test_a_diverged_run_has_nan_for_what_it_never_reached(diverged: RunDirectory):
+    row = runs.analyse(diverged).iloc[0]
+    missing = ["best_epoch", "least_validation_loss", "least_train_loss", "seconds_to_best", "cpu_seconds_to_best"]
+    assert row[missing].isna().all()
+    assert row["epoch_seconds"] == 5.0
+    assert distance.analyse(diverged)["distance"].isna().all()
+    assert update_norms.analyse(diverged)["update_norm"].isna().all()
+    assert list(update_norms.analyse(diverged)["updates"].unique()) == [2]
+
+
+def test_distance_is_from_init_to_best_whole_and_by_layer(run: RunDirectory):
+    found = distance.analyse(run).set_index("layer")["distance"].to_dict()
+    assert found == pytest.approx({"whole model": np.sqrt(7), "conv": np.sqrt(6), "out": 1.0})
+    assert next(iter(found)) == "whole model"
+
+
+def test_percentiles_of_the_update_norms(run: RunDirectory):
+    found = update_norms.analyse(run)
+    assert list(found["percentile"]) == list(range(1, 100))
+    assert found["update_norm"].tolist() == pytest.approx(list(range(1, 100)))
+    assert set(found["updates"]) == {101}
+
+
+def test_history_and_epoch_distance_are_the_record(run: RunDirectory):
+    assert history.analyse(run)["validation_loss"].tolist() == LOSSES
+    assert history.analyse(run)["train_loss"].tolist() == [loss / 2 for loss in LOSSES]
+    assert epoch_distance.analyse(run)["epoch_distance"].tolist() == [10.0, 20.0, 30.0]
+
+
+def test_runs_are_collected_in_the_order_of_what_they_are(tmp_path: Path):
+    names = {"c": (256, 0, "diverged"), "b": (32, 1, "max_epochs"), "a": (32, 0, "converged")}
+    for name, (batch_size, seed, status) in names.items():
+        write_run(tmp_path / name, batch_size, seed, status)
+    frame = collect([tmp_path / name for name in names], epoch_distance.analyse)
+    lead = ["run", "batch_size", "learning_rate", "seed", "status"]
+    assert list(frame.columns) == [*lead, "epoch", "epoch_distance"]
+    expected = pd.DataFrame(
+        [("a", 32, 0.1, 0, "converged"), ("b", 32, 0.1, 1, "max_epochs"), ("c", 256, 0.1, 0, "diverged")], columns=lead
+    )
+    pd.testing.assert_frame_equal(frame[lead].drop_duplicates(ignore_index=True), expected)
+    assert frame["epoch"].tolist() == [1, 2, 3, 1, 2, 3, 1]

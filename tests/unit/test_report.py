@@ -183,11 +183,12 @@ def test_the_best_learning_rate_and_its_edge(table: pd.DataFrame, rate: float | 
     assert advice in best["advice"]
 
 
-def test_fixed_lr_is_the_part_of_the_grid_at_that_rate():
+@pytest.mark.parametrize("rate", [0.01, 0.1])
+def test_fixed_lr_is_the_part_of_the_grid_at_that_rate(rate: float):
     chosen, epochs, diverges = SCENARIOS["plain"]
     runs = made_up_analyses(chosen, epochs, diverges)["tables/runs"]
-    whole, part = lr_grid.tabulate(runs), fixed_lr.tabulate(runs, fixed_lr=0.1)
-    expected = whole[whole["learning_rate"] == 0.1].reset_index(drop=True)
+    whole, part = lr_grid.tabulate(runs), fixed_lr.tabulate(runs, fixed_lr=rate)
+    expected = whole[whole["learning_rate"] == rate].reset_index(drop=True)
     pd.testing.assert_frame_equal(part, expected)
 
 

@@ -17,14 +17,13 @@ default there are 5 rounds, each of 15 epochs at batch size 32 and of 40 at 256;
 are dropped, and the median is taken over all others. It takes about a minute.
 
 Seen on a shared virtual machine with 2 cores of an Intel Xeon (model 167, 2.6 GHz), Python 3.11, torch 2.13,
-pytorch-lightning 2.6.6: milliseconds an epoch and `train` as a multiple of it, in one run; in brackets the range
-of that multiple over five runs of 5 to 7 rounds, with other jobs on the same cores:
+pytorch-lightning 2.6.6: milliseconds an epoch, and `train` as a multiple of it:
 
-                                                 batch size 32               batch size 256
-    train                                       55.5                        19.9
-    hand-written                                54.1  1.03 × (1.03-1.13)    19.7  1.01 × (0.98-1.05)
-    hand-written, channels-last and fused       47.5  1.17 × (1.16-1.25)    16.6  1.20 × (1.18-1.28)
-    stock Lightning                            103.9  0.53 × (0.52-0.54)    35.5  0.56 × (0.42-0.58)
+                                              batch size 32      batch size 256
+    train                                     49.2               19.0
+    hand-written                              52.9  0.93 ×       19.8  0.96 ×
+    hand-written, channels-last and fused     47.4  1.04 ×       16.7  1.13 ×
+    stock Lightning                          104.4  0.47 ×       35.8  0.53 ×
 
 The targets are at most 1.25 × a hand-written loop and at most 0.75 × stock Lightning.
 """

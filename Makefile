@@ -1,4 +1,4 @@
-# `make study` and `make test` need python3 (3.11 or newer) and nothing else.
+# `make study` and `make test` need python3 (3.11 or newer); they install the rest into .venv.
 
 VENV ?= .venv
 PYTHON ?= python3

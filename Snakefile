@@ -13,6 +13,12 @@ include: "workflow/rules/analyse.smk"
 include: "workflow/rules/aggregate.smk"
 
 
+onerror:
+    print(
+        "What is whole stays as it is: once the cause is mended, the same command goes on from here.", file=sys.stderr
+    )
+
+
 rule all:
     """Every table and figure of the study."""
     default_target: True

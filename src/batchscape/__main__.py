@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+from batchscape.config.base import shortest_decimal
 from batchscape.errors import UserError
 from batchscape.reference import reference, schema
 from batchscape.study import Study
@@ -29,12 +31,25 @@ def main() -> int:
 
 def _check(file: Path) -> str:
     study = Study.from_file(file)
-    return (
-        f"{file}: is a valid study\n"
-        f"{len(study.runs)} runs: {len(study.grid.batch_sizes)} batch sizes × "
-        f"{len({run.learning_rate for run in study.runs.values()})} learning rates × {len(study.grid.seeds)} seeds\n"
-        f"results go to {study.folder}/\n"
+    rates = {run.learning_rate for run in study.runs.values()}
+    added = sorted(rates - set(study.grid.learning_rates))
+    lines = [
+        f"{file}: is a valid study",
+        f"{len(study.runs)} runs: batch sizes ({_list(study.grid.batch_sizes)}) × "
+        f"learning rates ({_list(sorted(rates))}) × seeds ({_list(study.grid.seeds)})",
+    ]
+    if added:
+        lines.append(f"of these learning rates, `comparison` adds {_list(added)} to the grid")
+    lines.append(
+        f"results go to {study.folder}/, which exists: what this file changes is made anew there"
+        if Path(study.folder).exists()
+        else f"results go to {study.folder}/"
     )
+    return "\n".join(lines) + "\n"
+
+
+def _list(values: Iterable[float]) -> str:
+    return ", ".join(map(shortest_decimal, values))
 
 
 if __name__ == "__main__":

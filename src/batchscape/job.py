@@ -15,8 +15,10 @@ from batchscape.errors import UserError
 def job_log(path: str | Path) -> Iterator[None]:
     """Send all that the process prints to a log file; end it with status 1 when the work fails.
 
-    Whatever goes wrong stands in the log: one line for a UserError, a traceback for anything else.
+    Whatever goes wrong stands in the log: one line for a UserError, a traceback for anything else. The terminal
+    shows one line in either case.
     """
+    terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("w", buffering=1, encoding="utf-8") as stream:
@@ -29,7 +31,9 @@ def job_log(path: str | Path) -> Iterator[None]:
             yield
         except UserError as error:
             stream.write(f"{error}\n")
+            terminal.write(f"{error}\n")
             sys.exit(1)
-        except Exception:
+        except Exception as error:
             stream.write(traceback.format_exc())
+            terminal.write(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}\n")
             sys.exit(1)

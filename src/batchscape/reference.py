@@ -27,7 +27,8 @@ def reference() -> str:
     alone = [key for key in Study.model_fields if key not in sections]
     parts = [HEADER, _table(Study, alone)]
     for key, section in sections.items():
-        parts.append(f"## `{key}`\n\n{section.__doc__}\n\n{_table(section, list(section.model_fields))}")
+        purpose = " ".join(section.__doc__.split())
+        parts.append(f"## `{key}`\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")
     return "\n".join(parts)
 
 

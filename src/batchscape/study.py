@@ -16,9 +16,9 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from batchscape.config.base import Section, misfit, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
-from batchscape.config.data import DataConfig
+from batchscape.config.data import KNOWN_SIZES, DataConfig, validation_count
 from batchscape.config.grid import GridConfig
-from batchscape.config.loading import complaints, read_yaml
+from batchscape.config.loading import complaints, read_yaml, with_numbers
 from batchscape.config.model import ModelConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
@@ -100,7 +100,9 @@ class Study(Section):
 
         `overrides` is a nested mapping that replaces single keys of the file (the command line's `--config`).
         """
-        return cls.from_mapping(_replaced(read_yaml(path), overrides or {}), str(path))
+        if not overrides:
+            return cls.from_mapping(read_yaml(path), str(path))
+        return cls.from_mapping(_replaced(read_yaml(path), with_numbers(overrides)), f"{path} with --config")
 
     @model_validator(mode="after")
     def _compared_batches_are_in_the_grid(self) -> Self:
@@ -118,6 +120,24 @@ class Study(Section):
                 f"the small batch, {self.small_batch}, must be smaller than the large one, {self.large_batch}; "
                 "write other ones or leave both out",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _runs_fit_the_data(self) -> Self:
+        """Refuse at once what each run would refuse, if the source's size is known beforehand."""
+        size = KNOWN_SIZES.get(self.data.source)
+        if size:
+            training = size.images - validation_count(size.images, self.data.validation_fraction)
+            large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
+            if large:
+                raise misfit("grid.batch_sizes", f"{large[0]} is more than the {training} training images; take it out")
+            blocks, side = len(self.model.channels), size.side
+            if 2**blocks > side:
+                raise misfit(
+                    "model.channels",
+                    f"{blocks} blocks halve the images {blocks} times, but they have {side}×{side} pixels; "
+                    f"give at most {side.bit_length() - 1}",
+                )
         return self
 
     @property

@@ -405,7 +405,14 @@ def test_overrides_are_left_as_they_were(study: Callable):
 
 def test_a_bad_override_is_refused_like_a_bad_file(study: Callable, refusal: Callable, tmp_path: Path):
     message = refusal(study, FULL, {"grid": {"seeds": []}})
-    assert message.startswith(f"{tmp_path}/study.yaml: grid.seeds: must not be empty")
+    assert message.startswith(f"{tmp_path}/study.yaml with --config: grid.seeds: must not be empty")
+
+
+def test_text_from_the_command_line_is_read_as_yaml(study: Callable):
+    read = study(
+        FULL, {"training": {"patience": "50"}, "grid": {"seeds": ["7", "8"]}, "comparison": {"high_lr": "1e-1"}}
+    )
+    assert (read.training.patience, read.grid.seeds, read.comparison.high_lr) == (50, (7, 8), 0.1)
 
 
 # Names.
@@ -440,7 +447,7 @@ RATES = st.floats(min_value=1e-12, max_value=1e3, allow_nan=False)
 
 
 @given(
-    batch_sizes=st.lists(st.integers(1, 10**6), min_size=1, max_size=4, unique=True),
+    batch_sizes=st.lists(st.integers(1, 1438), min_size=1, max_size=4, unique=True),
     rates=st.lists(RATES, min_size=1, max_size=4, unique=True),
     seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3, unique=True),
     fixed_lr=RATES,

@@ -161,7 +161,7 @@ def test_a_setting_in_which_all_runs_diverged_keeps_its_row():
 
 def grid(*values: tuple) -> pd.DataFrame:
     columns = ["batch_size", "learning_rate", "least_validation_loss_mean", "n_diverged"]
-    return pd.DataFrame(values, columns=columns).assign(least_validation_loss_sd=0.1, n_seeds=3)
+    return pd.DataFrame(values, columns=columns).assign(least_validation_loss_sd=0.1, n_seeds=3, n_max_epochs=0)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +173,8 @@ def grid(*values: tuple) -> pd.DataFrame:
         (grid((32, 0.1, 2.0, 0)), 0.1, "both", "below and above 0.1"),
         (grid((32, 0.1, 2.0, 0), (32, 0.2, 1.0, 1)), 0.1, "low", "below 0.1"),
         (grid((32, 0.1, 2.0, 0), (32, 0.2, 3.0, 0), (32, 0.4, 1.0, 1)), 0.1, "low", "below 0.1"),
+        (grid((32, 0.1, 2.0, 0), (32, 0.2, 1.0, 0), (32, 0.4, 0.5, 1)), 0.2, "none", "0.4, diverged; add one between"),
+        (grid((32, 0.1, 2.0, 0), (32, 0.2, 1.0, 0)).assign(n_max_epochs=2), 0.2, "high", "2 of its runs"),
         (grid((32, 0.1, np.nan, 3), (32, 0.2, np.nan, 3)), None, "low", "every learning rate diverged"),
     ],
 )

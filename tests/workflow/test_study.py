@@ -159,20 +159,40 @@ def test_a_bad_study_file_is_one_line_and_no_traceback(finished: Checkout, tmp_p
     assert not (finished.path / "results" / "x").exists()
 
 
-def test_a_run_that_does_not_fit_the_data_says_so_and_the_others_go_on(finished: Checkout, tmp_path: Path):
-    config = tmp_path / "large.yaml"
+def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkout, tmp_path: Path):
+    config = tmp_path / "failing.yaml"
     config.write_text(
-        "name: large\n"
-        "grid: {batch_sizes: [256, 4096], learning_rates: [0.02], seeds: [0]}\n"
+        "name: failing\n"
+        "grid: {batch_sizes: [128, 256], learning_rates: [0.02], seeds: [0]}\n"
         "training: {max_epochs: 1}\n"
         "comparison: {fixed_lr: 0.02, high_lr: 0.02}\n"
     )
+    runs = finished.path / "results" / "failing" / "runs"
+    broken = runs / "bs128-lr0.02-seed0"
+    broken.mkdir(parents=True)
+    (broken / "weights").write_text("a file where the folder of the weights must be")
     done = finished.snakemake("--cores", "2", "all", "--configfile", str(config))
     assert done.returncode == 1
-    assert "grid.batch_sizes: 4096 is more than the 1438 training images" in done.stdout
+    assert "results/failing/logs/train/bs128-lr0.02-seed0.log: FileExistsError" in done.stdout
     assert "Traceback" not in done.stdout
-    assert (finished.path / "results/large/runs/bs256-lr0.02-seed0/run.json").exists()
-    assert not (finished.path / "results/large/runs/bs4096-lr0.02-seed0/run.json").exists()
+    assert "Traceback" in (finished.path / "results/failing/logs/train/bs128-lr0.02-seed0.log").read_text()
+    assert "the same command goes on from here" in done.stdout
+    assert (runs / "bs256-lr0.02-seed0" / "run.json").exists()
+    assert not (broken / "run.json").exists()
+
+    (broken / "weights").unlink()
+    assert "train bs256-lr0.02-seed0" not in finished.stale(config)
+    finished.run(config)
+
+
+def test_keys_can_be_set_on_the_command_line(finished: Checkout):
+    plan = ["--dry-run", "--cores", "1", "all", "--configfile", "config/smoke.yaml"]
+    done = finished.snakemake(*plan, "--config", "training={patience: 50, snapshots: [1, 2]}", "grid={seeds: [7]}")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert "Training bs64-lr0.02-seed7" in done.stdout
+    assert "seed0" not in done.stdout
+    bad = finished.snakemake(*plan, "--config", "training={patience: -1}")
+    assert "config/smoke.yaml with --config: training.patience: must be at least 1, got -1" in bad.stdout
 
 
 def test_two_thousand_runs_make_a_plan(finished: Checkout, tmp_path: Path):

@@ -8,13 +8,14 @@ from batchscape.config.base import LearningRate, PositiveInt, Section
 
 
 class ComparisonConfig(Section):
-    """The learning rates and batch sizes that the comparisons single out; they train if the grid has them not."""
+    """What the comparisons single out. A learning rate that is not in the grid trains as well; a batch size must be in
+    the grid."""
 
     fixed_lr: Annotated[LearningRate, Field(examples=[0.01])] = 0.01
-    """Learning rate of the `fixed` arm: every batch size at this one rate."""
+    """The one learning rate at which all batch sizes are compared (the `fixed` arm)."""
 
     high_lr: Annotated[LearningRate, Field(examples=[0.08])] = 0.08
-    """Learning rate of the `high` arm: which batch size wins when the rate is high?"""
+    """A high learning rate at which all batch sizes are compared (the `high` arm): which one wins there?"""
 
     small_batch: Annotated[PositiveInt | None, Field(examples=[32])] = None
     """The small batch of small-against-large comparisons; the smallest of the grid if left out."""

@@ -1,10 +1,25 @@
 """Section `data`: which images, and how they are split."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field
 
 from batchscape.config.base import FromText, Section, Seed
+
+
+class DataSize(NamedTuple):
+    """What is known of a source before it is loaded: the number of images, and their shorter side in pixels."""
+
+    images: int
+    side: int
+
+
+KNOWN_SIZES = {"digits": DataSize(images=1797, side=8)}
+
+
+def validation_count(count: int, validation_fraction: float) -> int:
+    """Return how many of `count` images validate."""
+    return round(count * validation_fraction)
 
 
 class DataConfig(Section):

@@ -46,6 +46,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
+def with_numbers(value: Any) -> Any:
+    """Read the texts of a nested value as YAML does: Snakemake hands on what `--config` nests as text."""
+    if isinstance(value, Mapping):
+        return {key: with_numbers(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [with_numbers(part) for part in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        return YAML(typ="safe", pure=True).load(value)
+    except (YAMLError, ValueError):
+        return value
+
+
 def complaints(error: ValidationError, model: type[BaseModel], source: str) -> list[str]:
     """Return one line for each error: the source, the key's path, what is wrong, and how to mend it."""
     details = error.errors()

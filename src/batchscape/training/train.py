@@ -91,6 +91,7 @@ def _trainer(spec: RunSpec, accelerator: str, directory: Path, recorder: Recorde
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # The loader gives one order an epoch, so workers for it would only cost.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's use of a name that torch renames
     return pl.Trainer(
         accelerator=accelerator,
         devices=1,

@@ -13,6 +13,8 @@ def by_epoch(data: pd.DataFrame, batch_sizes: pd.Series, scales: str = "fixed") 
     study, so that each has its colour here even if another one has nothing to draw. Panels stand in the order of
     `data`; `scales` is `fixed` for panels of one quantity, `free_y` for several.
     """
+    if data.empty:
+        return style.nothing_to_draw()
     panels = list(dict.fromkeys(data["panel"]))
     data = style.thinned(data, ["panel", "batch_size"])
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
@@ -44,7 +46,8 @@ def while_all_train(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows["n_seeds"] == everyone) & (rows["n_seeds"] > 0)]
 
 
-def seeds_name(rows: pd.DataFrame) -> str:
+def subtitle(rows: pd.DataFrame) -> str:
     """Say what a table's lines and bands are; the first epoch counts every run of a setting once."""
     first = rows[rows["epoch"] == 1]
-    return f"Mean and range over {style.seeds_name(first['n_seeds'], first['n_diverged'])}"
+    seeds = style.seeds_name(first["n_seeds"], first["n_diverged"])
+    return style.wrapped(f"Mean and range over {seeds}, while all train; epochs within 5 % of one another are averaged")

@@ -31,7 +31,7 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggpl
     )
     return by_batch_size(seeds, summary, scales="free_y") + p9.labs(
         title=f"Where training ends and what it costs, {style.rate_name(fixed_lr)}",
-        subtitle=f"{style.spread_name(table)}; the best epoch has the least validation loss",
+        subtitle=style.spread_name(table) + "\nThe best epoch is the one of the least validation loss",
         x="Batch size",
         y="",
     )

@@ -18,7 +18,7 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.
     summary = rows.rename(columns={"layer": "panel", "distance_mean": "mean", "distance_sd": "sd"})
     return by_batch_size(seeds, summary) + p9.labs(
         title=f"Distance from the initial weights by layer, {style.rate_name(fixed_lr)}",
-        subtitle=style.spread_name(rows),
+        subtitle=style.spread_name(rows[rows["layer"] == order[0]]),
         x="Batch size",
         y=style.DISTANCE_NAME,
     )

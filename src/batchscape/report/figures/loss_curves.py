@@ -4,7 +4,7 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.figures.by_epoch import by_epoch, panel, seeds_name, while_all_train
+from batchscape.report.figures.by_epoch import by_epoch, panel, subtitle, while_all_train
 
 PANELS = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
 
@@ -13,12 +13,10 @@ def loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
     """One line a batch size, from the table `curves`."""
     chosen = curves[curves["learning_rate"] == learning_rate]
     rows = while_all_train(chosen)
-    if rows.empty:
-        return style.nothing_to_draw()
     data = pd.concat([panel(rows, loss, name) for loss, name in PANELS.items()], ignore_index=True)
     return by_epoch(data, curves["batch_size"]) + p9.labs(
         title=f"Loss by epoch at {style.rate_name(learning_rate)}",
-        subtitle=f"{seeds_name(chosen)}, while all of them train; epochs within 5 % of one another are averaged",
+        subtitle=subtitle(chosen),
         x="Epoch",
         y="Binary cross-entropy (nats)",
     )

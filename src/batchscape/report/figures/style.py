@@ -1,5 +1,6 @@
 """The one look of all figures: theme, size, and the colour and order of a batch size."""
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -58,7 +59,9 @@ def batch_size_scales(column: pd.Series) -> list:
 def nothing_to_draw() -> p9.ggplot:
     """The figure of a question that no run answers, because all that could have diverged."""
     text = "All runs that this figure would show diverged; tables/runs.csv lists them."
-    return p9.ggplot() + p9.annotate("text", x=0, y=0, label=text, color="#444444") + theme() + p9.theme_void()
+    blank = p9.element_blank()
+    bare = p9.theme(axis_text=blank, axis_ticks=blank, axis_title=blank, panel_grid=blank)
+    return p9.ggplot() + p9.annotate("text", x=0, y=0, label=text, color="#444444") + theme() + bare
 
 
 def rate_name(rate: float) -> str:
@@ -74,7 +77,7 @@ def seeds_name(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
 
 def spread_name(table: pd.DataFrame) -> str:
     """Say what the points and bars of a table's means and standard deviations are."""
-    return f"Each seed, and mean ± standard deviation over {seeds_name(table['n_seeds'], table['n_diverged'])}"
+    return wrapped(f"Each seed, and mean ± standard deviation over {seeds_name(table['n_seeds'], table['n_diverged'])}")
 
 
 def thinned(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -86,9 +89,14 @@ def thinned(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return frame.groupby([*by, step], observed=True).mean(numeric_only=True).reset_index()
 
 
+def wrapped(text: str) -> str:
+    """A subtitle in as many lines as the figure's width needs."""
+    return textwrap.fill(text, 105)
+
+
 def decimals(values: Iterable[float]) -> list[str]:
-    """Tick labels without exponents or trailing zeros."""
-    return [shortest_decimal(float(f"{value:.6g}")) for value in values]
+    """Tick labels without trailing zeros, and without exponents where they are short."""
+    return [f"{v:.6g}" if v == 0 or not 1e-5 <= abs(v) < 1e6 else shortest_decimal(float(f"{v:.6g}")) for v in values]
 
 
 def write_figure(plot: p9.ggplot, png: Path, pdf: Path) -> None:

@@ -26,6 +26,7 @@ def _best(batch_size: int, rows: pd.DataFrame) -> dict[str, object]:
             f"{loss}_mean": np.nan,
             f"{loss}_sd": np.nan,
             "n_seeds": 0,
+            "n_max_epochs": 0,
             "edge": "low",
             "advice": f"every learning rate diverged; add one below {shortest_decimal(rates.min())}",
         }
@@ -34,13 +35,22 @@ def _best(batch_size: int, rows: pd.DataFrame) -> dict[str, object]:
     lowest, highest = rate == rates.min(), rate == rates.max()
     edge = "both" if lowest and highest else "low" if lowest else "high" if highest else "none"
     sides = {"low": "below", "high": "above", "both": "below and above"}
-    advice = f"add a learning rate {sides[edge]} {shortest_decimal(rate)}" if edge in sides else "inside the range"
+    diverged = rows[(rates > rate) & (rows["n_diverged"] > 0)]["learning_rate"]
+    if edge in sides:
+        advice = f"add a learning rate {sides[edge]} {shortest_decimal(rate)}"
+    elif not diverged.empty and diverged.min() == rates[rates > rate].min():
+        advice = f"the next rate, {shortest_decimal(diverged.min())}, diverged; add one between"
+    else:
+        advice = "inside the range"
+    if best["n_max_epochs"] > 0:
+        advice += f"; {int(best['n_max_epochs'])} of its runs still improved at max_epochs, raise it"
     return {
         "batch_size": batch_size,
         "best_learning_rate": rate,
         f"{loss}_mean": best[f"{loss}_mean"],
         f"{loss}_sd": best[f"{loss}_sd"],
         "n_seeds": int(best["n_seeds"]),
+        "n_max_epochs": int(best["n_max_epochs"]),
         "edge": edge,
         "advice": advice,
     }

@@ -72,7 +72,7 @@ def seeds_name(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
     """Say how many seeds stand behind each point, and how many runs are not drawn because they diverged."""
     most, lost = max(n_seeds, default=0), sum(n_diverged)
     text = f"{most} seed" if most == 1 else f"{most} seeds"
-    return f"{text}; {lost} diverged run{'s' if lost != 1 else ''} not drawn" if lost else text
+    return f"{text} ({lost} diverged run{'s' if lost != 1 else ''} not drawn)" if lost else text
 
 
 def spread_name(table: pd.DataFrame) -> str:

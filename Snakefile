@@ -15,7 +15,8 @@ include: "workflow/rules/aggregate.smk"
 
 onerror:
     print(
-        "What is whole stays as it is: once the cause is mended, the same command goes on from here.", file=sys.stderr
+        "What is whole stays as it is: once the cause is mended, the same command goes on from here.",
+        file=sys.stderr,
     )
 
 

@@ -6,7 +6,8 @@ The first needs a finished default study (`make study`), and is left out where t
 time of the whole command, best and median of `--rounds`.
 
 Measured on 2 cores of an Intel Xeon (model 167), Snakemake 9.27, Python 3.11, 5 rounds:
-NUMBERS
+    dry run, 2,000 runs       best  4.20 s, median  4.22 s
+    nothing to do, 48 runs    best  1.38 s, median  1.55 s
 """
 
 import argparse

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from sklearn import datasets
 
-from batchscape.config.data import DataConfig
+from batchscape.config.data import KNOWN_SIZES, DataConfig
 from batchscape.data.digits import load_digits
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PARTS, PreparedData, read_prepared, write_prepared
@@ -147,3 +147,8 @@ def test_prepared_data_without_one_of_its_parts_is_refused(missing: str, tmp_pat
     message = refusal(read_prepared, path)
     assert message.startswith(f"{path}: is no whole prepared data file")
     assert missing in message
+
+
+def test_what_is_known_of_a_source_beforehand_is_what_it_loads():
+    images, _ = load_digits()
+    assert KNOWN_SIZES["digits"] == (len(images), min(images.shape[2:]))

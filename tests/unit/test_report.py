@@ -105,6 +105,20 @@ def test_every_figure_is_drawn_whatever_became_of_the_runs(scenario, figure: str
     assert (tmp_path / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.parametrize("figure", FIGURES)
+def test_no_title_leaves_the_figure_when_runs_diverged(figure: str):
+    chosen, epochs, diverges = SCENARIOS["the fixed rate diverges"]
+    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    drawn = made(chosen, "figures", figure, FIGURES[figure], frames).draw()
+    drawn.canvas.draw()
+    titles = [text for text in drawn.texts if len(text.get_text()) > 20]
+    assert titles
+    for text in titles:
+        box = text.get_window_extent()
+        assert box.x0 >= 0, text.get_text()
+        assert box.x1 <= drawn.bbox.x1, text.get_text()
+
+
 def test_no_setting_is_dropped_from_a_table(scenario):
     chosen, frames = scenario
     settings = {(run.batch_size, run.learning_rate) for run in chosen.runs.values()}

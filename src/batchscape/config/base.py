@@ -1,6 +1,7 @@
 """What all sections of a study file share: strictness and the number types."""
 
 import math
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -19,7 +20,7 @@ def misfit(key: str, what: str) -> PydanticCustomError:
 
 
 def _number_from_text(value: Any) -> Any:
-    """YAML 1.1 reads ``1e-3`` (no dot) as text; every user means the number."""
+    """Quoted numbers, and `1e-3` (no dot) in YAML 1.1, are text; every user means the number."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -45,7 +46,7 @@ def _from_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-# YAML 1.1 reads `1e-3` (no dot) as text. The bounds stand before this, so that the JSON schema shows them.
+# The bounds of a number stand before this, so that the JSON schema shows them.
 FromText = BeforeValidator(_number_from_text)
 NonNegativeReal = Annotated[float, Field(ge=0, allow_inf_nan=False), FromText]
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText, AfterValidator(_fits_a_name)]
@@ -62,7 +63,5 @@ def shortest_decimal(value: float) -> str:
     """Return the shortest decimal without exponent that parses back to the same float (0.01, 0.00005, 1)."""
     if not math.isfinite(value):
         raise ValueError(f"{value} has no decimal form")
-    from decimal import Decimal
-
     text = format(Decimal(repr(float(value))), "f")
     return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,42 @@
+"""`python -m batchscape check` as a user types it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def check(file: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "batchscape", "check", file]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\ngrid: {batch_sizes: [32, 64], learning_rates: [0.02], seeds: [7]}\ncomparison: {high_lr: 0.5}\n"
+    )
+    return tmp_path
+
+
+def test_check_says_what_would_train_and_what_the_comparison_adds(study: Path):
+    done = check("mine.yaml", study)
+    assert done.returncode == 0, done.stderr
+    assert "6 runs: batch sizes (32, 64) × learning rates (0.01, 0.02, 0.5) × seeds (7)" in done.stdout
+    assert "`comparison` adds 0.01, 0.5 to the grid" in done.stdout
+    assert done.stdout.endswith("results go to results/mine/\n")
+
+
+def test_check_warns_of_results_that_would_be_made_anew(study: Path):
+    (study / "results" / "mine").mkdir(parents=True)
+    assert "results/mine/, which exists" in check("mine.yaml", study).stdout
+
+
+def test_check_refuses_in_one_line(study: Path):
+    done = check("missing.yaml", study)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.splitlines() == [
+        "missing.yaml: there is no such file; give the path of a study file, such as config/config.yaml"
+    ]

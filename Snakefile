@@ -25,5 +25,6 @@ rule all:
     default_target: True
     input:
         study.csv("tables/runs"),
-        [study.csv(f"tables/{table}") for table in TABLES],
-        [study.figure(figure, kind) for figure in FIGURES for kind in ("png", "pdf")],
+        [study.csv(f"tables/{table}") for table in study.tables],
+        [study.csv(GATHERED[analysis]) for analysis in study.gathered],
+        [study.figure(figure, kind) for figure in study.figures for kind in ("png", "pdf")],

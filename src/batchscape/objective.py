@@ -1,5 +1,7 @@
 """What a network is trained for: the loss, and how many predictions are right."""
 
+import math
+
 import torch
 from torch.nn import functional as F
 
@@ -11,9 +13,15 @@ def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels)
 
 
-def correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return how many of n predictions are right, a scalar: probability above ½ means class 1."""
-    return ((logits.squeeze(1) > 0) == (labels > 0)).sum()
+def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """Return the mean loss and the accuracy of logits, (n, 1), against labels, (n,), taken in float64.
+
+    A probability above ½ predicts class 1. Where the loss is nan so is the accuracy.
+    """
+    logits, labels = logits.double(), labels.double()
+    loss = mean_loss(logits, labels).item()
+    right = ((logits.squeeze(1) > 0) == (labels > 0)).sum().item()
+    return loss, math.nan if math.isnan(loss) else right / len(labels)
 
 
 def evaluate(
@@ -29,9 +37,8 @@ def evaluate(
     network.eval()
     try:
         with torch.no_grad():
-            logits = torch.cat([network(as_input(part)) for part in images.split(chunk)]).double()
+            logits = torch.cat([network(as_input(part)) for part in images.split(chunk)])
     finally:
         for module, training in modes:
             module.training = training
-    labels = labels.double()
-    return mean_loss(logits, labels).item(), correct(logits, labels).item() / len(labels)
+    return loss_and_accuracy(logits, labels)

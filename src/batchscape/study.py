@@ -17,11 +17,16 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from batchscape.config.base import Section, misfit, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.data import KNOWN_SIZES, DataConfig, validation_count
+from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
+from batchscape.config.interpolation import InterpolationConfig
+from batchscape.config.landscape import LandscapeConfig
 from batchscape.config.loading import complaints, read_yaml, with_numbers
 from batchscape.config.model import ModelConfig
 from batchscape.config.run import RunSpec
+from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
+from batchscape.config.trajectory import TrajectoryConfig
 from batchscape.errors import UserError
 
 
@@ -42,6 +47,17 @@ TABLES = {
     "distance": Product(("analysis/distance",)),
     "epoch_distance": Product(("analysis/epoch_distance",), ("large_batch",)),
     "update_norms": Product(("analysis/update_norms",)),
+    "sharpness": Product(("analysis/sharpness",)),
+    "interpolation": Product(("analysis/interpolation",)),
+    "gradient_alignment": Product(("analysis/gradient_alignment",)),
+}
+# What a section of the study file asks for in jobs of their own, and where their rows are gathered.
+GATHERED = {
+    "sharpness": "analysis/sharpness",
+    "interpolation": "analysis/interpolation",
+    "landscape": "tables/landscape",
+    "trajectory": "tables/trajectory",
+    "gradient_alignment": "analysis/gradient_alignment",
 }
 FIGURES = {
     "curves_fixed_lr": Product(("tables/curves",), ("fixed_lr",)),
@@ -52,6 +68,11 @@ FIGURES = {
     "epoch_distance": Product(("tables/epoch_distance",), ("fixed_lr", "small_batch", "large_batch")),
     "update_norms": Product(("analysis/update_norms", "tables/update_norms"), ("fixed_lr",)),
     "lr_effect": Product(("tables/runs", "tables/lr_grid", "tables/best_lr")),
+    "sharpness": Product(("analysis/sharpness", "tables/sharpness"), ("fixed_lr",)),
+    "interpolation": Product(("tables/interpolation",)),
+    "landscape": Product(("tables/landscape",)),
+    "trajectory": Product(("tables/trajectory",)),
+    "gradient_alignment": Product(("tables/gradient_alignment",)),
 }
 
 
@@ -64,8 +85,13 @@ class Run:
     seed: int
 
     @property
+    def setting(self) -> str:
+        """What the runs of all seeds share."""
+        return f"bs{self.batch_size}-lr{shortest_decimal(self.learning_rate)}"
+
+    @property
     def name(self) -> str:
-        return f"bs{self.batch_size}-lr{shortest_decimal(self.learning_rate)}-seed{self.seed}"
+        return f"{self.setting}-seed{self.seed}"
 
 
 def _folder_name(name: str) -> str:
@@ -85,6 +111,11 @@ class Study(Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     comparison: ComparisonConfig = ComparisonConfig()
+    sharpness: SharpnessConfig = SharpnessConfig()
+    interpolation: InterpolationConfig = InterpolationConfig()
+    landscape: LandscapeConfig = LandscapeConfig()
+    trajectory: TrajectoryConfig = TrajectoryConfig()
+    gradient_alignment: GradientAlignmentConfig = GradientAlignmentConfig()
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], source: str) -> Self:
@@ -131,6 +162,13 @@ class Study(Section):
             large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
             if large:
                 raise misfit("grid.batch_sizes", f"{large[0]} is more than the {training} training images; take it out")
+            alignment = self.gradient_alignment
+            if alignment.enabled and alignment.largest_batch > min(training, alignment.examples or training):
+                raise misfit(
+                    "gradient_alignment.largest_batch",
+                    f"{alignment.largest_batch} is more than the {min(training, alignment.examples or training)} "
+                    "examples that it may use; give a smaller power of two",
+                )
             blocks, side = len(self.model.channels), size.side
             if 2**blocks > side:
                 raise misfit(
@@ -138,6 +176,44 @@ class Study(Section):
                     f"{blocks} blocks halve the images {blocks} times, but they have {side}×{side} pixels; "
                     f"give at most {side.bit_length() - 1}",
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _analysed_runs_are_in_the_study(self) -> Self:
+        known = sorted({run.setting for run in self.runs.values()})
+        asked = {
+            "interpolation.pairs": [name for pair in self.interpolation.pairs or () for name in pair],
+            "landscape.settings": self.landscape.settings or (),
+            "trajectory.settings": self.trajectory.settings or (),
+        }
+        for key, names in asked.items():
+            for name in names:
+                if name not in known:
+                    raise misfit(key, f"{name!r} is no setting of this study; use one of {', '.join(known)}")
+        for key in ("landscape", "trajectory"):
+            for seed in getattr(self, key).seeds or ():
+                if seed not in self.grid.seeds:
+                    raise misfit(f"{key}.seeds", f"{seed} is not in grid.seeds; add it there")
+        return self
+
+    @model_validator(mode="after")
+    def _analysed_weights_are_kept(self) -> Self:
+        snapshots = self.training.snapshots
+        asked = {
+            "sharpness.checkpoints": self.sharpness.checkpoints,
+            "interpolation.checkpoint": (self.interpolation.checkpoint,),
+            "landscape.checkpoint": (self.landscape.checkpoint,),
+            "gradient_alignment.checkpoints": self.gradient_alignment.checkpoints,
+        }
+        for key, checkpoints in asked.items():
+            for epoch in checkpoints:
+                if isinstance(epoch, int) and epoch not in snapshots:
+                    raise misfit(key, f"the weights after epoch {epoch} are not kept; add it to training.snapshots")
+        if self.trajectory.enabled and not snapshots:
+            raise misfit(
+                "trajectory.enabled",
+                "there are no weights on the way; list epochs in training.snapshots, such as [1, 3, 10, 30, 100]",
+            )
         return self
 
     @property
@@ -160,6 +236,63 @@ class Study(Section):
         )
         return {run.name: run for run in runs}
 
+    # What the analyses look at.
+
+    @property
+    def compared_runs(self) -> list[str]:
+        """The runs of the fixed arm: those at which the costly analyses compare the batch sizes."""
+        return [name for name, run in self.runs.items() if run.learning_rate == self.comparison.fixed_lr]
+
+    @property
+    def small_and_large(self) -> tuple[str, ...]:
+        """The settings of the small and the large batch at the fixed learning rate; one if they are the same."""
+        batch_sizes = dict.fromkeys((self.small_batch, self.large_batch))
+        return tuple(Run(batch_size, self.comparison.fixed_lr, 0).setting for batch_size in batch_sizes)
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The pairs of runs to interpolate between, seed by seed."""
+        default = (self.small_and_large,) if len(self.small_and_large) == 2 else ()
+        settings = default if self.interpolation.pairs is None else self.interpolation.pairs
+        return [(f"{one}-seed{seed}", f"{other}-seed{seed}") for one, other in settings for seed in self.grid.seeds]
+
+    def _shown_runs(self, section: LandscapeConfig | TrajectoryConfig) -> list[str]:
+        seeds = section.seeds or self.grid.seeds[:1]
+        return [f"{setting}-seed{seed}" for setting in section.settings or self.small_and_large for seed in seeds]
+
+    def parts(self, analysis: str) -> list[str]:
+        """Paths of the files that the jobs of an analysis write, each of which can be lost and made again alone."""
+        if analysis == "interpolation":
+            return [self.csv(f"analysis/interpolation/{one}--{other}") for one, other in self.pairs]
+        if analysis == "landscape":
+            grid = self.landscape
+            jobs = -(-grid.points[0] * grid.points[1] // grid.points_per_job)
+            return [
+                self.csv(f"analysis/landscape/{run}/directions{seed}-part{part}of{jobs}")
+                for run in self._shown_runs(grid)
+                for seed in grid.direction_seeds
+                for part in range(1, jobs + 1)
+            ]
+        runs = self._shown_runs(self.trajectory) if analysis == "trajectory" else self.compared_runs
+        return [self.csv(f"analysis/{analysis}/{run}") for run in runs]
+
+    @property
+    def tables(self) -> list[str]:
+        return [name for name, product in TABLES.items() if self._is_wanted(product)]
+
+    @property
+    def figures(self) -> list[str]:
+        return [name for name, product in FIGURES.items() if self._is_wanted(product)]
+
+    @property
+    def gathered(self) -> list[str]:
+        """The analyses that are enabled, of those whose jobs are gathered."""
+        return [analysis for analysis in GATHERED if getattr(self, analysis).enabled and self.parts(analysis)]
+
+    def _is_wanted(self, product: Product) -> bool:
+        names = {source.rpartition("/")[2] for source in product.sources}
+        return not any(name in GATHERED and name not in self.gathered for name in names)
+
     # Canonical slices: what a rule depends on, as one string that is equal if and only if the slice is.
 
     @property
@@ -177,6 +310,10 @@ class Study(Section):
             training=self.training,
         )
         return _canonical(spec.model_dump(mode="json"))
+
+    def section_slice(self, section: str) -> str:
+        """What a job of an analysis does, as JSON: its section without the keys that say which jobs there are."""
+        return _canonical(getattr(self, section).model_dump(mode="json"))
 
     def product_slice(self, product: Product) -> str:
         """The settings of a table or figure, as JSON."""

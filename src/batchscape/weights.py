@@ -6,6 +6,7 @@ the list). Nothing here needs torch, so that tables and analyses start fast.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +46,20 @@ class Layers:
 
 @dataclass(frozen=True)
 class Weights:
-    """A network's parameters at one moment as a flat vector, (p,), and where its layers are."""
+    """A network's parameters at one moment as a flat vector, and what its other entries were."""
 
     vector: np.ndarray
-    layers: Layers
+    """All parameters, (p,), one after the other in the network's order."""
+
+    shapes: Mapping[str, tuple[int, ...]]
+    """Shape of each parameter, in the same order."""
+
+    buffers: Mapping[str, np.ndarray]
+    """Entries that are no parameters, such as BatchNorm statistics."""
+
+    @property
+    def layers(self) -> Layers:
+        return Layers.of({name: math.prod(shape) for name, shape in self.shapes.items()})
 
 
 def distance_by_layer(start: np.ndarray, end: np.ndarray, layers: Layers) -> np.ndarray:
@@ -70,13 +81,15 @@ def write_weights(path: Path, state: Mapping[str, np.ndarray], parameters: list[
 
 
 def read_weights(path: Path) -> Weights:
-    """Read the parameters of a weights file. Raises UserError when it is missing or damaged."""
+    """Read a weights file. Raises UserError when it is missing or damaged."""
     try:
         with safe_open(path, framework="numpy") as file:
             names = json.loads((file.metadata() or {})["parameters"])
-            arrays = {name: file.get_tensor(name).ravel() for name in names}
+            arrays = {name: file.get_tensor(name) for name in names}
+            buffers = {name: file.get_tensor(name) for name in file.keys() if name not in arrays}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path}: is missing; delete the run's folder so that it trains again")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no whole weights file ({error}); delete the run's folder so that it trains again")
-    return Weights(np.concatenate(list(arrays.values())), Layers.of({name: a.size for name, a in arrays.items()}))
+    vector = np.concatenate([array.ravel() for array in arrays.values()])
+    return Weights(vector, {name: array.shape for name, array in arrays.items()}, buffers)

@@ -55,3 +55,120 @@ use rule runs as update_norms with:
         study.log("update_norms"),
     params:
         code=code("analyse.py", "batchscape.analysis.update_norms"),
+
+
+# Costly questions about the loss around a run's weights: jobs of their own, which can be lost and made again one by
+# one, and whose rows are then gathered.
+
+
+rule sharpness:
+    """How sharp the training loss is around the weights of a run."""
+    input:
+        run=study.run_file("{run}", "run.json"),
+        data=study.prepared_data,
+    output:
+        study.csv("analysis/sharpness/{run}"),
+    log:
+        study.log("sharpness/{run}"),
+    benchmark:
+        study.benchmark("sharpness/{run}")
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        spec=study.section_slice("sharpness"),
+        code=code("analyse_run.py", "batchscape.analysis.sharpness"),
+    message:
+        "Analysing {wildcards.run}: {rule}"
+    script:
+        "../scripts/analyse_run.py"
+
+
+use rule sharpness as gradient_alignment with:
+    output:
+        study.csv("analysis/gradient_alignment/{run}"),
+    log:
+        study.log("gradient_alignment/{run}"),
+    benchmark:
+        study.benchmark("gradient_alignment/{run}")
+    params:
+        spec=study.section_slice("gradient_alignment"),
+        code=code("analyse_run.py", "batchscape.analysis.gradient_alignment"),
+
+
+use rule sharpness as trajectory with:
+    output:
+        study.csv("analysis/trajectory/{run}"),
+    log:
+        study.log("trajectory/{run}"),
+    benchmark:
+        study.benchmark("trajectory/{run}")
+    params:
+        spec=study.section_slice("trajectory"),
+        code=code("analyse_run.py", "batchscape.analysis.trajectory"),
+
+
+rule landscape:
+    """The training loss on one part of a plane of two random directions around the weights of a run."""
+    input:
+        run=study.run_file("{run}", "run.json"),
+        data=study.prepared_data,
+    output:
+        study.csv("analysis/landscape/{run}/directions{directions}-part{part}of{parts}"),
+    log:
+        study.log("landscape/{run}/directions{directions}-part{part}of{parts}"),
+    benchmark:
+        study.benchmark("landscape/{run}/directions{directions}-part{part}of{parts}")
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        spec=study.section_slice("landscape"),
+        code=code("landscape.py"),
+    message:
+        "Analysing {wildcards.run}: {rule} {wildcards.directions}, part {wildcards.part} of {wildcards.parts}"
+    script:
+        "../scripts/landscape.py"
+
+
+rule interpolation:
+    """Loss and accuracy on the line through the weights of two runs."""
+    input:
+        run=study.run_file("{run}", "run.json"),
+        other=study.run_file("{other}", "run.json"),
+        data=study.prepared_data,
+    output:
+        study.csv("analysis/interpolation/{run}--{other}"),
+    log:
+        study.log("interpolation/{run}--{other}"),
+    benchmark:
+        study.benchmark("interpolation/{run}--{other}")
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        spec=study.section_slice("interpolation"),
+        code=code("interpolation.py"),
+    message:
+        "Analysing {wildcards.run}: {rule} to {wildcards.other}"
+    script:
+        "../scripts/interpolation.py"
+
+
+rule gather:
+    """The rows of all jobs of an analysis."""
+    input:
+        lambda wildcards: study.parts(wildcards.gathered.rpartition("/")[2]),
+    output:
+        study.csv("{gathered}"),
+    log:
+        study.log("gather/{gathered}"),
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        code=code("gather.py"),
+    message:
+        "Gathering {wildcards.gathered}"
+    script:
+        "../scripts/gather.py"

@@ -12,7 +12,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT / "src"), *filter(None, [
 
 from batchscape.errors import UserError
 from batchscape.fingerprint import fingerprint, module_path
-from batchscape.study import FIGURES, TABLES, Study
+from batchscape.study import FIGURES, GATHERED, TABLES, Study
 
 
 def load_study():
@@ -42,5 +42,10 @@ study = load_study()
 
 wildcard_constraints:
     run=r"bs\d+-lr[0-9.]+-seed\d+",
+    other=r"bs\d+-lr[0-9.]+-seed\d+",
+    directions=r"\d+",
+    part=r"\d+",
+    parts=r"\d+",
+    gathered="|".join(GATHERED.values()),
     table="|".join(TABLES),
     figure="|".join(FIGURES),

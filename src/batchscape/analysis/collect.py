@@ -1,6 +1,6 @@
 """The answers of an analysis for many runs, one below the other."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -17,14 +17,32 @@ def collect(directories: Iterable[Path], analyse: Callable[[RunDirectory], pd.Da
     for directory in directories:
         run = RunDirectory(directory)
         summary = run.summary()
-        rows = analyse(run)
         lead = {
             "run": directory.name,
             **{key: summary["spec"][key] for key in ("batch_size", "learning_rate", "seed")},
             "status": summary["status"],
         }
-        for position, (column, value) in enumerate(lead.items()):
-            rows.insert(position, column, value)
-        frames.append(rows)
+        frames.append(_led_by(lead, analyse(run)))
     frame = pd.concat(frames, ignore_index=True)
     return frame.sort_values(["batch_size", "learning_rate", "seed"], kind="stable", ignore_index=True)
+
+
+def collect_pair(
+    first: Path, second: Path, analyse: Callable[[RunDirectory, RunDirectory], pd.DataFrame]
+) -> pd.DataFrame:
+    """Return the rows that `analyse` gives for two runs of one seed, led by what they are and how they ended.
+
+    The leading columns are first and second (`bs32-lr0.01`), seed, and status: the worse of both.
+    """
+    runs = RunDirectory(first), RunDirectory(second)
+    (one, seed), (other, _) = (directory.name.rsplit("-seed", 1) for directory in (first, second))
+    statuses = {run.summary()["status"] for run in runs}
+    status = next((status for status in ("diverged", "max_epochs") if status in statuses), "converged")
+    lead = {"first": one, "second": other, "seed": int(seed), "status": status}
+    return _led_by(lead, analyse(*runs))
+
+
+def _led_by(lead: Mapping[str, object], rows: pd.DataFrame) -> pd.DataFrame:
+    for position, (column, value) in enumerate(lead.items()):
+        rows.insert(position, column, value)
+    return rows

@@ -54,6 +54,9 @@ PositiveInt = Annotated[int, Field(ge=1)]
 # 2**32 - 1 is the largest seed that every library in use takes.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
+# Says which jobs there are, not what a job does: stands in no job's slice, so that an edit makes only new jobs.
+JobSelection = Field(exclude=True)
+
 # Lists of a study file become tuples, so that a frozen model is hashable and cannot be changed.
 AsTuple = BeforeValidator(_from_list)
 Distinct = AfterValidator(_without_repeats)

@@ -12,7 +12,7 @@ from torch import nn
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, on_device
-from batchscape.objective import correct, evaluate, mean_loss
+from batchscape.objective import evaluate, loss_and_accuracy, mean_loss
 from batchscape.training.batches import epoch_order
 
 # Images that become floats in one operation.
@@ -113,10 +113,10 @@ class TrainingModule(pl.LightningModule):
             logits.append(outputs.detach())
             before = after
         # Read from the device once an epoch: each read would wait for all work that is queued there.
-        outputs, labels = torch.cat(logits).double(), labels.double()
+        loss, accuracy = loss_and_accuracy(torch.cat(logits), labels)
         self.result = EpochResult(
-            loss=mean_loss(outputs, labels).item(),
-            accuracy=correct(outputs, labels).item() / len(labels),
+            loss=loss,
+            accuracy=accuracy,
             update_norms=torch.stack(norms).cpu().numpy(),
             seconds=time.perf_counter() - started,
             cpu_seconds=time.process_time() - cpu_started,

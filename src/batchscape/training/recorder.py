@@ -78,7 +78,7 @@ class Recorder(pl.Callback):
         )  # fmt: skip
 
         if epoch in self.snapshots:
-            self._write(RunDirectory.snapshot(epoch), module.network.state_dict())
+            self._write(RunDirectory.checkpoint_name(epoch), module.network.state_dict())
         if not (math.isfinite(result.loss) and math.isfinite(validation_loss)):
             self.status = DIVERGED
             trainer.should_stop = True

@@ -2,12 +2,13 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from batchscape.config.checkpoint import Checkpoint
 from batchscape.errors import UserError
 from batchscape.files import read_json, write_atomically, write_json
 from batchscape.weights import Weights, read_weights
@@ -45,9 +46,9 @@ class RunDirectory:
             weights.unlink()
 
     @staticmethod
-    def snapshot(epoch: int) -> str:
-        """Name of the weights after an epoch."""
-        return f"epoch{epoch:05d}"
+    def checkpoint_name(checkpoint: Checkpoint) -> str:
+        """Name of the weights at a checkpoint: `best`; `epoch00010` for those after the tenth epoch."""
+        return f"epoch{checkpoint:05d}" if isinstance(checkpoint, int) else checkpoint
 
     def summary(self) -> dict[str, Any]:
         """The content of run.json."""
@@ -64,6 +65,22 @@ class RunDirectory:
 
     def weights(self, name: str) -> Weights:
         return read_weights(self.weights_file(name))
+
+    def weights_at(self, checkpoint: Checkpoint) -> Weights:
+        """The weights at a checkpoint; all nan if the run did not come so far.
+
+        That is `best` of a run that had no finite loss, or a snapshot after the run's end.
+        """
+        summary = self.summary()
+        reached = (
+            checkpoint <= summary["epochs"]
+            if isinstance(checkpoint, int)
+            else (checkpoint != "best" or summary["best_epoch"] is not None)
+        )
+        if reached:
+            return self.weights(self.checkpoint_name(checkpoint))
+        initial = self.weights("init")
+        return replace(initial, vector=np.full_like(initial.vector, np.nan))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         write_json(self.run_file, summary)

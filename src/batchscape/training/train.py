@@ -14,6 +14,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import read_prepared
+from batchscape.device import choose_device
 from batchscape.errors import UserError
 from batchscape.models import build_network
 from batchscape.training.environment import describe_environment, source_commit
@@ -43,7 +44,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
             f"grid.batch_sizes: {spec.batch_size} is more than the {count} training images; "
             f"take it out or lower data.validation_fraction"
         )
-    accelerator = _accelerator(spec)
+    device = choose_device(spec.training.accelerator)
     network = build_network(spec.model, prepared.train_images.shape[1:], spec.seed)
     size = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
@@ -59,7 +60,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed, *size.values(),
     )  # fmt: skip
-    _trainer(spec, accelerator, directory, recorder).fit(module)
+    _trainer(spec, device, directory, recorder).fit(module)
     log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
 
     run.write_summary(
@@ -79,21 +80,14 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
     return directory
 
 
-def _accelerator(spec: RunSpec) -> str:
-    wanted, available = spec.training.accelerator, torch.cuda.is_available()
-    if wanted == "gpu" and not available:
-        raise UserError("training.accelerator: `gpu`, but no CUDA GPU is available here; write `accelerator: auto`")
-    return ("gpu" if available else "cpu") if wanted == "auto" else wanted
-
-
-def _trainer(spec: RunSpec, accelerator: str, directory: Path, recorder: Recorder) -> pl.Trainer:
+def _trainer(spec: RunSpec, device: torch.device, directory: Path, recorder: Recorder) -> pl.Trainer:
     """Lightning with everything off that the recorder does itself, and deaf to a Slurm job around it."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # The loader gives one order an epoch, so workers for it would only cost.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's use of a name that torch renames
     return pl.Trainer(
-        accelerator=accelerator,
+        accelerator=device.type,
         devices=1,
         max_epochs=spec.training.max_epochs,
         default_root_dir=directory,

@@ -1,0 +1,231 @@
+"""How sharp the training loss is around the weights of a run."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from pylops.utils.estimators import trace_hutchpp
+from scipy.optimize import minimize
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+from batchscape.analysis.surface import training_surface, use_statistics
+from batchscape.config.sharpness import SharpnessConfig as Config
+from batchscape.data.prepared import PreparedData
+from batchscape.training.run_directory import RunDirectory
+
+# From a point to the value there and its gradient.
+Differentiable = Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+# The objective is scaled so that the largest slope at a start is this: L-BFGS-B begins with a step of one slope, and
+# the box, in units of its half-widths, then lies within the reach of nearly all coordinates.
+STEEPEST_SLOPE = 100.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Maximum:
+    """The greatest value of a function that was seen in a box."""
+
+    value: float
+    """Never below that of the centre; `nan` or `inf` if the function was not finite somewhere on the way."""
+
+    centre_value: float
+    evaluations: int
+    """Of the function with its gradient, over all starts."""
+
+    start: str
+    """Which start found it: `centre`, `random 1`, …; `none` if no start went above the centre."""
+
+    iterations: int
+    """Of L-BFGS-B from that start."""
+
+    on_bounds: float
+    """Share of the coordinates on the bounds of the box, at the maximum."""
+
+
+class _NotFinite(Exception):
+    pass
+
+
+def maximise(
+    function: Differentiable, half_widths: np.ndarray, iterations: int, random_starts: int, seed: int
+) -> Maximum:
+    """Maximise a function in the box |z_i| ≤ half_widths_i, inexactly, by L-BFGS-B from its centre and random starts.
+
+    As Keskar et al. 2017, appendix B: a few iterations are enough. The result is the greatest value seen, in whatever
+    evaluation. At a minimum the slope at the centre is zero and the search from there ends at once, hence the random
+    starts, uniform in the box. The search sees z in units of the half-widths, and objective and gradient times one
+    factor (`STEEPEST_SLOPE`).
+    """
+    centre_value, centre_slope = function(np.zeros_like(half_widths))
+    best = Maximum(centre_value, centre_value, 1, "none", 0, 0.0)
+    if not np.isfinite(centre_value):
+        return best
+    evaluations = 1
+    draw = np.random.default_rng(seed)
+    starts = {"centre": np.zeros_like(half_widths)} | {
+        f"random {number}": draw.uniform(-1, 1, len(half_widths)) for number in range(1, random_starts + 1)
+    }
+    for name, start in starts.items():
+        value, slope = (centre_value, centre_slope) if name == "centre" else function(start * half_widths)
+        evaluations += name != "centre"
+        seen, place = value, start
+        steepest = np.abs(slope * half_widths).max(initial=0.0)
+        factor = STEEPEST_SLOPE / steepest if np.isfinite(steepest) and steepest > 0 else 1.0
+
+        def objective(point: np.ndarray, factor: float = factor) -> tuple[float, np.ndarray]:
+            nonlocal seen, place, evaluations
+            value, slope = function(point * half_widths)
+            evaluations += 1
+            if not value <= seen:  # greater, or not a number
+                seen, place = value, point.copy()
+            if not (np.isfinite(value) and np.isfinite(slope).all()):
+                raise _NotFinite
+            return -factor * value, -factor * half_widths * slope
+
+        done = 0
+        try:
+            options = {"maxiter": iterations, "ftol": 0.0, "gtol": 0.0}
+            done = minimize(
+                objective, start, jac=True, method="L-BFGS-B", bounds=[(-1, 1)] * len(start), options=options
+            ).nit
+        except _NotFinite:
+            pass
+        if not seen <= best.value:
+            on_bounds = float(np.mean(np.abs(place) >= 1 - 1e-6))
+            best = Maximum(seen, centre_value, evaluations, name, done, on_bounds)
+        if not np.isfinite(best.value):
+            break
+    return Maximum(best.value, centre_value, evaluations, best.start, best.iterations, best.on_bounds)
+
+
+def keskar_sharpness(maximum: Maximum) -> float:
+    """Return φ = 100·(max f − f(x))/(1 + f(x)) (Keskar et al. 2017, Metric 2.1)."""
+    return 100 * (maximum.value - maximum.centre_value) / (1 + maximum.centre_value)
+
+
+def keskar_box(weights: np.ndarray, epsilon: float) -> np.ndarray:
+    """Return the half-widths ε·(|x_i| + 1) of Keskar's box, (p,), in the full space or for A⁺x in a subspace."""
+    return epsilon * (np.abs(weights) + 1)
+
+
+def random_subspace(dimension: int, parameters: int, seed: int) -> np.ndarray:
+    """Return A, (p, dimension): normal columns of unit norm (Keskar et al. 2017, section 2.2.1)."""
+    columns = np.random.default_rng(seed).standard_normal((parameters, dimension))
+    return columns / np.linalg.norm(columns, axis=0)
+
+
+def in_subspace(function: Differentiable, basis: np.ndarray) -> Differentiable:
+    """Return z ↦ function(A·z) with its gradient Aᵀ∇."""
+
+    def inner(point: np.ndarray) -> tuple[float, np.ndarray]:
+        value, slope = function(basis @ point)
+        return value, basis.T @ slope
+
+    return inner
+
+
+def top_eigenvalue(product: Callable[[np.ndarray], np.ndarray], parameters: int, seed: int) -> float:
+    """Return the greatest eigenvalue of the symmetric matrix that `product` multiplies by, to 0.1 % (Lanczos, ARPACK).
+
+    `nan` if the products are not finite or the iteration does not converge.
+    """
+    if parameters == 1:  # ARPACK wants more
+        return float(product(np.ones(1))[0])
+    start = np.random.default_rng(seed).standard_normal(parameters)
+    if not np.isfinite(product(start)).all():
+        return np.nan
+    operator = LinearOperator((parameters, parameters), matvec=product, dtype=np.float64)
+    try:
+        return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-3, return_eigenvectors=False)[0])
+    except ArpackNoConvergence:
+        return np.nan
+
+
+def trace(product: Callable[[np.ndarray], np.ndarray], parameters: int, products: int, seed: int) -> float:
+    """Return an estimate of the trace of the symmetric matrix that `product` multiplies by.
+
+    By Hutch++ (Meyer et al. 2021, algorithm 1). `products` is the number of matrix-vector products that it may take, at least 3. `nan` if they are not finite.
+    """
+    if not np.isfinite(product(np.ones(parameters))).all():
+        return np.nan
+    operator = LinearOperator((parameters, parameters), matvec=product, dtype=np.float64)
+    # The estimator draws from the global state.
+    state = np.random.get_state()  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002
+    try:
+        return float(trace_hutchpp(operator, neval=products))
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+
+
+def measure(surface, weights: np.ndarray, config: Config) -> pd.DataFrame:
+    """Return one row a measure of a loss surface at weights, (p,).
+
+    `surface` has `gradient(θ)`, giving f(θ) and ∇f(θ), and `hessian_product(θ, v)`, as a LossSurface has.
+    Measures are Keskar's sharpness in the full space (`keskar`) and in a random subspace (`keskar_subspace`), adaptive
+    sharpness max f(θ + δ) − f(θ) over |δ_i| ≤ ρ|θ_i| (`adaptive`; Kwon et al. 2021, definition 2, with the element-wise
+    normalisation and p = ∞), and of the Hessian of f the greatest eigenvalue (`hessian_eigenvalue`) and the trace
+    (`hessian_trace`). `radius` is ε or ρ, and 0 for the Hessian, the limit of a small box.
+    """
+    weights = weights.astype(np.float64)
+
+    def around(step: np.ndarray) -> tuple[float, np.ndarray]:
+        return surface.gradient(weights + step)
+
+    search = {"iterations": config.iterations, "random_starts": config.random_starts, "seed": config.seed}
+    rows = []
+    for epsilon in config.epsilons:
+        found = maximise(around, keskar_box(weights, epsilon), **search)
+        rows.append(_row("keskar", epsilon, keskar_sharpness(found), found.evaluations, found))
+    basis = random_subspace(min(config.subspace_dimension, len(weights)), len(weights), config.seed)
+    coordinates = np.linalg.lstsq(basis, weights)[0]  # A⁺x
+    for epsilon in config.epsilons:
+        found = maximise(in_subspace(around, basis), keskar_box(coordinates, epsilon), **search)
+        rows.append(_row("keskar_subspace", epsilon, keskar_sharpness(found), found.evaluations, found))
+    for radius in config.adaptive_radii:
+        found = maximise(around, radius * np.abs(weights), **search)
+        rows.append(_row("adaptive", radius, found.value - found.centre_value, found.evaluations, found))
+
+    count = len(weights)
+
+    products = 0
+
+    def product(vector: np.ndarray) -> np.ndarray:
+        nonlocal products
+        products += 1
+        return surface.hessian_product(weights, vector.ravel())
+
+    value = top_eigenvalue(product, count, config.seed)
+    rows.append(_row("hessian_eigenvalue", 0.0, value, products))
+    before = products
+    value = trace(product, count, config.trace_products, config.seed)
+    rows.append(_row("hessian_trace", 0.0, value, products - before))
+    return pd.DataFrame(rows).assign(loss=found.centre_value)
+
+
+def _row(name: str, radius: float, value: float, evaluations: int, found: Maximum | None = None) -> dict[str, object]:
+    search = {
+        "evaluations": evaluations,
+        "iterations": found.iterations if found else np.nan,
+        "on_bounds": found.on_bounds if found else np.nan,
+        "best_start": found.start if found else "none",
+    }
+    log.info("%s, radius %g: %.6g after %s evaluations", name, radius, value, search["evaluations"])
+    return {"measure": name, "radius": radius, "value": value, **search}
+
+
+def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
+    """Return one row for each checkpoint and measure of the training loss; nan where the run did not come so far."""
+    surface = training_surface(run, data)
+    frames = []
+    for checkpoint in config.checkpoints:
+        weights = run.weights_at(checkpoint)
+        policy = use_statistics(surface, weights, "fixed")
+        rows = measure(surface, weights.vector, config)
+        rows.insert(0, "checkpoint", run.checkpoint_name(checkpoint))
+        frames.append(rows.assign(batch_norm=policy))
+    return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,37 @@
+"""The loss surface of a run: its network over one side of the prepared data."""
+
+import numpy as np
+
+from batchscape.config.run import RunSpec
+from batchscape.data.prepared import PreparedData
+from batchscape.data.tensors import on_device
+from batchscape.device import choose_device
+from batchscape.loss_surface import LossSurface
+from batchscape.models import build_network
+from batchscape.training.run_directory import RunDirectory
+from batchscape.weights import Weights
+
+
+def training_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
+    """Return the loss over the training images, where the run trained (a GPU if there is one, unless it is refused)."""
+    return _surface(run, data.train_images, data.train_labels)
+
+
+def validation_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
+    """Return the loss over the validation images, likewise."""
+    return _surface(run, data.validation_images, data.validation_labels)
+
+
+def use_statistics(surface: LossSurface, weights: Weights, policy: str) -> str:
+    """Use the BatchNorm statistics that stand beside weights; return what a table says of the policy.
+
+    That is `none` for a network without BatchNorm.
+    """
+    surface.statistics = weights.buffers
+    return policy if surface.has_batch_norm else "none"
+
+
+def _surface(run: RunDirectory, images: np.ndarray, labels: np.ndarray) -> LossSurface:
+    spec = RunSpec.model_validate(run.summary()["spec"])
+    network = build_network(spec.model, images.shape[1:], spec.seed)
+    return LossSurface(network, *on_device(images, labels, choose_device(spec.training.accelerator)))

@@ -1,0 +1,78 @@
+"""The way of a training on the plane of its two leading principal components, and the training loss on that plane."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.decomposition import PCA
+
+from batchscape.analysis.landscape import grid, losses_on_plane
+from batchscape.analysis.surface import training_surface, use_statistics
+from batchscape.config.trajectory import TrajectoryConfig as Config
+from batchscape.data.prepared import PreparedData
+from batchscape.training.run_directory import RunDirectory
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The plane through the minimiser that holds most of a trajectory."""
+
+    directions: np.ndarray
+    """Orthonormal, (2, p)."""
+
+    shares: np.ndarray
+    """Share of the variance of the trajectory along each direction, (2,)."""
+
+    coordinates: np.ndarray
+    """The trajectory's points on the plane, (m, 2); the minimiser is the origin."""
+
+
+def principal_plane(trajectory: np.ndarray, minimiser: np.ndarray) -> Plane:
+    """Return the plane of the two leading principal components of θ_i − θ_best (Li et al. 2018, section 7.2).
+
+    `trajectory` is (m, p) with at least 3 points, `minimiser` (p,).
+    """
+    differences = trajectory.astype(np.float64) - minimiser.astype(np.float64)
+    components = PCA(n_components=2, svd_solver="full").fit(differences)
+    directions = components.components_
+    return Plane(directions, components.explained_variance_ratio_, differences @ directions.T)
+
+
+def bounds(coordinates: np.ndarray, margin: float) -> tuple[float, float]:
+    """Return a range that reaches beyond coordinates, (m,), by a share of their extent on both sides."""
+    low, high = float(coordinates.min()), float(coordinates.max())
+    beyond = margin * (high - low)
+    return low - beyond, high + beyond
+
+
+def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
+    """Return the points of the trajectory, with their epoch, and then those of the plane, whose epoch is nan.
+
+    The trajectory is `init`, the snapshots that the run reached, `best` and `last`. A run with fewer than three
+    different ones, or without a minimiser, has a single row, of nan.
+    """
+    summary = run.summary()
+    snapshots = summary["spec"]["training"]["snapshots"]
+    epochs = {0: "init", summary["epochs"]: "last", summary["best_epoch"]: "best"} if summary["best_epoch"] else {}
+    epochs |= {epoch: epoch for epoch in snapshots if epoch <= summary["epochs"] and epoch not in epochs}
+    if len(epochs) < 3:
+        return pd.DataFrame(
+            [dict.fromkeys(("epoch", "x", "y", "loss", "accuracy", "share_x", "share_y"), np.nan)]
+        ).assign(checkpoint="none", batch_norm="none")
+    minimiser = run.weights_at("best")
+    surface = training_surface(run, data)
+    policy = use_statistics(surface, minimiser, config.batch_norm)
+    order = sorted(epochs)
+    points = np.stack([run.weights_at(epochs[epoch]).vector for epoch in order])
+    plane = principal_plane(points, minimiser.vector)
+
+    def losses(places: np.ndarray) -> pd.DataFrame:
+        return losses_on_plane(surface, minimiser.vector, plane.directions, places, policy == "re-estimate")
+
+    names = [run.checkpoint_name(epochs[epoch]) for epoch in order]
+    trajectory = losses(plane.coordinates).assign(epoch=order, checkpoint=names)
+    limits = (bounds(plane.coordinates[:, axis], config.margin) for axis in (0, 1))
+    surroundings = losses(grid(*limits, config.points)).assign(epoch=np.nan, checkpoint="none")
+    rows = pd.concat([trajectory, surroundings], ignore_index=True)
+    rows = rows.assign(share_x=plane.shares[0], share_y=plane.shares[1], batch_norm=policy)
+    return rows[["checkpoint", "epoch", "x", "y", "loss", "accuracy", "share_x", "share_y", "batch_norm"]]

@@ -1,0 +1,20 @@
+"""Which weights of a run an analysis looks at."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from batchscape.config.base import AsTuple, Distinct, PositiveInt
+
+NAMED = ("init", "best", "last")
+
+
+def _is_checkpoint(value: Any) -> Any:
+    if value in NAMED or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise ValueError(f"must be init, best, last or an epoch of training.snapshots, got {value!r}")
+
+
+# `best` is the minimiser: the weights at the least validation loss.
+Checkpoint = Annotated[Literal["init", "best", "last"] | PositiveInt, BeforeValidator(_is_checkpoint)]
+Checkpoints = Annotated[tuple[Checkpoint, ...], Field(min_length=1, examples=[["best"]]), AsTuple, Distinct]

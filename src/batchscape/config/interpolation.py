@@ -1,0 +1,43 @@
+"""Section `interpolation`: the loss on the line through the minimisers of two runs."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from batchscape.config.base import AsTuple, Distinct, FromText, JobSelection, Section, misfit
+from batchscape.config.checkpoint import Checkpoint
+
+Alpha = Annotated[float, Field(allow_inf_nan=False), FromText]
+Pair = Annotated[tuple[str, str], AsTuple]
+
+
+class InterpolationConfig(Section):
+    """Loss and accuracy at θ(α) = (1 − α)·θ_first + α·θ_second, seed by seed."""
+
+    enabled: Annotated[bool, JobSelection] = True
+    """`false` leaves this analysis out."""
+
+    pairs: Annotated[
+        tuple[Pair, ...] | None, Field(examples=[[["bs32-lr0.01", "bs256-lr0.08"]]]), AsTuple, JobSelection
+    ] = None
+    """Pairs of settings, each `bs{batch size}-lr{learning rate}` of a run; the small and the large batch at
+    `comparison.fixed_lr` if left out."""
+
+    checkpoint: Annotated[Checkpoint, Field(examples=["best"])] = "best"
+    """Weights of both runs: `init`, `best`, `last`, or an epoch of `training.snapshots`."""
+
+    alphas: Annotated[tuple[Alpha, Alpha], Field(examples=[[-1, 2]]), AsTuple, Distinct] = (-1.0, 2.0)
+    """First and last α."""
+
+    points: Annotated[int, Field(ge=2, examples=[31])] = 31
+    """Number of equidistant α."""
+
+    batch_norm: Literal["re-estimate", "interpolate", "fixed"] = "re-estimate"
+    """BatchNorm statistics on the line: re-estimated on the training images at each α, interpolated like the weights,
+    or those of the first run. Networks without BatchNorm don't care."""
+
+    @model_validator(mode="after")
+    def _alphas_ascend(self) -> Self:
+        if self.alphas[0] > self.alphas[1]:
+            raise misfit("alphas", "the first α must be below the last; write for example `alphas: [-1, 2]`")
+        return self

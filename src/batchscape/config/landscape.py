@@ -1,0 +1,65 @@
+"""Section `landscape`: the loss on a plane of two random directions around the weights of a run."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from batchscape.config.base import AsTuple, Distinct, FromText, JobSelection, PositiveInt, Section, Seed, misfit
+from batchscape.config.checkpoint import Checkpoint
+
+Coordinate = Annotated[float, Field(allow_inf_nan=False), FromText]
+Range = Annotated[tuple[Coordinate, Coordinate], AsTuple, Field(examples=[[-1, 1]])]
+Settings = Annotated[
+    tuple[str, ...] | None,
+    Field(min_length=1, examples=[["bs32-lr0.01", "bs256-lr0.01"]]), AsTuple, Distinct, JobSelection,
+]  # fmt: skip
+Seeds = Annotated[tuple[Seed, ...] | None, Field(min_length=1, examples=[[0]]), AsTuple, Distinct, JobSelection]
+GridPoints = Annotated[
+    tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]], AsTuple, Field(examples=[[51, 51]])
+]
+
+
+class LandscapeConfig(Section):
+    """The training loss at θ + x·d₁ + y·d₂, with filter-normalised random directions (Li et al. 2018)."""
+
+    enabled: Annotated[bool, JobSelection] = True
+    """`false` leaves this analysis out."""
+
+    settings: Settings = None
+    """Settings to compare, each `bs{batch size}-lr{learning rate}` of a run; the small and the large batch at
+    `comparison.fixed_lr` if left out."""
+
+    seeds: Seeds = None
+    """Seeds of the runs; the first of the grid if left out."""
+
+    checkpoint: Annotated[Checkpoint, Field(examples=["best"])] = "best"
+    """Weights at the centre: `init`, `best`, `last`, or an epoch of `training.snapshots`."""
+
+    x_range: Range = (-1.0, 1.0)
+    """First and last x."""
+
+    y_range: Range = (-1.0, 1.0)
+    """First and last y."""
+
+    points: GridPoints = (51, 51)
+    """Number of equidistant x and y."""
+
+    direction_seeds: Annotated[
+        tuple[Seed, ...], Field(min_length=1, examples=[[0]]), AsTuple, Distinct, JobSelection
+    ] = (0,)
+    """One seed a pair of directions; all settings share the pairs."""
+
+    points_per_job: Annotated[PositiveInt, Field(examples=[3000]), JobSelection] = 3000
+    """A larger grid is split into jobs of at most so many points, each of which can be lost and made again alone."""
+
+    batch_norm: Literal["re-estimate", "fixed"] = "re-estimate"
+    """BatchNorm statistics: re-estimated on the training images at each point, or those of the centre. Networks without
+    BatchNorm don't care."""
+
+    @model_validator(mode="after")
+    def _ranges_ascend(self) -> Self:
+        for key in ("x_range", "y_range"):
+            low, high = getattr(self, key)
+            if low >= high:
+                raise misfit(key, f"{low:g} must be below {high:g}; write for example `{key}: [-1, 1]`")
+        return self

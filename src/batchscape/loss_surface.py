@@ -1,0 +1,203 @@
+"""The loss of a network over a data set as a function of its weights: the engine of all analyses of the loss."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import nn
+
+from batchscape.data.tensors import as_input
+from batchscape.inference import InferenceNetwork
+from batchscape.objective import loss_and_accuracy, mean_loss
+
+# What the largest tensors between two operations may take together: a share of a CPU's cache, or of a GPU's memory.
+ACTIVATION_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+# Images are kept as floats if they take at most this; larger sets become floats chunk by chunk, each time.
+FLOAT_BYTES = 512 << 20
+# Examples whose statistics BatchNorm takes together when they are re-estimated.
+STATISTICS_BATCH = 256
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+class Value(NamedTuple):
+    """What a network gives over a data set at some weights."""
+
+    loss: float
+    accuracy: float
+
+
+class LossSurface:
+    """The mean loss f(θ) of a network over a data set, and its derivatives, at any weights θ.
+
+    θ is a vector, (p,), of all parameters in the network's order. The network is in evaluation mode: dropout is off,
+    and BatchNorm uses fixed statistics, at first those of the network that is given. That network is copied and left
+    as it is, bit for bit.
+
+    `images` is uint8, (n, channels, height, width), and `labels` float, (n,), on one device. Networks compute in
+    `dtype`; the mean over examples is taken in float64, and all results are float64. `chunk` examples go through the
+    network together; by default as many as the processor's cache can take. Results depend on it, and on the number of
+    threads, by rounding only.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        images: torch.Tensor,
+        labels: torch.Tensor,
+        dtype: torch.dtype = torch.float32,
+        chunk: int | None = None,
+    ):
+        self._images, self._labels, self._dtype = images, labels.double(), dtype
+        self._network = copy.deepcopy(network).to(images.device, dtype, memory_format=torch.channels_last).eval()
+        example = as_input(images[:4]).to(dtype)
+        self._chunk = chunk or _cache_sized(self._network, example)
+        self._inference = InferenceNetwork(self._network, example)
+        self._parameters = list(self._network.parameters())
+        self._vectors = {module: _one_vector(module) for module in (self._network, self._inference.module)}
+        self._kept: dict[str, list[torch.Tensor]] = {}
+
+    def __len__(self) -> int:
+        """The number of examples."""
+        return len(self._labels)
+
+    @property
+    def has_batch_norm(self) -> bool:
+        return bool(self.statistics)
+
+    @property
+    def statistics(self) -> dict[str, np.ndarray]:
+        """The BatchNorm statistics in use, by name; empty for a network without BatchNorm."""
+        buffers = self._network.named_buffers()
+        return {name: buffer.cpu().numpy().copy() for name, buffer in buffers if name.endswith(STATISTICS)}
+
+    @statistics.setter
+    def statistics(self, values: Mapping[str, np.ndarray]) -> None:
+        with torch.no_grad():
+            for module in (self._network, self._inference.module):
+                for name, buffer in module.named_buffers():
+                    if name in values:
+                        buffer.copy_(torch.from_numpy(np.asarray(values[name])))
+
+    def estimate_statistics(self, weights: np.ndarray) -> None:
+        """Take as BatchNorm statistics the means of those of equal batches of this data set, at given weights.
+
+        Batches hold about 256 examples whatever the chunk, and examples from all over the data set. As in Izmailov
+        et al. 2018 (SWA), section 3.2.
+        """
+        layers = [module for module in self._network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        momenta = [layer.momentum for layer in layers]
+        batches = max(1, round(len(self) / STATISTICS_BATCH))
+        self._move(self._network, weights)
+        try:
+            for layer in layers:
+                layer.reset_running_stats()
+                layer.momentum = None  # the mean of all batches
+                layer.train()
+            with torch.inference_mode():
+                for first in range(batches):
+                    self._network(as_input(self._images[first::batches]).to(self._dtype))
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+                layer.eval()
+        self.statistics = self.statistics
+
+    def value(self, weights: np.ndarray) -> Value:
+        """Return loss and accuracy at θ, (p,). A loss that is not finite stays what it is."""
+        self._move(self._inference.module, weights)
+        with torch.inference_mode():
+            logits = torch.cat(
+                [self._inference(inputs) for inputs in self._chunks("inference", self._inference.inputs)]
+            )
+            return Value(*loss_and_accuracy(logits, self._labels))
+
+    def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        """Return f(θ) and ∇f(θ), (p,), at θ, (p,)."""
+        self._move(self._network, weights)
+        loss = torch.zeros((), dtype=torch.float64, device=self._images.device)
+        total = torch.zeros(len(weights), dtype=torch.float64, device=self._images.device)
+        for inputs, labels in self._labelled_chunks():
+            part = self._share(inputs, labels)
+            total += _flat(torch.autograd.grad(part, self._parameters))
+            loss += part.detach()
+        return loss.item(), total.cpu().numpy()
+
+    def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:
+        """Return ∇²f(θ)·v, (p,), at θ, (p,), for v, (p,) (Pearlmutter 1994)."""
+        self._move(self._network, weights)
+        direction = torch.from_numpy(vector).to(self._images.device, torch.float64)
+        total = torch.zeros_like(direction)
+        sizes = [parameter.numel() for parameter in self._parameters]
+        directions = [
+            part.view_as(parameter)
+            for part, parameter in zip(direction.to(self._dtype).split(sizes), self._parameters, strict=True)
+        ]
+        for inputs, labels in self._labelled_chunks():
+            gradient = torch.autograd.grad(self._share(inputs, labels), self._parameters, create_graph=True)
+            slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
+            total += _flat(torch.autograd.grad(slope, self._parameters))
+        return total.cpu().numpy()
+
+    def example_gradient(self, weights: np.ndarray, index: int) -> np.ndarray:
+        """Return the gradient of the loss of one example at θ, (p,)."""
+        self._move(self._network, weights)
+        example = slice(index, index + 1)
+        inputs = as_input(self._images[example]).to(self._dtype)
+        loss = mean_loss(self._network(inputs).double(), self._labels[example])
+        return _flat(torch.autograd.grad(loss, self._parameters)).double().cpu().numpy()
+
+    def _move(self, module: nn.Module, weights: np.ndarray) -> None:
+        vector = self._vectors[module]
+        if weights.shape != tuple(vector.shape):
+            raise ValueError(f"weights of shape {weights.shape} for a network of {len(vector)} parameters")
+        vector.copy_(torch.from_numpy(weights))
+
+    def _share(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """A chunk's contribution to the mean loss."""
+        return mean_loss(self._network(inputs).double(), labels) * (len(labels) / len(self))
+
+    def _labelled_chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return zip(self._chunks("gradient", lambda inputs: inputs), self._labels.split(self._chunk), strict=True)
+
+    def _chunks(self, use: str, layout: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[torch.Tensor]:
+        """The inputs, chunk by chunk, in the layout of a use; kept as floats from the first pass on if they are few."""
+        if use in self._kept:
+            return iter(self._kept[use])
+        chunks = (layout(as_input(part).to(self._dtype)) for part in self._images.split(self._chunk))
+        if self._images.numel() * self._dtype.itemsize <= FLOAT_BYTES:
+            self._kept[use] = list(chunks)
+            return iter(self._kept[use])
+        return chunks
+
+
+def _one_vector(network: nn.Module) -> torch.Tensor:
+    """Lay all parameters of a network side by side in one vector, (p,), and return it; writing there sets them."""
+    parameters = list(network.parameters())
+    vector = _flat([parameter.detach() for parameter in parameters])
+    nn.utils.vector_to_parameters(vector, parameters)
+    return vector
+
+
+def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensor.reshape(-1) for tensor in tensors])
+
+
+def _cache_sized(network: nn.Module, example: torch.Tensor) -> int:
+    """Return how many examples a chunk may have, for the input and output of its largest operation to fit the cache."""
+    largest = 1
+
+    def look(_: nn.Module, inputs: tuple, outputs: object) -> None:
+        nonlocal largest
+        tensors = [tensor for tensor in (*inputs, outputs) if isinstance(tensor, torch.Tensor)]
+        largest = max(largest, math.ceil(sum(tensor.nbytes for tensor in tensors) / len(example)))
+
+    hooks = [module.register_forward_hook(look) for module in network.modules() if not list(module.children())]
+    with torch.inference_mode():
+        network(example)
+    for hook in hooks:
+        hook.remove()
+    return max(1, ACTIVATION_BYTES[example.device.type] // largest)

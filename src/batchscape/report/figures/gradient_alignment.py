@@ -1,0 +1,43 @@
+"""Why larger batches make smaller updates: the norm of the mean gradient of B examples, against its bound."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+
+def draw(table: pd.DataFrame) -> p9.ggplot:
+    chosen = table.dropna(subset=["mean_norm_mean"])
+    panels = [f"At `{name}`" for name in dict.fromkeys(table["checkpoint"])]
+    one = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
+    seeds = style.seeds_name(one["n_seeds"], one["n_diverged"])
+    plot = style.nothing_to_draw() if chosen.empty else _lines(chosen, panels, table["batch_size"])
+    return plot + p9.labs(
+        title="Norm of the mean gradient of B examples, at fixed weights",
+        subtitle=style.wrapped(
+            f"Mean and range over {seeds}, by the batch size of the training; dashed: the mean of the B norms, "
+            "the bound of the triangle inequality. All batch sizes start from the same initial weights"
+        ),
+        x="B, examples in the gradient",
+        y="Mean gradient norm",
+    )
+
+
+def _lines(rows: pd.DataFrame, panels: list[str], batch_sizes: pd.Series) -> p9.ggplot:
+    rows = rows.assign(
+        panel=pd.Categorical([f"At `{name}`" for name in rows["checkpoint"]], categories=panels, ordered=True),
+        batch_size=style.as_batch_size(rows["batch_size"]),
+    )
+    breaks = sorted(rows["gradient_batch"].unique())[::2]
+    return (
+        p9.ggplot(rows, p9.aes("gradient_batch", "mean_norm_mean", color="batch_size", fill="batch_size"))
+        + p9.geom_ribbon(p9.aes(ymin="mean_norm_min", ymax="mean_norm_max"), alpha=0.15, color="none")
+        + p9.geom_line(p9.aes(y="bound_mean"), linetype="dashed", size=0.5, show_legend=False)
+        + p9.geom_line(size=0.7)
+        + p9.geom_point(size=1.4, show_legend=False)
+        + p9.facet_wrap("panel")
+        + p9.scale_x_log10(breaks=breaks, minor_breaks=[], labels=style.decimals)
+        + p9.scale_y_log10(labels=style.decimals)
+        + style.batch_size_scales(batch_sizes)
+        + style.theme()
+    )

@@ -1,0 +1,61 @@
+"""Loss and accuracy on the line through the minimisers of two settings."""
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+PANELS = {"loss": "Loss (nats)", "accuracy": "Accuracy"}
+SIDES = {"train": "training", "validation": "validation"}
+COLORS = {"training": "#0072B2", "validation": "#D55E00"}  # Okabe & Ito 2008
+
+
+def draw(interpolation: pd.DataFrame) -> p9.ggplot:
+    checkpoint = interpolation["checkpoint"].iloc[0]
+    lines = pd.concat(
+        [
+            interpolation[["first", "second", "alpha"]].assign(
+                quantity=name,
+                side=side_name,
+                **{statistic: interpolation[f"{side}_{quantity}_{statistic}"] for statistic in ("mean", "min", "max")},
+            )
+            for quantity, name in PANELS.items()
+            for side, side_name in SIDES.items()
+        ],
+        ignore_index=True,
+    )
+    lines["pair"] = [
+        f"{first} (α = 0) to {second} (α = 1)" for first, second in zip(lines["first"], lines["second"], strict=True)
+    ]
+    lines["quantity"] = pd.Categorical(lines["quantity"], categories=list(PANELS.values()), ordered=True)
+    one = interpolation[interpolation["alpha"] == interpolation["alpha"].min()]
+    seeds = style.seeds_name(one["n_seeds"], one["n_diverged"])
+    infinite = np.isinf(lines["mean"])
+    plot = style.nothing_to_draw() if lines["mean"].isna().all() else _lines(lines, infinite)
+    left_out = "; ∞ marks an infinite loss" if infinite.any() else ""
+    return plot + p9.labs(
+        title=f"On the line through two runs' weights at `{checkpoint}`",
+        subtitle=style.wrapped(f"Mean and range over {seeds}; dashed: the runs themselves{left_out}"),
+        x="α",
+        y="",
+    )
+
+
+def _lines(lines: pd.DataFrame, infinite: pd.Series) -> p9.ggplot:
+    finite = lines.replace([np.inf, -np.inf], np.nan).dropna(subset=["mean"])
+    marks = lines[infinite].assign(label="∞", mean=finite["mean"].max())
+    pairs = lines["pair"].nunique()
+    return (
+        p9.ggplot(finite, p9.aes("alpha", "mean", color="side", fill="side"))
+        + p9.geom_vline(xintercept=[0, 1], linetype="dashed", color="#777777", size=0.4)
+        + p9.geom_ribbon(p9.aes(ymin="min", ymax="max"), alpha=0.2, color="none")
+        + p9.geom_line(size=0.8)
+        + p9.geom_text(p9.aes(label="label"), marks, show_legend=False)
+        + p9.facet_wrap(["pair", "quantity"], scales="free_y", ncol=2, labeller=lambda name: name)
+        + p9.scale_y_continuous(labels=style.decimals)
+        + p9.scale_color_manual(values=COLORS, name="Data")
+        + p9.scale_fill_manual(values=COLORS, name="Data")
+        + style.theme()
+        + p9.theme(figure_size=(style.WIDTH, 1.2 + 3.0 * pairs))
+    )

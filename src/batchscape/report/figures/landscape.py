@@ -1,0 +1,29 @@
+"""The training loss on a plane of filter-normalised random directions, setting beside setting."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+from batchscape.report.figures.loss_map import loss_map, not_finite_name
+
+
+def draw(landscape: pd.DataFrame) -> p9.ggplot:
+    settings = list(dict.fromkeys(zip(landscape["batch_size"], landscape["learning_rate"], strict=True)))
+    many = landscape.groupby(["seed", "direction_seed"]).ngroups > 1
+    order = {setting: place for place, setting in enumerate(settings)}
+    panels = [
+        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}"
+        + (f"\nseed {row.seed}, directions {row.direction_seed}" if many else "")
+        for row in landscape.itertuples()
+    ]
+    cells = landscape.assign(
+        panel=panels,
+        place=[order[pair] for pair in zip(landscape["batch_size"], landscape["learning_rate"], strict=True)],
+    ).sort_values(["seed", "direction_seed", "place"], kind="stable")
+    first = landscape.iloc[0]
+    return loss_map(cells, columns=min(len(settings), 3)) + p9.labs(
+        title=f"Training loss around `{first['checkpoint']}`, on a plane of two filter-normalised random directions",
+        subtitle=f"The same directions, colours and levels in all panels{not_finite_name(landscape['loss'])}",
+        x="x, along the first direction",
+        y="y, along the second",
+    )

@@ -1,0 +1,89 @@
+"""The loss on a plane: a raster with contour lines, in panels that share colours and levels."""
+
+import contourpy
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+# Cells whose loss is not finite; neither colour is in the raster's palette.
+NOT_A_NUMBER, INFINITE = "#D9D9D9", "#C51B7D"
+LEVELS = 12
+
+
+def loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
+    """Return the plot without its labels.
+
+    `cells` has the columns panel, x, y and loss: a rectangular grid a panel, in any order. Colours and contour levels
+    are logarithmic and the same in all panels. A loss that is not finite is a cell in a colour of its own.
+    """
+    finite = cells[np.isfinite(cells["loss"])]
+    if finite.empty:
+        return style.nothing_to_draw()
+    panels = list(dict.fromkeys(cells["panel"]))
+    floor = finite["loss"][finite["loss"] > 0].min() if (finite["loss"] > 0).any() else 1.0
+    finite = _in_order(finite.assign(loss=finite["loss"].clip(lower=floor)), panels)
+    levels = np.geomspace(finite["loss"].min(), finite["loss"].max(), LEVELS + 2)[1:-1]
+    # Two digits are enough for a level, and can be read.
+    levels = sorted({float(f"{level:.2g}") for level in levels})
+    lines = _in_order(_contours(cells, levels, floor), panels)
+    labels = lines[lines["label"] != ""]
+    plot = (
+        p9.ggplot(finite, p9.aes("x", "y"))
+        + p9.geom_raster(p9.aes(fill="loss"))
+        + p9.geom_path(p9.aes(group="line"), lines, color="white", size=0.35, alpha=0.8)
+        + p9.geom_text(p9.aes(label="label"), labels, color="white", size=7, fontweight="bold")
+        + p9.facet_wrap("panel", ncol=columns, scales="free")
+        + p9.scale_fill_cmap(cmap_name="viridis", trans="log10", labels=style.decimals, name="Training loss\n(nats)")
+        + p9.scale_x_continuous(expand=(0, 0))
+        + p9.scale_y_continuous(expand=(0, 0))
+        + style.theme()
+        + p9.theme(figure_size=(style.WIDTH, 0.9 + 3.3 * -(-len(panels) // columns)), panel_grid=p9.element_blank())
+    )
+    for bad, color in ((np.isnan(cells["loss"]), NOT_A_NUMBER), (np.isinf(cells["loss"]), INFINITE)):
+        if bad.any():
+            plot += p9.geom_tile(
+                data=_in_order(cells[bad].assign(width=_step(cells, "x"), height=_step(cells, "y")), panels), fill=color
+            )
+    return plot
+
+
+def not_finite_name(losses: pd.Series) -> str:
+    """Say what the cells without a finite loss look like; empty if there are none."""
+    parts = []
+    if np.isnan(losses).any():
+        parts.append("grey: not a number")
+    if np.isinf(losses).any():
+        parts.append("pink: infinite")
+    return "; ".join(["", *parts])
+
+
+def _in_order(rows: pd.DataFrame, panels: list[str]) -> pd.DataFrame:
+    return rows.assign(panel=pd.Categorical(rows["panel"], categories=panels, ordered=True))
+
+
+def _step(cells: pd.DataFrame, axis: str) -> float:
+    return float(np.diff(np.unique(cells[axis])).min())
+
+
+def _contours(cells: pd.DataFrame, levels: list[float], floor: float) -> pd.DataFrame:
+    """Return the contour lines as the points of paths, `line` by line; a label stands on the middle of each level."""
+    rows = [pd.DataFrame({"panel": [], "x": [], "y": [], "line": [], "label": []})]
+    for panel, points in cells.groupby("panel", sort=False):
+        surface = points.pivot(index="y", columns="x", values="loss")
+        values = np.log10(surface.to_numpy().clip(min=floor))
+        generator = contourpy.contour_generator(
+            surface.columns.to_numpy(), surface.index.to_numpy(), np.ma.masked_invalid(values)
+        )
+        for place, level in enumerate(levels):
+            paths = sorted(generator.lines(np.log10(level)), key=len, reverse=True)
+            for number, path in enumerate(paths):
+                label = [""] * len(path)
+                if number == 0 and place % 2 == 0 and len(path) > 10:
+                    label[len(path) // 4] = style.decimals([level])[0]
+                name = f"{panel} {level} {number}"
+                rows.append(
+                    pd.DataFrame({"panel": panel, "x": path[:, 0], "y": path[:, 1], "line": name, "label": label})
+                )
+    return pd.concat(rows, ignore_index=True)

@@ -1,0 +1,45 @@
+"""Sharpness of the training loss by batch size, at the fixed learning rate."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+from batchscape.report.figures.by_batch_size import by_batch_size
+
+NAMES = {
+    "keskar": "Keskar φ, ε = {radius:g}",
+    "keskar_subspace": "Keskar φ, subspace, ε = {radius:g}",
+    "adaptive": "Adaptive (nats), ρ = {radius:g}",
+    "hessian_eigenvalue": "Top Hessian eigenvalue",
+    "hessian_trace": "Hessian trace",
+}
+
+
+def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
+    """`sharpness` gives the points, `table` their means and spreads; at the first checkpoint of the analysis."""
+    checkpoint = sharpness["checkpoint"].iloc[0]
+    seeds, summary = (
+        frame[(frame["learning_rate"] == fixed_lr) & (frame["checkpoint"] == checkpoint)]
+        for frame in (sharpness, table)
+    )
+    panels = _panel(summary)
+    order = [name for measure in NAMES for name in sorted(set(panels[summary["measure"] == measure]))]
+    seeds = seeds.assign(panel=_panel(seeds))[seeds["status"] != "diverged"]
+    rows = summary.assign(panel=panels, mean=summary["value_mean"], sd=summary["value_sd"])
+    rows = rows.sort_values("panel", key=lambda names: names.map(order.index), kind="stable")
+    one = summary[panels == order[0]]
+    return (
+        by_batch_size(seeds, rows, scales="free_y")
+        + p9.labs(
+            title=f"Sharpness of the training loss at `{checkpoint}`, {style.rate_name(fixed_lr)}",
+            subtitle=style.spread_name(one),
+            x="Batch size",
+            y="",
+        )
+        + p9.theme(figure_size=(style.WIDTH, 1.4 * style.HEIGHT))
+    )
+
+
+def _panel(rows: pd.DataFrame) -> pd.Series:
+    names = [NAMES[row.measure].format(radius=row.radius) for row in rows.itertuples()]
+    return pd.Series(names, index=rows.index, dtype=object)

@@ -1,0 +1,33 @@
+"""The way of a training on the plane of its two leading principal components, over the training loss."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+from batchscape.report.figures.loss_map import loss_map, not_finite_name
+
+
+def draw(trajectory: pd.DataFrame) -> p9.ggplot:
+    panels = [
+        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}\n"
+        f"components: {row.share_x:.0%} × {row.share_y:.0%} of the variance"
+        for row in trajectory.itertuples()
+    ]
+    trajectory = trajectory.assign(panel=panels).dropna(subset=["x"])
+    cells, way = trajectory[trajectory["epoch"].isna()], trajectory[trajectory["epoch"].notna()]
+    plot = loss_map(cells, columns=2)
+    if not way.empty:
+        way = way.assign(panel=pd.Categorical(way["panel"], categories=list(dict.fromkeys(way["panel"])), ordered=True))
+        ends = way[way["checkpoint"].isin(["init", "best"])]
+        plot = (
+            plot
+            + p9.geom_path(data=way, color="#FF7F0E", size=0.7)
+            + p9.geom_point(data=way, color="#FF7F0E", fill="white", size=1.6)
+            + p9.geom_label(p9.aes(label="checkpoint"), ends, size=7, label_padding=0.15, va="bottom")
+        )
+    return plot + p9.labs(
+        title="The way of a training on the plane of its two leading principal components",
+        subtitle=f"Dots: init, snapshots, best and last; the same colours and levels{not_finite_name(cells['loss'])}",
+        x="First component",
+        y="Second component",
+    )

@@ -1,0 +1,11 @@
+"""Loss and accuracy on the line through the minimisers of two settings, over seeds."""
+
+import pandas as pd
+
+from batchscape.report.tables.over_seeds import over_seeds
+
+
+def tabulate(interpolation: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each pair of settings and α."""
+    values = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+    return over_seeds(interpolation, ["first", "second", "checkpoint", "batch_norm", "alpha"], values)

@@ -1,0 +1,21 @@
+"""Answer one question about the loss around the weights of a run; the rule has the name of the module that answers."""
+
+from importlib import import_module
+from pathlib import Path
+
+import torch
+
+from batchscape.analysis.collect import collect
+from batchscape.data.prepared import read_prepared
+from batchscape.frames import write_frame
+from batchscape.job import job_log
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
+        analysis = import_module(f"batchscape.analysis.{snakemake.rule}")
+        config = analysis.Config.model_validate_json(snakemake.params.spec)
+        data = read_prepared(Path(snakemake.input.data))
+        directory = Path(snakemake.input.run).parent
+        rows = collect([directory], lambda run: analysis.analyse(run, data, config))
+        write_frame(Path(snakemake.output[0]), rows)

@@ -1,0 +1,13 @@
+"""Put the rows of an analysis's jobs one below the other."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from batchscape.frames import read_frame, write_frame
+from batchscape.job import job_log
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        parts = [read_frame(Path(part)) for part in snakemake.input]
+        write_frame(Path(snakemake.output[0]), pd.concat(parts, ignore_index=True))

@@ -1,0 +1,21 @@
+"""Evaluate one part of a landscape."""
+
+from pathlib import Path
+
+import torch
+
+from batchscape.analysis.collect import collect
+from batchscape.analysis.landscape import Config, analyse
+from batchscape.data.prepared import read_prepared
+from batchscape.frames import write_frame
+from batchscape.job import job_log
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        torch.set_num_threads(snakemake.threads)
+        config = Config.model_validate_json(snakemake.params.spec)
+        data = read_prepared(Path(snakemake.input.data))
+        place = [int(snakemake.wildcards[key]) for key in ("directions", "part", "parts")]
+        directory = Path(snakemake.input.run).parent
+        rows = collect([directory], lambda run: analyse(run, data, config, *place))
+        write_frame(Path(snakemake.output[0]), rows)

@@ -53,7 +53,7 @@ class LossSurface:
     ):
         self._images, self._labels, self._dtype = images, labels.double(), dtype
         self._network = copy.deepcopy(network).to(images.device, dtype, memory_format=torch.channels_last).eval()
-        example = as_input(images[:4]).to(dtype)
+        example = as_input(images[:4], dtype)
         self._chunk = chunk or _cache_sized(self._network, example)
         self._inference = InferenceNetwork(self._network, example)
         self._parameters = list(self._network.parameters())
@@ -99,7 +99,7 @@ class LossSurface:
                 layer.train()
             with torch.inference_mode():
                 for first in range(batches):
-                    self._network(as_input(self._images[first::batches]).to(self._dtype))
+                    self._network(as_input(self._images[first::batches], self._dtype))
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
@@ -146,7 +146,7 @@ class LossSurface:
         """Return the gradient of the loss of one example at θ, (p,)."""
         self._move(self._network, weights)
         example = slice(index, index + 1)
-        inputs = as_input(self._images[example]).to(self._dtype)
+        inputs = as_input(self._images[example], self._dtype)
         loss = mean_loss(self._network(inputs).double(), self._labels[example])
         return _flat(torch.autograd.grad(loss, self._parameters)).double().cpu().numpy()
 
@@ -167,7 +167,7 @@ class LossSurface:
         """The inputs, chunk by chunk, in the layout of a use; kept as floats from the first pass on if they are few."""
         if use in self._kept:
             return iter(self._kept[use])
-        chunks = (layout(as_input(part).to(self._dtype)) for part in self._images.split(self._chunk))
+        chunks = (layout(as_input(part, self._dtype)) for part in self._images.split(self._chunk))
         if self._images.numel() * self._dtype.itemsize <= FLOAT_BYTES:
             self._kept[use] = list(chunks)
             return iter(self._kept[use])

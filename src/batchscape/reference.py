@@ -61,7 +61,13 @@ def _values(entry: dict[str, Any]) -> str:
         return ", ".join(f"`{choice}`" for choice in entry["enum"])
     if entry["type"] == "array":
         return f"list of: {_values(entry['items'])}" + (", not empty" if entry.get("minItems") else "")
-    words = {"integer": "whole number", "number": "number", "string": "text", "null": "nothing"}
+    words = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "null": "nothing",
+        "boolean": "`true` or `false`",
+    }
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     limits = [f"{sign} {entry[bound]:g}" for bound, sign in bounds.items() if bound in entry and entry[bound] < 2**31]
     return " ".join([words[entry["type"]], ", ".join(limits)]).strip()

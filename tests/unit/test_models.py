@@ -12,7 +12,7 @@ from batchscape.config.model import ModelConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, on_device
 from batchscape.models import build_network
-from batchscape.objective import correct, evaluate, mean_loss
+from batchscape.objective import evaluate, loss_and_accuracy, mean_loss
 
 DIGIT = (1, 8, 8)
 CPU = torch.device("cpu")
@@ -129,7 +129,15 @@ def test_loss_and_accuracy_of_a_worked_example():
     # probabilities ½, ¾, ¼, ¾
     expected = -(math.log(1 / 2) + math.log(3 / 4) + math.log(1 / 4) + math.log(1 / 4)) / 4
     assert mean_loss(logits, labels).item() == pytest.approx(expected, rel=1e-14)
-    assert correct(logits, labels).item() == 2
+    loss, accuracy = loss_and_accuracy(logits.float(), labels.float())
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert accuracy == 2 / 4
+
+
+def test_where_the_loss_is_not_a_number_neither_is_the_accuracy():
+    logits = torch.tensor([[math.nan], [1.0]])
+    assert all(map(math.isnan, loss_and_accuracy(logits, torch.tensor([0.0, 1.0]))))
+    assert loss_and_accuracy(torch.tensor([[math.inf], [1.0]]), torch.tensor([0.0, 1.0])) == (math.inf, 0.5)
 
 
 def test_a_logit_of_a_thousand_gives_a_finite_loss():

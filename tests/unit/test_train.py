@@ -342,7 +342,7 @@ def test_the_run_directory_finds_all_that_was_written(trained: Callable):
     directory = RunDirectory(run.path)
     assert directory.summary() == run.summary
     assert directory.update_norms().tolist() == run.update_norms.tolist()
-    for name in ("init", "best", "last", RunDirectory.snapshot(2)):
+    for name in ("init", "best", "last", RunDirectory.checkpoint_name(2)):
         arrays = run.weights(name)
         in_order = [arrays[f"{layer}.{kind}"].ravel() for layer in LAYERS for kind in ("weight", "bias")]
         assert np.array_equal(directory.weights(name).vector, np.concatenate(in_order))

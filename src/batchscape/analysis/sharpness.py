@@ -148,7 +148,8 @@ def top_eigenvalue(product: Callable[[np.ndarray], np.ndarray], parameters: int,
 def trace(product: Callable[[np.ndarray], np.ndarray], parameters: int, products: int, seed: int) -> float:
     """Return an estimate of the trace of the symmetric matrix that `product` multiplies by.
 
-    By Hutch++ (Meyer et al. 2021, algorithm 1). `products` is the number of matrix-vector products that it may take, at least 3. `nan` if they are not finite.
+    By Hutch++ (Meyer et al. 2021, algorithm 1). `products` is the number of matrix-vector products that
+    it may take, at least 3. `nan` if they are not finite.
     """
     if not np.isfinite(product(np.ones(parameters))).all():
         return np.nan

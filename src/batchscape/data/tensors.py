@@ -9,6 +9,6 @@ def on_device(images: np.ndarray, labels: np.ndarray, device: torch.device) -> t
     return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device, torch.float32)
 
 
-def as_input(images: torch.Tensor) -> torch.Tensor:
-    """Return images, (n, channels, height, width) uint8, as float32 in [0, 1], channels last in memory."""
-    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+def as_input(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Return images, (n, channels, height, width) uint8, as floats in [0, 1], channels last in memory."""
+    return images.to(dtype, memory_format=torch.channels_last).div_(255)

@@ -8,7 +8,7 @@ from batchscape.report.figures import style
 
 def draw(table: pd.DataFrame) -> p9.ggplot:
     chosen = table.dropna(subset=["mean_norm_mean"])
-    panels = [f"At `{name}`" for name in dict.fromkeys(table["checkpoint"])]
+    panels = [f"At `{name}`" for name in style.checkpoints(table["checkpoint"])]
     one = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
     seeds = style.seeds_name(one["n_seeds"], one["n_diverged"])
     plot = style.nothing_to_draw() if chosen.empty else _lines(chosen, panels, table["batch_size"])

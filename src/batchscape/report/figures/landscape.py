@@ -22,8 +22,9 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
     ).sort_values(["seed", "direction_seed", "place"], kind="stable")
     first = landscape.iloc[0]
     return loss_map(cells, columns=min(len(settings), 3)) + p9.labs(
-        title=f"Training loss around `{first['checkpoint']}`, on a plane of two filter-normalised random directions",
-        subtitle=f"The same directions, colours and levels in all panels{not_finite_name(landscape['loss'])}",
+        title=f"Training loss on a random plane through `{first['checkpoint']}`",
+        subtitle="Filter-normalised directions, the same in all panels, as are colours and levels"
+        + f"{not_finite_name(landscape['loss'])}",
         x="x, along the first direction",
         y="y, along the second",
     )

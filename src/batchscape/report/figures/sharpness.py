@@ -8,7 +8,7 @@ from batchscape.report.figures.by_batch_size import by_batch_size
 
 NAMES = {
     "keskar": "Keskar φ, ε = {radius:g}",
-    "keskar_subspace": "Keskar φ, subspace, ε = {radius:g}",
+    "keskar_subspace": "Subspace φ, ε = {radius:g}",
     "adaptive": "Adaptive (nats), ρ = {radius:g}",
     "hessian_eigenvalue": "Top Hessian eigenvalue",
     "hessian_trace": "Hessian trace",

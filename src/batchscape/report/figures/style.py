@@ -64,6 +64,12 @@ def nothing_to_draw() -> p9.ggplot:
     return p9.ggplot() + p9.annotate("text", x=0, y=0, label=text, color="#444444") + theme() + bare
 
 
+def checkpoints(names: Iterable[str]) -> list[str]:
+    """The checkpoints in the order in which a run passes them, as far as that is known of all runs."""
+    place = {"init": 0, "best": 2, "last": 3}
+    return sorted(set(names), key=lambda name: (place.get(name, 1), name))
+
+
 def rate_name(rate: float) -> str:
     return f"learning rate {shortest_decimal(rate)}"
 

@@ -10,7 +10,7 @@ from batchscape.report.figures.loss_map import loss_map, not_finite_name
 def draw(trajectory: pd.DataFrame) -> p9.ggplot:
     panels = [
         f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}\n"
-        f"components: {row.share_x:.0%} × {row.share_y:.0%} of the variance"
+        f"{row.share_x:.0%} and {row.share_y:.0%} of the variance"
         for row in trajectory.itertuples()
     ]
     trajectory = trajectory.assign(panel=panels).dropna(subset=["x"])
@@ -26,7 +26,7 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
             + p9.geom_label(p9.aes(label="checkpoint"), ends, size=7, label_padding=0.15, va="bottom")
         )
     return plot + p9.labs(
-        title="The way of a training on the plane of its two leading principal components",
+        title="The way of a training on the plane of its principal components",
         subtitle=f"Dots: init, snapshots, best and last; the same colours and levels{not_finite_name(cells['loss'])}",
         x="First component",
         y="Second component",

@@ -1,0 +1,58 @@
+"""What the tests of the loss surface share: a quadratic known in closed form, and small networks on made images."""
+
+import numpy as np
+import torch
+from torch import nn
+
+MATRIX = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
+
+
+class Quadratic:
+    """f(θ) = base + gᵀ(θ − c) + ½ (θ − c)ᵀ H (θ − c), with what a LossSurface has of derivatives."""
+
+    def __init__(self, hessian: np.ndarray, centre: np.ndarray, base: float = 0.0, slope: np.ndarray | None = None):
+        self.hessian, self.centre, self.base = hessian, centre, base
+        self.slope = np.zeros(len(centre)) if slope is None else slope
+
+    def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+        step = weights - self.centre
+        value = self.base + self.slope @ step + step @ self.hessian @ step / 2
+        return float(value), self.slope + self.hessian @ step
+
+    def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:  # noqa: ARG002
+        return self.hessian @ vector
+
+    def greatest_in_box(self, half_widths: np.ndarray) -> float:
+        """The maximum over the corners of the box around the centre: a convex function has it there."""
+        corners = np.stack(np.meshgrid(*[[-w, w] for w in half_widths]), -1).reshape(-1, len(half_widths))
+        return max(self.gradient(self.centre + corner)[0] for corner in corners)
+
+
+def made_images(
+    count: int, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Random uint8 images and labels."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
+    return images, torch.randint(0, 2, (count,), generator=generator).float()
+
+
+def batch_norm_network(seed: int = 0) -> nn.Sequential:
+    """A network with BatchNorm, in training mode, whose statistics are not those of any data."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 1),
+    )  # fmt: skip
+    network[1].running_mean.uniform_(-0.1, 0.1)
+    network[1].running_var.uniform_(0.5, 1.5)
+    return network
+
+
+def vector_of(network: nn.Module) -> np.ndarray:
+    """All parameters of a network, (p,), float64."""
+    return np.concatenate([p.detach().numpy().ravel() for p in network.parameters()]).astype(np.float64)
+
+
+def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(p.shape) for name, p in network.named_parameters()}

@@ -180,7 +180,7 @@ class Study(Section):
 
     @model_validator(mode="after")
     def _analysed_runs_are_in_the_study(self) -> Self:
-        known = sorted({run.setting for run in self.runs.values()})
+        known = dict.fromkeys(run.setting for run in self.runs.values())
         asked = {
             "interpolation.pairs": [name for pair in self.interpolation.pairs or () for name in pair],
             "landscape.settings": self.landscape.settings or (),
@@ -189,7 +189,11 @@ class Study(Section):
         for key, names in asked.items():
             for name in names:
                 if name not in known:
-                    raise misfit(key, f"{name!r} is no setting of this study; use one of {', '.join(known)}")
+                    raise misfit(
+                        key,
+                        f"{name!r} is no setting of this study; write a batch size and a learning rate that it trains, "
+                        f"such as {next(iter(known))}",
+                    )
         for key in ("landscape", "trajectory"):
             for seed in getattr(self, key).seeds or ():
                 if seed not in self.grid.seeds:

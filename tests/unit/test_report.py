@@ -1,14 +1,18 @@
 """Tables against made-up runs with known answers, and figures of every study that can happen."""
 
+import io
 import json
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import plotnine as p9
 import pytest
 
+from batchscape.report.figures.loss_map import _contours
 from batchscape.report.figures.style import thinned, write_figure
 from batchscape.report.tables import best_lr, epoch_distance, fixed_lr, lr_grid, update_norms
 from batchscape.report.tables.over_seeds import over_seeds
@@ -21,7 +25,9 @@ def study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> Study
     mapping = {
         "name": "made-up",
         "grid": {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds},
+        "training": {"snapshots": [1]},
         "comparison": {"fixed_lr": rates[0], "high_lr": rates[-1]},
+        "trajectory": {"enabled": True},
     }
     return Study.from_mapping(mapping, "made-up")
 
@@ -59,6 +65,50 @@ def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool])
         "analysis/distance": pd.DataFrame(distance),
         "analysis/epoch_distance": pd.DataFrame(moves),
         "analysis/update_norms": pd.DataFrame(norms),
+        **made_up_surfaces(study, diverges),
+    }
+
+
+def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
+    """What the analyses of the loss surface would find; around runs that diverged all is nan."""
+    sharpness, alignment, lines, planes, ways = [], [], [], [], []
+    for name in study.compared_runs:
+        run = study.runs[name]
+        bad = np.nan if diverges(run) else 1.0
+        status = "diverged" if diverges(run) else "converged"
+        lead = dict(zip(RUN, [name, run.batch_size, run.learning_rate, run.seed, status], strict=True))
+        lead |= {"checkpoint": "best", "batch_norm": "none"}
+        for measure, radius in (("keskar", 1e-3), ("keskar", 5e-4), ("adaptive", 0.01), ("hessian_trace", 0.0)):
+            counts = dict.fromkeys(("evaluations", "iterations", "on_bounds"), 10)
+            value = bad * run.batch_size * (1 + run.seed)
+            sharpness.append({**lead, "measure": measure, "radius": radius, "value": value, "loss": bad, **counts})
+        for power in range(5):
+            norms = {"mean_norm": bad / 2 ** (power / 2), "bound": bad, "alignment": 1 / 2 ** (power / 2)}
+            alignment.append({**lead, "gradient_batch": 2**power, **norms})
+        if run.seed == study.grid.seeds[0] and run.setting in study.small_and_large:
+            for x in (-1.0, 0.0, 1.0, 2.0):
+                for y in (-0.5, 0.0, 0.5):
+                    loss = bad * (run.batch_size + x * x + y)
+                    cell = {**lead, "x": x, "y": y, "loss": loss, "accuracy": 0.5}
+                    planes.append({**cell, "direction_seed": 0})
+                    ways.append({**cell, "epoch": np.nan, "checkpoint": "none", "share_x": 0.9, "share_y": 0.1})
+            for epoch, checkpoint in enumerate(("init", "epoch00001", "best")):
+                place = {"x": float(epoch) - 1, "y": 0.1 * epoch, "loss": bad, "accuracy": 0.5}
+                shares = {"share_x": 0.9, "share_y": 0.1}
+                ways.append({**lead, **place, **shares, "epoch": epoch, "checkpoint": checkpoint})
+    for one, other in study.pairs:
+        for alpha in np.linspace(-1, 2, 7):
+            lost = diverges(study.runs[one]) or diverges(study.runs[other])
+            status = "diverged" if lost else "converged"
+            pair = {"first": study.runs[one].setting, "second": study.runs[other].setting, "seed": 0, "status": status}
+            losses = {f"{side}_{what}": alpha**2 for side in ("train", "validation") for what in ("loss", "accuracy")}
+            lines.append({**pair, "checkpoint": "best", "batch_norm": "none", "alpha": alpha, **losses})
+    return {
+        "analysis/sharpness": pd.DataFrame(sharpness),
+        "analysis/gradient_alignment": pd.DataFrame(alignment),
+        "analysis/interpolation": pd.DataFrame(lines),
+        "tables/landscape": pd.DataFrame(planes),
+        "tables/trajectory": pd.DataFrame(ways),
     }
 
 
@@ -71,6 +121,8 @@ def made(study: Study, kind: str, name: str, product: Product, frames: dict[str,
 def with_tables(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     frames = dict(frames)
     for name, product in sorted(TABLES.items(), key=lambda item: "tables/lr_grid" in item[1].sources):
+        if name not in study.tables:  # there is one batch size, so that there is nothing to interpolate
+            continue
         frames[f"tables/{name}"] = made(study, "tables", name, product, frames)
     return frames
 
@@ -98,6 +150,9 @@ def scenario(request: pytest.FixtureRequest) -> tuple[Study, dict[str, pd.DataFr
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_drawn_whatever_became_of_the_runs(scenario, figure: str, tmp_path: Path):
     chosen, frames = scenario
+    if figure not in chosen.figures:
+        assert (figure, len(chosen.grid.batch_sizes)) == ("interpolation", 1)
+        return
     write_figure(
         made(chosen, "figures", figure, FIGURES[figure], frames), tmp_path / f"{figure}.png", tmp_path / f"{figure}.pdf"
     )
@@ -128,6 +183,65 @@ def test_no_setting_is_dropped_from_a_table(scenario):
     assert set(frames["tables/best_lr"]["batch_size"]) == set(chosen.grid.batch_sizes)
     grid = frames["tables/lr_grid"]
     assert (grid["n_seeds"] + grid["n_diverged"] == len(chosen.grid.seeds)).all()
+
+
+def colors_of(plot: p9.ggplot) -> set[tuple[int, int, int]]:
+    """The colours of a drawn plot's pixels."""
+    content = io.BytesIO()
+    plot.draw().savefig(content, format="png")
+    pixels = np.rint(255 * plt.imread(io.BytesIO(content.getvalue()))[..., :3]).astype(int)
+    return {tuple(pixel) for pixel in pixels.reshape(-1, 3).tolist()}
+
+
+@pytest.mark.parametrize("figure", ["landscape", "trajectory"])
+@pytest.mark.parametrize(("loss", "color", "said"), [(np.nan, "#D9D9D9", "grey"), (np.inf, "#C51B7D", "pink")])
+def test_a_loss_that_is_not_finite_is_drawn_as_such(figure: str, loss: float, color: str, said: str):
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    frames = made_up_analyses(chosen, epochs, diverges)
+    plain = made(chosen, "figures", figure, FIGURES[figure], frames)
+    cells = frames[f"tables/{figure}"]
+    cells.loc[(cells["x"] == 1) & (cells["y"] == 0), "loss"] = loss
+    plot = made(chosen, "figures", figure, FIGURES[figure], frames)
+    assert said in plot.labels.subtitle
+    assert said not in plain.labels.subtitle
+    rgb = tuple(int(color[place : place + 2], 16) for place in (1, 3, 5))
+    assert rgb in colors_of(plot)
+    if np.isinf(loss):
+        assert rgb not in colors_of(plain)
+
+
+def test_panels_of_a_landscape_share_levels_and_contours_lie_on_them():
+    x, y = np.meshgrid(np.linspace(-1, 1, 41), np.linspace(-2, 2, 31))
+    one = pd.DataFrame({"panel": "a", "x": x.ravel(), "y": y.ravel(), "loss": 10 ** (x + y / 4).ravel()})
+    lines = _contours(pd.concat([one, one.assign(panel="b", loss=2 * one["loss"])]), [0.5, 1.0, 5.0], 1e-9)
+    assert set(lines["panel"]) == {"a", "b"}
+    level = lines["line"].str.split(" ").str[1].astype(float)
+    height = 10 ** (lines["x"] + lines["y"] / 4) * lines["panel"].map({"a": 1, "b": 2})
+    assert height.to_numpy() == pytest.approx(level.to_numpy(), rel=1e-9)
+    assert set(lines["label"]) > {""}
+
+
+def test_an_infinite_loss_on_a_line_is_marked():
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    frames = made_up_analyses(chosen, epochs, diverges)
+    lines = frames["analysis/interpolation"]
+    lines.loc[lines["alpha"] == 2, "train_loss"] = np.inf
+    frames = with_tables(chosen, frames)
+    plot = made(chosen, "figures", "interpolation", FIGURES["interpolation"], frames)
+    assert "∞" in plot.labels.subtitle
+    plot.draw()
+    assert np.isinf(frames["tables/interpolation"]["train_loss_mean"]).sum() == 1
+
+
+def test_sharpness_and_alignment_tables_are_means_over_seeds():
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    table = frames["tables/sharpness"].set_index(["batch_size", "measure", "radius"])
+    assert table.loc[(64, "keskar", 5e-4), "value_mean"] == 64 * 2
+    assert table.loc[(64, "keskar", 5e-4), "value_sd"] == 64
+    assert len(table) == 3 * 4
+    alignment = frames["tables/gradient_alignment"].set_index(["batch_size", "gradient_batch"])
+    assert alignment.loc[(32, 4), "alignment_mean"] == 0.5
 
 
 def test_equal_data_gives_equal_bytes(tmp_path: Path):

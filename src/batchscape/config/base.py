@@ -46,6 +46,12 @@ def _from_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _pair(value: Any) -> Any:
+    if not (isinstance(value, list | tuple) and len(value) == 2):
+        raise ValueError(f"must be a list of two values, got {value!r}; write them in brackets, with a comma between")
+    return tuple(value)
+
+
 # The bounds of a number stand before this, so that the JSON schema shows them.
 FromText = BeforeValidator(_number_from_text)
 NonNegativeReal = Annotated[float, Field(ge=0, allow_inf_nan=False), FromText]
@@ -59,6 +65,7 @@ JobSelection = Field(exclude=True)
 
 # Lists of a study file become tuples, so that a frozen model is hashable and cannot be changed.
 AsTuple = BeforeValidator(_from_list)
+AsPair = BeforeValidator(_pair)
 Distinct = AfterValidator(_without_repeats)
 
 

@@ -4,11 +4,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batchscape.config.base import AsTuple, Distinct, FromText, JobSelection, Section, misfit
+from batchscape.config.base import AsPair, AsTuple, FromText, JobSelection, Section, misfit
 from batchscape.config.checkpoint import Checkpoint
 
 Alpha = Annotated[float, Field(allow_inf_nan=False), FromText]
-Pair = Annotated[tuple[str, str], AsTuple]
+Pair = Annotated[tuple[str, str], AsPair]
 
 
 class InterpolationConfig(Section):
@@ -26,7 +26,7 @@ class InterpolationConfig(Section):
     checkpoint: Annotated[Checkpoint, Field(examples=["best"])] = "best"
     """Weights of both runs: `init`, `best`, `last`, or an epoch of `training.snapshots`."""
 
-    alphas: Annotated[tuple[Alpha, Alpha], Field(examples=[[-1, 2]]), AsTuple, Distinct] = (-1.0, 2.0)
+    alphas: Annotated[tuple[Alpha, Alpha], Field(examples=[[-1, 2]]), AsPair] = (-1.0, 2.0)
     """First and last α."""
 
     points: Annotated[int, Field(ge=2, examples=[31])] = 31
@@ -38,6 +38,6 @@ class InterpolationConfig(Section):
 
     @model_validator(mode="after")
     def _alphas_ascend(self) -> Self:
-        if self.alphas[0] > self.alphas[1]:
+        if self.alphas[0] >= self.alphas[1]:
             raise misfit("alphas", "the first α must be below the last; write for example `alphas: [-1, 2]`")
         return self

@@ -4,18 +4,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batchscape.config.base import AsTuple, Distinct, FromText, JobSelection, PositiveInt, Section, Seed, misfit
+from batchscape.config.base import AsPair, AsTuple, Distinct, FromText, JobSelection, PositiveInt, Section, Seed, misfit
 from batchscape.config.checkpoint import Checkpoint
 
 Coordinate = Annotated[float, Field(allow_inf_nan=False), FromText]
-Range = Annotated[tuple[Coordinate, Coordinate], AsTuple, Field(examples=[[-1, 1]])]
+Range = Annotated[tuple[Coordinate, Coordinate], AsPair, Field(examples=[[-1, 1]])]
 Settings = Annotated[
     tuple[str, ...] | None,
     Field(min_length=1, examples=[["bs32-lr0.01", "bs256-lr0.01"]]), AsTuple, Distinct, JobSelection,
 ]  # fmt: skip
 Seeds = Annotated[tuple[Seed, ...] | None, Field(min_length=1, examples=[[0]]), AsTuple, Distinct, JobSelection]
 GridPoints = Annotated[
-    tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]], AsTuple, Field(examples=[[51, 51]])
+    tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]], AsPair, Field(examples=[[51, 51]])
 ]
 
 

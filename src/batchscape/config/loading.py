@@ -108,6 +108,7 @@ def _explain(detail: Mapping[str, Any], steps: list, model: type[BaseModel]) -> 
         "int_from_float": "must be a whole number" + shown,
         "float_type": "must be a number" + shown,
         "finite_number": "must be a finite number" + shown,
+        "bool_type": "must be true or false" + shown,
         "string_type": "must be text" + shown,
         "tuple_type": "must be a list" + shown,
         "too_short": "must not be empty",
@@ -125,6 +126,7 @@ def _explain(detail: Mapping[str, Any], steps: list, model: type[BaseModel]) -> 
         keys = ", ".join(field.annotation.model_fields)
         return what, f"write its keys indented below `{key}:` ({keys}), or leave it out for the defaults"
     example = field.examples[0] if field.examples else field.default
+    example = str(example).lower() if isinstance(example, bool) else example
     return what, f"write for example `{key}: {example}`"
 
 

@@ -1,5 +1,6 @@
 """The way of a training on the plane of its two leading principal components, over the training loss."""
 
+import numpy as np
 import pandas as pd
 import plotnine as p9
 
@@ -16,7 +17,7 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
     trajectory = trajectory.assign(panel=panels).dropna(subset=["x"])
     cells, way = trajectory[trajectory["epoch"].isna()], trajectory[trajectory["epoch"].notna()]
     plot = loss_map(cells, columns=2)
-    if not way.empty:
+    if np.isfinite(cells["loss"]).any():
         way = way.assign(panel=pd.Categorical(way["panel"], categories=list(dict.fromkeys(way["panel"])), ordered=True))
         ends = way[way["checkpoint"].isin(["init", "best"])]
         plot = (

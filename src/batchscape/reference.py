@@ -59,6 +59,8 @@ def _values(entry: dict[str, Any]) -> str:
         return f"`{entry['const']}`"
     if "enum" in entry:
         return ", ".join(f"`{choice}`" for choice in entry["enum"])
+    if "prefixItems" in entry:
+        return f"pair of: {_values(entry['prefixItems'][0])}"
     if entry["type"] == "array":
         return f"list of: {_values(entry['items'])}" + (", not empty" if entry.get("minItems") else "")
     words = {

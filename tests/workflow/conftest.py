@@ -19,7 +19,8 @@ JOB = re.compile(r"^(?:Job \d+: (?P<message>.*)|(?:local)?rule (?P<rule>\w+):)$"
 MESSAGES = {
     "Preparing the data of ": "prepare",
     "Training ": "train ",
-    "Analysing all runs: ": "analyse ",
+    "Analysing ": "analyse ",
+    "Gathering ": "gather ",
     "Making the table ": "table ",
     "Drawing the figure ": "figure ",
 }
@@ -87,6 +88,7 @@ class Checkout:
 
 
 def _job(message: str) -> str:
+    message = message.replace("Analysing all runs: ", "Analysing ")
     for start, job in MESSAGES.items():
         if message.startswith(start):
             return job + message.removeprefix(start) if job.endswith(" ") else job

@@ -18,10 +18,38 @@ pytestmark = pytest.mark.slow
 
 SMOKE = Study.from_file(PROJECT / "config" / "smoke.yaml")
 TRAIN = {f"train {run}" for run in SMOKE.runs}
-ANALYSES = {f"analyse {name}" for name in ("runs", "history", "distance", "epoch_distance", "update_norms")}
+OVER_RUNS = {f"analyse {name}" for name in ("runs", "history", "distance", "epoch_distance", "update_norms")}
 ALL_TABLES = {f"table {name}" for name in TABLES}
 ALL_FIGURES = {f"figure {name}" for name in FIGURES}
-AGGREGATED = ANALYSES | ALL_TABLES | ALL_FIGURES
+AT_FIXED_LR = {f"bs{batch_size}-lr0.02-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
+SHOWN = {"bs64-lr0.02-seed0", "bs256-lr0.02-seed0"}
+# The jobs of each analysis of the loss surface, and what is made from their rows.
+SHARPNESS_JOBS = {f"analyse {run}: sharpness" for run in AT_FIXED_LR}
+ALIGNMENT_JOBS = {f"analyse {run}: gradient_alignment" for run in AT_FIXED_LR}
+LINE_JOBS = {
+    f"analyse bs64-lr0.02-seed{seed}: interpolation to bs256-lr{rate}-seed{seed}"
+    for rate in ("0.02", "0.08")
+    for seed in (0, 1)
+}
+PLANE_JOBS = {
+    f"analyse {run}: landscape {directions}, part {part} of 2"
+    for run in SHOWN
+    for directions in (0, 1)
+    for part in (1, 2)
+}
+WAY_JOBS = {f"analyse {run}: trajectory" for run in SHOWN}
+FROM_SHARPNESS = {"gather analysis/sharpness", "table sharpness", "figure sharpness"}
+FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignment", "figure gradient_alignment"}
+FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
+FROM_PLANES = {"gather tables/landscape", "figure landscape"}
+FROM_WAYS = {"gather tables/trajectory", "figure trajectory"}
+SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
+PLANES, WAYS = PLANE_JOBS | FROM_PLANES, WAY_JOBS | FROM_WAYS
+SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | WAYS
+OF_SURFACES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory"}
+AGGREGATED = OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES
+# The same, but for the analyses of the loss surface, which look at other runs than those that come or go.
+OVER_ALL_RUNS = AGGREGATED - SURFACES
 FIXED_LR = {"table fixed_lr"} | {
     f"figure {name}"
     for name in ("curves_fixed_lr", "convergence", "distance_by_layer", "epoch_distance", "update_norms")
@@ -32,6 +60,24 @@ def runs(batch_sizes: list[int], rates: list[str], seeds: list[int]) -> set[str]
     return {f"train bs{b}-lr{rate}-seed{s}" for b in batch_sizes for rate in rates for s in seeds}
 
 
+def of_run(run: str) -> set[str]:
+    """The jobs that look at the loss around a run on a plane."""
+    planes = {f"analyse {run}: landscape {directions}, part {part} of 2" for directions in (0, 1) for part in (1, 2)}
+    return planes | {f"analyse {run}: trajectory"}
+
+
+def at_rate(rate: str) -> set[str]:
+    """The jobs that look at the loss around the compared runs, were this the fixed rate."""
+    jobs = {
+        f"analyse bs{batch_size}-lr{rate}-seed{seed}: {name}"
+        for batch_size in (64, 128, 256)
+        for seed in (0, 1)
+        for name in ("sharpness", "gradient_alignment")
+    }
+    shown = of_run(f"bs64-lr{rate}-seed0") | of_run(f"bs256-lr{rate}-seed0")
+    return jobs | shown | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_PLANES | FROM_WAYS
+
+
 # For each key of a study file: what the key becomes, and the exact set of jobs that this makes stale.
 EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "name": [("another", {"prepare"} | TRAIN | AGGREGATED)],
@@ -39,14 +85,38 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "data.validation_fraction": [(0.25, {"prepare"} | TRAIN | AGGREGATED)],
     "data.split_seed": [(1, {"prepare"} | TRAIN | AGGREGATED)],
     "grid.batch_sizes": [
-        ([64, 96, 128, 256], runs([96], ["0.02", "0.08"], [0, 1]) | AGGREGATED),
-        ([64, 256], AGGREGATED),
+        (
+            [64, 96, 128, 256],
+            runs([96], ["0.02", "0.08"], [0, 1])
+            | OVER_ALL_RUNS
+            | {
+                f"analyse bs96-lr0.02-seed{seed}: {name}"
+                for seed in (0, 1)
+                for name in ("sharpness", "gradient_alignment")
+            }
+            | FROM_SHARPNESS
+            | FROM_ALIGNMENT,
+        ),
+        ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT),
         ([256, 128, 64], set()),
     ],
-    "grid.learning_rates": [([0.02, 0.04, 0.08], runs([64, 128, 256], ["0.04"], [0, 1]) | AGGREGATED)],
+    "grid.learning_rates": [([0.02, 0.04, 0.08], runs([64, 128, 256], ["0.04"], [0, 1]) | OVER_ALL_RUNS)],
     "grid.seeds": [
-        ([0, 1, 2], runs([64, 128, 256], ["0.02", "0.08"], [2]) | AGGREGATED),
-        ([0], AGGREGATED),
+        (
+            [0, 1, 2],
+            runs([64, 128, 256], ["0.02", "0.08"], [2])
+            | OVER_ALL_RUNS
+            | {
+                f"analyse bs{b}-lr0.02-seed2: {name}"
+                for b in (64, 128, 256)
+                for name in ("sharpness", "gradient_alignment")
+            }
+            | {f"analyse bs64-lr0.02-seed2: interpolation to bs256-lr{rate}-seed2" for rate in ("0.02", "0.08")}
+            | FROM_SHARPNESS
+            | FROM_ALIGNMENT
+            | FROM_LINES,
+        ),
+        ([0], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES),
     ],
     "model.name": [("vgg", set())],
     "model.channels": [([4, 4], TRAIN | AGGREGATED)],
@@ -57,16 +127,88 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "training.weight_decay": [(0.001, TRAIN | AGGREGATED)],
     "training.snapshots": [([1, 2], TRAIN | AGGREGATED)],
     "training.accelerator": [("cpu", TRAIN | AGGREGATED)],
+    # The pairs of the smoke study are its own; what else is around the loss surface moves with the fixed rate.
     "comparison.fixed_lr": [
-        (0.08, FIXED_LR),
-        (0.01, runs([64, 128, 256], ["0.01"], [0, 1]) | AGGREGATED),
+        (0.08, FIXED_LR | at_rate("0.08")),
+        (
+            0.01,
+            runs([64, 128, 256], ["0.01"], [0, 1]) | OVER_ALL_RUNS | at_rate("0.01"),
+        ),
     ],
     "comparison.high_lr": [
         (0.02, {"figure curves_high_lr"}),
-        (0.16, runs([64, 128, 256], ["0.16"], [0, 1]) | AGGREGATED),
+        (0.16, runs([64, 128, 256], ["0.16"], [0, 1]) | OVER_ALL_RUNS),
     ],
-    "comparison.small_batch": [(64, set()), (128, {"figure epoch_distance"})],
-    "comparison.large_batch": [(256, set()), (128, {"table epoch_distance", "figure epoch_distance"})],
+    "comparison.small_batch": [
+        (64, set()),
+        (128, {"figure epoch_distance"} | of_run("bs128-lr0.02-seed0") | FROM_PLANES | FROM_WAYS),
+    ],
+    "comparison.large_batch": [
+        (256, set()),
+        (
+            128,
+            {"table epoch_distance", "figure epoch_distance"} | of_run("bs128-lr0.02-seed0") | FROM_PLANES | FROM_WAYS,
+        ),
+    ],
+    # What a job of an analysis does: all its jobs, and nothing trains.
+    "sharpness.checkpoints": [(["best"], SHARPNESS)],
+    "sharpness.epsilons": [([0.001], SHARPNESS)],
+    "sharpness.subspace_dimension": [(20, SHARPNESS)],
+    "sharpness.adaptive_radii": [([0.1], SHARPNESS)],
+    "sharpness.iterations": [(4, SHARPNESS)],
+    "sharpness.random_starts": [(0, SHARPNESS)],
+    "sharpness.trace_products": [(9, SHARPNESS)],
+    "sharpness.seed": [(1, SHARPNESS)],
+    "interpolation.checkpoint": [("last", LINES)],
+    "interpolation.alphas": [([0, 1], LINES)],
+    "interpolation.points": [(9, LINES)],
+    "interpolation.batch_norm": [("fixed", LINES)],
+    "landscape.checkpoint": [("init", PLANES), (3, PLANES)],
+    "landscape.x_range": [([-2, 1], PLANES)],
+    "landscape.y_range": [([-2, 1], PLANES)],
+    "landscape.points": [([7, 4], PLANES)],
+    "landscape.batch_norm": [("fixed", PLANES)],
+    "trajectory.points": [([5, 5], WAYS)],
+    "trajectory.margin": [(0.5, WAYS)],
+    "trajectory.batch_norm": [("fixed", WAYS)],
+    "gradient_alignment.checkpoints": [(["best"], ALIGNMENT)],
+    "gradient_alignment.largest_batch": [(32, ALIGNMENT)],
+    "gradient_alignment.examples": [(None, ALIGNMENT)],
+    "gradient_alignment.seed": [(1, ALIGNMENT)],
+    # Which jobs there are: only those that are new.
+    "sharpness.enabled": [(False, set())],
+    "interpolation.enabled": [(False, set())],
+    "landscape.enabled": [(False, set())],
+    "trajectory.enabled": [(False, set())],
+    "gradient_alignment.enabled": [(False, set())],
+    "interpolation.pairs": [
+        ([["bs64-lr0.02", "bs256-lr0.02"]], FROM_LINES),
+        (
+            [["bs64-lr0.02", "bs256-lr0.02"], ["bs64-lr0.02", "bs128-lr0.08"]],
+            FROM_LINES
+            | {f"analyse bs64-lr0.02-seed{seed}: interpolation to bs128-lr0.08-seed{seed}" for seed in (0, 1)},
+        ),
+    ],
+    "landscape.settings": [
+        (
+            ["bs64-lr0.02", "bs256-lr0.02", "bs256-lr0.08"],
+            FROM_PLANES | (of_run("bs256-lr0.08-seed0") - {"analyse bs256-lr0.08-seed0: trajectory"}),
+        )
+    ],
+    "landscape.seeds": [([0], set())],
+    "landscape.direction_seeds": [
+        ([0], FROM_PLANES),
+        (
+            [0, 1, 5],
+            FROM_PLANES | {f"analyse {run}: landscape 5, part {part} of 2" for run in SHOWN for part in (1, 2)},
+        ),
+    ],
+    "landscape.points_per_job": [
+        (18, set()),
+        (35, FROM_PLANES | {f"analyse {run}: landscape {d}, part 1 of 1" for run in SHOWN for d in (0, 1)}),
+    ],
+    "trajectory.settings": [(["bs64-lr0.02"], FROM_WAYS)],
+    "trajectory.seeds": [([0, 1], FROM_WAYS | {f"analyse bs{b}-lr0.02-seed1: trajectory" for b in (64, 256)})],
 }
 
 # For each part of the library: what an edit of it makes stale. What imports what decides, so these are examples of
@@ -75,10 +217,18 @@ MODULES = {
     "report/figures/lr_effect.py": {"figure lr_effect"},
     "report/figures/style.py": ALL_FIGURES,
     "report/figures/loss_curves.py": {"figure curves_fixed_lr", "figure curves_high_lr"},
+    "report/figures/loss_map.py": {"figure landscape", "figure trajectory"},
     "report/tables/best_lr.py": {"table best_lr", "figure lr_effect"},
     "report/tables/epoch_distance.py": {"table epoch_distance", "figure epoch_distance"},
     "analysis/update_norms.py": {"analyse update_norms", "table update_norms", "figure update_norms"},
     "analysis/distance.py": {"analyse distance", "table distance", "figure distance", "figure distance_by_layer"},
+    "analysis/sharpness.py": SHARPNESS,
+    "analysis/landscape.py": PLANES | WAYS,
+    "analysis/gradient_alignment.py": ALIGNMENT,
+    "config/interpolation.py": LINES,
+    "loss_surface.py": SURFACES,
+    "inference.py": SURFACES,
+    "progress.py": PLANES | WAYS | LINES | ALIGNMENT,
     "frames.py": AGGREGATED,
     "config/comparison.py": set(),
     "config/grid.py": set(),
@@ -165,8 +315,12 @@ def test_an_edit_of_a_module_reruns_the_rules_that_use_it(finished: Checkout, mo
     [
         ("prepare.py", {"prepare"} | TRAIN | AGGREGATED),
         ("train.py", TRAIN | AGGREGATED),
-        ("analyse.py", AGGREGATED),
-        ("table.py", ALL_TABLES | ALL_FIGURES),
+        ("analyse.py", OVER_ALL_RUNS),
+        ("analyse_run.py", SHARPNESS | ALIGNMENT | WAYS),
+        ("landscape.py", PLANES),
+        ("interpolation.py", LINES),
+        ("gather.py", FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES | FROM_PLANES | FROM_WAYS),
+        ("table.py", ALL_TABLES | (ALL_FIGURES - {"figure landscape", "figure trajectory"})),
         ("figure.py", ALL_FIGURES),
     ],
 )
@@ -184,7 +338,7 @@ def test_touched_and_commented_code_reruns_nothing(finished: Checkout):
         for file in (finished.path / folder).rglob("*")
         if file.suffix in {".py", ".smk", ".yaml"} or file.name == "Snakefile"
     ]
-    assert len(files) > 40
+    assert len(files) > 60
     before = {file: file.read_bytes() for file in files}
     try:
         for file in files:

@@ -25,7 +25,7 @@ def table(checkout: Checkout, name: str, study: str = "smoke") -> pd.DataFrame:
 
 def test_every_table_and_figure_is_there(finished: Checkout):
     folder = finished.path / "results" / "smoke"
-    assert {path.stem for path in (folder / "tables").iterdir()} == {"runs", *TABLES}
+    assert {path.stem for path in (folder / "tables").iterdir()} == {"runs", "landscape", "trajectory", *TABLES}
     for kind, head in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
         drawn = {path.stem: path for path in (folder / "figures").glob(f"*.{kind}")}
         assert set(drawn) == set(FIGURES)
@@ -99,6 +99,72 @@ def test_update_norm_medians_agree_with_the_record(finished: Checkout):
     assert all(len(n) % 12 == 0 for n in norms)  # 1,438 training images: 11 batches of 128 and one of 30
 
 
+def test_landscapes_of_two_runs_share_their_places_and_the_centre_is_the_run(finished: Checkout):
+    cells = table(finished, "tables/landscape")
+    assert cells.groupby(["run", "direction_seed"]).size().tolist() == [35] * 4
+    grids = [rows[["x", "y"]].to_numpy().tolist() for _, rows in cells.groupby(["run", "direction_seed"])]
+    assert all(grid == grids[0] for grid in grids)
+    centres = cells.query("x == 0 and y == 0").set_index(["run", "direction_seed"])["loss"]
+    lines = table(finished, "analysis/interpolation").query("second == 'bs256-lr0.02' and seed == 0").set_index("alpha")
+    for alpha, run in ((0.0, "bs64-lr0.02-seed0"), (1.0, "bs256-lr0.02-seed0")):
+        assert centres[run, 0] == centres[run, 1] == lines.loc[alpha, "train_loss"]
+        best = json.loads((finished.path / f"results/smoke/runs/{run}/run.json").read_text())["least_validation_loss"]
+        assert np.isclose(lines.loc[alpha, "validation_loss"], best, rtol=1e-6)
+
+
+def test_init_is_the_same_for_all_batch_sizes_of_a_seed(finished: Checkout):
+    for name, values in (
+        ("sharpness", ["measure", "radius", "value"]),
+        ("gradient_alignment", ["gradient_batch", "mean_norm"]),
+    ):
+        rows = table(finished, f"analysis/{name}").query("checkpoint == 'init' and seed == 1")
+        frames = [group[values].reset_index(drop=True) for _, group in rows.groupby("batch_size")]
+        assert len(frames) == 3
+        assert all(frame.equals(frames[0]) for frame in frames)
+    kinds = table(finished, "analysis/sharpness").groupby("checkpoint").size()
+    assert kinds.to_dict() == {"init": 6 * 7, "best": 6 * 7, "epoch00001": 6 * 7}
+
+
+def test_a_lost_part_of_a_landscape_is_made_again_alone_and_to_the_same_bits(finished: Checkout):
+    folder = finished.path / "results/smoke"
+    parts = sorted((folder / "analysis/landscape/bs64-lr0.02-seed0").iterdir())
+    assert [part.name for part in parts][:2] == ["directions0-part1of2.csv", "directions0-part2of2.csv"]
+    lost, before = parts[1], (folder / "tables/landscape.csv").read_bytes()
+    content, others = lost.read_bytes(), {part: part.stat().st_mtime_ns for part in parts if part != parts[1]}
+    lost.unlink()
+    expected = {"analyse bs64-lr0.02-seed0: landscape 0, part 2 of 2"}
+    assert finished.stale("config/smoke.yaml") == expected | {"gather tables/landscape", "figure landscape"}
+    finished.run("config/smoke.yaml")
+    assert lost.read_bytes() == content
+    assert (folder / "tables/landscape.csv").read_bytes() == before
+    assert {part: part.stat().st_mtime_ns for part in others} == others
+
+
+def test_a_landscape_in_one_job_is_that_in_parts(finished: Checkout):
+    config = finished.path / "config/whole.yaml"
+    text = (finished.path / "config/smoke.yaml").read_text()
+    config.write_text(text.replace("points_per_job: 20", "points_per_job: 1000"))
+    target = "results/smoke/analysis/landscape/bs64-lr0.02-seed0/directions1-part1of1.csv"
+    done = finished.snakemake("--cores", "2", target, "--configfile", str(config))
+    assert done.returncode == 0, done.stdout[-2000:]
+    whole = read_frame(finished.path / target)
+    parts = [read_frame(finished.path / target.replace("part1of1", f"part{part}of2")) for part in (1, 2)]
+    config.unlink()
+    assert whole.equals(pd.concat(parts, ignore_index=True))
+
+
+def test_the_log_of_a_landscape_tells_the_work_beforehand(finished: Checkout):
+    log = (finished.path / "results/smoke/logs/landscape/bs64-lr0.02-seed0/directions0-part1of2.log").read_text()
+    assert "18 evaluations of the loss over 1438 images, about" in log.splitlines()[0]
+
+
+def test_any_run_can_be_asked_for(finished: Checkout):
+    target = "results/smoke/analysis/sharpness/bs64-lr0.08-seed0.csv"
+    done = finished.snakemake("--cores", "1", target, "--configfile", "config/smoke.yaml")
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert set(read_frame(finished.path / target)["run"]) == {"bs64-lr0.08-seed0"}
+
+
 def test_the_logs_tell_each_epoch_once(finished: Checkout):
     log = (finished.path / "results/smoke/logs/train/bs64-lr0.02-seed0.log").read_text()
     epochs = read_frame(finished.path / "results/smoke/runs/bs64-lr0.02-seed0/history.csv")
@@ -122,6 +188,9 @@ def test_a_diverging_learning_rate_is_a_row_and_the_study_goes_on(finished: Chec
         "model: {channels: [4], dense: [8]}\n"
         "training: {max_epochs: 3}\n"
         "comparison: {fixed_lr: 1e30, high_lr: 0.02}\n"
+        "sharpness: {trace_products: 3}\n"
+        "landscape: {points: [3, 3]}\n"
+        "gradient_alignment: {largest_batch: 4, examples: 8}\n"
     )
     finished.run(config)
     runs = table(finished, "tables/runs", "diverging").set_index(["batch_size", "learning_rate"])
@@ -136,7 +205,12 @@ def test_a_diverging_learning_rate_is_a_row_and_the_study_goes_on(finished: Chec
     assert best.loc[128, "best_learning_rate"] == 0.02
     assert best.loc[128, "edge"] == "low"
     figures = finished.path / "results/diverging/figures"
-    assert {path.stem for path in figures.glob("*.png")} == set(FIGURES)
+    assert {path.stem for path in figures.glob("*.png")} == set(FIGURES) - {"trajectory"}
+    sharpness = table(finished, "analysis/sharpness", "diverging")
+    assert len(sharpness) == 2 * 7
+    assert set(sharpness["status"]) == {"diverged"}
+    assert not np.isfinite(sharpness["value"]).any()
+    assert not np.isfinite(table(finished, "tables/landscape", "diverging")["loss"]).all()
 
 
 @pytest.mark.parametrize(
@@ -166,6 +240,9 @@ def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkou
         "grid: {batch_sizes: [128, 256], learning_rates: [0.02], seeds: [0]}\n"
         "training: {max_epochs: 1}\n"
         "comparison: {fixed_lr: 0.02, high_lr: 0.02}\n"
+        "landscape: {points: [3, 3]}\n"
+        "sharpness: {trace_products: 3}\n"
+        "gradient_alignment: {largest_batch: 4, examples: 8}\n"
     )
     runs = finished.path / "results" / "failing" / "runs"
     broken = runs / "bs128-lr0.02-seed0"

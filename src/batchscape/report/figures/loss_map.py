@@ -80,7 +80,8 @@ def _contours(cells: pd.DataFrame, levels: list[float], floor: float) -> pd.Data
             paths = sorted(generator.lines(np.log10(level)), key=len, reverse=True)
             for number, path in enumerate(paths):
                 label = [""] * len(path)
-                if number == 0 and place % 2 == 0 and len(path) > 10:
+                wide = np.ptp(path[:, 0]) > 0.25 * np.ptp(surface.columns)  # in a narrow one, labels would overlap
+                if number == 0 and place % 2 == 0 and wide:
                     label[len(path) // 4] = style.decimals([level])[0]
                 name = f"{panel} {level} {number}"
                 rows.append(

@@ -67,6 +67,20 @@ def test_the_value_is_the_best_seen_and_never_below_the_centre():
     assert maximise(jumping, np.array([0.1]), iterations=3, random_starts=20, seed=0).value == 9.0
 
 
+def test_a_maximum_inside_a_box_of_unlike_sides_is_found():
+    """With an objective and a gradient that are scaled unlike, the search would miss it."""
+    half_widths, place = np.array([1e-3, 10.0, 0.1]), np.array([0.4e-3, -6.0, 0.02])
+    curvature = np.array([2.0, 1.0, 3.0]) / half_widths**2
+    found = maximise(
+        lambda z: (-curvature @ (z - place) ** 2, -2 * curvature * (z - place)),
+        half_widths,
+        6,
+        random_starts=0,
+        seed=0,
+    )
+    assert found.value == pytest.approx(0, abs=1e-6)
+
+
 def test_the_number_of_evaluations_is_that_of_the_calls():
     calls = []
     surface = Quadratic(MATRIX, CENTRE)

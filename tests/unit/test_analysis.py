@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from batchscape.analysis import distance, epoch_distance, history, runs, update_norms
-from batchscape.analysis.collect import collect
+from batchscape.analysis.collect import collect, collect_pair
 from batchscape.training.run_directory import RunDirectory
 from batchscape.weights import write_weights
 
@@ -114,3 +114,32 @@ def test_runs_are_collected_in_the_order_of_what_they_are(tmp_path: Path):
     )
     pd.testing.assert_frame_equal(frame[lead].drop_duplicates(ignore_index=True), expected)
     assert frame["epoch"].tolist() == [1, 2, 3, 1, 2, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("statuses", "expected"),
+    [
+        (("converged", "converged"), "converged"),
+        (("max_epochs", "converged"), "max_epochs"),
+        (("max_epochs", "diverged"), "diverged"),
+    ],
+)
+def test_a_pair_is_led_by_its_settings_and_the_worse_status(statuses: tuple[str, str], expected: str, tmp_path: Path):
+    names = ("bs32-lr0.1-seed4", "bs64-lr0.1-seed4")
+    for name, status in zip(names, statuses, strict=True):
+        write_run(tmp_path / name, status=status)
+    rows = collect_pair(*(tmp_path / name for name in names), lambda one, other: pd.DataFrame({"ran": [one, other]}))
+    assert list(rows.columns) == ["first", "second", "seed", "status", "ran"]
+    assert rows.iloc[0, :4].tolist() == ["bs32-lr0.1", "bs64-lr0.1", 4, expected]
+    assert [run.path.name for run in rows["ran"]] == list(names)
+
+
+def test_weights_are_nan_at_a_checkpoint_that_the_run_did_not_reach(tmp_path: Path):
+    run, lost = write_run(tmp_path / "run"), write_run(tmp_path / "lost", status="diverged")
+    assert run.weights_at("best").vector.tolist() == [1] * 7
+    assert run.weights_at("last").vector.tolist() == [100] * 7
+    write_weights(run.weights_file("epoch00003"), {"a.weight": np.ones(2)}, ["a.weight"])
+    assert run.weights_at(3).vector.tolist() == [1, 1]  # the last epoch
+    assert np.isnan(run.weights_at(4).vector).all()
+    assert np.isnan(lost.weights_at("best").vector).all()
+    assert run.weights_at("best").shapes == {"conv.weight": (2, 2), "conv.bias": (2,), "out.bias": (1,)}

@@ -225,6 +225,26 @@ def test_the_default_networks_take_the_fast_way():
     assert not any(module.inplace for module in NETWORK if isinstance(module, nn.ReLU))
 
 
+class Watching(nn.Sequential):
+    """Looks at its parts one by one, and uses what stood before a ReLU after it."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), nn.Flatten(), nn.Linear(72, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        before = self[0][0](images)
+        after = self[0][1](before)
+        return self[2](self[1](before + after))
+
+
+def test_a_network_that_the_faster_copy_would_spoil_is_not_rearranged():
+    network, inputs = Watching(), IMAGES[:5].float() / 255 - 0.5
+    fast = InferenceNetwork(network, inputs)
+    assert not fast.module[0][1].inplace
+    with torch.inference_mode():
+        assert torch.allclose(fast(fast.inputs(inputs)), network.eval()(inputs), rtol=1e-4, atol=1e-6)
+
+
 def test_what_is_no_plain_chain_is_left_as_it_is():
     twin = rearranged(nn.Sequential(nn.Identity(), nn.ReLU(), nn.MaxPool2d(2, return_indices=True)))
     assert [type(module) for module in twin] == [nn.Identity, nn.ReLU, nn.MaxPool2d]

@@ -272,5 +272,5 @@ def test_the_log_tells_number_and_time_beforehand_and_then_the_progress(
     assert list(work) == [number**2 for number in range(2, 21)]
     told = [message for message in caplog.messages if "left" in message]
     assert 3 <= len(told) <= 8
-    assert told[0].startswith("4 of 20 (20 %), about")
+    assert told[0] == "4 of 20 (20 %), about 2 min left"  # 30 s for four
     assert caplog.messages[-1].startswith("20 of 20 in")

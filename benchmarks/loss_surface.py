@@ -16,13 +16,16 @@ the centre must agree.
 Networks: the default study's (3,361 parameters) on its 1,438 training images, a grid of 21 × 21; the original study's
 (353,161 parameters) on 2,048 made images of 128 × 128 × 3, a grid of 3 × 3 (`--full`: 21 × 21, which takes an hour).
 
-Seen on a shared virtual machine with 2 cores of an Intel Xeon (model 167, 2.6 GHz), Python 3.11, torch 2.13, which was
-not quiet, milliseconds a point:
+Seen on a shared virtual machine with 2 cores of an Intel Xeon (model 167, 2.6 GHz), Python 3.11, torch 2.13, other work
+beside it, milliseconds a point, and as a multiple of `landscape` (two runs for the default network):
 
-                        default network       original network
-    landscape           1.94                  775
-    loss-landscapes     5.74  2.96 ×          4836  6.24 ×
-    floor               2.35  1.21 ×          724   0.93 ×
+                        default network            original network
+    landscape           1.94         1.89           775
+    loss-landscapes     5.74  2.96   5.39  2.85     4836  6.24
+    floor               2.35  1.21   2.17  1.15      724  0.93
+
+So the target for the default network, 3 ×, is just missed in these runs: a third of its 1.9 ms are convolutions in which
+loss-landscapes uses the same routines.
 
 The targets are at least 3 × (default) and 4 × (original) as fast as loss-landscapes, and at most 1.15 × the floor.
 """

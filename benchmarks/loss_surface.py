@@ -24,8 +24,7 @@ beside it, milliseconds a point, and as a multiple of `landscape` (two runs for 
     loss-landscapes     5.74  2.96   5.39  2.85     4836  6.24
     floor               2.35  1.21   2.17  1.15      724  0.93
 
-So the target for the default network, 3 ×, is just missed in these runs: a third of its 1.9 ms are convolutions in which
-loss-landscapes uses the same routines.
+The target for the default network, 3 ×, is just missed in these runs: of its 1.9 ms, 0.9 are two small convolutions.
 
 The targets are at least 3 × (default) and 4 × (original) as fast as loss-landscapes, and at most 1.15 × the floor.
 """

@@ -16,8 +16,9 @@ NAMES = {
 
 
 def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
-    """`sharpness` gives the points, `table` their means and spreads; at the first checkpoint of the analysis."""
-    checkpoint = sharpness["checkpoint"].iloc[0]
+    """`sharpness` gives the points, `table` their means and spreads; at `best` if it was analysed."""
+    names = list(sharpness["checkpoint"])
+    checkpoint = "best" if "best" in names else names[0]
     seeds, summary = (
         frame[(frame["learning_rate"] == fixed_lr) & (frame["checkpoint"] == checkpoint)]
         for frame in (sharpness, table)

@@ -233,6 +233,29 @@ def test_an_infinite_loss_on_a_line_is_marked():
     assert np.isinf(frames["tables/interpolation"]["train_loss_mean"]).sum() == 1
 
 
+def test_a_loss_that_is_no_number_breaks_its_line():
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    table = frames["tables/interpolation"]
+    lost = (table["alpha"] == 0.5).to_numpy()
+    for column in ("train_loss_mean", "train_loss_min", "train_loss_max"):
+        table.loc[lost, column] = np.nan
+    drawn = made(chosen, "figures", "interpolation", FIGURES["interpolation"], frames).draw()
+    curves = [line for line in drawn.axes[0].lines if len(line.get_xdata()) == 7]
+    holes = [np.asarray(line.get_xdata())[np.isnan(np.asarray(line.get_ydata(), float))].tolist() for line in curves]
+    # The line of training and the edges of its band have a hole; those of validation have none.
+    assert holes.count([0.5]) == holes.count([]) == len(curves) / 2 > 0
+
+
+def test_trajectories_of_two_seeds_have_panels_of_their_own():
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    frames = made_up_analyses(chosen, epochs, diverges)
+    one = frames["tables/trajectory"]
+    frames["tables/trajectory"] = pd.concat([one, one.assign(seed=1)], ignore_index=True)
+    drawn = made(chosen, "figures", "trajectory", FIGURES["trajectory"], frames).draw()
+    assert len(drawn.axes) == 4
+
+
 def test_sharpness_and_alignment_tables_are_means_over_seeds():
     chosen, epochs, diverges = SCENARIOS["plain"]
     frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.analysis.surface import training_surface, use_statistics
+from batchscape.analysis.surface import at_checkpoints
 from batchscape.config.gradient_alignment import GradientAlignmentConfig as Config
 from batchscape.data.prepared import PreparedData
 from batchscape.errors import UserError
@@ -63,13 +63,7 @@ def draw_batches(count: int, size: int, examples: int | None, seed: int) -> np.n
 
 def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return one row for each checkpoint and number of examples; nan where the run did not come so far."""
-    surface = training_surface(run, data)
-    batches = draw_batches(len(surface), config.largest_batch, config.examples, config.seed)
-    frames = []
-    for checkpoint in config.checkpoints:
-        weights = run.weights_at(checkpoint)
-        policy = use_statistics(surface, weights, "fixed")
-        rows = mean_gradient_norms(surface, weights.vector, batches)
-        rows.insert(0, "checkpoint", run.checkpoint_name(checkpoint))
-        frames.append(rows.assign(batch_norm=policy))
-    return pd.concat(frames, ignore_index=True)
+    batches = draw_batches(len(data.train_labels), config.largest_batch, config.examples, config.seed)
+    return at_checkpoints(
+        run, data, config.checkpoints, lambda surface, weights: mean_gradient_norms(surface, weights, batches)
+    )

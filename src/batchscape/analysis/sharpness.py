@@ -10,7 +10,7 @@ from pylops.utils.estimators import trace_hutchpp
 from scipy.optimize import minimize
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from batchscape.analysis.surface import training_surface, use_statistics
+from batchscape.analysis.surface import at_checkpoints
 from batchscape.config.sharpness import SharpnessConfig as Config
 from batchscape.data.prepared import PreparedData
 from batchscape.training.run_directory import RunDirectory
@@ -151,8 +151,6 @@ def trace(product: Callable[[np.ndarray], np.ndarray], parameters: int, products
     By Hutch++ (Meyer et al. 2021, algorithm 1). `products` is the number of matrix-vector products that
     it may take, at least 3. `nan` if they are not finite.
     """
-    if not np.isfinite(product(np.ones(parameters))).all():
-        return np.nan
     operator = LinearOperator((parameters, parameters), matvec=product, dtype=np.float64)
     # The estimator draws from the global state.
     state = np.random.get_state()  # noqa: NPY002
@@ -221,12 +219,4 @@ def _row(name: str, radius: float, value: float, evaluations: int, found: Maximu
 
 def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return one row for each checkpoint and measure of the training loss; nan where the run did not come so far."""
-    surface = training_surface(run, data)
-    frames = []
-    for checkpoint in config.checkpoints:
-        weights = run.weights_at(checkpoint)
-        policy = use_statistics(surface, weights, "fixed")
-        rows = measure(surface, weights.vector, config)
-        rows.insert(0, "checkpoint", run.checkpoint_name(checkpoint))
-        frames.append(rows.assign(batch_norm=policy))
-    return pd.concat(frames, ignore_index=True)
+    return at_checkpoints(run, data, config.checkpoints, lambda surface, weights: measure(surface, weights, config))

@@ -1,7 +1,11 @@
 """The loss surface of a run: its network over one side of the prepared data."""
 
-import numpy as np
+from collections.abc import Callable, Iterable
 
+import numpy as np
+import pandas as pd
+
+from batchscape.config.checkpoint import Checkpoint
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import on_device
@@ -29,6 +33,28 @@ def use_statistics(surface: LossSurface, weights: Weights, policy: str) -> str:
     """
     surface.statistics = weights.buffers
     return policy if surface.has_batch_norm else "none"
+
+
+def at_checkpoints(
+    run: RunDirectory,
+    data: PreparedData,
+    checkpoints: Iterable[Checkpoint],
+    measure: Callable[[LossSurface, np.ndarray], pd.DataFrame],
+) -> pd.DataFrame:
+    """Return the rows that `measure` gives for the training loss at the weights of each checkpoint, (p,).
+
+    They are led by `checkpoint` and end with `batch_norm`: the statistics are those that stand beside the weights. At
+    a checkpoint that the run did not reach the weights are nan.
+    """
+    surface = training_surface(run, data)
+    frames = []
+    for checkpoint in checkpoints:
+        weights = run.weights_at(checkpoint)
+        policy = use_statistics(surface, weights, "fixed")
+        rows = measure(surface, weights.vector)
+        rows.insert(0, "checkpoint", run.checkpoint_name(checkpoint))
+        frames.append(rows.assign(batch_norm=policy))
+    return pd.concat(frames, ignore_index=True)
 
 
 def _surface(run: RunDirectory, images: np.ndarray, labels: np.ndarray) -> LossSurface:

@@ -43,8 +43,9 @@ def draw(interpolation: pd.DataFrame) -> p9.ggplot:
 
 
 def _lines(lines: pd.DataFrame, infinite: pd.Series) -> p9.ggplot:
-    finite = lines.replace([np.inf, -np.inf], np.nan).dropna(subset=["mean"])
-    marks = lines[infinite].assign(label="∞", mean=finite["mean"].max())
+    finite = lines.replace([np.inf, -np.inf], np.nan)  # nan breaks a line
+    tops = finite.groupby("quantity", observed=True)["mean"].transform("max")
+    marks = lines.assign(label="∞", mean=tops)[infinite]
     pairs = lines["pair"].nunique()
     return (
         p9.ggplot(finite, p9.aes("alpha", "mean", color="side", fill="side"))

@@ -9,8 +9,9 @@ from batchscape.report.figures.loss_map import loss_map, not_finite_name
 
 
 def draw(trajectory: pd.DataFrame) -> p9.ggplot:
+    many = trajectory["seed"].nunique() > 1
     panels = [
-        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}\n"
+        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}{f', seed {row.seed}' if many else ''}\n"
         f"{row.share_x:.0%} and {row.share_y:.0%} of the variance"
         for row in trajectory.itertuples()
     ]

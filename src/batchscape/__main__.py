@@ -31,15 +31,16 @@ def main() -> int:
 
 def _check(file: Path) -> str:
     study = Study.from_file(file)
-    rates = {run.learning_rate for run in study.runs.values()}
-    added = sorted(rates - set(study.grid.learning_rates))
+    grid = study.grid
+    in_grid = len(grid.batch_sizes) * len(grid.learning_rates) * len(grid.seeds)
     lines = [
         f"{file}: is a valid study",
-        f"{len(study.runs)} runs: batch sizes ({_list(study.grid.batch_sizes)}) × "
-        f"learning rates ({_list(sorted(rates))}) × seeds ({_list(study.grid.seeds)})",
+        f"{len(study.runs)} runs: {in_grid} of the grid, batch sizes ({_list(grid.batch_sizes)}) × "
+        f"learning rates ({_list(grid.learning_rates)}) × seeds ({_list(grid.seeds)}), "
+        f"and {len(study.runs) - in_grid} that arms add",
     ]
-    if added:
-        lines.append(f"of these learning rates, `comparison` adds {_list(added)} to the grid")
+    for arm, settings in study.settings_by_arm:
+        lines.append(f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}")
     lines.append(
         f"results go to {study.folder}/, which exists: what this file changes is made anew there"
         if Path(study.folder).exists()

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from batchscape.config.base import Section
+from batchscape.config.base import Section, sections_in
 from batchscape.study import Study
 
 HEADER = """# Config reference
@@ -23,17 +23,14 @@ def schema() -> str:
 
 def reference() -> str:
     """Return the reference page, Markdown: one table for each section of a study file."""
-    sections = {key: field.annotation for key, field in Study.model_fields.items() if _is_section(field.annotation)}
-    alone = [key for key in Study.model_fields if key not in sections]
-    parts = [HEADER, _table(Study, alone)]
-    for key, section in sections.items():
-        purpose = " ".join(section.__doc__.split())
-        parts.append(f"## `{key}`\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")
+    found = {key: sections_in(field.annotation) for key, field in Study.model_fields.items()}
+    parts = [HEADER, _table(Study, [key for key, (section, _) in found.items() if section is None])]
+    for key, (section, by_name) in found.items():
+        if section is not None:
+            title = f"{key}.<name>" if by_name else key
+            purpose = " ".join(section.__doc__.split())
+            parts.append(f"## `{title}`\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")
     return "\n".join(parts)
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
 def _table(section: type[Section], keys: list[str]) -> str:
@@ -63,6 +60,8 @@ def _values(entry: dict[str, Any]) -> str:
         return f"pair of: {_values(entry['prefixItems'][0])}"
     if entry["type"] == "array":
         return f"list of: {_values(entry['items'])}" + (", not empty" if entry.get("minItems") else "")
+    if entry["type"] == "object":
+        return f"mapping of whole numbers to: {_values(entry['additionalProperties'])}"
     words = {
         "integer": "whole number",
         "number": "number",

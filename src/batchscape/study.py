@@ -14,6 +14,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from batchscape.config.arms import DEFAULT_ARMS, Arms
 from batchscape.config.base import Section, misfit, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.data import KNOWN_SIZES, DataConfig, validation_count
@@ -36,6 +37,10 @@ class Product:
 
     sources: tuple[str, ...]
     settings: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    """Sources that follow the others unless their analysis is left out."""
+    needs: tuple[str, ...] = ()
+    """Analyses without which there is no such product, though it is not made from their files."""
 
 
 # The registry: a name here, a module of that name in report/tables or report/figures.
@@ -44,6 +49,10 @@ TABLES = {
     "fixed_lr": Product(("tables/runs",), ("fixed_lr",)),
     "lr_grid": Product(("tables/runs",)),
     "best_lr": Product(("tables/lr_grid",)),
+    "arm_runs": Product(
+        ("tables/runs", "analysis/distance", "analysis/update_norms"), ("arms",), optional=("analysis/sharpness",)
+    ),
+    "scaled_lr": Product(("tables/arm_runs",)),
     "distance": Product(("analysis/distance",)),
     "epoch_distance": Product(("analysis/epoch_distance",), ("large_batch",)),
     "update_norms": Product(("analysis/update_norms",)),
@@ -62,6 +71,10 @@ GATHERED = {
 FIGURES = {
     "curves_fixed_lr": Product(("tables/curves",), ("fixed_lr",)),
     "curves_high_lr": Product(("tables/curves",), ("high_lr",)),
+    "curves_scaled_lr": Product(("tables/curves",), ("arms",)),
+    "convergence_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
+    "distance_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
+    "sharpness_before_after": Product(("tables/arm_runs", "tables/scaled_lr"), needs=("sharpness",)),
     "convergence": Product(("tables/runs", "tables/fixed_lr"), ("fixed_lr",)),
     "distance": Product(("analysis/distance", "tables/distance")),
     "distance_by_layer": Product(("analysis/distance", "tables/distance"), ("fixed_lr",)),
@@ -78,16 +91,18 @@ FIGURES = {
 
 @dataclass(frozen=True, order=True)
 class Run:
-    """One point of the grid; it is named by what it is, never by who asked for it."""
+    """One training; it is named by what it is, never by who asked for it."""
 
     batch_size: int
     learning_rate: float
     seed: int
+    warmup_epochs: int = 0
 
     @property
     def setting(self) -> str:
         """What the runs of all seeds share."""
-        return f"bs{self.batch_size}-lr{shortest_decimal(self.learning_rate)}"
+        warmup = f"-warmup{self.warmup_epochs}" if self.warmup_epochs else ""
+        return f"bs{self.batch_size}-lr{shortest_decimal(self.learning_rate)}{warmup}"
 
     @property
     def name(self) -> str:
@@ -111,6 +126,7 @@ class Study(Section):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     comparison: ComparisonConfig = ComparisonConfig()
+    arms: Arms = DEFAULT_ARMS
     sharpness: SharpnessConfig = SharpnessConfig()
     interpolation: InterpolationConfig = InterpolationConfig()
     landscape: LandscapeConfig = LandscapeConfig()
@@ -151,6 +167,29 @@ class Study(Section):
                 f"the small batch, {self.small_batch}, must be smaller than the large one, {self.large_batch}; "
                 "write other ones or leave both out",
             )
+        return self
+
+    @model_validator(mode="after")
+    def _arms_fit_the_grid(self) -> Self:
+        for name, arm in self.arms.items():
+            foreign = [size for size in arm.learning_rates or () if size not in self.grid.batch_sizes]
+            if foreign:
+                raise misfit(
+                    f"arms.{name}.learning_rates", f"batch size {foreign[0]} is not in grid.batch_sizes; add it there"
+                )
+            for batch_size in self.grid.batch_sizes:
+                rate = arm.learning_rate(batch_size, self.comparison.fixed_lr, self.small_batch)
+                if rate is not None and not 1e-30 <= rate <= 1e30:
+                    raise misfit(
+                        f"arms.{name}",
+                        f"gives batch size {batch_size} the learning rate {rate:g}, which must be between 1e-30 and "
+                        "1e30; mend its `base_lr` or `base_batch`",
+                    )
+            if arm.warmup_epochs > self.training.max_epochs:
+                raise misfit(
+                    f"arms.{name}.warmup_epochs",
+                    f"{arm.warmup_epochs} is more than training.max_epochs, {self.training.max_epochs}; lower it",
+                )
         return self
 
     @model_validator(mode="after")
@@ -229,23 +268,53 @@ class Study(Section):
         return self.comparison.large_batch or max(self.grid.batch_sizes)
 
     @cached_property
+    def runs_by_arm(self) -> dict[str, tuple[Run, ...]]:
+        """What each arm asks for, in the order in which it is shown: the runs of a batch size stand together."""
+        rates = {"fixed": dict.fromkeys(self.grid.batch_sizes, (self.comparison.fixed_lr, 0))}
+        for name, arm in self.arms.items():
+            if arm.enabled:
+                rates[name] = {
+                    batch_size: (rate, arm.warmup_epochs)
+                    for batch_size in self.grid.batch_sizes
+                    if (rate := arm.learning_rate(batch_size, self.comparison.fixed_lr, self.small_batch)) is not None
+                }
+        rates["high"] = dict.fromkeys(self.grid.batch_sizes, (self.comparison.high_lr, 0))
+        return {
+            name: tuple(
+                Run(batch_size, rate, seed, warmup)
+                for batch_size, (rate, warmup) in sorted(by_batch_size.items())
+                for seed in self.grid.seeds
+            )
+            for name, by_batch_size in rates.items()
+        }
+
+    @cached_property
     def runs(self) -> dict[str, Run]:
         """All runs by name: the full grid and the arms; what two of them ask for trains once."""
-        rates = {*self.grid.learning_rates, self.comparison.fixed_lr, self.comparison.high_lr}
-        runs = sorted(
+        grid = {
             Run(batch_size, rate, seed)
             for batch_size in self.grid.batch_sizes
-            for rate in rates
+            for rate in self.grid.learning_rates
             for seed in self.grid.seeds
-        )
-        return {run.name: run for run in runs}
+        }
+        return {run.name: run for run in sorted(grid.union(*self.runs_by_arm.values()))}
 
     # What the analyses look at.
 
     @property
     def compared_runs(self) -> list[str]:
-        """The runs of the fixed arm: those at which the costly analyses compare the batch sizes."""
-        return [name for name, run in self.runs.items() if run.learning_rate == self.comparison.fixed_lr]
+        """The runs of all arms, each once: those of which the sharpness is compared."""
+        return [run.name for run in sorted(set().union(*self.runs_by_arm.values()))]
+
+    @property
+    def fixed_runs(self) -> list[str]:
+        """The runs of the fixed arm."""
+        return [run.name for run in self.runs_by_arm["fixed"]]
+
+    @property
+    def settings_by_arm(self) -> list[tuple[str, list[str]]]:
+        """The settings of each arm, in the order in which they are shown."""
+        return [(arm, list(dict.fromkeys(run.setting for run in runs))) for arm, runs in self.runs_by_arm.items()]
 
     @property
     def small_and_large(self) -> tuple[str, ...]:
@@ -277,7 +346,11 @@ class Study(Section):
                 for seed in grid.direction_seeds
                 for part in range(1, jobs + 1)
             ]
-        runs = self._shown_runs(self.trajectory) if analysis == "trajectory" else self.compared_runs
+        runs = {
+            "sharpness": lambda: self.compared_runs,
+            "gradient_alignment": lambda: self.fixed_runs,
+            "trajectory": lambda: self._shown_runs(self.trajectory),
+        }[analysis]()
         return [self.csv(f"analysis/{analysis}/{run}") for run in runs]
 
     @property
@@ -293,9 +366,16 @@ class Study(Section):
         """The analyses that are enabled, of those whose jobs are gathered."""
         return [analysis for analysis in GATHERED if getattr(self, analysis).enabled and self.parts(analysis)]
 
+    def sources(self, product: Product) -> list[str]:
+        """What a table or figure of this study is made from."""
+        return [*product.sources, *filter(self._is_made, product.optional)]
+
     def _is_wanted(self, product: Product) -> bool:
-        names = {source.rpartition("/")[2] for source in product.sources}
-        return not any(name in GATHERED and name not in self.gathered for name in names)
+        return all(map(self._is_made, (*product.sources, *product.needs)))
+
+    def _is_made(self, source: str) -> bool:
+        name = source.rpartition("/")[2]
+        return name not in GATHERED or name in self.gathered
 
     # Canonical slices: what a rule depends on, as one string that is equal if and only if the slice is.
 
@@ -310,6 +390,7 @@ class Study(Section):
             batch_size=run.batch_size,
             learning_rate=run.learning_rate,
             seed=run.seed,
+            warmup_epochs=run.warmup_epochs,
             model=self.model,
             training=self.training,
         )
@@ -325,6 +406,7 @@ class Study(Section):
             **self.comparison.model_dump(mode="json"),
             "small_batch": self.small_batch,
             "large_batch": self.large_batch,
+            "arms": self.settings_by_arm,
         }
         return _canonical({key: values[key] for key in product.settings})
 

@@ -103,14 +103,19 @@ def test_history_and_epoch_distance_are_the_record(run: RunDirectory):
 
 
 def test_runs_are_collected_in_the_order_of_what_they_are(tmp_path: Path):
-    names = {"c": (256, 0, "diverged"), "b": (32, 1, "max_epochs"), "a": (32, 0, "converged")}
+    names = {"c-seed0": (256, 0, "diverged"), "a-seed1": (32, 1, "max_epochs"), "a-seed0": (32, 0, "converged")}
     for name, (batch_size, seed, status) in names.items():
         write_run(tmp_path / name, batch_size, seed, status)
     frame = collect([tmp_path / name for name in names], epoch_distance.analyse)
-    lead = ["run", "batch_size", "learning_rate", "seed", "status"]
+    lead = ["run", "setting", "batch_size", "learning_rate", "seed", "status"]
     assert list(frame.columns) == [*lead, "epoch", "epoch_distance"]
     expected = pd.DataFrame(
-        [("a", 32, 0.1, 0, "converged"), ("b", 32, 0.1, 1, "max_epochs"), ("c", 256, 0.1, 0, "diverged")], columns=lead
+        [
+            ("a-seed0", "a", 32, 0.1, 0, "converged"),
+            ("a-seed1", "a", 32, 0.1, 1, "max_epochs"),
+            ("c-seed0", "c", 256, 0.1, 0, "diverged"),
+        ],
+        columns=lead,
     )
     pd.testing.assert_frame_equal(frame[lead].drop_duplicates(ignore_index=True), expected)
     assert frame["epoch"].tolist() == [1, 2, 3, 1, 2, 3, 1]

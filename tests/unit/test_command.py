@@ -20,11 +20,12 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_check_says_what_would_train_and_what_the_comparison_adds(study: Path):
+def test_check_says_what_would_train_and_what_each_arm_asks_for(study: Path):
     done = check("mine.yaml", study)
     assert done.returncode == 0, done.stderr
-    assert "6 runs: batch sizes (32, 64) × learning rates (0.01, 0.02, 0.5) × seeds (7)" in done.stdout
-    assert "`comparison` adds 0.01, 0.5 to the grid" in done.stdout
+    grid = "2 of the grid, batch sizes (32, 64) × learning rates (0.02) × seeds (7)"
+    assert f"7 runs: {grid}, and 5 that arms add\n" in done.stdout
+    assert "arm fixed: bs32-lr0.01, bs64-lr0.01\narm linear: bs32-lr0.01, bs64-lr0.02\n" in done.stdout
     assert done.stdout.endswith("results go to results/mine/\n")
 
 

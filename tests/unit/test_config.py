@@ -216,6 +216,65 @@ MISTAKES = [
     ("one alpha", "name: s\ninterpolation: {alphas: [2]}", "interpolation.alphas: ", "a list of two"),
     ("a line of one point", "name: s\ninterpolation: {points: 1}", "interpolation.points: ", "at least 2"),
     ("a policy that is none", "name: s\ninterpolation: {batch_norm: off}", "interpolation.batch_norm: ", "'fixed'"),
+    ("an arm of nothing", "name: s\narms: {mine: {}}", "arms.mine.rule: ", "either a `rule` or `learning_rates`"),
+    ("an unknown rule", "name: s\narms: {mine: {rule: cubic}}", "arms.mine.rule: ", "'sqrt', got 'cubic'"),
+    (
+        "a reserved arm",
+        "name: s\narms: {fixed: {rule: sqrt}}",
+        "arms: ",
+        "set its learning rate as `comparison.fixed_lr`",
+    ),
+    ("an arm with a space", "name: s\narms: {a b: {rule: sqrt}}", "arms: ", "letters, digits, `-` and `_`, got 'a b'"),
+    (
+        "an arm that is a number",
+        "name: s\narms: {mine: 3}",
+        "arms.mine: ",
+        "must be a section of keys and values, got 3",
+    ),
+    (
+        "arms in a list",
+        "name: s\narms: [linear]",
+        "arms: ",
+        "section of keys and values, got a list; write for example",
+    ),
+    (
+        "a typo in an arm",
+        "name: s\narms: {linear: {warmup: 1}}",
+        "arms.linear.warmup: ",
+        "did you mean `warmup_epochs`?",
+    ),
+    ("a foreign key of an arm", "name: s\nwarmup_epochs: 1", "warmup_epochs: ", "in the section `arms.<name>`"),
+    ("a map to 0", "name: s\narms: {m: {learning_rates: {32: 0}}}", "arms.m.learning_rates[32]: ", "greater than 0"),
+    (
+        "a map from text",
+        "name: s\narms: {m: {learning_rates: {a: 1}}}",
+        "arms.m.learning_rates.a: ",
+        "whole number, got 'a'",
+    ),
+    (
+        "a map of no size",
+        "name: s\narms: {m: {learning_rates: {9: 1}}}",
+        "arms.m.learning_rates: ",
+        "9 is not in grid.batch",
+    ),
+    (
+        "a base of a map",
+        "name: s\narms: {m: {learning_rates: {32: 1}, base_lr: 1}}",
+        "arms.m.base_lr: ",
+        "belongs to a `rule`",
+    ),
+    (
+        "a warm-up beyond the end",
+        "name: s\ntraining: {max_epochs: 3}\narms: {linear: {warmup_epochs: 5}}",
+        "arms.linear.warmup_epochs: ",
+        "5 is more than training.max_epochs, 3",
+    ),
+    (
+        "a rate beyond bounds",
+        "name: s\narms: {m: {rule: linear, base_lr: 1e30}}",
+        "arms.m: ",
+        "must be between 1e-30 and",
+    ),
     ("a lonely pair", "name: s\ninterpolation: {pairs: [[bs32-lr0.01]]}", "interpolation.pairs[0]: ", "a list of two"),
     (
         "a pair of no list",
@@ -420,7 +479,7 @@ def test_a_name_alone_is_a_study_with_the_documented_defaults(study: Callable):
     assert (checked.model.channels, checked.model.dense) == ((8, 16), (32,))
     assert (checked.training.momentum, checked.training.weight_decay) == (0, 0)
     assert (checked.small_batch, checked.large_batch) == (32, 256)
-    assert len(checked.runs) == 4 * 4 * 3
+    assert len(checked.runs) == 4 * 4 * 3 + 2 * 3  # √ scaling asks for two settings that are not in the grid
 
 
 def test_a_partly_written_section_keeps_the_defaults_of_the_rest(study: Callable):
@@ -529,11 +588,12 @@ def test_every_run_has_a_name_of_its_own_that_says_what_it_is(
 ):
     grid = {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds}
     comparison = {"fixed_lr": fixed_lr, "high_lr": rates[0]}
-    runs = Study.from_mapping({"name": "s", "grid": grid, "comparison": comparison}, "s").runs
-    assert len(runs) == len(batch_sizes) * len({*rates, fixed_lr}) * len(seeds)
+    arms = {"warm": {"rule": "constant", "warmup_epochs": 3}, "linear": {"enabled": False}, "sqrt": {"enabled": False}}
+    runs = Study.from_mapping({"name": "s", "grid": grid, "comparison": comparison, "arms": arms}, "s").runs
+    assert len(runs) == len(batch_sizes) * (len({*rates, fixed_lr}) + 1) * len(seeds)
     for name, run in runs.items():
-        parts = re.fullmatch(r"bs(\d+)-lr([0-9.]+)-seed(\d+)", name)
-        assert Run(int(parts[1]), float(parts[2]), int(parts[3])) == run
+        parts = re.fullmatch(r"bs(\d+)-lr([0-9.]+)(?:-warmup(\d+))?-seed(\d+)", name)
+        assert Run(int(parts[1]), float(parts[2]), int(parts[4]), int(parts[3] or 0)) == run
 
 
 def with_rates(fixed_lr: float, high_lr: float) -> Study:
@@ -542,6 +602,7 @@ def with_rates(fixed_lr: float, high_lr: float) -> Study:
             "name": "s",
             "grid": {"batch_sizes": [8, 16, 32], "learning_rates": [0.01, 0.08], "seeds": [0, 1]},
             "comparison": {"fixed_lr": fixed_lr, "high_lr": high_lr},
+            "arms": {"linear": {"enabled": False}, "sqrt": {"enabled": False}},
         },
         "s",
     )
@@ -560,6 +621,56 @@ def test_arms_share_runs_and_a_rate_off_the_grid_adds_each_batch_size_and_seed_o
     assert len(runs) - len(in_grid) == added * 3 * 2
 
 
+def settings_of(arms: dict[str, Any]) -> dict[str, list[str]]:
+    grid = {"batch_sizes": [256, 32, 64], "learning_rates": [0.01, 0.02, 0.08], "seeds": [0, 1]}
+    return dict(Study.from_mapping({"name": "s", "grid": grid, "arms": arms}, "s").settings_by_arm)
+
+
+def test_the_built_in_arms_scale_the_rate_with_the_batch_size():
+    assert settings_of({}) == {
+        "fixed": ["bs32-lr0.01", "bs64-lr0.01", "bs256-lr0.01"],
+        "linear": ["bs32-lr0.01", "bs64-lr0.02", "bs256-lr0.08"],
+        "sqrt": ["bs32-lr0.01", "bs64-lr0.0141421", "bs256-lr0.0282843"],
+        "high": ["bs32-lr0.08", "bs64-lr0.08", "bs256-lr0.08"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arm", "settings"),
+    [
+        ({"rule": "linear", "base_lr": 0.3, "base_batch": 96}, ["bs32-lr0.1", "bs64-lr0.2", "bs256-lr0.8"]),
+        ({"rule": "sqrt", "base_lr": 0.2, "base_batch": 256}, ["bs32-lr0.0707107", "bs64-lr0.1", "bs256-lr0.2"]),
+        ({"rule": "constant", "base_lr": 0.5}, ["bs32-lr0.5", "bs64-lr0.5", "bs256-lr0.5"]),
+        ({"learning_rates": {256: 0.3, 32: 0.1}}, ["bs32-lr0.1", "bs256-lr0.3"]),
+        (
+            {"rule": "linear", "warmup_epochs": 5},
+            ["bs32-lr0.01-warmup5", "bs64-lr0.02-warmup5", "bs256-lr0.08-warmup5"],
+        ),
+    ],
+    ids=str,
+)
+def test_an_arm_of_ones_own_is_a_rule_or_a_map(arm: dict[str, Any], settings: list[str]):
+    found = settings_of({"mine": arm})
+    assert found["mine"] == settings
+    assert list(found) == ["fixed", "linear", "sqrt", "mine", "high"]
+
+
+def test_what_a_study_says_of_a_built_in_arm_changes_only_that():
+    found = settings_of({"linear": {"warmup_epochs": 2}, "sqrt": {"enabled": False}})
+    assert found["linear"] == ["bs32-lr0.01-warmup2", "bs64-lr0.02-warmup2", "bs256-lr0.08-warmup2"]
+    assert list(found) == ["fixed", "linear", "high"]
+
+
+def test_the_linear_arm_of_a_grid_of_powers_of_two_trains_nothing_of_its_own(study: Callable):
+    without = study("name: s\narms: {linear: {enabled: false}, sqrt: {enabled: false}}")
+    assert study("name: s\narms: {sqrt: {enabled: false}}").runs == without.runs
+
+
+def test_a_run_with_warm_up_is_another_run(study: Callable):
+    runs = study("name: s\narms: {warm: {rule: constant, warmup_epochs: 5}}").runs
+    assert {"bs32-lr0.01-seed0", "bs32-lr0.01-warmup5-seed0"} <= set(runs)
+
+
 # Slices: what makes a job stale.
 
 
@@ -572,7 +683,7 @@ def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
 
 def test_no_two_runs_have_the_same_slice(study: Callable):
     checked = study(FULL)
-    assert len({checked.run_slice(name) for name in checked.runs}) == len(checked.runs) == 8
+    assert len({checked.run_slice(name) for name in checked.runs}) == len(checked.runs) == 2 * 4 + 2 * 2
 
 
 def test_the_order_of_keys_in_the_file_makes_nothing_stale(study: Callable):

@@ -14,11 +14,11 @@ import pytest
 
 from batchscape.report.figures.loss_map import _contours
 from batchscape.report.figures.style import thinned, write_figure
-from batchscape.report.tables import best_lr, epoch_distance, fixed_lr, lr_grid, update_norms
+from batchscape.report.tables import arm_runs, best_lr, epoch_distance, fixed_lr, lr_grid, update_norms
 from batchscape.report.tables.over_seeds import over_seeds
 from batchscape.study import FIGURES, TABLES, Product, Run, Study
 
-RUN = ["run", "batch_size", "learning_rate", "seed", "status"]
+RUN = ["run", "setting", "batch_size", "learning_rate", "seed", "status"]
 
 
 def study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> Study:
@@ -40,7 +40,14 @@ def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool])
         lead = dict(
             zip(
                 RUN,
-                [name, run.batch_size, run.learning_rate, run.seed, "diverged" if diverged else "converged"],
+                [
+                    name,
+                    run.setting,
+                    run.batch_size,
+                    run.learning_rate,
+                    run.seed,
+                    "diverged" if diverged else "converged",
+                ],
                 strict=True,
             )
         )
@@ -76,7 +83,8 @@ def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str,
         run = study.runs[name]
         bad = np.nan if diverges(run) else 1.0
         status = "diverged" if diverges(run) else "converged"
-        lead = dict(zip(RUN, [name, run.batch_size, run.learning_rate, run.seed, status], strict=True))
+        what = [name, run.setting, run.batch_size, run.learning_rate, run.seed, status]
+        lead = dict(zip(RUN, what, strict=True))
         lead |= {"checkpoint": "best", "batch_norm": "none"}
         for measure, radius in (("keskar", 1e-3), ("keskar", 5e-4), ("adaptive", 0.01), ("hessian_trace", 0.0)):
             counts = dict.fromkeys(("evaluations", "iterations", "on_bounds"), 10)
@@ -115,12 +123,14 @@ def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str,
 def made(study: Study, kind: str, name: str, product: Product, frames: dict[str, pd.DataFrame]) -> object:
     module = import_module(f"batchscape.report.{kind}.{name}")
     make = module.tabulate if kind == "tables" else module.draw
-    return make(*(frames[source].copy() for source in product.sources), **json.loads(study.product_slice(product)))
+    return make(
+        *(frames[source].copy() for source in study.sources(product)), **json.loads(study.product_slice(product))
+    )
 
 
 def with_tables(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     frames = dict(frames)
-    for name, product in sorted(TABLES.items(), key=lambda item: "tables/lr_grid" in item[1].sources):
+    for name, product in TABLES.items():  # a table stands below those that it is made from
         if name not in study.tables:  # there is one batch size, so that there is nothing to interpolate
             continue
         frames[f"tables/{name}"] = made(study, "tables", name, product, frames)
@@ -176,7 +186,7 @@ def test_no_title_leaves_the_figure_when_runs_diverged(figure: str):
 
 def test_no_setting_is_dropped_from_a_table(scenario):
     chosen, frames = scenario
-    settings = {(run.batch_size, run.learning_rate) for run in chosen.runs.values()}
+    settings = {(run.batch_size, run.learning_rate) for run in chosen.runs.values()}  # no warm-up here
     for name in ("lr_grid", "curves", "distance", "epoch_distance", "update_norms"):
         table = frames[f"tables/{name}"]
         assert set(zip(table["batch_size"], table["learning_rate"], strict=True)) == settings, name
@@ -259,12 +269,13 @@ def test_trajectories_of_two_seeds_have_panels_of_their_own():
 def test_sharpness_and_alignment_tables_are_means_over_seeds():
     chosen, epochs, diverges = SCENARIOS["plain"]
     frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
-    table = frames["tables/sharpness"].set_index(["batch_size", "measure", "radius"])
-    assert table.loc[(64, "keskar", 5e-4), "value_mean"] == 64 * 2
-    assert table.loc[(64, "keskar", 5e-4), "value_sd"] == 64
-    assert len(table) == 3 * 4
-    alignment = frames["tables/gradient_alignment"].set_index(["batch_size", "gradient_batch"])
-    assert alignment.loc[(32, 4), "alignment_mean"] == 0.5
+    table = frames["tables/sharpness"].set_index(["setting", "measure", "radius"])
+    assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_mean"] == 64 * 2
+    assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_sd"] == 64
+    compared = {chosen.runs[name].setting for name in chosen.compared_runs}
+    assert len(table) == len(compared) * 4
+    alignment = frames["tables/gradient_alignment"].set_index(["setting", "gradient_batch"])
+    assert alignment.loc[("bs32-lr0.01", 4), "alignment_mean"] == 0.5
 
 
 def test_equal_data_gives_equal_bytes(tmp_path: Path):
@@ -349,10 +360,42 @@ def test_runs_stopped_by_max_epochs_are_counted():
     chosen, epochs, diverges = SCENARIOS["plain"]
     runs = made_up_analyses(chosen, epochs, diverges)["tables/runs"]
     runs.loc[(runs["batch_size"] == 64) & (runs["seed"] == 1), "status"] = "max_epochs"
-    table = lr_grid.tabulate(runs).set_index(["batch_size", "learning_rate"])
-    assert table["n_max_epochs"].to_dict() == {
-        (b, r): int(b == 64) for b in (32, 64, 256) for r in (0.01, 0.1)
-    }  # fmt: skip
+    table = lr_grid.tabulate(runs)
+    assert table["n_max_epochs"].tolist() == (table["batch_size"] == 64).astype(int).tolist()
+
+
+def test_an_arm_is_a_view_of_its_settings_runs():
+    chosen, epochs, diverges = SCENARIOS["one diverged run"]  # linear: 64 at 0.02, sqrt: 64 at 0.0141421
+    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    runs, table = frames["tables/arm_runs"], frames["tables/scaled_lr"]
+    assert list(dict.fromkeys(table["arm"])) == ["fixed", "linear", "sqrt", "high"]
+    assert {arm: list(dict.fromkeys(rows["setting"])) for arm, rows in table.groupby("arm")} == {
+        "fixed": ["bs32-lr0.01", "bs64-lr0.01"],
+        "linear": ["bs32-lr0.01", "bs64-lr0.02"],
+        "sqrt": ["bs32-lr0.01", "bs64-lr0.0141421"],
+        "high": ["bs32-lr0.1", "bs64-lr0.1"],
+    }
+    quantities = set(arm_runs.OF_RUN) | {"distance", "update_norm", "sharpness"}
+    assert set(table["quantity"]) == quantities
+    assert len(table) == 4 * 2 * len(quantities)
+    cell = table.set_index(["arm", "batch_size", "quantity"]).loc
+    assert cell[("linear", 64, "distance"), "value_mean"] == 1 / 64  # the whole model's alone
+    assert cell[("linear", 64, "update_norm"), "value_mean"] == 50 / 64
+    assert cell[("linear", 64, "sharpness"), "value_mean"] == 64 * 1.5  # of one ε only, or four rows would be counted
+    assert cell[("linear", 64, "sharpness"), "n_seeds"] == 2
+    assert cell[("high", 32, "best_epoch"), ["n_seeds", "n_diverged"]].tolist() == [1, 1]
+    source = frames["tables/runs"].set_index("run")["least_validation_loss"]
+    found = runs[runs["quantity"] == "least_validation_loss"]
+    names = found["setting"] + "-seed" + found["seed"].astype(str)
+    assert np.array_equal(found["value"], source[names], equal_nan=True)
+
+
+def test_arms_do_without_the_sharpness_where_it_is_left_out():
+    mapping = {"name": "blunt", "grid": {"batch_sizes": [32, 64]}, "sharpness": {"enabled": False}}
+    chosen = Study.from_mapping(mapping, "blunt")
+    frames = with_tables(chosen, made_up_analyses(chosen, 6, lambda _: False))
+    assert set(frames["tables/scaled_lr"]["quantity"]) == set(arm_runs.OF_RUN) | {"distance", "update_norm"}
+    assert "sharpness_before_after" not in chosen.figures
 
 
 def test_epoch_distance_ratios_are_paired_and_end_with_the_large_batch_run():
@@ -361,8 +404,13 @@ def test_epoch_distance_ratios_are_paired_and_end_with_the_large_batch_run():
         (32, 0.1, 0, "converged", 1, 8.0), (32, 0.1, 1, "converged", 1, 9.0), (32, 0.1, 0, "converged", 2, 6.0),
         (256, 0.1, 0, "converged", 1, 2.0), (256, 0.1, 1, "converged", 1, 3.0),
     ]  # fmt: skip
-    table = epoch_distance.tabulate(pd.DataFrame(data, columns=columns), large_batch=256)
-    table = table.set_index(["batch_size", "epoch"])
+    moves = pd.DataFrame(data, columns=columns)
+    moves["setting"] = "bs" + moves["batch_size"].astype(str) + "-lr0.1"
+    warm = moves.assign(setting=moves["setting"] + "-warmup5", epoch_distance=7.0)  # pairs of their own
+    both = epoch_distance.tabulate(pd.concat([moves, warm], ignore_index=True), large_batch=256)
+    of_warm = both["setting"].str.endswith("-warmup5")
+    assert set(both[of_warm]["ratio_to_large_mean"].dropna()) == {1.0}
+    table = both[~of_warm].set_index(["batch_size", "epoch"])
     assert table.loc[(32, 1), "ratio_to_large_mean"] == pytest.approx((8 / 2 + 9 / 3) / 2)
     assert table.loc[(32, 1), "n_ratios"] == 2
     assert np.isnan(table.loc[(32, 2), "ratio_to_large_mean"])

@@ -27,10 +27,16 @@ LAYERS = ["conv1", "conv2", "dense1", "output"]
 TIMES = ["train_seconds", "train_cpu_seconds", "validation_seconds", "validation_cpu_seconds"]
 
 
-def spec_of(batch_size: int = 32, learning_rate: float = 0.05, seed: int = 1, **training) -> RunSpec:
+def spec_of(
+    batch_size: int = 32, learning_rate: float = 0.05, seed: int = 1, warmup_epochs: int = 0, **training
+) -> RunSpec:
     settings = {"max_epochs": EPOCHS, "patience": 100, "accelerator": "cpu", **training}
     return RunSpec(
-        batch_size=batch_size, learning_rate=learning_rate, seed=seed, training=TrainingConfig.model_validate(settings)
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        warmup_epochs=warmup_epochs,
+        training=TrainingConfig.model_validate(settings),
     )
 
 
@@ -133,11 +139,13 @@ def reference_epochs(
     """Train `weights` in place; after each epoch give its training loss and its update norms."""
     momentum, decay = spec.training.momentum, spec.training.weight_decay
     velocity = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+    warming = iter(np.linspace(0, 1, 1 + spec.warmup_epochs * -(-len(data.train_labels) // spec.batch_size))[1:])
     for epoch in range(1, spec.training.max_epochs + 1):
         order = epoch_order(len(data.train_labels), spec.seed, epoch)
         total, norms = 0.0, []
         for start in range(0, len(order), spec.batch_size):
             batch = order[start : start + spec.batch_size]
+            rate = spec.learning_rate * next(warming, 1.0)
             loss = losses(logits(weights, data.train_images[batch]), data.train_labels[batch])
             gradients = torch.autograd.grad(loss.mean(), list(weights.values()))
             total += loss.double().sum().item()
@@ -145,8 +153,8 @@ def reference_epochs(
             with torch.no_grad():
                 for (name, tensor), gradient in zip(weights.items(), gradients, strict=True):
                     velocity[name] = momentum * velocity[name] + gradient + decay * tensor
-                    squares += (spec.learning_rate * velocity[name].double()).square().sum().item()
-                    tensor -= spec.learning_rate * velocity[name]
+                    squares += (rate * velocity[name].double()).square().sum().item()
+                    tensor -= rate * velocity[name]
             norms.append(math.sqrt(squares))
         yield total / len(order), norms
 
@@ -171,8 +179,18 @@ def assert_equal_but_for_rounding(actual: np.ndarray, expected: np.ndarray, scal
         spec_of(batch_size=230),
         spec_of(batch_size=229),
         spec_of(momentum=0.9, weight_decay=0.01),
+        spec_of(warmup_epochs=2, momentum=0.9),
+        spec_of(warmup_epochs=EPOCHS, batch_size=229),
     ],
-    ids=["plain", "batch 64", "full batch", "a last batch of one", "momentum and weight decay"],
+    ids=[
+        "plain",
+        "batch 64",
+        "full batch",
+        "a last batch of one",
+        "momentum and weight decay",
+        "warm-up",
+        "warm-up to the end",
+    ],
 )
 def test_training_is_sgd_on_the_seeds_batches(spec: RunSpec, trained: Callable, few: PreparedData):
     run = trained(spec)
@@ -324,6 +342,11 @@ def test_the_history_has_one_row_an_epoch_with_the_rate_and_the_times(trained: C
     assert run.column("epoch") == [1, 2, 3]
     assert run.column("learning_rate") == [0.05] * EPOCHS
     assert all(row[time] > 0 for row in run.history for time in TIMES)
+
+
+def test_the_history_has_the_rate_of_each_epochs_last_step(trained: Callable):
+    rates = trained(spec_of(warmup_epochs=2, momentum=0.9)).column("learning_rate")
+    assert rates == pytest.approx([0.025, 0.05, 0.05], rel=1e-12)
 
 
 def test_the_summary_says_what_was_trained_and_on_what(trained: Callable, few_file: Path):

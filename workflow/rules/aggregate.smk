@@ -1,7 +1,7 @@
 rule table:
     """One comparison table: mean, spread and number of seeds."""
     input:
-        lambda wildcards: [study.csv(source) for source in TABLES[wildcards.table].sources],
+        lambda wildcards: [study.csv(source) for source in study.sources(TABLES[wildcards.table])],
     output:
         study.csv("tables/{table}"),
     log:
@@ -21,7 +21,7 @@ rule table:
 rule figure:
     """One figure, for the screen and for print."""
     input:
-        lambda wildcards: [study.csv(source) for source in FIGURES[wildcards.figure].sources],
+        lambda wildcards: [study.csv(source) for source in study.sources(FIGURES[wildcards.figure])],
     output:
         png=study.figure("{figure}", "png"),
         pdf=study.figure("{figure}", "pdf"),

@@ -41,8 +41,8 @@ study = load_study()
 
 
 wildcard_constraints:
-    run=r"bs\d+-lr[0-9.]+-seed\d+",
-    other=r"bs\d+-lr[0-9.]+-seed\d+",
+    run=r"bs\d+-lr[0-9.]+(-warmup\d+)?-seed\d+",
+    other=r"bs\d+-lr[0-9.]+(-warmup\d+)?-seed\d+",
     directions=r"\d+",
     part=r"\d+",
     parts=r"\d+",

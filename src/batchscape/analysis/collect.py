@@ -11,7 +11,8 @@ from batchscape.training.run_directory import RunDirectory
 def collect(directories: Iterable[Path], analyse: Callable[[RunDirectory], pd.DataFrame]) -> pd.DataFrame:
     """Return the rows that `analyse` gives for each run, led by what the run is and how it ended.
 
-    The leading columns are run, batch_size, learning_rate, seed and status (converged, diverged or max_epochs).
+    The leading columns are run, setting (the run without its seed), batch_size, learning_rate, seed and status
+    (converged, diverged or max_epochs).
     """
     frames = []
     for directory in directories:
@@ -19,12 +20,13 @@ def collect(directories: Iterable[Path], analyse: Callable[[RunDirectory], pd.Da
         summary = run.summary()
         lead = {
             "run": directory.name,
+            "setting": _setting_and_seed(directory)[0],
             **{key: summary["spec"][key] for key in ("batch_size", "learning_rate", "seed")},
             "status": summary["status"],
         }
         frames.append(_led_by(lead, analyse(run)))
     frame = pd.concat(frames, ignore_index=True)
-    return frame.sort_values(["batch_size", "learning_rate", "seed"], kind="stable", ignore_index=True)
+    return frame.sort_values(["batch_size", "learning_rate", "setting", "seed"], kind="stable", ignore_index=True)
 
 
 def collect_pair(
@@ -35,11 +37,16 @@ def collect_pair(
     The leading columns are first and second (`bs32-lr0.01`), seed, and status: the worse of both.
     """
     runs = RunDirectory(first), RunDirectory(second)
-    (one, seed), (other, _) = (directory.name.rsplit("-seed", 1) for directory in (first, second))
+    (one, seed), (other, _) = map(_setting_and_seed, (first, second))
     statuses = {run.summary()["status"] for run in runs}
     status = next((status for status in ("diverged", "max_epochs") if status in statuses), "converged")
     lead = {"first": one, "second": other, "seed": int(seed), "status": status}
     return _led_by(lead, analyse(*runs))
+
+
+def _setting_and_seed(directory: Path) -> tuple[str, str]:
+    setting, _, seed = directory.name.rpartition("-seed")
+    return setting, seed
 
 
 def _led_by(lead: Mapping[str, object], rows: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import math
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -12,6 +12,15 @@ class Section(BaseModel):
     """A mapping of a study file: unknown keys are refused, types are not guessed, values are frozen."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+def sections_in(annotation: Any) -> tuple[type[Section] | None, bool]:
+    """Return the section that a field holds, and whether it holds several of them by names of the user."""
+    if get_origin(annotation) is dict and isinstance(get_args(annotation)[1], type):
+        section, by_name = get_args(annotation)[1], True
+    else:
+        section, by_name = annotation, False
+    return (section, by_name) if isinstance(section, type) and issubclass(section, Section) else (None, False)
 
 
 def misfit(key: str, what: str) -> PydanticCustomError:

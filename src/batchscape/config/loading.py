@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError
 
+from batchscape.config.base import sections_in
 from batchscape.errors import UserError
 
 
@@ -70,7 +71,7 @@ def complaints(error: ValidationError, model: type[BaseModel], source: str) -> l
 
 
 def _line(detail: Mapping[str, Any], model: type[BaseModel], source: str) -> str:
-    location = detail["loc"]
+    location = tuple(part for part in detail["loc"] if part != "[key]")  # the key itself is wrong; it stands before
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in location)
     if detail["type"] == "misfit":
         path = f"{path}.{detail['ctx']['key']}"
@@ -80,13 +81,16 @@ def _line(detail: Mapping[str, Any], model: type[BaseModel], source: str) -> str
 
 def _steps(location: tuple, model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], FieldInfo | None]]:
     """Walk a location down the sections: at each key, the section that it stands in and its field."""
-    section: Any = model
+    section, by_name = model, False
     for part in location:
-        if not _is_section(section):
+        if by_name:  # this part is a name of the user
+            by_name = False
+        elif section is None:
             return
-        field = section.model_fields.get(str(part))
-        yield section, field
-        section = field.annotation if field else None
+        else:
+            field = section.model_fields.get(str(part))
+            yield section, field
+            section, by_name = sections_in(field.annotation) if field else (None, False)
 
 
 def _explain(detail: Mapping[str, Any], steps: list, model: type[BaseModel]) -> tuple[str, str]:
@@ -111,6 +115,7 @@ def _explain(detail: Mapping[str, Any], steps: list, model: type[BaseModel]) -> 
         "bool_type": "must be true or false" + shown,
         "string_type": "must be text" + shown,
         "tuple_type": "must be a list" + shown,
+        "dict_type": "must be a section of keys and values" + shown,
         "too_short": "must not be empty",
         "model_type": "must be a section of keys and values" + shown,
         "greater_than": f"must be greater than {context.get('gt', 0):g}{shown}",
@@ -119,15 +124,20 @@ def _explain(detail: Mapping[str, Any], steps: list, model: type[BaseModel]) -> 
         "less_than_equal": f"must be at most {context.get('le', 0):.10g}{shown}",
         "literal_error": f"must be {context.get('expected')}{shown}",
     }.get(kind, " ".join(detail["msg"].split()) + shown)
-    key = next((str(part) for part in reversed(detail["loc"]) if not isinstance(part, int)), "")
     if field is None:
         return what, ""
+    key = next(name for name, known in section.model_fields.items() if known is field)
     if kind == "model_type":
-        keys = ", ".join(field.annotation.model_fields)
+        keys = ", ".join(sections_in(field.annotation)[0].model_fields)
         return what, f"write its keys indented below `{key}:` ({keys}), or leave it out for the defaults"
-    example = field.examples[0] if field.examples else field.default
-    example = str(example).lower() if isinstance(example, bool) else example
-    return what, f"write for example `{key}: {example}`"
+    return what, f"write for example `{key}: {_example(field.examples[0] if field.examples else field.default)}`"
+
+
+def _example(value: Any) -> str:
+    """A value as one may write it in YAML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_example(part)}" for key, part in value.items()) + "}"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _place_of(key: str, section: type[BaseModel], model: type[BaseModel]) -> str:
@@ -137,13 +147,10 @@ def _place_of(key: str, section: type[BaseModel], model: type[BaseModel]) -> str
     if near:
         return f"did you mean `{near[0]}`?"
     for name, field in model.model_fields.items():
-        if _is_section(field.annotation) and key in field.annotation.model_fields:
-            return f"it belongs in the section `{name}`"
+        inner, by_name = sections_in(field.annotation)
+        if inner is not None and key in inner.model_fields:
+            return f"it belongs in the section `{name}.<name>`" if by_name else f"it belongs in the section `{name}`"
     return f"known keys here: {', '.join(known)}"
-
-
-def _is_section(annotation: Any) -> bool:
-    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _printable(key: Any) -> str:

@@ -1,5 +1,6 @@
 """The Lightning module: one epoch of global batches."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -102,7 +103,9 @@ class TrainingModule(pl.LightningModule):
         labels = self.train_labels[order]
         logits, norms = [], []
         before = _flat(weights)
-        for inputs, targets in self._batches(order, labels):
+        batches = math.ceil(len(order) / self.spec.batch_size)
+        for batch, (inputs, targets) in enumerate(self._batches(order, labels), start=1):
+            self._warm_up(optimizer, self.current_epoch * batches + batch, self.spec.warmup_epochs * batches)
             outputs = self.network(inputs)
             for parameter in parameters:  # `Optimizer.zero_grad` without its hooks, which cost 4 % of a small step
                 parameter.grad = None
@@ -121,6 +124,12 @@ class TrainingModule(pl.LightningModule):
             seconds=time.perf_counter() - started,
             cpu_seconds=time.process_time() - cpu_started,
         )
+
+    def _warm_up(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
+        """Set the learning rate of a step, counted from 1: it rises in equal parts until the warm-up ends."""
+        if step <= steps:
+            for group in optimizer.param_groups:
+                group["lr"] = self.spec.learning_rate * (step / steps)
 
     def _batches(self, order: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Cut an epoch into global batches; images become floats some batches at a time, which bounds the memory."""

@@ -6,12 +6,15 @@ import plotnine as p9
 from batchscape.report.figures import style
 
 
-def by_epoch(data: pd.DataFrame, batch_sizes: pd.Series, scales: str = "fixed") -> p9.ggplot:
+def by_epoch(
+    data: pd.DataFrame, batch_sizes: pd.Series, scales: str = "fixed", columns: int | None = None
+) -> p9.ggplot:
     """Return the plot without its labels; both axes are logarithmic.
 
     `data` has the columns panel, batch_size, epoch, mean, min and max, a row an epoch; `batch_sizes` are those of the
     study, so that each has its colour here even if another one has nothing to draw. Panels stand in the order of
-    `data`; `scales` is `fixed` for panels of one quantity, `free_y` for several.
+    `data`; `scales` is `fixed` for panels of one quantity, `free_y` for several; `columns` of them stand
+    beside one another.
     """
     if data.empty:
         return style.nothing_to_draw()
@@ -23,7 +26,7 @@ def by_epoch(data: pd.DataFrame, batch_sizes: pd.Series, scales: str = "fixed") 
         p9.ggplot(data, p9.aes("epoch", "mean", color="batch_size", fill="batch_size"))
         + p9.geom_ribbon(p9.aes(ymin="min", ymax="max"), alpha=0.2, color="none")
         + p9.geom_line(size=0.7)
-        + p9.facet_wrap("panel", scales=scales)
+        + p9.facet_wrap("panel", scales=scales, ncol=columns)
         + p9.scale_x_log10(labels=style.decimals)
         + p9.scale_y_log10(labels=style.decimals)
         + style.batch_size_scales(batch_sizes)

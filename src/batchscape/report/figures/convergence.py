@@ -5,6 +5,7 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import by_batch_size
+from batchscape.report.settings import at_rate
 
 # CPU time, for jobs that share the machine's cores stretch the wall time of all.
 PANELS = {
@@ -19,7 +20,7 @@ PANELS = {
 
 def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
     """`runs` gives the points, `table` their means and spreads."""
-    chosen = runs[(runs["learning_rate"] == fixed_lr) & (runs["status"] != "diverged")]
+    chosen = at_rate(runs[runs["status"] != "diverged"], fixed_lr)
     seeds = pd.concat(
         [chosen[["batch_size"]].assign(panel=name, value=chosen[column]) for column, name in PANELS.items()]
     )

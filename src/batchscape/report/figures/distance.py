@@ -1,4 +1,4 @@
-"""Distance of the minimiser from the initial weights, by batch size, at each learning rate."""
+"""Distance of the minimiser from the initial weights, by batch size, at each learning rate at which all train."""
 
 import pandas as pd
 import plotnine as p9
@@ -6,12 +6,17 @@ import plotnine as p9
 from batchscape.analysis.distance import WHOLE
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import by_batch_size
+from batchscape.report.settings import plain, shared_rates
 
 
 def draw(distance: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
     """`distance` gives the points, `table` their means and spreads."""
-    whole = distance[(distance["layer"] == WHOLE) & (distance["status"] != "diverged")]
-    rows = table[table["layer"] == WHOLE].sort_values("learning_rate", kind="stable")
+    whole, rows = (
+        plain(frame[(frame["layer"] == WHOLE) & frame["learning_rate"].isin(shared_rates(table))])
+        for frame in (distance, table)
+    )
+    whole = whole[whole["status"] != "diverged"]
+    rows = rows.sort_values("learning_rate", kind="stable")
     seeds = whole.assign(panel=whole["learning_rate"].map(style.rate_name), value=whole["distance"])
     summary = rows.assign(
         panel=rows["learning_rate"].map(style.rate_name), mean=rows["distance_mean"], sd=rows["distance_sd"]

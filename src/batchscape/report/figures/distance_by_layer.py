@@ -6,14 +6,15 @@ import plotnine as p9
 from batchscape.analysis.distance import WHOLE
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import by_batch_size
+from batchscape.report.settings import at_rate
 
 
 def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
     """`distance` gives the points and the order of the layers, `table` their means and spreads."""
     order = [layer for layer in dict.fromkeys(distance["layer"]) if layer != WHOLE]
-    at_rate = distance[(distance["learning_rate"] == fixed_lr) & (distance["status"] != "diverged")]
-    seeds = at_rate[at_rate["layer"] != WHOLE].rename(columns={"layer": "panel", "distance": "value"})
-    rows = table[(table["learning_rate"] == fixed_lr) & (table["layer"] != WHOLE)]
+    whole_runs = at_rate(distance[distance["status"] != "diverged"], fixed_lr)
+    seeds = whole_runs[whole_runs["layer"] != WHOLE].rename(columns={"layer": "panel", "distance": "value"})
+    rows = at_rate(table[table["layer"] != WHOLE], fixed_lr)
     rows = rows.sort_values("layer", key=lambda layers: layers.map(order.index), kind="stable")
     summary = rows.rename(columns={"layer": "panel", "distance_mean": "mean", "distance_sd": "sd"})
     return by_batch_size(seeds, summary) + p9.labs(

@@ -5,11 +5,12 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.by_epoch import by_epoch, panel, subtitle, while_all_train
+from batchscape.report.settings import at_rate
 
 
 def draw(epoch_distance: pd.DataFrame, *, fixed_lr: float, large_batch: int, small_batch: int) -> p9.ggplot:
     """The epoch distance of each batch size, and the ratio of two of them, paired by seed."""
-    chosen = epoch_distance[epoch_distance["learning_rate"] == fixed_lr]
+    chosen = at_rate(epoch_distance, fixed_lr)
     pairs = chosen[(chosen["batch_size"] == small_batch) & (chosen["n_ratios"] > 0)]
     pairs = pairs[pairs["n_ratios"] == pairs["n_ratios"].max()]
     ratio_name = f"Ratio of batch {small_batch} to batch {large_batch}"

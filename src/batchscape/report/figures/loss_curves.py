@@ -5,13 +5,14 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.by_epoch import by_epoch, panel, subtitle, while_all_train
+from batchscape.report.settings import at_rate
 
 PANELS = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
 
 
 def loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
     """One line a batch size, from the table `curves`."""
-    chosen = curves[curves["learning_rate"] == learning_rate]
+    chosen = at_rate(curves, learning_rate)
     rows = while_all_train(chosen)
     data = pd.concat([panel(rows, loss, name) for loss, name in PANELS.items()], ignore_index=True)
     return by_epoch(data, curves["batch_size"]) + p9.labs(

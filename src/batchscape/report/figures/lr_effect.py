@@ -4,12 +4,14 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.settings import plain, shared_rates
 
 LOSS = "least_validation_loss"
 
 
 def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame) -> p9.ggplot:
     """`runs` gives the points, `lr_grid` the lines, `best_lr` the marks."""
+    runs = plain(runs)
     lines = lr_grid.dropna(subset=[f"{LOSS}_mean"])
     seeds = style.seeds_name(lr_grid["n_seeds"], lr_grid["n_diverged"])
     return (style.nothing_to_draw() if lines.empty else _lines(runs, lines, best_lr)) + p9.labs(
@@ -43,7 +45,7 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9
         + p9.geom_point(
             p9.aes(shape="place"), best, size=4, fill="white", stroke=1, show_legend={"color": False, "shape": True}
         )
-        + p9.scale_x_log10(breaks=sorted(lines["learning_rate"].unique()), minor_breaks=[], labels=style.decimals)
+        + p9.scale_x_log10(breaks=shared_rates(lines), minor_breaks=[], labels=style.decimals)
         + p9.scale_y_log10(labels=style.decimals)
         + p9.scale_shape_manual(values={"inside the range": "*", "on the edge": "D"}, name="Best learning rate")
         + style.batch_size_scales(runs["batch_size"])

@@ -5,6 +5,7 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import by_batch_size
+from batchscape.report.settings import at_rate
 
 NAMES = {
     "keskar": "Keskar φ, ε = {radius:g}",
@@ -19,10 +20,7 @@ def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9
     """`sharpness` gives the points, `table` their means and spreads; at `best` if it was analysed."""
     names = list(sharpness["checkpoint"])
     checkpoint = "best" if "best" in names else names[0]
-    seeds, summary = (
-        frame[(frame["learning_rate"] == fixed_lr) & (frame["checkpoint"] == checkpoint)]
-        for frame in (sharpness, table)
-    )
+    seeds, summary = (at_rate(frame[frame["checkpoint"] == checkpoint], fixed_lr) for frame in (sharpness, table))
     panels = _panel(summary)
     order = [name for measure in NAMES for name in sorted(set(panels[summary["measure"] == measure]))]
     seeds = seeds.assign(panel=_panel(seeds))[seeds["status"] != "diverged"]

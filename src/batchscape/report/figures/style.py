@@ -56,6 +56,23 @@ def batch_size_scales(column: pd.Series) -> list:
     ]
 
 
+def arms(column: pd.Series) -> list[str]:
+    """The arms in the order in which a table has them."""
+    return list(dict.fromkeys(column))
+
+
+def arm_scales(column: pd.Series) -> list:
+    """Colour and shape by arm, with one legend."""
+    names = arms(column)
+    # Okabe & Ito 2008; beyond seven arms the shapes tell those of one colour apart.
+    colors = ["#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9"]
+    shapes = ["o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p"]
+    return [
+        p9.scale_color_manual(values=[colors[i % len(colors)] for i in range(len(names))], name="Arm", breaks=names),
+        p9.scale_shape_manual(values=[shapes[i % len(shapes)] for i in range(len(names))], name="Arm", breaks=names),
+    ]
+
+
 def nothing_to_draw() -> p9.ggplot:
     """The figure of a question that no run answers, because all that could have diverged."""
     text = "All runs that this figure would show diverged; tables/runs.csv lists them."

@@ -4,12 +4,13 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.settings import at_rate
 
 
 def draw(update_norms: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
     """`update_norms` gives the percentiles of each run, whose pool is the shape; `table` the medians."""
-    rows = update_norms[(update_norms["learning_rate"] == fixed_lr) & (update_norms["status"] != "diverged")]
-    chosen = table[table["learning_rate"] == fixed_lr]
+    rows = at_rate(update_norms[update_norms["status"] != "diverged"], fixed_lr)
+    chosen = at_rate(table, fixed_lr)
     plot = style.nothing_to_draw() if rows.empty else _distributions(rows, chosen, update_norms["batch_size"])
     seeds = style.seeds_name(chosen["n_seeds"], chosen["n_diverged"])
     return plot + p9.labs(

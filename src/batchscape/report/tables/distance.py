@@ -2,9 +2,10 @@
 
 import pandas as pd
 
+from batchscape.report.settings import SETTING
 from batchscape.report.tables.over_seeds import over_seeds
 
 
 def tabulate(distance: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each batch size, learning rate and layer (`whole model` and each module)."""
-    return over_seeds(distance, ["batch_size", "learning_rate", "layer"], ["distance"])
+    """Return one row for each setting and layer (`whole model` and each module)."""
+    return over_seeds(distance, [*SETTING, "layer"], ["distance"])

@@ -2,22 +2,25 @@
 
 import pandas as pd
 
+from batchscape.report.settings import SETTING
 from batchscape.report.tables.over_seeds import over_seeds
 
 
 def tabulate(epoch_distance: pd.DataFrame, large_batch: int) -> pd.DataFrame:
-    """Return one row for each batch size, learning rate and epoch.
+    """Return one row for each setting and epoch.
 
     `ratio_to_large_*` is the epoch distance of a run over that of the large-batch run of the same learning rate,
-    seed and epoch: paired, then summarised over seeds; nan from the epoch on at which no such run trains any more.
+    warm-up, seed and epoch: paired, then summarised over seeds; nan from the epoch on at which no such run trains any
+    more.
     `n_ratios` is the number of pairs.
     """
-    pair = ["learning_rate", "seed", "epoch"]
+    epoch_distance = epoch_distance.assign(schedule=epoch_distance["setting"].str.partition("-")[2])
+    pair = ["schedule", "seed", "epoch"]
     large = epoch_distance[(epoch_distance["batch_size"] == large_batch) & (epoch_distance["status"] != "diverged")]
     reference = large[[*pair, "epoch_distance"]].rename(columns={"epoch_distance": "reference"})
     paired = epoch_distance.merge(reference, on=pair, how="left")
     paired["ratio_to_large"] = paired["epoch_distance"] / paired["reference"]
-    keys = ["batch_size", "learning_rate", "epoch"]
+    keys = [*SETTING, "epoch"]
     table = over_seeds(paired, keys, ["epoch_distance", "ratio_to_large"])
     usable = paired["ratio_to_large"].notna() & paired["status"].ne("diverged")
     table["n_ratios"] = usable.groupby([paired[key] for key in keys]).sum().to_numpy()

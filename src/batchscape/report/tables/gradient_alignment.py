@@ -2,10 +2,11 @@
 
 import pandas as pd
 
+from batchscape.report.settings import SETTING
 from batchscape.report.tables.over_seeds import over_seeds
 
 
 def tabulate(gradient_alignment: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each batch size and learning rate of a run, checkpoint and number of examples."""
-    keys = ["batch_size", "learning_rate", "checkpoint", "batch_norm", "gradient_batch"]
+    """Return one row for each setting, checkpoint and number of examples."""
+    keys = [*SETTING, "checkpoint", "batch_norm", "gradient_batch"]
     return over_seeds(gradient_alignment, keys, ["mean_norm", "bound", "alignment"])

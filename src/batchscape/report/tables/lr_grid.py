@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from batchscape.report.settings import SETTING, plain
 from batchscape.report.tables.over_seeds import over_seeds
 
 VALUES = (
@@ -17,12 +18,12 @@ VALUES = (
 
 
 def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each batch size and learning rate.
+    """Return one row for each batch size and constant learning rate.
 
     `n_max_epochs` counts the runs that still improved when they were stopped: their least losses are upper bounds.
     """
-    keys = ["batch_size", "learning_rate"]
-    table = over_seeds(runs, keys, VALUES)
-    stopped = runs["status"].eq("max_epochs").groupby([runs[key] for key in keys]).sum()
+    runs = plain(runs)
+    table = over_seeds(runs, SETTING, VALUES)
+    stopped = runs["status"].eq("max_epochs").groupby([runs[key] for key in SETTING]).sum()
     table["n_max_epochs"] = stopped.to_numpy()
     return table

@@ -2,14 +2,15 @@
 
 import pandas as pd
 
+from batchscape.report.settings import SETTING
 from batchscape.report.tables.over_seeds import over_seeds
 
 QUANTILES = {5: "p05", 25: "p25", 50: "median", 75: "p75", 95: "p95"}
 
 
 def tabulate(update_norms: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each batch size and learning rate: quantiles of a run's update norms, over seeds."""
+    """Return one row for each setting: quantiles of a run's update norms, over seeds."""
     chosen = update_norms[update_norms["percentile"].isin(QUANTILES)].replace({"percentile": QUANTILES})
-    run = ["run", "batch_size", "learning_rate", "seed", "status", "updates"]
+    run = ["run", *SETTING, "seed", "status", "updates"]
     wide = chosen.pivot(index=run, columns="percentile", values="update_norm").reset_index()
-    return over_seeds(wide, ["batch_size", "learning_rate"], ["updates", *QUANTILES.values()])
+    return over_seeds(wide, SETTING, ["updates", *QUANTILES.values()])

@@ -1,0 +1,54 @@
+"""A quantity against the batch size, in panels, arm beside arm: each seed, the mean and its spread."""
+
+from collections.abc import Mapping
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+
+def by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str, str]) -> p9.ggplot:
+    """Return the plot of the quantities that `panels` names, without its labels.
+
+    `arm_runs` gives the points, `scaled_lr` their means and spreads; arms stand in its order.
+    """
+    scales = style.arm_scales(scaled_lr["arm"])
+    arms, sizes = style.arms(scaled_lr["arm"]), style.batch_sizes(scaled_lr["batch_size"])
+    rows = scaled_lr[scaled_lr["quantity"].isin(panels)].dropna(subset=["value_mean"])
+    if rows.empty:
+        return style.nothing_to_draw()
+    seeds = arm_runs[arm_runs["quantity"].isin(panels) & (arm_runs["status"] != "diverged")].dropna(subset=["value"])
+    names = list(panels.values())
+    seeds, rows = (
+        frame.assign(
+            panel=pd.Categorical(frame["quantity"].map(panels), categories=names, ordered=True),
+            arm=pd.Categorical(frame["arm"], categories=arms, ordered=True),
+            # Arms stand side by side around the place of their batch size.
+            x=[
+                1 + sizes.index(str(size)) + 0.7 * ((arms.index(arm) + 0.5) / len(arms) - 0.5)
+                for size, arm in zip(frame["batch_size"], frame["arm"], strict=True)
+            ],
+        )
+        for frame in (seeds, rows)
+    )
+    spread = rows["value_sd"].fillna(0)
+    rows = rows.assign(low=rows["value_mean"] - spread, high=rows["value_mean"] + spread)
+    return (
+        p9.ggplot(rows, p9.aes("x", "value_mean", color="arm", shape="arm"))
+        + p9.geom_line(size=0.4, alpha=0.6, show_legend=False)
+        + p9.geom_point(p9.aes(y="value"), seeds, alpha=0.35, size=1.2, show_legend=False)
+        + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), size=0.7, show_legend=False)
+        + p9.geom_point(size=2.4)
+        + p9.facet_wrap("panel", scales="free_y")
+        + p9.scale_x_continuous(breaks=list(range(1, len(sizes) + 1)), labels=sizes, minor_breaks=[])
+        + p9.scale_y_continuous(labels=style.decimals)
+        + scales
+        + style.theme()
+    )
+
+
+def subtitle(scaled_lr: pd.DataFrame, panels: Mapping[str, str]) -> str:
+    """Say what points and bars are; each setting is counted once."""
+    one = scaled_lr[scaled_lr["quantity"] == next(iter(panels))].drop_duplicates("setting")
+    return style.spread_name(one)

@@ -1,0 +1,21 @@
+"""Where training ends and what it costs, by batch size, in every arm."""
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+from batchscape.report.figures.by_arm import by_arm, subtitle
+from batchscape.report.figures.convergence import PANELS
+
+
+def draw(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame) -> p9.ggplot:
+    return (
+        by_arm(arm_runs, scaled_lr, PANELS)
+        + p9.labs(
+            title="Where training ends and at what cost, before and after LR scaling",
+            subtitle=subtitle(scaled_lr, PANELS),
+            x="Batch size",
+            y="",
+        )
+        + p9.theme(figure_size=(style.WIDTH, 1.25 * style.HEIGHT))
+    )

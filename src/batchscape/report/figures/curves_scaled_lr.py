@@ -1,0 +1,30 @@
+"""Training and validation loss by epoch, in every arm but the high one, which has a figure of its own."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+from batchscape.report.figures.by_epoch import by_epoch, panel, subtitle, while_all_train
+from batchscape.report.figures.loss_curves import PANELS
+
+
+def draw(curves: pd.DataFrame, *, arms: Sequence[tuple[str, Sequence[str]]]) -> p9.ggplot:
+    """`arms` are the names of the arms with their settings: a row of panels each."""
+    shown = [(arm, curves[curves["setting"].isin(settings)]) for arm, settings in arms if arm != "high"]
+    data = pd.concat(
+        [panel(while_all_train(rows), loss, f"{name}, {arm}") for arm, rows in shown for loss, name in PANELS.items()],
+        ignore_index=True,
+    )
+    every = pd.concat([rows for _, rows in shown]).drop_duplicates(["setting", "epoch"])
+    return (
+        by_epoch(data, curves["batch_size"], columns=len(PANELS))
+        + p9.labs(
+            title="Loss by epoch, before and after scaling the learning rate",
+            subtitle=subtitle(every),
+            x="Epoch",
+            y="Binary cross-entropy (nats)",
+        )
+        + p9.theme(figure_size=(style.WIDTH, 1.4 + 1.7 * len(shown)))
+    )

@@ -1,0 +1,45 @@
+"""What the runs of each arm gave: the quantities that the arms are compared by."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from batchscape.analysis.distance import WHOLE
+from batchscape.report.settings import SETTING
+
+OF_RUN = (
+    "least_train_loss",
+    "least_validation_loss",
+    "validation_accuracy_at_best",
+    "best_epoch",
+    "epoch_cpu_seconds",
+    "cpu_seconds_to_best",
+)
+
+
+def tabulate(
+    runs: pd.DataFrame,
+    distance: pd.DataFrame,
+    update_norms: pd.DataFrame,
+    sharpness: pd.DataFrame | None = None,
+    *,
+    arms: Sequence[tuple[str, Sequence[str]]],
+) -> pd.DataFrame:
+    """Return one row for each arm, run and quantity, as `value`.
+
+    `arms` are the names of the arms with their settings. A run that several arms ask for has rows in each. The
+    quantities are those of `runs` above, `distance` (of the whole model), `update_norm` (the median of the run's
+    updates) and, if it was analysed, `sharpness`: Keskar's φ in the full space with the greatest ε, at `best`.
+    """
+    found = {name: runs[name] for name in OF_RUN}
+    lead = [*SETTING, "seed", "status"]
+    frames = [runs[["run", *lead]].assign(quantity=name, value=values) for name, values in found.items()]
+    whole = distance[distance["layer"] == WHOLE].rename(columns={"distance": "value"})
+    median = update_norms[update_norms["percentile"] == 50].rename(columns={"update_norm": "value"})
+    frames += [whole.assign(quantity="distance"), median.assign(quantity="update_norm")]
+    if sharpness is not None:
+        rows = sharpness[(sharpness["measure"] == "keskar") & (sharpness["checkpoint"] == "best")]
+        frames.append(rows[rows["radius"] == rows["radius"].max()].assign(quantity="sharpness"))
+    table = pd.concat(frames, ignore_index=True)[[*lead, "quantity", "value"]]
+    by_arm = [table[table["setting"].isin(settings)].assign(arm=arm) for arm, settings in arms]
+    return pd.concat(by_arm, ignore_index=True)[["arm", *table.columns]]

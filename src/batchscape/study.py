@@ -6,6 +6,7 @@ library's layers below never import it, so that an edit of one section makes no 
 
 import copy
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,6 +29,7 @@ from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
+from batchscape.config.tuning import SearchSpec, TuningConfig
 from batchscape.errors import UserError
 
 
@@ -40,7 +42,7 @@ class Product:
     optional: tuple[str, ...] = ()
     """Sources that follow the others unless their analysis is left out."""
     needs: tuple[str, ...] = ()
-    """Analyses without which there is no such product, though it is not made from their files."""
+    """Further files without which there is no such product, though it is not made from them."""
 
 
 # The registry: a name here, a module of that name in report/tables or report/figures.
@@ -53,6 +55,7 @@ TABLES = {
         ("tables/runs", "analysis/distance", "analysis/update_norms"), ("arms",), optional=("analysis/sharpness",)
     ),
     "scaled_lr": Product(("tables/arm_runs",)),
+    "tuned_lr": Product(("tables/trials",), ("small_batch", "lr_range")),
     "distance": Product(("analysis/distance",)),
     "epoch_distance": Product(("analysis/epoch_distance",), ("large_batch",)),
     "update_norms": Product(("analysis/update_norms",)),
@@ -62,6 +65,7 @@ TABLES = {
 }
 # What a section of the study file asks for in jobs of their own, and where their rows are gathered.
 GATHERED = {
+    "tuning": "tables/trials",
     "sharpness": "analysis/sharpness",
     "interpolation": "analysis/interpolation",
     "landscape": "tables/landscape",
@@ -74,12 +78,13 @@ FIGURES = {
     "curves_scaled_lr": Product(("tables/curves",), ("arms",)),
     "convergence_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
     "distance_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
-    "sharpness_before_after": Product(("tables/arm_runs", "tables/scaled_lr"), needs=("sharpness",)),
+    "sharpness_before_after": Product(("tables/arm_runs", "tables/scaled_lr"), needs=("analysis/sharpness",)),
     "convergence": Product(("tables/runs", "tables/fixed_lr"), ("fixed_lr",)),
     "distance": Product(("analysis/distance", "tables/distance")),
     "distance_by_layer": Product(("analysis/distance", "tables/distance"), ("fixed_lr",)),
     "epoch_distance": Product(("tables/epoch_distance",), ("fixed_lr", "small_batch", "large_batch")),
     "update_norms": Product(("analysis/update_norms", "tables/update_norms"), ("fixed_lr",)),
+    "lr_search": Product(("tables/trials", "tables/tuned_lr")),
     "lr_effect": Product(("tables/runs", "tables/lr_grid", "tables/best_lr")),
     "sharpness": Product(("analysis/sharpness", "tables/sharpness"), ("fixed_lr",)),
     "interpolation": Product(("tables/interpolation",)),
@@ -89,20 +94,30 @@ FIGURES = {
 }
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Run:
     """One training; it is named by what it is, never by who asked for it."""
 
     batch_size: int
-    learning_rate: float
+    learning_rate: float | None
+    """None is what the search finds for the batch size."""
     seed: int
     warmup_epochs: int = 0
+
+    def __lt__(self, other: Self) -> bool:
+        return self._place < other._place
+
+    @property
+    def _place(self) -> tuple[float, ...]:
+        rate = math.inf if self.learning_rate is None else self.learning_rate
+        return self.batch_size, rate, self.seed, self.warmup_epochs
 
     @property
     def setting(self) -> str:
         """What the runs of all seeds share."""
+        rate = "tuned" if self.learning_rate is None else shortest_decimal(self.learning_rate)
         warmup = f"-warmup{self.warmup_epochs}" if self.warmup_epochs else ""
-        return f"bs{self.batch_size}-lr{shortest_decimal(self.learning_rate)}{warmup}"
+        return f"bs{self.batch_size}-lr{rate}{warmup}"
 
     @property
     def name(self) -> str:
@@ -127,6 +142,7 @@ class Study(Section):
     training: TrainingConfig = TrainingConfig()
     comparison: ComparisonConfig = ComparisonConfig()
     arms: Arms = DEFAULT_ARMS
+    tuning: TuningConfig = TuningConfig()
     sharpness: SharpnessConfig = SharpnessConfig()
     interpolation: InterpolationConfig = InterpolationConfig()
     landscape: LandscapeConfig = LandscapeConfig()
@@ -278,6 +294,8 @@ class Study(Section):
                     for batch_size in self.grid.batch_sizes
                     if (rate := arm.learning_rate(batch_size, self.comparison.fixed_lr, self.small_batch)) is not None
                 }
+        if self.tuning.enabled:
+            rates["tuned"] = dict.fromkeys(self.grid.batch_sizes, (None, 0))
         rates["high"] = dict.fromkeys(self.grid.batch_sizes, (self.comparison.high_lr, 0))
         return {
             name: tuple(
@@ -335,6 +353,8 @@ class Study(Section):
 
     def parts(self, analysis: str) -> list[str]:
         """Paths of the files that the jobs of an analysis write, each of which can be lost and made again alone."""
+        if analysis == "tuning":
+            return [self.csv(f"analysis/lr_search/bs{batch_size}") for batch_size in sorted(self.grid.batch_sizes)]
         if analysis == "interpolation":
             return [self.csv(f"analysis/interpolation/{one}--{other}") for one, other in self.pairs]
         if analysis == "landscape":
@@ -352,6 +372,10 @@ class Study(Section):
             "trajectory": lambda: self._shown_runs(self.trajectory),
         }[analysis]()
         return [self.csv(f"analysis/{analysis}/{run}") for run in runs]
+
+    def parts_of(self, gathered: str) -> list[str]:
+        """Paths of the files whose rows are gathered in one: `tables/landscape`."""
+        return next(self.parts(analysis) for analysis, path in GATHERED.items() if path == gathered)
 
     @property
     def tables(self) -> list[str]:
@@ -374,8 +398,7 @@ class Study(Section):
         return all(map(self._is_made, (*product.sources, *product.needs)))
 
     def _is_made(self, source: str) -> bool:
-        name = source.rpartition("/")[2]
-        return name not in GATHERED or name in self.gathered
+        return source not in GATHERED.values() or source in [GATHERED[analysis] for analysis in self.gathered]
 
     # Canonical slices: what a rule depends on, as one string that is equal if and only if the slice is.
 
@@ -384,17 +407,23 @@ class Study(Section):
         return _canonical(self.data.model_dump(mode="json"))
 
     def run_slice(self, name: str) -> str:
-        """The RunSpec of a run, as JSON."""
+        """The RunSpec of a run, as JSON; that of a tuned one lacks the learning rate."""
         run = self.runs[name]
         spec = RunSpec(
             batch_size=run.batch_size,
-            learning_rate=run.learning_rate,
+            learning_rate=run.learning_rate or 1.0,
             seed=run.seed,
             warmup_epochs=run.warmup_epochs,
             model=self.model,
             training=self.training,
         )
-        return _canonical(spec.model_dump(mode="json"))
+        return _canonical(spec.model_dump(mode="json", exclude={"learning_rate"} if run.learning_rate is None else {}))
+
+    def search_slice(self, batch_size: int) -> str:
+        """The SearchSpec of a batch size, as JSON; without what trials do not use."""
+        training = self.training.model_copy(update={"max_epochs": self.tuning.epochs, "snapshots": ()})
+        spec = SearchSpec(batch_size=batch_size, model=self.model, training=training, tuning=self.tuning)
+        return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
 
     def section_slice(self, section: str) -> str:
         """What a job of an analysis does, as JSON: its section without the keys that say which jobs there are."""
@@ -407,6 +436,7 @@ class Study(Section):
             "small_batch": self.small_batch,
             "large_batch": self.large_batch,
             "arms": self.settings_by_arm,
+            "lr_range": self.tuning.range,
         }
         return _canonical({key: values[key] for key in product.settings})
 
@@ -419,6 +449,14 @@ class Study(Section):
     @property
     def prepared_data(self) -> str:
         return f"{self.folder}/data/images.safetensors"
+
+    def tuned_files(self, run: str) -> list[str]:
+        """The file with the learning rate that a run trains at, if a search finds it."""
+        what = self.runs[run]
+        return [self.tuning_file(what.batch_size, "tuned.json")] if what.learning_rate is None else []
+
+    def tuning_file(self, batch_size: int | str, file: str) -> str:
+        return f"{self.folder}/tuning/bs{batch_size}/{file}"
 
     def run_file(self, run: str, file: str) -> str:
         return f"{self.folder}/runs/{run}/{file}"

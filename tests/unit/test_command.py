@@ -24,8 +24,9 @@ def test_check_says_what_would_train_and_what_each_arm_asks_for(study: Path):
     done = check("mine.yaml", study)
     assert done.returncode == 0, done.stderr
     grid = "2 of the grid, batch sizes (32, 64) × learning rates (0.02) × seeds (7)"
-    assert f"7 runs: {grid}, and 5 that arms add\n" in done.stdout
+    assert f"9 runs: {grid}, and 7 that arms add\n" in done.stdout
     assert "arm fixed: bs32-lr0.01, bs64-lr0.01\narm linear: bs32-lr0.01, bs64-lr0.02\n" in done.stdout
+    assert "arm tuned: bs32-lrtuned, bs64-lrtuned\n" in done.stdout
     assert done.stdout.endswith("results go to results/mine/\n")
 
 

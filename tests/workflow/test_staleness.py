@@ -23,8 +23,18 @@ ALL_TABLES = {f"table {name}" for name in TABLES}
 ALL_FIGURES = {f"figure {name}" for name in FIGURES}
 AT_FIXED_LR = {f"bs{batch_size}-lr0.02-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
 SHOWN = {"bs64-lr0.02-seed0", "bs256-lr0.02-seed0"}
+# What the arms ask for, each run once: fixed, linear (64 and 256 are in the grid), sqrt and high.
+IN_ARMS = {
+    f"{setting}-seed{seed}"
+    for setting in (
+        *("bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"),
+        *("bs128-lr0.04", "bs128-lr0.0282843", "bs256-lr0.04"),
+        *("bs64-lr0.08", "bs128-lr0.08", "bs256-lr0.08"),
+    )
+    for seed in (0, 1)
+}
 # The jobs of each analysis of the loss surface, and what is made from their rows.
-SHARPNESS_JOBS = {f"analyse {run}: sharpness" for run in AT_FIXED_LR}
+SHARPNESS_JOBS = {f"analyse {run}: sharpness" for run in IN_ARMS}
 ALIGNMENT_JOBS = {f"analyse {run}: gradient_alignment" for run in AT_FIXED_LR}
 LINE_JOBS = {
     f"analyse bs64-lr0.02-seed{seed}: interpolation to bs256-lr{rate}-seed{seed}"
@@ -38,7 +48,9 @@ PLANE_JOBS = {
     for part in (1, 2)
 }
 WAY_JOBS = {f"analyse {run}: trajectory" for run in SHOWN}
-FROM_SHARPNESS = {"gather analysis/sharpness", "table sharpness", "figure sharpness"}
+BY_ARM = {"table scaled_lr"} | {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")}
+FROM_ARM_RUNS = {"table arm_runs"} | BY_ARM
+FROM_SHARPNESS = {"gather analysis/sharpness", "table sharpness", "figure sharpness"} | FROM_ARM_RUNS
 FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignment", "figure gradient_alignment"}
 FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
@@ -49,11 +61,7 @@ SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | WAYS
 OF_SURFACES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory"}
 AGGREGATED = OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES
 # The same, but for the analyses of the loss surface, which look at other runs than those that come or go.
-OVER_ALL_RUNS = AGGREGATED - SURFACES
-FIXED_LR = {"table fixed_lr"} | {
-    f"figure {name}"
-    for name in ("curves_fixed_lr", "convergence", "distance_by_layer", "epoch_distance", "update_norms")
-}
+OVER_ALL_RUNS = AGGREGATED - SURFACES | FROM_ARM_RUNS
 
 
 def runs(batch_sizes: list[int], rates: list[str], seeds: list[int]) -> set[str]:
@@ -66,16 +74,20 @@ def of_run(run: str) -> set[str]:
     return planes | {f"analyse {run}: trajectory"}
 
 
+def sharpness(settings: list[str], seeds: list[int]) -> set[str]:
+    return {f"analyse {setting}-seed{seed}: sharpness" for setting in settings for seed in seeds} | FROM_SHARPNESS
+
+
+def alignment(settings: list[str], seeds: list[int]) -> set[str]:
+    jobs = {f"analyse {setting}-seed{seed}: gradient_alignment" for setting in settings for seed in seeds}
+    return jobs | FROM_ALIGNMENT
+
+
 def at_rate(rate: str) -> set[str]:
-    """The jobs that look at the loss around the compared runs, were this the fixed rate."""
-    jobs = {
-        f"analyse bs{batch_size}-lr{rate}-seed{seed}: {name}"
-        for batch_size in (64, 128, 256)
-        for seed in (0, 1)
-        for name in ("sharpness", "gradient_alignment")
-    }
+    """The jobs that look at the loss around the runs at this rate, were it the fixed one; but for their sharpness."""
     shown = of_run(f"bs64-lr{rate}-seed0") | of_run(f"bs256-lr{rate}-seed0")
-    return jobs | shown | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_PLANES | FROM_WAYS
+    settings = [f"bs{batch_size}-lr{rate}" for batch_size in (64, 128, 256)]
+    return alignment(settings, [0, 1]) | shown | FROM_PLANES | FROM_WAYS
 
 
 # For each key of a study file: what the key becomes, and the exact set of jobs that this makes stale.
@@ -87,33 +99,25 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "grid.batch_sizes": [
         (
             [64, 96, 128, 256],
-            runs([96], ["0.02", "0.08"], [0, 1])
+            runs([96], ["0.02", "0.0244949", "0.03", "0.08"], [0, 1])
             | OVER_ALL_RUNS
-            | {
-                f"analyse bs96-lr0.02-seed{seed}: {name}"
-                for seed in (0, 1)
-                for name in ("sharpness", "gradient_alignment")
-            }
-            | FROM_SHARPNESS
-            | FROM_ALIGNMENT,
+            | sharpness(["bs96-lr0.02", "bs96-lr0.0244949", "bs96-lr0.03", "bs96-lr0.08"], [0, 1])
+            | alignment(["bs96-lr0.02"], [0, 1]),
         ),
         ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT),
         ([256, 128, 64], set()),
     ],
-    "grid.learning_rates": [([0.02, 0.04, 0.08], runs([64, 128, 256], ["0.04"], [0, 1]) | OVER_ALL_RUNS)],
+    # The linear and the square-root arm have 0.04 already.
+    "grid.learning_rates": [([0.02, 0.04, 0.08], runs([64], ["0.04"], [0, 1]) | OVER_ALL_RUNS)],
     "grid.seeds": [
         (
             [0, 1, 2],
-            runs([64, 128, 256], ["0.02", "0.08"], [2])
+            {f"train {run.replace('seed1', 'seed2')}" for run in SMOKE.runs if "seed1" in run}
             | OVER_ALL_RUNS
-            | {
-                f"analyse bs{b}-lr0.02-seed2: {name}"
-                for b in (64, 128, 256)
-                for name in ("sharpness", "gradient_alignment")
-            }
-            | {f"analyse bs64-lr0.02-seed2: interpolation to bs256-lr{rate}-seed2" for rate in ("0.02", "0.08")}
+            | {f"analyse {run.replace('seed1', 'seed2')}: sharpness" for run in IN_ARMS if "seed1" in run}
             | FROM_SHARPNESS
-            | FROM_ALIGNMENT
+            | alignment(["bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"], [2])
+            | {f"analyse bs64-lr0.02-seed2: interpolation to bs256-lr{rate}-seed2" for rate in ("0.02", "0.08")}
             | FROM_LINES,
         ),
         ([0], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES),
@@ -129,19 +133,46 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "training.accelerator": [("cpu", TRAIN | AGGREGATED)],
     # The pairs of the smoke study are its own; what else is around the loss surface moves with the fixed rate.
     "comparison.fixed_lr": [
-        (0.08, FIXED_LR | at_rate("0.08")),
+        (
+            0.08,
+            OVER_ALL_RUNS
+            | at_rate("0.08")
+            | runs([128], ["0.113137", "0.16"], [0, 1])
+            | runs([256], ["0.16", "0.32"], [0, 1])
+            | sharpness(["bs128-lr0.16", "bs256-lr0.32", "bs128-lr0.113137", "bs256-lr0.16"], [0, 1]),
+        ),
         (
             0.01,
-            runs([64, 128, 256], ["0.01"], [0, 1]) | OVER_ALL_RUNS | at_rate("0.01"),
+            runs([64, 128, 256], ["0.01"], [0, 1])
+            | runs([128], ["0.0141421"], [0, 1])
+            | OVER_ALL_RUNS
+            | at_rate("0.01")
+            | sharpness(["bs64-lr0.01", "bs128-lr0.01", "bs256-lr0.01", "bs128-lr0.0141421"], [0, 1]),
         ),
     ],
     "comparison.high_lr": [
-        (0.02, {"figure curves_high_lr"}),
-        (0.16, runs([64, 128, 256], ["0.16"], [0, 1]) | OVER_ALL_RUNS),
+        (0.02, {"figure curves_high_lr", "figure curves_scaled_lr"} | FROM_SHARPNESS),
+        (
+            0.16,
+            runs([64, 128, 256], ["0.16"], [0, 1])
+            | OVER_ALL_RUNS
+            | sharpness(["bs64-lr0.16", "bs128-lr0.16", "bs256-lr0.16"], [0, 1]),
+        ),
     ],
+    # The scaled arms start from the small batch.
     "comparison.small_batch": [
         (64, set()),
-        (128, {"figure epoch_distance"} | of_run("bs128-lr0.02-seed0") | FROM_PLANES | FROM_WAYS),
+        (
+            128,
+            {"figure epoch_distance"}
+            | of_run("bs128-lr0.02-seed0")
+            | FROM_PLANES
+            | FROM_WAYS
+            | runs([64], ["0.01", "0.0141421"], [0, 1])
+            | runs([256], ["0.0282843"], [0, 1])
+            | OVER_ALL_RUNS
+            | sharpness(["bs64-lr0.01", "bs64-lr0.0141421", "bs256-lr0.0282843"], [0, 1]),
+        ),
     ],
     "comparison.large_batch": [
         (256, set()),
@@ -149,6 +180,19 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             128,
             {"table epoch_distance", "figure epoch_distance"} | of_run("bs128-lr0.02-seed0") | FROM_PLANES | FROM_WAYS,
         ),
+    ],
+    "arms": [
+        ({"linear": {"rule": "linear"}, "sqrt": {"base_batch": 64}}, set()),
+        ({"mine": {"learning_rates": {64: 0.02, 256: 0.08}}}, {"figure curves_scaled_lr"} | FROM_ARM_RUNS),
+        (
+            {"gentle": {"rule": "linear", "warmup_epochs": 2}},
+            runs([64], ["0.02-warmup2"], [0, 1])
+            | runs([128], ["0.04-warmup2"], [0, 1])
+            | runs([256], ["0.08-warmup2"], [0, 1])
+            | OVER_ALL_RUNS
+            | sharpness(["bs64-lr0.02-warmup2", "bs128-lr0.04-warmup2", "bs256-lr0.08-warmup2"], [0, 1]),
+        ),
+        ({"sqrt": {"enabled": False}}, OVER_ALL_RUNS | FROM_SHARPNESS),
     ],
     # What a job of an analysis does: all its jobs, and nothing trains.
     "sharpness.checkpoints": [(["best"], SHARPNESS)],
@@ -176,7 +220,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "gradient_alignment.examples": [(None, ALIGNMENT)],
     "gradient_alignment.seed": [(1, ALIGNMENT)],
     # Which jobs there are: only those that are new.
-    "sharpness.enabled": [(False, set())],
+    "sharpness.enabled": [(False, FROM_ARM_RUNS - {"figure sharpness_before_after"})],
     "interpolation.enabled": [(False, set())],
     "landscape.enabled": [(False, set())],
     "trajectory.enabled": [(False, set())],
@@ -216,12 +260,15 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
 MODULES = {
     "report/figures/lr_effect.py": {"figure lr_effect"},
     "report/figures/style.py": ALL_FIGURES,
-    "report/figures/loss_curves.py": {"figure curves_fixed_lr", "figure curves_high_lr"},
+    "report/figures/loss_curves.py": {f"figure curves_{which}_lr" for which in ("fixed", "high", "scaled")},
+    "report/figures/by_arm.py": {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")},
+    "report/tables/scaled_lr.py": BY_ARM,
     "report/figures/loss_map.py": {"figure landscape", "figure trajectory"},
     "report/tables/best_lr.py": {"table best_lr", "figure lr_effect"},
     "report/tables/epoch_distance.py": {"table epoch_distance", "figure epoch_distance"},
-    "analysis/update_norms.py": {"analyse update_norms", "table update_norms", "figure update_norms"},
-    "analysis/distance.py": {"analyse distance", "table distance", "figure distance", "figure distance_by_layer"},
+    "analysis/update_norms.py": {"analyse update_norms", "table update_norms", "figure update_norms"} | FROM_ARM_RUNS,
+    "analysis/distance.py": {"analyse distance", "table distance", "figure distance", "figure distance_by_layer"}
+    | FROM_ARM_RUNS,
     "analysis/sharpness.py": SHARPNESS,
     "analysis/landscape.py": PLANES | WAYS,
     "analysis/gradient_alignment.py": ALIGNMENT,
@@ -231,6 +278,7 @@ MODULES = {
     "progress.py": PLANES | WAYS | LINES | ALIGNMENT,
     "frames.py": AGGREGATED,
     "config/comparison.py": set(),
+    "config/arms.py": set(),
     "config/grid.py": set(),
     "study.py": set(),
     "fingerprint.py": set(),

@@ -158,7 +158,7 @@ rule interpolation:
 rule gather:
     """The rows of all jobs of an analysis."""
     input:
-        lambda wildcards: study.parts(wildcards.gathered.rpartition("/")[2]),
+        lambda wildcards: study.parts_of(wildcards.gathered),
     output:
         study.csv("{gathered}"),
     log:

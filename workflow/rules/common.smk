@@ -39,10 +39,13 @@ def code(script, *modules):
 
 study = load_study()
 
+RUN = r"bs\d+-lr([0-9.]+|tuned)(-warmup\d+)?-seed\d+"
+
 
 wildcard_constraints:
-    run=r"bs\d+-lr[0-9.]+(-warmup\d+)?-seed\d+",
-    other=r"bs\d+-lr[0-9.]+(-warmup\d+)?-seed\d+",
+    run=RUN,
+    other=RUN,
+    batch_size=r"\d+",
     directions=r"\d+",
     part=r"\d+",
     parts=r"\d+",

@@ -2,6 +2,7 @@ rule train:
     """Train one run; it is whole once its run.json stands."""
     input:
         data=study.prepared_data,
+        tuned=lambda wildcards: study.tuned_files(wildcards.run),
     output:
         run=study.run_file("{run}", "run.json"),
         history=study.run_file("{run}", "history.csv"),

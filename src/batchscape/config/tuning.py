@@ -1,0 +1,60 @@
+"""Section `tuning`: the search for the best learning rate of each batch size."""
+
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from batchscape.config.base import AsTuple, Distinct, LearningRate, PositiveInt, Section, Seed, misfit
+from batchscape.config.model import ModelConfig
+from batchscape.config.training import TrainingConfig
+
+
+def _ascending(values: tuple[float, float]) -> tuple[float, float]:
+    low, high = values
+    if not low < high:
+        raise ValueError(f"must be the lowest and then the highest learning rate, got [{low:g}, {high:g}]")
+    return values
+
+
+class TuningConfig(Section):
+    """Search of the learning rate, batch size by batch size (Optuna): a coarse logarithmic grid over the range, then a
+    Gaussian process. The `tuned` arm trains at what it finds."""
+
+    enabled: bool = True
+    """`false` leaves out the search and the `tuned` arm."""
+
+    range: Annotated[
+        tuple[LearningRate, LearningRate], Field(examples=[[0.003, 0.3]]), AsTuple, AfterValidator(_ascending)
+    ] = (0.003, 0.3)
+    """The lowest and the highest learning rate that may be tried."""
+
+    trials: Annotated[PositiveInt, Field(examples=[12])] = 12
+    """Learning rates to try for each batch size. A larger number goes on with a search that is done."""
+
+    coarse_trials: Annotated[int, Field(ge=2, examples=[6])] = 6
+    """How many of these, the first ones, are the points of the logarithmic grid, the ends of the range included."""
+
+    epochs: Annotated[PositiveInt, Field(examples=[60])] = 60
+    """Each trial trains at most so many epochs for each seed: the result is the best rate for that budget."""
+
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1, examples=[[100, 101]]), AsTuple, Distinct] = (100, 101)
+    """Seeds of every trial, whose mean least validation loss is minimised. Those of the grid would let the `tuned` arm
+    be compared by what it was chosen for."""
+
+    sampler_seed: Annotated[Seed, Field(examples=[0])] = 0
+    """The same seed gives the same trials."""
+
+    @model_validator(mode="after")
+    def _the_grid_fits_the_budget(self) -> Self:
+        if self.coarse_trials > self.trials:
+            raise misfit("coarse_trials", f"{self.coarse_trials} is more than trials, {self.trials}; lower it")
+        return self
+
+
+class SearchSpec(Section):
+    """One search: all that decides its trials, and how many there shall be."""
+
+    batch_size: PositiveInt
+    model: ModelConfig = ModelConfig()
+    training: TrainingConfig = TrainingConfig()
+    tuning: TuningConfig = TuningConfig()

@@ -1,0 +1,50 @@
+"""Every trial of the search by batch size and learning rate, and the tuned rate against linear and √ scaling."""
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+# A loss so many times the least one of its batch size is drawn like any greater one.
+WORST = 4.0
+
+
+def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame) -> p9.ggplot:
+    diverged = ~np.isfinite(trials["validation_loss"])
+    least = trials["batch_size"].map(trials.groupby("batch_size")["validation_loss"].min())
+    shown = trials.assign(times=trials["validation_loss"] / least)[~diverged]
+    shown["times"] = shown["times"].clip(upper=WORST)
+    lines = tuned_lr.melt(
+        ["batch_size"], ["linear_learning_rate", "sqrt_learning_rate"], "scaling", "learning_rate"
+    ).assign(scaling=lambda frame: frame["scaling"].str.removesuffix("_learning_rate"))
+    sizes = sorted(trials["batch_size"].unique())
+    plot = (
+        p9.ggplot(lines, p9.aes("batch_size", "learning_rate"))
+        + p9.geom_line(p9.aes(linetype="scaling"), color="#666666")
+        + p9.geom_point(p9.aes(fill="times"), shown, shape="o", size=3.2, stroke=0.2, color="#333333")
+        + p9.geom_point(p9.aes(shape="edge"), _marked(tuned_lr), size=6, stroke=0.9, color="#D55E00", fill="none")
+        + p9.scale_x_continuous(trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[])
+        + p9.scale_y_log10(labels=style.decimals)
+        + p9.scale_fill_cmap(
+            "viridis_r", trans="log2", name="Validation loss",
+            limits=(1, WORST), breaks=[1, 2, WORST], labels=["least", "2 ×", f"≥ {WORST:g} ×"],
+        )
+        + p9.scale_linetype_manual(values={"linear": "dashed", "sqrt": "dotted"}, name="Scaling")
+        + p9.scale_shape_manual(values={"inside the range": "o", "on the edge": "D"}, name="Tuned rate")
+        + style.theme()
+    )  # fmt: skip
+    if diverged.any():
+        plot += p9.geom_point(data=trials[diverged], shape="x", size=2.5, color="#333333")
+    crosses = "; × is a diverged trial" if diverged.any() else ""
+    return plot + p9.labs(
+        title="Learning rates tried for each batch size, and the best one",
+        subtitle=style.wrapped(f"Lines scale the tuned rate of the small batch{crosses}"),
+        x="Batch size",
+        y="Learning rate",
+    )
+
+
+def _marked(tuned_lr: pd.DataFrame) -> pd.DataFrame:
+    inside = tuned_lr["edge"].eq("none").map({True: "inside the range", False: "on the edge"})
+    return tuned_lr.rename(columns={"tuned_learning_rate": "learning_rate"}).assign(edge=inside)

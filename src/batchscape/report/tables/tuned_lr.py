@@ -1,0 +1,46 @@
+"""The learning rate that the search found for each batch size, against linear and square-root scaling."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from batchscape.config.base import shortest_decimal
+
+# A best rate so near to an end of the range, as a share of its logarithmic width, is on its edge.
+EDGE = 0.05
+
+
+def tabulate(trials: pd.DataFrame, *, small_batch: int, lr_range: Sequence[float]) -> pd.DataFrame:
+    """Return one row a batch size, ascending: its tuned learning rate, its trials, and what scaling would give.
+
+    `linear_learning_rate` and `sqrt_learning_rate` start from the tuned rate of `small_batch` (Goyal et al. 2017;
+    Krizhevsky 2014). `edge` is `low`, `high` or `none`; a rate on an edge is a bound, not an optimum.
+    """
+    table = pd.DataFrame([_tuned(int(size), rows, lr_range) for size, rows in trials.groupby("batch_size")])
+    base = table.loc[table["batch_size"] == small_batch, "tuned_learning_rate"].iloc[0]
+    times = table["batch_size"] / small_batch
+    table.insert(2, "linear_learning_rate", base * times)
+    table.insert(3, "sqrt_learning_rate", base * times**0.5)
+    return table
+
+
+def _tuned(batch_size: int, trials: pd.DataFrame, lr_range: Sequence[float]) -> dict[str, object]:
+    low, high = lr_range
+    best = trials[trials["best"] == 1].iloc[0]
+    place = np.log(best["learning_rate"] / low) / np.log(high / low)
+    edge = "low" if place <= EDGE else "high" if place >= 1 - EDGE else "none"
+    advice = {
+        "low": f"let tuning.range begin below {shortest_decimal(low)}",
+        "high": f"let tuning.range end above {shortest_decimal(high)}",
+        "none": "inside the range",
+    }[edge]
+    return {
+        "batch_size": batch_size,
+        "tuned_learning_rate": float(best["learning_rate"]),
+        "validation_loss": float(best["validation_loss"]),
+        "edge": edge,
+        "advice": f"every trial diverged; {advice}" if np.isinf(best["validation_loss"]) else advice,
+        "n_trials": len(trials),
+        "n_diverged_trials": int(np.isinf(trials["validation_loss"]).sum()),
+    }

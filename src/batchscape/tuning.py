@@ -1,0 +1,150 @@
+"""The search for the learning rate of a batch size: one Optuna study, which a killed job leaves to be gone on with."""
+
+import hashlib
+import json
+import logging
+import math
+import warnings
+from pathlib import Path
+from statistics import mean, stdev
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+from optuna.distributions import FloatDistribution
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+
+from batchscape.config.run import RunSpec
+from batchscape.config.tuning import SearchSpec
+from batchscape.frames import read_frame
+from batchscape.training.run_directory import RunDirectory
+from batchscape.training.train import train
+
+RATE = "learning_rate"
+
+log = logging.getLogger(__name__)
+
+
+def search(spec: SearchSpec, data: Path, journal: Path, code: str, threads: int = 1) -> pd.DataFrame:
+    """Try learning rates on prepared data, and return one row a trial, in order.
+
+    `journal` is the file that keeps the trials: those that an earlier call of the same search has finished are not
+    trained again, and one that it was killed in is trained anew. `code` names the version of the code; another one,
+    other data or another search begin with no trials, and keep those of before in the same file.
+
+    Columns: batch_size, trial (from 0), sampler (`grid` or `gp`), learning_rate, validation_loss (mean over
+    `tuning.seeds` of the least validation loss, nats; inf if a run diverged), validation_loss_sd, best_epoch (mean),
+    n_seeds, n_diverged, cpu_seconds (of training, in all), best (1 for the trial with the tuned rate: the least loss,
+    of equal ones the lowest rate, also if all diverged; else 0). The trials are a function of all arguments but
+    `journal`.
+
+    Raises UserError when the data is missing or does not fit.
+    """
+    tuning = spec.tuning
+    study = _open(spec, data, journal, code)
+    while len(done := _finished(study)) < tuning.trials:
+        trial = _next(study, spec)
+        rate = trial.suggest_float(RATE, *tuning.range, log=True)
+        loss, details = _train(spec, rate, data, threads)
+        for name, value in details.items():
+            trial.set_user_attr(name, value)
+        study.tell(trial, loss)
+        log.info("trial %d of %d: learning rate %.4g, validation loss %.4g", len(done) + 1, tuning.trials, rate, loss)
+    return _with_best(pd.DataFrame([_row(spec, trial) for trial in _finished(study)[: tuning.trials]]))
+
+
+def _with_best(trials: pd.DataFrame) -> pd.DataFrame:
+    """Mark the trial of the least validation loss; of equal ones the lowest rate's, also where all diverged."""
+    best = trials.sort_values(RATE, kind="stable")["validation_loss"].idxmin()
+    return trials.assign(best=(trials.index == best).astype(int))
+
+
+def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Study:
+    """Return the study of this very search, the grid enqueued."""
+    _quiet()
+    what = spec.model_dump(mode="json")
+    del what["tuning"]["trials"]  # a larger budget goes on with the same study
+    data_hash = hashlib.sha256(data.read_bytes()).hexdigest() if data.exists() else None
+    identity = json.dumps([what, data_hash, code], sort_keys=True)
+    journal.parent.mkdir(parents=True, exist_ok=True)
+    _mend(journal)
+    study = optuna.create_study(
+        storage=JournalStorage(JournalFileBackend(str(journal.resolve()))),
+        study_name=f"bs{spec.batch_size}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
+        direction="minimize",
+        load_if_exists=True,
+    )
+    study.set_metric_names(["least validation loss"])
+    study.set_user_attr("search", what)
+    for rate in np.geomspace(*spec.tuning.range, spec.tuning.coarse_trials):
+        study.enqueue_trial({RATE: float(rate)}, skip_if_exists=True)
+    return study
+
+
+def _quiet() -> None:
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+def _mend(journal: Path) -> None:
+    """Cut off a last line that is not whole, as a full disk leaves it; Optuna would read nothing behind it."""
+    content = journal.read_bytes() if journal.exists() else b""
+    if content and not content.endswith(b"\n"):
+        journal.write_bytes(content[: content.rfind(b"\n") + 1])
+
+
+def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def _next(study: optuna.Study, spec: SearchSpec) -> optuna.Trial:
+    """Return the trial in which an earlier job was killed, or else a new one."""
+    left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    number = left[0].number if left else len(_finished(study))
+    # A sampler of its own for each trial: what it suggests depends on the trials before, not on when the job began.
+    seed = np.random.SeedSequence([spec.tuning.sampler_seed, number]).generate_state(1)
+    study.sampler = optuna.samplers.GPSampler(
+        seed=int(seed[0]),
+        n_startup_trials=spec.tuning.coarse_trials,
+        deterministic_objective=True,  # the seeds are those of every other trial
+    )
+    if left:
+        return optuna.Trial(study, left[0]._trial_id)
+    return study.ask({RATE: FloatDistribution(*spec.tuning.range, log=True)})
+
+
+def _train(spec: SearchSpec, rate: float, data: Path, threads: int) -> tuple[float, dict[str, Any]]:
+    """Train every seed at a learning rate; return the loss to minimise, and what else the trial records."""
+    results = []
+    for seed in spec.tuning.seeds:
+        run = RunSpec(
+            batch_size=spec.batch_size, learning_rate=rate, seed=seed, model=spec.model, training=spec.training
+        )
+        with TemporaryDirectory(prefix="batchscape-trial-") as folder:
+            directory = RunDirectory(train(run, data, Path(folder) / f"seed{seed}", threads))
+            cpu_seconds = read_frame(directory.history_file)["train_cpu_seconds"].sum()
+            results.append((directory.summary(), float(cpu_seconds)))
+    whole = [summary for summary, _ in results if summary["status"] != "diverged"]
+    losses = [summary["least_validation_loss"] for summary in whole]
+    return mean(losses) if len(losses) == len(results) else math.inf, {
+        "validation_loss_sd": stdev(losses) if len(losses) > 1 else None,
+        "best_epoch": mean(summary["best_epoch"] for summary in whole) if whole else None,
+        "n_seeds": len(whole),
+        "n_diverged": len(results) - len(whole),
+        "cpu_seconds": sum(seconds for _, seconds in results),
+    }
+
+
+def _row(spec: SearchSpec, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
+    return {
+        "batch_size": spec.batch_size,
+        "trial": trial.number,
+        "sampler": "grid" if trial.number < spec.tuning.coarse_trials else "gp",
+        RATE: trial.params[RATE],
+        "validation_loss": trial.value,
+        **{name: math.nan if value is None else value for name, value in trial.user_attrs.items()},
+    }

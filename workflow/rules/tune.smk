@@ -1,0 +1,21 @@
+rule tune:
+    """Search for the learning rate of a batch size; a killed search goes on from its journal."""
+    input:
+        data=study.prepared_data,
+    output:
+        trials=study.csv("analysis/lr_search/bs{batch_size}"),
+        tuned=study.tuning_file("{batch_size}", "tuned.json"),
+    log:
+        study.log("tune/bs{batch_size}"),
+    benchmark:
+        study.benchmark("tune/bs{batch_size}")
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        spec=lambda wildcards: study.search_slice(int(wildcards.batch_size)),
+        code=code("tune.py"),
+    message:
+        "Tuning the learning rate of batch size {wildcards.batch_size}"
+    script:
+        "../scripts/tune.py"

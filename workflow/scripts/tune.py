@@ -1,0 +1,20 @@
+"""Search for the learning rate of one batch size."""
+
+from pathlib import Path
+
+from batchscape.config.tuning import SearchSpec
+from batchscape.files import write_json
+from batchscape.frames import write_frame
+from batchscape.job import job_log
+from batchscape.tuning import search
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        spec = SearchSpec.model_validate_json(snakemake.params.spec)
+        tuned = Path(snakemake.output.tuned)
+        # Beside the outputs, but none of them: Snakemake deletes those before it starts a job.
+        journal = tuned.with_name("optuna.journal")
+        trials = search(spec, Path(snakemake.input.data), journal, snakemake.params.code, snakemake.threads)
+        write_frame(Path(snakemake.output.trials), trials)
+        best = trials.loc[trials["best"] == 1, "learning_rate"]
+        write_json(tuned, {"learning_rate": float(best.iloc[0])})

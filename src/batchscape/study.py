@@ -398,7 +398,11 @@ class Study(Section):
         return all(map(self._is_made, (*product.sources, *product.needs)))
 
     def _is_made(self, source: str) -> bool:
-        return source not in GATHERED.values() or source in [GATHERED[analysis] for analysis in self.gathered]
+        """Whether a file is made: the rows of an analysis that is enabled, or a table whose own sources are made."""
+        if source in GATHERED.values():
+            return source in [GATHERED[analysis] for analysis in self.gathered]
+        table = TABLES.get(source.removeprefix("tables/"))
+        return table is None or self._is_wanted(table)
 
     # Canonical slices: what a rule depends on, as one string that is equal if and only if the slice is.
 

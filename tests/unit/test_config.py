@@ -288,10 +288,25 @@ MISTAKES = [
         "interpolation.pairs: ",
         "'bs33-lr0.01' is no setting of this study",
     ),
+    (
+        "a repeated pair",
+        "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs64-lr0.01], [bs32-lr0.01, bs64-lr0.01]]}",
+        "interpolation.pairs: ",
+        "repeats ('bs32-lr0.01', 'bs64-lr0.01'); list each value once",
+    ),
+    (
+        "a pair of one",
+        "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs32-lr0.01]]}",
+        "interpolation.pairs: ",
+        "between bs32-lr0.01 and itself there is no line; name two settings",
+    ),
+    ("no pair", "name: s\ninterpolation: {pairs: []}", "interpolation.pairs: ", "must not be empty"),
+    ("a pair of nothing", "name: s\ninterpolation: {alphas: null}", "interpolation.alphas: ", "a list of two"),
+    ("too fine a grid", "name: s\nlandscape: {points: [100000, 9]}", "landscape.points[0]: ", "at most 2000"),
     ("an unknown setting", "name: s\nlandscape: {settings: [bs32]}", "landscape.settings: ", "'bs32' is no setting"),
     ("a seed of no run", "name: s\nlandscape: {seeds: [7]}", "landscape.seeds: ", "7 is not in grid.seeds"),
-    ("a range that descends", "name: s\nlandscape: {x_range: [1, -1]}", "landscape.x_range: ", "1 must be below -1"),
-    ("a range of nothing", "name: s\nlandscape: {y_range: [1, 1]}", "landscape.y_range: ", "1 must be below 1"),
+    ("a range that descends", "name: s\nlandscape: {x_range: [1, -1]}", "landscape.x_range: ", "the first value, 1, must be below the last, -1"),
+    ("a range of nothing", "name: s\nlandscape: {y_range: [1, 1]}", "landscape.y_range: ", "the first value, 1, must be below"),
     ("an endless range", "name: s\nlandscape: {y_range: [0, .inf]}", "landscape.y_range[1]: ", "finite number"),
     ("three ends of a range", "name: s\nlandscape: {y_range: [0, 1, 2]}", "landscape.y_range: ", "a list of two"),
     ("a grid of one row", "name: s\nlandscape: {points: [51, 1]}", "landscape.points[1]: ", "at least 2"),
@@ -479,7 +494,8 @@ def test_a_name_alone_is_a_study_with_the_documented_defaults(study: Callable):
     assert (checked.model.channels, checked.model.dense) == ((8, 16), (32,))
     assert (checked.training.momentum, checked.training.weight_decay) == (0, 0)
     assert (checked.small_batch, checked.large_batch) == (32, 256)
-    assert len(checked.runs) == 4 * 4 * 3 + 2 * 3  # √ scaling asks for two settings that are not in the grid
+    # √ scaling asks for two settings that are not in the grid, the tuned arm for one of each batch size.
+    assert len(checked.runs) == 4 * 4 * 3 + 2 * 3 + 4 * 3
 
 
 def test_a_partly_written_section_keeps_the_defaults_of_the_rest(study: Callable):
@@ -590,10 +606,11 @@ def test_every_run_has_a_name_of_its_own_that_says_what_it_is(
     comparison = {"fixed_lr": fixed_lr, "high_lr": rates[0]}
     arms = {"warm": {"rule": "constant", "warmup_epochs": 3}, "linear": {"enabled": False}, "sqrt": {"enabled": False}}
     runs = Study.from_mapping({"name": "s", "grid": grid, "comparison": comparison, "arms": arms}, "s").runs
-    assert len(runs) == len(batch_sizes) * (len({*rates, fixed_lr}) + 1) * len(seeds)
+    assert len(runs) == len(batch_sizes) * (len({*rates, fixed_lr}) + 2) * len(seeds)
     for name, run in runs.items():
-        parts = re.fullmatch(r"bs(\d+)-lr([0-9.]+)(?:-warmup(\d+))?-seed(\d+)", name)
-        assert Run(int(parts[1]), float(parts[2]), int(parts[4]), int(parts[3] or 0)) == run
+        parts = re.fullmatch(r"bs(\d+)-lr([0-9.]+|tuned)(?:-warmup(\d+))?-seed(\d+)", name)
+        rate = None if parts[2] == "tuned" else float(parts[2])
+        assert Run(int(parts[1]), rate, int(parts[4]), int(parts[3] or 0)) == run
 
 
 def with_rates(fixed_lr: float, high_lr: float) -> Study:
@@ -603,6 +620,7 @@ def with_rates(fixed_lr: float, high_lr: float) -> Study:
             "grid": {"batch_sizes": [8, 16, 32], "learning_rates": [0.01, 0.08], "seeds": [0, 1]},
             "comparison": {"fixed_lr": fixed_lr, "high_lr": high_lr},
             "arms": {"linear": {"enabled": False}, "sqrt": {"enabled": False}},
+            "tuning": {"enabled": False},
         },
         "s",
     )
@@ -631,6 +649,7 @@ def test_the_built_in_arms_scale_the_rate_with_the_batch_size():
         "fixed": ["bs32-lr0.01", "bs64-lr0.01", "bs256-lr0.01"],
         "linear": ["bs32-lr0.01", "bs64-lr0.02", "bs256-lr0.08"],
         "sqrt": ["bs32-lr0.01", "bs64-lr0.0141421", "bs256-lr0.0282843"],
+        "tuned": ["bs32-lrtuned", "bs64-lrtuned", "bs256-lrtuned"],
         "high": ["bs32-lr0.08", "bs64-lr0.08", "bs256-lr0.08"],
     }
 
@@ -652,13 +671,13 @@ def test_the_built_in_arms_scale_the_rate_with_the_batch_size():
 def test_an_arm_of_ones_own_is_a_rule_or_a_map(arm: dict[str, Any], settings: list[str]):
     found = settings_of({"mine": arm})
     assert found["mine"] == settings
-    assert list(found) == ["fixed", "linear", "sqrt", "mine", "high"]
+    assert list(found) == ["fixed", "linear", "sqrt", "mine", "tuned", "high"]
 
 
 def test_what_a_study_says_of_a_built_in_arm_changes_only_that():
     found = settings_of({"linear": {"warmup_epochs": 2}, "sqrt": {"enabled": False}})
     assert found["linear"] == ["bs32-lr0.01-warmup2", "bs64-lr0.02-warmup2", "bs256-lr0.08-warmup2"]
-    assert list(found) == ["fixed", "linear", "high"]
+    assert list(found) == ["fixed", "linear", "tuned", "high"]
 
 
 def test_the_linear_arm_of_a_grid_of_powers_of_two_trains_nothing_of_its_own(study: Callable):
@@ -681,9 +700,15 @@ def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
     assert (spec.model, spec.training) == (checked.model, checked.training)
 
 
+@pytest.mark.parametrize("key", ["settings", "seeds"])
+@pytest.mark.parametrize("section", ["landscape", "trajectory"])
+def test_null_is_what_it_is_documented_to_be_the_default(study: Callable, section: str, key: str):
+    assert study(f"name: s\n{section}: {{{key}: null}}") == study("name: s")
+
+
 def test_no_two_runs_have_the_same_slice(study: Callable):
     checked = study(FULL)
-    assert len({checked.run_slice(name) for name in checked.runs}) == len(checked.runs) == 2 * 4 + 2 * 2
+    assert len({checked.run_slice(name) for name in checked.runs}) == len(checked.runs) == 2 * 4 + 2 * 2 + 2 * 2
 
 
 def test_the_order_of_keys_in_the_file_makes_nothing_stale(study: Callable):

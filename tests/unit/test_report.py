@@ -14,11 +14,19 @@ import pytest
 
 from batchscape.report.figures.loss_map import _contours
 from batchscape.report.figures.style import thinned, write_figure
-from batchscape.report.tables import arm_runs, best_lr, epoch_distance, fixed_lr, lr_grid, update_norms
+from batchscape.report.tables import arm_runs, best_lr, epoch_distance, fixed_lr, lr_grid, tuned_lr, update_norms
 from batchscape.report.tables.over_seeds import over_seeds
 from batchscape.study import FIGURES, TABLES, Product, Run, Study
 
 RUN = ["run", "setting", "batch_size", "learning_rate", "seed", "status"]
+TUNED = 0.03
+"""What the made-up search finds for each batch size."""
+
+
+def lead_of(name: str, run: Run, diverged: bool) -> dict[str, object]:
+    """The columns that lead each row of an analysis."""
+    what = (name, run.setting, run.batch_size, run.learning_rate or TUNED, run.seed)
+    return dict(zip(RUN, (*what, "diverged" if diverged else "converged"), strict=True))
 
 
 def study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> Study:
@@ -37,21 +45,8 @@ def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool])
     runs, history, distance, moves, norms = [], [], [], [], []
     for name, run in study.runs.items():
         diverged = diverges(run)
-        lead = dict(
-            zip(
-                RUN,
-                [
-                    name,
-                    run.setting,
-                    run.batch_size,
-                    run.learning_rate,
-                    run.seed,
-                    "diverged" if diverged else "converged",
-                ],
-                strict=True,
-            )
-        )
-        loss = np.nan if diverged else 0.1 + abs(np.log(run.learning_rate / run.batch_size)) / 100 + run.seed / 1000
+        lead = lead_of(name, run, diverged)
+        loss = np.nan if diverged else 0.1 + abs(np.log(lead["learning_rate"] / run.batch_size)) / 100 + run.seed / 1000
         length = 1 if diverged else epochs + run.seed
         row = dict.fromkeys(("least_train_loss", "least_validation_loss", "validation_accuracy_at_best"), loss)
         times = dict.fromkeys(("epoch_seconds", "epoch_cpu_seconds"), run.batch_size / 100)
@@ -72,8 +67,23 @@ def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool])
         "analysis/distance": pd.DataFrame(distance),
         "analysis/epoch_distance": pd.DataFrame(moves),
         "analysis/update_norms": pd.DataFrame(norms),
+        "tables/trials": made_up_trials(study, diverges),
         **made_up_surfaces(study, diverges),
     }
+
+
+def made_up_trials(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFrame:
+    """What the search would find if the loss had its least value at `TUNED`."""
+    rows = []
+    for batch_size in study.grid.batch_sizes:
+        for trial, rate in enumerate((study.tuning.range[0], TUNED, study.tuning.range[1])):
+            diverged = diverges(Run(batch_size, rate, 0))
+            loss = np.inf if diverged else 0.1 + abs(np.log(rate / TUNED))
+            counts = {"n_seeds": int(not diverged), "n_diverged": int(diverged), "best": int(rate == TUNED)}
+            trained = {"validation_loss_sd": np.nan, "best_epoch": 3.0, "cpu_seconds": 0.1}
+            what = {"batch_size": batch_size, "trial": trial, "sampler": "grid", "learning_rate": rate}
+            rows.append({**what, "validation_loss": loss, **trained, **counts})
+    return pd.DataFrame(rows)
 
 
 def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
@@ -82,9 +92,7 @@ def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str,
     for name in study.compared_runs:
         run = study.runs[name]
         bad = np.nan if diverges(run) else 1.0
-        status = "diverged" if diverges(run) else "converged"
-        what = [name, run.setting, run.batch_size, run.learning_rate, run.seed, status]
-        lead = dict(zip(RUN, what, strict=True))
+        lead = lead_of(name, run, diverges(run))
         lead |= {"checkpoint": "best", "batch_norm": "none"}
         for measure, radius in (("keskar", 1e-3), ("keskar", 5e-4), ("adaptive", 0.01), ("hessian_trace", 0.0)):
             counts = dict.fromkeys(("evaluations", "iterations", "on_bounds"), 10)
@@ -186,10 +194,10 @@ def test_no_title_leaves_the_figure_when_runs_diverged(figure: str):
 
 def test_no_setting_is_dropped_from_a_table(scenario):
     chosen, frames = scenario
-    settings = {(run.batch_size, run.learning_rate) for run in chosen.runs.values()}  # no warm-up here
-    for name in ("lr_grid", "curves", "distance", "epoch_distance", "update_norms"):
-        table = frames[f"tables/{name}"]
-        assert set(zip(table["batch_size"], table["learning_rate"], strict=True)) == settings, name
+    settings = {run.setting for run in chosen.runs.values()}
+    for name in ("curves", "distance", "epoch_distance", "update_norms"):
+        assert set(frames[f"tables/{name}"]["setting"]) == settings, name
+    assert set(frames["tables/lr_grid"]["setting"]) == {setting for setting in settings if "tuned" not in setting}
     assert set(frames["tables/best_lr"]["batch_size"]) == set(chosen.grid.batch_sizes)
     grid = frames["tables/lr_grid"]
     assert (grid["n_seeds"] + grid["n_diverged"] == len(chosen.grid.seeds)).all()
@@ -368,16 +376,17 @@ def test_an_arm_is_a_view_of_its_settings_runs():
     chosen, epochs, diverges = SCENARIOS["one diverged run"]  # linear: 64 at 0.02, sqrt: 64 at 0.0141421
     frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
     runs, table = frames["tables/arm_runs"], frames["tables/scaled_lr"]
-    assert list(dict.fromkeys(table["arm"])) == ["fixed", "linear", "sqrt", "high"]
+    assert list(dict.fromkeys(table["arm"])) == ["fixed", "linear", "sqrt", "tuned", "high"]
     assert {arm: list(dict.fromkeys(rows["setting"])) for arm, rows in table.groupby("arm")} == {
         "fixed": ["bs32-lr0.01", "bs64-lr0.01"],
         "linear": ["bs32-lr0.01", "bs64-lr0.02"],
         "sqrt": ["bs32-lr0.01", "bs64-lr0.0141421"],
+        "tuned": ["bs32-lrtuned", "bs64-lrtuned"],
         "high": ["bs32-lr0.1", "bs64-lr0.1"],
     }
     quantities = set(arm_runs.OF_RUN) | {"distance", "update_norm", "sharpness"}
     assert set(table["quantity"]) == quantities
-    assert len(table) == 4 * 2 * len(quantities)
+    assert len(table) == 5 * 2 * len(quantities)
     cell = table.set_index(["arm", "batch_size", "quantity"]).loc
     assert cell[("linear", 64, "distance"), "value_mean"] == 1 / 64  # the whole model's alone
     assert cell[("linear", 64, "update_norm"), "value_mean"] == 50 / 64
@@ -388,6 +397,52 @@ def test_an_arm_is_a_view_of_its_settings_runs():
     found = runs[runs["quantity"] == "least_validation_loss"]
     names = found["setting"] + "-seed" + found["seed"].astype(str)
     assert np.array_equal(found["value"], source[names], equal_nan=True)
+
+
+@pytest.mark.parametrize("section", ["tuning", "sharpness", "interpolation", "landscape", "gradient_alignment"])
+def test_what_is_switched_off_takes_along_only_what_is_made_of_it(section: str):
+    chosen = Study.from_mapping({"name": "s", section: {"enabled": False}}, "s")
+    frames = with_tables(chosen, made_up_analyses(chosen, 3, lambda _: False))
+    frames = {name: frame for name, frame in frames.items() if not name.endswith(section.replace("tuning", "trials"))}
+    for figure in chosen.figures:
+        made(chosen, "figures", figure, FIGURES[figure], frames)
+    left_out = {
+        "tuning": {"tuned_lr", "lr_search"},
+        "sharpness": {"sharpness", "sharpness_before_after"},
+        "interpolation": {"interpolation"},
+        "landscape": {"landscape"},
+        "gradient_alignment": {"gradient_alignment"},
+    }
+    everything = {*Study.from_mapping({"name": "s"}, "s").figures, *Study.from_mapping({"name": "s"}, "s").tables}
+    assert everything - {*chosen.figures, *chosen.tables} == left_out[section]
+
+
+def test_the_tuned_rate_is_compared_with_scaling_from_the_small_batch_and_its_edge_is_told():
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    trials = made_up_analyses(chosen, epochs, diverges)["tables/trials"]
+    trials.loc[trials["batch_size"] == 256, "best"] = [0, 0, 1]  # its search ended at the upper end of the range
+    table = tuned_lr.tabulate(trials, small_batch=64, lr_range=[0.003, 0.3]).set_index("batch_size")
+    assert table["tuned_learning_rate"].tolist() == [TUNED, TUNED, 0.3]
+    assert table["linear_learning_rate"].tolist() == [TUNED / 2, TUNED, 4 * TUNED]
+    assert np.allclose(table["sqrt_learning_rate"], [TUNED / 2**0.5, TUNED, 2 * TUNED], rtol=1e-12)
+    assert table["edge"].tolist() == ["none", "none", "high"]
+    assert table.loc[256, "advice"] == "let tuning.range end above 0.3"
+    assert table["n_trials"].tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize(("place", "edge"), [(0.049, "low"), (0.051, "none"), (0.949, "none"), (0.951, "high")])
+def test_a_tuned_rate_near_an_end_of_the_range_is_on_its_edge(place: float, edge: str):
+    rate = 0.01 * (1.0 / 0.01) ** place
+    trial = {"batch_size": 8, "trial": 0, "learning_rate": rate, "validation_loss": 1.0, "best": 1}
+    assert tuned_lr.tabulate(pd.DataFrame([trial]), small_batch=8, lr_range=[0.01, 1.0])["edge"].tolist() == [edge]
+
+
+def test_a_search_in_which_all_diverged_says_so():
+    chosen, epochs, diverges = SCENARIOS["every run diverges"]
+    trials = made_up_analyses(chosen, epochs, diverges)["tables/trials"]
+    table = tuned_lr.tabulate(trials, small_batch=32, lr_range=[0.003, 0.3])
+    assert table["advice"].str.startswith("every trial diverged").all()
+    assert table["n_diverged_trials"].tolist() == [3, 3]
 
 
 def test_arms_do_without_the_sharpness_where_it_is_left_out():

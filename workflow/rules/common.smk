@@ -1,6 +1,7 @@
 # The checked study, and what rules need to name their code and their wildcards.
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -37,9 +38,27 @@ def code(script, *modules):
     return fingerprint(ROOT / "workflow" / "scripts" / script, *map(module_path, modules))
 
 
-study = load_study()
+def refuse_foreign(targets):
+    """End with one line for a file that is asked for by its path, but is of another study or of no run of this one."""
+    for target in targets:
+        unknown = [match[0] for match in re.finditer(RUN, target) if match[0] not in study.runs]
+        foreign = not target.startswith(f"{study.folder}/")
+        if foreign:
+            print(f"{target}: is not of the study {study.name}; name its file: --configfile FILE", file=sys.stderr)
+        elif unknown:
+            print(
+                f"{target}: the study {study.name} has no run {unknown[0]}; its runs are such as {next(iter(study.runs))}, "
+                "and `python -m batchscape check` says which",
+                file=sys.stderr,
+            )
+        if foreign or unknown:
+            sys.exit(1)
+
 
 RUN = r"bs\d+-lr([0-9.]+|tuned)(-warmup\d+)?-seed\d+"
+study = load_study()
+# Snakemake knows its targets only when it has read the rules, and would meet a wrong one with a traceback.
+refuse_foreign(argument for argument in sys.argv[1:] if argument.startswith("results/"))
 
 
 wildcard_constraints:

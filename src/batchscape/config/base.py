@@ -38,8 +38,8 @@ def _number_from_text(value: Any) -> Any:
     return value
 
 
-def _without_repeats(values: tuple) -> tuple:
-    repeated = sorted({value for value in values if values.count(value) > 1})
+def _without_repeats(values: tuple | None) -> tuple | None:
+    repeated = sorted({value for value in values or () if values.count(value) > 1})
     if repeated:
         raise ValueError(f"repeats {', '.join(map(str, repeated))}; list each value once")
     return values
@@ -57,7 +57,7 @@ def _from_list(value: Any) -> Any:
 
 def _pair(value: Any) -> Any:
     if not (isinstance(value, list | tuple) and len(value) == 2):
-        raise ValueError(f"must be a list of two values, got {value!r}; write them in brackets, with a comma between")
+        raise ValueError("must be a list of two values; write them in brackets, with a comma between")
     return tuple(value)
 
 

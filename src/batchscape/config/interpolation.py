@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batchscape.config.base import AsPair, AsTuple, FromText, JobSelection, Section, misfit
+from batchscape.config.base import AsPair, AsTuple, Distinct, FromText, JobSelection, Section, misfit
 from batchscape.config.checkpoint import Checkpoint
 
 Alpha = Annotated[float, Field(allow_inf_nan=False), FromText]
@@ -18,8 +18,9 @@ class InterpolationConfig(Section):
     """`false` leaves this analysis out."""
 
     pairs: Annotated[
-        tuple[Pair, ...] | None, Field(examples=[[["bs32-lr0.01", "bs256-lr0.08"]]]), AsTuple, JobSelection
-    ] = None
+        tuple[Pair, ...] | None,
+        Field(min_length=1, examples=[[["bs32-lr0.01", "bs256-lr0.08"]]]), AsTuple, Distinct, JobSelection,
+    ] = None  # fmt: skip
     """Pairs of settings, each `bs{batch size}-lr{learning rate}` of a run; the small and the large batch at
     `comparison.fixed_lr` if left out."""
 
@@ -35,6 +36,13 @@ class InterpolationConfig(Section):
     batch_norm: Literal["re-estimate", "interpolate", "fixed"] = "re-estimate"
     """BatchNorm statistics on the line: re-estimated on the training images at each α, interpolated like the weights,
     or those of the first run. Networks without BatchNorm don't care."""
+
+    @model_validator(mode="after")
+    def _pairs_differ(self) -> Self:
+        same = [one for one, other in self.pairs or () if one == other]
+        if same:
+            raise misfit("pairs", f"between {same[0]} and itself there is no line; name two settings")
+        return self
 
     @model_validator(mode="after")
     def _alphas_ascend(self) -> Self:

@@ -14,9 +14,8 @@ Settings = Annotated[
     Field(min_length=1, examples=[["bs32-lr0.01", "bs256-lr0.01"]]), AsTuple, Distinct, JobSelection,
 ]  # fmt: skip
 Seeds = Annotated[tuple[Seed, ...] | None, Field(min_length=1, examples=[[0]]), AsTuple, Distinct, JobSelection]
-GridPoints = Annotated[
-    tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]], AsPair, Field(examples=[[51, 51]])
-]
+Points = Annotated[int, Field(ge=2, le=2000)]
+GridPoints = Annotated[tuple[Points, Points], AsPair, Field(examples=[[51, 51]])]
 
 
 class LandscapeConfig(Section):
@@ -61,5 +60,5 @@ class LandscapeConfig(Section):
         for key in ("x_range", "y_range"):
             low, high = getattr(self, key)
             if low >= high:
-                raise misfit(key, f"{low:g} must be below {high:g}; write for example `{key}: [-1, 1]`")
+                raise misfit(key, f"the first value, {low:g}, must be below the last, {high:g}; write for example `{key}: [-1, 1]`")
         return self

@@ -23,8 +23,8 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
     first = landscape.iloc[0]
     return loss_map(cells, columns=min(len(settings), 3)) + p9.labs(
         title=f"Training loss on a random plane through `{first['checkpoint']}`",
-        subtitle="Filter-normalised directions, the same in all panels, as are colours and levels"
-        + f"{not_finite_name(landscape['loss'])}",
+        subtitle=f"Filter-normalised directions, the same {'in panels of one number' if many else 'in all panels'}; "
+        f"colours and levels are those of all panels{not_finite_name(landscape['loss'])}",
         x="x, along the first direction",
         y="y, along the second",
     )

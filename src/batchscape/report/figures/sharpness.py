@@ -8,11 +8,11 @@ from batchscape.report.figures.by_batch_size import by_batch_size
 from batchscape.report.settings import at_rate
 
 NAMES = {
-    "keskar": "Keskar φ, ε = {radius:g}",
-    "keskar_subspace": "Subspace φ, ε = {radius:g}",
+    "keskar": "Keskar φ (%), ε = {radius:g}",
+    "keskar_subspace": "Subspace φ (%), ε = {radius:g}",
     "adaptive": "Adaptive (nats), ρ = {radius:g}",
-    "hessian_eigenvalue": "Top Hessian eigenvalue",
-    "hessian_trace": "Hessian trace",
+    "hessian_eigenvalue": "Top Hessian eigenvalue (nats)",
+    "hessian_trace": "Hessian trace (nats)",
 }
 
 

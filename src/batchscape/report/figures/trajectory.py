@@ -20,16 +20,18 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
     plot = loss_map(cells, columns=2)
     if np.isfinite(cells["loss"]).any():
         way = way.assign(panel=pd.Categorical(way["panel"], categories=list(dict.fromkeys(way["panel"])), ordered=True))
-        ends = way[way["checkpoint"].isin(["init", "best"])]
+        # Above its dot, by a share of the plane's height.
+        height = np.ptp(cells["y"])
+        ends = way[way["checkpoint"].isin(["init", "best"])].assign(above=lambda rows: rows["y"] + 0.03 * height)
         plot = (
             plot
             + p9.geom_path(data=way, color="#FF7F0E", size=0.7)
             + p9.geom_point(data=way, color="#FF7F0E", fill="white", size=1.6)
-            + p9.geom_label(p9.aes(label="checkpoint"), ends, size=7, label_padding=0.15, va="bottom")
+            + p9.geom_label(p9.aes(y="above", label="checkpoint"), ends, size=7, label_padding=0.15, va="bottom")
         )
     return plot + p9.labs(
         title="The way of a training on the plane of its principal components",
         subtitle=f"Dots: init, snapshots, best and last; the same colours and levels{not_finite_name(cells['loss'])}",
-        x="First component",
-        y="Second component",
+        x="First component (unit of weight)",
+        y="Second component (unit of weight)",
     )

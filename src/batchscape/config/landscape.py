@@ -60,5 +60,8 @@ class LandscapeConfig(Section):
         for key in ("x_range", "y_range"):
             low, high = getattr(self, key)
             if low >= high:
-                raise misfit(key, f"the first value, {low:g}, must be below the last, {high:g}; write for example `{key}: [-1, 1]`")
+                raise misfit(
+                    key,
+                    f"the first value, {low:g}, must be below the last, {high:g}; write for example `{key}: [-1, 1]`",
+                )
         return self

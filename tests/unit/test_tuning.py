@@ -1,0 +1,173 @@
+"""The search for the learning rate of a batch size: real trials on a few digits, killed, gone on with and repeated."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+from batchscape.config.model import ModelConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
+from batchscape.config.tuning import SearchSpec, TuningConfig
+from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.training.run_directory import RunDirectory
+from batchscape.training.train import train
+from batchscape.tuning import search
+
+pytestmark = pytest.mark.slow
+
+MODEL = ModelConfig(channels=(2,), dense=(4,))
+
+
+def spec_of(**tuning) -> SearchSpec:
+    settings = {"range": (0.01, 1.0), "trials": 5, "coarse_trials": 3, "epochs": 2, "seeds": (3, 4), **tuning}
+    training = TrainingConfig(max_epochs=settings["epochs"], accelerator="cpu")
+    return SearchSpec(batch_size=32, model=MODEL, training=training, tuning=TuningConfig(**settings))
+
+
+def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two searches found the same, to the last bit; only what they cost may differ."""
+    return one.drop(columns="cpu_seconds").equals(other.drop(columns="cpu_seconds"))
+
+
+@pytest.fixture(scope="module")
+def found(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """An undisturbed search."""
+    return search(spec_of(), few_file, tmp_path_factory.mktemp("search") / "optuna.journal", "code")
+
+
+def test_a_grid_comes_first_and_then_the_gaussian_process(found: pd.DataFrame):
+    assert found["sampler"].tolist() == ["grid"] * 3 + ["gp"] * 2
+    assert np.allclose(found["learning_rate"][:3], [0.01, 0.1, 1.0], rtol=1e-12)
+    assert found["learning_rate"].between(0.01, 1.0).all()
+    assert found["learning_rate"].is_unique
+    assert found["trial"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_a_trial_is_the_mean_of_its_seeds_runs(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+    losses, epochs = [], []
+    for seed in (3, 4):
+        training = TrainingConfig(max_epochs=2, accelerator="cpu")
+        run = RunSpec(batch_size=32, learning_rate=found["learning_rate"][3], seed=seed, model=MODEL, training=training)
+        summary = RunDirectory(train(run, few_file, tmp_path / str(seed))).summary()
+        losses.append(summary["least_validation_loss"])
+        epochs.append(summary["best_epoch"])
+    trial = found.loc[3]
+    assert trial["validation_loss"] == pytest.approx(np.mean(losses), rel=1e-12)
+    assert trial["validation_loss_sd"] == pytest.approx(np.std(losses, ddof=1), rel=1e-9)
+    assert trial["best_epoch"] == np.mean(epochs)
+    assert trial[["n_seeds", "n_diverged"]].tolist() == [2, 0]
+
+
+def test_the_best_trial_has_the_least_loss(found: pd.DataFrame):
+    assert found["best"].sum() == 1
+    assert found.loc[found["best"] == 1, "validation_loss"].item() == found["validation_loss"].min()
+
+
+def test_the_same_seed_gives_the_same_trials_and_another_others(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+    assert same(search(spec_of(), few_file, tmp_path / "again.journal", "code"), found)
+    other = search(spec_of(sampler_seed=1), few_file, tmp_path / "other.journal", "code")
+    assert other["learning_rate"][:3].equals(found["learning_rate"][:3])
+    assert not other["learning_rate"].equals(found["learning_rate"])
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_one_ended(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+    journal = tmp_path / "optuna.journal"
+    first = search(spec_of(trials=4), few_file, journal, "code")
+    more = search(spec_of(), few_file, journal, "code")
+    assert same(more, found)
+    assert more["cpu_seconds"][:4].equals(first["cpu_seconds"])  # not trained again
+    fewer = search(spec_of(trials=3), few_file, journal, "code")
+    assert fewer["trial"].tolist() == [0, 1, 2]
+    assert fewer["best"].sum() == 1
+
+
+@pytest.mark.parametrize("change", ["code", "data", "epochs"])
+def test_another_search_in_the_same_file_begins_anew(change: str, few: PreparedData, few_file: Path, tmp_path: Path):
+    journal, data, code = tmp_path / "optuna.journal", few_file, "code"
+    before = search(spec_of(trials=3), data, journal, code)
+    spec = spec_of(trials=3, epochs=1) if change == "epochs" else spec_of(trials=3)
+    if change == "code":
+        code = "edited"
+    if change == "data":
+        data = tmp_path / "other.safetensors"
+        write_prepared(data, replace(few, train_images=few.train_images[:100], train_labels=few.train_labels[:100]))
+    after = search(spec, data, journal, code)
+    assert not after["cpu_seconds"].equals(before["cpu_seconds"])
+    assert same(search(spec_of(trials=3), few_file, journal, "code"), before)  # and the old one is still there
+
+
+def test_diverged_trials_are_recorded_and_never_the_best(few_file: Path, tmp_path: Path):
+    spec = spec_of(range=(0.01, 1e25), trials=4, coarse_trials=2)
+    trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
+    assert trials["validation_loss"][1] == np.inf
+    assert trials["n_diverged"][1] == 2
+    assert trials["n_seeds"][1] == 0
+    assert trials.loc[trials["best"] == 1, "validation_loss"].item() < 1
+
+
+def test_where_all_diverge_the_lowest_rate_is_marked(few_file: Path, tmp_path: Path):
+    spec = spec_of(range=(1e22, 1e25), trials=2, coarse_trials=2)
+    trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
+    assert np.isinf(trials["validation_loss"]).all()
+    assert trials["best"].tolist() == [1, 0]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from batchscape.config.tuning import SearchSpec
+from batchscape.tuning import search
+search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), "code")
+"""
+
+
+@pytest.mark.parametrize("whole", [1, 3, 4])
+def test_a_killed_search_goes_on_and_ends_as_if_nothing_had_been(
+    whole: int, found: pd.DataFrame, few_file: Path, tmp_path: Path
+):
+    journal = tmp_path / "optuna.journal"
+    command = [sys.executable, "-c", KILLED, spec_of().model_dump_json(), str(few_file), str(journal)]
+    process = subprocess.Popen(command)
+    while finished(journal) < whole and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL  # it was still at work
+    assert finished(journal) < 5
+    before = finished(journal)
+    again = search(spec_of(), few_file, journal, "code")
+    assert same(again, found)
+    assert finished(journal) == 5 >= before
+
+
+def finished(journal: Path) -> int:
+    """How many trials a journal says are complete: Optuna writes a trial's values with its last state."""
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return sum('"state":1,' in line for line in lines)
+
+
+def test_a_journal_that_a_full_disk_cut_off_is_gone_on_with(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+    journal = tmp_path / "optuna.journal"
+    search(spec_of(trials=3), few_file, journal, "code")
+    content = journal.read_bytes()
+    journal.write_bytes(content[:-20])
+    assert same(search(spec_of(), few_file, journal, "code"), found)
+
+
+def test_the_journal_opens_as_any_optuna_study(few_file: Path, tmp_path: Path):
+    journal = tmp_path / "optuna.journal"
+    trials = search(spec_of(trials=3), few_file, journal, "code")
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    (name,) = optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    assert name.startswith("bs32-")
+    assert study.best_value == trials["validation_loss"].min()
+    assert json.loads(json.dumps(study.user_attrs["search"]))["batch_size"] == 32

@@ -38,9 +38,9 @@ def search(spec: SearchSpec, data: Path, journal: Path, code: str, threads: int 
 
     Columns: batch_size, trial (from 0), sampler (`grid` or `gp`), learning_rate, validation_loss (mean over
     `tuning.seeds` of the least validation loss, nats; inf if a run diverged), validation_loss_sd, best_epoch (mean),
-    n_seeds, n_diverged, cpu_seconds (of training, in all), best (1 for the trial with the tuned rate: the least loss,
-    of equal ones the lowest rate, also if all diverged; else 0). The trials are a function of all arguments but
-    `journal`.
+    n_seeds, n_diverged, cpu_seconds (of training, in all; 0 for a rate that came before), best (1 for the trial with
+    the tuned rate: the least loss, of equal ones the lowest rate, also if all diverged; else 0). The trials are a
+    function of all arguments but `journal`.
 
     Raises UserError when the data is missing or does not fit.
     """
@@ -49,7 +49,12 @@ def search(spec: SearchSpec, data: Path, journal: Path, code: str, threads: int 
     while len(done := _finished(study)) < tuning.trials:
         trial = _next(study, spec)
         rate = trial.suggest_float(RATE, *tuning.range, log=True)
-        loss, details = _train(spec, rate, data, threads)
+        # The process may ask for a rate again, at an end of the range above all; the same seeds would give the same.
+        known = next((earlier for earlier in done if earlier.params[RATE] == rate), None)
+        if known:
+            loss, details = known.value, {**known.user_attrs, "cpu_seconds": 0.0}
+        else:
+            loss, details = _train(spec, rate, data, threads)
         for name, value in details.items():
             trial.set_user_attr(name, value)
         study.tell(trial, loss)
@@ -110,7 +115,6 @@ def _next(study: optuna.Study, spec: SearchSpec) -> optuna.Trial:
     study.sampler = optuna.samplers.GPSampler(
         seed=int(seed[0]),
         n_startup_trials=spec.tuning.coarse_trials,
-        deterministic_objective=True,  # the seeds are those of every other trial
     )
     if left:
         return optuna.Trial(study, left[0]._trial_id)

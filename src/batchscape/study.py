@@ -62,6 +62,10 @@ TABLES = {
     "sharpness": Product(("analysis/sharpness",)),
     "interpolation": Product(("analysis/interpolation",)),
     "gradient_alignment": Product(("analysis/gradient_alignment",)),
+    "claims": Product(
+        ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
+        ("small_batch", "large_batch"),
+    ),
 }
 # What a section of the study file asks for in jobs of their own, and where their rows are gathered.
 GATHERED = {
@@ -91,6 +95,7 @@ FIGURES = {
     "landscape": Product(("tables/landscape",)),
     "trajectory": Product(("tables/trajectory",)),
     "gradient_alignment": Product(("tables/gradient_alignment",)),
+    "claims": Product(("tables/claims",)),
 }
 
 

@@ -1,0 +1,94 @@
+"""Which of the original study's claims hold here: a row a claim, its ratio with the interval, and the verdict."""
+
+import textwrap
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+# Okabe & Ito 2008, each with a shape of its own, for grey prints and the colour-blind.
+VERDICTS = {"supported": ("#0072B2", "o"), "refuted": ("#D55E00", "X"), "undecided": ("#666666", "D")}
+# The intervals of few seeds can span decades: the axis ends this many times beyond the outermost effects.
+REACH = 4
+
+
+def draw(claims: pd.DataFrame) -> p9.ggplot:
+    effects = claims["effect"].dropna()
+    left, right = min([1, *effects]) / REACH, max([1, *effects]) * REACH
+    rows = claims.assign(
+        row=np.arange(len(claims), 0, -1),
+        verdict=pd.Categorical(claims["verdict"], categories=list(VERDICTS), ordered=True),
+        side=claims["claimed"].map({"greater": right, "less": left}),
+        start=claims["low"].clip(lower=left),
+        end=claims["high"].clip(upper=right),
+        numbers=[_numbers(*values) for values in claims[["effect", "low", "high"]].itertuples(index=False)],
+    )
+    beyond = [
+        rows[rows["low"] < left].assign(x=left, sign="<"),
+        rows[rows["high"] > right].assign(x=right, sign=">"),
+    ]
+    # The numbers stand beside the axis, at shares of its width.
+    column, edge = (right * (right / left) ** share for share in (0.03, 0.42))
+    colors, shapes = ({name: look[place] for name, look in VERDICTS.items()} for place in (0, 1))
+    return (
+        p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))
+        + p9.geom_rect(p9.aes(xmin="side", xmax=1, ymin="row - 0.42", ymax="row + 0.42"), fill="#EEEEEE", color="none")
+        + p9.geom_vline(xintercept=1, color="#777777", size=0.4)
+        + p9.geom_segment(
+            p9.aes("start", "row", xend="end", yend="row"), rows.dropna(subset=["low"]), show_legend=False
+        )
+        + _ends(pd.concat(beyond))
+        + p9.geom_point(p9.aes(shape="verdict"), rows.dropna(subset=["effect"]), size=3)
+        + p9.geom_text(p9.aes(column, label="numbers"), size=8, ha="left", color="#222222")
+        + p9.scale_x_log10(
+            limits=(left, edge), breaks=_breaks(left, right), minor_breaks=[], expand=(0.01, 0), labels=style.decimals
+        )
+        + p9.scale_y_continuous(
+            breaks=rows["row"].tolist(),
+            labels=[textwrap.fill(text, 44) for text in rows["statement"]],
+            minor_breaks=[],
+            expand=(0, 0.1),
+        )
+        + p9.scale_color_manual(values=colors, limits=list(VERDICTS), name="Verdict")
+        + p9.scale_shape_manual(values=shapes, limits=list(VERDICTS), name="Verdict")
+        + p9.labs(
+            title="Which claims of the original study hold here",
+            subtitle=style.wrapped(
+                f"Ratio, paired by seed: mean and 95 % interval over {style.seeds_name(claims['n_seeds'], [])}; "
+                "shaded is the side that is claimed, an arrow means that the interval goes on"
+            ),
+            x="Ratio (1 is no difference)",
+            y="",
+        )
+        + style.theme()
+        + p9.theme(
+            figure_size=(style.WIDTH, 1.5 + 0.38 * len(rows)),
+            panel_grid_major_y=p9.element_blank(),
+            axis_text_y=p9.element_text(size=8, color="#222222"),
+            axis_ticks_major_y=p9.element_blank(),
+            plot_title_position="plot",
+            legend_position="bottom",
+        )
+    )
+
+
+def _ends(beyond: pd.DataFrame) -> list:
+    return [
+        p9.geom_point(p9.aes("x"), rows, shape=sign, size=2, show_legend=False) for sign, rows in beyond.groupby("sign")
+    ]
+
+
+def _breaks(left: float, right: float) -> list[float]:
+    steps = (1, 2, 5) if right / left < 300 else (1,)
+    breaks = [float(f"{step}e{power}") for power in range(-12, 13) for step in steps]
+    return [value for value in breaks if left <= value <= right]
+
+
+def _numbers(effect: float, low: float, high: float) -> str:
+    if np.isnan(effect):
+        return "not tested"
+    # What lies decades away has one digit, so that the longest line keeps to its column.
+    one, *ends = (f"{value:.3g}" if 0.01 <= value < 1000 else f"{value:.0e}" for value in (effect, low, high))
+    return one if np.isnan(low) else f"{one} ({ends[0]} to {ends[1]})"

@@ -1,0 +1,456 @@
+"""The claims on made-up studies with known answers."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.power import TTestPower
+
+from batchscape.analysis.distance import WHOLE
+from batchscape.frames import read_frame, write_frame
+from batchscape.report.claims.statements import CLAIMS
+from batchscape.report.claims.verdict import seeds_needed, t_interval, verdict
+from batchscape.report.figures import claims as figure
+from batchscape.report.tables import arm_runs, claims
+from batchscape.study import Run, Study
+
+SEEDS = [0, 1, 2]
+SMALL, LARGE, LINEAR = Run(32, 0.01, 0), Run(128, 0.01, 0), Run(128, 0.04, 0)
+OF_RUN = (*arm_runs.OF_RUN, "distance", "update_norm", "sharpness", "train_loss", "epoch_distance")
+NAMES = [claim.name for claim in CLAIMS]
+
+World = Callable[[Run, str], float]
+"""The number that a run has of a quantity; nan for everything if the run diverged."""
+
+
+def study(batch_sizes: tuple[int, ...] = (32, 64, 128), rates: tuple[float, ...] = (0.01, 0.04, 0.08), **more) -> Study:
+    mapping = {
+        "name": "made-up",
+        "grid": {"batch_sizes": list(batch_sizes), "learning_rates": list(rates), "seeds": SEEDS},
+        "comparison": {"fixed_lr": rates[0], "high_lr": rates[-1]},
+        "tuning": {"enabled": False},
+    }
+    return Study.from_mapping({**mapping, **more}, "made-up")
+
+
+def jitter(run: Run, quantity: str) -> float:
+    """A seed's own level, which pairs share, and a per mille of the run's own."""
+    noise = np.random.default_rng([run.seed, run.batch_size, round(1e6 * run.learning_rate), len(quantity)]).normal()
+    return (1 + run.seed) * (1 + 1e-3 * noise)
+
+
+def scaled(*changes: tuple[str, int, float, float]) -> World:
+    """A world without any effect but that a quantity of one batch size and learning rate is times a factor."""
+
+    def world(run: Run, quantity: str) -> float:
+        factors = [f for name, size, rate, f in changes if (name, size, rate) == (quantity, *_setting(run))]
+        return jitter(run, quantity) * float(np.prod(factors))
+
+    return world
+
+
+def best_at(rates: dict[int, float]) -> World:
+    """A world in which the least validation loss rises with the distance from the best rate of a batch size."""
+
+    def world(run: Run, quantity: str) -> float:
+        away = abs(np.log(run.learning_rate / rates[run.batch_size])) if quantity == "least_validation_loss" else 0
+        return jitter(run, quantity) * (1 + away)
+
+    return world
+
+
+def _setting(run: Run) -> tuple[int, float]:
+    return run.batch_size, run.learning_rate
+
+
+def sources(world: World, chosen: Study | None = None, lost: Callable[[Run], bool] = lambda _: False, epochs: int = 4):
+    """The four sources of the table, in its order; runs that are `lost` diverged."""
+    chosen = chosen or study()
+    rows = [
+        {
+            **{"run": name, "setting": run.setting, "batch_size": run.batch_size, "learning_rate": run.learning_rate},
+            **{"seed": run.seed, "status": "diverged" if lost(run) else "converged"},
+            # What a run that diverged had before says nothing.
+            **{quantity: 1e6 if lost(run) else world(run, quantity) for quantity in OF_RUN},
+        }
+        for name, run in chosen.runs.items()
+    ]
+    whole = pd.DataFrame(rows)
+    lead = list(whole.columns[:6])
+    runs = whole[[*lead, *arm_runs.OF_RUN]]
+    distance = whole[[*lead, "distance"]].assign(layer=WHOLE)
+    norms = whole[[*lead, "update_norm"]].assign(percentile=50)
+    keskar = {"measure": "keskar", "checkpoint": "best", "radius": 1e-3}
+    sharpness = whole[lead].assign(value=whole["sharpness"], **keskar) if chosen.sharpness.enabled else None
+    by_epoch = [
+        pd.concat([whole[[*lead, column]].assign(epoch=epoch) for epoch in range(1, epochs + 1)], ignore_index=True)
+        for column in ("train_loss", "epoch_distance")
+    ]
+    by_arm = arm_runs.tabulate(runs, distance, norms, sharpness, arms=chosen.settings_by_arm)
+    return [runs, by_arm, *by_epoch]
+
+
+def tabulated(frames: list[pd.DataFrame], chosen: Study | None = None) -> pd.DataFrame:
+    chosen = chosen or study()
+    table = claims.tabulate(*frames, small_batch=chosen.small_batch, large_batch=chosen.large_batch)
+    return table.set_index("claim")
+
+
+def of_large(quantity: str, factor: float) -> World:
+    return scaled((quantity, 128, 0.01, factor))
+
+
+def of_linear(quantity: str, factor: float) -> World:
+    """At the fixed rate the large batch has 4 times the small batch's; linear scaling makes it `factor` times."""
+    return scaled((quantity, 128, 0.01, 4), (quantity, 128, 0.04, factor))
+
+
+def against_one_another(direction: int, quantity: str, of: Callable = of_large) -> tuple[World, World]:
+    return of(quantity, 2.0**direction), of(quantity, 2.0**-direction)
+
+
+# A study in which the claim is right, and one in which it is wrong.
+WORLDS = {
+    "slower_descent": against_one_another(+1, "train_loss"),
+    "higher_validation_loss": against_one_another(+1, "least_validation_loss"),
+    "shorter_epochs": against_one_another(-1, "epoch_cpu_seconds"),
+    "more_epochs": against_one_another(+1, "best_epoch"),
+    "nearer_to_init": against_one_another(-1, "distance"),
+    "shorter_moves": against_one_another(-1, "epoch_distance"),
+    "smaller_updates": against_one_another(-1, "update_norm"),
+    "sharper_minima": against_one_another(+1, "sharpness"),
+    "linear_closes_gap": (of_linear("least_validation_loss", 1.9), of_linear("least_validation_loss", 2.1)),
+    "linear_restores_epochs": (of_linear("best_epoch", 1.9), of_linear("best_epoch", 2.1)),
+    "linear_flattens": (of_linear("sharpness", 3.9), of_linear("sharpness", 4.1)),
+    "linear_goes_further": (of_linear("distance", 4.1), of_linear("distance", 3.9)),
+    "smallest_not_best": (
+        scaled(("least_validation_loss", 32, 0.08, 2)),
+        scaled(("least_validation_loss", 32, 0.08, 0.5)),
+    ),
+    "best_rate_grows": (
+        best_at({32: 0.01, 64: 0.04, 128: 0.04}),
+        best_at({32: 0.08, 64: 0.04, 128: 0.04}),
+    ),
+}
+
+
+def test_each_claim_has_an_id_of_its_own_and_worlds_of_both_kinds():
+    assert len(set(NAMES)) == len(NAMES)
+    assert set(WORLDS) == set(NAMES)
+
+
+@pytest.mark.parametrize("claim", NAMES)
+@pytest.mark.parametrize("right", [True, False])
+def test_a_claim_is_supported_where_it_is_right_and_refuted_where_it_is_wrong(claim: str, right: bool):
+    row = tabulated(sources(WORLDS[claim][0 if right else 1])).loc[claim]
+    assert row["verdict"] == ("supported" if right else "refuted")
+    assert row["low"] < row["effect"] < row["high"] or claim == "best_rate_grows"
+    assert (row["n_seeds"], row["n_missing"], row["seeds_needed"], row["scale"]) == (3, 0, "nan", "ratio")
+    assert ("as claimed" if right else "against the claim") in row["reading"]
+
+
+@pytest.mark.parametrize(
+    ("claim", "quantity", "first", "second"),
+    [
+        ("higher_validation_loss", "least_validation_loss", LARGE, SMALL),
+        ("more_epochs", "best_epoch", LARGE, SMALL),
+        ("nearer_to_init", "distance", LARGE, SMALL),
+        ("linear_flattens", "sharpness", LINEAR, LARGE),
+        ("linear_goes_further", "distance", LINEAR, LARGE),
+    ],
+)
+def test_the_interval_is_that_of_the_paired_t_test(claim: str, quantity: str, first: Run, second: Run):
+    frames = sources(lambda run, name: jitter(run, name) * (1 + (7 * run.batch_size + run.seed) % 5))
+    rows = frames[1][frames[1]["quantity"] == quantity].drop_duplicates(["setting", "seed"])
+    one, other = (np.log(rows[rows["setting"] == run.setting].sort_values("seed")["value"]) for run in (first, second))
+    test = stats.ttest_rel(one.to_numpy(), other.to_numpy())
+    row = tabulated(frames).loc[claim]
+    expected = np.exp([np.mean(one.to_numpy() - other.to_numpy()), *test.confidence_interval(0.95)])
+    assert row[["effect", "low", "high"]].tolist() == pytest.approx(expected)
+    assert (row["verdict"] == "undecided") == (test.pvalue > 0.05)
+
+
+def test_an_interval_by_hand():
+    # Mean 2, sd 1, and the 97.5 % quantile of Student's t with two degrees of freedom is 4.30265.
+    mean, low, high = t_interval(np.array([1.0, 2.0, 3.0]))
+    assert (mean, low, high) == pytest.approx((2, 2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), rel=1e-5)
+    assert t_interval(np.array([2.0, 2.0])) == (2, 2, 2)
+    assert t_interval(np.array([2.0])) == pytest.approx((2, np.nan, np.nan), nan_ok=True)
+    assert np.isnan(t_interval(np.array([]))).all()
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "greater"),
+    [(0.1, 1, "supported"), (-1, -0.1, "refuted"), (-1, 1, "undecided"), (0, 1, "undecided"), (-1, 0, "undecided"),
+     (0, 0, "undecided"), (2, 2, "supported"), (-2, -2, "refuted"), (np.nan, np.nan, "undecided")],
+)  # fmt: skip
+def test_swapping_the_direction_flips_the_verdict(low: float, high: float, greater: str):
+    less = {"supported": "refuted", "refuted": "supported", "undecided": "undecided"}[greater]
+    assert verdict(low, high, "greater") == greater
+    assert verdict(low, high, "less") == less
+    assert verdict(-high, -low, "less") == greater
+
+
+@pytest.mark.parametrize("effect", [0.15, 0.4, 0.9, -0.9])
+def test_the_seeds_needed_are_the_fewest_with_a_power_of_80_percent(effect: float):
+    n = int(seeds_needed(effect + np.array([-1.0, 0.0, 1.0])))  # sd 1
+    power = TTestPower().power
+    assert power(abs(effect), n, alpha=0.05) >= 0.8
+    assert power(abs(effect), n - 1, alpha=0.05) < 0.8
+
+
+def test_where_no_number_of_seeds_is_known():
+    assert seeds_needed(np.array([-1.0, 1.0])) == seeds_needed(np.array([0.0, 0.0])) == "more than 1000"
+    assert seeds_needed(np.array([-1.0, 1.001])) == "more than 1000"
+    assert seeds_needed(np.array([0.3])) == seeds_needed(np.array([])) == "nan"
+
+
+def test_means_by_epoch_are_over_the_epochs_that_both_runs_of_a_seed_train():
+    frames = sources(scaled())
+    curves = frames[2]
+    large, small = (curves["setting"] == run.setting for run in (LARGE, SMALL))
+    curves["train_loss"] = curves["epoch"] * np.where(large, 3.0, 1.0)
+    # The small batch stops after two epochs, with the large one at three times its loss.
+    frames[2] = curves[~(small & (curves["epoch"] > 2))]
+    frames[2].loc[large & (frames[2]["epoch"] > 2), "train_loss"] = 1e9
+    assert tabulated(frames).loc["slower_descent", ["effect", "low", "high"]].tolist() == pytest.approx([3, 3, 3])
+    early = curves["epoch"] == 1  # (1·6 + 2·3) / (1 + 2) in the mean of two epochs
+    frames[2].loc[large & early, "train_loss"] = 6.0
+    assert tabulated(frames).loc["slower_descent", "effect"] == pytest.approx(4)
+
+
+def test_the_middle_of_a_gap_is_that_of_its_logarithms():
+    frames = sources(scaled())
+    for run, value in ((SMALL, 1.0), (LARGE, 9.0), (LINEAR, 2.0)):
+        frames[1].loc[frames[1]["setting"] == run.setting, "value"] = value
+    table = tabulated(frames)
+    for claim in ("linear_closes_gap", "linear_restores_epochs"):
+        assert table.loc[claim, ["effect", "low", "high"]].tolist() == pytest.approx([2 / 3] * 3)
+    frames[1].loc[frames[1]["setting"] == LINEAR.setting, "value"] = 3.0
+    for claim in ("linear_closes_gap", "linear_restores_epochs"):  # just half of the gap
+        assert tabulated(frames).loc[claim, ["effect", "verdict"]].tolist() == [1, "undecided"]
+
+
+@pytest.mark.parametrize("claim", ["linear_closes_gap", "linear_restores_epochs"])
+def test_without_a_gap_there_is_nothing_to_close(claim: str):
+    quantity = {"linear_closes_gap": "least_validation_loss", "linear_restores_epochs": "best_epoch"}[claim]
+    row = tabulated(sources(scaled((quantity, 128, 0.01, 0.5), (quantity, 128, 0.04, 0.1)))).loc[claim]
+    assert np.isnan(row["effect"])
+    assert row[["verdict", "n_seeds"]].tolist() == ["undecided", 0]
+    assert "no gap to close" in row["reading"]
+
+
+def test_the_rival_of_the_smallest_batch_is_chosen_on_the_other_seeds():
+    frames = sources(scaled())
+    # On each seed alone the best of the others would be 1; the other seeds choose 64, 128 and 128.
+    losses = {32: [4, 4, 4], 64: [8, 1, 2], 128: [1, 16, 3]}
+    for size, values in losses.items():
+        for seed, loss in zip(SEEDS, values, strict=True):
+            mask = (frames[1]["setting"] == f"bs{size}-lr0.08") & (frames[1]["seed"] == seed)
+            frames[1].loc[mask & (frames[1]["quantity"] == "least_validation_loss"), "value"] = float(loss)
+    # Seed 0: √(1·2) < √(16·3), so 64. Seed 1: √(8·2) > √(1·3), so 128. Seed 2: √(8·1) < √(1·16), so 64.
+    expected = np.log([4 / 8, 4 / 16, 4 / 2])
+    row = tabulated(frames).loc["smallest_not_best"]
+    assert row["effect"] == pytest.approx(np.exp(expected.mean()))
+    low, high = stats.ttest_1samp(expected, 0).confidence_interval(0.95)
+    assert row[["low", "high"]].tolist() == pytest.approx([np.exp(low), np.exp(high)])
+
+
+def test_a_batch_size_that_diverged_in_another_seed_is_no_rival():
+    world = scaled(("least_validation_loss", 64, 0.08, 0.1))  # by far the best, if it does not diverge
+    frames = sources(world, lost=lambda run: run == Run(64, 0.08, 0))
+    row = tabulated(frames).loc["smallest_not_best"]
+    # Seed 0 chooses 64, which diverged there; seeds 1 and 2 see that it did and choose 128.
+    assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
+    assert row["effect"] == pytest.approx(1, rel=0.01)
+    assert "1 of the 9 runs diverged" in row["reading"]
+
+
+def test_the_only_rival_needs_no_choice():
+    chosen = study((32, 128))
+    frames = sources(scaled(("least_validation_loss", 32, 0.08, 2)), chosen)
+    one = [frame[frame["seed"] == 0] for frame in frames]
+    assert tabulated(one, chosen).loc["smallest_not_best", "effect"] == pytest.approx(2, rel=0.01)
+    three = [frame[frame["seed"] == 0] for frame in sources(scaled())]
+    assert "one seed" in tabulated(three).loc["smallest_not_best", "reading"]
+
+
+def test_linear_growth_of_the_best_rate_is_a_factor_of_two():
+    chosen = study((32, 64, 128), (0.01, 0.02, 0.04))
+    row = tabulated(sources(best_at({32: 0.01, 64: 0.02, 128: 0.04}), chosen), chosen).loc["best_rate_grows"]
+    assert row[["effect", "low", "high"]].tolist() == pytest.approx([2, 2, 2])
+    assert row["verdict"] == "supported"
+    assert "6 of the 9 best rates lie on an edge" in row["reading"]
+
+
+def test_the_slope_of_the_best_rate_is_that_of_least_squares():
+    chosen = study((32, 96, 128), (0.01, 0.04, 0.08))
+    best = {32: 0.04, 96: 0.01, 128: 0.08}
+    row = tabulated(sources(best_at(best), chosen), chosen).loc["best_rate_grows"]
+    slope = stats.linregress(np.log2(list(best)), np.log2(list(best.values()))).slope
+    assert row["effect"] == pytest.approx(2**slope)
+
+
+def test_rates_that_some_batch_sizes_alone_train_do_not_count():
+    chosen = study((32, 64, 128), (0.01, 0.08))  # the linear arm adds 0.02 for 64 and 0.04 for 128
+    world = scaled(("least_validation_loss", 64, 0.02, 0.1), ("least_validation_loss", 128, 0.04, 0.1))
+    frames = sources(lambda run, name: world(run, name) * (1 + run.learning_rate), chosen)
+    assert tabulated(frames, chosen).loc["best_rate_grows", ["effect", "verdict"]].tolist() == [1, "undecided"]
+
+
+def test_of_equal_losses_the_lowest_rate_is_the_best():
+    frames = sources(lambda *_: 1.0)
+    row = tabulated(frames).loc["best_rate_grows"]
+    assert row[["effect", "low", "high", "verdict"]].tolist() == [1, 1, 1, "undecided"]
+    assert "9 of the 9 best rates" in row["reading"]
+
+
+def test_ties_decide_nothing():
+    table = tabulated(sources(lambda *_: 0.3))
+    tested = table.drop(["linear_closes_gap", "linear_restores_epochs"])  # without a gap these are not tested
+    assert (tested[["effect", "low", "high"]] == 1).all(axis=None)
+    assert set(table["verdict"]) == {"undecided"}
+    assert set(tested["seeds_needed"]) == {"more than 1000"}
+
+
+def test_equal_effects_without_spread_decide_by_their_sign():
+    frames = sources(lambda run, _: 3.0 * run.batch_size)
+    table = tabulated(frames)
+    assert table.loc["higher_validation_loss", ["effect", "low", "high"]].tolist() == pytest.approx([4, 4, 4])
+    assert table.loc["higher_validation_loss", "verdict"] == "supported"
+    assert table.loc["nearer_to_init", "verdict"] == "refuted"
+
+
+def test_one_seed_is_undecided_and_its_effect_is_shown():
+    table = tabulated([frame[frame["seed"] == 1] for frame in sources(of_large("best_epoch", 2))])
+    assert set(table["verdict"]) == {"undecided"}
+    row = table.loc["more_epochs"]
+    assert row["effect"] == pytest.approx(2, rel=0.01)
+    assert np.isnan(row[["low", "high"]].astype(float)).all()
+    assert row[["n_seeds", "n_missing", "seeds_needed"]].tolist() == [1, 0, "nan"]
+    assert "only seed" in row["reading"]
+
+
+@pytest.mark.parametrize("claim", NAMES)
+def test_a_seed_in_which_a_compared_run_diverged_is_lost(claim: str):
+    world = WORLDS[claim][0]
+    pair = {"smallest_not_best": Run(32, 0.08, 1)}.get(claim, LARGE)
+    gone = Run(pair.batch_size, pair.learning_rate, 1)
+    whole = tabulated([frame[frame["seed"] != 1] for frame in sources(world)]).loc[claim]
+    row = tabulated(sources(world, lost=lambda run: run == gone)).loc[claim]
+    if claim == "best_rate_grows":  # a rate that diverged is merely not the best
+        assert row["n_seeds"] == 3
+        return
+    assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
+    assert "1 of the" in row["reading"]
+    if claim != "smallest_not_best":  # there the lost seed still helps to choose
+        assert row[["effect", "low", "high"]].tolist() == whole[["effect", "low", "high"]].tolist()
+
+
+def test_a_batch_size_that_diverged_at_every_rate_loses_its_seed():
+    lost = lambda run: (run.batch_size, run.seed) == (64, 2)  # noqa: E731
+    row = tabulated(sources(best_at({32: 0.01, 64: 0.04, 128: 0.04}), lost=lost)).loc["best_rate_grows"]
+    assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("claim", NAMES)
+def test_a_missing_run_loses_its_seed(claim: str):
+    frames = sources(WORLDS[claim][0])
+    gone = (32, 0.08) if claim == "smallest_not_best" else (128, 0.01)
+    if claim == "best_rate_grows":
+        kept = [~((frame["batch_size"] == 128) & (frame["seed"] == 1)) for frame in frames]
+    else:
+        kept = [~((frame["setting"] == Run(*gone, 1).setting) & (frame["seed"] == 1)) for frame in frames]
+    row = tabulated([frame[keep] for frame, keep in zip(frames, kept, strict=True)]).loc[claim]
+    assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
+
+
+def test_when_every_run_diverged_nothing_is_decided():
+    table = tabulated(sources(scaled(), lost=lambda _: True))
+    assert set(table["verdict"]) == {"undecided"}
+    assert (table["n_seeds"] == 0).all()
+    assert (table["n_missing"] == 3).all()
+    assert table["effect"].isna().all()
+    assert table["reading"].str.startswith("Not tested").all()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, np.inf])
+def test_a_number_without_a_logarithm_loses_its_seed(value: float):
+    frames = sources(scaled())
+    at = (frames[1]["setting"] == LARGE.setting) & (frames[1]["seed"] == 2) & (frames[1]["quantity"] == "sharpness")
+    frames[1].loc[at, "value"] = value
+    row = tabulated(frames).loc["sharper_minima"]
+    assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
+    assert np.isfinite(row["effect"])
+
+
+def test_the_order_of_rows_says_nothing():
+    frames = sources(lambda run, name: jitter(run, name) * (1 + (7 * run.batch_size + run.seed) % 5))
+    shuffled = [frame.sample(frac=1, random_state=place) for place, frame in enumerate(frames)]
+    pd.testing.assert_frame_equal(tabulated(shuffled), tabulated(frames))
+
+
+def test_runs_that_still_improved_are_counted():
+    frames = sources(of_large("best_epoch", 2))
+    frames[0].loc[frames[0]["setting"] == LARGE.setting, "status"] = "max_epochs"
+    row = tabulated(frames).loc["more_epochs"]
+    assert "3 of the 6 runs still improved when max_epochs stopped them" in row["reading"]
+    assert row["verdict"] == "supported"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "untested", "why"),
+    [
+        (study(sharpness={"enabled": False}), {"sharper_minima", "linear_flattens"}, "sharpness"),
+        (study(arms={"linear": {"enabled": False}}), {name for name in NAMES if "linear" in name}, "no arm `linear`"),
+        (
+            study(arms={"linear": {"learning_rates": {32: 0.01, 128: 0.02}}}),
+            {name for name in NAMES if "linear" in name},
+            "not proportional",
+        ),
+        (
+            study(arms={"linear": {"base_batch": 128}}),
+            {name for name in NAMES if "linear" in name},
+            "train batch size 128 alike",
+        ),
+        (
+            study(arms={"linear": {"learning_rates": {32: 0.01}}}),
+            {name for name in NAMES if "linear" in name},
+            "no batch size 128",
+        ),
+        (study((32, 64, 128), (0.01,)), {"best_rate_grows"}, "one learning rate"),
+        (study((32,)), set(NAMES), "one batch size"),
+    ],
+)
+def test_a_claim_that_the_study_cannot_test_keeps_its_row_and_says_why(chosen: Study, untested: set[str], why: str):
+    gaps = scaled(("least_validation_loss", 128, 0.01, 2), ("best_epoch", 128, 0.01, 2))
+    table = tabulated(sources(gaps, chosen), chosen)
+    assert list(table.index) == NAMES
+    assert set(table.index[table["reading"].str.startswith("Not tested")]) == untested
+    rows = table.loc[sorted(untested)]
+    assert rows["reading"].str.contains(why).all()
+    assert rows["effect"].isna().all()
+    assert set(rows["verdict"]) == {"undecided"}
+    assert (rows["n_missing"] == 0).all()
+
+
+def test_the_batch_sizes_to_compare_are_those_of_the_comparison():
+    chosen = study(comparison={"fixed_lr": 0.01, "high_lr": 0.08, "small_batch": 64, "large_batch": 128})
+    table = tabulated(sources(scaled(("distance", 64, 0.01, 10), ("distance", 128, 0.01, 5)), chosen), chosen)
+    assert table.loc["nearer_to_init", "effect"] == pytest.approx(0.5, rel=0.01)
+    assert table.loc["nearer_to_init", "comparison"] == "bs128 against bs64 at learning rate 0.01"
+
+
+@pytest.mark.parametrize("lost", [lambda _: False, lambda run: run.batch_size == 128, lambda _: True])
+def test_the_figure_has_a_row_for_every_claim(lost: Callable[[Run], bool], tmp_path):
+    path = tmp_path / "claims.csv"
+    write_frame(path, tabulated(sources(WORLDS["more_epochs"][0], lost=lost)).reset_index())
+    drawn = figure.draw(read_frame(path)).draw()
+    drawn.canvas.draw()
+    (axes,) = drawn.axes
+    assert len(axes.get_yticklabels()) == len(CLAIMS)
+    for text in [*axes.get_yticklabels(), *axes.texts]:
+        box = text.get_window_extent()
+        assert drawn.bbox.x0 <= box.x0 < box.x1 <= drawn.bbox.x1, text.get_text()

@@ -448,7 +448,7 @@ def test_the_figure_has_a_row_for_every_claim(lost: Callable[[Run], bool], tmp_p
     path = tmp_path / "claims.csv"
     write_frame(path, tabulated(sources(WORLDS["more_epochs"][0], lost=lost)).reset_index())
     drawn = figure.draw(read_frame(path)).draw()
-    drawn.canvas.draw()
+    drawn.savefig(tmp_path / "claims.png")  # lays it out
     (axes,) = drawn.axes
     assert len(axes.get_yticklabels()) == len(CLAIMS)
     for text in [*axes.get_yticklabels(), *axes.texts]:

@@ -37,7 +37,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         + p9.geom_rect(p9.aes(xmin="side", xmax=1, ymin="row - 0.42", ymax="row + 0.42"), fill="#EEEEEE", color="none")
         + p9.geom_vline(xintercept=1, color="#777777", size=0.4)
         + p9.geom_segment(
-            p9.aes("start", "row", xend="end", yend="row"), rows.dropna(subset=["low"]), show_legend=False
+            p9.aes("start", "row", xend="end", yend="row"), rows.dropna(subset=["low"]), size=0.9, show_legend=False
         )
         + _ends(pd.concat(beyond))
         + p9.geom_point(p9.aes(shape="verdict"), rows.dropna(subset=["effect"]), size=3)
@@ -81,7 +81,7 @@ def _ends(beyond: pd.DataFrame) -> list:
 
 
 def _breaks(left: float, right: float) -> list[float]:
-    steps = (1, 2, 5) if right / left < 300 else (1,)
+    steps = (1, 2, 5) if right / left < 1000 else (1,)
     breaks = [float(f"{step}e{power}") for power in range(-12, 13) for step in steps]
     return [value for value in breaks if left <= value <= right]
 

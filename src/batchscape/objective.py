@@ -1,6 +1,8 @@
 """What a network is trained for: the loss, and how many predictions are right."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch.nn import functional as F
@@ -24,6 +26,18 @@ def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float
     return loss, math.nan if math.isnan(loss) else right / len(labels)
 
 
+@contextmanager
+def evaluation_mode(network: torch.nn.Module) -> Iterator[None]:
+    """Have dropout off and BatchNorm with its running statistics for a while; then each module is as it was."""
+    modes = [(module, module.training) for module in network.modules()]
+    network.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
 def evaluate(
     network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int = 512
 ) -> tuple[float, float]:
@@ -33,12 +47,6 @@ def evaluate(
     for the time of the call (dropout off, BatchNorm with its running statistics). `chunk` examples go through
     the network at once; the mean is taken in float64 over all n.
     """
-    modes = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        with torch.no_grad():
-            logits = torch.cat([network(as_input(part)) for part in images.split(chunk)])
-    finally:
-        for module, training in modes:
-            module.training = training
+    with evaluation_mode(network), torch.no_grad():
+        logits = torch.cat([network(as_input(part)) for part in images.split(chunk)])
     return loss_and_accuracy(logits, labels)

@@ -278,6 +278,40 @@ def test_recorded_validation_equals_that_of_the_kept_weights(trained: Callable, 
     assert row["validation_accuracy"] == right.mean()
 
 
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_the_recorded_gradient_noise_is_that_of_the_kept_weights(trained: Callable, few: PreparedData, epoch: int):
+    run = trained(KEPT)
+    weights = {name: tensor.double() for name, tensor in as_leaves(kept_weights(run)[epoch]).items()}
+    order = epoch_order(230, KEPT.seed, epoch + 1)
+    sizes, gradients = [], []
+    for part in np.split(order, range(32, 230, 32)):  # the last one has six
+        loss = losses(logits(weights, few.train_images[part]), few.train_labels[part]).mean()
+        gradients.append(np.concatenate([g.ravel() for g in torch.autograd.grad(loss, list(weights.values()))]))
+        sizes.append(len(part))
+    mean = np.average(gradients, axis=0, weights=sizes)
+    trace = np.dot(sizes, np.square(gradients - mean).sum(axis=1)) / 7
+    row = run.history[epoch - 1]
+    assert row["gradient_norm"] == pytest.approx(np.linalg.norm(mean), rel=1e-5)
+    assert row["noise_scale"] == pytest.approx(trace / np.sum(mean**2), rel=1e-4)
+
+
+def test_the_gradient_noise_is_recorded_after_powers_of_two(trained: Callable):
+    run = trained(spec_of(learning_rate=1e-30, max_epochs=9))
+    for column in ("gradient_norm", "noise_scale"):
+        assert [row["epoch"] for row in run.history if not math.isnan(row[column])] == [1, 2, 4, 8], column
+
+
+def test_measuring_the_gradient_noise_changes_nothing_else(
+    trained: Callable, fresh: Callable, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("batchscape.training.recorder.noise_is_measured", lambda _: False)
+    without = fresh(KEPT)
+    assert without.files == trained(KEPT).files
+    noise = {"gradient_norm": math.nan, "noise_scale": math.nan}
+    expected = [{**row, **noise} for row in trained(KEPT).history_without_times]
+    assert repr(without.history_without_times) == repr(expected)
+
+
 @pytest.mark.parametrize("spec", [KEPT, RESTLESS], ids=["kept", "restless"])
 def test_the_best_epoch_is_the_first_of_the_least_validation_loss(spec: RunSpec, trained: Callable):
     run = trained(spec)
@@ -308,7 +342,7 @@ def test_only_the_asked_snapshots_are_kept(trained: Callable):
 def test_snapshots_change_nothing_else(trained: Callable):
     run, without = trained(spec_of(snapshots=[2])), trained(spec_of())
     assert run.bytes_of("last") == without.bytes_of("last")
-    assert run.history_without_times == without.history_without_times
+    assert repr(run.history_without_times) == repr(without.history_without_times)
 
 
 def test_there_is_one_update_norm_a_batch_and_an_epoch_goes_no_farther_than_their_sum(trained: Callable):
@@ -337,7 +371,7 @@ def test_the_history_has_one_row_an_epoch_with_the_rate_and_the_times(trained: C
     run = trained(KEPT)
     by_layer = [f"{measure}/{layer}" for measure in ("distance", "epoch_distance") for layer in LAYERS]
     losses_and_accuracies = [f"{part}_{value}" for part in ("train", "validation") for value in ("loss", "accuracy")]
-    whole = ["distance", "epoch_distance"]
+    whole = ["distance", "epoch_distance", "gradient_norm", "noise_scale"]
     assert set(run.history[0]) == {"epoch", "learning_rate", *losses_and_accuracies, *TIMES, *whole, *by_layer}
     assert run.column("epoch") == [1, 2, 3]
     assert run.column("learning_rate") == [0.05] * EPOCHS
@@ -354,6 +388,7 @@ def test_the_summary_says_what_was_trained_and_on_what(trained: Callable, few_fi
     assert RunSpec.model_validate(summary["spec"]) == KEPT
     assert summary["parameters"] == 3361
     assert summary["batches_per_epoch"] == 8
+    assert summary["training_examples"] == 230
     assert summary["provenance"]["data_sha256"] == hashlib.sha256(few_file.read_bytes()).hexdigest()
     assert summary["provenance"]["started"] <= summary["provenance"]["finished"]
     assert summary["environment"]["packages"]["torch"] == torch.__version__

@@ -15,6 +15,7 @@ from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, on_device
 from batchscape.objective import evaluate, loss_and_accuracy, mean_loss
 from batchscape.training.batches import epoch_order
+from batchscape.training.noise_scale import gradient_noise
 
 # Images that become floats in one operation.
 CONVERTED_TOGETHER = 2048
@@ -142,6 +143,14 @@ class TrainingModule(pl.LightningModule):
     def validate(self) -> tuple[float, float]:
         """Return the loss and the accuracy over the validation set at the present weights."""
         return evaluate(self.network, self.validation_images, self.validation_labels)
+
+    def gradient_noise(self) -> tuple[float, float]:
+        """Return ‖G‖ and the noise scale tr(Σ)/‖G‖² over the training set at the present weights, after an epoch.
+
+        The batches are cut from the order of the next epoch, which the weights do not depend on yet.
+        """
+        order = epoch_order(len(self.train_labels), self.spec.seed, self.current_epoch + 2)
+        return gradient_noise(self.network, self.train_images, self.train_labels, torch.from_numpy(order))
 
 
 def _flat(tensors: list[torch.Tensor]) -> torch.Tensor:

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from batchscape.training.module import TrainingModule
-from batchscape.training.run_directory import RunDirectory
+from batchscape.training.run_directory import RunDirectory, noise_is_measured
 from batchscape.weights import Layers, distance_by_layer, write_weights
 
 CONVERGED, DIVERGED, MAX_EPOCHS = "converged", "diverged", "max_epochs"
@@ -46,6 +46,7 @@ class Recorder(pl.Callback):
         validation_seconds = time.perf_counter() - started
         validation_cpu_seconds = time.process_time() - cpu_started
 
+        gradient_norm, noise_scale = module.gradient_noise() if noise_is_measured(epoch) else (math.nan, math.nan)
         vector = module.parameter_vector().cpu().numpy()
         distance = distance_by_layer(self.initial, vector, self.layers)
         epoch_distance = distance_by_layer(self.before, vector, self.layers)
@@ -63,6 +64,8 @@ class Recorder(pl.Callback):
                 "train_cpu_seconds": result.cpu_seconds,
                 "validation_seconds": validation_seconds,
                 "validation_cpu_seconds": validation_cpu_seconds,
+                "gradient_norm": gradient_norm,
+                "noise_scale": noise_scale,
                 "distance": float(np.linalg.norm(distance)),
                 "epoch_distance": float(np.linalg.norm(epoch_distance)),
                 **{f"distance/{name}": float(d) for name, d in zip(self.layers.names, distance, strict=True)},

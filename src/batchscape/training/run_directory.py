@@ -18,6 +18,11 @@ RUN_FILE = "run.json"
 HISTORY_FILE = "history.csv"
 
 
+def noise_is_measured(epoch: int) -> bool:
+    """Say whether history.csv has the gradient noise after an epoch (from 1): after 1, 2, 4, 8, …"""
+    return epoch & (epoch - 1) == 0
+
+
 @dataclass(frozen=True)
 class RunDirectory:
     path: Path

@@ -49,6 +49,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
     size = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "batches_per_epoch": math.ceil(count / spec.batch_size),
+        "training_examples": count,
     }
     run = RunDirectory(directory)
     run.clear()
@@ -57,7 +58,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
     recorder = Recorder(run, spec.training.patience, spec.training.snapshots)
     module = TrainingModule(network, prepared, spec)
     log.info(
-        "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch",
+        "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed, *size.values(),
     )  # fmt: skip
     _trainer(spec, device, directory, recorder).fit(module)

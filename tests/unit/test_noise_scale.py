@@ -1,0 +1,133 @@
+"""The gradient noise scale against gradients of single examples, and against all ways to cut a few of them."""
+
+from itertools import permutations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from batchscape.data.prepared import PreparedData
+from batchscape.data.tensors import as_input
+from batchscape.training.noise_scale import gradient_noise
+from batchscape.training.run_directory import noise_is_measured
+
+
+def network(*, batch_norm: bool = False) -> nn.Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 3, 3, padding=1), *([nn.BatchNorm2d(3)] if batch_norm else []), nn.ReLU(), nn.Dropout(0.5)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 64, 1))
+
+
+def some(few: PreparedData, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(few.train_images[:count]), torch.from_numpy(few.train_labels[:count]).float()
+
+
+def gradients_of_examples(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """The gradient of each example's loss, (n, p), by hand from log(1 + eᶻ) − yz."""
+    net.eval()
+    rows = []
+    for image, label in zip(as_input(images), labels, strict=True):
+        logit = net(image[None]).squeeze()
+        net.zero_grad()
+        (torch.log1p(logit.exp()) - label * logit).backward()
+        rows.append(torch.cat([parameter.grad.flatten() for parameter in net.parameters()]).double().numpy())
+    net.zero_grad()
+    net.train()
+    return np.array(rows)
+
+
+def norm_and_trace(gradients: np.ndarray) -> tuple[float, float]:
+    return float(np.linalg.norm(gradients.mean(axis=0))), float(np.trace(np.cov(gradients.T)))
+
+
+@pytest.mark.parametrize("count", [2, 7])
+@pytest.mark.parametrize("batch_norm", [False, True])
+def test_batches_of_one_give_the_trace_of_the_covariance(few: PreparedData, count: int, batch_norm: bool):
+    net = network(batch_norm=batch_norm)
+    images, labels = some(few, count)
+    norm, trace = norm_and_trace(gradients_of_examples(net, images, labels))
+    found = gradient_noise(net, images, labels, torch.arange(count), batch=1)
+    assert found == pytest.approx((norm, trace / norm**2), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_it_is_unbiased_whatever_the_sizes_of_the_batches(few: PreparedData, batch: int):
+    net = network()
+    images, labels = some(few, 6 if batch == 2 else 7)  # 2+2+2 and 3+3+1
+    norm, trace = norm_and_trace(gradients_of_examples(net, images, labels))
+    # An order within a batch does not matter, so a few hundred of the orders are all ways to cut.
+    cuts = {}
+    for order in permutations(range(len(labels))):
+        parts = tuple(tuple(sorted(order[i : i + batch])) for i in range(0, len(order), batch))
+        cuts.setdefault(frozenset(parts), order)
+    assert len(cuts) == {2: 15, 3: 70}[batch]
+    found = [gradient_noise(net, images, labels, torch.tensor(order), batch) for order in cuts.values()]
+    norms, scales = np.array(found).T
+    assert norms == pytest.approx(norm, rel=1e-5)
+    assert scales.mean() * norm**2 == pytest.approx(trace, rel=1e-5)
+    assert np.ptp(scales) > 0.01 * scales.mean()
+
+
+def test_equal_batches_give_the_estimate_of_mccandlish_with_all_examples_as_the_big_batch(few: PreparedData):
+    net = network()
+    images, labels = some(few, 24)
+    gradients = gradients_of_examples(net, images, labels)
+    small = np.mean([np.sum(part.mean(axis=0) ** 2) for part in np.split(gradients, 3)])
+    big = np.sum(gradients.mean(axis=0) ** 2)
+    trace = (small - big) / (1 / 8 - 1 / 24)  # appendix A.1, eq. A.2
+    assert gradient_noise(net, images, labels, torch.arange(24), 8)[1] == pytest.approx(trace / big, rel=1e-5)
+
+
+def test_equal_examples_have_no_noise(few: PreparedData):
+    images, labels = some(few, 1)
+    norm, scale = gradient_noise(network(), images.repeat(70, 1, 1, 1), labels.repeat(70), torch.randperm(70))
+    assert norm > 0
+    assert scale == pytest.approx(0, abs=1e-6)
+
+
+def test_fewer_examples_than_a_batch_are_cut_in_two(few: PreparedData):
+    images, labels = some(few, 20)
+    order = torch.arange(20)
+    found = gradient_noise(network(), images, labels, order)
+    assert found == gradient_noise(network(), images, labels, order, batch=10)
+    assert np.isfinite(found).all()
+
+
+def test_weights_that_are_not_finite_have_no_noise_scale(few: PreparedData):
+    net = network()
+    nn.init.constant_(net[-1].weight, torch.inf)
+    assert np.isnan(gradient_noise(net, *some(few, 20), torch.arange(20))).all()
+
+
+def test_frozen_and_idle_parameters_do_not_count(few: PreparedData):
+    net, partly = network(), network()
+    partly[0].weight.requires_grad_(False)
+    partly.idle = nn.Identity()
+    partly.idle.weight = nn.Parameter(torch.ones(3))
+    images, labels = some(few, 8)
+    rest = gradients_of_examples(net, images, labels)[:, 27:]
+    norm, trace = norm_and_trace(rest)
+    found = gradient_noise(partly, images, labels, torch.arange(8), 1)
+    assert found == pytest.approx((norm, trace / norm**2), rel=1e-5)
+
+
+def test_the_network_and_the_random_states_stay_as_they_are(few: PreparedData, randomness):
+    net = network(batch_norm=True)
+    net.train()
+    net[1].eval()
+    for parameter in net.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    randomness.seed(3)
+    expected = randomness.draws()
+    randomness.seed(3)
+    gradient_noise(net, *some(few, 40), torch.arange(40))
+    assert randomness.draws() == expected
+    assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
+    assert all(torch.equal(parameter.grad, torch.ones_like(parameter)) for parameter in net.parameters())
+    assert [module.training for module in net] == [True, False, True, True, True, True]
+
+
+def test_it_is_measured_after_powers_of_two():
+    assert [epoch for epoch in range(1, 100) if noise_is_measured(epoch)] == [1, 2, 4, 8, 16, 32, 64]

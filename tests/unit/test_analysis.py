@@ -35,6 +35,9 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
                 "validation_accuracy": 0.75,
                 "train_seconds": SECONDS[epoch - 1],
                 "train_cpu_seconds": SECONDS[epoch - 1] / 2,
+                "gradient_norm": 0.1,
+                "noise_scale": 20.0 if epoch == 1 else np.nan,
+                "distance": 3.0 * epoch,
                 "epoch_distance": 10.0 * epoch,
             }
             for epoch, loss in enumerate(losses, start=1)
@@ -48,6 +51,8 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
         "least_train_loss": None if diverged else 0.2,
         "least_validation_loss": None if diverged else 0.4,
         "validation_accuracy_at_best": None if diverged else 0.75,
+        "batches_per_epoch": 7,
+        "training_examples": 200,
         "spec": {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
     }
     run.write_summary(summary)
@@ -99,7 +104,14 @@ def test_percentiles_of_the_update_norms(run: RunDirectory):
 def test_history_and_epoch_distance_are_the_record(run: RunDirectory):
     assert history.analyse(run)["validation_loss"].tolist() == LOSSES
     assert history.analyse(run)["train_loss"].tolist() == [loss / 2 for loss in LOSSES]
+    assert history.analyse(run)["distance"].tolist() == [3.0, 6.0, 9.0]
+    assert history.analyse(run)["noise_scale"].tolist() == pytest.approx([20.0, np.nan, np.nan], nan_ok=True)
     assert epoch_distance.analyse(run)["epoch_distance"].tolist() == [10.0, 20.0, 30.0]
+
+
+def test_the_history_counts_steps_and_examples(run: RunDirectory):
+    assert history.analyse(run)["step"].tolist() == [7, 14, 21]
+    assert history.analyse(run)["examples"].tolist() == [200, 400, 600]
 
 
 def test_runs_are_collected_in_the_order_of_what_they_are(tmp_path: Path):

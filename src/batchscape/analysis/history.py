@@ -1,12 +1,26 @@
-"""The loss curves: training and validation loss and accuracy of each epoch."""
+"""What training recorded of each epoch: the loss curves, the way from the initial weights, and the gradient noise."""
 
 import pandas as pd
 
 from batchscape.frames import read_frame
 from batchscape.training.run_directory import RunDirectory
 
-COLUMNS = ["epoch", "train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
+COLUMNS = [
+    "epoch",
+    "train_loss",
+    "train_accuracy",
+    "validation_loss",
+    "validation_accuracy",
+    "distance",
+    "gradient_norm",
+    "noise_scale",
+]
 
 
 def analyse(run: RunDirectory) -> pd.DataFrame:
-    return read_frame(run.history_file)[COLUMNS]
+    """Return one row an epoch, with the number of updates (`step`) and of examples that training has met by its end."""
+    history = read_frame(run.history_file)[COLUMNS]
+    summary = run.summary()
+    for name, of_epoch in (("examples", "training_examples"), ("step", "batches_per_epoch")):
+        history.insert(1, name, history["epoch"] * summary[of_epoch])
+    return history

@@ -75,7 +75,7 @@ def test_equal_batches_give_the_estimate_of_mccandlish_with_all_examples_as_the_
     gradients = gradients_of_examples(net, images, labels)
     small = np.mean([np.sum(part.mean(axis=0) ** 2) for part in np.split(gradients, 3)])
     big = np.sum(gradients.mean(axis=0) ** 2)
-    trace = (small - big) / (1 / 8 - 1 / 24)  # appendix A.1, eq. A.2
+    trace = (small - big) / (1 / 8 - 1 / 24)  # appendix A.1
     assert gradient_noise(net, images, labels, torch.arange(24), 8)[1] == pytest.approx(trace / big, rel=1e-5)
 
 

@@ -56,7 +56,10 @@ def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool])
         for epoch in range(1, length + 1):
             values = np.nan if diverged else loss + 1 / epoch
             losses = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-            history.append({**lead, "epoch": epoch, **dict.fromkeys(losses, values)})
+            times = {"epoch": epoch, "step": epoch * -(-1000 // run.batch_size), "examples": epoch * 1000}
+            noise = {"gradient_norm": values, "noise_scale": values * epoch if epoch in (1, 2, 4) else np.nan}
+            way = {"distance": np.nan if diverged else np.sqrt(epoch / run.batch_size)}
+            history.append({**lead, **times, **dict.fromkeys(losses, values), **way, **noise})
             moves.append({**lead, "epoch": epoch, "epoch_distance": np.nan if diverged else 1 / run.batch_size / epoch})
         scale = np.nan if diverged else 1 / run.batch_size
         distance += [{**lead, "layer": layer, "distance": scale} for layer in ("whole model", "conv1", "output")]

@@ -55,6 +55,7 @@ FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignmen
 FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
 FROM_WAYS = {"gather tables/trajectory", "figure trajectory"}
+FROM_TARGET = {"table runs_to_target", "table steps_to_target", "table critical_batch", "figure steps_to_target"}
 SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
 PLANES, WAYS = PLANE_JOBS | FROM_PLANES, WAY_JOBS | FROM_WAYS
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | WAYS
@@ -181,6 +182,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             {"table epoch_distance", "figure epoch_distance"} | of_run("bs128-lr0.02-seed0") | FROM_PLANES | FROM_WAYS,
         ),
     ],
+    "comparison.target_loss": [(0.65, FROM_TARGET)],
     "arms": [
         ({"linear": {"rule": "linear"}, "sqrt": {"base_batch": 64}}, set()),
         ({"mine": {"learning_rates": {64: 0.02, 256: 0.08}}}, {"figure curves_scaled_lr"} | FROM_ARM_RUNS),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from batchscape.config.base import LearningRate, PositiveInt, Section
+from batchscape.config.base import FromText, LearningRate, PositiveInt, Section
 
 
 class ComparisonConfig(Section):
@@ -22,3 +22,9 @@ class ComparisonConfig(Section):
 
     large_batch: Annotated[PositiveInt | None, Field(examples=[256])] = None
     """The large batch of small-against-large comparisons; the largest of the grid if left out."""
+
+    target_loss: Annotated[
+        Annotated[float, Field(gt=0, allow_inf_nan=False), FromText] | None, Field(examples=[0.05])
+    ] = None
+    """The validation loss, in nats, to which steps and epochs are counted. If left out, the least one that every batch
+    size reaches with all seeds at one of its learning rates."""

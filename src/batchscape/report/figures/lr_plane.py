@@ -1,0 +1,94 @@
+"""Least validation loss over the plane of batch size and learning rate, with the best rates and two ways to scale."""
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+from batchscape.report.settings import shared_rates
+
+LOSS = "least_validation_loss"
+NOT_A_NUMBER, MARK = "#D9D9D9", "#D55E00"
+
+
+def draw(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, small_batch: int) -> p9.ggplot:
+    """`lr_grid` gives the cells, `best_lr` the marks and where the lines begin."""
+    seeds = style.seeds_name(lr_grid["n_seeds"], [])  # cells say themselves how many diverged
+    plot = style.nothing_to_draw() if lr_grid[f"{LOSS}_mean"].isna().all() else _plane(lr_grid, best_lr, small_batch)
+    return plot + p9.labs(
+        title="Least validation loss by batch size and learning rate",
+        subtitle=style.wrapped(
+            f"Mean over {seeds}; n× marks n diverged runs, grey cells have no other. Outlined: the best rate "
+            f"of each batch size. Lines scale that of batch size {small_batch}"
+        ),
+        x="Batch size",
+        y="Learning rate",
+    )
+
+
+def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch: int) -> p9.ggplot:
+    cells = _cells(lr_grid)
+    losses = np.log(cells[f"{LOSS}_mean"])
+    low, high = losses.min(), losses.max()
+    # Viridis is dark where the loss is small.
+    cells["ink"] = np.where((losses - low) / max(high - low, 1e-9) < 0.6, "white", "black")
+    cells["text"] = ["" if np.isnan(loss) else f"{loss:#.2g}" for loss in cells[f"{LOSS}_mean"]] + cells[
+        "n_diverged"
+    ].map(lambda count: f" {count}×" if count else "")
+    best = best_lr.dropna(subset=["best_learning_rate"]).rename(columns={"best_learning_rate": "learning_rate"})
+    sizes = sorted(cells["batch_size"].unique())
+    start = best.loc[best["batch_size"] == small_batch, "learning_rate"]
+    x = np.geomspace(sizes[0], sizes[-1], 50)
+    lines = pd.concat(
+        [
+            pd.DataFrame({"batch_size": x, "learning_rate": rate * (x / small_batch) ** power, "scaling": name})
+            for rate in start
+            for name, power in (("linear", 1.0), ("sqrt", 0.5))
+        ]
+        or [pd.DataFrame({"batch_size": [], "learning_rate": [], "scaling": []})]
+    )
+    bottom, top = cells["bottom"].min(), cells["top"].max()
+    lines = lines[lines["learning_rate"].between(bottom, top)]
+    rates = shared_rates(cells) or sorted(cells["learning_rate"].unique())
+    return (
+        p9.ggplot(cells, p9.aes("batch_size", "learning_rate"))
+        + p9.geom_rect(
+            p9.aes(xmin="left", xmax="right", ymin="bottom", ymax="top", fill=f"{LOSS}_mean"), color="white", size=0.4
+        )
+        + p9.geom_rect(
+            p9.aes(xmin="left", xmax="right", ymin="bottom", ymax="top"),
+            cells.merge(best[["batch_size", "learning_rate"]]), color=MARK, fill="none", size=1.2,
+        )
+        + p9.geom_line(p9.aes(linetype="scaling"), lines, color=MARK, size=0.9)
+        + p9.geom_text(p9.aes(label="text", color="ink"), size=8)
+        + p9.scale_color_identity()
+        + p9.scale_linetype_manual(values={"linear": "dashed", "sqrt": "dotted"}, name="Scaling")
+        + p9.scale_fill_cmap("viridis", trans="log10", na_value=NOT_A_NUMBER, labels=style.decimals, name="Loss (nats)")
+        + p9.scale_x_continuous(
+            trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0, 0)
+        )
+        + p9.scale_y_log10(breaks=rates, labels=style.decimals, minor_breaks=[], expand=(0, 0))
+        + style.theme()
+        + p9.theme(figure_size=(style.WIDTH, 5), panel_grid=p9.element_blank())
+    )  # fmt: skip
+
+
+def _cells(lr_grid: pd.DataFrame) -> pd.DataFrame:
+    """Give each setting the rectangle of the points that are nearest to it: of its column, then of its rates."""
+    sizes = np.array(sorted(lr_grid["batch_size"].unique()), dtype=float)
+    edges = _edges(sizes)
+    cells = lr_grid.sort_values(["batch_size", "learning_rate"], ignore_index=True)
+    place = np.searchsorted(sizes, cells["batch_size"])
+    cells = cells.assign(left=edges[place], right=edges[place + 1], bottom=0.0, top=0.0)
+    for _, column in cells.groupby("batch_size"):
+        edges = _edges(column["learning_rate"].to_numpy())
+        cells.loc[column.index, "bottom"], cells.loc[column.index, "top"] = edges[:-1], edges[1:]
+    return cells
+
+
+def _edges(values: np.ndarray) -> np.ndarray:
+    """Return the boundaries, (n + 1,), of ascending values, (n,): geometric means, and half the widest gap beyond."""
+    logs = np.log(values)
+    between = (logs[:-1] + logs[1:]) / 2
+    beyond = np.diff(logs).max(initial=0) / 2 or np.log(2) / 2
+    return np.exp(np.concatenate([[logs[0] - beyond], between, [logs[-1] + beyond]]))

@@ -1,0 +1,92 @@
+"""Steps and epochs to the target loss against the batch size, at the best learning rate, and the critical batch."""
+
+import numpy as np
+import pandas as pd
+import plotnine as p9
+
+from batchscape.report.figures import style
+
+PANELS = {"steps": "Steps to the target", "epochs": "Epochs to the target"}
+
+
+def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame) -> p9.ggplot:
+    """`runs` gives the points, `table` their means, `fits` the one row of the fitted curve."""
+    best = table[table["best"] == 1]
+    fit = fits.iloc[0]
+    plot = style.nothing_to_draw() if best.empty else _panels(runs[runs["setting"].isin(best["setting"])], best, fit)
+    return plot + p9.labs(
+        title="Training to one validation loss, batch size by batch size",
+        subtitle=_subtitle(best, fit),
+        x="Batch size",
+        y="",
+    )
+
+
+def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series) -> p9.ggplot:
+    sizes = sorted(best["batch_size"])
+    seeds = pd.concat([_panel(runs, name, runs[quantity]) for quantity, name in PANELS.items()])
+    means = pd.concat([_panel(best, name, best[f"{quantity}_mean"]) for quantity, name in PANELS.items()])
+    means["rate"] = means["edge"].eq("none").map({True: "inside the range", False: "on the edge"})
+    means["text"] = [f"{rate:.3g}" for rate in means["learning_rate"]]
+    first = best[best["batch_size"] == sizes[0]].iloc[0]
+    x = np.geomspace(sizes[0], sizes[-1], 50)
+    perfect = {"steps": first["steps_mean"] * sizes[0] / x, "epochs": np.full_like(x, first["epochs_mean"])}
+    curves = [_curve(x, perfect, "perfect scaling")]
+    if fit["verdict"] != "not identified":
+        steps = fit["min_steps"] * (1 + fit["critical_batch"] / x)
+        curves.append(_curve(x, {"steps": steps, "epochs": fit["min_epochs"] * (1 + x / fit["critical_batch"])}, "fit"))
+    return (
+        p9.ggplot(means, p9.aes("batch_size", "value"))
+        + p9.geom_line(p9.aes(linetype="line"), _in_order(pd.concat(curves)), color="#666666", size=0.6)
+        + p9.geom_point(p9.aes(color="size"), _in_order(seeds).dropna(subset=["value"]), alpha=0.5, size=1.4)
+        + p9.geom_label(
+            p9.aes(label="text"), _in_order(means), size=8, ha="left", nudge_x=0.14, fill="white", label_size=0,
+            label_padding=0.1,
+        )
+        + p9.geom_point(p9.aes(color="size", shape="rate"), _in_order(means), size=3.5, fill="white", stroke=1)
+        + p9.facet_wrap("panel", scales="free_y")
+        + p9.scale_x_continuous(
+            trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0.07, 0, 0.2, 0)
+        )
+        + p9.scale_y_log10(labels=style.decimals)
+        + p9.scale_linetype_manual(values={"perfect scaling": "dashed", "fit": "solid"}, name="Line")
+        + p9.scale_shape_manual(values={"inside the range": "o", "on the edge": "D"}, name="Learning rate")
+        + p9.scale_color_manual(values=style.batch_size_colors(best["batch_size"]), guide=None)
+        + style.theme()
+    )  # fmt: skip
+
+
+def _panel(rows: pd.DataFrame, panel: str, values: pd.Series) -> pd.DataFrame:
+    return rows.assign(panel=panel, value=values, size=style.as_batch_size(rows["batch_size"]))
+
+
+def _curve(x: np.ndarray, values: dict[str, np.ndarray], line: str) -> pd.DataFrame:
+    return pd.concat(
+        [
+            pd.DataFrame({"panel": name, "batch_size": x, "value": values[quantity], "line": line})
+            for quantity, name in PANELS.items()
+        ]
+    )
+
+
+def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(panel=pd.Categorical(rows["panel"], categories=list(PANELS.values()), ordered=True))
+
+
+def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
+    if best.empty:
+        return "No run reached the target"
+    lost = best["n_missed"].sum()
+    missed = f"; {lost} run{'s' * (lost != 1)} never reached it" if lost else ""
+    what = (
+        f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest steps; each seed, and "
+        f"mean over {style.seeds_name(best['n_seeds'], best['n_diverged'])}{missed}"
+    )
+    if fit["verdict"] == "not identified":
+        found = f"Critical batch size not identified: {fit['reason']}"
+    else:
+        low, high = fit["critical_batch_low"], fit["critical_batch_high"]
+        found = f"Critical batch size {fit['critical_batch']:.3g} (95 % interval {low:.2g} to {high:.2g})"
+        found += f", {fit['verdict']} the range"
+    bound = "" if best["edge"].eq("none").all() else "; diamonds are upper bounds"
+    return f"{style.wrapped(what)}\n{style.wrapped(found + bound)}"

@@ -1,0 +1,13 @@
+"""The gradient noise scale during training, over seeds."""
+
+import pandas as pd
+
+from batchscape.report.settings import SETTING
+from batchscape.report.tables.over_seeds import over_seeds
+from batchscape.training.run_directory import noise_is_measured
+
+
+def tabulate(history: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each setting and epoch after which it was measured; `n_seeds` falls as runs end."""
+    measured = history[history["epoch"].map(noise_is_measured)]
+    return over_seeds(measured, [*SETTING, "epoch"], ["gradient_norm", "noise_scale"])

@@ -1,0 +1,184 @@
+"""Steps to a target loss and the critical batch size, against made-up runs and exact hyperbolas."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from batchscape.report.tables import critical_batch, runs_to_target, steps_to_target
+
+SIZES = np.array([16.0, 32, 64, 128, 256])
+
+
+def history(*runs: tuple) -> pd.DataFrame:
+    """Rows of an analysis from (batch size, rate or None for a tuned 0.5, seed, status, losses); 100 examples."""
+    rows = []
+    for batch_size, rate, seed, status, losses in runs:
+        setting = f"bs{batch_size}-lr{'tuned' if rate is None else rate}"
+        lead = {"batch_size": batch_size, "learning_rate": rate or 0.5, "setting": setting, "seed": seed}
+        for epoch, loss in enumerate(losses, start=1):
+            times = {"epoch": epoch, "step": epoch * -(-100 // batch_size), "examples": 100 * epoch}
+            rows.append({**lead, "status": status, **times, "validation_loss": loss})
+    return pd.DataFrame(rows)
+
+
+GRID = history(
+    (10, 0.1, 0, "converged", [9, 5, 3]), (10, 0.1, 1, "converged", [9, 4, 4]),  # both reach 4
+    (10, 0.2, 0, "converged", [4, 1, 2]), (10, 0.2, 1, "converged", [9, 8, 8]),  # one is stuck at 8
+    (40, 0.1, 0, "converged", [6, 5, 7]), (40, 0.1, 1, "max_epochs", [9, 6, 4]),  # both reach 5
+    (40, 0.2, 0, "converged", [2, 2, 2]), (40, 0.2, 1, "diverged", [1, np.nan]),
+)  # fmt: skip
+
+
+def least(frame: pd.DataFrame) -> pd.DataFrame:
+    run = ["batch_size", "setting", "seed", "status"]
+    return frame.groupby(run)["validation_loss"].min().rename("least_validation_loss").reset_index()
+
+
+def test_the_common_target_is_the_least_that_every_batch_size_reaches_with_all_seeds():
+    assert runs_to_target.common_target(least(GRID)) == 5  # batch size 10 reaches 4, 40 reaches 5
+
+
+def test_a_batch_size_that_always_diverges_asks_for_no_target():
+    lost = history((80, 0.1, 0, "diverged", [0.1, np.nan]), (80, 0.1, 1, "converged", [0.1]))
+    assert runs_to_target.common_target(least(pd.concat([GRID, lost]))) == 5
+    assert np.isnan(runs_to_target.common_target(least(lost)))
+
+
+def test_a_run_reaches_the_target_after_the_first_epoch_at_or_below_it():
+    table = runs_to_target.tabulate(GRID, target_loss=None).set_index(["setting", "seed"])
+    assert set(table["target_loss"]) == {5}
+    times = table[["epochs", "steps", "examples"]]
+    assert times.loc[("bs10-lr0.1", 0)].tolist() == [2, 20, 200]
+    assert times.loc[("bs40-lr0.1", 1)].tolist() == [3, 9, 300]  # 40, 40 and 20 examples an epoch
+    assert times.loc[("bs10-lr0.2", 0)].tolist() == [1, 10, 100]
+    assert times.loc[("bs10-lr0.2", 1)].isna().all()
+    assert len(table) == 8
+
+
+def test_a_target_of_the_users_own_is_taken():
+    table = runs_to_target.tabulate(GRID, target_loss=2.0)
+    assert set(table["target_loss"]) == {2.0}
+    assert table["steps"].notna().sum() == 3
+
+
+def test_runs_that_miss_the_target_are_counted_and_the_best_rate_is_one_that_none_misses():
+    table = steps_to_target.tabulate(runs_to_target.tabulate(GRID, target_loss=None)).set_index("setting")
+    assert table["n_missed"].to_dict() == {"bs10-lr0.1": 0, "bs10-lr0.2": 1, "bs40-lr0.1": 0, "bs40-lr0.2": 0}
+    assert table["n_seeds"].tolist() == [2, 2, 2, 1]
+    assert table["n_diverged"].tolist() == [0, 0, 0, 1]
+    assert table.loc["bs10-lr0.2", "steps_mean"] == 10  # of the one that got there, and yet not the best
+    assert table[table["best"] == 1].index.tolist() == ["bs10-lr0.1", "bs40-lr0.1"]
+    assert table["edge"].tolist() == ["low", "none", "low", "none"]
+
+
+@pytest.mark.parametrize(
+    ("rates", "best", "edge"),
+    [
+        ({0.1: 4, 0.2: 2, 0.3: 3}, "bs10-lr0.2", "none"),
+        ({0.1: 2, 0.2: 2, 0.3: 3}, "bs10-lr0.1", "low"),
+        ({0.1: 4, 0.2: 3, 0.3: 2}, "bs10-lr0.3", "high"),
+        ({0.1: 4}, "bs10-lr0.1", "both"),
+        ({0.1: 4, 0.2: 3, None: 2}, "bs10-lrtuned", "high"),
+    ],
+)
+def test_the_best_rate_takes_the_fewest_steps(rates: dict[float | None, int], best: str, edge: str):
+    runs = [(10, rate, 0, "converged", [9.0] * (epochs - 1) + [1.0]) for rate, epochs in rates.items()]
+    table = steps_to_target.tabulate(runs_to_target.tabulate(history(*runs), target_loss=1.0))
+    row = table[table["best"] == 1]
+    assert (row["setting"].item(), row["edge"].item()) == (best, edge)
+
+
+def test_where_none_reaches_the_target_no_rate_is_best_and_nothing_is_dropped():
+    table = steps_to_target.tabulate(runs_to_target.tabulate(GRID, target_loss=0.5))
+    assert table["best"].sum() == 0
+    assert table["n_missed"].tolist() == [2, 2, 2, 1]
+    assert table["steps_mean"].isna().all()
+
+
+# The critical batch size.
+
+
+@pytest.mark.parametrize("critical", [2.0, 50.0, 3000.0])
+def test_exact_hyperbolas_give_back_their_parameters(critical: float):
+    steps = 120 * (1 + critical / SIZES)
+    found, reason = critical_batch.fit(SIZES, steps)
+    assert reason == ""
+    assert {name: value for name, (value, _, _) in found.items()} == pytest.approx(
+        {"critical_batch": critical, "min_steps": 120, "min_examples": 120 * critical}, rel=1e-5
+    )
+    # The relation of McCandlish et al. between steps and examples, E = S·B.
+    s, e = steps / found["min_steps"][0], steps * SIZES / found["min_examples"][0]
+    assert (s - 1) * (e - 1) == pytest.approx(1, rel=1e-3)
+
+
+def test_intervals_are_those_of_a_regression_in_the_logarithms():
+    """The design of the linearised problem by hand, and its covariance."""
+    rng = np.random.default_rng(0)
+    sizes = np.repeat(SIZES, 4)
+    steps = 120 * (1 + 50 / sizes) * np.exp(rng.normal(0, 0.05, len(sizes)))
+    found, _ = critical_batch.fit(sizes, steps)
+    critical, low, high = found["critical_batch"]
+    share = critical / (sizes + critical)  # ∂ ln S/∂ ln B_crit
+    design = np.stack([np.ones_like(share), share], axis=1)
+    residuals = np.log(steps / (found["min_steps"][0] * (1 + critical / sizes)))
+    assert design.T @ residuals == pytest.approx([0, 0], abs=1e-6)  # least squares
+    covariance = np.linalg.inv(design.T @ design) * (residuals @ residuals) / 18
+    assert np.log(high / low) / 2 == pytest.approx(2.10092 * np.sqrt(covariance[1, 1]), rel=1e-4)  # t, 18 df, 95 %
+    assert np.sqrt(low * high) == pytest.approx(critical)
+    both = np.log(found["min_examples"][2] / found["min_examples"][1]) / 2
+    assert both == pytest.approx(2.10092 * np.sqrt(covariance.sum()), rel=1e-4)
+    assert found["min_examples"][0] == pytest.approx(critical * found["min_steps"][0])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "steps", "said"),
+    [
+        (SIZES, np.full(5, 70.0), "do not fall"),
+        (SIZES, SIZES, "do not fall"),
+        (SIZES, 1000 / SIZES, "in proportion"),
+        (SIZES, 1000 / SIZES**2, "in proportion"),
+        (np.array([32.0, 64, 64]), np.array([9.0, 6, 5]), "only 2 batch sizes reached"),
+        (np.array([]), np.array([]), "only 0 batch sizes"),
+    ],
+)
+def test_what_the_data_cannot_tell_is_not_identified(sizes: np.ndarray, steps: np.ndarray, said: str):
+    found, reason = critical_batch.fit(sizes, steps)
+    assert said in reason
+    assert all(np.isnan(values).all() for values in found.values())
+
+
+def scaled_runs(critical: float) -> pd.DataFrame:
+    """Runs of 3 seeds in epochs of 1000 examples, so that 300 and 400 leave a short batch; one misses, one diverges."""
+    rows = []
+    for batch_size in (50, 100, 300, 400):
+        of_epoch = -(-1000 // batch_size)
+        steps = 100 * (1 + critical * of_epoch / 1000)
+        for seed in range(3):
+            lead = {"batch_size": batch_size, "learning_rate": 0.1, "setting": f"bs{batch_size}-lr0.1", "seed": seed}
+            times = {"epochs": steps / of_epoch, "steps": steps, "examples": steps / of_epoch * 1000}
+            rows.append({**lead, "status": "converged", "target_loss": 0.3, **times})
+    table = pd.DataFrame(rows)
+    table.loc[4, ["epochs", "steps", "examples"]] = np.nan
+    table.loc[8, ["status", "steps"]] = ["diverged", 1.0]
+    return table
+
+
+@pytest.mark.parametrize(("critical", "verdict"), [(120.0, "inside"), (1200.0, "outside"), (20.0, "outside")])
+def test_the_table_counts_short_batches_and_lost_runs(critical: float, verdict: str):
+    runs = scaled_runs(critical)
+    row = critical_batch.tabulate(runs, steps_to_target.tabulate(runs)).iloc[0]
+    assert row["critical_batch"] == pytest.approx(critical, rel=1e-5)
+    assert row["min_steps"] == pytest.approx(100, rel=1e-5)
+    assert row["min_examples"] == pytest.approx(100 * critical, rel=1e-5)
+    assert row["min_epochs"] == pytest.approx(critical / 10, rel=1e-5)
+    assert row[["n_runs", "n_missed", "n_diverged", "n_on_edge", "n_batch_sizes"]].tolist() == [10, 1, 1, 4, 4]
+    assert (row["verdict"], row["reason"]) == (verdict, "none")
+
+
+def test_runs_at_other_rates_are_not_in_the_fit():
+    runs = scaled_runs(120.0)
+    others = runs.assign(learning_rate=0.2, steps=10 * runs["steps"], setting=runs["setting"].str.replace("0.1", "0.2"))
+    runs = pd.concat([runs, others], ignore_index=True)
+    row = critical_batch.tabulate(runs, steps_to_target.tabulate(runs)).iloc[0]
+    # Batch sizes 100 and 300 lost a run at the better rate in both, so that the better one is still the best.
+    assert row["critical_batch"] == pytest.approx(120, rel=1e-5)

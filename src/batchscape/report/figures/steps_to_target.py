@@ -86,7 +86,7 @@ def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
         found = f"Critical batch size not identified: {fit['reason']}"
     else:
         low, high = fit["critical_batch_low"], fit["critical_batch_high"]
-        found = f"Critical batch size {fit['critical_batch']:.3g} (95 % interval {low:.2g} to {high:.2g})"
+        found = f"Critical batch size {fit['critical_batch']:.3g} (95 % interval {low:.3g} to {high:.3g})"
         found += f", {fit['verdict']} the range"
     bound = "" if best["edge"].eq("none").all() else "; diamonds are upper bounds"
     return f"{style.wrapped(what)}\n{style.wrapped(found + bound)}"

@@ -42,8 +42,8 @@ of runs with 3 rounds for the default network (the floor took all images at once
     faster than loss-landscapes         2.73 ×  2.32 ×  1.96 ×
     over the floor                      1.13 ×  1.14 ×  1.16 ×
 
-The other work was heavier on the second machine, where a whole study ran beside the benchmark, and on the third, under a
-load of 1 to 5 on its 2 cores.
+The other work was heavier on the second machine, where a whole study ran beside the benchmark, and on the third, under
+a load of 1 to 5 on its 2 cores.
 
 So the target of 3 × for the default network is missed on all three, and is hardly within reach of a loop over single
 points, for the floor itself is about 3 × faster on the first and the third and 1.6 to 2.9 × on the second; that of the
@@ -56,8 +56,8 @@ The last was the best, on the third machine: the first layer as a convolution of
 then grouped convolutions, channels last, pooling by the maximum of slices, loss and accuracy of all four together. Its
 processor time was 1.1 to 1.3 times less than the library's (four runs in turns, under a load of 15). But in seven runs
 it was 2.80, 2.00, 2.66, 2.67, 3.21, 3.66 and 2.37 × as fast as loss-landscapes, whose own time varied most, and took
-0.90 to 1.18 × the floor. In an earlier form, networks whose first layer has 16 or more filters, or with a dense layer of 1,024, gained nothing or
-lost a tenth. That is too little for a second forward pass to maintain.
+0.90 to 1.18 × the floor. In an earlier form, networks whose first layer has 16 or more filters, or with a dense layer
+of 1,024, gained nothing or lost a tenth. That is too little for a second forward pass to maintain.
 
 The targets are at least 3 × (default) and 4 × (original) as fast as loss-landscapes, and at most 1.15 × the floor.
 """

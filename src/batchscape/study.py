@@ -56,6 +56,7 @@ TABLES = {
     ),
     "scaled_lr": Product(("tables/arm_runs",)),
     "tuned_lr": Product(("tables/trials",), ("small_batch", "lr_range")),
+    "recommendation": Product(("tables/runs", "tables/best_lr"), optional=("tables/tuned_lr",)),
     "distance": Product(("analysis/distance",)),
     "distance_over_time": Product(("analysis/history",)),
     "distance_log_fit": Product(("analysis/history",)),

@@ -54,6 +54,7 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
         "batches_per_epoch": 7,
         "training_examples": 200,
         "spec": {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
+        "environment": {"device": "cpu"},
     }
     run.write_summary(summary)
     return run

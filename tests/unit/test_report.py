@@ -52,7 +52,7 @@ def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool])
         times = dict.fromkeys(("epoch_seconds", "epoch_cpu_seconds"), run.batch_size / 100)
         to_best = dict.fromkeys(("seconds_to_best", "cpu_seconds_to_best"), np.nan if diverged else run.batch_size)
         best = np.nan if diverged else length
-        runs.append({**lead, "epochs": length, "best_epoch": best, **row, **times, **to_best})
+        runs.append({**lead, "epochs": length, "best_epoch": best, **row, **times, **to_best, "device": "cpu"})
         for epoch in range(1, length + 1):
             values = np.nan if diverged else loss + 1 / epoch
             losses = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")

@@ -19,7 +19,8 @@ def analyse(run: RunDirectory) -> pd.DataFrame:
     """Return one row; a run without any finite validation loss has nan for what it never reached."""
     summary = run.summary()
     values = {key: np.nan if summary[key] is None else summary[key] for key in FROM_SUMMARY}
-    return pd.DataFrame([{**values, **times(read_frame(run.history_file), summary["best_epoch"])}])
+    measured = times(read_frame(run.history_file), summary["best_epoch"])
+    return pd.DataFrame([{**values, **measured, "device": summary["environment"]["device"]}])
 
 
 def times(history: pd.DataFrame, best_epoch: int | None) -> dict[str, float]:

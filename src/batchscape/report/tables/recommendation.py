@@ -1,0 +1,92 @@
+"""Which batch size and learning rate to train with: the least validation loss, and the cheapest that is as good."""
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit
+
+from batchscape.report.settings import SETTING, plain
+from batchscape.report.tables.over_seeds import over_seeds
+
+LOSS = "least_validation_loss"
+VALUES = [LOSS, "best_epoch", "seconds_to_best", "cpu_seconds_to_best"]
+
+
+def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return one row for each setting, the one with the least mean of the least validation loss first.
+
+    `difference_to_best` is the mean over seeds of a setting's loss less that of the first one, seed by seed, `low` and
+    `high` the ends of its 95 % t interval (nan for one seed). `choice` says what this makes of the setting:
+
+    - `least loss`: the first one.
+    - `equal`: the interval holds 0, and the mean is within one standard error of the first one's (the rule of Breiman
+      et al. 1984). The second condition is there because with two or three seeds an interval is so wide that even
+      twice the loss can hold 0.
+    - `cheapest of the equal`: of these and the first one, the one that takes the least time to its best epoch; `least
+      loss and cheapest` if that is the first one itself.
+    - `unclear`: the interval holds 0, or there is none because there is one seed, and the mean is further away.
+    - `worse`: the interval does not hold 0. `diverged`: a seed of it diverged, so it is no candidate.
+
+    Time is CPU time if all runs trained on a CPU, for jobs that share its cores stretch the wall time; else wall time.
+    `edge` and `advice` are those of `best_lr` or `tuned_lr` where the setting is the best one of its batch size.
+    """
+    table = over_seeds(runs, SETTING, VALUES)
+    table = table[[*SETTING, *(f"{value}_{part}" for value in VALUES for part in ("mean", "sd")), "n_seeds"]].assign(
+        n_diverged=table["n_diverged"],
+        n_max_epochs=runs["status"].eq("max_epochs").groupby([runs[key] for key in SETTING]).sum().to_numpy(),
+    )
+    cost = "cpu_seconds_to_best_mean" if runs["device"].eq("cpu").all() else "seconds_to_best_mean"
+    candidate = table["n_diverged"].eq(0) & np.isfinite(table[f"{LOSS}_mean"])
+    table = table.assign(candidate=candidate).sort_values(
+        ["candidate", f"{LOSS}_mean", cost], ascending=[False, True, True], kind="stable", ignore_index=True
+    )
+    table = pd.concat([table, _differences(runs, table)], axis=1)
+    table["choice"] = _choices(table, table[cost])
+    return _with_edges(table, best_lr, tuned_lr).drop(columns="candidate")
+
+
+def _differences(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the paired difference of each row's loss to the first row's, with its 95 % t interval."""
+    names = ["difference_to_best", "low", "high"]
+    if not table["candidate"].any():
+        return pd.DataFrame(np.nan, index=table.index, columns=names)
+    losses = runs[runs["status"] != "diverged"].pivot(index="seed", columns="setting", values=LOSS)
+    differences = losses.sub(losses[table["setting"].iloc[0]], axis=0)
+    count = differences.count()
+    # One seed has no degree of freedom; nan gives it no interval.
+    half = stdtrit((count - 1).where(count > 1), 0.975) * differences.std() / np.sqrt(count)
+    mean = differences.mean()
+    rows = pd.DataFrame(dict(zip(names, (mean, mean - half, mean + half), strict=True)))
+    return rows.reindex(table["setting"].where(table["candidate"])).reset_index(drop=True)
+
+
+def _choices(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
+    if not table["candidate"].any():
+        return pd.Series("diverged", index=table.index)
+    first = table.iloc[0]
+    reach = first[f"{LOSS}_mean"] + first[f"{LOSS}_sd"] / np.sqrt(first["n_seeds"])
+    apart = (table["low"] > 0) | (table["high"] < 0)
+    equal = table["candidate"] & ~apart & (table[f"{LOSS}_mean"] <= reach)
+    equal.iloc[0] = True
+    kinds = np.select([~table["candidate"], equal, apart], ["diverged", "equal", "worse"], "unclear")
+    choices = pd.Series(kinds, index=table.index)
+    cheapest = cost[equal].idxmin() if cost[equal].notna().any() else table.index[0]
+    choices.loc[cheapest] = "cheapest of the equal"
+    choices.iloc[0] = "least loss and cheapest" if cheapest == table.index[0] else "least loss"
+    return choices
+
+
+def _with_edges(table: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame | None) -> pd.DataFrame:
+    """Say of the best setting of each batch size whether its learning rate is on the edge of what was tried."""
+    constant = table.index.isin(plain(table).index)
+    found = [(best_lr.rename(columns={"best_learning_rate": "learning_rate"}), constant)]
+    if tuned_lr is not None:
+        tuned = table["setting"].str.endswith("-lrtuned").to_numpy()
+        found.append((tuned_lr.rename(columns={"tuned_learning_rate": "learning_rate"}), tuned))
+    table = table.assign(edge="none", advice="none")
+    for best, rows in found:
+        known = best.set_index(["batch_size", "learning_rate"])
+        for place in table.index[rows]:
+            key = (table.at[place, "batch_size"], table.at[place, "learning_rate"])
+            if key in known.index:
+                table.loc[place, ["edge", "advice"]] = known.loc[key, ["edge", "advice"]].to_numpy()
+    return table

@@ -1,0 +1,148 @@
+"""The recommendation against made-up runs with known answers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from batchscape.report.tables import best_lr, lr_grid
+from batchscape.report.tables.recommendation import tabulate
+from batchscape.study import TABLES, Study
+
+DIVERGED = None
+
+
+def made_up(
+    losses: Mapping[tuple[int, float], Sequence[float | None]],
+    seconds: Mapping[tuple[int, float], float] | None = None,
+    device: str = "cpu",
+) -> pd.DataFrame:
+    """One run for each batch size, learning rate and loss; its seed is the loss's place."""
+    rows = []
+    for (batch_size, rate), by_seed in losses.items():
+        for seed, loss in enumerate(by_seed):
+            cost = np.nan if loss is DIVERGED else (seconds or {}).get((batch_size, rate), 1.0)
+            values = dict.fromkeys(lr_grid.VALUES, cost)
+            rows.append(
+                {
+                    **{"run": f"bs{batch_size}-lr{rate:g}-seed{seed}", "setting": f"bs{batch_size}-lr{rate:g}"},
+                    **{"batch_size": batch_size, "learning_rate": rate, "seed": seed},
+                    "status": "diverged" if loss is DIVERGED else "converged",
+                    **values,
+                    "seconds_to_best": 100 - cost,
+                    "least_validation_loss": np.nan if loss is DIVERGED else loss,
+                    "device": device,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def recommend(runs: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> pd.DataFrame:
+    return tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)), tuned_lr).set_index("setting")
+
+
+def test_the_cheapest_of_those_that_the_seeds_do_not_tell_apart_is_chosen():
+    losses = {
+        (32, 0.1): [0.10, 0.20, 0.30],
+        (64, 0.1): [0.12, 0.19, 0.31],  # within the noise
+        (64, 0.2): [0.11, 0.22, 0.28],  # also, and cheaper
+        (128, 0.1): [0.20, 0.30, 0.40],  # each seed 0.1 worse
+    }
+    table = recommend(made_up(losses, {(32, 0.1): 9.0, (64, 0.1): 5.0, (64, 0.2): 3.0, (128, 0.1): 1.0}))
+    assert table["choice"].to_dict() == {
+        "bs32-lr0.1": "least loss",
+        "bs64-lr0.2": "cheapest of the equal",
+        "bs64-lr0.1": "equal",
+        "bs128-lr0.1": "worse",
+    }
+    assert list(table["least_validation_loss_mean"]) == sorted(table["least_validation_loss_mean"])
+
+
+def test_the_interval_is_the_paired_t_interval():
+    table = recommend(made_up({(32, 0.1): [0.1, 0.2, 0.4, 0.2], (64, 0.1): [0.3, 0.3, 0.45, 0.25]}))
+    differences = np.array([0.2, 0.1, 0.05, 0.05])
+    low, high = stats.t.interval(0.95, 3, differences.mean(), stats.sem(differences))
+    row = table.loc["bs64-lr0.1"]
+    assert np.allclose([row["difference_to_best"], row["low"], row["high"]], [0.1, low, high], rtol=1e-9)
+    assert table.loc["bs32-lr0.1", ["difference_to_best", "low", "high"]].tolist() == [0, 0, 0]
+
+
+def test_twice_the_loss_is_not_equal_only_because_two_seeds_are_few():
+    table = recommend(made_up({(32, 0.1): [0.20, 0.22], (64, 0.1): [0.40, 0.50]}, {(64, 0.1): 0.1}))
+    assert table.loc["bs64-lr0.1", "low"] < 0 < table.loc["bs64-lr0.1", "high"]
+    assert table["choice"].tolist() == ["least loss and cheapest", "unclear"]
+
+
+def test_one_seed_makes_nothing_equal():
+    table = recommend(made_up({(32, 0.1): [0.2], (64, 0.1): [0.2001]}, {(64, 0.1): 0.1}))
+    assert table["choice"].tolist() == ["least loss and cheapest", "unclear"]
+    assert table[["low", "high"]].isna().all(axis=None)
+    assert table.loc["bs64-lr0.1", "difference_to_best"] == pytest.approx(1e-4)
+
+
+def test_a_tie_goes_to_the_cheaper_one():
+    table = recommend(made_up({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.2, 0.3]}, {(64, 0.1): 0.1}))
+    assert list(table.index) == ["bs64-lr0.1", "bs32-lr0.1"]
+    assert table["choice"].tolist() == ["least loss and cheapest", "equal"]
+
+
+def test_a_setting_with_a_diverged_seed_is_no_candidate():
+    table = recommend(made_up({(32, 0.1): [0.01, DIVERGED, 0.02], (64, 0.1): [0.2, 0.3, 0.25]}))
+    assert table["choice"].to_dict() == {"bs64-lr0.1": "least loss and cheapest", "bs32-lr0.1": "diverged"}
+    assert np.isnan(table.loc["bs32-lr0.1", "difference_to_best"])
+    assert table.loc["bs32-lr0.1", "n_diverged"] == 1
+
+
+def test_where_every_setting_diverged_there_is_no_choice():
+    table = recommend(made_up({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED, DIVERGED]}))
+    assert set(table["choice"]) == {"diverged"}
+    assert table[["difference_to_best", "low", "high"]].isna().all(axis=None)
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [("cpu", ["least loss", "cheapest of the equal"]), ("A GPU", ["least loss and cheapest", "equal"])],
+)
+def test_cost_is_cpu_time_on_a_cpu_and_wall_time_else(device: str, expected: list[str]):
+    # Wall times are made up the other way round.
+    runs = made_up({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.21, 0.3]}, {(32, 0.1): 9, (64, 0.1): 3}, device)
+    assert recommend(runs)["choice"].tolist() == expected
+
+
+def test_a_best_rate_on_the_edge_is_said():
+    runs = made_up({(32, 0.1): [0.2, 0.3], (32, 0.2): [0.1, 0.2], (64, 0.1): [0.3, 0.4], (64, 0.2): [0.5, 0.5]})
+    table = recommend(runs)
+    assert table["edge"].to_dict() == {
+        "bs32-lr0.2": "high",
+        "bs32-lr0.1": "none",
+        "bs64-lr0.1": "low",
+        "bs64-lr0.2": "none",
+    }
+    assert table.loc["bs32-lr0.2", "advice"] == "add a learning rate above 0.2"
+
+
+def test_a_tuned_setting_has_the_edge_of_its_search():
+    runs = made_up({(32, 0.1): [0.2, 0.3], (32, 0.3): [0.1, 0.2]})
+    runs.loc[runs["learning_rate"] == 0.3, "setting"] = "bs32-lrtuned"
+    found = pd.DataFrame(
+        {
+            "batch_size": [32],
+            "tuned_learning_rate": [0.3],
+            "edge": ["high"],
+            "advice": ["let tuning.range end above 0.3"],
+        }
+    )
+    table = recommend(runs, found)
+    assert table["edge"].to_dict() == {"bs32-lrtuned": "high", "bs32-lr0.1": "both"}
+    assert table.loc["bs32-lrtuned", "advice"] == "let tuning.range end above 0.3"
+
+
+def test_the_search_is_a_source_if_there_is_one():
+    with_search, without = (
+        Study.from_mapping({"name": "x", "tuning": {"enabled": enabled}}, "x").sources(TABLES["recommendation"])
+        for enabled in (True, False)
+    )
+    assert with_search == ["tables/runs", "tables/best_lr", "tables/tuned_lr"]
+    assert without == ["tables/runs", "tables/best_lr"]

@@ -6,6 +6,9 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
+report: "workflow/report/study.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/tune.smk"
@@ -22,9 +25,10 @@ onerror:
 
 
 rule all:
-    """Every table and figure of the study."""
+    """The report, and every table and figure of the study."""
     default_target: True
     input:
+        study.report,
         study.csv("tables/runs"),
         [study.csv(f"tables/{table}") for table in study.tables],
         [study.csv(GATHERED[analysis]) for analysis in study.gathered],

@@ -1,4 +1,4 @@
-"""A hash of the code that a job runs, blind to comments, formatting and docstrings."""
+"""A hash of the code that a job runs, blind to comments, formatting and docstrings of Python."""
 
 import ast
 import hashlib
@@ -12,7 +12,8 @@ def fingerprint(*roots: Path) -> str:
     """Return a hash of the given Python files and of every batchscape module that they import, however deep.
 
     Two texts with the same statements have the same hash. Only static imports are followed: a module
-    that is imported by name at run time must be given as a root.
+    that is imported by name at run time must be given as a root. So must a file that is not Python, such as a
+    template; it counts byte for byte.
     """
     return _fingerprint(tuple(sorted({Path(root).resolve() for root in roots})))
 
@@ -44,6 +45,8 @@ def _label(path: Path) -> str:
 
 @cache
 def _read(path: Path) -> tuple[str, frozenset[Path]]:
+    if path.suffix != ".py":
+        return path.read_text(encoding="utf-8"), frozenset()
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     imported = frozenset(file for node in ast.walk(tree) for name in _imports(node) for file in _files(name))
     for node in ast.walk(tree):

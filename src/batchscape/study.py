@@ -460,6 +460,17 @@ class Study(Section):
         }
         return _canonical({key: values[key] for key in product.settings})
 
+    @property
+    def report_slice(self) -> str:
+        """The whole study and the tables that each figure is drawn from, the one that sums it up first, as JSON."""
+        tables = {
+            figure: [
+                source.removeprefix("tables/") for source in reversed(FIGURES[figure].sources) if "tables/" in source
+            ]
+            for figure in self.figures
+        }
+        return _canonical({"config": self.model_dump(mode="json"), "tables": tables})
+
     # Paths, relative to the folder in which the workflow runs.
 
     @property
@@ -487,6 +498,17 @@ class Study(Section):
 
     def figure(self, name: str, kind: str) -> str:
         return f"{self.folder}/figures/{name}.{kind}"
+
+    @property
+    def report(self) -> str:
+        return f"{self.folder}/report.html"
+
+    @property
+    def shown_tables(self) -> list[str]:
+        """Paths of all tables that the report reads."""
+        made = [GATHERED[analysis] for analysis in self.gathered]
+        names = ["tables/runs", *(f"tables/{table}" for table in self.tables), *made]
+        return [self.csv(name) for name in names if name.startswith("tables/")]
 
     def log(self, job: str) -> str:
         return f"{self.folder}/logs/{job}.log"

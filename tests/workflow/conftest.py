@@ -23,6 +23,7 @@ MESSAGES = {
     "Gathering ": "gather ",
     "Making the table ": "table ",
     "Drawing the figure ": "figure ",
+    "Writing the report of ": "report",
 }
 
 

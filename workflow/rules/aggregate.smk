@@ -3,7 +3,12 @@ rule table:
     input:
         lambda wildcards: [study.csv(source) for source in study.sources(TABLES[wildcards.table])],
     output:
-        study.csv("tables/{table}"),
+        report(
+            study.csv("tables/{table}"),
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{table}"},
+        ),
     log:
         study.log("tables/{table}"),
     conda:
@@ -23,7 +28,12 @@ rule figure:
     input:
         lambda wildcards: [study.csv(source) for source in study.sources(FIGURES[wildcards.figure])],
     output:
-        png=study.figure("{figure}", "png"),
+        png=report(
+            study.figure("{figure}", "png"),
+            caption="../report/figure.rst",
+            category=lambda wildcards: CATEGORIES[wildcards.figure],
+            labels=lambda wildcards: {"figure": CAPTIONS[wildcards.figure].title},
+        ),
         pdf=study.figure("{figure}", "pdf"),
     log:
         study.log("figures/{figure}"),
@@ -37,3 +47,25 @@ rule figure:
         "Drawing the figure {wildcards.figure}"
     script:
         "../scripts/figure.py"
+
+
+rule report:
+    """One page that needs nothing beside it: the answer, the claims, every figure with its table, the provenance."""
+    input:
+        runs=[study.run_file(run, "run.json") for run in study.runs],
+        tables=study.shown_tables,
+        figures=[study.figure(figure, "png") for figure in study.figures],
+    output:
+        study.report,
+    log:
+        study.log("report"),
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        spec=study.report_slice,
+        code=code("report.py", templates=(PACKAGE / "report" / "template").iterdir()),
+    message:
+        "Writing the report of {study.name}"
+    script:
+        "../scripts/report.py"

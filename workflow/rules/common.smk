@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
@@ -12,7 +13,8 @@ sys.path.insert(0, str(ROOT / "src"))
 os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]))
 
 from batchscape.errors import UserError
-from batchscape.fingerprint import fingerprint, module_path
+from batchscape.fingerprint import PACKAGE, fingerprint, module_path
+from batchscape.report.story import CAPTIONS, CATEGORIES
 from batchscape.study import FIGURES, GATHERED, TABLES, Study
 
 
@@ -33,9 +35,9 @@ def load_study():
         sys.exit(1)
 
 
-def code(script, *modules):
-    """Return the fingerprint of the code that a job runs: its script, and the modules that the script imports by name."""
-    return fingerprint(ROOT / "workflow" / "scripts" / script, *map(module_path, modules))
+def code(script, *modules, templates=()):
+    """Return the fingerprint of the code that a job runs: its script, what that imports by name, and its templates."""
+    return fingerprint(ROOT / "workflow" / "scripts" / script, *map(module_path, modules), *templates)
 
 
 def refuse_foreign(targets):
@@ -54,6 +56,9 @@ def refuse_foreign(targets):
         if foreign or unknown:
             sys.exit(1)
 
+
+# A path to a caption holds no wildcards, but a caption is a template that sees this and its job's wildcards.
+config["captions"] = {figure: asdict(caption) for figure, caption in CAPTIONS.items()}
 
 RUN = r"bs\d+-lr([0-9.]+|tuned)(-warmup\d+)?-seed\d+"
 study = load_study()

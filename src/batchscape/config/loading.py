@@ -1,6 +1,7 @@
 """From a study file to a mapping, and from a model's complaints to lines that a user can act on."""
 
 import difflib
+import io
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -45,6 +46,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold keys and values (`name: my-study`), holds {_kind(content)}")
     return content
+
+
+def to_yaml(mapping: Mapping[str, Any]) -> str:
+    """Return a mapping as YAML, lists of numbers in one line each."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = None
+    stream = io.StringIO()
+    yaml.dump(mapping, stream)
+    return stream.getvalue()
 
 
 def with_numbers(value: Any) -> Any:

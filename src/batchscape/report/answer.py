@@ -1,0 +1,115 @@
+"""Which batch size and learning rate to take, why, and what is not sure about it, in sentences."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+
+from batchscape.report.numbers import interval, listed, number, spread
+
+LOSS = "least_validation_loss"
+FEW_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Answer:
+    headline: str
+    reasons: list[str]
+    caveats: list[str]
+
+
+def answer(recommendation: pd.DataFrame, runs: pd.DataFrame) -> Answer:
+    """Return the answer that the table `recommendation` gives; `runs` says what it was measured on."""
+    candidates = recommendation[recommendation["choice"] != "diverged"]
+    if candidates.empty:
+        return Answer(
+            "No setting can be recommended.", ["In every setting a run diverged: the loss was not finite."], []
+        )
+    best = candidates.iloc[0]
+    chosen = candidates[candidates["choice"].isin(["cheapest of the equal", "least loss and cheapest"])].iloc[0]
+    start = "Train with" if best["n_seeds"] > 1 else "Best seen, with one seed:"
+    return Answer(
+        headline=f"{start} {setting_name(chosen)}.",
+        reasons=list(_reasons(candidates, best, chosen, *cost(runs))),
+        caveats=list(_caveats(recommendation, best, chosen, runs)),
+    )
+
+
+def cost(runs: pd.DataFrame) -> tuple[str, str]:
+    """Return the quantity that the table `recommendation` compares costs by, and its unit."""
+    return ("cpu_seconds_to_best", "CPU s") if runs["device"].eq("cpu").all() else ("seconds_to_best", "s")
+
+
+def setting_name(row: pd.Series) -> str:
+    """Return a setting in words."""
+    name = f"batch size {row['batch_size']} at learning rate {number(row['learning_rate'])}"
+    if row["setting"].partition("-lr")[2].startswith("tuned"):
+        name += " (which the search found)"
+    warmup = row["setting"].partition("-warmup")[2]
+    return f"{name}, with a warm-up of {warmup} epochs" if warmup else name
+
+
+def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock: str, unit: str) -> Iterator[str]:
+    def loss(row: pd.Series) -> str:
+        return f"{spread(row[f'{LOSS}_mean'], row[f'{LOSS}_sd'])} nats"
+
+    def time(row: pd.Series) -> str:
+        return f"{spread(row[f'{clock}_mean'], row[f'{clock}_sd'])} {unit}"
+
+    seeds = "one seed" if best["n_seeds"] == 1 else f"{best['n_seeds']} seeds, mean ± standard deviation"
+    yield (
+        f"The least validation loss of all {len(candidates)} settings is that of {setting_name(best)}: {loss(best)} "
+        f"({seeds}). Its best epoch was {number(best['best_epoch_mean'])} on average, after {time(best)} of training."
+    )
+    equal = int(candidates["choice"].isin(["equal", "cheapest of the equal"]).sum())
+    many = f"{equal} other setting{'s are' if equal != 1 else ' is'} as good as these seeds can tell"
+    if chosen["setting"] != best["setting"]:
+        yield (
+            f"{many}. The cheapest of them is {setting_name(chosen)}: {time(chosen)} to its best epoch, at a loss of "
+            f"{loss(chosen)} (paired by seed {number(chosen['difference_to_best'])} more, 95 % interval "
+            f"{interval(chosen['low'], chosen['high'])})."
+        )
+    elif equal:
+        yield f"{many}; none of them is cheaper."
+    elif best["n_seeds"] > 1:
+        yield "No other setting comes within one standard error of it."
+    counts = candidates["choice"].value_counts()
+    if best["n_seeds"] > 1:
+        yield (
+            f"Of the rest, worse: {counts.get('worse', 0)} (the 95 % interval of the difference lies above 0); "
+            f"unclear: {counts.get('unclear', 0)} (higher on average, but not beyond what chance may do)."
+        )
+
+
+def _caveats(recommendation: pd.DataFrame, best: pd.Series, chosen: pd.Series, runs: pd.DataFrame) -> Iterator[str]:
+    named = pd.DataFrame([best, chosen]).drop_duplicates("setting")
+    if best["n_seeds"] == 1:
+        yield "One seed says nothing of the spread over seeds, so no difference here is certain. Add seeds."
+    elif best["n_seeds"] < FEW_SEEDS:
+        yield f"{best['n_seeds']} seeds are few: other seeds may order settings of similar loss another way."
+    for _, row in named[named["edge"] != "none"].iterrows():
+        yield (
+            f"The learning rate of {setting_name(row)} lies on the edge of what was tried, so it is a bound and not an "
+            f"optimum: {row['advice']}."
+        )
+    sizes = recommendation["batch_size"]
+    for size in named["batch_size"].unique():
+        ends = [word for word, end in (("smallest", sizes.min()), ("largest", sizes.max())) if size == end]
+        if ends:
+            yield f"Batch size {size} is the {' and the '.join(ends)} that was tried; there may be a better one beyond."
+    stopped, total = int(runs["status"].eq("max_epochs").sum()), len(runs)
+    if stopped:
+        here = int(named["n_max_epochs"].sum())
+        yield (
+            f"{stopped} of {total} runs, {here} of them of the settings named above, still improved when "
+            "training.max_epochs stopped them: their losses are upper bounds."
+        )
+    diverged = recommendation[recommendation["choice"] == "diverged"]
+    if len(diverged):
+        yield (
+            f"A run diverged in {len(diverged)} of {len(recommendation)} settings, which are therefore no candidates: "
+            f"{listed(list(diverged['setting']), 6)}."
+        )
+    yield (
+        "The loss that chose is the one that is given, on the same validation images: expect a little more on new ones."
+    )

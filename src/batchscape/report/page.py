@@ -1,0 +1,107 @@
+"""The report: one page that needs nothing beside it."""
+
+import base64
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from batchscape.report.answer import answer, cost
+from batchscape.report.digest import Digest, digest
+from batchscape.report.numbers import interval, number
+from batchscape.report.story import CHAPTERS
+from batchscape.report.story.chapter import Caption
+
+ROWS = 24
+ANSWER_ROWS = 8
+VERDICTS = {"supported": "✔", "refuted": "✘", "undecided": "?"}
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table below a figure; one that stands further up already has no digest."""
+
+    name: str
+    digest: Digest | None
+
+
+@dataclass(frozen=True)
+class Figure:
+    name: str
+    caption: Caption
+    image: str
+    """A data: URI."""
+    tables: list[Table]
+
+
+def render(
+    name: str,
+    config: str,
+    figures: Mapping[str, bytes],
+    tables: Mapping[str, pd.DataFrame],
+    tables_of: Mapping[str, Sequence[str]],
+    provenance: Sequence[tuple[str, str]],
+) -> str:
+    """Return the page of a study as HTML; equal arguments give equal text.
+
+    `config` is the study file as text, `figures` are PNGs and `tables` data frames by name; `tables_of` names the
+    tables that each figure is drawn from. `tables` has at least `runs` and `recommendation`.
+    """
+    environment = Environment(
+        loader=PackageLoader("batchscape.report", "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown: set[str] = set()
+    claims = list(_claims(tables["claims"])) if "claims" in tables else []
+    chapters = []
+    for chapter in CHAPTERS:
+        drawn = [_figure(figure, figures, tables, tables_of, shown) for figure in chapter.figures if figure in figures]
+        if drawn or (chapter.key == "claims" and claims):
+            chapters.append({"chapter": chapter, "figures": drawn, "claims": claims if chapter.key == "claims" else []})
+    clock, _ = cost(tables["runs"])
+    columns = ["batch_size", "learning_rate", "least_validation_loss", "choice", clock, "best_epoch", "n_seeds"]
+    columns += ["difference_to_best", "low", "high", "edge"]
+    return environment.get_template("page.html.jinja").render(
+        name=name,
+        config=config,
+        answer=answer(tables["recommendation"], tables["runs"]),
+        settings=digest(tables["recommendation"], ANSWER_ROWS, columns),
+        chapters=chapters,
+        provenance=provenance,
+        runs=tables["runs"],
+    )
+
+
+def _figure(
+    name: str,
+    figures: Mapping[str, bytes],
+    tables: Mapping[str, pd.DataFrame],
+    tables_of: Mapping[str, Sequence[str]],
+    shown: set[str],
+) -> Figure:
+    """Return a figure with its tables, and note in `shown` which tables have been shown by now."""
+    below = []
+    for table in tables_of.get(name, ()):
+        below.append(Table(table, None if table in shown else digest(tables[table], ROWS)))
+        shown.add(table)
+    caption = next(chapter.figures[name] for chapter in CHAPTERS if name in chapter.figures)
+    return Figure(name, caption, f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}", below)
+
+
+def _claims(claims: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    for claim in claims.to_dict("records"):
+        nothing = 1 if claim["scale"] == "ratio" else 0
+        needed = claim["seeds_needed"]
+        yield {
+            **claim,
+            "sign": VERDICTS.get(claim["verdict"], "?"),
+            "effect": f"{claim['scale']} {number(claim['effect'])}, 95 % interval "
+            f"{interval(claim['low'], claim['high'])} (no effect is {nothing})",
+            "needed": int(needed) if claim["verdict"] == "undecided" and math.isfinite(needed) else None,
+        }

@@ -1,0 +1,40 @@
+"""Which learning rate each batch size wants."""
+
+from batchscape.report.story.chapter import Caption, Chapter
+from batchscape.report.story.papers import GODBOLE, GOYAL, KRIZHEVSKY, SHALLUE
+
+CHAPTER = Chapter(
+    "rate-search",
+    "The best learning rate of each batch size",
+    "Batch sizes are compared fairly only at the best learning rate of each. A best rate on the edge of what was tried "
+    "is a bound, not an optimum.",
+    {
+        "lr_effect": Caption(
+            "Least validation loss by learning rate",
+            "The least validation loss against the learning rate, one line a batch size; the mark is the best rate of "
+            "each.",
+            "Look where each line is lowest, and how flat it is there: in a flat valley the rate hardly matters. A "
+            "diamond is a best rate on the edge; extend the grid on that side.",
+            "Lines without a minimum, or a best rate that falls as the batch grows.",
+            (GODBOLE, SHALLUE),
+        ),
+        "lr_plane": Caption(
+            "Batch size and learning rate at once",
+            "The least validation loss of every batch size and learning rate, as a map.",
+            "A valley along a diagonal is a rule of scaling: its slope is 1 if the rate should follow the batch size "
+            "linearly, 1/2 if it should follow the square root.",
+            "A valley that runs straight up: then one learning rate suits every batch size.",
+            (SHALLUE, GOYAL),
+        ),
+        "lr_search": Caption(
+            "The search for the learning rate",
+            "Every trial of the search by batch size and learning rate, coloured by its loss over the least one of its "
+            "batch size. Lines scale the rate that was found for the small batch.",
+            "See which line the best trials follow. Where many trials are nearly as good, the best one says little; a "
+            "diamond is a best rate on the edge of the range.",
+            "Best rates that follow neither line, for so few and short trials are noisy; see tuning.trials and "
+            "tuning.epochs.",
+            (GOYAL, KRIZHEVSKY, GODBOLE),
+        ),
+    },
+)

@@ -1,0 +1,94 @@
+"""The report of the smoke study as a reader sees it: on a phone, on a screen and in print, without a network."""
+
+import base64
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+
+from batchscape.study import FIGURES
+from tests.workflow.conftest import Checkout
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not (BROWSER and DRIVER), reason="needs chromium and chromedriver: apt-get install chromium-driver"
+    ),
+]
+
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def page(finished: Checkout) -> Path:
+    return finished.path / "results" / "smoke" / "report.html"
+
+
+def open_page(browser: webdriver.Chrome, page: Path, width: int) -> list[str]:
+    """Show a page as wide as a device; return the addresses that were asked for."""
+    screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get_log("performance")  # what an earlier page asked for
+    browser.get(page.as_uri())
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+
+
+@pytest.mark.parametrize("width", [400, 1200])
+def test_every_figure_is_seen_and_nothing_is_wider_than_the_screen(browser: webdriver.Chrome, page: Path, width: int):
+    asked = open_page(browser, page, width)
+    assert asked[0] == page.as_uri()
+    assert all(address.startswith("data:") for address in asked[1:])
+
+    for details in browser.find_elements("css selector", "details"):
+        browser.execute_script("arguments[0].open = true", details)
+    assert browser.execute_script("return window.innerWidth") == width
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
+
+    images = browser.execute_script(
+        "return [...document.images]"
+        ".map(i => [i.complete, i.naturalWidth, i.clientWidth, i.getBoundingClientRect().right])"
+    )
+    assert len(images) == len(FIGURES)
+    for complete, natural, shown, right in images:
+        assert complete
+        assert natural > 500
+        assert 0.6 * min(width, natural, 864) < shown <= width
+        assert right <= width
+
+
+def test_links_of_the_contents_lead_somewhere(browser: webdriver.Chrome, page: Path):
+    open_page(browser, page, 1200)
+    missing = browser.execute_script(
+        "return [...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.hash.slice(1))"
+        ".filter(id => !document.getElementById(id))"
+    )
+    assert missing == []
+
+
+def test_it_prints_on_paper(browser: webdriver.Chrome, page: Path):
+    open_page(browser, page, 1200)
+    printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})
+    content = base64.b64decode(printed["data"])
+    assert content.startswith(b"%PDF")
+    assert content.count(b"/Subtype /Image") >= len(FIGURES)

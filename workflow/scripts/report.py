@@ -1,0 +1,21 @@
+"""Write the report of the study from its figures and tables."""
+
+import json
+from pathlib import Path
+
+from batchscape.config.loading import to_yaml
+from batchscape.files import read_json, write_text
+from batchscape.frames import read_frame
+from batchscape.job import job_log
+from batchscape.report.page import render
+from batchscape.report.provenance import provenance
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        spec = json.loads(snakemake.params.spec)
+        tables = {Path(file).stem: read_frame(Path(file)) for file in snakemake.input.tables}
+        figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}
+        summaries = [read_json(Path(file)) for file in snakemake.input.runs]
+        origin = provenance(summaries, tables["runs"])
+        page = render(spec["config"]["name"], to_yaml(spec["config"]), figures, tables, spec["tables"], origin)
+        write_text(Path(snakemake.output[0]), page)

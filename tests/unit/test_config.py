@@ -16,6 +16,7 @@ from ruamel.yaml import YAML
 
 import batchscape
 from batchscape.config.base import shortest_decimal
+from batchscape.config.loading import read_yaml, to_yaml
 from batchscape.config.run import RunSpec
 from batchscape.errors import UserError
 from batchscape.study import FIGURES, Run, Study
@@ -796,3 +797,11 @@ sys.exit(f"loaded: {sorted(heavy)}" if heavy else 0)
 """
     library = str(Path(batchscape.__file__).parents[1])
     subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {library!r})\n{code}"], check=True)
+
+
+def test_a_study_written_as_yaml_reads_back(tmp_path: Path):
+    study = Study.from_mapping({"name": "x", "grid": {"learning_rates": [1e-5, 0.1]}}, "x")
+    dumped = study.model_dump(mode="json")
+    (tmp_path / "x.yaml").write_text(to_yaml(dumped))
+    assert read_yaml(tmp_path / "x.yaml") == dumped
+    assert Study.from_file(tmp_path / "x.yaml") == study

@@ -216,3 +216,13 @@ def test_no_module_of_the_library_uses_a_relative_import_for_it_would_not_be_fol
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level], path
+
+
+def test_a_root_that_is_not_python_counts_by_its_text(checkout: Checkout):
+    template = checkout.module("report/template/page.css")
+    before = checkout.fingerprint(checkout.script, template)
+    assert before != checkout.fingerprint()
+    template.touch()
+    assert checkout.fingerprint(checkout.script, template) == before
+    checkout.append("report/template/page.css", "p { color: black; }\n")
+    assert checkout.fingerprint(checkout.script, template) != before

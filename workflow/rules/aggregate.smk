@@ -64,7 +64,7 @@ rule report:
     threads: 1
     params:
         spec=study.report_slice,
-        code=code("report.py", templates=(PACKAGE / "report" / "template").iterdir()),
+        code=code("report.py", templates=(PACKAGE / "report" / "template").glob("page.*")),
     message:
         "Writing the report of {study.name}"
     script:

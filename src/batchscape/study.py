@@ -23,7 +23,7 @@ from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig
-from batchscape.config.loading import complaints, read_yaml, with_numbers
+from batchscape.config.loading import complaints, read_yaml, to_yaml, with_numbers
 from batchscape.config.model import ModelConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
@@ -462,14 +462,14 @@ class Study(Section):
 
     @property
     def report_slice(self) -> str:
-        """The whole study and the tables that each figure is drawn from, the one that sums it up first, as JSON."""
+        """The whole study as YAML, and the tables of each figure, the one that sums it up first, as JSON."""
         tables = {
             figure: [
                 source.removeprefix("tables/") for source in reversed(FIGURES[figure].sources) if "tables/" in source
             ]
             for figure in self.figures
         }
-        return _canonical({"config": self.model_dump(mode="json"), "tables": tables})
+        return _canonical({"name": self.name, "config": to_yaml(_whole(self)), "tables": tables})
 
     # Paths, relative to the folder in which the workflow runs.
 
@@ -519,6 +519,17 @@ class Study(Section):
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+def _whole(value: Any) -> Any:
+    """Return a section as in a study file, with its defaults; also keys that only say which jobs there are."""
+    if isinstance(value, Section):
+        fields = type(value).model_fields
+        found = {key: (getattr(value, key), field.default) for key, field in fields.items()}
+        return {key: _whole(part) for key, (part, default) in found.items() if part is not None or default is not None}
+    if isinstance(value, Mapping):
+        return {key: _whole(part) for key, part in value.items()}
+    return [_whole(part) for part in value] if isinstance(value, tuple | list) else value
 
 
 def _replaced(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:

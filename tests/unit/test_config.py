@@ -16,7 +16,6 @@ from ruamel.yaml import YAML
 
 import batchscape
 from batchscape.config.base import shortest_decimal
-from batchscape.config.loading import read_yaml, to_yaml
 from batchscape.config.run import RunSpec
 from batchscape.errors import UserError
 from batchscape.study import FIGURES, Run, Study
@@ -799,9 +798,16 @@ sys.exit(f"loaded: {sorted(heavy)}" if heavy else 0)
     subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {library!r})\n{code}"], check=True)
 
 
-def test_a_study_written_as_yaml_reads_back(tmp_path: Path):
-    study = Study.from_mapping({"name": "x", "grid": {"learning_rates": [1e-5, 0.1]}}, "x")
-    dumped = study.model_dump(mode="json")
-    (tmp_path / "x.yaml").write_text(to_yaml(dumped))
-    assert read_yaml(tmp_path / "x.yaml") == dumped
+def test_the_config_in_the_report_is_the_whole_study(tmp_path: Path):
+    study = Study.from_mapping(
+        {
+            "name": "x",
+            "grid": {"learning_rates": [1e-5, 0.1]},
+            "landscape": {"direction_seeds": [3, 4], "points_per_job": 7},
+            "interpolation": {"enabled": False},
+            "arms": {"mine": {"learning_rates": {32: 0.1, 256: 0.2}}},
+        },
+        "x",
+    )
+    (tmp_path / "x.yaml").write_text(json.loads(study.report_slice)["config"])
     assert Study.from_file(tmp_path / "x.yaml") == study

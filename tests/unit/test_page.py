@@ -12,7 +12,6 @@ import pytest
 from docutils.core import publish_parts
 from PIL import Image
 
-from batchscape.config.loading import to_yaml
 from batchscape.report.answer import answer
 from batchscape.report.digest import digest
 from batchscape.report.numbers import duration, number, spread
@@ -95,7 +94,7 @@ def page(
     pictures = {figure: picture(place) for place, figure in enumerate(figures)}
     tables_of = {"convergence": ["lr_grid", "runs"], "lr_effect": ["best_lr", "lr_grid"]}
     origin = provenance(summaries(runs), runs)
-    return render(name, to_yaml({"name": name}), pictures, {**made, **(tables or {})}, tables_of, origin)
+    return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin)
 
 
 def claims(**values: object) -> pd.DataFrame:

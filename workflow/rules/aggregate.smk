@@ -63,7 +63,7 @@ rule report:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
-        spec=study.report_slice,
+        spec=lambda wildcards: study.report_slice,
         code=code("report.py", templates=(PACKAGE / "report" / "template").glob("page.*")),
     message:
         "Writing the report of {study.name}"

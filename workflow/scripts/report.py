@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-from batchscape.config.loading import to_yaml
 from batchscape.files import read_json, write_text
 from batchscape.frames import read_frame
 from batchscape.job import job_log
@@ -17,5 +16,5 @@ if __name__ == "__main__":
         figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}
         summaries = [read_json(Path(file)) for file in snakemake.input.runs]
         origin = provenance(summaries, tables["runs"])
-        page = render(spec["config"]["name"], to_yaml(spec["config"]), figures, tables, spec["tables"], origin)
+        page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin)
         write_text(Path(snakemake.output[0]), page)

@@ -59,7 +59,8 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock
     seeds = "one seed" if best["n_seeds"] == 1 else f"{best['n_seeds']} seeds, mean ± standard deviation"
     yield (
         f"The least validation loss of all {len(candidates)} settings is that of {setting_name(best)}: {loss(best)} "
-        f"({seeds}). Its best epoch was {number(best['best_epoch_mean'])} on average, after {time(best)} of training."
+        f"({seeds}). It took {time(best)} of training up to its best epoch, {number(best['best_epoch_mean'])}"
+        f"{' on average' if best['n_seeds'] > 1 else ''}."
     )
     equal = int(candidates["choice"].isin(["equal", "cheapest of the equal"]).sum())
     many = f"{equal} other setting{'s are' if equal != 1 else ' is'} as good as these seeds can tell"

@@ -34,8 +34,8 @@ CHAPTER = Chapter(
             "filter to the size of the weights. Directions, colours and contour levels are the same in all panels.",
             "Contours that stand closer are a sharper minimum. The plane is two directions of very many: what it does "
             "not show may still be there, so compare panels, and several pairs of directions.",
-            "Contours that are not round valleys, or a minimum that is not in the middle, for the middle is the run's "
-            "weights at its best epoch.",
+            "Ridges or other valleys close by, or a lowest point that is not in the middle, which is where the run's "
+            "weights at its best epoch are.",
             (LI,),
         ),
         "trajectory": Caption(

@@ -1,17 +1,14 @@
 """The report: one page that needs nothing beside it."""
 
 import base64
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from batchscape.report.answer import answer, cost
 from batchscape.report.digest import Digest, digest
-from batchscape.report.numbers import interval, number
 from batchscape.report.story import CHAPTERS
 from batchscape.report.story.chapter import Caption
 
@@ -58,7 +55,7 @@ def render(
         lstrip_blocks=True,
     )
     shown: set[str] = set()
-    claims = list(_claims(tables["claims"])) if "claims" in tables else []
+    claims = tables["claims"].to_dict("records") if "claims" in tables else []
     chapters = []
     for chapter in CHAPTERS:
         drawn = [_figure(figure, figures, tables, tables_of, shown) for figure in chapter.figures if figure in figures]
@@ -73,6 +70,7 @@ def render(
         answer=answer(tables["recommendation"], tables["runs"]),
         settings=digest(tables["recommendation"], ANSWER_ROWS, columns),
         chapters=chapters,
+        signs=VERDICTS,
         provenance=provenance,
         runs=tables["runs"],
     )
@@ -92,16 +90,3 @@ def _figure(
         shown.add(table)
     caption = next(chapter.figures[name] for chapter in CHAPTERS if name in chapter.figures)
     return Figure(name, caption, f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}", below)
-
-
-def _claims(claims: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    for claim in claims.to_dict("records"):
-        nothing = 1 if claim["scale"] == "ratio" else 0
-        needed = claim["seeds_needed"]
-        yield {
-            **claim,
-            "sign": VERDICTS.get(claim["verdict"], "?"),
-            "effect": f"{claim['scale']} {number(claim['effect'])}, 95 % interval "
-            f"{interval(claim['low'], claim['high'])} (no effect is {nothing})",
-            "needed": int(needed) if claim["verdict"] == "undecided" and math.isfinite(needed) else None,
-        }

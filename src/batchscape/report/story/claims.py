@@ -6,15 +6,16 @@ from batchscape.report.story.papers import CHANG, KESKAR
 CHAPTER = Chapter(
     "claims",
     "The claims",
-    "What the literature says of the batch size, tested on this study's runs: runs of one seed share their initial "
-    "weights and are compared with each other. A claim is supported or refuted if the 95 % interval of the effect lies "
-    "on one side of no effect, and else undecided.",
+    "What the original study and its sources say of the batch size, tested on this study's runs: each seed gives one "
+    "ratio, for its runs share their initial weights. A claim is supported or refuted if the 95 % interval of the "
+    "ratio over seeds lies on one side of 1, and else undecided. Among so many claims a chance verdict or two is to be "
+    "expected.",
     {
         "claims": Caption(
             "Which claims hold here",
-            "The effect behind each claim, the mean over seeds of a paired comparison, with its 95 % interval.",
-            "The line of no effect divides what would support a claim from what would refute it. An interval that "
-            "crosses it decides nothing; the table says how many seeds might.",
+            "The ratio behind each claim, the geometric mean over seeds, with its 95 % interval on a logarithmic axis.",
+            "The line at 1 is no difference, the shaded side is the one that is claimed. An interval that crosses the "
+            "line decides nothing; its sentence says how many seeds might.",
             "A refuted claim is no mistake: these are results of other models and data. But look first whether the "
             "runs had time to converge and whether the learning rates suit them.",
             (CHANG, KESKAR),

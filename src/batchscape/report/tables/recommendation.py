@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtrit
 
+from batchscape.report.claims.verdict import t_interval
 from batchscape.report.settings import SETTING, plain
 from batchscape.report.tables.over_seeds import over_seeds
 
@@ -51,11 +51,8 @@ def _differences(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(np.nan, index=table.index, columns=names)
     losses = runs[runs["status"] != "diverged"].pivot(index="seed", columns="setting", values=LOSS)
     differences = losses.sub(losses[table["setting"].iloc[0]], axis=0)
-    count = differences.count()
-    # One seed has no degree of freedom; nan gives it no interval.
-    half = stdtrit((count - 1).where(count > 1), 0.975) * differences.std() / np.sqrt(count)
-    mean = differences.mean()
-    rows = pd.DataFrame(dict(zip(names, (mean, mean - half, mean + half), strict=True)))
+    found = {setting: t_interval(values.dropna().to_numpy()) for setting, values in differences.items()}
+    rows = pd.DataFrame.from_dict(found, orient="index", columns=names)
     return rows.reindex(table["setting"].where(table["candidate"])).reset_index(drop=True)
 
 

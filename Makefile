@@ -6,7 +6,10 @@ CONFIG ?= config/config.yaml
 CORES ?= 8
 BIN := $(VENV)/bin
 
-.PHONY: study test docs
+.PHONY: setup study test docs
+
+## Set up only.
+setup: $(VENV)/.ready
 
 ## Set up, check the study file, and run the study.
 study: $(VENV)/.ready

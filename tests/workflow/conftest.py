@@ -19,6 +19,7 @@ JOB = re.compile(r"^(?:Job \d+: (?P<message>.*)|(?:local)?rule (?P<rule>\w+):)$"
 MESSAGES = {
     "Preparing the data of ": "prepare",
     "Training ": "train ",
+    "Tuning the learning rate of batch size ": "tune ",
     "Analysing ": "analyse ",
     "Gathering ": "gather ",
     "Making the table ": "table ",

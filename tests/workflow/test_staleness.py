@@ -23,13 +23,14 @@ ALL_TABLES = {f"table {name}" for name in TABLES}
 ALL_FIGURES = {f"figure {name}" for name in FIGURES}
 AT_FIXED_LR = {f"bs{batch_size}-lr0.02-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
 SHOWN = {"bs64-lr0.02-seed0", "bs256-lr0.02-seed0"}
-# What the arms ask for, each run once: fixed, linear (64 and 256 are in the grid), sqrt and high.
+# What the arms ask for, each run once: fixed, linear (64 and 256 are in the grid), sqrt, tuned and high.
 IN_ARMS = {
     f"{setting}-seed{seed}"
     for setting in (
         *("bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"),
         *("bs128-lr0.04", "bs128-lr0.0282843", "bs256-lr0.04"),
         *("bs64-lr0.08", "bs128-lr0.08", "bs256-lr0.08"),
+        *("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"),
     )
     for seed in (0, 1)
 }
@@ -49,7 +50,8 @@ PLANE_JOBS = {
 }
 WAY_JOBS = {f"analyse {run}: trajectory" for run in SHOWN}
 BY_ARM = {"table scaled_lr"} | {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")}
-FROM_ARM_RUNS = {"table arm_runs"} | BY_ARM
+CLAIMS = {"table claims", "figure claims"}
+FROM_ARM_RUNS = {"table arm_runs"} | BY_ARM | CLAIMS
 FROM_SHARPNESS = {"gather analysis/sharpness", "table sharpness", "figure sharpness"} | FROM_ARM_RUNS
 FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignment", "figure gradient_alignment"}
 FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
@@ -60,9 +62,20 @@ SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | 
 PLANES, WAYS = PLANE_JOBS | FROM_PLANES, WAY_JOBS | FROM_WAYS
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | WAYS
 OF_SURFACES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory"}
-AGGREGATED = OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES
+FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
+FROM_TRIALS = {"gather tables/trials"} | FROM_TUNED_LR
+SEARCH = {"tune 64", "tune 128", "tune 256"} | FROM_TRIALS
+AGGREGATED = OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
+# What stands on the runs, but not on the search.
+AFTER_TRAINING = AGGREGATED - SEARCH | {"table recommendation"}
 # The same, but for the analyses of the loss surface, which look at other runs than those that come or go.
-OVER_ALL_RUNS = AGGREGATED - SURFACES | FROM_ARM_RUNS
+OVER_ALL_RUNS = AFTER_TRAINING - SURFACES | FROM_ARM_RUNS
+TRAIN_TUNED = {f"train bs{batch_size}-lrtuned-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
+
+
+def with_report(jobs: set[str]) -> set[str]:
+    """The jobs, and the report if there are any: it stands on all."""
+    return jobs | {"report"} if jobs else jobs
 
 
 def runs(batch_sizes: list[int], rates: list[str], seeds: list[int]) -> set[str]:
@@ -91,6 +104,9 @@ def at_rate(rate: str) -> set[str]:
     return alignment(settings, [0, 1]) | shown | FROM_PLANES | FROM_WAYS
 
 
+# What follows from another search.
+RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness(["bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"], [0, 1])
+
 # For each key of a study file: what the key becomes, and the exact set of jobs that this makes stale.
 EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "name": [("another", {"prepare"} | TRAIN | AGGREGATED)],
@@ -100,12 +116,14 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "grid.batch_sizes": [
         (
             [64, 96, 128, 256],
-            runs([96], ["0.02", "0.0244949", "0.03", "0.08"], [0, 1])
+            runs([96], ["0.02", "0.0244949", "0.03", "0.08", "tuned"], [0, 1])
+            | {"tune 96"}
+            | FROM_TRIALS
             | OVER_ALL_RUNS
-            | sharpness(["bs96-lr0.02", "bs96-lr0.0244949", "bs96-lr0.03", "bs96-lr0.08"], [0, 1])
+            | sharpness(["bs96-lr0.02", "bs96-lr0.0244949", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned"], [0, 1])
             | alignment(["bs96-lr0.02"], [0, 1]),
         ),
-        ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT),
+        ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS),
         ([256, 128, 64], set()),
     ],
     # The linear and the square-root arm have 0.04 already.
@@ -126,11 +144,11 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "model.name": [("vgg", set())],
     "model.channels": [([4, 4], TRAIN | AGGREGATED)],
     "model.dense": [([], TRAIN | AGGREGATED)],
-    "training.max_epochs": [(6, TRAIN | AGGREGATED)],
+    "training.max_epochs": [(6, TRAIN | AFTER_TRAINING)],
     "training.patience": [(3, TRAIN | AGGREGATED)],
     "training.momentum": [(0.5, TRAIN | AGGREGATED), (0, set())],
     "training.weight_decay": [(0.001, TRAIN | AGGREGATED)],
-    "training.snapshots": [([1, 2], TRAIN | AGGREGATED)],
+    "training.snapshots": [([1, 2], TRAIN | AFTER_TRAINING)],
     "training.accelerator": [("cpu", TRAIN | AGGREGATED)],
     # The pairs of the smoke study are its own; what else is around the loss surface moves with the fixed rate.
     "comparison.fixed_lr": [
@@ -166,6 +184,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         (
             128,
             {"figure epoch_distance"}
+            | FROM_TUNED_LR
             | of_run("bs128-lr0.02-seed0")
             | FROM_PLANES
             | FROM_WAYS
@@ -179,7 +198,11 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         (256, set()),
         (
             128,
-            {"table epoch_distance", "figure epoch_distance"} | of_run("bs128-lr0.02-seed0") | FROM_PLANES | FROM_WAYS,
+            {"table epoch_distance", "figure epoch_distance"}
+            | CLAIMS
+            | of_run("bs128-lr0.02-seed0")
+            | FROM_PLANES
+            | FROM_WAYS,
         ),
     ],
     "comparison.target_loss": [(0.65, FROM_TARGET)],
@@ -196,6 +219,14 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         ),
         ({"sqrt": {"enabled": False}}, OVER_ALL_RUNS | FROM_SHARPNESS),
     ],
+    # The search, and what trains at what it finds.
+    "tuning.enabled": [(False, OVER_ALL_RUNS | FROM_SHARPNESS)],
+    "tuning.range": [([0.003, 0.5], RETUNED)],
+    "tuning.trials": [(5, RETUNED)],
+    "tuning.coarse_trials": [(3, RETUNED)],
+    "tuning.epochs": [(3, RETUNED)],
+    "tuning.seeds": [([6], RETUNED)],
+    "tuning.sampler_seed": [(1, RETUNED)],
     # What a job of an analysis does: all its jobs, and nothing trains.
     "sharpness.checkpoints": [(["best"], SHARPNESS)],
     "sharpness.epsilons": [([0.001], SHARPNESS)],
@@ -266,7 +297,15 @@ MODULES = {
     "report/figures/by_arm.py": {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")},
     "report/tables/scaled_lr.py": BY_ARM,
     "report/figures/loss_map.py": {"figure landscape", "figure trajectory"},
-    "report/tables/best_lr.py": {"table best_lr", "figure lr_effect"},
+    "report/tables/best_lr.py": {"table best_lr", "table recommendation", "figure lr_effect", "figure lr_plane"}
+    | FROM_TARGET - {"table runs_to_target"},
+    "report/tables/tuned_lr.py": FROM_TUNED_LR,
+    "report/claims/statements.py": CLAIMS,
+    "report/page.py": {"report"},
+    "report/story/beyond.py": {"report"},
+    "tuning.py": RETUNED,
+    "config/tuning.py": RETUNED,
+    "training/noise_scale.py": TRAIN | AGGREGATED,
     "report/tables/epoch_distance.py": {"table epoch_distance", "figure epoch_distance"},
     "analysis/update_norms.py": {"analyse update_norms", "table update_norms", "figure update_norms"} | FROM_ARM_RUNS,
     "analysis/distance.py": {"analyse distance", "table distance", "figure distance", "figure distance_by_layer"}
@@ -278,7 +317,7 @@ MODULES = {
     "loss_surface.py": SURFACES,
     "inference.py": SURFACES,
     "progress.py": PLANES | WAYS | LINES | ALIGNMENT,
-    "frames.py": AGGREGATED,
+    "frames.py": AGGREGATED | TRAIN_TUNED,  # the search reads histories
     "config/comparison.py": set(),
     "config/arms.py": set(),
     "config/grid.py": set(),
@@ -340,7 +379,9 @@ def test_an_edit_of_a_key_reruns_exactly_what_depends_on_it(
 ):
     config = tmp_path / "edited.yaml"
     config.write_text(edited(path, value))
-    assert finished.stale(config) == expected
+    # The report shows the whole study file, so that every change of it makes the page anew.
+    other = Study.from_file(config).report_slice != SMOKE.report_slice
+    assert finished.stale(config) == expected | ({"report"} if other else set())
 
 
 def test_order_comments_and_spelled_out_defaults_rerun_nothing(finished: Checkout, tmp_path: Path):
@@ -357,28 +398,37 @@ def test_order_comments_and_spelled_out_defaults_rerun_nothing(finished: Checkou
 def test_an_edit_of_a_module_reruns_the_rules_that_use_it(finished: Checkout, module: str, expected: set[str]):
     with put_back(finished.path / "src" / "batchscape" / module) as file:
         file.write_text(file.read_text() + "\nEDITED = 1\n")
-        assert finished.stale("config/smoke.yaml") == expected
+        assert finished.stale("config/smoke.yaml") == with_report(expected)
+
+
+@pytest.mark.parametrize("template", ["page.css", "page.html.jinja"])
+def test_an_edit_of_the_reports_template_makes_the_page_anew(finished: Checkout, template: str):
+    with put_back(finished.path / "src" / "batchscape" / "report" / "template" / template) as file:
+        file.write_text(file.read_text() + "\n")
+        assert finished.stale("config/smoke.yaml") == {"report"}
 
 
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
         ("prepare.py", {"prepare"} | TRAIN | AGGREGATED),
-        ("train.py", TRAIN | AGGREGATED),
+        ("tune.py", RETUNED),
+        ("train.py", TRAIN | AFTER_TRAINING),
         ("analyse.py", OVER_ALL_RUNS),
         ("analyse_run.py", SHARPNESS | ALIGNMENT | WAYS),
         ("landscape.py", PLANES),
         ("interpolation.py", LINES),
-        ("gather.py", FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES | FROM_PLANES | FROM_WAYS),
+        ("gather.py", FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES | FROM_PLANES | FROM_WAYS | FROM_TRIALS),
         ("table.py", ALL_TABLES | (ALL_FIGURES - {"figure landscape", "figure trajectory"})),
         ("figure.py", ALL_FIGURES),
+        ("report.py", {"report"}),
     ],
 )
 def test_an_edit_of_a_script_reruns_its_rules(finished: Checkout, script: str, expected: set[str]):
     with put_back(finished.path / "workflow" / "scripts" / script) as file:
         file.write_text(file.read_text() + "\nEDITED = 1\n")
         # Tables that no script edit reaches otherwise: all figures draw from a table or an analysis.
-        assert finished.stale("config/smoke.yaml") == expected
+        assert finished.stale("config/smoke.yaml") == with_report(expected)
 
 
 def test_touched_and_commented_code_reruns_nothing(finished: Checkout):

@@ -22,8 +22,6 @@ from batchscape.report.tables import best_lr, lr_grid, recommendation
 from batchscape.study import FIGURES
 from tests.unit.test_recommendation import DIVERGED, made_up
 
-# Figures that others are building; take a name out when it is in the registry.
-COMING = {"steps_to_target", "critical_batch", "noise_scale", "distance_over_time", "lr_plane"}
 LOSSES = {(32, 0.1): [0.10, 0.20, 0.30], (64, 0.1): [0.12, 0.19, 0.31], (128, 0.1): [0.2, 0.3, DIVERGED]}
 FETCHING = {"src", "srcset", "data", "poster", "action", "background"}
 
@@ -110,8 +108,7 @@ def claims(**values: object) -> pd.DataFrame:
 def test_every_figure_is_there_once_in_the_order_of_the_story_and_is_a_picture():
     images = Page(page()).all("img")
     assert len(images) == len(FIGURES)
-    order = [name for name in CAPTIONS if name in FIGURES]
-    for name, image in zip(order, images, strict=True):
+    for name, image in zip(CAPTIONS, images, strict=True):
         head, _, data = image["src"].partition(",")
         assert head == "data:image/png;base64"
         decoded = Image.open(io.BytesIO(base64.b64decode(data)))
@@ -193,8 +190,7 @@ def test_a_study_in_which_all_diverged_has_a_page():
 
 
 def test_every_figure_has_a_caption_and_a_category_and_no_caption_is_left_over():
-    assert set(CAPTIONS) == set(FIGURES) | COMING
-    assert not COMING & set(FIGURES), "these are there now; take them out of COMING"
+    assert set(CAPTIONS) == set(FIGURES)
     assert set(CATEGORIES) == set(CAPTIONS)
     assert list(CATEGORIES.values()) == sorted(CATEGORIES.values())
     assert len(CAPTIONS) == sum(len(chapter.figures) for chapter in CHAPTERS)

@@ -9,29 +9,21 @@ CHAPTER = Chapter(
     "Larger batches save steps only up to a point, the critical batch size; beyond it they cost examples for nothing.",
     {
         "steps_to_target": Caption(
-            "Steps to a target loss",
-            "How many updates each batch size needs until its validation loss is below a target, at the best learning "
-            "rate of each, on logarithmic axes.",
-            "Along the line of perfect scaling twice the batch halves the steps. Where the points leave it returns "
-            "diminish; where they are level a larger batch saves nothing.",
-            "Better than perfect scaling, which a learning rate that suits the small batch badly would feign.",
+            "Steps and epochs to a target loss",
+            "How many updates, and how many epochs, each batch size needs until its validation loss is at the target, "
+            "each at the learning rate that needs the fewest; the labels are these rates.",
+            "On the dashed line, perfect scaling, twice the batch halves the steps. Where the points leave it returns "
+            "diminish; where they are level a larger batch saves nothing. The bend of the solid line, the fit, is the "
+            "critical batch size: there training takes twice the least steps and twice the least examples.",
+            "Points below the dashed line: the rate of the smallest batch is then probably not its best one.",
             (SHALLUE, MCCANDLISH),
-        ),
-        "critical_batch": Caption(
-            "The critical batch size",
-            "Examples against updates that each batch size needs to reach a target loss, with the fitted trade-off "
-            "between them.",
-            "The bend of the curve is the critical batch size: below it a larger batch costs few examples more, above "
-            "it it saves few updates.",
-            "Points far from the curve: the batch sizes were then not trained at learning rates that suit them.",
-            (MCCANDLISH,),
         ),
         "noise_scale": Caption(
             "The gradient noise scale",
-            "The batch size at which noise and signal of the gradient are equal, estimated from gradients at the kept "
-            "weights.",
-            "A batch far below it averages too little, one far above it too much. It predicts the critical batch size "
-            "without training at each, and is expected to grow as the loss falls.",
+            "Left, the noise scale, the number of examples at which noise and signal of a batch's gradient are equal, "
+            "as training goes on; right, the norm of the full gradient. Dashed are the batch sizes.",
+            "A batch far below the noise scale averages too little, one far above it computes more than it gains. It "
+            "predicts the critical batch size without training at each, and is expected to grow as the loss falls.",
             "A noise scale that falls during training, or that is far from where the steps to a target level off.",
             (MCCANDLISH,),
         ),

@@ -47,12 +47,12 @@ CHAPTER = Chapter(
         ),
         "distance_over_time": Caption(
             "Distance from the start over time",
-            "Distance of the weights from the initial ones as training goes on, one line a batch size.",
-            "On a logarithmic axis of time a straight line is growth with the logarithm of the number of steps, as of "
-            "a random walk on a random potential. Lines that agree per step but not per epoch differ by their number "
-            "of steps alone.",
-            "Growth that is faster than logarithmic after the first epochs, or a large batch that is ahead at the same "
-            "number of steps.",
+            "Distance of the weights from the initial ones against the number of steps, one line a batch size; dashed "
+            "is the logarithm fitted to each.",
+            "On this logarithmic axis a straight line is growth with the logarithm of time, as of a random walk on a "
+            "random potential. Lines that lie on one another differ by their number of steps alone.",
+            "A power law that fits better than the logarithm (the subtitle compares both), or a large batch that is "
+            "ahead at the same number of steps.",
             (HOFFER,),
         ),
         "epoch_distance": Caption(

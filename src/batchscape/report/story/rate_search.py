@@ -20,10 +20,11 @@ CHAPTER = Chapter(
         ),
         "lr_plane": Caption(
             "Batch size and learning rate at once",
-            "The least validation loss of every batch size and learning rate, as a map.",
-            "A valley along a diagonal is a rule of scaling: its slope is 1 if the rate should follow the batch size "
-            "linearly, 1/2 if it should follow the square root.",
-            "A valley that runs straight up: then one learning rate suits every batch size.",
+            "The least validation loss of every batch size and learning rate, as a map. The best rate of each batch "
+            "size is outlined; lines scale that of the small batch.",
+            "A dark valley along the dashed line is linear scaling, along the dotted one square-root scaling. Its "
+            "width says how exactly the rate must be met.",
+            "A valley that runs level: then one learning rate suits every batch size.",
             (SHALLUE, GOYAL),
         ),
         "lr_search": Caption(

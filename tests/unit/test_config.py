@@ -288,6 +288,8 @@ MISTAKES = [
         "interpolation.pairs: ",
         "'bs33-lr0.01' is no setting of this study",
     ),
+    ("a key like a mark", "name: s\n'[key]': 1", "[key]: ", "is not a known key"),
+    ("a key like a mark below", "name: s\ngrid: {'[key]': 1}", "grid.[key]: ", "is not a known key"),
     (
         "a repeated pair",
         "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs64-lr0.01], [bs32-lr0.01, bs64-lr0.01]]}",

@@ -81,7 +81,9 @@ def complaints(error: ValidationError, model: type[BaseModel], source: str) -> l
 
 
 def _line(detail: Mapping[str, Any], model: type[BaseModel], source: str) -> str:
-    location = tuple(part for part in detail["loc"] if part != "[key]")  # the key itself is wrong; it stands before
+    location = detail["loc"]
+    if detail["type"] != "extra_forbidden":  # which may be of a key of just that name
+        location = tuple(part for part in location if part != "[key]")  # the key itself is wrong; it stands before
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in location)
     if detail["type"] == "misfit":
         path = f"{path}.{detail['ctx']['key']}"

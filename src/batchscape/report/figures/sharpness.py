@@ -11,7 +11,7 @@ NAMES = {
     "keskar": "Keskar φ (%), ε = {radius:g}",
     "keskar_subspace": "Subspace φ (%), ε = {radius:g}",
     "adaptive": "Adaptive (nats), ρ = {radius:g}",
-    "hessian_eigenvalue": "Top Hessian eigenvalue (nats)",
+    "hessian_eigenvalue": "Top eigenvalue (nats)",
     "hessian_trace": "Hessian trace (nats)",
 }
 

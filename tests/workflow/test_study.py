@@ -25,7 +25,10 @@ def table(checkout: Checkout, name: str, study: str = "smoke") -> pd.DataFrame:
 
 def test_every_table_and_figure_is_there(finished: Checkout):
     folder = finished.path / "results" / "smoke"
-    assert {path.stem for path in (folder / "tables").iterdir()} == {"runs", "landscape", "trajectory", *TABLES}
+    assert {path.stem for path in (folder / "tables").iterdir()} == {
+        *("runs", "trials", "landscape", "trajectory"),
+        *TABLES,
+    }
     for kind, head in (("png", b"\x89PNG"), ("pdf", b"%PDF")):
         drawn = {path.stem: path for path in (folder / "figures").glob(f"*.{kind}")}
         assert set(drawn) == set(FIGURES)
@@ -113,16 +116,16 @@ def test_landscapes_of_two_runs_share_their_places_and_the_centre_is_the_run(fin
 
 
 def test_init_is_the_same_for_all_batch_sizes_of_a_seed(finished: Checkout):
-    for name, values in (
-        ("sharpness", ["measure", "radius", "value"]),
-        ("gradient_alignment", ["gradient_batch", "mean_norm"]),
+    for name, values, settings in (
+        ("sharpness", ["measure", "radius", "value"], len(SMOKE.compared_runs) // 2),
+        ("gradient_alignment", ["gradient_batch", "mean_norm"], 3),
     ):
         rows = table(finished, f"analysis/{name}").query("checkpoint == 'init' and seed == 1")
-        frames = [group[values].reset_index(drop=True) for _, group in rows.groupby("batch_size")]
-        assert len(frames) == 3
+        frames = [group[values].reset_index(drop=True) for _, group in rows.groupby("setting")]
+        assert len(frames) == settings
         assert all(frame.equals(frames[0]) for frame in frames)
-    kinds = table(finished, "analysis/sharpness").groupby("checkpoint").size()
-    assert kinds.to_dict() == {"init": 6 * 7, "best": 6 * 7, "epoch00001": 6 * 7}
+    kinds = table(finished, "analysis/gradient_alignment").groupby("checkpoint").size()
+    assert kinds.to_dict() == {"init": 6 * 5, "best": 6 * 5, "epoch00001": 6 * 5}
 
 
 def test_a_lost_part_of_a_landscape_is_made_again_alone_and_to_the_same_bits(finished: Checkout):
@@ -134,7 +137,7 @@ def test_a_lost_part_of_a_landscape_is_made_again_alone_and_to_the_same_bits(fin
     lost.unlink()
     (folder / "tables/landscape.csv").unlink()
     expected = {"analyse bs64-lr0.02-seed0: landscape 0, part 2 of 2"}
-    assert finished.stale("config/smoke.yaml") == expected | {"gather tables/landscape", "figure landscape"}
+    assert finished.stale("config/smoke.yaml") == expected | {"gather tables/landscape", "figure landscape", "report"}
     finished.run("config/smoke.yaml")
     assert lost.read_bytes() == content
     assert (folder / "tables/landscape.csv").read_bytes() == before
@@ -160,10 +163,48 @@ def test_the_log_of_a_landscape_tells_the_work_beforehand(finished: Checkout):
 
 
 def test_any_run_can_be_asked_for(finished: Checkout):
-    target = "results/smoke/analysis/sharpness/bs64-lr0.08-seed0.csv"
+    target = "results/smoke/analysis/gradient_alignment/bs64-lr0.08-seed0.csv"
     done = finished.snakemake("--cores", "1", target, "--configfile", "config/smoke.yaml")
     assert done.returncode == 0, done.stdout[-2000:]
     assert set(read_frame(finished.path / target)["run"]) == {"bs64-lr0.08-seed0"}
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("results/smoke/analysis/sharpness/bs64-lr0.5-seed0.csv", "the study smoke has no run bs64-lr0.5-seed0"),
+        ("results/other/report.html", "is not of the study smoke; name its file: --configfile FILE"),
+    ],
+)
+def test_what_is_of_no_run_or_of_another_study_is_refused_in_a_line(finished: Checkout, target: str, expected: str):
+    done = finished.snakemake("--cores", "1", target, "--configfile", "config/smoke.yaml")
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert done.returncode == 1
+    assert len(lines) == 1
+    assert lines[0].startswith(f"{target}: {expected}")
+
+
+def test_a_tuned_run_trains_at_what_its_search_found(finished: Checkout):
+    trials, tuned = table(finished, "tables/trials"), table(finished, "tables/tuned_lr").set_index("batch_size")
+    assert trials.groupby("batch_size").size().to_dict() == {64: 4, 128: 4, 256: 4}
+    runs = table(finished, "tables/runs").set_index("run")
+    for batch_size, rows in trials.groupby("batch_size"):
+        best = rows.loc[rows["validation_loss"].idxmin(), "learning_rate"]
+        assert tuned.loc[batch_size, "tuned_learning_rate"] == best
+        for seed in (0, 1):
+            name = f"bs{batch_size}-lrtuned-seed{seed}"
+            summary = json.loads((finished.path / f"results/smoke/runs/{name}/run.json").read_text())
+            assert runs.loc[name, "learning_rate"] == summary["spec"]["learning_rate"] == best
+
+
+def test_every_claim_has_its_verdict_and_interval(finished: Checkout):
+    claims = table(finished, "tables/claims")
+    assert len(claims) == 14
+    assert set(claims["verdict"]) <= {"supported", "refuted", "undecided"}
+    told = ~claims["reading"].str.startswith("Not tested")
+    assert told.sum() >= 10
+    assert np.isfinite(claims.loc[told, ["low", "high"]]).all(axis=None)
+    assert (claims.loc[told, "n_seeds"] == 2).all()
 
 
 def test_the_logs_tell_each_epoch_once(finished: Checkout):
@@ -185,10 +226,11 @@ def test_a_diverging_learning_rate_is_a_row_and_the_study_goes_on(finished: Chec
     config = tmp_path / "diverging.yaml"
     config.write_text(
         "name: diverging\n"
-        "grid: {batch_sizes: [128, 256], learning_rates: [0.02, 1e30], seeds: [0]}\n"
+        "grid: {batch_sizes: [128, 256], learning_rates: [0.02, 1e29], seeds: [0]}\n"
         "model: {channels: [4], dense: [8]}\n"
         "training: {max_epochs: 3}\n"
-        "comparison: {fixed_lr: 1e30, high_lr: 0.02}\n"
+        "comparison: {fixed_lr: 1e29, high_lr: 0.02}\n"
+        "tuning: {range: [1e28, 1e29], trials: 2, coarse_trials: 2, epochs: 1, seeds: [5]}\n"
         "sharpness: {trace_products: 3}\n"
         "landscape: {points: [3, 3]}\n"
         "gradient_alignment: {largest_batch: 4, examples: 8}\n"
@@ -197,20 +239,24 @@ def test_a_diverging_learning_rate_is_a_row_and_the_study_goes_on(finished: Chec
     runs = table(finished, "tables/runs", "diverging").set_index(["batch_size", "learning_rate"])
     assert set(runs["status"]) == {"diverged", "max_epochs"}
     for batch_size in (128, 256):
-        assert runs.loc[(batch_size, 1e30), "status"] == "diverged"
-        assert runs.loc[(batch_size, 0.02), "status"] == "max_epochs"
+        assert set(runs.loc[[(batch_size, 1e29)], "status"]) == {"diverged"}
+        assert set(runs.loc[[(batch_size, 0.02)], "status"]) == {"max_epochs"}
     grid = table(finished, "tables/lr_grid", "diverging").set_index(["batch_size", "learning_rate"])
-    assert grid.loc[(128, 1e30), "n_seeds"] == 0
-    assert grid.loc[(128, 1e30), "n_diverged"] == 1
+    assert grid.loc[(128, 1e29), "n_seeds"] == 0
+    assert grid.loc[(128, 1e29), "n_diverged"] == 1
     best = table(finished, "tables/best_lr", "diverging").set_index("batch_size")
     assert best.loc[128, "best_learning_rate"] == 0.02
     assert best.loc[128, "edge"] == "low"
     figures = finished.path / "results/diverging/figures"
     assert {path.stem for path in figures.glob("*.png")} == set(FIGURES) - {"trajectory"}
     sharpness = table(finished, "analysis/sharpness", "diverging")
-    assert len(sharpness) == 2 * 7
-    assert set(sharpness["status"]) == {"diverged"}
-    assert not np.isfinite(sharpness["value"]).any()
+    diverged = sharpness[sharpness["status"] == "diverged"]
+    assert diverged["setting"].nunique() == 2 + 2 + 2  # fixed, what linear and √ add for the large batch, tuned
+    assert not np.isfinite(diverged["value"]).any()
+    assert np.isinf(table(finished, "tables/trials", "diverging")["validation_loss"]).all()
+    assert table(finished, "tables/tuned_lr", "diverging")["advice"].str.startswith("every trial diverged").all()
+    assert set(table(finished, "tables/claims", "diverging")["verdict"]) == {"undecided"}
+    assert "No setting" not in (finished.path / "results/diverging/report.html").read_text()
     assert not np.isfinite(table(finished, "tables/landscape", "diverging")["loss"]).all()
 
 
@@ -244,6 +290,7 @@ def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkou
         "landscape: {points: [3, 3]}\n"
         "sharpness: {trace_products: 3}\n"
         "gradient_alignment: {largest_batch: 4, examples: 8}\n"
+        "tuning: {enabled: false}\n"
     )
     runs = finished.path / "results" / "failing" / "runs"
     broken = runs / "bs128-lr0.02-seed0"
@@ -280,7 +327,7 @@ def test_two_thousand_runs_make_a_plan(finished: Checkout, tmp_path: Path):
     done = finished.snakemake("--dry-run", "--cores", "8", "all", "--configfile", str(config))
     assert done.returncode == 0, done.stdout[-2000:]
     counts = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
-    assert counts["train"] == "2000"
+    assert counts["train"] == str(125 * (4 * 4 + 2 + 4))  # the grid, what √ scaling adds, and tuned
 
 
 def test_a_killed_study_goes_on_where_it_was(tmp_path: Path):

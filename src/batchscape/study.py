@@ -441,7 +441,8 @@ class Study(Section):
 
     def search_slice(self, batch_size: int) -> str:
         """The SearchSpec of a batch size, as JSON; without what trials do not use."""
-        training = self.training.model_copy(update={"max_epochs": self.tuning.epochs, "snapshots": ()})
+        epochs = min(self.tuning.epochs, self.training.max_epochs)  # not more than the runs that it searches for
+        training = self.training.model_copy(update={"max_epochs": epochs, "snapshots": ()})
         spec = SearchSpec(batch_size=batch_size, model=self.model, training=training, tuning=self.tuning)
         return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
 

@@ -46,6 +46,8 @@ def search(spec: SearchSpec, data: Path, journal: Path, code: str, threads: int 
     """
     tuning = spec.tuning
     study = _open(spec, data, journal, code)
+    if done := _finished(study):
+        log.info("going on after the %d trials that an earlier job finished", len(done))
     while len(done := _finished(study)) < tuning.trials:
         trial = _next(study, spec)
         rate = trial.suggest_float(RATE, *tuning.range, log=True)

@@ -712,6 +712,12 @@ def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
     assert (spec.model, spec.training) == (checked.model, checked.training)
 
 
+@pytest.mark.parametrize(("tuning", "training", "budget"), [(60, 2000, 60), (60, 5, 5), (4, 5, 4)])
+def test_a_trial_never_trains_longer_than_a_run(study: Callable, tuning: int, training: int, budget: int):
+    checked = study(f"name: s\ntuning: {{epochs: {tuning}}}\ntraining: {{max_epochs: {training}}}")
+    assert json.loads(checked.search_slice(32))["training"]["max_epochs"] == budget
+
+
 @pytest.mark.parametrize("key", ["settings", "seeds"])
 @pytest.mark.parametrize("section", ["landscape", "trajectory"])
 def test_null_is_what_it_is_documented_to_be_the_default(study: Callable, section: str, key: str):

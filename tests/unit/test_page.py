@@ -231,6 +231,19 @@ def test_the_answer_names_the_cheapest_of_the_equal_and_its_price():
     assert "on the edge of what was tried" in caveats
 
 
+@pytest.mark.parametrize(("power", "said"), [(1.0, "of 1 ("), (0.5, "of 0.5 ("), (-0.25, "of −0.25 (")])
+def test_the_answer_says_how_the_tuned_rate_follows_the_batch_size(power: float, said: str):
+    runs = made_up(LOSSES).assign(epochs=10)
+    sizes = np.array([32, 64, 128, 256])
+    found = pd.DataFrame({"batch_size": sizes, "tuned_learning_rate": 0.1 * (sizes / 32) ** power, "edge": "none"})
+    found.loc[2, "edge"] = "high"
+    table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)))
+    sentence = answer(table, runs, found).reasons[-1]
+    assert f"to the power {said}linear scaling is 1, square-root scaling 0.5)" in sentence
+    assert sentence.endswith("On the edge of the range, and so but a bound: batch size 128.")
+    assert answer(table, runs, found.head(1)).reasons == answer(table, runs).reasons
+
+
 def test_the_answer_of_one_seed_is_only_the_best_seen():
     headline, reasons, caveats = sentences(made_up({(32, 0.1): [0.2], (64, 0.1): [0.3]}))
     assert headline == "Best seen, with one seed: batch size 32 at learning rate 0.1."

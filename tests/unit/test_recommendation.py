@@ -123,6 +123,13 @@ def test_a_best_rate_on_the_edge_is_said():
     assert table.loc["bs32-lr0.2", "advice"] == "add a learning rate above 0.2"
 
 
+@pytest.mark.parametrize(("beyond", "edge"), [(0.4, "none"), (0.15, "high")])
+def test_a_rate_that_the_search_looked_beyond_is_on_no_edge(beyond: float, edge: str):
+    runs = made_up({(32, 0.1): [0.2, 0.3], (32, 0.2): [0.1, 0.2], (32, beyond): [0.3, 0.3]})
+    runs.loc[runs["learning_rate"] == beyond, "setting"] = "bs32-lrtuned"
+    assert recommend(runs).loc["bs32-lr0.2", "edge"] == edge
+
+
 def test_a_tuned_setting_has_the_edge_of_its_search():
     runs = made_up({(32, 0.1): [0.2, 0.3], (32, 0.3): [0.1, 0.2]})
     runs.loc[runs["learning_rate"] == 0.3, "setting"] = "bs32-lrtuned"

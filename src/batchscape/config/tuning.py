@@ -28,14 +28,16 @@ class TuningConfig(Section):
     ] = (0.003, 0.3)
     """The lowest and the highest learning rate that may be tried."""
 
-    trials: Annotated[PositiveInt, Field(examples=[12])] = 12
-    """Learning rates to try for each batch size. A larger number goes on with a search that is done."""
+    trials: Annotated[int, Field(ge=2, examples=[12])] = 12
+    """Learning rates to try for each batch size. A larger number goes on with a search that is done, a smaller one
+    takes its first ones."""
 
     coarse_trials: Annotated[int, Field(ge=2, examples=[6])] = 6
     """How many of these, the first ones, are the points of the logarithmic grid, the ends of the range included."""
 
     epochs: Annotated[PositiveInt, Field(examples=[60])] = 60
-    """Each trial trains at most so many epochs for each seed: the result is the best rate for that budget."""
+    """Each trial trains at most so many epochs for each seed, and not more than `training.max_epochs`: the result is
+    the best rate for that budget."""
 
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, examples=[[100, 101]]), AsTuple, Distinct] = (100, 101)
     """Seeds of every trial, whose mean least validation loss is minimised. Those of the grid would let the `tuned` arm

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from batchscape.report.numbers import interval, listed, number, spread
@@ -18,8 +19,9 @@ class Answer:
     caveats: list[str]
 
 
-def answer(recommendation: pd.DataFrame, runs: pd.DataFrame) -> Answer:
-    """Return the answer that the table `recommendation` gives; `runs` says what it was measured on."""
+def answer(recommendation: pd.DataFrame, runs: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> Answer:
+    """Return the answer that the table `recommendation` gives; `runs` says what it was measured on, and `tuned_lr` how
+    the learning rate should follow the batch size."""
     candidates = recommendation[recommendation["choice"] != "diverged"]
     if candidates.empty:
         return Answer(
@@ -30,7 +32,7 @@ def answer(recommendation: pd.DataFrame, runs: pd.DataFrame) -> Answer:
     start = "Train with" if best["n_seeds"] > 1 else "Best seen, with one seed:"
     return Answer(
         headline=f"{start} {setting_name(chosen)}.",
-        reasons=list(_reasons(candidates, best, chosen, *cost(runs))),
+        reasons=[*_reasons(candidates, best, chosen, *cost(runs)), *_scaling(tuned_lr)],
         caveats=list(_caveats(recommendation, best, chosen, runs)),
     )
 
@@ -80,6 +82,21 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock
             f"Of the rest, worse: {counts.get('worse', 0)} (the 95 % interval of the difference lies above 0); "
             f"unclear: {counts.get('unclear', 0)} (higher on average, but not beyond what chance may do)."
         )
+
+
+def _scaling(tuned_lr: pd.DataFrame | None) -> Iterator[str]:
+    if tuned_lr is None or len(tuned_lr) < 2:
+        return
+    sizes, rates = tuned_lr["batch_size"], tuned_lr["tuned_learning_rate"]
+    power = np.polyfit(np.log(sizes), np.log(rates), 1)[0]
+    edges = tuned_lr.loc[tuned_lr["edge"] != "none", "batch_size"].astype(str)
+    yield (
+        f"How the learning rate should follow: the search found {listed([number(rate) for rate in rates], 8)} for "
+        f"batch sizes {listed([str(size) for size in sizes], 8)}, about like the batch size to the power of "
+        f"{number(float(f'{power:.2g}'))} (linear scaling is 1, square-root scaling 0.5). It is one search a batch "
+        "size, without an interval."
+        + (f" On the edge of the range, and so but a bound: batch size {', '.join(edges)}." if len(edges) else "")
+    )
 
 
 def _caveats(recommendation: pd.DataFrame, best: pd.Series, chosen: pd.Series, runs: pd.DataFrame) -> Iterator[str]:

@@ -62,12 +62,12 @@ def render(
         if drawn or (chapter.key == "claims" and claims):
             chapters.append({"chapter": chapter, "figures": drawn, "claims": claims if chapter.key == "claims" else []})
     clock, _ = cost(tables["runs"])
-    columns = ["batch_size", "learning_rate", "least_validation_loss", "choice", clock, "best_epoch"]
+    columns = ["setting", "learning_rate", "least_validation_loss", "choice", clock, "best_epoch"]
     columns += ["difference_to_best", "low", "high"]
     return environment.get_template("page.html.jinja").render(
         name=name,
         config=config,
-        answer=answer(tables["recommendation"], tables["runs"]),
+        answer=answer(tables["recommendation"], tables["runs"], tables.get("tuned_lr")),
         settings=digest(tables["recommendation"], ANSWER_ROWS, columns),
         chapters=chapters,
         signs=VERDICTS,

@@ -11,8 +11,8 @@ NAMES = {
     "keskar": "Keskar φ (%), ε = {radius:g}",
     "keskar_subspace": "Subspace φ (%), ε = {radius:g}",
     "adaptive": "Adaptive (nats), ρ = {radius:g}",
-    "hessian_eigenvalue": "Top eigenvalue (nats)",
-    "hessian_trace": "Hessian trace (nats)",
+    "hessian_eigenvalue": "Top eigenvalue (nats/unit²)",
+    "hessian_trace": "Hessian trace (nats/unit²)",
 }
 
 

@@ -79,8 +79,8 @@ def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
     lost = best["n_missed"].sum()
     missed = f"; {lost} run{'s' * (lost != 1)} never reached it" if lost else ""
     what = (
-        f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest steps; each seed, and "
-        f"mean over {style.seeds_name(best['n_seeds'], best['n_diverged'])}{missed}"
+        f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest steps of those that miss "
+        f"it least; each seed, and mean over {style.seeds_name(best['n_seeds'], best['n_diverged'])}{missed}"
     )
     if fit["verdict"] == "not identified":
         found = f"Critical batch size not identified: {fit['reason']}"

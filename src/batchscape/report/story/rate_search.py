@@ -12,7 +12,7 @@ CHAPTER = Chapter(
         "lr_effect": Caption(
             "Least validation loss by learning rate",
             "The least validation loss against the learning rate, one line a batch size; the mark is the best rate of "
-            "each.",
+            "each. Shown are the constant rates of the grid and the arms, not the tuned ones.",
             "Look where each line is lowest, and how flat it is there: in a flat valley the rate hardly matters. A "
             "diamond is a best rate on the edge; extend the grid on that side.",
             "Lines without a minimum, or a best rate that falls as the batch grows.",
@@ -20,8 +20,8 @@ CHAPTER = Chapter(
         ),
         "lr_plane": Caption(
             "Batch size and learning rate at once",
-            "The least validation loss of every batch size and learning rate, as a map. The best rate of each batch "
-            "size is outlined; lines scale that of the small batch.",
+            "The least validation loss of every batch size and constant learning rate, as a map; tuned rates are not "
+            "in it. The best rate of each batch size is outlined; lines scale that of the small batch.",
             "A dark valley along the dashed line is linear scaling, along the dotted one square-root scaling. Its "
             "width says how exactly the rate must be met.",
             "A valley that runs level: then one learning rate suits every batch size.",

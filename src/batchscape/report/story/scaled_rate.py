@@ -6,8 +6,10 @@ from batchscape.report.story.papers import CHANG, GOYAL, KRIZHEVSKY, SMITH
 CHAPTER = Chapter(
     "scaled-rate",
     "The learning rate scaled with the batch size",
-    "The same comparison again with a learning rate for each batch size, arm by arm: fixed is the chapter before, "
-    "linear multiplies the rate with the batch size, sqrt with its square root, tuned takes what a search found.",
+    "The same comparison again with a learning rate for each batch size, arm by arm. In the arm fixed all batch sizes "
+    "have one rate, in high a high one; linear and sqrt, where they are on, multiply it with the batch size or its "
+    "square root, tuned takes what a search found. Arms of other names are the study's own. The rates of every arm "
+    "stand in tables/scaled_lr.csv.",
     {
         "curves_scaled_lr": Caption(
             "Loss by epoch, before and after scaling",

@@ -27,7 +27,8 @@ def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame |
     - `worse`: the interval does not hold 0. `diverged`: a seed of it diverged, so it is no candidate.
 
     Time is CPU time if all runs trained on a CPU, for jobs that share its cores stretch the wall time; else wall time.
-    `edge` and `advice` are those of `best_lr` or `tuned_lr` where the setting is the best one of its batch size.
+    `edge` and `advice` are those of `best_lr` or `tuned_lr` where the setting is the best one of its batch size; but a
+    rate is on no edge if the search looked beyond it, and the tuned arm trained there.
     """
     table = over_seeds(runs, SETTING, VALUES)
     table = table[[*SETTING, *(f"{value}_{part}" for value in VALUES for part in ("mean", "sd")), "n_seeds"]].assign(
@@ -72,6 +73,14 @@ def _choices(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
     return choices
 
 
+def _looked_beyond(table: pd.DataFrame, place: int, edge: str) -> bool:
+    """Say whether a run of the batch size has a rate beyond that of a row, on the side of its edge."""
+    rate = table.at[place, "learning_rate"]
+    rates = table.loc[table["batch_size"] == table.at[place, "batch_size"], "learning_rate"]
+    lower, higher = rates.min() < rate, rates.max() > rate
+    return {"low": lower, "high": higher, "both": lower and higher}.get(edge, False)
+
+
 def _with_edges(table: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame | None) -> pd.DataFrame:
     """Say of the best setting of each batch size whether its learning rate is on the edge of what was tried."""
     constant = table.index.isin(plain(table).index)
@@ -84,6 +93,6 @@ def _with_edges(table: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFra
         known = best.set_index(["batch_size", "learning_rate"])
         for place in table.index[rows]:
             key = (table.at[place, "batch_size"], table.at[place, "learning_rate"])
-            if key in known.index:
+            if key in known.index and not _looked_beyond(table, place, known.loc[key, "edge"]):
                 table.loc[place, ["edge", "advice"]] = known.loc[key, ["edge", "advice"]].to_numpy()
     return table

@@ -23,12 +23,12 @@ ALL_TABLES = {f"table {name}" for name in TABLES}
 ALL_FIGURES = {f"figure {name}" for name in FIGURES}
 AT_FIXED_LR = {f"bs{batch_size}-lr0.02-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
 SHOWN = {"bs64-lr0.02-seed0", "bs256-lr0.02-seed0"}
-# What the arms ask for, each run once: fixed, linear (64 and 256 are in the grid), sqrt, tuned and high.
+# What the arms ask for, each run once: fixed, linear (64 and 256 are in the grid), mine, tuned and high.
 IN_ARMS = {
     f"{setting}-seed{seed}"
     for setting in (
         *("bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"),
-        *("bs128-lr0.04", "bs128-lr0.0282843", "bs256-lr0.04"),
+        "bs128-lr0.04",
         *("bs64-lr0.08", "bs128-lr0.08", "bs256-lr0.08"),
         *("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"),
     )
@@ -104,6 +104,8 @@ def at_rate(rate: str) -> set[str]:
     return alignment(settings, [0, 1]) | shown | FROM_PLANES | FROM_WAYS
 
 
+# The smoke study's own arm.
+MINE = {"learning_rates": {64: 0.02, 256: 0.08}}
 # What follows from another search.
 RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness(["bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"], [0, 1])
 
@@ -116,18 +118,18 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "grid.batch_sizes": [
         (
             [64, 96, 128, 256],
-            runs([96], ["0.02", "0.0244949", "0.03", "0.08", "tuned"], [0, 1])
+            runs([96], ["0.02", "0.03", "0.08", "tuned"], [0, 1])
             | {"tune 96"}
             | FROM_TRIALS
             | OVER_ALL_RUNS
-            | sharpness(["bs96-lr0.02", "bs96-lr0.0244949", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned"], [0, 1])
+            | sharpness(["bs96-lr0.02", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned"], [0, 1])
             | alignment(["bs96-lr0.02"], [0, 1]),
         ),
         ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS),
         ([256, 128, 64], set()),
     ],
-    # The linear and the square-root arm have 0.04 already.
-    "grid.learning_rates": [([0.02, 0.04, 0.08], runs([64], ["0.04"], [0, 1]) | OVER_ALL_RUNS)],
+    # The linear arm has 0.04 already, for 128.
+    "grid.learning_rates": [([0.02, 0.04, 0.08], runs([64, 256], ["0.04"], [0, 1]) | OVER_ALL_RUNS)],
     "grid.seeds": [
         (
             [0, 1, 2],
@@ -156,17 +158,17 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             0.08,
             OVER_ALL_RUNS
             | at_rate("0.08")
-            | runs([128], ["0.113137", "0.16"], [0, 1])
-            | runs([256], ["0.16", "0.32"], [0, 1])
-            | sharpness(["bs128-lr0.16", "bs256-lr0.32", "bs128-lr0.113137", "bs256-lr0.16"], [0, 1]),
+            | runs([128], ["0.16"], [0, 1])
+            | runs([256], ["0.32"], [0, 1])
+            | sharpness(["bs128-lr0.16", "bs256-lr0.32"], [0, 1]),
         ),
         (
             0.01,
             runs([64, 128, 256], ["0.01"], [0, 1])
-            | runs([128], ["0.0141421"], [0, 1])
+            | runs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
             | at_rate("0.01")
-            | sharpness(["bs64-lr0.01", "bs128-lr0.01", "bs256-lr0.01", "bs128-lr0.0141421"], [0, 1]),
+            | sharpness(["bs64-lr0.01", "bs128-lr0.01", "bs256-lr0.01", "bs256-lr0.04"], [0, 1]),
         ),
     ],
     "comparison.high_lr": [
@@ -188,10 +190,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | of_run("bs128-lr0.02-seed0")
             | FROM_PLANES
             | FROM_WAYS
-            | runs([64], ["0.01", "0.0141421"], [0, 1])
-            | runs([256], ["0.0282843"], [0, 1])
+            | runs([64], ["0.01"], [0, 1])
+            | runs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
-            | sharpness(["bs64-lr0.01", "bs64-lr0.0141421", "bs256-lr0.0282843"], [0, 1]),
+            | sharpness(["bs64-lr0.01", "bs256-lr0.04"], [0, 1]),
         ),
     ],
     "comparison.large_batch": [
@@ -207,17 +209,23 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     ],
     "comparison.target_loss": [(0.65, FROM_TARGET)],
     "arms": [
-        ({"linear": {"rule": "linear"}, "sqrt": {"base_batch": 64}}, set()),
-        ({"mine": {"learning_rates": {64: 0.02, 256: 0.08}}}, {"figure curves_scaled_lr"} | FROM_ARM_RUNS),
+        ({"linear": {"rule": "linear"}, "sqrt": {"enabled": False}, "mine": MINE}, set()),
+        ({"sqrt": {"enabled": False}}, {"figure curves_scaled_lr"} | FROM_ARM_RUNS),
         (
-            {"gentle": {"rule": "linear", "warmup_epochs": 2}},
+            {"sqrt": {"enabled": False}, "mine": MINE, "gentle": {"rule": "linear", "warmup_epochs": 2}},
             runs([64], ["0.02-warmup2"], [0, 1])
             | runs([128], ["0.04-warmup2"], [0, 1])
             | runs([256], ["0.08-warmup2"], [0, 1])
             | OVER_ALL_RUNS
             | sharpness(["bs64-lr0.02-warmup2", "bs128-lr0.04-warmup2", "bs256-lr0.08-warmup2"], [0, 1]),
         ),
-        ({"sqrt": {"enabled": False}}, OVER_ALL_RUNS | FROM_SHARPNESS),
+        (
+            {"mine": MINE},
+            runs([128], ["0.0282843"], [0, 1])
+            | runs([256], ["0.04"], [0, 1])
+            | OVER_ALL_RUNS
+            | sharpness(["bs128-lr0.0282843", "bs256-lr0.04"], [0, 1]),
+        ),
     ],
     # The search, and what trains at what it finds.
     "tuning.enabled": [(False, OVER_ALL_RUNS | FROM_SHARPNESS)],

@@ -77,8 +77,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from batchscape.analysis.landscape import filter_normalised, grid, losses_on_plane, random_directions
-from batchscape.config.data import DataConfig
-from batchscape.config.model import ModelConfig
+from batchscape.config.data import DigitsConfig
+from batchscape.config.model import VggConfig
 from batchscape.data.prepare import prepare
 from batchscape.data.tensors import on_device
 from batchscape.loss_surface import LossSurface
@@ -174,13 +174,13 @@ CONTENDERS = {LANDSCAPE: landscape, PACKAGE: package, FLOOR: floor}
 def network_and_data(name: str) -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)
     if name == DEFAULT:
-        data = prepare(DataConfig())
+        data = prepare(DigitsConfig())[0]
         images, labels = on_device(data.train_images, data.train_labels, torch.device("cpu"))
-        network = build_network(ModelConfig(), (1, 8, 8), 0)
+        network = build_network(VggConfig(), (1, 8, 8), 1, 0)
     else:
         images = torch.randint(0, 256, (2048, 3, 128, 128), dtype=torch.uint8)
         labels = torch.randint(0, 2, (2048,)).float()
-        network = build_network(ModelConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256)), (3, 128, 128), 0)
+        network = build_network(VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256)), (3, 128, 128), 1, 0)
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
     with torch.no_grad():  # loss-landscapes divides by the norm of biases, which are zero at the start
         for parameter in network.parameters():

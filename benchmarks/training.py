@@ -47,8 +47,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
-from batchscape.config.data import DataConfig
-from batchscape.config.model import ModelConfig
+from batchscape.config.data import DigitsConfig
+from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepare import prepare
@@ -220,7 +220,7 @@ def stock_lightning(data: FloatData) -> Contender:
 
 
 def initial_network(data: FloatData) -> nn.Module:
-    return build_network(ModelConfig(), tuple(data.train_images.shape[1:]), SEED)
+    return build_network(VggConfig(), tuple(data.train_images.shape[1:]), 1, SEED)
 
 
 def seconds_per_epoch(contenders: dict[str, Contender], batch_size: int, rounds: int) -> dict[str, float]:
@@ -267,7 +267,7 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     silence_lightning()
     describe_measurement(rounds)
-    data = prepare(DataConfig())
+    data = prepare(DigitsConfig())[0]
     floats = FloatData.of(data)
     with tempfile.TemporaryDirectory() as folder:
         contenders = {

@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -12,13 +12,19 @@ from batchscape.errors import UserError
 
 
 @contextmanager
-def job_log(path: str | Path) -> Iterator[None]:
+def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
     """Send all that the process prints to a log file; end it with status 1 when the work fails.
 
     Whatever goes wrong stands in the log: one line for a UserError, a traceback for anything else. The terminal
-    shows one line in either case.
+    shows one line in either case. What the work itself wants to be seen there too, it gives to the function that this
+    yields.
     """
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+
+    def say(line: str) -> None:
+        print(line, file=stream)
+        print(line, file=terminal, flush=True)
+
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.open("w", buffering=1, encoding="utf-8") as stream:
@@ -28,7 +34,7 @@ def job_log(path: str | Path) -> Iterator[None]:
         logging.basicConfig(stream=stream, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
         logging.getLogger("batchscape").setLevel(logging.INFO)
         try:
-            yield
+            yield say
         except UserError as error:
             stream.write(f"{error}\n")
             terminal.write(f"{error}\n")

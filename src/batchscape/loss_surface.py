@@ -37,7 +37,7 @@ class LossSurface:
     and BatchNorm uses fixed statistics, at first those of the network that is given. That network is copied and left
     as it is, bit for bit.
 
-    `images` is uint8, (n, channels, height, width), and `labels` float, (n,), on one device. Networks compute in
+    `images` is uint8, (n, channels, height, width), and `labels` int64, (n,), on one device. Networks compute in
     `dtype`; the mean over examples is taken in float64, and all results are float64. `chunk` examples go through the
     network together; by default as many as the processor's cache can take. Results depend on it, and on the number of
     threads, by rounding only.
@@ -51,7 +51,7 @@ class LossSurface:
         dtype: torch.dtype = torch.float32,
         chunk: int | None = None,
     ):
-        self._images, self._labels, self._dtype = images, labels.double(), dtype
+        self._images, self._labels, self._dtype = images, labels, dtype
         self._network = copy.deepcopy(network).to(images.device, dtype, memory_format=torch.channels_last).eval()
         example = as_input(images[:4], dtype)
         self._chunk = chunk or _cache_sized(self._network, example)

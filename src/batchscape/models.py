@@ -1,56 +1,157 @@
-"""Networks by name, and their initial weights."""
+"""Networks by name or import path, and their initial weights."""
 
+import inspect
 from collections import OrderedDict
 
 import torch
 from torch import nn
 
-from batchscape.config.model import ModelConfig
+from batchscape.config.model import MlpConfig, ModelConfig, OwnModelConfig, ResNetConfig, VggConfig
 from batchscape.errors import UserError
+from batchscape.import_path import called, imported
+
+ImageShape = tuple[int, int, int]
+"""(channels, height, width) of what a network takes."""
+
+# Wu & He 2018 use 32 groups for 64 channels and more; networks here begin at 4.
+GROUPS = 8
 
 
-def vgg(image_shape: tuple[int, int, int], channels: tuple[int, ...], dense: tuple[int, ...]) -> nn.Sequential:
-    """Return blocks of 3×3 convolution, ReLU and 2×2 max-pooling, then dense layers, then one logit.
-
-    `image_shape` is (channels, height, width). Input (n, *image_shape) float in [0, 1], output (n, 1). The
-    sigmoid that makes the logit a probability stands in the loss, where it is numerically stable.
-    A VGG-style network after Simonyan & Zisserman 2015, as in Chang & Pathak 2020.
-    Raises UserError when the images are too small for so many blocks.
-    """
-    depth, height, width = image_shape
-    smallest = 2 ** len(channels)
-    if min(height, width) < smallest:
-        raise UserError(
-            f"model.channels: {len(channels)} blocks halve the images as often and need at least {smallest}×{smallest} "
-            f"pixels, the data has {height}×{width}; give fewer channels"
-        )
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for index, width_out in enumerate(channels, start=1):
-        layers[f"conv{index}"] = nn.Conv2d(depth, width_out, kernel_size=3, padding=1)
-        layers[f"conv{index}_relu"] = nn.ReLU()
-        layers[f"conv{index}_pool"] = nn.MaxPool2d(2)
-        depth, height, width = width_out, height // 2, width // 2
-    layers["flatten"] = nn.Flatten()
-    features = depth * height * width
-    for index, units in enumerate(dense, start=1):
-        layers[f"dense{index}"] = nn.Linear(features, units)
-        layers[f"dense{index}_relu"] = nn.ReLU()
-        features = units
-    layers["output"] = nn.Linear(features, 1)
-    return nn.Sequential(layers)
-
-
-def build_network(config: ModelConfig, image_shape: tuple[int, int, int], seed: int) -> nn.Module:
+def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, seed: int) -> nn.Module:
     """Return the configured network with the initial weights that all runs of one seed share.
 
-    Weights are Glorot-uniform (Glorot & Bengio 2010, eq. 16), biases zero, as in Chang & Pathak 2020. They are
-    a function of (config, image_shape, seed) alone; the caller's random state is left as it was.
+    It takes (n, *image_shape) float in [0, 1] and gives logits, (n, outputs); sigmoid or softmax stands in the loss,
+    where it is numerically stable. Weights of the networks here are Glorot-uniform (Glorot & Bengio 2010, eq. 16),
+    biases zero, as in Chang & Pathak 2020; one of the user's own keeps what it makes. They are a function of the
+    arguments alone; the caller's random state is left as it was.
+
+    Raises UserError when the network does not go with such images, or the user's own cannot be made.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = {"vgg": vgg}[config.name](image_shape, config.channels, config.dense)
+        if isinstance(config, OwnModelConfig):
+            return own_network(config, image_shape, outputs)
+        build = {VggConfig: vgg, MlpConfig: mlp, ResNetConfig: resnet}[type(config)]
+        smallest = 2**config.halvings
+        if min(image_shape[1:]) < smallest:
+            raise UserError(
+                f"model.channels: the network halves the images {config.halvings} times and needs at least "
+                f"{smallest}×{smallest} pixels, the data has {image_shape[1]}×{image_shape[2]}; give fewer channels"
+            )
+        network = build(config, image_shape, outputs)
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    return network
+
+
+def vgg(config: VggConfig, image_shape: ImageShape, outputs: int) -> nn.Sequential:
+    """Return blocks of 3×3 convolutions, each with ReLU, and 2×2 max-pooling, then dense layers.
+
+    After Simonyan & Zisserman 2015; with one convolution a block as in Chang & Pathak 2020.
+    """
+    depth, height, width = image_shape
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for block, width_out in enumerate(config.channels, start=1):
+        for convolution in range(1, config.convolutions + 1):
+            name = f"conv{block}" if config.convolutions == 1 else f"conv{block}_{convolution}"
+            normalized = config.normalization != "none"
+            layers[name] = nn.Conv2d(depth, width_out, kernel_size=3, padding=1, bias=not normalized)
+            if normalized:
+                layers[f"{name}_norm"] = normalization(config.normalization, width_out)
+            layers[f"{name}_relu"] = nn.ReLU()
+            depth = width_out
+        layers[f"conv{block}_pool"] = nn.MaxPool2d(2)
+        height, width = height // 2, width // 2
+    layers["flatten"] = nn.Flatten()
+    layers.update(_dense(depth * height * width, config.dense, outputs, config.dropout, first_drops=True))
+    return nn.Sequential(layers)
+
+
+def mlp(config: MlpConfig, image_shape: ImageShape, outputs: int) -> nn.Sequential:
+    """Return dense layers with ReLU over all pixels."""
+    depth, height, width = image_shape
+    dense = _dense(depth * height * width, config.dense, outputs, config.dropout, first_drops=False)
+    return nn.Sequential(OrderedDict([("flatten", nn.Flatten()), *dense.items()]))
+
+
+def _dense(
+    features: int, hidden: tuple[int, ...], outputs: int, dropout: float, first_drops: bool
+) -> OrderedDict[str, nn.Module]:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    sizes = [features, *hidden]
+    names = [*(f"dense{index}" for index in range(1, len(hidden) + 1)), "output"]
+    for name, size, units in zip(names, sizes, [*hidden, outputs], strict=True):
+        if dropout and (first_drops or name != names[0]):
+            layers[f"{name}_dropout"] = nn.Dropout(dropout)
+        layers[name] = nn.Linear(size, units)
+        if name != "output":
+            layers[f"{name}_relu"] = nn.ReLU()
+    return layers
+
+
+class ResidualBlock(nn.Module):
+    """Two 3×3 convolutions, added to their input; where the shape changes, that goes through a 1×1 convolution."""
+
+    def __init__(self, depth: int, width: int, stride: int, norm: str):
+        super().__init__()
+        self.conv1 = nn.Conv2d(depth, width, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.norm1 = normalization(norm, width)
+        self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False)
+        self.norm2 = normalization(norm, width)
+        if stride != 1 or depth != width:
+            shortcut = nn.Conv2d(depth, width, kernel_size=1, stride=stride, bias=False)
+            self.shortcut = nn.Sequential(OrderedDict(conv=shortcut, norm=normalization(norm, width)))
+        else:
+            self.shortcut = nn.Identity()
+        self.relu = nn.ReLU()
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = self.relu(self.norm1(self.conv1(inputs)))
+        return self.relu(self.norm2(self.conv2(hidden)) + self.shortcut(inputs))
+
+
+def resnet(config: ResNetConfig, image_shape: ImageShape, outputs: int) -> nn.Sequential:
+    """Return a residual network for small images: He et al. 2016, section 4.2, with projections as shortcuts (B)."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    depth = config.channels[0]
+    layers["conv"] = nn.Conv2d(image_shape[0], depth, kernel_size=3, padding=1, bias=False)
+    layers["norm"] = normalization(config.normalization, depth)
+    layers["relu"] = nn.ReLU()
+    for stage, width in enumerate(config.channels, start=1):
+        for block in range(1, config.blocks + 1):
+            stride = 2 if stage > 1 and block == 1 else 1
+            layers[f"stage{stage}_block{block}"] = ResidualBlock(depth, width, stride, config.normalization)
+            depth = width
+    layers["pool"] = nn.AdaptiveAvgPool2d(1)
+    layers["flatten"] = nn.Flatten()
+    layers["output"] = nn.Linear(depth, outputs)
+    return nn.Sequential(layers)
+
+
+def normalization(kind: str, channels: int) -> nn.Module:
+    """Return BatchNorm (`batch`), or GroupNorm (`group`) with 8 groups or the most below that divide the channels."""
+    if kind == "batch":
+        return nn.BatchNorm2d(channels)
+    return nn.GroupNorm(max(groups for groups in range(1, GROUPS + 1) if channels % groups == 0), channels)
+
+
+def own_network(config: OwnModelConfig, image_shape: ImageShape, outputs: int) -> nn.Module:
+    """Return what the import path gives. Raises UserError if that is no network, or cannot be made."""
+    function = imported(config.name, "model.name")
+    offered = {"image_shape": tuple(image_shape), "outputs": outputs}
+    try:
+        wanted = inspect.signature(function).parameters
+    except ValueError:  # it has no signature that can be looked at
+        wanted = {}
+    arguments = {name: value for name, value in offered.items() if name in wanted} | config.arguments
+    network = called(function, arguments, config.name, "model")
+    if not isinstance(network, nn.Module):
+        raise UserError(f"model.name: {config.name} gives {type(network).__name__}, not a torch.nn.Module; mend it")
+    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in network.parameters()):
+        with torch.no_grad():  # lazy layers learn their sizes from their first input
+            network.eval()(torch.zeros(1, *image_shape))
+        network.train()
     return network

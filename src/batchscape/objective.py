@@ -8,21 +8,41 @@ import torch
 from torch.nn import functional as F
 
 from batchscape.data.tensors import as_input
+from batchscape.errors import UserError
+
+
+def outputs_for(loss: str, classes: int) -> int:
+    """Return how many numbers a network gives for each image: one, the logit of class 1, or one a class.
+
+    `loss` is `training.loss`. Raises UserError if it is for another number of classes.
+    """
+    if loss == "binary_cross_entropy" and classes != 2:
+        raise UserError(
+            f"training.loss: binary_cross_entropy is for 2 classes, the data has {classes}; write `loss: cross_entropy`"
+        )
+    return 1 if classes == 2 and loss != "cross_entropy" else classes
 
 
 def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the mean binary cross-entropy of σ(logits), (n, 1), against labels, (n,) in {0, 1}."""
-    return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels)
+    """Return the mean cross-entropy of predictions against labels, (n,), in nats.
+
+    One logit, (n, 1), is that of class 1 of two: its sigmoid is the probability. Several, (n, classes), give
+    probabilities by softmax.
+    """
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
 
 
 def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """Return the mean loss and the accuracy of logits, (n, 1), against labels, (n,), taken in float64.
+    """Return the mean loss and the accuracy of logits, (n, outputs), against labels, (n,), taken in float64.
 
-    A probability above ½ predicts class 1. Where the loss is nan so is the accuracy.
+    The class of the greatest probability is predicted; of two at ½, class 0. Where the loss is nan so is the accuracy.
     """
-    logits, labels = logits.double(), labels.double()
+    logits = logits.double()
     loss = mean_loss(logits, labels).item()
-    right = ((logits.squeeze(1) > 0) == (labels > 0)).sum().item()
+    predicted = logits.squeeze(1) > 0 if logits.shape[1] == 1 else logits.argmax(1)
+    right = (predicted == labels).sum().item()
     return loss, math.nan if math.isnan(loss) else right / len(labels)
 
 

@@ -24,12 +24,14 @@ def schema() -> str:
 def reference() -> str:
     """Return the reference page, Markdown: one table for each section of a study file."""
     found = {key: sections_in(field.annotation) for key, field in Study.model_fields.items()}
-    parts = [HEADER, _table(Study, [key for key, (section, _) in found.items() if section is None])]
-    for key, (section, by_name) in found.items():
-        if section is not None:
-            title = f"{key}.<name>" if by_name else key
+    parts = [HEADER, _table(Study, [key for key, nested in found.items() if nested is None])]
+    for key, nested in found.items():
+        for kind, section in nested.sections.items() if nested else ():
+            title = f"## `{key}.<name>`" if nested.how == "by name" else f"## `{key}`"
+            if nested.how == "one of":
+                title = f"{title} with `{section.selector}: {kind}`"
             purpose = " ".join(section.__doc__.split())
-            parts.append(f"## `{title}`\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")
+            parts.append(f"{title}\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")
     return "\n".join(parts)
 
 
@@ -38,7 +40,7 @@ def _table(section: type[Section], keys: list[str]) -> str:
     lines = ["| Key | Value | Default | Meaning |", "| --- | --- | --- | --- |"]
     for key in keys:
         field = section.model_fields[key]
-        default = "required" if field.is_required() else f"`{_yaml(field.default)}`"
+        default = "required" if field.is_required() else f"`{_yaml(field.get_default(call_default_factory=True))}`"
         meaning = " ".join((field.description or "").split())
         lines.append(f"| `{key}` | {_values(properties[key])} | {default} | {meaning} |")
     return "\n".join(lines) + "\n"
@@ -61,6 +63,8 @@ def _values(entry: dict[str, Any]) -> str:
     if entry["type"] == "array":
         return f"list of: {_values(entry['items'])}" + (", not empty" if entry.get("minItems") else "")
     if entry["type"] == "object":
+        if entry["additionalProperties"] == {"$ref": "#/$defs/JsonValue"}:
+            return "mapping of names to values"
         return f"mapping of whole numbers to: {_values(entry['additionalProperties'])}"
     words = {
         "integer": "whole number",

@@ -18,19 +18,21 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from batchscape.config.arms import DEFAULT_ARMS, Arms
 from batchscape.config.base import Section, misfit, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
-from batchscape.config.data import KNOWN_SIZES, DataConfig, validation_count
+from batchscape.config.data import DataConfig, DigitsConfig, validation_count
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig
 from batchscape.config.loading import complaints, read_yaml, to_yaml, with_numbers
-from batchscape.config.model import ModelConfig
+from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
 from batchscape.config.tuning import SearchSpec, TuningConfig
+from batchscape.data.listing import state_of
 from batchscape.errors import UserError
+from batchscape.import_path import module_file
 
 
 @dataclass(frozen=True)
@@ -152,9 +154,9 @@ class Study(Section):
     name: Annotated[str, Field(examples=["my-study"]), AfterValidator(_folder_name)]
     """Name of the study; everything that it makes stands in `results/<name>/`."""
 
-    data: DataConfig = DataConfig()
+    data: DataConfig = DigitsConfig()
     grid: GridConfig = GridConfig()
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = VggConfig()
     training: TrainingConfig = TrainingConfig()
     comparison: ComparisonConfig = ComparisonConfig()
     arms: Arms = DEFAULT_ARMS
@@ -227,8 +229,8 @@ class Study(Section):
     @model_validator(mode="after")
     def _runs_fit_the_data(self) -> Self:
         """Refuse at once what each run would refuse, if the source's size is known beforehand."""
-        size = KNOWN_SIZES.get(self.data.source)
-        if size:
+        size = self.data.known_size
+        if size.images is not None:
             training = size.images - validation_count(size.images, self.data.validation_fraction)
             large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
             if large:
@@ -240,13 +242,13 @@ class Study(Section):
                     f"{alignment.largest_batch} is more than the {min(training, alignment.examples or training)} "
                     "examples that it may use; give a smaller power of two",
                 )
-            blocks, side = len(self.model.channels), size.side
-            if 2**blocks > side:
-                raise misfit(
-                    "model.channels",
-                    f"{blocks} blocks halve the images {blocks} times, but they have {side}×{side} pixels; "
-                    f"give at most {side.bit_length() - 1}",
-                )
+        halvings = self.model.halvings
+        if size.side is not None and 2**halvings > size.side:
+            raise misfit(
+                "model.channels",
+                f"the network halves the images {halvings} times, but they have {size.side} pixels on their shorter "
+                f"side; give at most {len(self.model.channels) - halvings + size.side.bit_length() - 1}",
+            )
         return self
 
     @model_validator(mode="after")
@@ -420,11 +422,41 @@ class Study(Section):
         table = TABLES.get(source.removeprefix("tables/"))
         return table is None or self._is_wanted(table)
 
+    # What the user brings, beside the study file.
+
+    @property
+    def own_model(self) -> list[Path]:
+        """The module of a network of the user's own. Raises UserError if it is not there."""
+        return [module_file(self.model.name, "model.name")] if ":" in self.model.name else []
+
+    @property
+    def own_source(self) -> list[Path]:
+        """The module of a data source of the user's own. Raises UserError if it is not there."""
+        return [module_file(self.data.source, "data.source")] if ":" in self.data.source else []
+
+    def require_files(self) -> None:
+        """Raise UserError if files that the study file names are not there."""
+        _ = self.own_model, self.own_source
+        for key, path in self.data.files.items():
+            if not Path(path).exists():
+                raise UserError(
+                    f"data.{key}: there is no {path}; paths count from the folder in which the workflow runs"
+                )
+
     # Canonical slices: what a rule depends on, as one string that is equal if and only if the slice is.
 
     @property
     def data_slice(self) -> str:
         return _canonical(self.data.model_dump(mode="json"))
+
+    @property
+    def data_state(self) -> str:
+        """What the files of the data source look like from outside; other ones are prepared anew."""
+        return _canonical([state_of(Path(path)) for path in self.data.files.values()])
+
+    @property
+    def network_slice(self) -> str:
+        return _canonical({"model": self.model.model_dump(mode="json"), "loss": self.training.loss})
 
     def run_slice(self, name: str) -> str:
         """The RunSpec of a run, as JSON; that of a tuned one lacks the learning rate."""
@@ -481,6 +513,15 @@ class Study(Section):
     @property
     def prepared_data(self) -> str:
         return f"{self.folder}/data/images.safetensors"
+
+    @property
+    def manifest(self) -> str:
+        return f"{self.folder}/data/manifest.csv"
+
+    @property
+    def network_file(self) -> str:
+        """What is known of the network once it was seen to fit the data."""
+        return f"{self.folder}/network.json"
 
     def tuned_files(self, run: str) -> list[str]:
         """The file with the learning rate that a run trains at, if a search finds it."""

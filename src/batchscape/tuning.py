@@ -20,6 +20,7 @@ from optuna.trial import TrialState
 
 from batchscape.config.run import RunSpec
 from batchscape.config.tuning import SearchSpec
+from batchscape.data.prepared import prepared_digest
 from batchscape.frames import read_frame
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
@@ -75,7 +76,7 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
     _quiet()
     what = spec.model_dump(mode="json")
     del what["tuning"]["trials"]  # a larger budget goes on with the same study
-    data_hash = hashlib.sha256(data.read_bytes()).hexdigest() if data.exists() else None
+    data_hash = prepared_digest(data)
     identity = json.dumps([what, data_hash, code], sort_keys=True)
     journal.parent.mkdir(parents=True, exist_ok=True)
     _mend(journal)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from batchscape.config.data import DataConfig
+from batchscape.config.data import DigitsConfig
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.errors import UserError
@@ -29,7 +29,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture(scope="session")
 def prepared() -> PreparedData:
     """All digits, split as by default."""
-    return prepare(DataConfig())
+    return prepare(DigitsConfig())[0]
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +40,7 @@ def few(prepared: PreparedData) -> PreparedData:
         prepared.train_labels[:230],
         prepared.validation_images[:60],
         prepared.validation_labels[:60],
+        prepared.classes,
     )
 
 

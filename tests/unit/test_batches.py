@@ -76,7 +76,7 @@ def seen_in_training(batch_size: int, seed: int, epochs: int) -> list[list[int]]
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    trainer.fit(TrainingModule(network, PreparedData(images, labels, images[:1], labels[:1]), spec))
+    trainer.fit(TrainingModule(network, PreparedData(images, labels, images[:1], labels[:1], ("no", "yes")), spec))
     return network.batches
 
 

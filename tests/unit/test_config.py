@@ -106,7 +106,7 @@ MISTAKES = [
     ("an empty section", "name: s\ndata:", "data: ", "must be a section of keys and values, got null"),
     ("a list as section", "name: s\ngrid: [32, 64]", "grid: ", "must be a section of keys and values, got a list"),
     ("a list of keys as section", "name: s\ntraining:\n  - patience: 3", "training: ", "got a list"),
-    ("a word as section", "name: s\nmodel: vgg", "model: ", "below `model:` (name, channels, dense)"),
+    ("a word as section", "name: s\nmodel: vgg", "model: ", "below `model:` (name, channels, convolutions,"),
     ("a number as section", "name: s\ncomparison: 0.01", "comparison: ", "must be a section"),
     # lists
     ("no batch sizes", "name: s\ngrid: {batch_sizes: []}", "grid.batch_sizes: ", "must not be empty"),
@@ -162,8 +162,8 @@ MISTAKES = [
     ("nothing to train", "name: s\ndata: {validation_fraction: 1}", "data.validation_fraction: ", "less than 1"),
     ("per cent", "name: s\ndata: {validation_fraction: 20%}", "data.validation_fraction: ", "a number, got '20%'"),
     # choices
-    ("an unknown source", "name: s\ndata: {source: mnist}", "data.source: ", "must be 'digits', got 'mnist'"),
-    ("an unknown network", "name: s\nmodel: {name: resnet}", "model.name: ", "must be 'vgg', got 'resnet'"),
+    ("an unknown source", "name: s\ndata: {source: mnist}", "data.source: ", "or an import path `my_package"),
+    ("an unknown network", "name: s\nmodel: {name: alexnet}", "model.name: ", "must be 'vgg', 'mlp', 're"),
     ("an unknown device", "name: s\ntraining: {accelerator: tpu}", "training.accelerator: ", "'auto', 'cpu' or 'gpu'"),
     # keys that contradict each other
     (

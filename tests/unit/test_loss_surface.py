@@ -9,14 +9,14 @@ from torch import nn
 from torch.func import functional_call
 from torch.nn import functional as F
 
-from batchscape.config.model import ModelConfig
+from batchscape.config.model import VggConfig
 from batchscape.inference import InferenceNetwork, rearranged
 from batchscape.loss_surface import LossSurface
 from batchscape.models import build_network
 from tests.unit.surfaces import batch_norm_network, made_images, vector_of
 
 IMAGES, LABELS = made_images(70)
-NETWORK = build_network(ModelConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 0)
+NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
 WEIGHTS = vector_of(NETWORK) + np.random.default_rng(0).normal(0, 0.1, len(vector_of(NETWORK)))
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from batchscape.config.model import ModelConfig
+from batchscape.config.model import VggConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, on_device
 from batchscape.models import build_network
@@ -43,32 +43,32 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
     ids=str,
 )
 def test_a_network_has_the_parameters_of_a_count_by_hand(channels, dense, shape, parameters: int):
-    network = build_network(ModelConfig(channels=channels, dense=dense), shape, seed=0)
+    network = build_network(VggConfig(channels=channels, dense=dense), shape, 1, seed=0)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert network(torch.zeros(5, *shape)).shape == (5, 1)
 
 
 def test_the_default_network_has_3361_parameters():
-    assert sum(weights.size for weights in weights_of(build_network(ModelConfig(), DIGIT, 0))) == 3361
+    assert sum(weights.size for weights in weights_of(build_network(VggConfig(), DIGIT, 1, 0))) == 3361
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 200), (3, 200, 15)], ids=str)
 def test_more_blocks_than_the_images_can_be_halved_are_refused(shape: tuple, refusal: Callable):
-    message = refusal(build_network, ModelConfig(channels=(4, 4, 4, 4)), shape, 0)
+    message = refusal(build_network, VggConfig(channels=(4, 4, 4, 4)), shape, 1, 0)
     assert message.startswith("model.channels: ")
     assert "16×16" in message
     assert f"{shape[1]}×{shape[2]}" in message
-    build_network(ModelConfig(channels=(4, 4, 4)), shape, 0)
+    build_network(VggConfig(channels=(4, 4, 4)), shape, 1, 0)
 
 
 # Initial weights.
 
 
 @pytest.mark.parametrize(
-    "config", [ModelConfig(), ModelConfig(channels=(32, 64), dense=(128, 64))], ids=["default", "wide"]
+    "config", [VggConfig(), VggConfig(channels=(32, 64), dense=(128, 64))], ids=["default", "wide"]
 )
-def test_initial_weights_are_glorot_uniform_and_biases_zero(config: ModelConfig):
-    layers = [m for m in build_network(config, DIGIT, 3).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+def test_initial_weights_are_glorot_uniform_and_biases_zero(config: VggConfig):
+    layers = [m for m in build_network(config, DIGIT, 1, 3).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(layers) == len(config.channels) + len(config.dense) + 1
     for layer in layers:
         weight = layer.weight.detach().double()
@@ -83,23 +83,23 @@ def test_initial_weights_are_glorot_uniform_and_biases_zero(config: ModelConfig)
 
 
 def test_runs_of_one_seed_start_at_the_same_bits_and_runs_of_others_do_not():
-    networks = [build_network(ModelConfig(), DIGIT, seed) for seed in (4, 4, 5)]
+    networks = [build_network(VggConfig(), DIGIT, 1, seed) for seed in (4, 4, 5)]
     assert equal(networks[0], networks[1])
     assert not equal(networks[0], networks[2])
 
 
 def test_the_largest_seed_of_the_config_is_a_seed_for_torch():
-    assert equal(*(build_network(ModelConfig(), DIGIT, 2**32 - 1) for _ in range(2)))
+    assert equal(*(build_network(VggConfig(), DIGIT, 1, 2**32 - 1) for _ in range(2)))
 
 
 def test_initial_weights_ignore_the_global_random_states_and_leave_them_alone(randomness):
     randomness.seed(1)
     untouched = randomness.draws()
     randomness.seed(1)
-    first = build_network(ModelConfig(), DIGIT, 4)
+    first = build_network(VggConfig(), DIGIT, 1, 4)
     assert randomness.draws() == untouched
     randomness.seed(2)
-    assert equal(build_network(ModelConfig(), DIGIT, 4), first)
+    assert equal(build_network(VggConfig(), DIGIT, 1, 4), first)
 
 
 # Input.
@@ -151,8 +151,8 @@ def digits(prepared: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_evaluation_equals_cross_entropy_and_accuracy_computed_apart(prepared: PreparedData, digits: tuple):
-    network = build_network(ModelConfig(), DIGIT, 0)
-    twin = build_network(ModelConfig(), DIGIT, 0).double()
+    network = build_network(VggConfig(), DIGIT, 1, 0)
+    twin = build_network(VggConfig(), DIGIT, 1, 0).double()
     with torch.no_grad():
         logits = twin(torch.from_numpy(prepared.validation_images / 255.0)).numpy()[:, 0]
     probability, truth = 1 / (1 + np.exp(-logits)), prepared.validation_labels == 1
@@ -163,7 +163,7 @@ def test_evaluation_equals_cross_entropy_and_accuracy_computed_apart(prepared: P
 
 @pytest.mark.parametrize("chunk", [1, 7, 358, 359, 10_000])
 def test_evaluation_counts_each_example_once_whatever_the_chunk(digits: tuple, chunk: int):
-    network = build_network(ModelConfig(), DIGIT, 0)
+    network = build_network(VggConfig(), DIGIT, 1, 0)
     loss, accuracy = evaluate(network, *digits)
     chunked_loss, chunked_accuracy = evaluate(network, *digits, chunk=chunk)
     assert chunked_loss == pytest.approx(loss, rel=1e-6)
@@ -184,6 +184,6 @@ def test_evaluation_takes_no_part_in_training(digits: tuple):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_evaluation_leaves_the_mode_of_the_network_as_it_was(digits: tuple, training: bool):
-    network = build_network(ModelConfig(), DIGIT, 0).train(training)
+    network = build_network(VggConfig(), DIGIT, 1, 0).train(training)
     evaluate(network, *digits)
     assert all(module.training == training for module in network.modules())

@@ -16,7 +16,7 @@ from batchscape.analysis.sharpness import (
     top_eigenvalue,
     trace,
 )
-from batchscape.config.model import ModelConfig
+from batchscape.config.model import VggConfig
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import on_device
@@ -184,12 +184,12 @@ def test_where_nothing_is_finite_all_measures_are_nan():
 @pytest.fixture(scope="module")
 def trained(few: PreparedData) -> tuple[nn.Module, LossSurface]:
     """A network on its way to a minimum, and its loss over some digits."""
-    network = build_network(ModelConfig(channels=(4,), dense=(6,)), (1, 8, 8), 0)
+    network = build_network(VggConfig(channels=(4,), dense=(6,)), (1, 8, 8), 1, 0)
     images, labels = on_device(few.train_images, few.train_labels, torch.device("cpu"))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(40):
         optimizer.zero_grad()
-        nn.functional.binary_cross_entropy_with_logits(network(images / 255)[:, 0], labels).backward()
+        nn.functional.binary_cross_entropy_with_logits(network(images / 255)[:, 0], labels.float()).backward()
         optimizer.step()
     return network, LossSurface(network, images, labels, dtype=torch.float64)
 

@@ -14,7 +14,7 @@ from batchscape.analysis.interpolation import between, interpolate
 from batchscape.analysis.landscape import filter_normalised, grid, losses_on_plane, random_directions
 from batchscape.analysis.trajectory import bounds, principal_plane
 from batchscape.config.interpolation import InterpolationConfig
-from batchscape.config.model import ModelConfig
+from batchscape.config.model import VggConfig
 from batchscape.loss_surface import LossSurface, Value
 from batchscape.models import build_network
 from batchscape.objective import evaluate
@@ -23,7 +23,7 @@ from batchscape.weights import Weights
 from tests.unit.surfaces import batch_norm_network, made_images, shapes_of, vector_of
 
 IMAGES, LABELS = made_images(70)
-NETWORK = build_network(ModelConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 0)
+NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
 
 
 class Plain:
@@ -146,7 +146,7 @@ def test_the_ends_of_a_line_are_the_runs_to_the_last_bit():
 
 
 def test_on_a_line_each_side_has_the_loss_of_the_network_between():
-    other = build_network(ModelConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1)
+    other = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 1)
     held_out = made_images(30, seed=5)
     surfaces = LossSurface(NETWORK, IMAGES, LABELS), LossSurface(NETWORK, *held_out)
     rows = interpolate(*surfaces, weights_of(NETWORK), weights_of(other), InterpolationConfig(points=7))

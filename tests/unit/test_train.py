@@ -1,7 +1,6 @@
 """Training: the same run is the same bits, and what is written down is what happened."""
 
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from torch.nn import functional as F
 
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
-from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.data.prepared import PreparedData, prepared_digest, write_prepared
 from batchscape.errors import UserError
 from batchscape.training.batches import epoch_order
 from batchscape.training.run_directory import RunDirectory
@@ -389,7 +388,7 @@ def test_the_summary_says_what_was_trained_and_on_what(trained: Callable, few_fi
     assert summary["parameters"] == 3361
     assert summary["batches_per_epoch"] == 8
     assert summary["training_examples"] == 230
-    assert summary["provenance"]["data_sha256"] == hashlib.sha256(few_file.read_bytes()).hexdigest()
+    assert summary["provenance"]["data_sha256"] == prepared_digest(few_file)
     assert summary["provenance"]["started"] <= summary["provenance"]["finished"]
     assert summary["environment"]["packages"]["torch"] == torch.__version__
     assert summary["environment"]["device"] == "cpu"
@@ -507,7 +506,11 @@ def test_images_too_small_for_the_network_are_refused(
     few: PreparedData, tmp_path: Path, run_before: Path, refusal: Callable
 ):
     small = PreparedData(
-        few.train_images[:, :, :2, :2], few.train_labels, few.validation_images[:, :, :2, :2], few.validation_labels
+        few.train_images[:, :, :2, :2],
+        few.train_labels,
+        few.validation_images[:, :, :2, :2],
+        few.validation_labels,
+        few.classes,
     )
     write_prepared(tmp_path / "small", small)
     message = refusal(train, spec_of(), tmp_path / "small", run_before)

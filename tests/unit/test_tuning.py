@@ -13,7 +13,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from batchscape.config.model import ModelConfig
+from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.config.tuning import SearchSpec, TuningConfig
@@ -24,7 +24,7 @@ from batchscape.tuning import search
 
 pytestmark = pytest.mark.slow
 
-MODEL = ModelConfig(channels=(2,), dense=(4,))
+MODEL = VggConfig(channels=(2,), dense=(4,))
 
 
 def spec_of(**tuning) -> SearchSpec:

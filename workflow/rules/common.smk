@@ -10,7 +10,10 @@ ROOT = Path(str(workflow.current_basedir)).parents[1]
 
 # The library of this checkout serves these rules and every job, whatever environment a job runs in.
 sys.path.insert(0, str(ROOT / "src"))
-os.environ.update(PYTHONPATH=os.pathsep.join([str(ROOT / "src"), *filter(None, [os.environ.get("PYTHONPATH")])]))
+# So do the user's own modules, which stand in the folder where the workflow runs.
+sys.path.append(str(Path.cwd()))
+OWN_PATHS = [*filter(None, [os.environ.get("PYTHONPATH")]), str(Path.cwd())]
+os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([str(ROOT / "src"), *OWN_PATHS])))
 
 from batchscape.errors import UserError
 from batchscape.fingerprint import PACKAGE, fingerprint, module_path
@@ -29,15 +32,17 @@ def load_study():
             raise UserError("--configfile: a study is one file that stands alone; give only one")
         path = Path(given[0]) if given else ROOT / "config" / "config.yaml"
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
-        return Study.from_file(shown, workflow.config_settings.config)
+        checked = Study.from_file(shown, workflow.config_settings.config)
+        checked.require_files()
+        return checked
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
 
 
-def code(script, *modules, templates=()):
-    """Return the fingerprint of the code that a job runs: its script, what that imports by name, and its templates."""
-    return fingerprint(ROOT / "workflow" / "scripts" / script, *map(module_path, modules), *templates)
+def code(script, *modules, others=()):
+    """Return the fingerprint of the code that a job runs: its script, what that imports by name, and other files."""
+    return fingerprint(ROOT / "workflow" / "scripts" / script, *map(module_path, modules), *others)
 
 
 def refuse_foreign(targets):

@@ -1,15 +1,17 @@
 rule prepare:
-    """Load, scale and split the images once, for all runs of the study."""
+    """Decode, scale and split the images once, for all runs of the study."""
     output:
-        study.prepared_data,
+        data=study.prepared_data,
+        manifest=study.manifest,
     log:
         study.log("prepare"),
     conda:
         "../../envs/batchscape.yaml"
-    threads: 1
+    threads: 8
     params:
         spec=study.data_slice,
-        code=code("prepare.py"),
+        files=lambda wildcards: study.data_state,
+        code=code("prepare.py", others=study.own_source),
     message:
         "Preparing the data of {study.name}"
     script:

@@ -1,7 +1,28 @@
+rule network:
+    """See that the network fits the data, before anything trains."""
+    input:
+        data=study.prepared_data,
+    output:
+        study.network_file,
+    log:
+        study.log("network"),
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        spec=study.network_slice,
+        code=code("network.py", others=study.own_model),
+    message:
+        "Checking that the network fits the data"
+    script:
+        "../scripts/network.py"
+
+
 rule train:
     """Train one run; it is whole once its run.json stands."""
     input:
         data=study.prepared_data,
+        network=ancient(study.network_file),
         tuned=lambda wildcards: study.tuned_files(wildcards.run),
     output:
         run=study.run_file("{run}", "run.json"),
@@ -15,7 +36,7 @@ rule train:
     threads: 1
     params:
         spec=lambda wildcards: study.run_slice(wildcards.run),
-        code=code("train.py"),
+        code=code("train.py", others=study.own_model),
     message:
         "Training {wildcards.run}"
     script:

@@ -2,6 +2,7 @@ rule tune:
     """Search for the learning rate of a batch size; a killed search goes on from its journal."""
     input:
         data=study.prepared_data,
+        network=ancient(study.network_file),
     output:
         trials=study.csv("analysis/lr_search/bs{batch_size}"),
         tuned=study.tuning_file("{batch_size}", "tuned.json"),
@@ -14,7 +15,7 @@ rule tune:
     threads: 1
     params:
         spec=lambda wildcards: study.search_slice(int(wildcards.batch_size)),
-        code=code("tune.py"),
+        code=code("tune.py", others=study.own_model),
     message:
         "Tuning the learning rate of batch size {wildcards.batch_size}"
     script:

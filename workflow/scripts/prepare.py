@@ -2,12 +2,19 @@
 
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from batchscape.config.data import DataConfig
-from batchscape.data.prepare import prepare
+from batchscape.data.prepare import prepare, summary
 from batchscape.data.prepared import write_prepared
+from batchscape.frames import write_frame
 from batchscape.job import job_log
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]):
-        config = DataConfig.model_validate_json(snakemake.params.spec)
-        write_prepared(Path(snakemake.output[0]), prepare(config))
+    with job_log(snakemake.log[0]) as say:
+        config = TypeAdapter(DataConfig).validate_json(snakemake.params.spec)
+        data, manifest = prepare(config, snakemake.threads)
+        write_frame(Path(snakemake.output.manifest), manifest)
+        write_prepared(Path(snakemake.output.data), data)
+        for line in summary(manifest):
+            say(f"data: {line}")

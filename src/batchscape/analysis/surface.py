@@ -12,18 +12,19 @@ from batchscape.data.tensors import on_device
 from batchscape.device import choose_device
 from batchscape.loss_surface import LossSurface
 from batchscape.models import build_network
+from batchscape.objective import outputs_for
 from batchscape.training.run_directory import RunDirectory
 from batchscape.weights import Weights
 
 
 def training_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
     """Return the loss over the training images, where the run trained (a GPU if there is one, unless it is refused)."""
-    return _surface(run, data.train_images, data.train_labels)
+    return _surface(run, data, data.train_images, data.train_labels)
 
 
 def validation_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
     """Return the loss over the validation images, likewise."""
-    return _surface(run, data.validation_images, data.validation_labels)
+    return _surface(run, data, data.validation_images, data.validation_labels)
 
 
 def use_statistics(surface: LossSurface, weights: Weights, policy: str) -> str:
@@ -57,7 +58,8 @@ def at_checkpoints(
     return pd.concat(frames, ignore_index=True)
 
 
-def _surface(run: RunDirectory, images: np.ndarray, labels: np.ndarray) -> LossSurface:
+def _surface(run: RunDirectory, data: PreparedData, images: np.ndarray, labels: np.ndarray) -> LossSurface:
     spec = RunSpec.model_validate(run.summary()["spec"])
-    network = build_network(spec.model, images.shape[1:], spec.seed)
+    outputs = outputs_for(spec.training.loss, len(data.classes))
+    network = build_network(spec.model, images.shape[1:], outputs, spec.seed)
     return LossSurface(network, *on_device(images, labels, choose_device(spec.training.accelerator)))

@@ -1,10 +1,14 @@
 """What all sections of a study file share: strictness and the number types."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Annotated, Any, get_args, get_origin
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
 
@@ -14,13 +18,60 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
-def sections_in(annotation: Any) -> tuple[type[Section] | None, bool]:
-    """Return the section that a field holds, and whether it holds several of them by names of the user."""
-    if get_origin(annotation) is dict and isinstance(get_args(annotation)[1], type):
-        section, by_name = get_args(annotation)[1], True
-    else:
-        section, by_name = annotation, False
-    return (section, by_name) if isinstance(section, type) and issubclass(section, Section) else (None, False)
+@dataclass(frozen=True)
+class Nested:
+    """The sections that a field may hold."""
+
+    sections: Mapping[str, type[Section]]
+    """By the tag of `one_of`; a single one by ""."""
+
+    how: Literal["one", "by name", "one of"] = "one"
+    """A single section, several of one kind by names of the user, or one of several kinds."""
+
+
+def sections_in(annotation: Any) -> Nested | None:
+    """Return the sections that a field with this annotation may hold; None if it holds a value."""
+    arguments = get_args(annotation)
+    if get_origin(annotation) is dict and _is_section(arguments[1]):
+        return Nested({"": arguments[1]}, "by name")
+    tagged = [get_args(argument) for argument in arguments if get_origin(argument) is Annotated]
+    kinds = {parts[1].tag: parts[0] for parts in tagged if _is_section(parts[0]) and isinstance(parts[1], Tag)}
+    if kinds:
+        return Nested(kinds, "one of")
+    return Nested({"": annotation}) if _is_section(annotation) else None
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Section)
+
+
+OWN = "import path"
+
+
+def one_of(key: str, own_example: str, kinds: Mapping[str, type[Section]], own: type[Section]) -> Any:
+    """Return the type of a section whose `key` says which of several kinds it is, the first one if it is left out.
+
+    An import path, `module:name`, says that it is of the kind `own`; `own_example` describes one.
+    """
+    first = next(iter(kinds))
+
+    def tag(value: Any) -> str | None:
+        if isinstance(value, Section):
+            given = getattr(value, key, None)
+        elif isinstance(value, Mapping):
+            given = value.get(key, first)
+        else:
+            return None
+        return OWN if isinstance(given, str) and ":" in given else given
+
+    def known(value: Any) -> Any:
+        if isinstance(value, Mapping) and tag(value) not in (*kinds, OWN):
+            names = ", ".join(f"'{name}'" for name in kinds)
+            raise misfit(key, f"must be {names} or an {own_example}, got {value[key]!r}; write one of them")
+        return value
+
+    tagged = [Annotated[section, Tag(name)] for name, section in {**kinds, OWN: own}.items()]
+    return Annotated[reduce(or_, tagged), Discriminator(tag), BeforeValidator(known)]
 
 
 def misfit(key: str, what: str) -> PydanticCustomError:
@@ -51,6 +102,13 @@ def _fits_a_name(rate: float) -> float:
     return rate
 
 
+def _import_path(text: str) -> str:
+    module, _, name = text.partition(":")
+    if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
+        raise ValueError(f"must be a module and a name in it, got {text!r}; write `my_package.my_module:name`")
+    return text
+
+
 def _from_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -68,6 +126,8 @@ LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText, Afte
 PositiveInt = Annotated[int, Field(ge=1)]
 # 2**32 - 1 is the largest seed that every library in use takes.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+
+ImportPath = Annotated[str, Field(pattern=":"), AfterValidator(_import_path)]
 
 # Says which jobs there are, not what a job does: stands in no job's slice, so that an edit makes only new jobs.
 JobSelection = Field(exclude=True)

@@ -3,7 +3,7 @@
 import difflib
 import io
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError
 
-from batchscape.config.base import sections_in
+from batchscape.config.base import Section, sections_in
 from batchscape.errors import UserError
 
 
@@ -84,28 +84,40 @@ def _line(detail: Mapping[str, Any], model: type[BaseModel], source: str) -> str
     location = detail["loc"]
     if detail["type"] != "extra_forbidden":  # which may be of a key of just that name
         location = tuple(part for part in location if part != "[key]")  # the key itself is wrong; it stands before
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in location)
+    shown, steps = _walk(location, model)
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in shown)
     if detail["type"] == "misfit":
         path = f"{path}.{detail['ctx']['key']}"
-    what, mend = _explain(detail, list(_steps(location, model)), model)
+    what, mend = _explain(detail, steps, model)
     return ": ".join(part for part in (source, path.removeprefix("."), f"{what}; {mend}" if mend else what) if part)
 
 
-def _steps(location: tuple, model: type[BaseModel]) -> Iterator[tuple[type[BaseModel], FieldInfo | None]]:
-    """Walk a location down the sections: at each key, the section that it stands in and its field."""
-    section, by_name = model, False
+Step = tuple[type[Section], FieldInfo | None]
+
+
+def _walk(location: tuple, model: type[BaseModel]) -> tuple[list[str | int], list[Step]]:
+    """Walk a location down the sections.
+
+    Return its parts that stand in the study file, and at each key the section that it stands in and its field.
+    """
+    shown, steps = [], []
+    section, nested = model, None
     for part in location:
-        if by_name:  # this part is a name of the user
-            by_name = False
-        elif section is None:
-            return
-        else:
+        if nested and nested.how == "one of":  # this part says which one
+            section, nested = nested.sections[part], None
+            continue
+        shown.append(part)
+        if nested and nested.how == "by name":  # this part is a name of the user
+            section, nested = nested.sections[""], None
+        elif section is not None:
             field = section.model_fields.get(str(part))
-            yield section, field
-            section, by_name = sections_in(field.annotation) if field else (None, False)
+            steps.append((section, field))
+            nested = sections_in(field.annotation) if field else None
+            section = nested.sections[""] if nested and nested.how == "one" else None
+    return shown, steps
 
 
-def _explain(detail: Mapping[str, Any], steps: list, model: type[BaseModel]) -> tuple[str, str]:
+def _explain(detail: Mapping[str, Any], steps: list[Step], model: type[BaseModel]) -> tuple[str, str]:
     """Return what is wrong, and how to mend it (empty where the first says both)."""
     kind, context, got = detail["type"], detail.get("ctx", {}), detail.get("input")
     section, field = steps[-1] if steps else (None, None)
@@ -130,6 +142,8 @@ def _explain(detail: Mapping[str, Any], steps: list, model: type[BaseModel]) -> 
         "dict_type": "must be a section of keys and values" + shown,
         "too_short": "must not be empty",
         "model_type": "must be a section of keys and values" + shown,
+        "union_tag_not_found": "must be a section of keys and values" + shown,
+        "string_pattern_mismatch": f"must match {context.get('pattern')}{shown}",
         "greater_than": f"must be greater than {context.get('gt', 0):g}{shown}",
         "greater_than_equal": f"must be at least {context.get('ge', 0):g}{shown}",
         "less_than": f"must be less than {context.get('lt', 0):g}{shown}",
@@ -139,8 +153,8 @@ def _explain(detail: Mapping[str, Any], steps: list, model: type[BaseModel]) -> 
     if field is None:
         return what, ""
     key = next(name for name, known in section.model_fields.items() if known is field)
-    if kind == "model_type":
-        keys = ", ".join(sections_in(field.annotation)[0].model_fields)
+    if kind in ("model_type", "union_tag_not_found"):
+        keys = ", ".join(next(iter(sections_in(field.annotation).sections.values())).model_fields)
         return what, f"write its keys indented below `{key}:` ({keys}), or leave it out for the defaults"
     return what, f"write for example `{key}: {_example(field.examples[0] if field.examples else field.default)}`"
 
@@ -159,9 +173,12 @@ def _place_of(key: str, section: type[BaseModel], model: type[BaseModel]) -> str
     if near:
         return f"did you mean `{near[0]}`?"
     for name, field in model.model_fields.items():
-        inner, by_name = sections_in(field.annotation)
-        if inner is not None and key in inner.model_fields:
-            return f"it belongs in the section `{name}.<name>`" if by_name else f"it belongs in the section `{name}`"
+        nested = sections_in(field.annotation)
+        for kind, inner in nested.sections.items() if nested else ():
+            if key in inner.model_fields:
+                place = f"`{name}.<name>`" if nested.how == "by name" else f"`{name}`"
+                which = f" with `{inner.selector}: {kind}`" if nested.how == "one of" else ""
+                return f"it belongs in the section {place}{which}"
     return f"known keys here: {', '.join(known)}"
 
 

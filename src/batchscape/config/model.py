@@ -1,21 +1,107 @@
 """Section `model`: the network."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
-from batchscape.config.base import AsTuple, PositiveInt, Section
+from batchscape.config.base import AsTuple, FromText, ImportPath, PositiveInt, Section, one_of
+
+Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.5]), FromText]
+Normalization = Literal["none", "batch", "group"]
+Dense = Annotated[tuple[PositiveInt, ...], Field(examples=[[32]]), AsTuple]
+Channels = Annotated[tuple[PositiveInt, ...], Field(min_length=1, examples=[[8, 16]]), AsTuple]
 
 
-class ModelConfig(Section):
-    """The network that every run of the study trains."""
+class ModelSection(Section):
+    """What all networks share."""
+
+    selector: ClassVar[str] = "name"
+
+    name: str
+
+    @property
+    def halvings(self) -> int:
+        """How often the network halves the height and width of its input, which must have a pixel left then."""
+        return 0
+
+
+class VggConfig(ModelSection):
+    """Blocks of 3×3 convolution, ReLU and 2×2 max-pooling, then dense layers (after Simonyan & Zisserman 2015)."""
 
     name: Literal["vgg"] = "vgg"
-    """`vgg`: blocks of 3×3 convolution, ReLU and 2×2 max-pooling, then dense layers and one logit
-    (after Simonyan & Zisserman 2015)."""
+    """The network."""
 
-    channels: Annotated[tuple[PositiveInt, ...], Field(min_length=1, examples=[[8, 16]]), AsTuple] = (8, 16)
+    channels: Channels = (8, 16)
     """Output channels of each convolution block; every block halves height and width."""
 
-    dense: Annotated[tuple[PositiveInt, ...], Field(examples=[[32]]), AsTuple] = (32,)
+    convolutions: Annotated[PositiveInt, Field(examples=[1])] = 1
+    """Convolutions in each block."""
+
+    dense: Dense = (32,)
     """Units of each hidden dense layer; `[]` for none."""
+
+    normalization: Normalization = "none"
+    """After each convolution: `none`, `batch` (BatchNorm, Ioffe & Szegedy 2015) or `group` (GroupNorm, Wu & He 2018,
+    with 8 groups, or as many as divide the channels)."""
+
+    dropout: Dropout = 0.0
+    """Share of the inputs of each dense layer that is dropped in training (Srivastava et al. 2014)."""
+
+    @property
+    def halvings(self) -> int:
+        return len(self.channels)
+
+
+class MlpConfig(ModelSection):
+    """Dense layers with ReLU over all pixels: a multilayer perceptron."""
+
+    name: Literal["mlp"]
+    """The network."""
+
+    dense: Dense = (128, 64)
+    """Units of each hidden dense layer; `[]` for none, which is logistic regression."""
+
+    dropout: Dropout = 0.0
+    """Share of the inputs of each dense layer but the first that is dropped in training."""
+
+
+class ResNetConfig(ModelSection):
+    """A small residual network for small images (He et al. 2016, section 4.2): a 3×3 convolution, stages of blocks of
+    two 3×3 convolutions, the mean over all pixels, and one dense layer."""
+
+    name: Literal["resnet"]
+    """The network."""
+
+    channels: Channels = (16, 32, 64)
+    """Channels of each stage; every stage but the first halves height and width."""
+
+    blocks: Annotated[PositiveInt, Field(examples=[1])] = 1
+    """Blocks in each stage: 3 with the default channels is ResNet-20."""
+
+    normalization: Literal["batch", "group"] = "batch"
+    """After each convolution: `batch` (BatchNorm) or `group` (GroupNorm with 8 groups, or as many as divide the
+    channels)."""
+
+    @property
+    def halvings(self) -> int:
+        return len(self.channels) - 1
+
+
+class OwnModelConfig(ModelSection):
+    """A network of your own, found by its import path."""
+
+    name: ImportPath
+    """`my_package.my_module:Net`, a class or function that gives a `torch.nn.Module`. It may ask for `image_shape`
+    (channels, height, width) and `outputs` (how many numbers for each image) by having parameters of these names. The
+    module is found where the workflow runs, or is installed. It keeps the initial weights that it makes."""
+
+    arguments: Annotated[dict[str, JsonValue], Field(default_factory=dict, examples=[{"width": 16}])]
+    """Keyword arguments."""
+
+
+ModelConfig = one_of(
+    "name",
+    "import path `my_package.my_module:Net`",
+    {"vgg": VggConfig, "mlp": MlpConfig, "resnet": ResNetConfig},
+    OwnModelConfig,
+)

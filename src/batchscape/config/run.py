@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from batchscape.config.base import LearningRate, PositiveInt, Section, Seed
-from batchscape.config.model import ModelConfig
+from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.training import TrainingConfig
 
 
@@ -16,5 +16,5 @@ class RunSpec(Section):
     learning_rate: LearningRate
     seed: Seed
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = VggConfig()
     training: TrainingConfig = TrainingConfig()

@@ -24,6 +24,20 @@ class TrainingConfig(Section):
     patience: Annotated[PositiveInt, Field(examples=[20])] = 20
     """A run ends as `converged` after this many epochs without a lower validation loss."""
 
+    loss: Literal["auto", "binary_cross_entropy", "cross_entropy"] = "auto"
+    """`binary_cross_entropy`: one output, the logit of the second of two classes. `cross_entropy`: one output a class
+    (softmax). `auto`: the first for two classes, the second for more."""
+
+    reshuffle: bool = True
+    """`false` gives every epoch of a run the same batches, as in Chang & Pathak 2020."""
+
+    augment_flip: bool = False
+    """Mirror every second training image, left to right, by chance, anew in every epoch."""
+
+    augment_shift: Annotated[int, Field(ge=0, examples=[4])] = 0
+    """Shift every training image by chance by at most so many pixels, each way, anew in every epoch; what comes in is
+    black. Validation and the analyses see images as they are."""
+
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.9]), FromText] = 0.0
     """Momentum of SGD; 0 is plain SGD."""
 

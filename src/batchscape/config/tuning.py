@@ -5,7 +5,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from batchscape.config.base import AsTuple, Distinct, LearningRate, PositiveInt, Section, Seed, misfit
-from batchscape.config.model import ModelConfig
+from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.training import TrainingConfig
 
 
@@ -57,6 +57,6 @@ class SearchSpec(Section):
     """One search: all that decides its trials, and how many there shall be."""
 
     batch_size: PositiveInt
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = VggConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()

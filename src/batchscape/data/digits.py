@@ -1,10 +1,15 @@
-"""The embedded data set: scikit-learn's digits, odd or even."""
+"""The embedded data set: scikit-learn's digits."""
 
 import numpy as np
 
+from batchscape.config.data import DigitsConfig
+from batchscape.data.source import Source, from_arrays
 
-def load_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Return images, (1797, 1, 8, 8) uint8 in 0…255, and labels, (1797,) int64, 1 for an odd digit.
+DIGITS = tuple("0123456789")
+
+
+def load(config: DigitsConfig, threads: int = 1) -> Source:  # noqa: ARG001
+    """Return 1,797 images of 8×8 grey pixels, labelled odd or even, or by the digit.
 
     The images are the test set of Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998),
     as scikit-learn ships them: 17 grey levels, spread here over the 256 of a byte.
@@ -13,4 +18,5 @@ def load_digits() -> tuple[np.ndarray, np.ndarray]:
 
     digits = datasets.load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    return images[:, np.newaxis], (digits.target % 2).astype(np.int64)
+    labels, classes = (digits.target % 2, ("even", "odd")) if config.task == "parity" else (digits.target, DIGITS)
+    return from_arrays(images, labels, classes, "digits", "data.task")

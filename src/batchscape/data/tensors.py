@@ -5,8 +5,8 @@ import torch
 
 
 def on_device(images: np.ndarray, labels: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return images, uint8 as they are, and labels, (n,) float32, on a device."""
-    return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device, torch.float32)
+    """Return images, uint8, and labels, (n,) int64, as they are, on a device."""
+    return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
 
 def as_input(images: torch.Tensor, dtype: torch.dtype = torch.float32) -> torch.Tensor:

@@ -27,7 +27,7 @@ def gradient_noise(
     estimate is unbiased whatever the sizes, and exact for batches of one. With equal batches it is that of appendix
     A.1 with B_big = n. ‖G‖ is that of all n examples itself, for theirs is the loss that training minimises.
 
-    `images` is uint8, (n, channels, height, width), `labels` float, (n,). The network is in evaluation mode for the
+    `images` is uint8, (n, channels, height, width), `labels` int64, (n,). The network is in evaluation mode for the
     time of the call; its weights, their gradients and all random states stay as they are. Sums are taken in float64.
     """
     size = max(1, min(batch, len(order) // 2))  # at least two batches

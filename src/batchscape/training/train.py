@@ -1,6 +1,5 @@
 """`train`: from what a run is to its directory."""
 
-import hashlib
 import logging
 import math
 import warnings
@@ -13,10 +12,11 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from batchscape.config.run import RunSpec
-from batchscape.data.prepared import read_prepared
+from batchscape.data.prepared import prepared_digest, read_prepared
 from batchscape.device import choose_device
 from batchscape.errors import UserError
 from batchscape.models import build_network
+from batchscape.objective import outputs_for
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.module import TrainingModule
 from batchscape.training.recorder import Recorder
@@ -45,7 +45,8 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
             f"take it out or lower data.validation_fraction"
         )
     device = choose_device(spec.training.accelerator)
-    network = build_network(spec.model, prepared.train_images.shape[1:], spec.seed)
+    outputs = outputs_for(spec.training.loss, len(prepared.classes))
+    network = build_network(spec.model, prepared.train_images.shape[1:], outputs, spec.seed)
     size = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "batches_per_epoch": math.ceil(count / spec.batch_size),
@@ -72,7 +73,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
             "environment": describe_environment(module.device),
             "provenance": {
                 "source_commit": source_commit(),
-                "data_sha256": hashlib.sha256(data.read_bytes()).hexdigest(),
+                "data_sha256": prepared_digest(data),
                 "started": started.isoformat(timespec="seconds"),
                 "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             },

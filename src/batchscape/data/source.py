@@ -1,0 +1,89 @@
+"""What a source of images gives, whichever it is."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from batchscape.errors import UserError
+
+
+class Entry(NamedTuple):
+    """A file of a source, or an element of its array, and what became of it."""
+
+    file: str
+    """Path below the source's folder, or the array and the index."""
+
+    sha256: str
+    """Hash of the file's bytes, or of the element's; empty if there was nothing to read."""
+
+    label: str
+    """Name of the class."""
+
+    reason: str = ""
+    """Why it was dropped; empty if it was not."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images of a source that can be used, in its own order, and an account of all that it holds."""
+
+    images: np.ndarray
+    """(n, height, width, channels), uint8."""
+
+    labels: np.ndarray
+    """Index of each image's class, (n,), int64."""
+
+    classes: tuple[str, ...]
+    """Names of the classes."""
+
+    entries: Sequence[Entry]
+    """All that the source holds; those without a reason are the images, in the same order."""
+
+
+def from_arrays(images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None, name: str, key: str) -> Source:
+    """Return arrays as a source.
+
+    `images` is (n, height, width) or (n, height, width, channels), uint8, or floats from 0 to 1, which become bytes.
+    `labels`, (n,), are indices into `classes`, or without these any values, each of them a class. `name` stands for the
+    arrays in the manifest, `key` for the key of the study file in what is raised.
+
+    Raises UserError when the arrays are no such images and labels.
+    """
+    images, labels = np.asarray(images), np.asarray(labels)
+    if images.ndim not in (3, 4) or not images.size:
+        raise UserError(
+            f"{key}: the images have shape {images.shape}; they must be (n, height, width) or "
+            "(n, height, width, channels) and at least one"
+        )
+    images = as_bytes(images.reshape(*images.shape[:3], -1), key)
+    if labels.shape != images.shape[:1]:
+        raise UserError(f"{key}: labels of shape {labels.shape} for {len(images)} images; give one label an image")
+    if labels.dtype.kind not in "iubUS":
+        raise UserError(f"{key}: labels are {labels.dtype}; they must be whole numbers or text")
+    if classes is None:
+        values, labels = np.unique(labels, return_inverse=True)
+        classes = [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+    elif labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(classes):
+        raise UserError(
+            f"{key}: labels must be whole numbers from 0 to {len(classes) - 1}, one for each of the classes"
+        )
+    entries = [
+        Entry(f"{name}[{index}]", hashlib.sha256(image.tobytes()).hexdigest(), classes[label])
+        for index, (image, label) in enumerate(zip(images, labels, strict=True))
+    ]
+    return Source(images, labels.astype(np.int64), tuple(classes), entries)
+
+
+def as_bytes(images: np.ndarray, key: str) -> np.ndarray:
+    """Return images as uint8; floats must lie in [0, 1]. Raises UserError for anything else."""
+    if images.dtype == np.uint8:
+        return images
+    if images.dtype.kind != "f":
+        raise UserError(f"{key}: images are {images.dtype}; they must be uint8, or floats from 0 to 1")
+    low, high = images.min(), images.max()
+    if not (low >= 0 and high <= 1):  # also where one is not a number
+        raise UserError(f"{key}: images are floats from {low:g} to {high:g}; they must be uint8, or floats from 0 to 1")
+    return np.round(images * 255).astype(np.uint8)

@@ -1,0 +1,85 @@
+"""The user's own code, by import path: where it stands, and what it gives."""
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from batchscape.errors import UserError
+
+
+def module_file(import_path: str, key: str) -> Path:
+    """Return the file of `package.module:name`, without running anything. Raises UserError if there is none.
+
+    `key` is that of the study file, for the message.
+    """
+    module = import_path.partition(":")[0]
+    parts = module.split(".")
+    spec = importlib.util.find_spec(parts[0])
+    for depth in range(2, len(parts) + 1):  # that function would run the packages on the way
+        where = spec.submodule_search_locations if spec else None
+        spec = PathFinder.find_spec(".".join(parts[:depth]), where) if where else None
+    if spec is None or spec.origin is None:
+        raise UserError(
+            f"{key}: there is no module {module}; write it beside the Snakefile as {module.replace('.', '/')}.py, "
+            "or install it"
+        )
+    return Path(spec.origin)
+
+
+def imported(import_path: str, key: str) -> Callable[..., Any]:
+    """Return the class or function that `package.module:name` names. Raises UserError if there is none."""
+    module, _, name = import_path.partition(":")
+    file = module_file(import_path, key)
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except Exception as error:  # whatever the user's code does
+        raise UserError(f"{key}: {module} cannot be imported: {_said(error)}{_where(error, file)}")
+    if not callable(found):
+        what = "is no class or function" if found is not None else "is not there"
+        raise UserError(f"{key}: {name} {what} in {file.name}; mend the name behind the colon")
+    return found
+
+
+def called(function: Callable[..., Any], arguments: Mapping[str, Any], import_path: str, key: str) -> Any:
+    """Return what the user's function gives. Raises UserError if it does not take the arguments, or fails.
+
+    `key` is the section of the study file that has the arguments.
+    """
+    try:
+        inspect.signature(function).bind(**arguments)
+    except TypeError as error:
+        raise UserError(f"{key}.arguments: {import_path} does not take them: {error}")
+    except ValueError:  # it has no signature that can be looked at
+        pass
+    try:
+        return function(**arguments)
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"{key}: {import_path} fails: {_said(error)}{_where(error, None)}")
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _where(error: Exception, file: Path | None) -> str:
+    """Name the last line of the user's own code that the error came through."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in _frames(error)]
+    own = [(name, line) for name, line in frames if file is None or Path(name) == file]
+    library = str(Path(__file__).parent)
+    own = [(name, line) for name, line in own if not name.startswith((library, sys.prefix, sys.base_prefix, "<"))]
+    return f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
+
+
+def _frames(error: Exception) -> list[tuple[Any, int]]:
+    trace, frames = error.__traceback__, []
+    while trace:
+        frames.append((trace.tb_frame, trace.tb_lineno))
+        trace = trace.tb_next
+    return frames

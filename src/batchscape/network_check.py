@@ -1,0 +1,53 @@
+"""Whether a network fits the data: seen in one step with a few images, before anything trains."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from batchscape.config.model import ModelConfig
+from batchscape.data.prepared import PreparedData
+from batchscape.data.tensors import as_input, on_device
+from batchscape.errors import UserError
+from batchscape.models import build_network
+from batchscape.objective import mean_loss, outputs_for
+
+FEW = 4
+
+
+def check_network(config: ModelConfig, loss: str, data: PreparedData) -> dict[str, Any]:
+    """Return what the network is: its input, outputs and parameters.
+
+    Raises UserError if it cannot be made, cannot take the images, gives outputs of another shape than the loss wants
+    for these classes, or has nothing to train.
+    """
+    outputs = outputs_for(loss, len(data.classes))
+    shape = data.train_images.shape[1:]
+    network = build_network(config, shape, outputs, seed=0)
+    images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], torch.device("cpu"))
+    try:
+        predicted = network.train()(as_input(images))
+    except Exception as error:  # whatever the user's code does
+        said = " ".join(str(error).split())
+        raise UserError(f"model.name: {config.name} cannot take images of shape {shape}: {said}")
+    wanted = (len(images), outputs)
+    if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) != wanted:
+        got = f"shape {tuple(predicted.shape)}" if isinstance(predicted, torch.Tensor) else type(predicted).__name__
+        raise UserError(
+            f"model.name: {config.name} gives {got} for {len(images)} images; for {len(data.classes)} classes and "
+            f"`training.loss: {loss}` it must give shape {wanted}; let its last layer have {outputs} units"
+        )
+    if not predicted.requires_grad:
+        raise UserError(f"model.name: {config.name} has no parameter that training could change; give it one")
+    mean_loss(predicted, labels).backward()
+    parameters = dict(network.named_parameters())
+    return {
+        "name": config.name,
+        "image_shape": list(shape),
+        "classes": list(data.classes),
+        "outputs": outputs,
+        "loss": "binary_cross_entropy" if outputs == 1 else "cross_entropy",
+        "parameters": sum(parameter.numel() for parameter in parameters.values()),
+        "shapes": {name: list(parameter.shape) for name, parameter in parameters.items()},
+        "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
+    }

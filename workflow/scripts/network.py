@@ -1,0 +1,19 @@
+"""See that the network fits the data, and say what it is."""
+
+import json
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from batchscape.config.model import ModelConfig
+from batchscape.data.prepared import read_prepared
+from batchscape.files import write_json
+from batchscape.job import job_log
+from batchscape.network_check import check_network
+
+if __name__ == "__main__":
+    with job_log(snakemake.log[0]):
+        spec = json.loads(snakemake.params.spec)
+        model = TypeAdapter(ModelConfig).validate_python(spec["model"])
+        data = read_prepared(Path(snakemake.input.data))
+        write_json(Path(snakemake.output[0]), check_network(model, spec["loss"], data))

@@ -75,8 +75,8 @@ class Checkout:
             process.stdout.close()
             process.wait()
 
-    def run(self, config: str | Path, *arguments: str) -> str:
-        done = self.snakemake("--cores", "8", "all", "--configfile", str(config), *arguments)
+    def run(self, config: str | Path, *arguments: str, cores: int = 8) -> str:
+        done = self.snakemake("--cores", str(cores), "all", "--configfile", str(config), *arguments)
         assert done.returncode == 0, done.stdout[-4000:]
         return done.stdout
 
@@ -96,6 +96,16 @@ def _job(message: str) -> str:
         if message.startswith(start):
             return job + message.removeprefix(start) if job.endswith(" ") else job
     raise AssertionError(f"a job that the tests do not know: {message!r}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests of the finished study to one process, for they edit its files in turns, and let it begin with
+    them, for they take longest."""
+    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", ()))
+    for item in items:
+        if "finished" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("finished"))
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ rule train:
     """Train one run; it is whole once its run.json stands."""
     input:
         data=study.prepared_data,
-        network=ancient(study.network_file),
+        network=study.network_file,
         tuned=lambda wildcards: study.tuned_files(wildcards.run),
     output:
         run=study.run_file("{run}", "run.json"),

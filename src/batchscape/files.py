@@ -1,5 +1,6 @@
 """Files that are whole or not there: written beside their place, synced, then renamed into it."""
 
+import glob
 import json
 import os
 from collections.abc import Callable
@@ -8,8 +9,13 @@ from typing import Any
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file in the target's folder, sync it, and put it in the target's place."""
+    """Let `write` fill a temporary file in the target's folder, sync it, and put it in the target's place.
+
+    What a killed process left of an earlier attempt is deleted.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        left.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         write(partial)

@@ -52,3 +52,12 @@ def test_a_number_that_json_does_not_have_is_refused_before_the_old_file_is_lost
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"a": value})
     assert read_json(path) == {"a": 1}
+
+
+def test_what_a_killed_process_left_of_a_file_is_deleted_and_nothing_else(tmp_path: Path):
+    left, other = tmp_path / ".a[1].csv.4711.partial", tmp_path / ".b.csv.4711.partial"
+    for file in (left, other):
+        file.write_text("half")
+    write_text(tmp_path / "a[1].csv", "whole")
+    assert not left.exists()
+    assert other.exists()

@@ -72,19 +72,15 @@ def open_files(path: str, key: str) -> Files:
 def by_class(names: Sequence[str]) -> tuple[list[Candidate], list[Entry]]:
     """Sort files into classes; return these, and what stands outside the class folders or is clutter.
 
-    Folders that hold a single folder, and no image beside it, are gone through; the folders below are the classes, with
-    all that is below them.
+    Folders that hold a single folder are gone through; the first that are several are the classes, with all below them.
     """
     paths = {name: PurePosixPath(name) for name in names}
     clutter = {name for name, path in paths.items() if any(is_clutter(part) for part in path.parts)}
     real = [path for name, path in paths.items() if name not in clutter]
-    depth = 0
-    while True:
-        folders = {path.parts[depth] for path in real if len(path.parts) > depth + 1}
-        deeper = {path.parts[depth + 1] for path in real if len(path.parts) > depth + 2}
-        if len(folders) != 1 or len(deeper) < 2:
-            break
-        depth += 1
+    folders = {parent for path in real for parent in path.parents}
+    deepest = max((len(folder.parts) for folder in folders), default=0)
+    counts = [sum(len(folder.parts) == depth + 1 for folder in folders) for depth in range(deepest)]
+    depth = next((depth for depth, count in enumerate(counts) if count > 1), 0)
     candidates, entries = [], []
     for name, path in paths.items():
         if name in clutter:

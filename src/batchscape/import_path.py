@@ -5,7 +5,6 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,19 @@ def module_file(import_path: str, key: str) -> Path:
     `key` is that of the study file, for the message.
     """
     module = import_path.partition(":")[0]
-    parts = module.split(".")
-    spec = importlib.util.find_spec(parts[0])
-    for depth in range(2, len(parts) + 1):  # that function would run the packages on the way
-        where = spec.submodule_search_locations if spec else None
-        spec = PathFinder.find_spec(".".join(parts[:depth]), where) if where else None
-    if spec is None or spec.origin is None:
+    top, *below = module.split(".")
+    spec = importlib.util.find_spec(top)
+    places = [spec.origin] if spec and spec.origin else []
+    if below:  # looked for by hand, because that function would run the packages on the way
+        bases = [Path(folder).joinpath(*below) for folder in (spec.submodule_search_locations or [])] if spec else []
+        places = [place for base in bases for place in (base.with_suffix(".py"), base / "__init__.py")]
+    file = next((place for place in map(Path, places) if place.exists()), None)
+    if file is None:
         raise UserError(
             f"{key}: there is no module {module}; write it beside the Snakefile as {module.replace('.', '/')}.py, "
             "or install it"
         )
-    return Path(spec.origin)
+    return file
 
 
 def imported(import_path: str, key: str) -> Callable[..., Any]:

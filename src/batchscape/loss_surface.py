@@ -53,6 +53,7 @@ class LossSurface:
     ):
         self._images, self._labels, self._dtype = images, labels, dtype
         self._network = copy.deepcopy(network).to(images.device, dtype, memory_format=torch.channels_last).eval()
+        self._network.requires_grad_()  # the surface is a function of all parameters, also of those that do not train
         example = as_input(images[:4], dtype)
         self._chunk = chunk or _cache_sized(self._network, example)
         self._inference = InferenceNetwork(self._network, example)
@@ -122,7 +123,7 @@ class LossSurface:
         total = torch.zeros(len(weights), dtype=torch.float64, device=self._images.device)
         for inputs, labels in self._labelled_chunks():
             part = self._share(inputs, labels)
-            total += _flat(torch.autograd.grad(part, self._parameters))
+            total += _flat(_gradient(part, self._parameters))
             loss += part.detach()
         return loss.item(), total.cpu().numpy()
 
@@ -137,9 +138,9 @@ class LossSurface:
             for part, parameter in zip(direction.to(self._dtype).split(sizes), self._parameters, strict=True)
         ]
         for inputs, labels in self._labelled_chunks():
-            gradient = torch.autograd.grad(self._share(inputs, labels), self._parameters, create_graph=True)
+            gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
             slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
-            total += _flat(torch.autograd.grad(slope, self._parameters))
+            total += _flat(_gradient(slope, self._parameters))
         return total.cpu().numpy()
 
     def example_gradient(self, weights: np.ndarray, index: int) -> np.ndarray:
@@ -148,7 +149,7 @@ class LossSurface:
         example = slice(index, index + 1)
         inputs = as_input(self._images[example], self._dtype)
         loss = mean_loss(self._network(inputs).double(), self._labels[example])
-        return _flat(torch.autograd.grad(loss, self._parameters)).double().cpu().numpy()
+        return _flat(_gradient(loss, self._parameters)).double().cpu().numpy()
 
     def _move(self, module: nn.Module, weights: np.ndarray) -> None:
         vector = self._vectors[module]
@@ -180,6 +181,13 @@ def _one_vector(network: nn.Module) -> torch.Tensor:
     vector = _flat([parameter.detach() for parameter in parameters])
     nn.utils.vector_to_parameters(vector, parameters)
     return vector
+
+
+def _gradient(
+    value: torch.Tensor, parameters: list[nn.Parameter], create_graph: bool = False
+) -> Sequence[torch.Tensor]:
+    """Return the gradient of a value; it is 0 in what the value does not depend on."""
+    return torch.autograd.grad(value, parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True)
 
 
 def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -38,7 +38,7 @@ def imported(import_path: str, key: str) -> Callable[..., Any]:
     file = module_file(import_path, key)
     try:
         found = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # whatever the user's code does
+    except (Exception, SystemExit) as error:  # whatever the user's code does
         raise UserError(f"{key}: {module} cannot be imported: {_said(error)}{_where(error, file)}")
     if not callable(found):
         what = "is no class or function" if found is not None else "is not there"
@@ -61,15 +61,15 @@ def called(function: Callable[..., Any], arguments: Mapping[str, Any], import_pa
         return function(**arguments)
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"{key}: {import_path} fails: {_said(error)}{_where(error, None)}")
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
-def _where(error: Exception, file: Path | None) -> str:
+def _where(error: BaseException, file: Path | None) -> str:
     """Name the last line of the user's own code that the error came through."""
     frames = [(frame.f_code.co_filename, line) for frame, line in _frames(error)]
     own = [(name, line) for name, line in frames if file is None or Path(name) == file]
@@ -78,7 +78,7 @@ def _where(error: Exception, file: Path | None) -> str:
     return f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
 
 
-def _frames(error: Exception) -> list[tuple[Any, int]]:
+def _frames(error: BaseException) -> list[tuple[Any, int]]:
     trace, frames = error.__traceback__, []
     while trace:
         frames.append((trace.tb_frame, trace.tb_lineno))

@@ -1,0 +1,325 @@
+"""The user's own network and data: how they are found, called, checked and refused."""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from batchscape.config.data import OwnDataConfig
+from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig, VggConfig
+from batchscape.data.own import load
+from batchscape.data.prepared import PreparedData
+from batchscape.errors import UserError
+from batchscape.fingerprint import fingerprint
+from batchscape.import_path import module_file
+from batchscape.models import build_network
+from batchscape.network_check import check_network
+from batchscape.study import Study
+
+RGB = (3, 12, 10)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
+    """Write a module where the workflow runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def data(classes: int, shape: tuple[int, int, int] = RGB) -> PreparedData:
+    images = np.random.default_rng(0).integers(0, 256, (12, *shape), np.uint8)
+    labels = np.arange(12) % classes
+    return PreparedData(images, labels, images, labels, tuple(map(str, range(classes))))
+
+
+NET = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, image_shape, outputs, width=4):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear({features}, width), nn.ReLU(), nn.Linear(width, {outputs}))
+
+    def forward(self, images):
+        return self.layers(images)
+"""
+
+
+def net(features: str = "image_shape[0] * image_shape[1] * image_shape[2]", outputs: str = "outputs") -> str:
+    return NET.format(features=features, outputs=outputs)
+
+
+def model(name: str = "my_net:Net", **arguments) -> OwnModelConfig:
+    return OwnModelConfig(name=name, arguments=arguments)
+
+
+# Found and called.
+
+
+def test_a_module_is_found_without_being_run(own: Callable):
+    top = own("my_net.py", "raise SystemExit('was run')")
+    inner = own("my_package/deep/net.py", "raise SystemExit('was run')")
+    package = own("other/__init__.py", "raise SystemExit('was run')")
+    own("other/net.py", "raise SystemExit('was run')")
+    assert module_file("my_net:Net", "model.name") == top
+    assert module_file("my_package.deep.net:Net", "model.name") == inner
+    assert module_file("other:Net", "model.name") == package
+    assert module_file("other.net:Net", "model.name") == package.with_name("net.py")
+
+
+@pytest.mark.parametrize("path", ["nowhere:Net", "my_net.inner:Net", "nowhere.deep:Net"])
+def test_a_module_that_is_not_there_is_told_with_its_key(own: Callable, refusal: Callable, path: str):
+    own("my_net.py", net())
+    message = refusal(module_file, path, "model.name")
+    assert message.startswith("model.name: there is no module ")
+    assert path.partition(":")[0] in message
+
+
+def test_a_network_is_given_its_shape_outputs_and_arguments(own: Callable):
+    own("my_net.py", net())
+    layers = build_network(model(width=7), RGB, 3, 0).layers
+    assert (layers[1].in_features, layers[1].out_features, layers[3].out_features) == (360, 7, 3)
+
+
+def test_a_network_that_asks_for_nothing_is_given_nothing(own: Callable):
+    own("my_net.py", "from torch import nn\ndef plain():\n    return nn.Sequential(nn.Flatten(), nn.Linear(360, 1))")
+    assert check_network(model("my_net:plain"), "auto", data(2))["parameters"] == 361
+
+
+def test_an_own_network_keeps_its_initial_weights_which_the_seed_decides(own: Callable, randomness):
+    own("my_net.py", net())
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        expected = nn.Linear(360, 4).weight.detach()
+    randomness.seed(1)
+    untouched = randomness.draws()
+    randomness.seed(1)
+    first = build_network(model(), RGB, 1, 5).layers[1].weight.detach()
+    assert randomness.draws() == untouched
+    assert torch.equal(first, expected)
+    assert not torch.equal(build_network(model(), RGB, 1, 6).layers[1].weight.detach(), expected)
+
+
+def test_lazy_layers_learn_their_sizes(own: Callable):
+    own(
+        "my_net.py",
+        "from torch import nn\ndef lazy(outputs):\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs))",
+    )
+    assert check_network(model("my_net:lazy"), "auto", data(3))["parameters"] == 361 * 3
+
+
+def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
+    own("my_net.py", net())
+    assert check_network(model(), "cross_entropy", data(2)) == {
+        "name": "my_net:Net",
+        "image_shape": [3, 12, 10],
+        "classes": ["0", "1"],
+        "outputs": 2,
+        "loss": "cross_entropy",
+        "parameters": 361 * 4 + 10,
+        "shapes": {
+            "layers.1.weight": [4, 360],
+            "layers.1.bias": [4],
+            "layers.3.weight": [2, 4],
+            "layers.3.bias": [2],
+        },
+        "batch_norm": False,
+    }
+
+
+# Refused before anything trains.
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "arguments", "expected"),
+    [
+        (net(outputs="2"), "my_net:Net", {}, r"^model\.name: my_net:Net gives shape \(4, 2\) for 4 images; for 3 "),
+        (net(features="99"), "my_net:Net", {}, r"^model\.name: my_net:Net cannot take images of shape \(3, 12, 10\): "),
+        (net(), "my_net:Nat", {}, r"^model\.name: Nat is not there in my_net\.py"),
+        ("Net = 5", "my_net:Net", {}, r"^model\.name: Net is no class or function in my_net\.py"),
+        ("import no_such_thing", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: ModuleNot.*line 1\)"),
+        ("def Net(:", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: SyntaxError: "),
+        ("import sys\nsys.exit(3)", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: SystemExit: 3"),
+        (net(), "my_net:Net", {"depth": 3}, r"^model\.arguments: my_net:Net does not take them: .*depth"),
+        (net(), "my_net:Net", {"width": "wide"}, r"^model: my_net:Net fails: TypeError: "),
+        ("def Net():\n    return 5", "my_net:Net", {}, r"^model\.name: my_net:Net gives int, not a torch\.nn\.Module"),
+        (
+            "from torch import nn\ndef Net():\n    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())",
+            "my_net:Net", {}, r"^model\.name: my_net:Net has no parameter that training could change",
+        ),
+        (
+            "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return {'logits': x}",
+            "my_net:Net", {}, r"^model\.name: my_net:Net gives dict for 4 images",
+        ),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_one_line(
+    own: Callable, refusal: Callable, text: str, name: str, arguments: dict, expected: str
+):
+    own("my_net.py", text)
+    message = refusal(check_network, OwnModelConfig(name=name, arguments=arguments), "auto", data(3))
+    assert re.search(expected, message), message
+
+
+def test_a_loss_for_another_number_of_classes_is_refused(refusal: Callable):
+    message = refusal(check_network, MlpConfig(name="mlp"), "binary_cross_entropy", data(3))
+    assert message.startswith("training.loss: binary_cross_entropy is for 2 classes, the data has 3; ")
+
+
+@pytest.mark.parametrize("loss", ["auto", "cross_entropy"])
+@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize(
+    "config",
+    [
+        VggConfig(channels=(4,), normalization="batch", dropout=0.5),
+        VggConfig(channels=(4, 6), convolutions=2, normalization="group"),
+        MlpConfig(name="mlp", dense=(6,), dropout=0.1),
+        ResNetConfig(name="resnet", channels=(4, 8)),
+        ResNetConfig(name="resnet", channels=(4, 8), normalization="group"),
+    ],
+    ids=str,
+)
+def test_the_common_networks_fit_any_number_of_classes(config, classes: int, loss: str):
+    found = check_network(config, loss, data(classes))
+    assert found["outputs"] == (1 if classes == 2 and loss == "auto" else classes)
+    assert found["batch_norm"] == (getattr(config, "normalization", "") == "batch")
+
+
+def test_a_study_names_what_is_missing_before_anything_runs(own: Callable, refusal: Callable):
+    own("my_net.py", net())
+    present = {"name": "s", "model": {"name": "my_net:Net"}}
+    Study.from_mapping(present, "s.yaml").require_files()
+    for section, key in (
+        ({"model": {"name": "not_here:Net"}}, "model.name"),
+        ({"data": {"source": "not_here:f"}}, "data.source"),
+    ):
+        message = refusal(Study.from_mapping({"name": "s", **section}, "s.yaml").require_files)
+        assert message.startswith(f"{key}: there is no module not_here")
+    folder = {"source": "image_folder", "path": "no/pets", "image_size": [8, 8]}
+    message = refusal(Study.from_mapping({"name": "s", "data": folder}, "s.yaml").require_files)
+    assert message.startswith("data.path: there is no no/pets")
+
+
+# Data.
+
+
+def given(text: str, own: Callable, **arguments):
+    own("my_data.py", f"import numpy as np\n{text}")
+    return load(OwnDataConfig(source="my_data:load", arguments=arguments))
+
+
+def test_a_function_gives_images_labels_and_classes(own: Callable):
+    source = given(
+        "def load(n):\n    return np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2), np.arange(n) % 2, ['no', 'yes']",
+        own,
+        n=5,
+    )
+    assert source.images.shape == (5, 2, 2, 1)
+    assert source.images[1].ravel().tolist() == [4, 5, 6, 7]
+    assert source.labels.tolist() == [0, 1, 0, 1, 0]
+    assert source.classes == ("no", "yes")
+    assert [entry.label for entry in source.entries] == ["no", "yes", "no", "yes", "no"]
+
+
+def test_labels_without_names_are_classes_in_order(own: Callable):
+    source = given("def load():\n    return np.zeros((4, 2, 3, 3), np.uint8), np.array(['b', 'a', 'c', 'a'])", own)
+    assert source.classes == ("a", "b", "c")
+    assert source.labels.tolist() == [1, 0, 2, 0]
+
+
+def test_floats_from_0_to_1_become_bytes(own: Callable):
+    source = given("def load():\n    return np.array([[[0, 0.5, 1, 0.002]]]), np.array([3])", own)
+    assert source.images.ravel().tolist() == [0, 128, 255, 1]
+
+
+@pytest.mark.parametrize(
+    ("returned", "expected"),
+    [
+        ("np.zeros((3, 2, 2), np.uint8)", "must return (images, labels)"),
+        ("np.zeros((3, 2), np.uint8), np.zeros(3, int)", "the images have shape (3, 2)"),
+        ("np.zeros((0, 2, 2), np.uint8), np.zeros(0, int)", "the images have shape (0, 2, 2)"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(4, int)", "labels of shape (4,) for 3 images"),
+        ("np.zeros((3, 2, 2), np.int32), np.zeros(3, int)", "images are int32"),
+        ("np.full((3, 2, 2), 2.0), np.zeros(3, int)", "images are floats from 2 to 2"),
+        ("np.full((3, 2, 2), np.nan), np.zeros(3, int)", "images are floats from nan to nan"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3)", "labels are float64"),
+        ("np.zeros((3, 2, 2), np.uint8), np.array([0, 1, 2]), ['a', 'b']", "whole numbers from 0 to 1"),
+        ("np.zeros((3, 2, 2), np.uint8), np.array([-1, 1, 0]), ['a', 'b']", "whole numbers from 0 to 1"),
+        ("1 / 0", "fails: ZeroDivisionError: division by zero (my_data.py, line 3)"),
+    ],
+)
+def test_what_a_function_must_not_return_is_told_in_a_line(own: Callable, returned: str, expected: str):
+    with pytest.raises(UserError) as caught:
+        given(f"def load():\n    return {returned}", own)
+    message = str(caught.value)
+    assert message.splitlines() == [message]
+    assert message.startswith("data")
+    assert expected in message
+
+
+# What makes jobs stale.
+
+
+def test_an_edit_of_what_a_module_uses_changes_its_fingerprint(own: Callable):
+    root = own("net.py", "import torch\nimport layers\nfrom kit import norms\n")
+    beside = own("layers.py", "x = 1\n")
+    own("kit/__init__.py", "")
+    inside = own("kit/norms.py", "from .deep import y\n")
+    deep = own("kit/deep.py", "y = 1\n")
+    unrelated = own("unrelated.py", "z = 1\n")
+
+    def now() -> str:
+        fingerprint.__globals__["_fingerprint"].cache_clear()
+        fingerprint.__globals__["_read"].cache_clear()
+        return fingerprint(root)
+
+    before = now()
+    for file in (root, beside, inside, deep, unrelated):
+        text = file.read_text()
+        file.write_text(f"# a comment\n{text}")
+        assert now() == before
+        file.write_text(f"{text}edited = 1\n")
+        assert (now() == before) == (file is unrelated), file
+        file.write_text(text)
+    assert now() == before
+
+
+def test_packages_that_are_installed_beside_a_module_do_not_count(tmp_path: Path):
+    site = tmp_path / "site-packages"
+    texts = {
+        "mine/__init__.py": "",
+        "mine/net.py": "import other\nfrom . import more\n",
+        "mine/more.py": "a = 1\n",
+        "other/__init__.py": "b = 1\n",
+    }
+    for name, text in texts.items():
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(text)
+
+    def now() -> str:
+        fingerprint.__globals__["_fingerprint"].cache_clear()
+        fingerprint.__globals__["_read"].cache_clear()
+        return fingerprint(site / "mine" / "net.py")
+
+    before = now()
+    (site / "other" / "__init__.py").write_text("b = 2\n")
+    assert now() == before
+    (site / "mine" / "more.py").write_text("a = 2\n")
+    assert now() != before

@@ -1,0 +1,131 @@
+"""Arrays and made images."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchscape.config.data import ArraysConfig, SyntheticConfig
+from batchscape.config.model import VggConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
+from batchscape.data import arrays, synthetic
+from batchscape.data.prepare import prepare
+from batchscape.data.prepared import write_prepared
+from batchscape.training.run_directory import RunDirectory
+from batchscape.training.train import train
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), np.uint8)
+LABELS = np.array(["b", "a", "b", "c", "a", "b"])
+
+
+def config(path: Path, **keys) -> ArraysConfig:
+    return ArraysConfig(source="arrays", path=str(path), **keys)
+
+
+# Arrays.
+
+
+def test_one_npz_file_or_two_npy_files_hold_the_same(tmp_path: Path):
+    np.savez(tmp_path / "pets.npz", images=IMAGES, labels=LABELS)
+    np.save(tmp_path / "images.npy", IMAGES)
+    np.save(tmp_path / "labels.npy", LABELS)
+    one = arrays.load(config(tmp_path / "pets.npz"))
+    two = arrays.load(config(tmp_path / "images.npy", labels=str(tmp_path / "labels.npy")))
+    for source in (one, two):
+        assert np.array_equal(source.images, IMAGES)
+        assert source.classes == ("a", "b", "c")
+        assert source.labels.tolist() == [1, 0, 1, 2, 0, 1]
+    assert one.entries[3].file == "pets.npz[3]"
+
+
+def test_channels_may_come_first(tmp_path: Path):
+    np.savez(tmp_path / "pets.npz", images=np.moveaxis(IMAGES, -1, 1), labels=LABELS)
+    assert np.array_equal(arrays.load(config(tmp_path / "pets.npz", channels="first")).images, IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("content", "keys", "expected"),
+    [
+        ({"images": IMAGES}, {}, "data.path: {path} has no array `labels`, but images"),
+        ({"x": IMAGES, "y": LABELS}, {}, "data.path: {path} has no array `images`, but x, y"),
+        ({"images": IMAGES, "labels": LABELS}, {"labels": "x.npy"}, "data.labels: {path} is an .npz file"),
+        ({"images": IMAGES, "labels": LABELS[:5]}, {}, "data.path: labels of shape (5,) for 6 images"),
+        ({"images": np.moveaxis(IMAGES, -1, 1), "labels": LABELS}, {}, "data.channels: images of shape (6, 3, 4, 5)"),
+        (
+            {"images": IMAGES[..., 0], "labels": LABELS},
+            {"channels": "first"},
+            "data.channels: images of shape (6, 4, 5)",
+        ),
+    ],
+    ids=str,
+)
+def test_arrays_that_do_not_fit_are_told_in_a_line(
+    tmp_path: Path, refusal: Callable, content: dict, keys: dict, expected: str
+):
+    path = tmp_path / "pets.npz"
+    np.savez(path, **content)
+    assert refusal(arrays.load, config(path, **keys)).startswith(expected.format(path=path))
+
+
+def test_files_that_are_missing_or_damaged_are_told_in_a_line(tmp_path: Path, refusal: Callable):
+    path = tmp_path / "pets.npz"
+    assert refusal(arrays.load, config(path)).startswith(f"data.path: there is no file {path}")
+    np.savez(path, images=IMAGES, labels=LABELS)
+    path.write_bytes(path.read_bytes()[:-100])
+    assert refusal(arrays.load, config(path)).startswith(f"data.path: {path} cannot be read")
+    np.save(tmp_path / "images.npy", IMAGES)
+    assert refusal(arrays.load, config(tmp_path / "images.npy")).startswith("data.labels: is missing")
+
+
+class Trap:
+    def __reduce__(self) -> tuple:
+        return (Path("sprung").touch, ())
+
+
+def test_nothing_in_a_file_is_unpickled(tmp_path: Path, refusal: Callable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("images.npy", np.array([Trap()], dtype=object), allow_pickle=True)
+    np.savez("pets.npz", images=IMAGES, labels=np.array([Trap()] * 6, dtype=object))
+    assert "cannot be read" in refusal(arrays.load, config(Path("images.npy")))
+    assert "cannot be read" in refusal(arrays.load, config(Path("pets.npz")))
+    assert not Path("sprung").exists()
+
+
+# Made images.
+
+
+def made(**keys) -> SyntheticConfig:
+    return SyntheticConfig(source="synthetic", **keys)
+
+
+def test_made_images_have_the_size_number_and_classes_that_are_asked_for():
+    source = synthetic.load(made(images=10, image_size=(6, 9), channels=2, classes=3))
+    assert (source.images.shape, source.images.dtype) == ((10, 6, 9, 2), np.uint8)
+    assert source.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert len(source.classes) == 3
+    assert made(images=10, image_size=(6, 9)).known_size == (10, 6)
+
+
+def test_made_images_are_a_function_of_the_seed():
+    one, same, other = (synthetic.load(made(images=8, data_seed=seed)).images for seed in (1, 1, 2))
+    assert np.array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+def test_without_noise_all_images_of_a_class_are_its_pattern_of_4_by_4_squares():
+    source = synthetic.load(made(images=6, image_size=(8, 12), noise=0.0, classes=2))
+    assert all(np.array_equal(source.images[label], source.images[label + 2]) for label in range(4))
+    assert not np.array_equal(source.images[0], source.images[1])
+    squares = source.images[0].reshape(4, 2, 4, 3, 3)
+    assert (squares == squares[:, :1, :, :1]).all()
+
+
+def test_a_small_network_learns_made_images(tmp_path: Path):
+    data, _ = prepare(made(images=400, image_size=(8, 8), classes=3))
+    write_prepared(tmp_path / "data", data)
+    training = TrainingConfig(max_epochs=15, patience=15)
+    spec = RunSpec(batch_size=16, learning_rate=0.1, seed=0, model=VggConfig(channels=(8,)), training=training)
+    run = RunDirectory(train(spec, tmp_path / "data", tmp_path / "run"))
+    assert run.summary()["validation_accuracy_at_best"] > 0.9

@@ -3,18 +3,22 @@
 import ast
 import hashlib
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
+# Folders of installed packages, the second one Debian's.
+INSTALLED = {"site-packages", "dist-packages"}
 
 
 def fingerprint(*roots: Path) -> str:
     """Return a hash of the given Python files and of every batchscape module that they import, however deep.
 
-    Of a module of the user's own, what it imports of its package counts too, and if it is installed nowhere, of all
-    that stands beside it. Two texts with the same statements have the same hash. Only static imports are followed: a
-    module that is imported by name at run time must be given as a root. So must a file that is not Python, such as a
-    template; it counts byte for byte.
+    Of a module of the user's own, its package and what it imports of that count too, and if it is installed nowhere,
+    what it imports of all that stands beside its package or in the folder where the process runs. Two texts with the
+    same statements have the same hash. Only static imports are followed: a module that is imported by name at run time
+    must be given as a root. So must a file that is not Python, such as a template; that, and what is no valid Python,
+    counts byte for byte.
     """
     return _fingerprint(tuple(sorted({Path(root).resolve() for root in roots})))
 
@@ -51,37 +55,49 @@ def _base(path: Path) -> Path:
 
 @cache
 def _read(path: Path) -> tuple[str, frozenset[Path]]:
-    if path.suffix != ".py":
-        return path.read_text(encoding="utf-8"), frozenset()
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-    imported = frozenset(
-        file for node in ast.walk(tree) for name in _imports(node, path) for file in _files(name, path)
-    )
+    content = path.read_bytes()
+    try:
+        tree = ast.parse(content) if path.suffix == ".py" else None
+    except (SyntaxError, ValueError):  # the job that imports it says so
+        tree = None
+    if tree is None:
+        return hashlib.sha256(content).hexdigest(), frozenset()
+    imported = {file for node in ast.walk(tree) for file in _imported(node, path)}
+    imported.update(takewhile(Path.exists, (folder / "__init__.py" for folder in path.parents)))  # its packages
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_bare_text(child)] or [ast.Pass()]
-    return ast.unparse(tree), imported
+    return ast.unparse(tree), frozenset(imported)
 
 
-def _imports(node: ast.AST, path: Path) -> list[str]:
+def _imported(node: ast.AST, path: Path) -> list[Path]:
+    """The files that a statement of the file `path` imports, of those that count for it."""
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    if isinstance(node, ast.ImportFrom):
-        above = path.relative_to(_base(path)).parts[: -node.level] if node.level else ()
-        module = ".".join([*above, *([node.module] if node.module else [])])
-        return [name for name in (module, *(f"{module}.{alias.name}" for alias in node.names)) if name.strip(".")]
-    return []
+        return [file for alias in node.names for file in _files(alias.name, path)]
+    if not isinstance(node, ast.ImportFrom):
+        return []
+    module = [node.module] if node.module else []
+    names = [".".join(module + name) for name in ([], *([alias.name] for alias in node.names))]
+    if node.level:
+        return [file for name in filter(None, names) for file in _below(path.parents[node.level - 1], name)]
+    return [file for name in names for file in _files(name, path)]
 
 
 def _files(name: str, path: Path) -> list[Path]:
-    """The files that importing a dotted name runs, of those that count for the file that imports it: the module and the
-    packages above it."""
+    """The files that importing a dotted name runs, of those that count for the file that imports it."""
+    top, base = name.partition(".")[0], _base(path)
+    if top == PACKAGE.name:
+        return _below(PACKAGE.parent, name)
+    if INSTALLED.intersection(base.parts):  # of what is installed only the package itself
+        return _below(base, name) if top == path.relative_to(base).with_suffix("").parts[0] else []
+    return [file for folder in {base, Path.cwd()} for file in _below(folder, name)]
+
+
+def _below(folder: Path, name: str) -> list[Path]:
+    """The module of a dotted name and the packages above it, if it is counted from this folder."""
     parts = name.split(".")
-    base = PACKAGE.parent if parts[0] == PACKAGE.name else _base(path)
-    if "site-packages" in base.parts and parts[0] != path.relative_to(base).with_suffix("").parts[0]:
-        return []  # another package that is installed
-    packages = [base.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
-    return [file for file in (*packages, base.joinpath(*parts).with_suffix(".py")) if file.exists()]
+    packages = [folder.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+    return [file for file in (*packages, folder.joinpath(*parts).with_suffix(".py")) if file.exists()]
 
 
 def _is_bare_text(node: ast.stmt) -> bool:

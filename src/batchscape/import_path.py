@@ -18,7 +18,10 @@ def module_file(import_path: str, key: str) -> Path:
     """
     module = import_path.partition(":")[0]
     top, *below = module.split(".")
-    spec = importlib.util.find_spec(top)
+    try:
+        spec = importlib.util.find_spec(top)
+    except ValueError:  # `__main__`, which is no module that a later process could find
+        spec = None
     places = [spec.origin] if spec and spec.origin else []
     if below:  # looked for by hand, because that function would run the packages on the way
         bases = [Path(folder).joinpath(*below) for folder in (spec.submodule_search_locations or [])] if spec else []
@@ -52,9 +55,11 @@ def called(function: Callable[..., Any], arguments: Mapping[str, Any], import_pa
     `key` is the section of the study file that has the arguments.
     """
     try:
-        inspect.signature(function).bind(**arguments)
+        signature = inspect.signature(function)
+        signature.bind(**arguments)
     except TypeError as error:
-        raise UserError(f"{key}.arguments: {import_path} does not take them: {error}")
+        takes = ", ".join(map(str, signature.parameters.values())) or "none"
+        raise UserError(f"{key}.arguments: {import_path} does not take them: {error}; its parameters are: {takes}")
     except ValueError:  # it has no signature that can be looked at
         pass
     try:

@@ -42,7 +42,7 @@ def imported(import_path: str, key: str) -> Callable[..., Any]:
     try:
         found = getattr(importlib.import_module(module), name, None)
     except (Exception, SystemExit) as error:  # whatever the user's code does
-        raise UserError(f"{key}: {module} cannot be imported: {_said(error)}{_where(error, file)}")
+        raise UserError(f"{key}: {module} cannot be imported: {told(error, file)}")
     if not callable(found):
         what = "is no class or function" if found is not None else "is not there"
         raise UserError(f"{key}: {name} {what} in {file.name}; mend the name behind the colon")
@@ -67,20 +67,20 @@ def called(function: Callable[..., Any], arguments: Mapping[str, Any], import_pa
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"{key}: {import_path} fails: {_said(error)}{_where(error, None)}")
+        raise UserError(f"{key}: {import_path} fails: {told(error)}")
 
 
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+def told(error: BaseException, file: Path | None = None) -> str:
+    """Return in one line what the user's code raised, and the last line of it that the error came through.
 
-
-def _where(error: BaseException, file: Path | None) -> str:
-    """Name the last line of the user's own code that the error came through."""
+    That line is looked for in `file` alone if one is given.
+    """
     frames = [(frame.f_code.co_filename, line) for frame, line in _frames(error)]
     own = [(name, line) for name, line in frames if file is None or Path(name) == file]
     library = str(Path(__file__).parent)
     own = [(name, line) for name, line in own if not name.startswith((library, sys.prefix, sys.base_prefix, "<"))]
-    return f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
+    where = f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
 
 
 def _frames(error: BaseException) -> list[tuple[Any, int]]:

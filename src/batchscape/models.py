@@ -2,13 +2,15 @@
 
 import inspect
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from batchscape.config.model import MlpConfig, ModelConfig, OwnModelConfig, ResNetConfig, VggConfig
 from batchscape.errors import UserError
-from batchscape.import_path import called, imported
+from batchscape.import_path import called, imported, told
 
 ImageShape = tuple[int, int, int]
 """(channels, height, width) of what a network takes."""
@@ -150,8 +152,25 @@ def own_network(config: OwnModelConfig, image_shape: ImageShape, outputs: int) -
     network = called(function, arguments, config.name, "model")
     if not isinstance(network, nn.Module):
         raise UserError(f"model.name: {config.name} gives {type(network).__name__}, not a torch.nn.Module; mend it")
-    if any(isinstance(parameter, nn.UninitializedParameter) for parameter in network.parameters()):
-        with torch.no_grad():  # lazy layers learn their sizes from their first input
-            network.eval()(torch.zeros(1, *image_shape))
+    if _has_lazy_layers(network):
+        with torch.no_grad():  # they learn their sizes from their first input
+            outputs_for_images(network.eval(), torch.zeros(1, *image_shape), config.name)
         network.train()
+        if _has_lazy_layers(network):
+            raise UserError(f"model.name: {config.name} has a lazy layer that sees no image; take it out")
     return network
+
+
+def outputs_for_images(network: nn.Module, images: torch.Tensor, name: str) -> Any:
+    """Return what a network gives for images, (n, channels, height, width) float.
+
+    Raises UserError if it cannot take them; `name` is what the study file calls it.
+    """
+    try:
+        return network(images)
+    except Exception as error:  # whatever the user's code does
+        raise UserError(f"model.name: {name} cannot take images of shape {tuple(images.shape[1:])}: {told(error)}")
+
+
+def _has_lazy_layers(network: nn.Module) -> bool:
+    return any(map(is_lazy, (*network.parameters(), *network.buffers())))

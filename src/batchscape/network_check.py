@@ -1,5 +1,6 @@
 """Whether a network fits the data: seen in one step with a few images, before anything trains."""
 
+import copy
 from typing import Any
 
 import torch
@@ -9,7 +10,8 @@ from batchscape.config.model import ModelConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, on_device
 from batchscape.errors import UserError
-from batchscape.models import build_network
+from batchscape.import_path import told
+from batchscape.models import build_network, outputs_for_images
 from batchscape.objective import mean_loss, outputs_for
 
 FEW = 4
@@ -18,25 +20,26 @@ FEW = 4
 def check_network(config: ModelConfig, loss: str, data: PreparedData) -> dict[str, Any]:
     """Return what the network is: its input, outputs and parameters.
 
-    Raises UserError if it cannot be made, cannot take the images, gives outputs of another shape than the loss wants
-    for these classes, or has nothing to train.
+    Raises UserError if it cannot be made or copied, cannot take the images, gives outputs of another shape than the
+    loss wants for these classes, or has nothing to train.
     """
     outputs = outputs_for(loss, len(data.classes))
     shape = data.train_images.shape[1:]
     network = build_network(config, shape, outputs, seed=0)
-    images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], torch.device("cpu"))
     try:
-        predicted = network.train()(as_input(images))
-    except Exception as error:  # whatever the user's code does
-        said = " ".join(str(error).split())
-        raise UserError(f"model.name: {config.name} cannot take images of shape {shape}: {said}")
+        copy.deepcopy(network)  # as every analysis of the loss does
+    except Exception as error:
+        raise UserError(f"model.name: {config.name} cannot be copied by copy.deepcopy: {told(error)}")
+    images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], torch.device("cpu"))
     wanted = (len(images), outputs)
-    if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) != wanted:
-        got = f"shape {tuple(predicted.shape)}" if isinstance(predicted, torch.Tensor) else type(predicted).__name__
-        raise UserError(
-            f"model.name: {config.name} gives {got} for {len(images)} images; for {len(data.classes)} classes and "
-            f"`training.loss: {loss}` it must give shape {wanted}; let its last layer have {outputs} units"
-        )
+    for training in (False, True):  # both, for a network may do other things when it does not train
+        predicted = outputs_for_images(network.train(training), as_input(images), config.name)
+        if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) != wanted:
+            got = f"shape {tuple(predicted.shape)}" if isinstance(predicted, torch.Tensor) else type(predicted).__name__
+            raise UserError(
+                f"model.name: {config.name} gives {got} for {len(images)} images; for {len(data.classes)} classes and "
+                f"`training.loss: {loss}` it must give shape {wanted}; let its last layer have {outputs} units"
+            )
     if not predicted.requires_grad:
         raise UserError(f"model.name: {config.name} has no parameter that training could change; give it one")
     mean_loss(predicted, labels).backward()
@@ -51,3 +54,16 @@ def check_network(config: ModelConfig, loss: str, data: PreparedData) -> dict[st
         "shapes": {name: list(parameter.shape) for name, parameter in parameters.items()},
         "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
     }
+
+
+def takes_one_image(network: nn.Module, images: torch.Tensor) -> bool:
+    """Say whether a network can train on a batch of one image: BatchNorm of single numbers has no variance there.
+
+    `images` is uint8, (n, channels, height, width). The network is left as it is.
+    """
+    with torch.random.fork_rng(devices=[]):
+        try:
+            copy.deepcopy(network).train()(as_input(images[:1]))
+        except ValueError:
+            return False
+    return True

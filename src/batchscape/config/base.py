@@ -1,5 +1,6 @@
 """What all sections of a study file share: strictness and the number types."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, Tag
 from pydantic_core import PydanticCustomError
 
 
@@ -109,6 +110,14 @@ def _import_path(text: str) -> str:
     return text
 
 
+def _finite(values: Any) -> Any:
+    try:
+        json.dumps(values, allow_nan=False)
+    except ValueError:
+        raise ValueError("must not hold nan or inf, which JSON lacks; write them as text, or leave them out")
+    return values
+
+
 def _from_list(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
@@ -128,6 +137,8 @@ PositiveInt = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 ImportPath = Annotated[str, Field(pattern=":"), AfterValidator(_import_path)]
+# What the user's own code is called with; it is recorded as JSON.
+Arguments = Annotated[dict[str, JsonValue], Field(default_factory=dict), AfterValidator(_finite)]
 
 # Says which jobs there are, not what a job does: stands in no job's slice, so that an edit makes only new jobs.
 JobSelection = Field(exclude=True)

@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, JsonValue, StringConstraints
+from pydantic import Field, StringConstraints
 
-from batchscape.config.base import AsPair, FromText, ImportPath, PositiveInt, Section, Seed, one_of
+from batchscape.config.base import Arguments, AsPair, FromText, ImportPath, PositiveInt, Section, Seed, one_of
 
 
 class DataSize(NamedTuple):
@@ -188,7 +188,7 @@ class OwnDataConfig(DataSection):
     uint8, (n, height, width) or (n, height, width, channels), and (n,). The module is found where the workflow runs, or
     is installed."""
 
-    arguments: Annotated[dict[str, JsonValue], Field(default_factory=dict, examples=[{"split": "train"}])]
+    arguments: Annotated[Arguments, Field(examples=[{"split": "train"}])]
     """Keyword arguments of the function."""
 
 

@@ -172,9 +172,12 @@ def _place_of(key: str, section: type[BaseModel], model: type[BaseModel]) -> str
     near = difflib.get_close_matches(key, known, n=1)
     if near:
         return f"did you mean `{near[0]}`?"
-    for name, field in model.model_fields.items():
-        nested = sections_in(field.annotation)
-        for kind, inner in nested.sections.items() if nested else ():
+    found = {name: sections_in(field.annotation) for name, field in model.model_fields.items()}
+    nests = {name: nested for name, nested in found.items() if nested}
+    # First the other kinds of this section.
+    for name in sorted(nests, key=lambda name: section not in nests[name].sections.values()):
+        nested = nests[name]
+        for kind, inner in nested.sections.items():
             if key in inner.model_fields:
                 place = f"`{name}.<name>`" if nested.how == "by name" else f"`{name}`"
                 which = f" with `{inner.selector}: {kind}`" if nested.how == "one of" else ""

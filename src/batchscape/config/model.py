@@ -2,9 +2,9 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, JsonValue
+from pydantic import Field
 
-from batchscape.config.base import AsTuple, FromText, ImportPath, PositiveInt, Section, one_of
+from batchscape.config.base import Arguments, AsTuple, FromText, ImportPath, PositiveInt, Section, one_of
 
 Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.5]), FromText]
 Normalization = Literal["none", "batch", "group"]
@@ -95,7 +95,7 @@ class OwnModelConfig(ModelSection):
     (channels, height, width) and `outputs` (how many numbers for each image) by having parameters of these names. The
     module is found where the workflow runs, or is installed. It keeps the initial weights that it makes."""
 
-    arguments: Annotated[dict[str, JsonValue], Field(default_factory=dict, examples=[{"width": 16}])]
+    arguments: Annotated[Arguments, Field(examples=[{"width": 16}])]
     """Keyword arguments."""
 
 

@@ -1,12 +1,13 @@
 """Images and labels in NumPy's files."""
 
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from batchscape.config.data import ArraysConfig
-from batchscape.data.source import Source, from_arrays
+from batchscape.data.source import Source, from_arrays, have_channels_first
 from batchscape.errors import UserError
 
 NAMES = ("images", "labels")
@@ -24,18 +25,12 @@ def load(config: ArraysConfig, threads: int = 1) -> Source:  # noqa: ARG001
     else:
         if config.labels is not None:
             raise UserError(f"data.labels: {config.path} is an .npz file, which holds the labels too; take the key out")
-        missing = [name for name in NAMES if name not in content]
-        if missing:
-            raise UserError(
-                f"data.path: {config.path} has no array `{missing[0]}`, but {', '.join(content) or 'none'}; "
-                "save it with np.savez(path, images=…, labels=…)"
-            )
         images, labels = (content[name] for name in NAMES)
     if config.channels == "first":
         if images.ndim != 4:
             raise UserError(f"data.channels: images of shape {images.shape} have no channels; take the key out")
         images = np.moveaxis(images, 1, -1)
-    elif images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[3] > 4:
+    elif have_channels_first(images.shape):
         raise UserError(f"data.channels: images of shape {images.shape} have channels first; write `channels: first`")
     return from_arrays(images, labels, None, Path(config.path).name, "data.path")
 
@@ -43,8 +38,17 @@ def load(config: ArraysConfig, threads: int = 1) -> Source:  # noqa: ARG001
 def _read(path: str, key: str) -> np.ndarray | dict[str, np.ndarray]:
     try:
         content = np.load(path, allow_pickle=False)
-        return content if isinstance(content, np.ndarray) else dict(content)
+        if isinstance(content, np.ndarray):
+            return content
+        with content:
+            missing = [name for name in NAMES if name not in content]
+            if missing:
+                raise UserError(
+                    f"{key}: {path} has no array `{missing[0]}`, but {', '.join(content) or 'none'}; "
+                    "save it with np.savez(path, images=…, labels=…)"
+                )
+            return {name: np.asarray(content[name]) for name in NAMES}  # others may be large, or of objects
     except FileNotFoundError:
         raise UserError(f"{key}: there is no file {path}; paths count from the folder in which the workflow runs")
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{key}: {path} cannot be read as NumPy's .npy or .npz ({' '.join(str(error).split())})")

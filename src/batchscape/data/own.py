@@ -12,7 +12,7 @@ def load(config: OwnDataConfig, threads: int = 1) -> Source:  # noqa: ARG001
     Raises UserError when it cannot be imported, fails, or gives something else.
     """
     given = called(imported(config.source, "data.source"), config.arguments, config.source, "data")
-    if not (isinstance(given, tuple) and len(given) in (2, 3)):
+    if not (isinstance(given, tuple | list) and len(given) in (2, 3)):
         raise UserError(f"data.source: {config.source} must return (images, labels) or (images, labels, classes)")
     images, labels, classes = (*given, None)[:3]
     return from_arrays(images, labels, classes, config.source, "data.source")

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -52,29 +52,59 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, classes: Sequence[str] |
 
     Raises UserError when the arrays are no such images and labels.
     """
-    images, labels = np.asarray(images), np.asarray(labels)
+    images, labels = _as_array(images, "images", key), _as_array(labels, "labels", key)
     if images.ndim not in (3, 4) or not images.size:
         raise UserError(
             f"{key}: the images have shape {images.shape}; they must be (n, height, width) or "
             "(n, height, width, channels) and at least one"
         )
+    if have_channels_first(images.shape):
+        raise UserError(
+            f"{key}: images of shape {images.shape} have channels first; np.moveaxis(images, 1, -1) mends it"
+        )
     images = as_bytes(images.reshape(*images.shape[:3], -1), key)
     if labels.shape != images.shape[:1]:
         raise UserError(f"{key}: labels of shape {labels.shape} for {len(images)} images; give one label an image")
+    if labels.dtype == object and all(isinstance(label, str) for label in labels):  # as pandas has them
+        labels = labels.astype(str)
     if labels.dtype.kind not in "iubUS":
         raise UserError(f"{key}: labels are {labels.dtype}; they must be whole numbers or text")
     if classes is None:
         values, labels = np.unique(labels, return_inverse=True)
         classes = [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
-    elif labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(classes):
-        raise UserError(
-            f"{key}: labels must be whole numbers from 0 to {len(classes) - 1}, one for each of the classes"
-        )
+    else:
+        classes = _as_names(classes, key)
+        if labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(classes):
+            raise UserError(
+                f"{key}: labels must be whole numbers from 0 to {len(classes) - 1}, one for each of the classes"
+            )
+    labels = labels.astype(np.int64)
     entries = [
         Entry(f"{name}[{index}]", hashlib.sha256(image.tobytes()).hexdigest(), classes[label])
         for index, (image, label) in enumerate(zip(images, labels, strict=True))
     ]
-    return Source(images, labels.astype(np.int64), tuple(classes), entries)
+    return Source(images, labels, tuple(classes), entries)
+
+
+def have_channels_first(shape: tuple[int, ...]) -> bool:
+    """Say whether images of this shape are (n, channels, height, width): of one or three channels, and so wide that
+    these are no channels."""
+    return len(shape) == 4 and shape[1] in (1, 3) and shape[3] > 4
+
+
+def _as_array(values: Any, what: str, key: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except Exception as error:  # rows of different lengths, a tensor on a GPU, …
+        said = " ".join(str(error).split())
+        raise UserError(f"{key}: the {what} cannot be made a NumPy array: {said}")
+
+
+def _as_names(classes: Any, key: str) -> list[str]:
+    names = [str(name) for name in classes] if isinstance(classes, list | tuple | np.ndarray) else []
+    if not names or len(set(names)) < len(names):
+        raise UserError(f"{key}: the classes must be a list of names, each once")
+    return names
 
 
 def as_bytes(images: np.ndarray, key: str) -> np.ndarray:

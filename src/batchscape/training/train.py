@@ -16,6 +16,7 @@ from batchscape.data.prepared import prepared_digest, read_prepared
 from batchscape.device import choose_device
 from batchscape.errors import UserError
 from batchscape.models import build_network
+from batchscape.network_check import takes_one_image
 from batchscape.objective import outputs_for
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.module import TrainingModule
@@ -47,6 +48,13 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
     device = choose_device(spec.training.accelerator)
     outputs = outputs_for(spec.training.loss, len(prepared.classes))
     network = build_network(spec.model, prepared.train_images.shape[1:], outputs, spec.seed)
+    if count % spec.batch_size == 1 or spec.batch_size == 1:
+        one = torch.from_numpy(prepared.train_images[:1])
+        if not takes_one_image(network, one):
+            raise UserError(
+                f"grid.batch_sizes: {spec.batch_size} makes a batch of a single one of the {count} training images, on "
+                "which the BatchNorm of this network cannot train; choose another one or data.validation_fraction"
+            )
     size = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "batches_per_epoch": math.ceil(count / spec.batch_size),

@@ -1,8 +1,6 @@
-"""A data set and a network of one's own: drawn triangles, squares and circles, and a small network for them."""
+"""Data of one's own: drawn circles, squares and triangles."""
 
 import numpy as np
-import torch
-from torch import nn
 
 CLASSES = ["circle", "square", "triangle"]
 
@@ -23,28 +21,3 @@ def load(count: int, side: int = 16) -> tuple[np.ndarray, np.ndarray, list[str]]
         ][label]
         image[:] = np.clip(60 + 120 * inside + rng.normal(0, 30, (side, side)), 0, 255)
     return images, labels, CLASSES
-
-
-class Net(nn.Module):
-    """Two convolutions with BatchNorm, then dropout and one dense layer.
-
-    `image_shape` (channels, height, width) and `outputs` are filled in by Batchscape, `width` by the study file.
-    """
-
-    def __init__(self, image_shape: tuple[int, int, int], outputs: int, width: int = 8):
-        super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(image_shape[0], width, 3, padding=1),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(width, 2 * width, 3, padding=1),
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.output = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * width, outputs))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.output(self.features(images))

@@ -80,9 +80,9 @@ class Checkout:
         assert done.returncode == 0, done.stdout[-4000:]
         return done.stdout
 
-    def stale(self, config: str | Path) -> set[str]:
+    def stale(self, config: str | Path, *arguments: str, target: str = "all") -> set[str]:
         """Return the jobs that the next `snakemake all` would run: `train bs64-lr0.02-seed0`, `table curves`."""
-        done = self.snakemake("--dry-run", "--cores", "8", "all", "--configfile", str(config))
+        done = self.snakemake("--dry-run", "--cores", "8", target, "--configfile", str(config), *arguments)
         assert done.returncode == 0, done.stdout[-4000:]
         messages = {match["message"] for match in JOB.finditer(done.stdout) if match["message"]}
         jobs = {_job(message) for message in messages}

@@ -1,0 +1,63 @@
+"""The worked example of docs/own.md: an own network and data in the real workflow, and what their edits make stale."""
+
+import pytest
+
+from tests.workflow.conftest import PROJECT, Checkout
+
+pytestmark = pytest.mark.slow
+
+CONFIG = "docs/example/shapes.yaml"
+RUN = "bs64-lr0.05-seed0"
+SHORT = ("--config", "training={max_epochs: 3}")
+OF_THE_RUN = {f"train {RUN}", f"analyse {RUN}: sharpness"}
+TARGET = f"results/shapes/analysis/sharpness/{RUN}.csv"
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The example in a checkout of its own, with one run and its sharpness made."""
+    checkout = Checkout.at(tmp_path_factory.mktemp("example") / "checkout")
+    for name in ("shapes.py", "net.py", "shapes.yaml"):
+        (checkout.path / "docs" / "example").mkdir(parents=True, exist_ok=True)
+        (checkout.path / "docs" / "example" / name).write_bytes((PROJECT / "docs" / "example" / name).read_bytes())
+    done = checkout.snakemake("--cores", "2", TARGET, "--configfile", CONFIG, *SHORT)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "data: 900 of 900 files are used: 720 to train on, 180 to validate on" in done.stdout
+    return checkout
+
+
+@pytest.mark.parametrize(
+    ("file", "edit", "expected"),
+    [
+        ("shapes.py", ('"""Return images, (count', '"""Give images, (count'), set()),
+        ("net.py", ("nn.Dropout(0.2)", "nn.Dropout(0.3)"), {"network", *OF_THE_RUN}),
+        ("shapes.py", ("rng.normal(0, 30", "rng.normal(0, 31"), {"prepare", "network", *OF_THE_RUN}),
+    ],
+    ids=["a docstring", "the network", "the data"],
+)
+def test_an_edit_of_a_module_makes_stale_what_stands_on_it(
+    example: Checkout, file: str, edit: tuple[str, str], expected: set
+):
+    module = example.path / "docs" / "example" / file
+    before = module.read_text()
+    try:
+        module.write_text(before.replace(*edit))
+        assert example.stale(CONFIG, *SHORT, target=TARGET) == expected
+    finally:
+        module.write_text(before)
+
+
+def test_a_network_that_does_not_fit_ends_the_study_in_a_line_before_anything_trains(example: Checkout):
+    module = example.path / "docs" / "example" / "net.py"
+    before = module.read_text()
+    try:
+        module.write_text(before.replace("nn.Linear(2 * width, outputs)", "nn.Linear(2 * width, 7)"))
+        done = example.snakemake("--cores", "2", "all", "--configfile", CONFIG, *SHORT)
+    finally:
+        module.write_text(before)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    assert "Training" not in done.stdout
+    lines = [line for line in done.stdout.splitlines() if line.startswith("model.name: ")]
+    assert len(lines) == 1
+    assert "gives shape (4, 7) for 4 images; for 3 classes" in lines[0]

@@ -18,10 +18,7 @@ def module_file(import_path: str, key: str) -> Path:
     """
     module = import_path.partition(":")[0]
     top, *below = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except ValueError:  # `__main__`, which is no module that a later process could find
-        spec = None
+    spec = importlib.util.find_spec(top) if top != "__main__" else None  # which is another module in every process
     places = [spec.origin] if spec and spec.origin else []
     if below:  # looked for by hand, because that function would run the packages on the way
         bases = [Path(folder).joinpath(*below) for folder in (spec.submodule_search_locations or [])] if spec else []

@@ -21,7 +21,7 @@ def check_network(config: ModelConfig, loss: str, data: PreparedData) -> dict[st
     """Return what the network is: its input, outputs and parameters.
 
     Raises UserError if it cannot be made or copied, cannot take the images, gives outputs of another shape than the
-    loss wants for these classes, or has nothing to train.
+    loss wants for these classes, or ones that depend on the other images in evaluation, or has nothing to train.
     """
     outputs = outputs_for(loss, len(data.classes))
     shape = data.train_images.shape[1:]
@@ -40,6 +40,13 @@ def check_network(config: ModelConfig, loss: str, data: PreparedData) -> dict[st
                 f"model.name: {config.name} gives {got} for {len(images)} images; for {len(data.classes)} classes and "
                 f"`training.loss: {loss}` it must give shape {wanted}; let its last layer have {outputs} units"
             )
+        if not training:
+            fewer = outputs_for_images(network, as_input(images[:2]), config.name)
+            if not torch.allclose(fewer, predicted[:2], rtol=1e-3, atol=1e-4, equal_nan=True):
+                raise UserError(
+                    f"model.name: {config.name} gives an image other outputs among other images, when it is "
+                    "evaluated; have BatchNorm track running statistics, and nothing drawn at random"
+                )
     if not predicted.requires_grad:
         raise UserError(f"model.name: {config.name} has no parameter that training could change; give it one")
     mean_loss(predicted, labels).backward()

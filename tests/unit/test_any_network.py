@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file
 from torch import nn
 
-from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness
+from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness, trajectory
 from batchscape.analysis.surface import training_surface, validation_surface
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
@@ -17,6 +18,7 @@ from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
+from batchscape.config.trajectory import TrajectoryConfig
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.data.tensors import on_device
@@ -66,7 +68,7 @@ def pair(
     """Two short runs of a network."""
     folder: Path = tmp_path_factory.mktemp("runs")
     write_prepared(folder / "data", data)
-    training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
+    training = TrainingConfig(max_epochs=3, patience=3, snapshots=(1, 2), accelerator="cpu")
     specs = [
         RunSpec(batch_size=size, learning_rate=0.05, seed=0, model=NETWORKS[request.param], training=training)
         for size in (8, 32)
@@ -76,10 +78,32 @@ def pair(
 
 def test_the_surface_at_the_kept_weights_is_what_training_recorded(pair: list[RunDirectory], data: PreparedData):
     for run in pair:
-        weights = run.weights("best")
+        weights, summary = run.weights("best"), run.summary()
         surface = validation_surface(run, data)
         surface.statistics = weights.buffers
-        assert surface.value(weights.vector).loss == pytest.approx(run.summary()["least_validation_loss"], rel=1e-5)
+        value = surface.value(weights.vector)
+        assert value.loss == pytest.approx(summary["least_validation_loss"], rel=1e-5)
+        assert value.accuracy == summary["validation_accuracy_at_best"]
+
+
+def test_the_surface_at_the_kept_weights_is_the_network_with_them(pair: list[RunDirectory], data: PreparedData):
+    run = pair[0]
+    spec = RunSpec.model_validate(run.summary()["spec"])
+    network = build_network(spec.model, data.train_images.shape[1:], 3, seed=7)
+    state = load_file(run.weights_file("best"))
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+    expected = evaluate(network, *on_device(data.train_images, data.train_labels, torch.device("cpu")))
+    surface, weights = training_surface(run, data), run.weights("best")
+    surface.statistics = weights.buffers
+    assert surface.value(weights.vector) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_line_begins_and_ends_at_what_its_runs_recorded(pair: list[RunDirectory], data: PreparedData):
+    """Where statistics are interpolated like the weights, both ends have their own."""
+    config = InterpolationConfig(alphas=(0.0, 1.0), points=2, batch_norm="interpolate")
+    found = interpolation.analyse(*pair, data, config)["validation_loss"]
+    expected = [run.summary()["least_validation_loss"] for run in pair]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_gradient_of_the_surface_is_its_slope(pair: list[RunDirectory], data: PreparedData):
@@ -96,6 +120,9 @@ def test_the_gradient_of_the_surface_is_its_slope(pair: list[RunDirectory], data
     step = 1e-6 * direction / np.linalg.norm(direction)
     slope = (surface.value(weights.vector + step).loss - surface.value(weights.vector - step).loss) / 2
     assert gradient @ step == pytest.approx(slope, rel=1e-4, abs=1e-12)
+    ahead, behind = (surface.gradient(weights.vector + sign * step)[1] for sign in (1, -1))
+    product = surface.hessian_product(weights.vector, step)
+    assert np.linalg.norm(product - (ahead - behind) / 2) <= 1e-4 * np.linalg.norm(product)
     mean = np.mean([surface.example_gradient(weights.vector, index) for index in range(len(surface))], axis=0)
     assert mean == pytest.approx(gradient, abs=1e-9)
 
@@ -105,6 +132,7 @@ def test_every_analysis_has_finite_rows(pair: list[RunDirectory], data: Prepared
     found = [
         sharpness.analyse(pair[0], data, small)["value"],
         interpolation.analyse(*pair, data, InterpolationConfig(points=3))["train_loss"],
+        trajectory.analyse(pair[0], data, TrajectoryConfig(points=(2, 2)))["loss"],
         gradient_alignment.analyse(pair[0], data, GradientAlignmentConfig(largest_batch=4, examples=8))["mean_norm"],
     ]
     for values in found:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
 import batchscape
@@ -102,6 +103,56 @@ MISTAKES = [
     ("a key that looks internal", "name: s\nfunction-x: 1", "function-x: ", "is not a known key"),
     ("a line break in a key", 'name: s\n"a\\nb": 1', "", "is not a known key"),
     ("a number as key", "name: s\ngrid: {5: 1}", "grid", "5"),
+    # keys of another kind of data or network
+    (
+        "a key of vgg in mlp",
+        "name: s\nmodel: {name: mlp, channels: [4]}",
+        "model.channels: ",
+        "`model` with `name: vgg`",
+    ),
+    ("a key of resnet in vgg", "name: s\nmodel: {blocks: 2}", "model.blocks: ", "`model` with `name: resnet`"),
+    ("a network's key", "name: s\nmodel: {arguments: {}}", "model.arguments: ", "`model` with `name: import path`"),
+    ("a data set's key", "name: s\ndata: {arguments: {}}", "data.arguments: ", "`data` with `source: import path`"),
+    ("a key of a folder", "name: s\ndata: {path: x}", "data.path: ", "`data` with `source: image_folder`"),
+    (
+        "a key of digits",
+        "name: s\ndata: {source: synthetic, task: digit}",
+        "data.task: ",
+        "`data` with `source: digits`",
+    ),
+    ("a network's key in data", "name: s\ndata: {dropout: 0.5}", "data.dropout: ", "`model` with `name: vgg`"),
+    ("no path of a folder", "name: s\ndata: {source: image_folder, image_size: [8, 8]}", "data.path: ", "is missing"),
+    ("a name with two colons", "name: s\nmodel: {name: 'a:b:c'}", "model.name: ", "write `my_package.my_module:name`"),
+    (
+        "a path for a module",
+        "name: s\ndata: {source: 'a/b.py:load'}",
+        "data.source: ",
+        "write `my_package.my_module:name`",
+    ),
+    (
+        "a list as network",
+        "name: s\nmodel: {name: [vgg]}",
+        "model.name: ",
+        "must be 'vgg', 'mlp', 'resnet' or an import",
+    ),
+    (
+        "no argument list",
+        "name: s\nmodel: {name: 'a:b', arguments: [1]}",
+        "model.arguments: ",
+        "must be a section of keys",
+    ),
+    (
+        "a nan argument",
+        "name: s\nmodel: {name: 'a:b', arguments: {x: [.nan]}}",
+        "model.arguments: ",
+        "not hold nan or inf",
+    ),
+    (
+        "an argument that is a date",
+        "name: s\nmodel: {name: 'a:b', arguments: {x: 2020-01-01}}",
+        "model.arguments.x: ",
+        "JSON",
+    ),
     # sections
     ("an empty section", "name: s\ndata:", "data: ", "must be a section of keys and values, got null"),
     ("a list as section", "name: s\ngrid: [32, 64]", "grid: ", "must be a section of keys and values, got a list"),
@@ -783,6 +834,123 @@ def test_runs_that_remain_are_not_stale_when_the_study_around_them_changes(overr
 @pytest.mark.parametrize("change", [{"validation_fraction": 0.3}, {"split_seed": 6}], ids=str)
 def test_each_key_of_data_makes_the_data_stale(change: dict, study: Callable):
     assert study(FULL, {"data": change}).data_slice != study(FULL).data_slice
+
+
+# Every kind of data and network: its keys, each with a value and another one.
+KINDS = {
+    "data": {
+        "digits": {"task": ("parity", "digit")},
+        "image_folder": {
+            "path": ("pets", "cats"),
+            "image_size": ([8, 8], [8, 9]),
+            "fit": ("stretch", "crop"),
+            "colour": ("rgb", "grey"),
+            "drop_duplicates": (True, False),
+            "jfif_only": (True, False),
+        },
+        "arrays": {"path": ("a.npy", "b.npy"), "labels": ("c.npy", "d.npy"), "channels": ("last", "first")},
+        "synthetic": {
+            "images": (900, 901),
+            "image_size": ([8, 8], [9, 8]),
+            "channels": (1, 3),
+            "classes": (2, 3),
+            "noise": (0.5, 1),
+            "data_seed": (0, 1),
+        },
+        "cats_vs_dogs": {
+            "path": ("pets", None),
+            "image_size": ([8, 8], [8, 9]),
+            "fit": ("stretch", "crop"),
+            "colour": ("rgb", "grey"),
+            "drop_duplicates": (True, False),
+            "jfif_only": (True, False),
+            "url": ("http://a.b/c", "http://a.b/d"),
+            "sha256": ("0" * 64, "1" * 64),
+        },
+        "my_data:load": {"arguments": ({"n": 1}, {"n": 2})},
+    },
+    "model": {
+        "vgg": {
+            "channels": ([4], [5]),
+            "convolutions": (1, 2),
+            "dense": ([4], []),
+            "normalization": ("none", "batch"),
+            "dropout": (0, 0.5),
+        },
+        "mlp": {"dense": ([4], []), "dropout": (0, 0.5)},
+        "resnet": {"channels": ([4], [5]), "blocks": (1, 2), "normalization": ("batch", "group")},
+        "my_net:Net": {"arguments": ({"width": 4}, {"width": 5})},
+    },
+}
+SELECTOR = {"data": "source", "model": "name"}
+OF_ALL = {
+    "data": {"validation_fraction": (0.2, 0.3), "split": ("random", "first"), "split_seed": (0, 1)},
+    "model": {},
+}
+EACH_KIND = [(section, kind) for section, kinds in KINDS.items() for kind in kinds]
+
+
+def of_kind(section: str, kind: str, **changed: Any) -> dict[str, Any]:
+    """A study with one section of this kind, all of its keys written out."""
+    keys = {**KINDS[section][kind], **OF_ALL[section]}
+    values = {SELECTOR[section]: kind, **{key: value for key, (value, _) in keys.items()}, **changed}
+    return {"name": "s", section: values}
+
+
+@pytest.mark.parametrize(("section", "kind"), EACH_KIND)
+def test_each_key_of_each_kind_makes_stale_what_stands_on_it(section: str, kind: str):
+    study = Study.from_mapping(of_kind(section, kind), "s")
+    keys = {**KINDS[section][kind], **OF_ALL[section]}
+    assert {*keys, SELECTOR[section]} == set(type(getattr(study, section)).model_fields)
+
+    def slices(study: Study) -> tuple[str, str, str]:
+        return study.data_slice, study.network_slice, study.run_slice("bs32-lr0.01-seed0")
+
+    for key, (_, other) in keys.items():
+        edited = slices(Study.from_mapping(of_kind(section, kind, **{key: other}), "s"))
+        changed = [one != two for one, two in zip(slices(study), edited, strict=True)]
+        assert changed == ([True, False, False] if section == "data" else [False, True, True]), key
+
+
+@pytest.mark.parametrize("section", KINDS)
+def test_another_kind_makes_stale_what_stands_on_it(section: str):
+    studies = [Study.from_mapping(of_kind(section, kind), "s") for kind in KINDS[section]]
+    number = len({study.data_slice if section == "data" else study.network_slice for study in studies})
+    assert number == len(KINDS[section])
+
+
+def test_the_loss_decides_what_the_network_must_give(study: Callable):
+    assert study("name: s\ntraining: {loss: cross_entropy}").network_slice != study("name: s").network_slice
+
+
+SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[2] / "config" / "schema.json").read_text()))
+
+
+@pytest.mark.parametrize(("section", "kind"), EACH_KIND)
+def test_the_schema_takes_each_kind_and_refuses_what_the_study_refuses(section: str, kind: str):
+    other_keys = {key: values[0] for other in KINDS[section].values() for key, values in other.items()}
+    foreign = [{key: value} for key, value in other_keys.items() if key not in KINDS[section][kind]]
+    wrong = [{key: {"no": "value"}} for key in (*KINDS[section][kind], *OF_ALL[section]) if key != "arguments"]
+    assert SCHEMA.is_valid(of_kind(section, kind))
+    for change in (*foreign, *wrong, {"arguments": 3}, {"no_such_key": 1}, {SELECTOR[section]: "no_such_kind"}):
+        mapping = of_kind(section, kind, **change)
+        assert not SCHEMA.is_valid(mapping), change
+        with pytest.raises(UserError):
+            Study.from_mapping(mapping, "s")
+
+
+@pytest.mark.parametrize("section", ["data", "model"])
+def test_without_a_kind_the_schema_means_the_first_one(section: str):
+    first, *others = KINDS[section]
+    without = of_kind(section, first)
+    del without[section][SELECTOR[section]]
+    assert SCHEMA.is_valid(without)
+    assert Study.from_mapping(without, "s") == Study.from_mapping(of_kind(section, first), "s")
+    for kind in others:
+        without = of_kind(section, kind)
+        del without[section][SELECTOR[section]]
+        if not set(KINDS[section][kind]) <= set(KINDS[section][first]):
+            assert not SCHEMA.is_valid(without), kind
 
 
 def test_a_figure_is_stale_when_the_batch_sizes_that_it_compares_change_and_only_then(study: Callable):

@@ -183,11 +183,25 @@ class Branching(nn.Module):
         return self.out(torch.cat([before.flatten(1), after.flatten(1)], 1))
 
 
+class Particular(nn.Module):
+    """Refuses, by an error of its own, what is no plain tensor."""
+
+    def __init__(self):
+        super().__init__()
+        self.out = nn.Linear(64, 1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.layout != torch.strided:
+            raise TypeError("a plain tensor, please")
+        return self.out(images.flatten(1))
+
+
 SHARED = nn.ReLU()
 NETWORKS = {
     "vgg": NETWORK,
     "BatchNorm": batch_norm_network(),
     "branching": Branching(),
+    "code that knows no other layout": Particular(),
     "a ReLU that stands twice": nn.Sequential(
         nn.Conv2d(1, 2, 3), SHARED, nn.MaxPool2d(2), nn.Conv2d(2, 2, 2), SHARED, nn.Flatten(), nn.Linear(8, 1)
     ),

@@ -8,13 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from batchscape.config.model import VggConfig
+from batchscape.config.model import MlpConfig, ResNetConfig, VggConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, on_device
 from batchscape.models import build_network
 from batchscape.objective import evaluate, loss_and_accuracy, mean_loss
 
 DIGIT = (1, 8, 8)
+RGB = (3, 8, 8)
 CPU = torch.device("cpu")
 
 
@@ -46,6 +47,81 @@ def test_a_network_has_the_parameters_of_a_count_by_hand(channels, dense, shape,
     network = build_network(VggConfig(channels=channels, dense=dense), shape, 1, seed=0)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert network(torch.zeros(5, *shape)).shape == (5, 1)
+
+
+@pytest.mark.parametrize(
+    ("config", "shape", "outputs", "parameters"),
+    [
+        # The network of Chang & Pathak 2020.
+        (VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256)), (3, 128, 128), 1, 353_161),
+        # Two convolutions a block; a weight and a bias of the norm take the place of the convolution's bias.
+        *(
+            (
+                VggConfig(channels=(4, 6), convolutions=2, dense=(5,), normalization=norm, dropout=0.5),
+                (3, 8, 8),
+                3,
+                (3 * 4 * 9 + 4 * own) + (4 * 4 * 9 + 4 * own) + (4 * 6 * 9 + 6 * own) + (6 * 6 * 9 + 6 * own)
+                + (6 * 4 * 5 + 5) + (5 * 3 + 3),
+            )
+            for norm, own in (("none", 1), ("batch", 2), ("group", 2))
+        ),
+        (MlpConfig(name="mlp", dense=(7, 5), dropout=0.1), (3, 4, 6), 2, (72 * 7 + 7) + (7 * 5 + 5) + (5 * 2 + 2)),
+        (MlpConfig(name="mlp", dense=()), (3, 4, 6), 1, 73),
+        (
+            ResNetConfig(name="resnet", channels=(4, 4), blocks=2, normalization="group"),
+            (1, 8, 8),
+            1,
+            # the stem; four blocks, of which one halves the image, so that it has a 1×1 convolution; the output
+            (9 * 4 + 8) + 4 * (2 * 9 * 16 + 2 * 8) + (16 + 8) + 5,
+        ),
+    ],
+    ids=["original study", "vgg", "vgg with BatchNorm", "vgg with GroupNorm", "mlp", "logistic regression", "resnet"],
+)  # fmt: skip
+def test_every_network_has_the_parameters_of_a_count_by_hand(config, shape: tuple, outputs: int, parameters: int):
+    network = build_network(config, shape, outputs, seed=0)
+    assert sum(parameter.numel() for parameter in network.parameters()) == parameters
+    assert network(torch.zeros(5, *shape)).shape == (5, outputs)
+
+
+@pytest.mark.parametrize(
+    ("config", "layers"),
+    [
+        (VggConfig(dense=(6, 5), dropout=0.25), ["dense1_dropout", "dense2_dropout", "output_dropout"]),
+        (MlpConfig(name="mlp", dense=(6, 5), dropout=0.25), ["dense2_dropout", "output_dropout"]),
+        (MlpConfig(name="mlp", dense=(), dropout=0.25), []),
+        (VggConfig(dense=(6, 5)), []),
+    ],
+    ids=["vgg", "mlp", "logistic regression", "no dropout"],
+)
+def test_dropout_stands_before_dense_layers_and_is_at_work_in_training_alone(config, layers: list[str]):
+    network = build_network(config, DIGIT, 1, 0)
+    found = {name: module for name, module in network.named_modules() if isinstance(module, nn.Dropout)}
+    assert list(found) == layers
+    assert {module.p for module in found.values()} <= {0.25}
+    names = list(dict(network.named_children()))
+    assert all(names[names.index(name) + 1] == name.removesuffix("_dropout") for name in layers)
+    images = torch.rand(8, *DIGIT)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        assert torch.equal(network(images), network(images)) == (not layers)
+        network.eval()
+        assert torch.equal(network(images), network(images))
+
+
+def test_a_residual_block_adds_its_input_to_what_its_convolutions_give():
+    network = build_network(ResNetConfig(name="resnet", channels=(4, 8)), RGB, 1, 0).eval()
+    same, wider = network.stage1_block1, network.stage2_block1
+    with torch.no_grad():
+        for block in (same, wider):
+            block.norm2.weight.zero_()  # so that the convolutions give nothing
+        images = torch.rand(2, 4, 8, 8)
+        assert torch.equal(same(images), images)
+        expected = torch.relu(wider.shortcut.norm(wider.shortcut.conv(images)))
+        assert torch.equal(wider(images), expected)
+        assert expected.shape == (2, 8, 4, 4)
+        same.norm2.weight.fill_(1)
+        hidden = same.norm2(same.conv2(torch.relu(same.norm1(same.conv1(images)))))
+        assert torch.equal(same(images), torch.relu(hidden + images))
 
 
 def test_the_default_network_has_3361_parameters():

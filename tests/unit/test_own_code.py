@@ -12,14 +12,17 @@ from torch import nn
 
 from batchscape.config.data import OwnDataConfig
 from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig, VggConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
 from batchscape.data.own import load
-from batchscape.data.prepared import PreparedData
+from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.errors import UserError
 from batchscape.fingerprint import fingerprint
 from batchscape.import_path import module_file
 from batchscape.models import build_network
 from batchscape.network_check import check_network
 from batchscape.study import Study
+from batchscape.training.train import train
 
 RGB = (3, 12, 10)
 
@@ -84,7 +87,7 @@ def test_a_module_is_found_without_being_run(own: Callable):
     assert module_file("other.net:Net", "model.name") == package.with_name("net.py")
 
 
-@pytest.mark.parametrize("path", ["nowhere:Net", "my_net.inner:Net", "nowhere.deep:Net"])
+@pytest.mark.parametrize("path", ["nowhere:Net", "my_net.inner:Net", "nowhere.deep:Net", "__main__:Net"])
 def test_a_module_that_is_not_there_is_told_with_its_key(own: Callable, refusal: Callable, path: str):
     own("my_net.py", net())
     message = refusal(module_file, path, "model.name")
@@ -168,6 +171,38 @@ def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
             "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return {'logits': x}",
             "my_net:Net", {}, r"^model\.name: my_net:Net gives dict for 4 images",
         ),
+        ("1 / 0", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: ZeroDiv.*\(my_net\.py, line 1\)"),
+        ("def Net(width):\n    pass", "my_net:Net", {}, r"^model\.arguments: .*'width'; its parameters are: width$"),
+        (
+            "from torch import nn\ndef Net():\n    return nn.LazyConv2d(4, 50)",
+            "my_net:Net", {}, r"^model\.name: my_net:Net cannot take images of shape \(3, 12, 10\): RuntimeError: ",
+        ),
+        (
+            "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+            "        self.used, self.idle = nn.Linear(360, 3), nn.LazyLinear(3)\n"
+            "    def forward(self, x):\n        return self.used(x.flatten(1))",
+            "my_net:Net", {}, r"^model\.name: my_net:Net has a lazy layer that sees no image",
+        ),
+        (
+            "from torch import nn\nclass Net(nn.Sequential):\n    def __deepcopy__(self, memo):\n        1 / 0\n"
+            "    def __init__(self):\n        super().__init__(nn.Flatten(), nn.Linear(360, 3))",
+            "my_net:Net", {}, r"^model\.name: my_net:Net cannot be copied by copy\.deepcopy: ZeroDivision.*line 4\)",
+        ),
+        (
+            "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n"
+            "        super().__init__(nn.Flatten(), nn.Linear(360, 3))\n    def forward(self, x):\n"
+            "        logits = super().forward(x)\n        return logits if self.training else logits.softmax(1)[:, 0]",
+            "my_net:Net", {}, r"^model\.name: my_net:Net gives shape \(4,\) for 4 images",
+        ),
+        *(
+            (
+                f"import torch\nfrom torch import nn\nfrom torch.nn import functional as F\ndef Net():\n"
+                f"    return nn.Sequential(nn.Flatten(), {layer}, nn.Linear(360, 3))\n"
+                "class Noise(nn.Module):\n    def forward(self, x):\n        return F.dropout(x)",
+                "my_net:Net", {}, r"^model\.name: my_net:Net gives an image other outputs among other images",
+            )
+            for layer in ("nn.BatchNorm1d(360, track_running_stats=False)", "Noise()")
+        ),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_one_line(
@@ -176,6 +211,38 @@ def test_what_does_not_fit_is_one_line(
     own("my_net.py", text)
     message = refusal(check_network, OwnModelConfig(name=name, arguments=arguments), "auto", data(3))
     assert re.search(expected, message), message
+
+
+BATCH_NORM_OF_NUMBERS = """
+from torch import nn
+
+def numbers(outputs):
+    return nn.Sequential(nn.Flatten(), nn.Linear(360, 4), nn.BatchNorm1d(4), nn.Linear(4, outputs))
+
+def images(outputs):
+    return nn.Sequential(nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(360, outputs))
+"""
+
+
+def test_a_batch_of_one_image_is_refused_where_batch_norm_cannot_train_on_it(
+    own: Callable, refusal: Callable, tmp_path: Path
+):
+    own("my_net.py", BATCH_NORM_OF_NUMBERS)
+    images, labels = np.zeros((13, *RGB), np.uint8), np.arange(13) % 3
+    write_prepared(tmp_path / "data", PreparedData(images, labels, images, labels, ("a", "b", "c")))
+
+    def run(name: str, batch_size: int) -> Path:
+        training = TrainingConfig(max_epochs=1, accelerator="cpu")
+        spec = RunSpec(
+            batch_size=batch_size, learning_rate=0.1, seed=0, model=model(f"my_net:{name}"), training=training
+        )
+        return train(spec, tmp_path / "data", tmp_path / "run")
+
+    for batch_size in (1, 4, 12):
+        message = refusal(run, "numbers", batch_size)
+        assert message.startswith(f"grid.batch_sizes: {batch_size} makes a batch of a single one of the 13 training ")
+    for name, batch_size in (("numbers", 5), ("numbers", 13), ("images", 4), ("images", 1)):
+        assert (run(name, batch_size) / "run.json").exists()
 
 
 def test_a_loss_for_another_number_of_classes_is_refused(refusal: Callable):
@@ -244,6 +311,19 @@ def test_labels_without_names_are_classes_in_order(own: Callable):
     assert source.labels.tolist() == [1, 0, 2, 0]
 
 
+@pytest.mark.parametrize("labels", ["np.array([1, 0, 1]) == 1", "np.array([1, 0, 1], np.uint8)", "[1, 0, 1]"])
+def test_labels_with_names_may_be_any_whole_numbers(own: Callable, labels: str):
+    source = given(f"def load():\n    return np.zeros((3, 2, 2), np.uint8), {labels}, np.array(['no', 'yes'])", own)
+    assert (source.labels.tolist(), source.labels.dtype) == ([1, 0, 1], np.int64)
+    assert source.classes == ("no", "yes")
+    assert [entry.label for entry in source.entries] == ["yes", "no", "yes"]
+
+
+def test_text_in_an_array_of_objects_is_text(own: Callable):
+    source = given("def load():\n    return np.zeros((3, 2, 2), np.uint8), np.array(['b', 'a', 'b'], object)", own)
+    assert (source.classes, source.labels.tolist()) == (("a", "b"), [1, 0, 1])
+
+
 def test_floats_from_0_to_1_become_bytes(own: Callable):
     source = given("def load():\n    return np.array([[[0, 0.5, 1, 0.002]]]), np.array([3])", own)
     assert source.images.ravel().tolist() == [0, 128, 255, 1]
@@ -262,6 +342,13 @@ def test_floats_from_0_to_1_become_bytes(own: Callable):
         ("np.zeros((3, 2, 2), np.uint8), np.zeros(3)", "labels are float64"),
         ("np.zeros((3, 2, 2), np.uint8), np.array([0, 1, 2]), ['a', 'b']", "whole numbers from 0 to 1"),
         ("np.zeros((3, 2, 2), np.uint8), np.array([-1, 1, 0]), ['a', 'b']", "whole numbers from 0 to 1"),
+        ("np.zeros((3, 2, 2), np.uint8), np.array([0, None, 1])", "labels are object"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3, int), ['a', 'a']", "a list of names, each once"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3, int), 2", "a list of names, each once"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3, int), []", "a list of names, each once"),
+        ("[[[0, 1]], [[0]]], [0, 1]", "the images cannot be made a NumPy array: "),
+        ("np.zeros((2, 3, 6, 6), np.uint8), np.array([0, 1])", "images of shape (2, 3, 6, 6) have channels first"),
+        ("exit(1)", "fails: SystemExit: 1 (my_data.py, line 3)"),
         ("1 / 0", "fails: ZeroDivisionError: division by zero (my_data.py, line 3)"),
     ],
 )
@@ -277,6 +364,12 @@ def test_what_a_function_must_not_return_is_told_in_a_line(own: Callable, return
 # What makes jobs stale.
 
 
+def fingerprint_anew(root: Path) -> str:
+    fingerprint.__globals__["_fingerprint"].cache_clear()
+    fingerprint.__globals__["_read"].cache_clear()
+    return fingerprint(root)
+
+
 def test_an_edit_of_what_a_module_uses_changes_its_fingerprint(own: Callable):
     root = own("net.py", "import torch\nimport layers\nfrom kit import norms\n")
     beside = own("layers.py", "x = 1\n")
@@ -285,20 +378,51 @@ def test_an_edit_of_what_a_module_uses_changes_its_fingerprint(own: Callable):
     deep = own("kit/deep.py", "y = 1\n")
     unrelated = own("unrelated.py", "z = 1\n")
 
-    def now() -> str:
-        fingerprint.__globals__["_fingerprint"].cache_clear()
-        fingerprint.__globals__["_read"].cache_clear()
-        return fingerprint(root)
-
-    before = now()
+    before = fingerprint_anew(root)
     for file in (root, beside, inside, deep, unrelated):
         text = file.read_text()
         file.write_text(f"# a comment\n{text}")
-        assert now() == before
+        assert fingerprint_anew(root) == before
         file.write_text(f"{text}edited = 1\n")
-        assert (now() == before) == (file is unrelated), file
+        assert (fingerprint_anew(root) == before) == (file is unrelated), file
         file.write_text(text)
-    assert now() == before
+    assert fingerprint_anew(root) == before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import docs.kit.norms",
+        "from docs.kit import norms",
+        "from docs.kit.norms import x",
+        "from ..kit import norms",
+        "from ..kit.norms import x",
+    ],
+)
+def test_folders_without_an_init_file_are_packages_too(own: Callable, statement: str):
+    root, used = own("docs/example/net.py", f"{statement}\n"), own("docs/kit/norms.py", "x = 1\n")
+    before = fingerprint_anew(root)
+    used.write_text("x = 2\n")
+    assert fingerprint_anew(root) != before
+
+
+def test_the_packages_around_a_module_run_before_it_and_count(own: Callable):
+    root, outer, inner = own("a/b/net.py", "y = 1\n"), own("a/__init__.py", ""), own("a/b/__init__.py", "")
+    helper = own("a/helper.py", "z = 1\n")
+    seen = {fingerprint_anew(root)}
+    for file, text in ((outer, "from . import helper\n"), (inner, "x = 1\n"), (helper, "z = 2\n")):
+        file.write_text(text)
+        seen.add(fingerprint_anew(root))
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("content", [b"def Net(:\n", b"x = 1\0", b"# coding: latin-1\nx = '\xe9'\n", b"x = '\xe9'\n"])
+def test_what_is_no_python_in_utf_8_has_a_fingerprint_as_well(own: Callable, content: bytes):
+    root = own("net.py", "")
+    root.write_bytes(content)
+    before = fingerprint_anew(root)
+    root.write_bytes(content.replace(b"x", b"y").replace(b"Net", b"Nat"))
+    assert fingerprint_anew(root) != before
 
 
 def test_packages_that_are_installed_beside_a_module_do_not_count(tmp_path: Path):
@@ -313,13 +437,9 @@ def test_packages_that_are_installed_beside_a_module_do_not_count(tmp_path: Path
         (site / name).parent.mkdir(parents=True, exist_ok=True)
         (site / name).write_text(text)
 
-    def now() -> str:
-        fingerprint.__globals__["_fingerprint"].cache_clear()
-        fingerprint.__globals__["_read"].cache_clear()
-        return fingerprint(site / "mine" / "net.py")
-
-    before = now()
+    root = site / "mine" / "net.py"
+    before = fingerprint_anew(root)
     (site / "other" / "__init__.py").write_text("b = 2\n")
-    assert now() == before
+    assert fingerprint_anew(root) == before
     (site / "mine" / "more.py").write_text("a = 2\n")
-    assert now() != before
+    assert fingerprint_anew(root) != before

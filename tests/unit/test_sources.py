@@ -79,6 +79,21 @@ def test_files_that_are_missing_or_damaged_are_told_in_a_line(tmp_path: Path, re
     assert refusal(arrays.load, config(tmp_path / "images.npy")).startswith("data.labels: is missing")
 
 
+def test_other_arrays_in_the_file_do_not_matter(tmp_path: Path):
+    np.savez(tmp_path / "pets.npz", images=IMAGES, labels=LABELS, notes=np.array([{"a": 1}], dtype=object))
+    assert arrays.load(config(tmp_path / "pets.npz")).classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize("place", [60, 120, 200, 300])
+def test_a_damaged_compressed_file_is_told_in_a_line(tmp_path: Path, refusal: Callable, place: int):
+    path = tmp_path / "pets.npz"
+    np.savez_compressed(path, images=IMAGES, labels=LABELS)
+    content = bytearray(path.read_bytes())
+    content[place : place + 8] = b"\xff" * 8
+    path.write_bytes(content)
+    assert refusal(arrays.load, config(path)).startswith(f"data.path: {path} cannot be read")
+
+
 class Trap:
     def __reduce__(self) -> tuple:
         return (Path("sprung").touch, ())

@@ -8,12 +8,13 @@ from pathlib import Path
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 
-# The library of this checkout serves these rules and every job, whatever environment a job runs in.
-sys.path.insert(0, str(ROOT / "src"))
-# So do the user's own modules, which stand in the folder where the workflow runs.
-sys.path.append(str(Path.cwd()))
-OWN_PATHS = [*filter(None, [os.environ.get("PYTHONPATH")]), str(Path.cwd())]
-os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([str(ROOT / "src"), *OWN_PATHS])))
+# The library of this checkout serves these rules and every job, whatever environment a job runs in. So do the user's own
+# modules, which stand in the folder where the workflow runs. Both in this order, here and there, so that a job imports
+# the files of which its fingerprint is.
+IMPORTED_FROM = [str(ROOT / "src"), str(Path.cwd())]
+sys.path[:0] = IMPORTED_FROM
+INHERITED = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([*IMPORTED_FROM, *INHERITED])))
 
 from batchscape.errors import UserError
 from batchscape.fingerprint import PACKAGE, fingerprint, module_path

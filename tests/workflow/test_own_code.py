@@ -8,7 +8,10 @@ pytestmark = pytest.mark.slow
 
 CONFIG = "docs/example/shapes.yaml"
 RUN = "bs64-lr0.05-seed0"
-SHORT = ("--config", "training={max_epochs: 3}")
+SHORT = (
+    *("--config", "training={max_epochs: 3}"),
+    "sharpness={subspace_dimension: 4, iterations: 2, random_starts: 0, trace_products: 3}",
+)
 OF_THE_RUN = {f"train {RUN}", f"analyse {RUN}: sharpness"}
 TARGET = f"results/shapes/analysis/sharpness/{RUN}.csv"
 
@@ -47,11 +50,21 @@ def test_an_edit_of_a_module_makes_stale_what_stands_on_it(
         module.write_text(before)
 
 
-def test_a_network_that_does_not_fit_ends_the_study_in_a_line_before_anything_trains(example: Checkout):
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("nn.Linear(2 * width, outputs)", "nn.Linear(2 * width, 7)", "gives shape (4, 7) for 4 images; for 3 classes"),
+        ("class Net(nn.Module):", "class Net(nn.Module:", "docs.example.net cannot be imported: SyntaxError: "),
+    ],
+    ids=["a wrong number of outputs", "no Python"],
+)
+def test_a_network_that_does_not_fit_ends_the_study_in_a_line_before_anything_trains(
+    example: Checkout, old: str, new: str, expected: str
+):
     module = example.path / "docs" / "example" / "net.py"
     before = module.read_text()
     try:
-        module.write_text(before.replace("nn.Linear(2 * width, outputs)", "nn.Linear(2 * width, 7)"))
+        module.write_text(before.replace(old, new))
         done = example.snakemake("--cores", "2", "all", "--configfile", CONFIG, *SHORT)
     finally:
         module.write_text(before)
@@ -60,4 +73,4 @@ def test_a_network_that_does_not_fit_ends_the_study_in_a_line_before_anything_tr
     assert "Training" not in done.stdout
     lines = [line for line in done.stdout.splitlines() if line.startswith("model.name: ")]
     assert len(lines) == 1
-    assert "gives shape (4, 7) for 4 images; for 3 classes" in lines[0]
+    assert expected in lines[0]

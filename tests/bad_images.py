@@ -1,0 +1,84 @@
+"""A folder of images as users have them: most are good, and of each kind that cannot be used there is one."""
+
+import io
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+CLASSES = ("cats", "dogs")
+
+
+def as_file(image: Image.Image, kind: str, **options) -> bytes:
+    """The bytes of an image file."""
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def good_image(label: int, number: int, size: tuple[int, int] = (40, 32)) -> Image.Image:
+    """An image, (width, height), no other like it, that is bright at the top if the label is 0, else at the left."""
+    width, height = size
+    noise = np.random.default_rng((label, number)).normal(0, 25, (height, width, 3))
+    ramp = np.linspace(200, 50, height)[:, None] if label == 0 else np.linspace(200, 50, width)[None, :]
+    return Image.fromarray(np.clip(ramp[..., None] + noise, 0, 255).astype(np.uint8))
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG file that claims a size, and holds next to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def write_bad_images(folder: Path, good: int) -> dict[str, str]:
+    """Write `good` JPEG files of each of two classes, and the bad ones; return the kind of the reason of each bad one,
+    by its path below the folder."""
+    for label, name in enumerate(CLASSES):
+        for number in range(good):
+            write(folder / name / f"{number:04}.jpg", as_file(good_image(label, number), "JPEG"))
+    whole = as_file(good_image(0, good), "JPEG")
+    table = whole.index(b"\xff\xc4") + 6
+    floats = Image.fromarray(np.array([[-1.0, 7.0]], np.float32))
+    bad = {
+        ".DS_Store": (b"\0\0\0\1Bud1", "system file"),
+        "__MACOSX/cats/._0000.jpg": (b"\0\5\26\7", "system file"),
+        "birds/only.jpg": (as_file(good_image(0, good + 1), "JPEG"), "class of one image"),
+        "cats/Thumbs.db": (b"\xd0\xcf\x11\xe0", "system file"),
+        "cats/bytes.jpg": (whole[:-100], "damaged image"),
+        "cats/empty.jpg": (b"", "empty file"),
+        "cats/floats.tif": (as_file(floats, "TIFF"), "unknown colours"),
+        "cats/header.jpg": (whole[:100], "damaged image"),
+        "cats/page.jpg": (b"<html><h1>404 Not Found</h1></html>", "no image"),
+        "cats/table.jpg": (whole[:table] + b"\xff" * 10 + whole[table + 10 :], "damaged image"),
+        "dogs/again.jpg": ((folder / "cats" / "0000.jpg").read_bytes(), "same file"),
+        "dogs/large.png": (png_of_size(10_000, 10_000), "too large"),
+        "dogs/larger.png": (png_of_size(20_000, 20_000), "too large"),
+        "dogs/twice.jpg": ((folder / "dogs" / "0000.jpg").read_bytes(), "same file"),
+        "fish/notes.txt": (b"no fish yet", "no image"),
+        "readme.txt": (b"cats and dogs", "outside the class folders"),
+    }
+    for name, (content, _) in bad.items():
+        write(folder / name, content)
+    (folder / "cats" / "gone.jpg").symlink_to("nowhere.jpg")
+    return {name: kind for name, (_, kind) in bad.items()} | {"cats/gone.jpg": "unreadable file"}
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write a file, and the folders that it is in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+def write_zip(file: Path, folder: Path, inside: str = "") -> None:
+    """Pack the files of a folder, in an order that is none; `inside` stands before their paths."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*"), key=lambda path: path.name[::-1]):
+            if path.is_file():
+                archive.write(path, f"{inside}{path.relative_to(folder).as_posix()}")

@@ -23,6 +23,9 @@ from batchscape.errors import UserError
 # Files read ahead for each thread: enough to keep it busy while an image that takes long holds up the order.
 AHEAD = 4
 
+# Bytes from a file's beginning that name the JFIF format: start of image, marker, length, and the name.
+JFIF_WITHIN = 10
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -148,7 +151,7 @@ def _examined(listed: Listed, config: ImageFolderConfig) -> tuple[str, np.ndarra
         if not reason:
             if not content:
                 raise Unusable("empty file: of zero bytes")
-            if config.jfif_only and b"JFIF" not in content[:10]:
+            if config.jfif_only and b"JFIF" not in content[:JFIF_WITHIN]:
                 raise Unusable("no JFIF: not in the first ten bytes")
             pixels = decoded(content, config.image_size, config.fit, config.colour)
     except Unusable as error:

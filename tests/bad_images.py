@@ -1,92 +1,84 @@
-"""A folder of images with everything in it that real folders have."""
+"""A folder of images as users have them: most are good, and of each kind that cannot be used there is one."""
 
 import io
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-SIZE = (30, 24)
-"""Width and height of the good images."""
+CLASSES = ("cats", "dogs")
 
 
-def jpeg(pixels: np.ndarray, **options) -> bytes:
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "JPEG", quality=95, **options)
-    return stream.getvalue()
-
-
-def photograph(label: int, seed: int) -> np.ndarray:
-    """Pixels, (24, 30, 3), whose class shows: one is bright on the left, the other on the right."""
-    rng = np.random.default_rng([label, seed])
-    ramp = np.linspace(30, 220, SIZE[0])[:: 1 if label else -1]
-    return np.clip(ramp[None, :, None] + rng.normal(0, 25, (SIZE[1], SIZE[0], 3)), 0, 255).astype(np.uint8)
-
-
-def bomb() -> bytes:
-    """A PNG of 300 bytes that says it has 20,000 × 20,000 pixels."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 200)) + chunk(b"IEND", b"")
-    )
-
-
-def saved(image: Image.Image, kind: str, **options) -> bytes:
+def as_file(image: Image.Image, kind: str, **options) -> bytes:
+    """The bytes of an image file."""
     stream = io.BytesIO()
     image.save(stream, kind, **options)
     return stream.getvalue()
 
 
-def make_folder(folder: Path, count: int) -> dict[str, str]:
-    """Write two classes of `count` JPEGs each, and what real folders hold besides.
+def good_image(label: int, number: int, size: tuple[int, int] = (40, 32)) -> Image.Image:
+    """An image, (width, height), no other like it, that is bright at the top if the label is 0, else at the left."""
+    width, height = size
+    noise = np.random.default_rng((label, number)).normal(0, 25, (height, width, 3))
+    ramp = np.linspace(200, 50, height)[:, None] if label == 0 else np.linspace(200, 50, width)[None, :]
+    return Image.fromarray(np.clip(ramp[..., None] + noise, 0, 255).astype(np.uint8))
 
-    Return the files that cannot be used, by path below the folder, each with the kind of reason.
-    """
-    good: dict[str, bytes] = {}
-    for label, name in enumerate(("cat", "dög")):
-        for index in range(count):
-            good[f"{name}/{index}.jpg"] = jpeg(photograph(label, index))
-    picture = Image.fromarray(photograph(0, 1000))
-    grey = np.asarray(picture.convert("L"))
-    deep = Image.fromarray(grey.astype(np.uint16) * 257 + 3)
-    see_through = picture.copy()
-    see_through.putalpha(128)
-    rotated = Image.Exif()
-    rotated[0x0112] = 6
-    good |= {
-        "cat/cmyk.jpg": saved(picture.convert("CMYK"), "JPEG"),
-        "cat/grey.jpg": saved(picture.convert("L"), "JPEG"),
-        "cat/palette.gif": saved(picture.convert("P"), "GIF"),
-        "cat/sixteen bits.png": saved(deep, "PNG"),
-        "cat/transparent.png": saved(see_through, "PNG"),
-        "cat/turned.jpg": jpeg(photograph(0, 1001), exif=rotated),
-        "cat/übung/日本.bmp": saved(picture.rotate(3), "BMP"),
-        "dög/one bit.png": saved(picture.convert("1"), "PNG"),
-        "dög/wrong ending.txt": jpeg(photograph(1, 1002)),
-    }
-    whole = jpeg(photograph(1, 1003))
+
+def png_of_size(width: int, height: int) -> bytes:
+    """A PNG file that claims a size, and holds next to nothing."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+
+
+def write_bad_images(folder: Path, good: int) -> dict[str, str]:
+    """Write `good` JPEG files of each of two classes, and the bad ones; return the kind of the reason of each bad one,
+    by its path below the folder."""
+    for label, name in enumerate(CLASSES):
+        for number in range(good):
+            write(folder / name / f"{number:04}.jpg", as_file(good_image(label, number), "JPEG"))
+    whole = as_file(good_image(0, good), "JPEG")
+    table = whole.index(b"\xff\xc4") + 6
+    floats = Image.fromarray(np.array([[-1.0, 7.0]], np.float32))
     bad = {
-        "cat/truncated.jpg": (whole[: len(whole) // 2], "damaged image"),
-        "cat/corrupt.png": (saved(picture, "PNG")[:60] + b"\xff" * 400, "damaged image"),
-        "cat/notes.txt": (b"remember to sort these", "no image"),
-        "cat/page.jpg": (b"<html>404</html>", "no image"),
-        "dög/empty.jpg": (b"", "empty file"),
-        "dög/Thumbs.db": (b"\xd0\xcf\x11\xe0", "system file"),
-        "dög/bomb.png": (bomb(), "too large"),
-        "dög/copy of a cat.jpg": (good["cat/0.jpg"], "same file"),
-        "dög/copy.jpg": (good["dög/1.jpg"], "same file"),
-        "lonely/one.jpg": (jpeg(photograph(1, 1004)), "class of one image"),
-        "ruined/one.jpg": (b"", "empty file"),
-        "readme.md": (b"# Pets", "outside the class folders"),
+        ".DS_Store": (b"\0\0\0\1Bud1", "system file"),
+        "__MACOSX/cats/._0000.jpg": (b"\0\5\26\7", "system file"),
+        "birds/only.jpg": (as_file(good_image(0, good + 1), "JPEG"), "class of one image"),
+        "cats/Thumbs.db": (b"\xd0\xcf\x11\xe0", "system file"),
+        "cats/bytes.jpg": (whole[:-100], "damaged image"),
+        "cats/empty.jpg": (b"", "empty file"),
+        "cats/floats.tif": (as_file(floats, "TIFF"), "unknown colours"),
+        "cats/header.jpg": (whole[:100], "damaged image"),
+        "cats/page.jpg": (b"<html><h1>404 Not Found</h1></html>", "no image"),
+        "cats/table.jpg": (whole[:table] + b"\xff" * 10 + whole[table + 10 :], "damaged image"),
+        "dogs/again.jpg": ((folder / "cats" / "0000.jpg").read_bytes(), "same file"),
+        "dogs/large.png": (png_of_size(10_000, 10_000), "too large"),
+        "dogs/larger.png": (png_of_size(20_000, 20_000), "too large"),
+        "dogs/twice.jpg": ((folder / "dogs" / "0000.jpg").read_bytes(), "same file"),
+        "fish/notes.txt": (b"no fish yet", "no image"),
+        "readme.txt": (b"cats and dogs", "outside the class folders"),
     }
-    for name, content in {**good, **{name: content for name, (content, _) in bad.items()}}.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return {name: kind for name, (_, kind) in bad.items()}
+    for name, (content, _) in bad.items():
+        write(folder / name, content)
+    (folder / "cats" / "gone.jpg").symlink_to("nowhere.jpg")
+    return {name: kind for name, (_, kind) in bad.items()} | {"cats/gone.jpg": "unreadable file"}
+
+
+def write(file: Path, content: bytes) -> None:
+    """Write a file, and the folders that it is in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+def write_zip(file: Path, folder: Path, inside: str = "") -> None:
+    """Pack the files of a folder, in an order that is none; `inside` stands before their paths."""
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.rglob("*"), key=lambda path: path.name[::-1]):
+            if path.is_file():
+                archive.write(path, f"{inside}{path.relative_to(folder).as_posix()}")

@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
+from batchscape.duration import duration
+
 Point = TypeVar("Point")
 Result = TypeVar("Result")
 
@@ -27,7 +29,7 @@ def evaluations(
     started = time.perf_counter()
     evaluate(first)
     each = time.perf_counter() - started
-    log.info("%d evaluations of %s, about %s", count, what, _duration(each * count))
+    log.info("%d evaluations of %s, about %s", count, what, duration(each * count))
     started = told = time.perf_counter()
     yield result
     for done, point in enumerate(points, start=2):
@@ -36,12 +38,5 @@ def evaluations(
         if now - told >= SECONDS_BETWEEN_LINES and done < count:
             told = now
             left = (now - started) / done * (count - done)
-            log.info("%d of %d (%d %%), about %s left", done, count, 100 * done // count, _duration(left))
-    log.info("%d of %d in %s", count, count, _duration(time.perf_counter() - started))
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+            log.info("%d of %d (%d %%), about %s left", done, count, 100 * done // count, duration(left))
+    log.info("%d of %d in %s", count, count, duration(time.perf_counter() - started))

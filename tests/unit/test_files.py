@@ -1,5 +1,7 @@
 """Files are whole or not there."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,21 @@ def test_while_a_file_is_written_its_place_still_holds_the_old_one(tmp_path: Pat
     assert path.read_text() == "new"
 
 
+def test_what_a_killed_process_left_of_a_file_is_deleted_when_it_is_written_again(tmp_path: Path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    kept = [
+        ".file.txt.1.partial",
+        ".file.txt.x.partial",
+        f".other.txt.{dead.pid}.partial",
+        f"file.txt.{dead.pid}.partial",
+    ]
+    for name in (f".file.txt.{dead.pid}.partial", *kept):  # process 1 always runs
+        (tmp_path / name).touch()
+    write_text(tmp_path / "file.txt", "text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "file.txt"])
+
+
 def test_missing_folders_are_made(tmp_path: Path):
     write_text(tmp_path / "a" / "b" / "file", "text")
     assert (tmp_path / "a" / "b" / "file").read_text() == "text"
@@ -52,12 +69,3 @@ def test_a_number_that_json_does_not_have_is_refused_before_the_old_file_is_lost
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"a": value})
     assert read_json(path) == {"a": 1}
-
-
-def test_what_a_killed_process_left_of_a_file_is_deleted_and_nothing_else(tmp_path: Path):
-    left, other = tmp_path / ".a[1].csv.4711.partial", tmp_path / ".b.csv.4711.partial"
-    for file in (left, other):
-        file.write_text("half")
-    write_text(tmp_path / "a[1].csv", "whole")
-    assert not left.exists()
-    assert other.exists()

@@ -1,13 +1,19 @@
-"""Image files: their pixels, what is dropped and why, and what the folders around them say."""
+"""Images from folders and zip files: which are used, what their pixels are, and why others are not."""
 
 import hashlib
+import itertools
+import logging
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,332 +21,616 @@ import pytest
 from PIL import Image
 
 from batchscape.config.data import ImageFolderConfig
-from batchscape.data.decode import Unusable, decode
-from batchscape.data.image_folder import load
-from batchscape.data.listing import state_of
+from batchscape.data import progress as data_progress
+from batchscape.data.archive import Unusable
+from batchscape.data.decode import decoded
+from batchscape.data.image_folder import AHEAD, class_root, in_order, load
+from batchscape.data.listing import files_below, state_of
 from batchscape.data.prepare import prepare, summary
-from batchscape.data.prepared import read_prepared
-from batchscape.data.source import Source
-from tests.bad_images import jpeg, make_folder, photograph, saved
+from batchscape.data.prepared import read_prepared, write_prepared
+from batchscape.data.progress import Progress
+from tests.bad_images import as_file, good_image, png_of_size, write, write_bad_images, write_zip
 
-RED = np.full((6, 8, 3), (200, 30, 10), np.uint8)
-
-
-def config(path: Path, **keys) -> ImageFolderConfig:
-    return ImageFolderConfig(source="image_folder", path=str(path), **{"image_size": (16, 12), **keys})
+GOOD = 6
 
 
-def as_is(content: bytes, size: tuple[int, int], colour: str = "rgb") -> np.ndarray:
-    return decode(content, size, colour, "stretch").astype(int)
+def config(path: Path | str, **keys) -> ImageFolderConfig:
+    return ImageFolderConfig.model_validate(
+        {"source": "image_folder", "path": str(path), "image_size": (8, 10)} | keys, strict=True
+    )
 
 
-def png(image: Image.Image, **options) -> bytes:
-    return saved(image, "PNG", **options)
+def pixels(image: Image.Image, kind: str = "PNG", colour: str = "rgb", **options) -> np.ndarray:
+    """An image's pixels after it was a file, at its own size."""
+    return decoded(as_file(image, kind, **options), image.size[::-1], "stretch", colour)
+
+
+def unusable(content: bytes) -> str:
+    with pytest.raises(Unusable) as caught:
+        decoded(content, (8, 8), "stretch", "rgb")
+    message = str(caught.value)
+    assert message.splitlines() == [message]
+    assert ": " in message
+    assert "0x" not in message  # an address of memory would differ each time
+    return message
+
+
+def kinds(source) -> dict[str, str]:
+    return {entry.file: entry.reason.partition(":")[0] for entry in source.entries if entry.reason}
+
+
+@pytest.fixture(scope="module")
+def bad(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """A folder with every kind of file, and what must be dropped."""
+    folder = tmp_path_factory.mktemp("bad")
+    return folder, write_bad_images(folder, GOOD)
+
+
+@pytest.fixture
+def pets(tmp_path: Path) -> Path:
+    """A folder of two classes of two images each."""
+    folder = tmp_path / "pets"
+    for label, name in enumerate(("cats", "dogs")):
+        for number in range(2):
+            write(folder / name / f"{number}.jpg", as_file(good_image(label, number), "JPEG"))
+    return folder
+
+
+# Which files are used.
+
+
+def test_all_good_images_are_used_in_order_and_each_bad_one_is_dropped_with_its_kind(bad):
+    folder, expected = bad
+    source = load(config(folder), 2)
+    assert kinds(source) == expected
+    used = [entry for entry in source.entries if not entry.reason]
+    assert [entry.file for entry in used] == [f"{name}/{i:04}.jpg" for name in ("cats", "dogs") for i in range(GOOD)]
+    assert source.classes == ("cats", "dogs")
+    assert (source.labels.tolist(), source.labels.dtype) == ([0] * GOOD + [1] * GOOD, np.int64)
+    assert (source.images.shape, source.images.dtype) == ((2 * GOOD, 8, 10, 3), np.uint8)
+    for image, entry in zip(source.images, used, strict=True):
+        with Image.open(folder / entry.file) as file:
+            assert np.array_equal(image, np.asarray(file.resize((10, 8), Image.Resampling.BILINEAR)))
+
+
+def test_each_file_that_can_be_read_has_the_hash_of_its_bytes_whether_it_is_used_or_not(bad):
+    folder, expected = bad
+    entries = load(config(folder), 2).entries
+    assert {entry.file for entry in entries} == set(files_below(folder))
+    for entry in entries:
+        broken = expected.get(entry.file) == "unreadable file"
+        assert entry.sha256 == ("" if broken else hashlib.sha256((folder / entry.file).read_bytes()).hexdigest())
+
+
+def test_reasons_say_what_a_person_needs_to_find_the_matter(bad):
+    folder, _ = bad
+    reasons = {entry.file: entry.reason for entry in load(config(folder)).entries}
+    assert reasons["dogs/twice.jpg"] == "same file: as dogs/0000.jpg"
+    assert reasons["dogs/again.jpg"] == "same file: as cats/0000.jpg, which is of another class"
+    assert reasons["dogs/large.png"] == "too large: 100,000,000 pixels"
+    assert reasons["dogs/larger.png"] == "too large: 400,000,000 pixels"
+    assert reasons["cats/floats.tif"].startswith("unknown colours: values from -1 to 7")
+    assert "truncated" in reasons["cats/bytes.jpg"]
+
+
+def test_the_manifest_sums_up_by_kinds(bad):
+    _, manifest = prepare(config(bad[0]), 2)
+    (line,) = summary(manifest)
+    assert line.startswith("12 of 29 files are used: 10 to train on, 2 to validate on; dropped: ")
+    assert "3 damaged image" in line
+    assert "2 no image" in line
+
+
+def test_the_number_of_threads_and_where_the_files_are_change_nothing(bad, tmp_path: Path):
+    folder, _ = bad
+    write_zip(tmp_path / "pets.zip", folder)
+    one, three, packed = load(config(folder), 1), load(config(folder), 3), load(config(tmp_path / "pets.zip"), 3)
+    assert np.array_equal(one.images, three.images)
+    assert one.entries == three.entries
+    assert np.array_equal(one.images, packed.images)
+    assert [entry for entry in one.entries if entry.file != "cats/gone.jpg"] == packed.entries
+
+
+def test_duplicates_stay_if_they_are_wanted(bad):
+    source = load(config(bad[0], drop_duplicates=False))
+    assert "same file" not in kinds(source).values()
+    assert len(source.images) == 2 * GOOD + 2
+
+
+def test_only_files_that_say_jfif_are_used_if_that_is_asked(pets: Path):
+    write(pets / "cats" / "2.png", as_file(good_image(0, 2), "PNG"))
+    late = as_file(good_image(0, 3), "JPEG").replace(b"JFIF", b"NONE", 1) + b"JFIF"
+    write(pets / "cats" / "3.jpg", late)
+    assert kinds(load(config(pets))) == {}
+    assert kinds(load(config(pets, jfif_only=True))) == {"cats/2.png": "no JFIF", "cats/3.jpg": "no JFIF"}
+
+
+def test_the_image_of_a_class_of_one_leaves_its_place_to_the_next(pets: Path):
+    write(pets / "birds" / "0.jpg", as_file(good_image(0, 9), "JPEG"))
+    write(pets / "cows" / "0.jpg", as_file(good_image(1, 9), "JPEG"))
+    source = load(config(pets))
+    assert kinds(source) == {"birds/0.jpg": "class of one image", "cows/0.jpg": "class of one image"}
+    assert source.classes == ("cats", "dogs")
+    shutil.rmtree(pets / "birds")
+    shutil.rmtree(pets / "cows")
+    assert np.array_equal(source.images, load(config(pets)).images)
+
+
+def test_a_class_without_any_image_is_told_in_the_log(bad, caplog: pytest.LogCaptureFixture):
+    caplog.set_level(logging.INFO, "batchscape")
+    load(config(bad[0]), 2)
+    assert "29 files, read by 2 threads" in caplog.messages[0]
+    assert caplog.messages[-1].endswith(": birds, fish")
+
+
+@pytest.mark.parametrize(
+    ("names", "root"),
+    [
+        (["cats/1.jpg", "dogs/1.jpg"], ""),
+        (["readme.pdf", "cats/1.jpg", "dogs/1.jpg"], ""),
+        (["PetImages/cats/1.jpg", "PetImages/dogs/1.jpg"], "PetImages/"),
+        (["readme.txt", "top/a.docx", "top/in/cats/1.jpg", "top/in/dogs/1.jpg"], "top/in/"),
+        ([".git/x", "__MACOSX/top/cats/._1.jpg", "top/cats/1.jpg", "top/dogs/1.jpg"], "top/"),
+        (["cats/old/1.jpg", "cats/1.jpg", "cats/new/2.jpg"], ""),
+        (["cats/1.jpg"], ""),
+        (["1.jpg"], ""),
+        ([], ""),
+    ],
+)
+def test_folders_around_the_classes_are_none_themselves(names: list[str], root: str):
+    assert class_root(names) == root
+
+
+def test_folders_around_the_classes_do_not_matter_nor_do_deeper_ones(pets: Path, tmp_path: Path):
+    expected = load(config(pets))
+    (pets / "cats" / "old" / "older").mkdir(parents=True)
+    (pets / "cats" / "1.jpg").rename(pets / "cats" / "old" / "older" / "1.jpg")
+    write_zip(tmp_path / "pets.zip", pets, "top/PetImages/")
+    source = load(config(tmp_path / "pets.zip"))
+    assert [entry.file for entry in source.entries][1] == "top/PetImages/cats/old/older/1.jpg"
+    assert np.array_equal(source.images, expected.images)
+    assert np.array_equal(source.labels, expected.labels)
+
+
+def test_names_of_any_alphabet_are_kept_in_folders_and_in_zips(pets: Path, tmp_path: Path):
+    (pets / "cats").rename(pets / "Füchse")
+    (pets / "dogs").rename(pets / "犬")
+    write_zip(tmp_path / "pets.zip", pets)
+    for path in (pets, tmp_path / "pets.zip"):
+        source = load(config(path))
+        assert source.classes == ("Füchse", "犬")
+        assert source.entries[-1].file == "犬/1.jpg"
+
+
+def test_names_in_a_zip_are_read_as_the_program_that_packed_it_meant_them(tmp_path: Path):
+    packed = tmp_path / "pets.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for folder in ("K\xe4tzchen", "Gr\xfcn\\tief"):
+            for number in range(2):
+                name = f"{folder}/{number}.jpg"
+                archive.writestr(name, as_file(good_image(len(folder), number), "JPEG"))
+    # As macOS packs: UTF-8, and no flag that says so. Both places of a name have the flags.
+    content = bytearray(packed.read_bytes())
+    for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        at = content.find(signature)
+        while at >= 0:
+            flags = struct.unpack_from("<H", content, at + offset)[0]
+            assert flags & 0x800
+            struct.pack_into("<H", content, at + offset, flags & ~0x800)
+            at = content.find(signature, at + 4)
+    packed.write_bytes(content)
+    source = load(config(packed))
+    assert source.classes == ("Grün", "Kätzchen")
+    assert source.entries[0].file == "Grün/tief/0.jpg"
+
+
+def test_a_name_that_is_no_text_can_be_written_to_the_manifest(pets: Path):
+    os.rename(os.fsencode(pets / "cats"), os.fsencode(pets) + b"/caf\xe9")  # noqa: PTH104 - a Path has no such name
+    source = load(config(pets))
+    assert source.classes == ("caf\\xe9", "dogs")
+    assert source.entries[0].file.encode() == rb"caf\xe9/0.jpg"
+    assert len(state_of(pets)) == 16
+
+
+def test_a_link_to_a_folder_around_it_does_not_go_round_in_circles(pets: Path):
+    expected = load(config(pets, drop_duplicates=False))
+    (pets / "cats" / "all").symlink_to(pets)
+    assert load(config(pets, drop_duplicates=False)).entries == expected.entries
+
+
+def test_a_link_to_a_folder_elsewhere_is_followed(pets: Path, tmp_path: Path):
+    (pets / "dogs").rename(tmp_path / "elsewhere")
+    (pets / "dogs").symlink_to(tmp_path / "elsewhere")
+    assert load(config(pets)).classes == ("cats", "dogs")
+
+
+def test_a_pipe_is_not_waited_for(pets: Path):
+    os.mkfifo(pets / "cats" / "pipe.jpg")
+    assert kinds(load(config(pets))) == {"cats/pipe.jpg": "unreadable file"}
+
+
+@pytest.fixture
+def as_nobody() -> Iterator[Path]:
+    """A folder, and no right to read what is forbidden in it, which root would have."""
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    Image.init()  # loads modules, which are perhaps for root alone
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    yield folder
+    if is_root:
+        os.seteuid(0)
+    shutil.rmtree(folder)
+
+
+def test_what_may_not_be_read_is_dropped(pets: Path, as_nobody: Path):
+    effective = os.geteuid()
+    os.seteuid(os.getuid())
+    folder = as_nobody / "pets"
+    shutil.copytree(pets, folder)
+    for name in ("cats/2.jpg", "closed/0.jpg"):
+        write(folder / name, as_file(good_image(0, 5), "JPEG"))
+    folder.chmod(0o755)
+    for path in folder.rglob("*"):
+        path.chmod(0o755)
+    (folder / "cats" / "2.jpg").chmod(0)
+    (folder / "closed").chmod(0)
+    os.seteuid(effective)
+    source = load(config(folder))
+    os.seteuid(os.getuid())
+    (folder / "closed").chmod(0o755)
+    assert kinds(source) == {"cats/2.jpg": "unreadable file", "closed": "unreadable file"}
+    assert {entry.reason for entry in source.entries} == {
+        "",
+        "unreadable file: permission denied",
+        "unreadable file: a folder that cannot be listed",
+    }
+
+
+def test_a_file_too_large_for_any_image_is_not_read(pets: Path):
+    film = pets / "cats" / "film.mp4"
+    with film.open("wb") as stream:
+        stream.truncate(4 * Image.MAX_IMAGE_PIXELS + 1)  # a hole: it takes no room
+    entry = next(entry for entry in load(config(pets)).entries if entry.file == "cats/film.mp4")
+    assert (entry.sha256, entry.reason) == ("", "too large: 357,913,941 bytes")
+
+
+def test_the_state_of_a_folder_changes_with_its_images_and_not_with_clutter(pets: Path):
+    before = state_of(pets)
+    write(pets / ".cache" / "index", b"x")
+    write(pets / "cats" / "Thumbs.db", b"x")
+    assert state_of(pets) == before
+    write(pets / "cats" / "3.jpg", b"x")
+    assert state_of(pets) != before
+
+
+# Paths that are no such folder.
+
+
+def packed_pets(pets: Path, tmp_path: Path) -> bytearray:
+    write_zip(tmp_path / "whole.zip", pets)
+    return bytearray((tmp_path / "whole.zip").read_bytes())
+
+
+def test_a_path_without_anything_is_told(tmp_path: Path, refusal: Callable):
+    assert refusal(load, config(tmp_path / "no")).startswith(f"data.path: there is no {tmp_path / 'no'}")
+
+
+def test_a_file_that_is_no_zip_is_told(tmp_path: Path, refusal: Callable):
+    write(tmp_path / "pets.rar", b"Rar!\x1a\7\1\0")
+    message = refusal(load, config(tmp_path / "pets.rar"))
+    assert message.startswith(f"data.path: {tmp_path / 'pets.rar'} is neither a folder nor a zip file")
+
+
+def test_a_zip_that_broke_off_is_told(pets: Path, tmp_path: Path, refusal: Callable):
+    write(tmp_path / "cut.zip", packed_pets(pets, tmp_path)[:-200])
+    assert "is a damaged zip file" in refusal(load, config(tmp_path / "cut.zip"))
+
+
+def test_an_encrypted_zip_is_told(pets: Path, tmp_path: Path, refusal: Callable):
+    content = packed_pets(pets, tmp_path)
+    content[content.index(b"PK\1\2") + 8] |= 1
+    write(tmp_path / "secret.zip", content)
+    assert f"{tmp_path / 'secret.zip'} is encrypted" in refusal(load, config(tmp_path / "secret.zip"))
+
+
+def test_a_zip_packed_in_an_unknown_way_is_told(pets: Path, tmp_path: Path, refusal: Callable):
+    content = packed_pets(pets, tmp_path)
+    content[content.index(b"PK\1\2") + 10] = 9  # Deflate64, which Windows uses for large files
+    write(tmp_path / "new.zip", content)
+    assert "is packed in a way that cannot be read" in refusal(load, config(tmp_path / "new.zip"))
+
+
+def test_a_damaged_file_in_a_zip_is_dropped_alone(pets: Path, tmp_path: Path):
+    write(pets / "cats" / "2.jpg", as_file(good_image(0, 2), "JPEG"))
+    write_zip(tmp_path / "pets.zip", pets)
+    content = bytearray((tmp_path / "pets.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "pets.zip") as archive:
+        at = archive.getinfo("cats/2.jpg").header_offset + 300
+    content[at : at + 8] = bytes(byte ^ 255 for byte in content[at : at + 8])
+    write(tmp_path / "pets.zip", content)
+    assert kinds(load(config(tmp_path / "pets.zip"))) == {"cats/2.jpg": "unreadable file"}
+
+
+def test_one_class_alone_is_told_with_its_name(pets: Path, refusal: Callable):
+    shutil.rmtree(pets / "dogs")
+    write(pets / "dogs" / "0.jpg", b"")
+    message = refusal(load, config(pets))
+    assert message.startswith(f"data.path: {pets} has usable images of one class only (cats); ")
+    assert "of 3 files were dropped: 1 empty file;" in message
+
+
+def test_nothing_usable_is_told_with_the_counts_by_reason(tmp_path: Path, refusal: Callable):
+    for name in ("1.jpg", "2.jpg"):
+        write(tmp_path / name, b"hello")
+    write(tmp_path / "cats" / "1.jpg", b"")
+    message = refusal(load, config(tmp_path))
+    assert message.startswith(f"data.path: {tmp_path} holds no image that can be used; ")
+    assert "of 3 files were dropped: 2 outside the class folders, 1 empty file;" in message
+
+
+def test_images_that_no_memory_holds_are_told(pets: Path, refusal: Callable):
+    message = refusal(load, config(pets, image_size=(2**24, 2**24)))
+    assert message.startswith("data.image_size: 4 images of 16777216 × 16777216 pixels need 3,377,700 GB")
 
 
 # Pixels.
 
 
-def test_pixels_of_a_lossless_file_are_its_own():
-    pixels = photograph(0, 1)
-    assert np.array_equal(decode(png(Image.fromarray(pixels)), (24, 30), "rgb", "stretch"), pixels)
+def test_an_image_of_the_size_that_is_asked_keeps_its_pixels():
+    image = good_image(0, 0)
+    assert np.array_equal(pixels(image), np.asarray(image))
 
 
-def test_sixteen_bits_become_eight_by_division_and_are_not_clipped():
-    values = np.array([[0, 257, 1000, 32768, 65535]], np.uint16)
-    for kind in ("PNG", "TIFF"):
-        grey = as_is(saved(Image.fromarray(values), kind), (1, 5), "grey")[0, :, 0]
-        assert grey.tolist() == [0, 1, 4, 128, 255]
-    colour = as_is(png(Image.fromarray(values)), (1, 5))
-    assert colour.shape == (1, 5, 3)
-    assert (colour == colour[..., :1]).all()
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_16_bits_are_scaled_to_8_and_not_cut_off(kind: str):
+    values = np.arange(0, 65536, dtype=np.uint16).reshape(256, 256)
+    expected = (values.astype(int) + 128) // 257
+    assert expected[-1, -1] == 255
+    assert np.array_equal(pixels(Image.fromarray(values), kind, "grey")[..., 0], expected)
 
 
-def test_inks_become_light():
-    inks = Image.fromarray(np.array([[[0, 0, 0, 0], [255, 0, 0, 0], [0, 0, 0, 255]]], np.uint8), "CMYK")
-    pixels = as_is(saved(inks.resize((24, 8), Image.Resampling.NEAREST), "JPEG", quality=100), (8, 24))
-    white, cyan, black = pixels[4, 4], pixels[4, 12], pixels[4, 20]
-    assert white.min() > 240
-    assert cyan[0] < 30 and cyan[1:].min() > 225
-    assert black.max() < 15
+def test_big_endian_16_bits_are_the_same():
+    header = b"P5 2 1 65535\n"
+    assert decoded(header + struct.pack(">HH", 257 * 7, 65535), (1, 2), "stretch", "grey").ravel().tolist() == [7, 255]
 
 
-def test_what_is_transparent_lies_on_white():
-    pixels = np.zeros((1, 3, 4), np.uint8)
-    pixels[0, :, 3] = (255, 0, 128)
-    found = as_is(png(Image.fromarray(pixels)), (1, 3))[0, :, 0]
-    assert found[:2].tolist() == [0, 255]
-    assert abs(found[2] - 127) <= 1
-    palette = Image.new("P", (2, 1))
-    palette.putpalette([200, 30, 10, 0, 0, 0])
-    palette.putdata([0, 1])
-    assert as_is(png(palette, transparency=1), (1, 2))[0].tolist() == [[200, 30, 10], [255, 255, 255]]
+def test_transparent_16_bits_are_white():
+    image = Image.fromarray(np.array([[257, 514]], np.uint16))
+    assert pixels(image, "PNG", "grey", transparency=257).ravel().tolist() == [255, 2]
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_photograph_stands_upright(orientation: int):
-    upright = np.zeros((16, 24), np.uint8)
-    upright[:8, :12] = 250  # bright on the upper left
-    # How a camera stores it, by the EXIF standard: where row 0 and column 0 of the file are seen.
-    stored = {
-        1: upright,
-        2: upright[:, ::-1],
-        3: upright[::-1, ::-1],
-        4: upright[::-1],
-        5: upright.T,
-        6: upright.T[::-1],
-        7: upright.T[::-1, ::-1],
-        8: upright.T[:, ::-1],
-    }[orientation]
+def test_floats_from_0_to_1_become_bytes_and_others_are_dropped():
+    image = Image.fromarray(np.array([[0, 0.2, 1]], np.float32))
+    assert pixels(image, "TIFF", "grey").ravel().tolist() == [0, 51, 255]
+    for values in ([[0, 1.01]], [[-0.01, 1]], [[0, np.nan]]):
+        assert unusable(as_file(Image.fromarray(np.array(values, np.float32)), "TIFF")).startswith("unknown colours: ")
+
+
+def test_integers_of_32_bits_are_those_of_16_or_dropped():
+    assert pixels(Image.fromarray(np.array([[0, 65535]], np.int32)), "TIFF", "grey").ravel().tolist() == [0, 255]
+    for values in ([[0, 65536]], [[-1, 0]]):
+        assert unusable(as_file(Image.fromarray(np.array(values, np.int32)), "TIFF")).startswith("unknown colours: ")
+
+
+def test_lab_colours_are_those_that_they_name():
+    # In bytes: lightness of 255, then two axes of colour around 128.
+    white, black = (255, 128, 128), (0, 128, 128)
+    for colour in ("rgb", "grey"):
+        assert (pixels(Image.new("LAB", (4, 4), white), "TIFF", colour) >= 254).all()
+        assert (pixels(Image.new("LAB", (4, 4), black), "TIFF", colour) <= 1).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
+def test_inks_take_light_away(kind: str):
+    inks = np.array([0, 51, 255, 102])  # of 255; in JPEG files Adobe stores them inverted
+    image = Image.new("CMYK", (16, 16), tuple(inks.tolist()))
+    options = {"quality": 100} if kind == "JPEG" else {}
+    expected = (255 - inks[:3]) * (255 - inks[3]) / 255
+    assert np.abs(pixels(image, kind, **options)[5, 5] - expected).max() <= 2
+
+
+def test_grey_images_get_three_equal_channels_and_coloured_ones_their_luma():
+    assert pixels(Image.new("L", (2, 2), 77)).ravel().tolist() == [77] * 12
+    assert pixels(Image.new("1", (2, 2), 1)).ravel().tolist() == [255] * 12
+    luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
+    grey = pixels(Image.new("RGB", (2, 2), (200, 100, 50)), colour="grey")
+    assert grey.shape == (2, 2, 1)
+    assert np.abs(grey - luma).max() <= 0.5
+
+
+def test_a_palette_is_looked_up():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert pixels(image).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    assert pixels(image, "GIF").tolist() == [[[10, 20, 30], [40, 50, 60]]]
+
+
+def test_what_is_transparent_is_white():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert pixels(image, transparency=0).tolist() == [[[255, 255, 255], [40, 50, 60]]]
+    partly = pixels(image, transparency=bytes([255, 51]))[0]
+    assert partly[0].tolist() == [10, 20, 30]
+    assert np.abs(partly[1] - (np.array([40, 50, 60]) * 0.2 + 255 * 0.8)).max() <= 1
+    assert pixels(Image.new("RGBA", (1, 1), (10, 20, 30, 0))).ravel().tolist() == [255, 255, 255]
+    assert pixels(Image.new("LA", (1, 1), (10, 0))).ravel().tolist() == [255, 255, 255]
+    assert pixels(Image.new("L", (1, 1), 7), transparency=7).ravel().tolist() == [255, 255, 255]
+    assert pixels(Image.new("RGB", (1, 1), (7, 8, 9)), transparency=(7, 8, 9)).ravel().tolist() == [255, 255, 255]
+
+
+# Where a camera that was held otherwise stores the top left corner of the picture: (row, column) from the top left.
+CORNERS = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (-1, 0), 7: (-1, -1), 8: (0, -1)}
+
+
+@pytest.mark.parametrize("orientation", CORNERS)
+def test_a_picture_is_turned_upright(orientation: int):
+    # The top left is white, the top right grey. From 5 on, rows of the file are columns of the picture.
+    stored = np.zeros((2, 3), np.uint8)
+    row, column = CORNERS[orientation]
+    stored[row, column] = 255
+    across = orientation < 5
+    stored[row if across else -1 - row, -1 - column if across else column] = 128
     exif = Image.Exif()
     exif[0x0112] = orientation
-    found = as_is(jpeg(np.ascontiguousarray(stored), exif=exif), (16, 24), "grey")[..., 0]
-    assert abs(found - upright).max() < 60
-    assert abs(found - upright).mean() < 3
+    content = as_file(Image.fromarray(stored), "PNG", exif=exif)
+    upright = np.zeros((2, 3) if across else (3, 2), np.uint8)
+    upright[0, 0], upright[0, -1] = 255, 128
+    assert np.array_equal(decoded(content, upright.shape, "stretch", "grey")[..., 0], upright)
 
 
-def test_shrinking_averages_over_all_pixels():
-    board = np.indices((64, 64)).sum(0) % 2 * 255
-    found = as_is(png(Image.fromarray(board.astype(np.uint8))), (8, 8), "grey")
-    assert abs(found - 127.5).max() < 3
+def test_damaged_exif_data_leave_the_picture_as_it_is():
+    image = good_image(0, 0)
+    plain = pixels(image, "JPEG")
+    assert np.array_equal(pixels(image, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), plain)
+    assert np.array_equal(pixels(image, "JPEG", exif=b"Exif\0\0nonsense"), plain)
 
 
-def test_stretching_keeps_all_and_cropping_keeps_the_middle_in_proportion():
-    wide = np.zeros((10, 30), np.uint8)
-    wide[:, 10:20] = 200
-    content = png(Image.fromarray(wide))
-    assert set(np.unique(decode(content, (10, 10), "grey", "crop"))) == {200}
-    stretched = decode(content, (10, 30), "grey", "stretch")[..., 0]
-    assert np.array_equal(stretched, wide)
+def test_of_an_animation_the_first_frame_is_used():
+    frames = [Image.new("RGB", (3, 3), colour) for colour in ((250, 0, 0), (0, 250, 0))]
+    content = as_file(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    assert decoded(content, (3, 3), "stretch", "rgb")[0, 0].tolist() == [250, 0, 0]
 
 
-def test_the_first_frame_of_an_animation_is_the_image():
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("#ff0000", "#0000ff")]
-    content = saved(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert as_is(content, (2, 2))[0, 0].tolist() == [255, 0, 0]
+def test_shrinking_averages_and_so_hides_no_pixel():
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
+    shrunk = decoded(as_file(Image.fromarray(stripes), "PNG"), (8, 8), "stretch", "grey")
+    assert np.abs(shrunk[:, 1:-1].astype(int) - 127.5).max() < 5
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
-def test_every_mode_gives_the_channels_that_are_asked_for(mode: str):
-    content = png(Image.fromarray(RED).convert("L").convert(mode) if mode != "RGB" else Image.fromarray(RED))
-    assert decode(content, (3, 4), "rgb", "stretch").shape == (3, 4, 3)
-    assert decode(content, (3, 4), "grey", "crop").shape == (3, 4, 1)
+def test_an_image_is_stretched_or_cropped_to_the_height_and_width():
+    # Three squares side by side: the outer ones are what a crop to a square cuts off.
+    squares = np.repeat(np.array([50, 100, 150], np.uint8), 40)[None].repeat(40, axis=0)
+    content = as_file(Image.fromarray(squares), "PNG")
+    cropped = decoded(content, (20, 20), "crop", "grey")
+    assert (cropped[:, 1:-1] == 100).all()  # the filter looks a pixel beyond the edge
+    assert np.abs(cropped.astype(int) - 100).max() < 10
+    stretched = decoded(content, (20, 60), "stretch", "grey")[..., 0]
+    assert stretched.shape == (20, 60)
+    assert stretched[10, [5, 30, 55]].tolist() == [50, 100, 150]
+    assert decoded(content, (20, 30), "crop", "rgb").shape == (20, 30, 3)
 
 
-def test_floating_point_pixels_are_not_guessed_at():
-    content = saved(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
-    with pytest.raises(Unusable, match=r"^unknown scale: "):
-        decode(content, (4, 4), "rgb", "stretch")
+def test_the_limit_of_pixels_is_that_of_pillow(pets: Path):
+    # Both hold next to nothing: the one that is small enough to be decoded is found to be damaged.
+    write(pets / "cats" / "within.png", png_of_size(Image.MAX_IMAGE_PIXELS, 1))
+    write(pets / "cats" / "beyond.png", png_of_size(Image.MAX_IMAGE_PIXELS + 1, 1))
+    assert kinds(load(config(pets))) == {"cats/beyond.png": "too large", "cats/within.png": "damaged image"}
 
 
-# Folders.
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
+def test_a_file_with_any_damage_is_decoded_or_dropped(kind: str):
+    whole = as_file(good_image(0, 0), kind)
+    rng = np.random.default_rng(0)
+    fates = set()
+    for _ in range(40):
+        content = bytearray(whole[: rng.integers(len(whole))] if rng.random() < 0.5 else whole)
+        for at in rng.integers(len(content), size=3) if content else []:
+            content[at] = rng.integers(256)
+        try:
+            assert decoded(bytes(content), (8, 8), "stretch", "rgb").shape == (8, 8, 3)
+            fates.add("decoded")
+        except Unusable as error:
+            fates.add(str(error).partition(":")[0])
+    assert fates <= {"decoded", "damaged image", "no image", "too large", "unknown colours"}
+    assert "damaged image" in fates
 
 
-@pytest.fixture(scope="module")
-def pets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    folder = tmp_path_factory.mktemp("data") / "pets"
-    return folder, make_folder(folder, 12)
+def test_a_postscript_file_is_not_run():
+    content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+    assert unusable(content).startswith("no image: ")
 
 
-def reasons(source: Source) -> dict[str, str]:
-    return {entry.file: entry.reason.partition(":")[0] for entry in source.entries if entry.reason}
+# Threads, and what the log says.
 
 
-def test_exactly_what_cannot_be_used_is_dropped_with_its_reason(pets: tuple[Path, dict[str, str]]):
-    folder, bad = pets
-    source = load(config(folder), 2)
-    assert reasons(source) == bad
-    assert source.classes == ("cat", "dög")
-    used = [entry for entry in source.entries if not entry.reason]
-    assert len(used) == len(source.images) == len(source.labels)
-    for entry, label in zip(used, source.labels, strict=True):
-        assert entry.label == source.classes[label] == entry.file.split("/")[0]
-        assert entry.sha256 == hashlib.sha256((folder / entry.file).read_bytes()).hexdigest()
+def test_results_come_in_order_and_few_are_computed_ahead():
+    started, lock = [], threading.Lock()
+
+    def slow(number: int) -> int:
+        with lock:
+            started.append(number)
+        time.sleep(0.003 * (number % 3))
+        return number
+
+    for taken, number in enumerate(in_order(slow, range(60), 2), start=1):
+        assert number == taken - 1
+        assert len(started) <= taken + 2 * AHEAD
+    assert sorted(started) == list(range(60))
 
 
-def test_images_stand_in_the_order_of_their_entries(pets: tuple[Path, dict[str, str]]):
-    folder, _ = pets
-    source = load(config(folder, image_size=(24, 30)), 2)
-    used = [entry.file for entry in source.entries if not entry.reason]
-    assert used == sorted(used)
-    for index, file in enumerate(used):
-        if file.removesuffix(".jpg")[-1].isdigit():
-            expected = np.asarray(Image.open(folder / file).convert("RGB"))
-            assert np.array_equal(source.images[index], expected)
+def test_threads_work_at_the_same_time():
+    both = threading.Barrier(2, timeout=10)
+    assert list(in_order(lambda number: both.wait() * 0 + number, range(4), 2)) == [0, 1, 2, 3]
 
 
-def test_the_number_of_threads_changes_nothing(pets: tuple[Path, dict[str, str]]):
-    one, many = (load(config(pets[0]), threads) for threads in (1, 5))
-    assert np.array_equal(one.images, many.images)
-    assert one.entries == many.entries
-
-
-@pytest.mark.parametrize("around", ["", "pets/", "deep/er/"])
-def test_a_zip_file_is_as_good_as_the_folder(pets: tuple[Path, dict[str, str]], tmp_path: Path, around: str):
-    folder, bad = pets
-    path = tmp_path / "pets.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for file in sorted(folder.rglob("*")):
-            archive.write(file, f"{around}{file.relative_to(folder).as_posix()}")
-    source, expected = load(config(path), 2), load(config(folder), 2)
-    assert reasons(source) == {f"{around}{file}": kind for file, kind in bad.items()}
-    assert np.array_equal(source.images, expected.images)
-    assert source.classes == expected.classes
-
-
-def test_copies_are_kept_if_asked_for(pets: tuple[Path, dict[str, str]]):
-    source = load(config(pets[0], drop_duplicates=False), 2)
-    assert {entry.file for entry in source.entries if not entry.reason} >= {"dög/copy.jpg", "dög/copy of a cat.jpg"}
-
-
-def test_a_copy_in_another_class_is_told_as_such(pets: tuple[Path, dict[str, str]]):
-    entries = {entry.file: entry.reason for entry in load(config(pets[0]), 2).entries}
-    assert entries["dög/copy of a cat.jpg"] == "same file: as cat/0.jpg, which is of the class cat"
-    assert entries["dög/copy.jpg"] == "same file: as dög/1.jpg"
-
-
-def test_only_files_with_the_letters_jfif_in_their_first_ten_bytes_pass_the_option(tmp_path: Path):
-    whole = jpeg(photograph(0, 1))
-    assert whole[6:10] == b"JFIF"
-    late = whole[:2] + b"\xff\xfe\x00\x06JUNK" + whole[2:]  # a comment first: JFIF is further on
-    for name, content in {
-        "a/1": whole,
-        "a/2": jpeg(photograph(0, 2)),
-        "a/late": late,
-        "a/3.png": png(Image.new("L", (9, 9))),
-    }.items():
-        for label in "ab":
-            path = tmp_path / name.replace("a/", f"{label}/")
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content)
-    found = reasons(load(config(tmp_path, jfif_only=True, drop_duplicates=False), 1))
-    assert found == {f"{label}/{file}": "no JFIF" for label in "ab" for file in ("3.png", "late")}
-
-
-def test_files_that_cannot_be_read_are_dropped(tmp_path: Path):
-    bad = make_folder(tmp_path / "pets", 3)
-    (tmp_path / "pets" / "cat" / "gone.jpg").symlink_to(tmp_path / "nowhere")
-    assert reasons(load(config(tmp_path / "pets"), 1)) == {**bad, "cat/gone.jpg": "cannot be read"}
-
-
-def test_nothing_usable_is_an_error_that_says_what_there_was(tmp_path: Path, refusal: Callable):
-    for label in "ab":
-        (tmp_path / label).mkdir()
-        (tmp_path / label / "1.jpg").write_bytes(b"")
-        (tmp_path / label / "2.jpg").write_bytes(b"text")
-    message = refusal(load, config(tmp_path), 1)
-    assert message.startswith("data.path: ")
-    assert "2 empty file, 2 no image" in message
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    assert "it holds no files" in refusal(load, config(empty), 1)
-
-
-def test_one_class_alone_is_refused(tmp_path: Path, refusal: Callable):
-    (tmp_path / "cat").mkdir()
-    for index in range(3):
-        (tmp_path / "cat" / f"{index}.jpg").write_bytes(jpeg(photograph(0, index)))
-    assert "only one class (cat)" in refusal(prepare, config(tmp_path))
-
-
-def test_what_is_neither_folder_nor_zip_is_refused(tmp_path: Path, refusal: Callable):
-    file = tmp_path / "pets.zip"
-    assert refusal(load, config(file), 1).startswith(f"data.path: there is no {file}")
-    file.write_bytes(b"PK\x03\x04 but no more")
-    assert "neither a folder nor a whole zip file" in refusal(load, config(file), 1)
-
-
-def test_a_damaged_file_in_a_zip_is_dropped_alone(tmp_path: Path):
-    path = tmp_path / "pets.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for label in range(2):
-            for index in range(3):
-                archive.writestr(f"{'ab'[label]}/{index}.jpg", jpeg(photograph(label, index)))
-    content = bytearray(path.read_bytes())
-    content[content.index(b"a/1.jpg") + 200] ^= 0xFF
-    path.write_bytes(content)
-    assert reasons(load(config(path), 2)) == {"a/1.jpg": "cannot be read"}
-
-
-# What stands in the study.
-
-
-def test_the_manifest_gives_each_file_its_side_and_the_summary_counts(pets: tuple[Path, dict[str, str]]):
-    folder, bad = pets
-    data, manifest = prepare(config(folder), 2)
-    assert list(manifest) == ["file", "sha256", "class", "split", "reason"]
-    assert len(manifest) == sum(file.is_file() for file in folder.rglob("*"))
-    for side, labels in (("train", data.train_labels), ("validation", data.validation_labels)):
-        assert manifest.loc[manifest["split"] == side, "class"].tolist() == [data.classes[label] for label in labels]
-    assert set(manifest.loc[manifest["split"] == "", "file"]) == set(bad)
-    line = summary(manifest)[0]
-    assert line.startswith(f"{len(manifest) - len(bad)} of {len(manifest)} files are used: ")
-    assert "2 same file" in line
-
-
-def test_a_class_that_is_missing_on_one_side_is_told(tmp_path: Path):
-    for label, count in enumerate((30, 2)):
-        (tmp_path / "ab"[label]).mkdir()
-        for index in range(count):
-            (tmp_path / "ab"[label] / f"{index:02}.jpg").write_bytes(jpeg(photograph(label, index)))
-    _, manifest = prepare(config(tmp_path, split="first", validation_fraction=0.05))
-    assert summary(manifest)[1:] == [
-        "no image to train on of b: use another data.split_seed or data.split",
-        "no image to validate on of a: use another data.split_seed or data.split",
+def test_the_log_says_at_most_every_ten_seconds_how_far_it_is(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    caplog.set_level(logging.INFO, "batchscape")
+    clock = itertools.count(0, 4)  # seconds; looked at once for each update
+    monkeypatch.setattr(data_progress.time, "monotonic", lambda: next(clock))
+    progress = Progress("files", 2000)
+    for _ in range(8):
+        progress.update(250)
+    progress.close()
+    assert caplog.messages == [
+        "750 of 2,000 files (37 %), about 20.0 s left",
+        "1,500 of 2,000 files (75 %), about 8.0 s left",
+        "2,000 files in 36.0 s",
     ]
 
 
-def test_clutter_does_not_make_a_folder_another_one_but_an_image_does(tmp_path: Path):
-    (tmp_path / "a").mkdir()
-    image = tmp_path / "a" / "1.jpg"
-    image.write_bytes(b"one")
-    before = state_of(tmp_path)
-    (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
-    (tmp_path / ".DS_Store").write_bytes(b"x")
-    assert state_of(tmp_path) == before
-    image.write_bytes(b"another")
-    changed = state_of(tmp_path)
-    assert changed != before
-    image.rename(tmp_path / "a" / "2.jpg")
-    assert state_of(tmp_path) != changed
-
+# Killed at any moment.
 
 PREPARE = """
-import sys
+import logging, sys
 from pathlib import Path
 from batchscape.config.data import ImageFolderConfig
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
-data, _ = prepare(ImageFolderConfig(source="image_folder", path=sys.argv[1], image_size=(256, 256)), 2)
-print("writes", flush=True)
-write_prepared(Path(sys.argv[2]), data)
+logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+config = ImageFolderConfig(source="image_folder", path=sys.argv[1], image_size=(512, 512))
+write_prepared(Path(sys.argv[2]), prepare(config, 2)[0])
 """
 
 
-def test_a_killed_prepare_leaves_nothing_that_is_taken_for_whole(tmp_path: Path):
-    make_folder(tmp_path / "pets", 150)
-    target = tmp_path / "data" / "images.safetensors"
-    command = [sys.executable, "-c", PREPARE, str(tmp_path / "pets"), str(target)]
-    moments = []
-    for delay in (0.0, 0.03, 0.06, 0.1):
-        with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-            process.stdout.readline()
-            time.sleep(delay)
-            os.kill(process.pid, signal.SIGKILL)
-        moments.append(target.exists())
-        if target.exists():  # then it is whole
-            read_prepared(target)
-            target.unlink()
-    assert not all(moments)
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    again, _ = prepare(config(tmp_path / "pets", image_size=(256, 256)), 1)
-    assert np.array_equal(read_prepared(target).train_images, again.train_images)
-    assert [file.name for file in target.parent.iterdir()] == [target.name]
+def started(folder: Path, target: Path) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", PREPARE, str(folder), str(target)], stdout=subprocess.PIPE)
 
 
-def test_a_file_is_read_once(pets: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatch):
-    read = []
-    original = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or original(path))
-    load(config(pets[0]), 3)
-    assert len(read) == len(set(read)) > 0
+def test_a_prepare_that_is_killed_leaves_nothing_that_a_later_one_takes_for_whole(tmp_path: Path):
+    folder, target = tmp_path / "pets", tmp_path / "out" / "images.safetensors"
+    for label, name in enumerate(("cats", "dogs")):
+        for number in range(40):
+            write(folder / name / f"{number}.jpg", as_file(good_image(label, number), "JPEG"))
+
+    def partials() -> list[Path]:
+        return list(target.parent.glob(".*.partial")) if target.parent.exists() else []
+
+    def kill_when(moment: Callable[[], bool]) -> None:
+        process = started(folder, target)
+        process.stdout.readline()  # files are being read
+        while not moment():
+            assert process.poll() is None, "it ended before it could be killed"
+        assert not target.exists()
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not target.exists()
+
+    kill_when(lambda: True)
+    assert partials() == []
+    kill_when(lambda: partials() != [])
+    kill_when(lambda: any(partial.stat().st_size > 1_000_000 for partial in partials()))
+    assert len(partials()) == 1  # the last one deleted that of the one before
+    process = started(folder, target)
+    process.communicate()
+    assert process.returncode == 0
+    assert list(target.parent.iterdir()) == [target]
+    again = tmp_path / "again" / "images.safetensors"
+    write_prepared(again, prepare(config(folder, image_size=(512, 512)))[0])
+    assert target.read_bytes() == again.read_bytes()
+    assert len(read_prepared(target).train_labels) == 64

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from batchscape.study import Study
-from tests.bad_images import make_folder
+from tests.bad_images import write_bad_images
 from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.slow
@@ -33,7 +33,7 @@ gradient_alignment: {largest_batch: 8}
 
 def test_a_folder_of_images_becomes_a_report_and_nothing_is_dropped_in_silence(tmp_path: Path):
     checkout = Checkout.at(tmp_path / "checkout")
-    dropped = make_folder(checkout.path / "data" / "pets", 40)
+    dropped = write_bad_images(checkout.path / "data" / "pets", 40)
     config = checkout.path / "config" / "pets.yaml"
     config.write_text(STUDY)
     study = Study.from_file(config)

@@ -1,101 +1,108 @@
-"""Microsoft's Cats vs Dogs, as its TensorFlow Datasets edition has it."""
+"""Microsoft's Cats vs Dogs."""
 
 import hashlib
 import logging
 import re
 import time
-from pathlib import Path
-
-import pooch
-import requests
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from batchscape.config.data import CatsVsDogsConfig
-from batchscape.data.image_folder import Candidate, open_files, usable
-from batchscape.data.source import Entry, Source
+from batchscape.data.archive import File, opened
+from batchscape.data.image_folder import Listed, by_class, class_root, read_images
+from batchscape.data.progress import Progress
+from batchscape.data.source import Source
 from batchscape.errors import UserError
+from batchscape.files import write_atomically
 
 DOWNLOADS = Path("downloads")
-RETRIES = 5
-SECONDS_BETWEEN_LINES = 10.0
 
-NAME = re.compile(r"(?:^|/)(Cat|Dog)/(\d+)\.jpg$")
+# Seconds before each further attempt at a download that broke off.
+PAUSES = (1.0, 5.0, 25.0)
+
+BYTES_AT_ONCE = 2**20
+
+IMAGE = re.compile(r"(Cat|Dog)/\d+\.jpg")
 
 log = logging.getLogger(__name__)
 
 
 def load(config: CatsVsDogsConfig, threads: int = 1) -> Source:
-    """Return the images of the zip file or folder, which is downloaded if the study names none.
+    """Return the images of the zip file, which is downloaded if the study names none, in `edition_order`.
 
-    Their order is that of the TensorFlow Datasets edition, which sorts by a hash of the names: with `split: first` the
-    first 80 % train as those of its `train[:80%]` do. Files of other names are dropped.
+    Raises UserError if it can neither be read nor downloaded, or is another data set.
     """
-    path = config.path or str(download(config.url, config.sha256, DOWNLOADS))
-    files = open_files(path, "data.path")
-    found = [(name, NAME.search(name)) for name in files.names]
-    candidates = [Candidate(name, match[1].lower()) for name, match in found if match]
-    order = {name: tfds_order(f"PetImages/{match[1]}/{match[2]}.jpg") for name, match in found if match}
-    candidates.sort(key=lambda candidate: order[candidate.name])
-    reason = "outside the class folders: no numbered JPEG in Cat or Dog"
-    others = [Entry(name, "", "", reason) for name, match in found if not match]
-    return usable(config, files, candidates, others, threads)
+    path = Path(config.path) if config.path else downloaded(config.url, config.sha256, DOWNLOADS)
+    with opened(path) as files:
+        return read_images(edition_order(files), config.model_copy(update={"path": str(path)}), threads)
 
 
-def tfds_order(key: str) -> int:
-    """Return the number by which TensorFlow Datasets sorts an example of its split `train`: its salted MD5."""
-    return int(hashlib.md5(b"train" + key.encode()).hexdigest(), 16)
+def edition_order(files: Sequence[File]) -> list[Listed]:
+    """Return files in the order of the TensorFlow Datasets edition, and last those that are not in it.
 
-
-def download(url: str, sha256: str, folder: Path) -> Path:
-    """Return the file of a URL in a folder; it is downloaded if it is not there with this checksum.
-
-    It is written under another name first, so that it is whole or not there. A connection that breaks off is tried
-    again. Raises UserError when the file cannot be had, or has another checksum.
+    Its builder takes the files `PetImages/Cat/<number>.jpg` and `PetImages/Dog/<number>.jpg`, and its writer sorts them
+    by the MD5 of the split's name, `train`, and the path (`tensorflow_datasets/image_classification/cats_vs_dogs.py`,
+    `core/hashing.py`), so that the first 80 % are its `train[:80%]`.
     """
-    name = url.partition("?")[0].rstrip("/").rpartition("/")[2]
-    mend = f"get {name} by hand and name it as data.path, or name a mirror as data.url"
-    store = pooch.create(folder, base_url="", registry={name: sha256}, urls={name: url}, retry_if_failed=RETRIES)
-    downloader = pooch.HTTPDownloader(progressbar=Progress(name), chunk_size=1 << 18, timeout=60)
+    root = class_root([file.name for file in files])
+    images, others = [], []
+    for listed in by_class(files):
+        path = listed.file.name.removeprefix(root)
+        if IMAGE.fullmatch(path):
+            images.append((_place(f"PetImages/{path}"), listed._replace(label=listed.label.lower())))
+        else:
+            others.append(listed._replace(label="", reason=listed.reason or "outside the edition: no Cat or Dog"))
+    return [listed for _, listed in sorted(images, key=lambda image: image[0])] + others
+
+
+def _place(key: str) -> int:
+    return int(hashlib.md5(f"train{key}".encode(), usedforsecurity=False).hexdigest(), 16)
+
+
+def downloaded(url: str, sha256: str, folder: Path) -> Path:
+    """Return the file of a URL in a folder, downloaded if it is not there whole; its SHA-256 must be the given one.
+
+    Raises UserError, one line, when the download fails.
+    """
+    import pooch
+
+    path = folder / (PurePosixPath(unquote(urlsplit(url).path)).name or "download")
+    if path.is_file() and pooch.file_hash(str(path)) == sha256:
+        log.info("%s is there already", path)
+        return path
+
+    def write(partial: Path) -> None:
+        _download(url, partial)
+        found = pooch.file_hash(str(partial))
+        if found != sha256:
+            raise UserError(
+                f"data.sha256: what {url} gives has the checksum {found}, not {sha256}; "
+                "name that of the right file, or get it by hand and name it as data.path"
+            )
+
+    log.info("downloading %s to %s", url, path)
     try:
-        return Path(store.fetch(name, downloader=downloader))
-    except requests.RequestException as error:
-        raise UserError(f"data.url: {url} cannot be downloaded ({' '.join(str(error).split())}); {mend}")
-    except ValueError:  # what the library raises for another checksum
-        raise UserError(f"data.sha256: what {url} gave does not have this checksum, so it is not used; {mend}")
-    except OSError as error:
-        raise UserError(f"data.url: {folder}/{name} cannot be written ({error.strerror}); make room, or {mend}")
+        write_atomically(path, write)
+    except OSError as error:  # those of the network are of this kind too
+        reason = error.strerror or " ".join(str(error).split())
+        raise UserError(f"data.url: cannot download {url} ({reason}); get the file by hand, and name it as data.path")
+    return path
 
 
-class Progress:
-    """Lines in the log in place of a progress bar, with what the downloader asks of one."""
+def _download(url: str, path: Path) -> None:
+    """Write what a URL gives to a file, from its beginning again if it breaks off."""
+    import pooch
+    import requests
 
-    def __init__(self, name: str):
-        self.name = name
-        self.total = 0
-
-    @property
-    def total(self) -> int:
-        """Bytes of the file; they are set anew at the start of each attempt."""
-        return self._total
-
-    @total.setter
-    def total(self, count: int) -> None:
-        self._total = count
-        self.done = 0
-        self.started = self.told = time.perf_counter()
-
-    def update(self, count: int) -> None:
-        self.done += count
-        now = time.perf_counter()
-        if now - self.told >= SECONDS_BETWEEN_LINES and self.total:
-            self.told = now
-            left = (now - self.started) / self.done * (self.total - self.done)
-            log.info(
-                "%s: %d of %d MB (%d %%), about %.0f s left",
-                self.name, self.done >> 20, self.total >> 20, 100 * self.done // self.total, left,
-            )  # fmt: skip
-
-    def reset(self) -> None:
-        self.done = 0
-
-    def close(self) -> None:
-        log.info("%s: %d MB in %.0f s", self.name, self.done >> 20, time.perf_counter() - self.started)
+    for pause in (*PAUSES, None):
+        progress = Progress("MB", units=10**6)
+        try:
+            pooch.HTTPDownloader(progressbar=progress, chunk_size=BYTES_AT_ONCE)(url, str(path), None)
+            return
+        except requests.RequestException as error:
+            refused = error.response is not None and error.response.status_code < 500
+            if refused or pause is None:
+                raise
+            log.info("the download broke off (%s); again in %.0f s", " ".join(str(error).split()), pause)
+            time.sleep(pause)

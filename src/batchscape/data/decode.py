@@ -1,68 +1,93 @@
-"""From the bytes of an image file to pixels."""
+"""An image file's bytes as pixels, whatever its format."""
 
 import io
-import warnings
+import re
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
-WHITE = (255, 255, 255, 255)
+from batchscape.data.archive import Unusable
+
+WHITE_16_BIT = 65535
+
+# From EXIF 2.32, table "Orientation": what brings the first row back to the top and the first column to the left.
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
-class Unusable(Exception):
-    """Why a file is no image that can be used: `kind: details`."""
-
-
-def decode(
-    content: bytes, size: tuple[int, int], colour: Literal["rgb", "grey"], fit: Literal["stretch", "crop"]
+def decoded(
+    content: bytes, size: tuple[int, int], fit: Literal["stretch", "crop"], colour: Literal["rgb", "grey"]
 ) -> np.ndarray:
-    """Return the pixels of an image file, (height, width, channels) uint8, scaled to `size` (height, width).
+    """Return a file's (first) image, (height, width, 3 or 1), uint8, turned upright as its EXIF data says.
 
-    The first frame, turned as its EXIF data says; transparent pixels lie on white; 16 bits become 8 by division by 257.
-    Scaling is Pillow's bilinear filter, which averages over all pixels where it shrinks. Raises Unusable for what is no
-    image, is damaged, or has more pixels than Pillow's limit against decompression bombs.
+    It is scaled to `size`, (height, width), by Pillow's bilinear filter, which averages when it shrinks; `crop` keeps
+    the proportions and the middle. Transparency becomes white; 16 bits become 8 by division by 257; floats in [0, 1]
+    become bytes; grey is ITU-R BT.601 luma. Raises Unusable if it is no image, damaged, larger than Pillow's limit, or
+    of colours that have no such meaning.
     """
-    if not content:
-        raise Unusable("empty file: it has no bytes")
+    image = _loaded(content)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # damaged EXIF data and the like; what matters is raised
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as image:
-                image.load()
-                pixels = _eight_bits(ImageOps.exif_transpose(image), colour)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise Unusable(f"too large: {_said(error)}")
-    except UnidentifiedImageError:
-        raise Unusable("no image: of no format that Pillow reads")
-    except (Unusable, MemoryError):
-        raise
-    except Exception as error:  # decoders raise whatever a damaged file makes them raise
-        raise Unusable(f"damaged image: {_said(error)}")
-    height, width = size
+        image = _opaque(_bytes(image)).convert("RGB")
+    except ValueError:
+        raise Unusable(f"unknown colours: mode {image.mode}")
+    if colour == "grey":
+        image = image.convert("L")
+    target = size[::-1]
     if fit == "crop":
-        pixels = ImageOps.fit(pixels, (width, height), Image.Resampling.BILINEAR)
+        image = ImageOps.fit(image, target, Image.Resampling.BILINEAR)
     else:
-        pixels = pixels.resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(pixels).reshape(height, width, -1)
+        image = image.resize(target, Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(*size, -1)
 
 
-def _eight_bits(image: Image.Image, colour: str) -> Image.Image:
-    """Return an image of 8 bits a channel: `RGB` or `L`."""
-    mode = "RGB" if colour == "rgb" else "L"
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip what is above 255
-        values = np.asarray(image)
-        if image.mode == "F" or values.min() < 0 or values.max() > 65535:
-            raise Unusable("unknown scale: pixels of 32 bits have no agreed black and white")
-        image = Image.fromarray(np.round(values / 257).astype(np.uint8))
-    elif image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-    elif image.mode == "CMYK":
-        image = image.convert("RGB")
-    return image.convert(mode)
+def _loaded(content: bytes) -> Image.Image:
+    Image.init()
+    formats = [name for name in Image.OPEN if name != "EPS"]  # Pillow would run Ghostscript, where there is one
+    try:
+        image = Image.open(io.BytesIO(content), formats=formats)
+        image.load()
+    except Image.UnidentifiedImageError:  # the message has an address of memory
+        raise Unusable("no image: of no format that Pillow reads, or without a whole header")
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        pixels = int(re.search(r"\d+", str(error))[0])
+        raise Unusable(f"too large: {pixels:,} pixels")
+    except MemoryError:  # says nothing of the file
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever damaged bytes lead them to
+        raise Unusable(f"damaged image: {' '.join(str(error).split()) or type(error).__name__}")
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # likewise; the pixels are whole
+        orientation = None
+    return image.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else image
 
 
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _bytes(image: Image.Image) -> Image.Image:
+    """Return an image of 8 bits a channel; Pillow would cut larger numbers off instead of scaling them."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image)
+    white = 1 if image.mode == "F" else WHITE_16_BIT
+    low, high = values.min(), values.max()
+    if not (low >= 0 and high <= white):  # also where one is not a number
+        raise Unusable(f"unknown colours: values from {low:g} to {high:g}, not from 0 to {white}")
+    values = np.round(values * (255 / white))
+    if "transparency" in image.info:
+        values[np.asarray(image) == image.info["transparency"]] = 255
+    return Image.fromarray(values.astype(np.uint8))
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Return an image on white."""
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

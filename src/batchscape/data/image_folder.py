@@ -2,188 +2,193 @@
 
 import hashlib
 import logging
-import time
-import zipfile
-from collections import Counter
+import warnings
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from batchscape.config.data import ImageFolderConfig
-from batchscape.data.decode import Unusable, decode
-from batchscape.data.listing import files_below, is_clutter
+from batchscape.data.archive import File, Unusable, opened
+from batchscape.data.decode import decoded
+from batchscape.data.listing import is_clutter
+from batchscape.data.progress import Progress
 from batchscape.data.source import Entry, Source
 from batchscape.errors import UserError
 
-SECONDS_BETWEEN_LINES = 10.0
-# Files that wait for a thread: enough to keep all busy, and few enough that memory holds little but the result.
-AHEAD = 256
+# Files read ahead for each thread: enough to keep it busy while an image that takes long holds up the order.
+AHEAD = 4
+
+# Bytes from a file's beginning that name the JFIF format: start of image, marker, length, and the name.
+JFIF_WITHIN = 10
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
 
-class Files(NamedTuple):
-    """The files of a folder or a zip."""
+class Listed(NamedTuple):
+    """A file, and what its name says of it."""
 
-    names: list[str]
-    """Paths below it, with `/`, in order."""
+    file: File
 
-    read: Callable[[str], bytes]
-
-
-class Candidate(NamedTuple):
-    """A file, and the class that its folder says."""
-
-    name: str
     label: str
+    """Name of its class; empty if it is in none."""
+
+    reason: str = ""
+    """Why it is not used, whatever is in it; empty if it is."""
 
 
 def load(config: ImageFolderConfig, threads: int = 1) -> Source:
-    """Return the images below a folder, or in a zip file, in the order of their names.
+    """Return the images below a folder, or in a zip file: classes in order, and files in order within each.
 
-    Classes are the folders, in order. Raises UserError when there is no such folder or zip, or nothing in it that can
-    be used.
+    Raises UserError if the path is neither, or fewer than two classes have images that can be used.
     """
-    files = open_files(config.path, "data.path")
-    candidates, outside = by_class(files.names)
-    return usable(config, files, candidates, outside, threads)
+    with opened(Path(config.path)) as files:
+        return read_images(by_class(files), config, threads)
 
 
-def open_files(path: str, key: str) -> Files:
-    """Return the files below a folder, or in a zip file. Raises UserError, which names the key, if it is neither."""
-    place = Path(path)
-    if place.is_dir():
-        return Files(list(files_below(place)), lambda name: (place / name).read_bytes())
-    try:
-        archive = zipfile.ZipFile(place)
-        names = sorted(entry.filename for entry in archive.infolist() if not entry.is_dir())
-    except FileNotFoundError:
-        raise UserError(f"{key}: there is no {path}; paths count from the folder in which the workflow runs")
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UserError(f"{key}: {path} is neither a folder nor a whole zip file ({' '.join(str(error).split())})")
-    if any(entry.flag_bits & 1 for entry in archive.infolist()):
-        raise UserError(f"{key}: {path} is encrypted; unpack it and name the folder")
-    return Files(names, archive.read)
+def class_root(names: Sequence[str]) -> str:
+    """Return what stands before the folder of the class in the paths of images, with a `/` at its end; or nothing.
 
-
-def by_class(names: Sequence[str]) -> tuple[list[Candidate], list[Entry]]:
-    """Sort files into classes; return these, and what stands outside the class folders or is clutter.
-
-    Folders that hold a single folder are gone through; the first that are several are the classes, with all below them.
+    A folder is no class, but around the classes, if it is the only one, has folders in it, and no image beside them.
     """
-    paths = {name: PurePosixPath(name) for name in names}
-    clutter = {name for name, path in paths.items() if any(is_clutter(part) for part in path.parts)}
-    real = [path for name, path in paths.items() if name not in clutter]
-    folders = {parent for path in real for parent in path.parents}
-    deepest = max((len(folder.parts) for folder in folders), default=0)
-    counts = [sum(len(folder.parts) == depth + 1 for folder in folders) for depth in range(deepest)]
-    depth = next((depth for depth, count in enumerate(counts) if count > 1), 0)
-    candidates, entries = [], []
-    for name, path in paths.items():
-        if name in clutter:
-            entries.append(Entry(name, "", "", "system file: left by a file manager or hidden"))
-        elif len(path.parts) < depth + 2:
-            entries.append(Entry(name, "", "", "outside the class folders: it has no class"))
-        else:
-            candidates.append(Candidate(name, path.parts[depth]))
-    return candidates, entries
+    root = ""
+    while True:
+        below = [name.removeprefix(root) for name in names if name.startswith(root) and not is_clutter(name)]
+        folders = {name.partition("/")[0] for name in below if "/" in name}
+        if len(folders) != 1:
+            return root
+        deeper = f"{folders.pop()}/"
+        inside = [name.removeprefix(deeper) for name in below if name.startswith(deeper)]
+        if not any("/" in name for name in inside) or any(_is_image(name) for name in inside if "/" not in name):
+            return root
+        root += deeper
 
 
-def usable(
-    config: ImageFolderConfig, files: Files, candidates: Sequence[Candidate], others: Sequence[Entry], threads: int
-) -> Source:
-    """Decode the candidates, each once, in parallel, and return those that can be used, with an account of all files.
+def by_class(files: Sequence[File]) -> list[Listed]:
+    """Return files with the classes that their folders say, in the same order."""
+    root = class_root([file.name for file in files])
 
-    Memory is that of the images, uint8, and of some files ahead. Raises UserError when nothing can be used.
+    def listed(file: File) -> Listed:
+        if is_clutter(file.name):
+            return Listed(file, "", "system file: of a file manager, or hidden")
+        folder, slash, _ = file.name.removeprefix(root).partition("/")
+        if not (slash and file.name.startswith(root)):
+            return Listed(file, "", "outside the class folders: no class")
+        return Listed(file, folder)
+
+    return [listed(file) for file in files]
+
+
+def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int) -> Source:
+    """Read, check and decode files, each once, in `threads` threads; classes are in order of their names.
+
+    Images go into one array; beside it only a few for each thread are in memory. Raises UserError if fewer than two
+    classes have images that can be used.
     """
-    height, width = config.image_size
-    channels = 3 if config.colour == "rgb" else 1
-    images = np.empty((len(candidates), height, width, channels), np.uint8)
+    images = _room(sum(not listed.reason for listed in files), config)
+    entries: list[Entry] = []
+    first: dict[str, Listed] = {}
+    count = 0
+    log.info("%s: %s files, read by %d threads", config.path, f"{len(files):,}", threads)
+    progress = Progress("files", len(files))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what is wrong with a file stands in the manifest
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        found = in_order(lambda listed: _examined(listed, config), files, threads)
+        for listed, (digest, pixels, reason) in zip(files, found, strict=True):
+            if not reason and config.drop_duplicates:
+                reason = _same_as(first.setdefault(digest, listed), listed)
+            if not reason:
+                images[count] = pixels
+                count += 1
+            entries.append(Entry(listed.file.name, digest, listed.label, reason))
+            progress.update(1)
+    progress.close()
+    return _with_classes(images[:count], entries, config)
 
-    def work(index: int) -> tuple[str, str]:
-        """Put an image in its place; return the hash of the file, and why it cannot be used."""
-        try:
-            content = files.read(candidates[index].name)
-        except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            return "", f"cannot be read: {' '.join(str(error).split())}"
-        digest = hashlib.sha256(content).hexdigest()
-        try:
-            if config.jfif_only and b"JFIF" not in content[:10]:
-                raise Unusable("no JFIF: not in the first ten bytes")
-            images[index] = decode(content, (height, width), config.colour, config.fit)
-        except Unusable as reason:
-            return digest, str(reason)
-        return digest, ""
 
-    log.info("%d files to decode in %d threads", len(candidates), threads)
+def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+    """Yield `function(item)` for each item, in order, computed in threads a few items ahead of what is taken."""
     with ThreadPoolExecutor(threads) as pool:
-        results = list(_told(_ahead(pool, work, range(len(candidates))), len(candidates)))
-    entries = [
-        Entry(candidate.name, digest, candidate.label, reason)
-        for candidate, (digest, reason) in zip(candidates, results, strict=True)
-    ]
-    if config.drop_duplicates:
-        entries = without_duplicates(entries)
-    entries = without_lone_images(entries)
-    kept = [index for index, entry in enumerate(entries) if not entry.reason]
-    if not kept:
-        kinds = Counter(entry.reason.partition(":")[0] for entry in (*entries, *others))
-        found = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "it holds no files"
-        raise UserError(f"data.path: {config.path} has no image that can be used: {found}; give one folder a class")
-    if len(kept) < len(images):
-        images = images[kept]
-    classes = tuple(dict.fromkeys(entries[index].label for index in kept))
-    index_of = {label: index for index, label in enumerate(classes)}
-    labels = np.array([index_of[entries[index].label] for index in kept], np.int64)
-    return Source(images, labels, classes, [*entries, *others])
+        ahead: deque = deque()
+        for item in items:
+            ahead.append(pool.submit(function, item))
+            if len(ahead) > AHEAD * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
-def without_duplicates(entries: Sequence[Entry]) -> list[Entry]:
-    """Drop files whose bytes are those of an earlier one that can be used, so that none is on both sides of a split."""
-    first: dict[str, Entry] = {}
-    result = []
-    for entry in entries:
-        original = None if entry.reason else first.setdefault(entry.sha256, entry)
-        if original is not None and original is not entry:
-            other = "" if original.label == entry.label else f", which is of the class {original.label}"
-            entry = entry._replace(reason=f"same file: as {original.file}{other}")
-        result.append(entry)
-    return result
+def _is_image(name: str) -> bool:
+    format = Image.registered_extensions().get(Path(name).suffix.lower())
+    return format in Image.OPEN
 
 
-def without_lone_images(entries: Sequence[Entry]) -> list[Entry]:
-    """Drop the image of a class that has no other: it cannot both train and validate."""
+def _room(count: int, config: ImageFolderConfig) -> np.ndarray:
+    shape = (count, *config.image_size, 3 if config.colour == "rgb" else 1)
+    try:
+        return np.empty(shape, np.uint8)
+    except (MemoryError, ValueError):  # the latter where the number of bytes is none that NumPy can count
+        raise UserError(
+            f"data.image_size: {count:,} images of {shape[1]} × {shape[2]} pixels need "
+            f"{np.prod(shape, dtype=float) / 1e9:,.0f} GB of memory, which there is not; make them smaller"
+        )
+
+
+def _examined(listed: Listed, config: ImageFolderConfig) -> tuple[str, np.ndarray | None, str]:
+    """Return a file's SHA-256, its pixels, and why it cannot be used; what there is not is empty."""
+    digest, pixels, reason = "", None, listed.reason
+    try:
+        content = listed.file.read()
+        digest = hashlib.sha256(content).hexdigest()
+        if not reason:
+            if not content:
+                raise Unusable("empty file: of zero bytes")
+            if config.jfif_only and b"JFIF" not in content[:JFIF_WITHIN]:
+                raise Unusable("no JFIF: not in the first ten bytes")
+            pixels = decoded(content, config.image_size, config.fit, config.colour)
+    except Unusable as error:
+        reason = str(error)
+    return digest, pixels, reason
+
+
+def _same_as(first: Listed, listed: Listed) -> str:
+    if first is listed:
+        return ""
+    return f"same file: as {first.file.name}" + (", which is of another class" if first.label != listed.label else "")
+
+
+def _with_classes(images: np.ndarray, entries: list[Entry], config: ImageFolderConfig) -> Source:
+    """Return the source of images, (n, height, width, channels), and entries; both are changed in place."""
     counts = Counter(entry.label for entry in entries if not entry.reason)
-    return [
-        entry._replace(reason="class of one image: it cannot both train and validate")
-        if not entry.reason and counts[entry.label] == 1
-        else entry
-        for entry in entries
-    ]
-
-
-def _ahead(pool: ThreadPoolExecutor, work: Callable[[int], tuple], indices: Iterable[int]) -> Iterator[tuple]:
-    """Yield the results in order, with a bounded number of files in flight."""
-    waiting = []
-    for index in indices:
-        waiting.append(pool.submit(work, index))
-        if len(waiting) == AHEAD:
-            yield waiting.pop(0).result()
-    for future in waiting:
-        yield future.result()
-
-
-def _told(results: Iterator[tuple], count: int) -> Iterator[tuple]:
-    """Pass results on, and log every now and then how many there were."""
-    started = told = time.perf_counter()
-    for done, result in enumerate(results, start=1):
-        yield result
-        now = time.perf_counter()
-        if now - told >= SECONDS_BETWEEN_LINES:
-            told = now
-            left = (now - started) / done * (count - done)
-            log.info("%d of %d files (%d %%), about %.0f s left", done, count, 100 * done // count, left)
-    log.info("%d files in %.1f s", count, time.perf_counter() - started)
+    places = [place for place, entry in enumerate(entries) if not entry.reason]
+    kept = [index for index, place in enumerate(places) if counts[entries[place].label] > 1]
+    for index, old in enumerate(kept):
+        if index != old:
+            images[index] = images[old]
+    for place in places:
+        if counts[entries[place].label] == 1:
+            why = "class of one image: it cannot be on both sides of the split"
+            entries[place] = entries[place]._replace(reason=why)
+    classes = sorted(label for label, count in counts.items() if count > 1)
+    if len(classes) < 2:
+        dropped = Counter(entry.reason.partition(":")[0] for entry in entries if entry.reason)
+        why = ", ".join(f"{count:,} {kind}" for kind, count in dropped.most_common())
+        found = f"has usable images of one class only ({classes[0]})" if classes else "holds no image that can be used"
+        raise UserError(
+            f"data.path: {config.path} {found}; of {len(entries):,} files were dropped: {why or 'none'}; "
+            "name a folder with two or more folders of images in it, one a class"
+        )
+    without = sorted({entry.label for entry in entries} - {*classes, ""})
+    if without:
+        log.warning("no class, for want of images that can be used: %s", ", ".join(without))
+    number = {label: index for index, label in enumerate(classes)}
+    labels = np.array([number[entry.label] for entry in entries if not entry.reason], np.int64)
+    return Source(images[: len(kept)], labels, tuple(classes), entries)

@@ -1,0 +1,9 @@
+"""A time that a person waits for, in words."""
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as text, in the unit that fits: `42.0 s`, `3 min`, `2 h 5 min`."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -1,7 +1,6 @@
 """The user's own code, by import path: where it stands, and what it gives."""
 
 import importlib
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
@@ -18,11 +17,13 @@ def module_file(import_path: str, key: str) -> Path:
     """
     module = import_path.partition(":")[0]
     top, *below = module.split(".")
-    spec = importlib.util.find_spec(top) if top != "__main__" else None  # which is another module in every process
+    # As an import in a fresh process would: not among the modules that this one has loaded, nor its own `__main__`.
+    found = (finder.find_spec(top, None) for finder in sys.meta_path if top != "__main__")
+    spec = next(filter(None, found), None)
     places = [spec.origin] if spec and spec.origin else []
     if below:  # looked for by hand, because that function would run the packages on the way
         bases = [Path(folder).joinpath(*below) for folder in (spec.submodule_search_locations or [])] if spec else []
-        places = [place for base in bases for place in (base.with_suffix(".py"), base / "__init__.py")]
+        places = [place for base in bases for place in (base / "__init__.py", base.with_suffix(".py"))]
     file = next((place for place in map(Path, places) if place.exists()), None)
     if file is None:
         raise UserError(

@@ -95,6 +95,14 @@ def test_a_module_that_is_not_there_is_told_with_its_key(own: Callable, refusal:
     assert path.partition(":")[0] in message
 
 
+def test_a_module_beside_the_snakefile_comes_before_an_installed_one_that_is_loaded(own: Callable):
+    """So it does in a job, which is a process of its own."""
+    import pooch
+
+    path = own("pooch.py", net())
+    assert module_file("pooch:Net", "model.name") == path != Path(pooch.__file__)
+
+
 def test_a_network_is_given_its_shape_outputs_and_arguments(own: Callable):
     own("my_net.py", net())
     layers = build_network(model(width=7), RGB, 3, 0).layers

@@ -1,7 +1,6 @@
 """The loss of a network over a data set as a function of its weights: the engine of all analyses of the loss."""
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -9,12 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from batchscape.chunks import cache_sized
 from batchscape.data.tensors import as_input
 from batchscape.inference import InferenceNetwork
 from batchscape.objective import loss_and_accuracy, mean_loss
 
-# What the largest tensors between two operations may take together: a share of a CPU's cache, or of a GPU's memory.
-ACTIVATION_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 # Images are kept as floats if they take at most this; larger sets become floats chunk by chunk, each time.
 FLOAT_BYTES = 512 << 20
 # Examples whose statistics BatchNorm takes together when they are re-estimated.
@@ -54,7 +52,7 @@ class LossSurface:
         self._images, self._labels, self._dtype = images, labels, dtype
         self._network = copy.deepcopy(network).to(images.device, dtype, memory_format=torch.channels_last).eval()
         example = as_input(images[:4], dtype)
-        self._chunk = chunk or _cache_sized(self._network, example)
+        self._chunk = chunk or cache_sized(self._network, example)
         self._inference = InferenceNetwork(self._network, example)
         self._parameters = list(self._network.parameters())
         self._vectors = {module: _one_vector(module) for module in (self._network, self._inference.module)}
@@ -184,20 +182,3 @@ def _one_vector(network: nn.Module) -> torch.Tensor:
 
 def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
-
-
-def _cache_sized(network: nn.Module, example: torch.Tensor) -> int:
-    """Return how many examples a chunk may have, for the input and output of its largest operation to fit the cache."""
-    largest = 1
-
-    def look(_: nn.Module, inputs: tuple, outputs: object) -> None:
-        nonlocal largest
-        tensors = [tensor for tensor in (*inputs, outputs) if isinstance(tensor, torch.Tensor)]
-        largest = max(largest, math.ceil(sum(tensor.nbytes for tensor in tensors) / len(example)))
-
-    hooks = [module.register_forward_hook(look) for module in network.modules() if not list(module.children())]
-    with torch.inference_mode():
-        network(example)
-    for hook in hooks:
-        hook.remove()
-    return max(1, ACTIVATION_BYTES[example.device.type] // largest)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch.nn import functional as F
 
+from batchscape.chunks import cache_sized
 from batchscape.data.tensors import as_input
 from batchscape.errors import UserError
 
@@ -59,14 +60,17 @@ def evaluation_mode(network: torch.nn.Module) -> Iterator[None]:
 
 
 def evaluate(
-    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int = 512
+    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
 ) -> tuple[float, float]:
     """Return the mean loss and the accuracy of a network over a data set, exactly: each example counts once.
 
-    `images` is uint8, (n, channels, height, width); `labels` is (n,). The network is put in evaluation mode
-    for the time of the call (dropout off, BatchNorm with its running statistics). `chunk` examples go through
-    the network at once; the mean is taken in float64 over all n.
+    `images` is uint8, (n, channels, height, width), on any device; `labels` is (n,), where the network is. The network
+    is put in evaluation mode for the time of the call (dropout off, BatchNorm with its running statistics). `chunk`
+    examples go through the network at once, by default as many as the processor's cache can take; the mean is taken in
+    float64 over all n.
     """
+    device = labels.device
     with evaluation_mode(network), torch.no_grad():
-        logits = torch.cat([network(as_input(part)) for part in images.split(chunk)])
+        chunk = chunk or cache_sized(network, as_input(images[:4].to(device)))
+        logits = torch.cat([network(as_input(part.to(device))) for part in images.split(chunk)])
     return loss_and_accuracy(logits, labels)

@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +11,18 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
+from batchscape.chunks import cache_sized
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import as_input, on_device
-from batchscape.objective import evaluate, loss_and_accuracy, mean_loss
-from batchscape.training.batches import epoch_order
+from batchscape.data.tensors import as_input, home_of, taken
+from batchscape.objective import evaluate, evaluation_mode, loss_and_accuracy
+from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
+from batchscape.training.batches import dropout_seed, epoch_order
+from batchscape.training.micro_batches import Part, backward, may_be_cut
 from batchscape.training.noise_scale import gradient_noise
 
-# Images that become floats in one operation.
-CONVERTED_TOGETHER = 2048
+# What images may take that become floats in one operation, if more than a batch, or a part of it, is converted.
+CONVERTED_BYTES = 512 << 10
 
 
 @dataclass(frozen=True)
@@ -82,14 +86,25 @@ class TrainingModule(pl.LightningModule):
         )
 
     def train_dataloader(self) -> EpochOrders:
-        return EpochOrders(len(self.data.train_labels), self.spec.seed, lambda: self.current_epoch + 1)
+        reshuffle = self.spec.training.reshuffle
+        return EpochOrders(
+            len(self.data.train_labels), self.spec.seed, lambda: self.current_epoch + 1 if reshuffle else 1
+        )
 
     def on_fit_start(self) -> None:
-        data = self.data
-        self.train_images, self.train_labels = on_device(data.train_images, data.train_labels, self.device)
-        self.validation_images, self.validation_labels = on_device(
-            data.validation_images, data.validation_labels, self.device
+        data, device = self.data, self.device
+        home = home_of(data.train_images.nbytes + data.validation_images.nbytes, device)
+        self.train_images, self.validation_images = (
+            torch.from_numpy(images).to(home) for images in (data.train_images, data.validation_images)
         )
+        self.train_labels, self.validation_labels = (
+            torch.from_numpy(labels).to(device) for labels in (data.train_labels, data.validation_labels)
+        )
+        with evaluation_mode(self.network):
+            self.chunk = cache_sized(self.network, as_input(self.train_images[:4].to(device)))
+        self.micro_batch = self.spec.batch_size
+        if may_be_cut(self.network, device):
+            self.micro_batch = min(self.chunk, self.micro_batch)
 
     def parameter_vector(self) -> torch.Tensor:
         """All parameters as a new flat vector, (p,), in the network's order."""
@@ -102,20 +117,20 @@ class TrainingModule(pl.LightningModule):
         parameters = list(self.network.parameters())
         weights = [parameter.detach() for parameter in parameters]  # the same memory, without a history of operations
         labels = self.train_labels[order]
+        augmentation = self._augmentation(len(order))
         logits, norms = [], []
         before = _flat(weights)
         batches = math.ceil(len(order) / self.spec.batch_size)
-        for batch, (inputs, targets) in enumerate(self._batches(order, labels), start=1):
-            self._warm_up(optimizer, self.current_epoch * batches + batch, self.spec.warmup_epochs * batches)
-            outputs = self.network(inputs)
-            for parameter in parameters:  # `Optimizer.zero_grad` without its hooks, which cost 4 % of a small step
-                parameter.grad = None
-            mean_loss(outputs, targets).backward()
-            optimizer.step()
-            after = _flat(weights)
-            norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
-            logits.append(outputs.detach())
-            before = after
+        with self._randomness():
+            for batch, (parts, count) in enumerate(self._batches(order, labels, augmentation), start=1):
+                self._warm_up(optimizer, self.current_epoch * batches + batch, self.spec.warmup_epochs * batches)
+                for parameter in parameters:  # `Optimizer.zero_grad` without its hooks, which cost 4 % of a small step
+                    parameter.grad = None
+                logits += backward(self.network, parts, count)
+                optimizer.step()
+                after = _flat(weights)
+                norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
+                before = after
         # Read from the device once an epoch: each read would wait for all work that is queued there.
         loss, accuracy = loss_and_accuracy(torch.cat(logits), labels)
         self.result = EpochResult(
@@ -132,25 +147,59 @@ class TrainingModule(pl.LightningModule):
             for group in optimizer.param_groups:
                 group["lr"] = self.spec.learning_rate * (step / steps)
 
-    def _batches(self, order: torch.Tensor, labels: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Cut an epoch into global batches; images become floats some batches at a time, which bounds the memory."""
-        size = self.spec.batch_size
-        together = size * max(1, CONVERTED_TOGETHER // size)
+    @contextmanager
+    def _randomness(self) -> Iterator[None]:
+        """Have dropout draw by (seed, epoch) for a while; then torch's random states are as they were."""
+        with torch.random.fork_rng(devices=[] if self.device.type == "cpu" else [self.device]):
+            torch.manual_seed(dropout_seed(self.spec.seed, self.current_epoch + 1))
+            yield
+
+    def _augmentation(self, count: int) -> Augmentation | None:
+        """What this epoch does to each training image, where the images are; None if training has them as they are."""
+        flip, shift = self.spec.training.augment_flip, self.spec.training.augment_shift
+        if not (flip or shift):
+            return None
+        drawn = draw_augmentation(count, flip, shift, self.spec.seed, self.current_epoch + 1)
+        return drawn.to(self.train_images.device)
+
+    def _batches(
+        self, order: torch.Tensor, labels: torch.Tensor, augmentation: Augmentation | None
+    ) -> Iterator[tuple[Iterable[Part], int]]:
+        """Cut an epoch into global batches, each of them into parts, and say how many examples a batch has.
+
+        Images become floats some batches at a time, or part by part if batches are cut, which bounds the memory.
+        """
+        size, part = self.spec.batch_size, self.micro_batch
+        order = order.to(self.train_images.device)
+        if part < size:
+            for indices, targets in zip(order.split(size), labels.split(size), strict=True):
+                inputs = (self._inputs(some, augmentation) for some in indices.split(part))
+                yield zip(inputs, targets.split(part), strict=True), len(indices)
+            return
+        together = size * max(1, CONVERTED_BYTES // (size * self.train_images[0].numel() * torch.float32.itemsize))
         for indices, targets in zip(order.split(together), labels.split(together), strict=True):
-            inputs = as_input(self.train_images[indices])
-            yield from zip(inputs.split(size), targets.split(size), strict=True)
+            inputs = self._inputs(indices, augmentation)
+            for batch in zip(inputs.split(size), targets.split(size), strict=True):
+                yield [batch], len(batch[1])
+
+    def _inputs(self, indices: torch.Tensor, augmentation: Augmentation | None) -> torch.Tensor:
+        """The training images of some indices as the network takes them."""
+        images = taken(self.train_images, indices, self.device)
+        if augmentation:
+            images = augmented(images, augmentation[indices].to(self.device))
+        return as_input(images)
 
     def validate(self) -> tuple[float, float]:
         """Return the loss and the accuracy over the validation set at the present weights."""
-        return evaluate(self.network, self.validation_images, self.validation_labels)
+        return evaluate(self.network, self.validation_images, self.validation_labels, self.chunk)
 
     def gradient_noise(self) -> tuple[float, float]:
         """Return ‖G‖ and the noise scale tr(Σ)/‖G‖² over the training set at the present weights, after an epoch.
 
-        The batches are cut from the order of the next epoch, which the weights do not depend on yet.
+        The batches are cut from the order of the next epoch if it is shuffled anew, which the weights do not depend on.
         """
-        order = epoch_order(len(self.train_labels), self.spec.seed, self.current_epoch + 2)
-        return gradient_noise(self.network, self.train_images, self.train_labels, torch.from_numpy(order))
+        order = torch.from_numpy(epoch_order(len(self.train_labels), self.spec.seed, self.current_epoch + 2))
+        return gradient_noise(self.network, self.train_images, self.train_labels, order, chunk=self.chunk)
 
 
 def _flat(tensors: list[torch.Tensor]) -> torch.Tensor:

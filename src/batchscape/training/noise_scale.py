@@ -3,7 +3,8 @@
 import torch
 from torch import nn
 
-from batchscape.data.tensors import as_input
+from batchscape.chunks import cache_sized
+from batchscape.data.tensors import as_input, taken
 from batchscape.objective import evaluation_mode, mean_loss
 
 # Examples of the batches whose gradients are compared. With smaller ones the estimate would be closer and cost more: of
@@ -12,7 +13,12 @@ BATCH = 64
 
 
 def gradient_noise(
-    network: nn.Module, images: torch.Tensor, labels: torch.Tensor, order: torch.Tensor, batch: int = BATCH
+    network: nn.Module,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    order: torch.Tensor,
+    batch: int = BATCH,
+    chunk: int | None = None,
 ) -> tuple[float, float]:
     """Return ‖G‖ (nats per unit of weight) and B_simple = tr(Σ)/‖G‖² (examples) at a network's present weights.
 
@@ -27,21 +33,28 @@ def gradient_noise(
     estimate is unbiased whatever the sizes, and exact for batches of one. With equal batches it is that of appendix
     A.1 with B_big = n. ‖G‖ is that of all n examples itself, for theirs is the loss that training minimises.
 
-    `images` is uint8, (n, channels, height, width), `labels` int64, (n,). The network is in evaluation mode for the
-    time of the call; its weights, their gradients and all random states stay as they are. Sums are taken in float64.
+    `images` is uint8, (n, channels, height, width), on any device, and so is `order`; `labels`, int64, (n,), is where
+    the network is. The network is in evaluation mode for the time of the call; its weights, their gradients and all
+    random states stay as they are. `chunk` examples at most go through it at once, by default as many as the
+    processor's cache can take. Sums are taken in float64.
     """
     size = max(1, min(batch, len(order) // 2))  # at least two batches
+    device = labels.device
+    order = order.to(images.device)
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    total = torch.zeros(sum(map(torch.numel, parameters)), dtype=torch.float64, device=images.device)
-    squares = torch.zeros((), dtype=torch.float64, device=images.device)
+    total = torch.zeros(sum(map(torch.numel, parameters)), dtype=torch.float64, device=device)
+    squares = torch.zeros((), dtype=torch.float64, device=device)
     batches = order.split(size)
     with evaluation_mode(network), torch.enable_grad():
-        for part in batches:
-            loss = mean_loss(network(as_input(images[part])), labels[part])
-            gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-            gradient = torch.cat([tensor.reshape(-1) for tensor in gradients]).double()
-            total += len(part) * gradient
-            squares += len(part) * gradient.dot(gradient)
+        chunk = chunk or cache_sized(network, as_input(images[:4].to(device)))
+        for examples in batches:
+            gradient = torch.zeros_like(total)
+            for part in examples.split(chunk):
+                loss = mean_loss(network(as_input(taken(images, part, device))), labels[part.to(device)])
+                gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
+                gradient.add_(torch.cat([tensor.reshape(-1) for tensor in gradients]), alpha=len(part) / len(examples))
+            total += len(examples) * gradient
+            squares += len(examples) * gradient.dot(gradient)
     square = (total / len(order)).square().sum()
     trace = (squares - len(order) * square) / (len(batches) - 1)
     return square.sqrt().item(), (trace / square).item()

@@ -1,0 +1,35 @@
+"""How many examples go through a network together."""
+
+import math
+
+import torch
+from torch import nn
+
+# What the largest tensors between two operations may take together: a share of a CPU's cache, or of a GPU's memory.
+# With the network of Chang & Pathak 2020 on 128×128 pixels these 8 MiB are 16 images. One thread of an AMD EPYC with 1
+# MiB of second and 32 MiB of third level cache takes, for a step of 256 images in parts of 4, 8, 16, 32, 64 and 256,
+# 1.37, 1.11, 1, 0.95, 1.08 and 1.70 times the time; for one of 32 images in parts of 8, 16 and 32, 1.10, 1 and 1.15.
+ACTIVATION_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+
+
+def cache_sized(network: nn.Module, example: torch.Tensor) -> int:
+    """Return how many examples a chunk may have, for the input and output of its largest operation to fit the cache.
+
+    `example` is a few inputs, floats, (n, channels, height, width); they go through the network once, which must be in
+    evaluation mode and on their device.
+    """
+    largest = 1
+
+    def look(_: nn.Module, inputs: tuple, outputs: object) -> None:
+        nonlocal largest
+        tensors = [tensor for tensor in (*inputs, outputs) if isinstance(tensor, torch.Tensor)]
+        largest = max(largest, math.ceil(sum(tensor.nbytes for tensor in tensors) / len(example)))
+
+    hooks = [module.register_forward_hook(look) for module in network.modules() if not list(module.children())]
+    try:
+        with torch.no_grad():
+            network(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return max(1, ACTIVATION_BYTES[example.device.type] // largest)

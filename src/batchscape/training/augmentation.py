@@ -1,0 +1,54 @@
+"""Random flips and shifts of training images, as a pure function of seed, epoch and example."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from batchscape.training.batches import AUGMENTATION
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What is done to each of n images."""
+
+    flips: torch.Tensor
+    """Whether it is mirrored, left to right, (n,), bool."""
+
+    shifts: torch.Tensor
+    """Pixels by which it then goes down and to the right, (n, 2), int64."""
+
+    def __getitem__(self, indices: torch.Tensor) -> "Augmentation":
+        return Augmentation(self.flips[indices], self.shifts[indices])
+
+    def to(self, device: torch.device) -> "Augmentation":
+        return Augmentation(self.flips.to(device), self.shifts.to(device))
+
+
+def draw_augmentation(count: int, flip: bool, shift: int, seed: int, epoch: int) -> Augmentation:
+    """Return what epoch `epoch` (from 1) of a run with `seed` does to each of `count` training images.
+
+    With `flip` an image is mirrored with probability ½; each way it goes by one of −shift, …, shift pixels, all equally
+    likely. An example's draw depends on neither its batch nor the order, and its shift not on `flip`.
+    """
+    rng = np.random.default_rng([seed, epoch, AUGMENTATION])
+    shifts = rng.integers(-shift, shift, (count, 2), endpoint=True)
+    flips = rng.integers(0, 2, count, dtype=bool, endpoint=False) if flip else np.zeros(count, bool)
+    return Augmentation(torch.from_numpy(flips), torch.from_numpy(shifts))
+
+
+def augmented(images: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
+    """Return images, (n, channels, height, width) uint8, mirrored and then shifted; what comes in is 0.
+
+    The result is channels last in memory. All of it is on one device.
+    """
+    flips, shifts = augmentation.flips, augmentation.shifts
+    height, width = images.shape[2:]
+    rows = torch.arange(height, device=images.device) - shifts[:, :1]
+    columns = torch.arange(width, device=images.device) - shifts[:, 1:]
+    inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
+    columns = torch.where(flips[:, None], width - 1 - columns, columns)
+    examples = torch.arange(len(images), device=images.device)[:, None, None]
+    rows, columns = rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
+    moved = images.permute(0, 2, 3, 1)[examples, rows, columns]
+    return moved.mul_(inside[..., None]).permute(0, 3, 1, 2)

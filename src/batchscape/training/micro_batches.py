@@ -1,0 +1,36 @@
+"""The gradient of a global batch, summed over parts of it that fit the processor's cache."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from batchscape.objective import mean_loss
+
+Part = tuple[torch.Tensor, torch.Tensor]
+"""Inputs, floats, (b, channels, height, width), and labels, (b,)."""
+
+
+def may_be_cut(network: nn.Module, device: torch.device) -> bool:
+    """Say whether a global batch goes through a network in parts.
+
+    On a GPU it would only cost. And with BatchNorm (or what else keeps running statistics) it would change the result,
+    for the statistics are those of the whole batch.
+    """
+    return device.type == "cpu" and not any(isinstance(module, _NormBase) for module in network.modules())
+
+
+def backward(network: nn.Module, parts: Iterable[Part], count: int) -> list[torch.Tensor]:
+    """Add the gradient of the mean loss over a global batch to `.grad` of the parameters; return each part's logits.
+
+    `count` is how many examples the batch has. The gradient is exact: each part adds that of its mean loss, times its
+    share of the batch. The activations of one part are in memory at a time.
+    """
+    logits = []
+    for inputs, labels in parts:
+        outputs = network(inputs)
+        loss = mean_loss(outputs, labels)
+        loss.backward(torch.full_like(loss, len(labels) / count))
+        logits.append(outputs.detach())
+    return logits

@@ -138,3 +138,11 @@ def test_training_sees_each_example_as_drawn_for_the_epoch_however_it_is_batched
 def test_training_sees_images_as_they_are_if_nothing_is_asked():
     seen, _ = shown(16)
     assert np.array_equal(seen, images_of(60)[[*epoch_order(50, 5, 1), *epoch_order(50, 5, 2)]])
+
+
+@pytest.mark.parametrize(("flip", "shift"), [(True, 0), (False, 2)])
+def test_mirroring_and_shifting_are_asked_for_apart(flip: bool, shift: int):
+    seen, _ = shown(16, augment_flip=flip, augment_shift=shift)
+    drawn = draw_augmentation(50, flip, shift, 5, 1)
+    what = list(zip(images_of(60)[:50], drawn.flips.tolist(), *drawn.shifts.T.tolist(), strict=True))
+    assert np.array_equal(seen[:50], [moved(*what[example]) for example in epoch_order(50, 5, 1)])

@@ -50,12 +50,12 @@ def fit(network: nn.Module, data: PreparedData, epochs: int = 1, **settings) -> 
     return module
 
 
-def sizes_seen(network: nn.Module) -> list[int]:
-    """A list that fills with the sizes of what goes through a network in training mode."""
+def sizes_seen(network: nn.Module, training: bool = True) -> list[int]:
+    """A list that fills with the sizes of what goes through a network in training mode, or in evaluation mode."""
     sizes = []
 
     def look(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
-        if module.training:
+        if module.training == training:
             sizes.append(len(inputs[0]))
 
     network.register_forward_pre_hook(look)
@@ -111,6 +111,18 @@ def test_a_run_in_parts_takes_the_steps_of_one_in_whole_batches(few: PreparedDat
         assert (cut.state_dict()[name] - expected).norm() <= 1e-4 * moved, name
     assert in_parts.result.loss == pytest.approx(in_one.result.loss, rel=1e-5)
     assert in_parts.result.update_norms.tolist() == pytest.approx(in_one.result.update_norms.tolist(), rel=1e-4)
+
+
+@pytest.mark.usefixtures("tiny_cache")
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+def test_validation_and_gradient_noise_go_in_parts_too(few: PreparedData, normalization: str):
+    module = fit(network_of(VggConfig(normalization=normalization)), few)
+    sizes = sizes_seen(module.network, training=False)
+    module.validate()
+    assert sizes == [*[8] * 7, 4]  # 60 examples; running statistics are those of no batch
+    sizes.clear()
+    module.gradient_noise()
+    assert sizes == [*[8] * 28, 6]  # 230 in batches of 64
 
 
 # What is cut, and into how many.

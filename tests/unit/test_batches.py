@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.training.batches import epoch_order
 from batchscape.training.module import TrainingModule
@@ -62,12 +63,13 @@ class Witness(nn.Module):
         return images.mean(dim=(1, 2, 3), keepdim=True)[:, 0, 0] * self.weight
 
 
-def seen_in_training(batch_size: int, seed: int, epochs: int) -> list[list[int]]:
+def seen_in_training(batch_size: int, seed: int, epochs: int, reshuffle: bool = True) -> list[list[int]]:
     """The global batches that a run of 100 examples really sees."""
     images = np.arange(100, dtype=np.uint8).reshape(100, 1, 1, 1)
     labels = np.zeros(100, np.int64)
     network = Witness()
-    spec = RunSpec(batch_size=batch_size, learning_rate=0.1, seed=seed)
+    training = TrainingConfig(reshuffle=reshuffle)
+    spec = RunSpec(batch_size=batch_size, learning_rate=0.1, seed=seed, training=training)
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -97,3 +99,11 @@ def test_all_batches_of_an_epoch_are_full_but_the_last(seen: dict, batch_size: i
 def test_runs_of_one_seed_see_the_same_examples_in_the_same_order_at_every_batch_size(seen: dict, batch_size: int):
     expected = [*epoch_order(100, 5, 1), *epoch_order(100, 5, 2)]
     assert [example for batch in seen[batch_size] for example in batch] == expected
+
+
+@pytest.mark.parametrize("batch_size", [32, 100])
+def test_without_reshuffling_every_epoch_has_the_batches_of_the_first(batch_size: int):
+    seen = seen_in_training(batch_size, seed=5, epochs=3, reshuffle=False)
+    expected = epoch_order(100, 5, 1).tolist()
+    assert [example for batch in seen for example in batch] == expected * 3
+    assert seen[: len(seen) // 3] * 3 == seen

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from batchscape import chunks
 from batchscape.config.model import MlpConfig, ResNetConfig, VggConfig
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import as_input, on_device
+from batchscape.data.tensors import as_input, home_of, on_device, taken
 from batchscape.models import build_network
 from batchscape.objective import evaluate, loss_and_accuracy, mean_loss
 
@@ -196,6 +197,30 @@ def test_input_is_channels_last_in_memory_and_as_it_was_by_index():
     assert torch.equal((tensor * 255).round().to(torch.uint8), images)
 
 
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_images_are_taken_by_index_and_are_channels_last_in_memory(channels_last: bool):
+    images = torch.arange(6 * 3 * 4 * 5).remainder(256).to(torch.uint8).reshape(6, 3, 4, 5)
+    stored = images.contiguous(memory_format=torch.channels_last) if channels_last else images
+    found = taken(stored, torch.tensor([4, 0, 4]), CPU)
+    assert (found.shape, found.dtype) == ((3, 3, 4, 5), torch.uint8)
+    assert found.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(found, torch.stack([images[4], images[0], images[4]]))
+
+
+def test_images_are_taken_to_another_device():
+    images = torch.zeros(6, 3, 4, 5, dtype=torch.uint8)
+    found = as_input(taken(images, torch.tensor([4, 0]), torch.device("meta")))  # it has shapes and no memory
+    assert (found.device.type, found.shape) == ("meta", (2, 3, 4, 5))
+    assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_images_live_on_the_device_if_they_take_at_most_half_of_its_free_memory():
+    gpu = torch.device("cuda", 0)
+    assert home_of(500, gpu, free=1000) == gpu
+    assert home_of(501, gpu, free=1000) == CPU
+    assert home_of(10**15, CPU) == CPU  # there is nowhere else
+
+
 # Loss and accuracy.
 
 
@@ -244,6 +269,16 @@ def test_evaluation_counts_each_example_once_whatever_the_chunk(digits: tuple, c
     chunked_loss, chunked_accuracy = evaluate(network, *digits, chunk=chunk)
     assert chunked_loss == pytest.approx(loss, rel=1e-6)
     assert chunked_accuracy == accuracy
+
+
+def test_evaluation_sends_through_at_once_what_the_cache_takes(digits: tuple, monkeypatch: pytest.MonkeyPatch):
+    network, sizes = build_network(VggConfig(), DIGIT, 1, 0), []
+    whole = evaluate(network, *digits)
+    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
+    evaluate(network, *digits)
+    monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 100 * 4096)  # the first ReLU takes 4 KiB an image
+    assert evaluate(network, *digits) == pytest.approx(whole, rel=1e-6)
+    assert sizes == [4, 359, 4, 100, 100, 100, 59]  # each time 4 to look at
 
 
 def test_evaluation_takes_no_part_in_training(digits: tuple):

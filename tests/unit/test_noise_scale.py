@@ -37,6 +37,19 @@ def gradients_of_examples(net: nn.Module, images: torch.Tensor, labels: torch.Te
     return np.array(rows)
 
 
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_how_many_examples_go_through_together_does_not_matter(few: PreparedData, batch_norm: bool, outputs: int):
+    net = network(batch_norm=batch_norm)
+    net[-1] = nn.Linear(3 * 64, outputs)
+    images, labels = torch.from_numpy(few.train_images[:40]), torch.arange(40) % max(2, outputs)
+    order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
+    found = {chunk: gradient_noise(net, images, labels, order, batch=16, chunk=chunk) for chunk in (None, 1, 5, 16, 99)}
+    assert found[None] == found[16] == found[99]
+    assert found[1] == pytest.approx(found[16], rel=1e-5)
+    assert found[5] == pytest.approx(found[16], rel=1e-5)
+
+
 def norm_and_trace(gradients: np.ndarray) -> tuple[float, float]:
     return float(np.linalg.norm(gradients.mean(axis=0))), float(np.trace(np.cov(gradients.T)))
 

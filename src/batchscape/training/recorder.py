@@ -10,8 +10,12 @@ import pytorch_lightning as pl
 import torch
 
 from batchscape.training.module import TrainingModule
+from batchscape.training.resume import RunState, write_state
 from batchscape.training.run_directory import RunDirectory, noise_is_measured
 from batchscape.weights import Layers, distance_by_layer, write_weights
+
+# A state is written at most so often: the longest time that a killed run loses.
+SECONDS_BETWEEN_STATES = 15.0
 
 CONVERGED, DIVERGED, MAX_EPOCHS = "converged", "diverged", "max_epochs"
 
@@ -21,11 +25,21 @@ log = logging.getLogger(__name__)
 class Recorder(pl.Callback):
     """Looks at the run once an epoch and writes it down in a run directory."""
 
-    def __init__(self, directory: RunDirectory, patience: int, snapshots: tuple[int, ...]):
+    def __init__(
+        self,
+        directory: RunDirectory,
+        patience: int,
+        snapshots: tuple[int, ...],
+        identity: str,
+        state: RunState | None = None,
+    ):
+        """`identity` says what a state belongs to; `state` is what the run goes on from, None at its beginning."""
         self.directory = directory
         self.patience = patience
         self.snapshots = snapshots
         self.status = MAX_EPOCHS
+        self.identity = identity
+        self.state = state
         self.best_epoch: int | None = None
         self.best_loss = math.inf
         self.best_state: dict[str, torch.Tensor] = {}
@@ -38,6 +52,9 @@ class Recorder(pl.Callback):
         self.layers = Layers.of({name: parameter.numel() for name, parameter in parameters.items()})
         self.initial = self.before = module.parameter_vector().cpu().numpy()
         self._write("init", module.network.state_dict())
+        if self.state:
+            self._go_on(module, self.state)
+        self.told = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         epoch, result = trainer.current_epoch + 1, module.result
@@ -92,6 +109,10 @@ class Recorder(pl.Callback):
         elif epoch - self.best_epoch >= self.patience:
             self.status = CONVERGED
             trainer.should_stop = True
+            return
+        if epoch < trainer.max_epochs and time.perf_counter() - self.told >= SECONDS_BETWEEN_STATES:
+            self._keep_state(module)
+            self.told = time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         if self.best_state:
@@ -100,6 +121,45 @@ class Recorder(pl.Callback):
         self.directory.write_update_norms(np.concatenate(self.update_norms))
         self.directory.write_history(self.history)
 
+    def _keep_state(self, module: TrainingModule) -> None:
+        optimizer = module.optimizers(use_pl_optimizer=False).state_dict()["state"]
+        momentum = {str(index): entry.get("momentum_buffer") for index, entry in optimizer.items()}
+        state = RunState(
+            network=_arrays(module.network.state_dict()),
+            momentum=_arrays({index: buffer for index, buffer in momentum.items() if buffer is not None}),
+            best=_arrays(self.best_state),
+            update_norms=np.concatenate(self.update_norms),
+            history=self.history,
+            best_epoch=self.best_epoch,
+            best_loss=self.best_loss,
+        )
+        write_state(self.directory.resume_folder, state, self.identity)
+
+    def _go_on(self, module: TrainingModule, state: RunState) -> None:
+        """Put the network, the optimiser and the record where the state has them."""
+        module.network.load_state_dict(_tensors(state.network, module.device))
+        optimizer = module.optimizers(use_pl_optimizer=False)
+        content = optimizer.state_dict()
+        parameters = list(module.network.parameters())
+        # In the memory layout of their parameters: fused SGD goes through both as they lie, whatever their strides.
+        buffers = {
+            int(index): torch.empty_like(parameters[int(index)]).copy_(torch.from_numpy(buffer))
+            for index, buffer in state.momentum.items()
+        }
+        content["state"] = {index: {"momentum_buffer": buffer} for index, buffer in buffers.items()}
+        optimizer.load_state_dict(content)
+        self.best_state = _tensors(state.best, module.device)
+        self.best_epoch, self.best_loss = state.best_epoch, state.best_loss
+        self.history, self.update_norms = list(state.history), [state.update_norms]
+        self.before = module.parameter_vector().cpu().numpy()
+
     def _write(self, name: str, state: dict[str, torch.Tensor]) -> None:
-        arrays = {key: tensor.detach().cpu().contiguous().numpy() for key, tensor in state.items()}
-        write_weights(self.directory.weights_file(name), arrays, self.parameter_names)
+        write_weights(self.directory.weights_file(name), _arrays(state), self.parameter_names)
+
+
+def _arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+    return {key: tensor.detach().cpu().contiguous().numpy() for key, tensor in state.items()}
+
+
+def _tensors(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
+    return {key: torch.from_numpy(array.copy()).to(device) for key, array in arrays.items()}

@@ -28,6 +28,11 @@ class RunDirectory:
     path: Path
 
     @property
+    def resume_folder(self) -> Path:
+        """Where a run on its way keeps its state; not there once the run is whole."""
+        return self.path / "resume"
+
+    @property
     def run_file(self) -> Path:
         return self.path / RUN_FILE
 
@@ -43,12 +48,17 @@ class RunDirectory:
         """Path of `init`, `best`, `last` or a snapshot (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
 
-    def clear(self) -> None:
-        """Delete the files of a run, the one that says that it is whole first, and nothing else."""
+    def clear(self, keep_snapshots_to: int = 0) -> None:
+        """Delete the files of a run, the one that says that it is whole first, and nothing else.
+
+        The initial weights and snapshots up to an epoch stay if it goes on from there.
+        """
         for file in (self.run_file, self.history_file, self.update_norms_file):
             file.unlink(missing_ok=True)
+        kept = {self.checkpoint_name(epoch) for epoch in range(1, keep_snapshots_to + 1)}
         for weights in self.weights_file("any").parent.glob("*.safetensors"):
-            weights.unlink()
+            if weights.stem not in kept:
+                weights.unlink()
 
     @staticmethod
     def checkpoint_name(checkpoint: Checkpoint) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 import warnings
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,17 +22,20 @@ from batchscape.objective import outputs_for
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.module import TrainingModule
 from batchscape.training.recorder import Recorder
+from batchscape.training.resume import identity, read_state
 from batchscape.training.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 
 
-def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
+def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1, code: str = "") -> Path:
     """Train one run on prepared data and return its directory.
 
-    `data` is a file that `batchscape.data.prepared.write_prepared` made; what an earlier run left in `directory` is
-    deleted first. The directory then holds `weights/{init,best,last,epochNNNNN}.safetensors`, `update_norms.npy`,
-    `history.csv` and, written last, `run.json`. A run whose loss is not finite ends with the status `diverged` and is
+    `data` is a file that `batchscape.data.prepared.write_prepared` made. If this very run was killed in `directory`, it
+    goes on from the last whole state that it kept there; `code` names the version of the code, and with another one,
+    other data or another specification it begins anew. What else an earlier run left there is deleted first. The
+    directory then holds `weights/{init,best,last,epochNNNNN}.safetensors`, `update_norms.npy`, `history.csv` and,
+    written last, `run.json`. A run whose loss is not finite ends with the status `diverged` and is
     as whole as any other (it has no `best` if no epoch had a finite loss). On a CPU the weights, the update norms and
     the history but for its times are a function of (spec, data, threads), bit for bit.
 
@@ -61,16 +65,23 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
         "training_examples": count,
     }
     run = RunDirectory(directory)
-    run.clear()
+    belongs_to = identity(spec.model_dump_json(), prepared_digest(data), code)
+    state = read_state(run.resume_folder, belongs_to)
+    run.clear(keep_snapshots_to=state.epoch if state else 0)
 
     started = datetime.now(UTC)
-    recorder = Recorder(run, spec.training.patience, spec.training.snapshots)
+    recorder = Recorder(run, spec.training.patience, spec.training.snapshots, belongs_to, state)
     module = TrainingModule(network, prepared, spec)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed, *size.values(),
     )  # fmt: skip
-    _trainer(spec, device, directory, recorder).fit(module)
+    trainer = _trainer(spec, device, directory, recorder)
+    if state:
+        log.info("going on after epoch %d", state.epoch)
+        for moment in ("ready", "started", "processed", "completed"):
+            setattr(trainer.fit_loop.epoch_progress.current, moment, state.epoch)
+    trainer.fit(module)
     log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
 
     run.write_summary(
@@ -87,6 +98,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1) -> Path:
             },
         }
     )
+    shutil.rmtree(run.resume_folder, ignore_errors=True)
     return directory
 
 

@@ -25,7 +25,8 @@ def cache_sized(network: nn.Module, example: torch.Tensor) -> int:
         tensors = [tensor for tensor in (*inputs, outputs) if isinstance(tensor, torch.Tensor)]
         largest = max(largest, math.ceil(sum(tensor.nbytes for tensor in tensors) / len(example)))
 
-    hooks = [module.register_forward_hook(look) for module in network.modules() if not list(module.children())]
+    # Of modules around others too: what is computed by functions between them is seen in no other way.
+    hooks = [module.register_forward_hook(look) for module in network.modules()]
     try:
         with torch.no_grad():
             network(example)

@@ -298,3 +298,17 @@ def test_evaluation_leaves_the_mode_of_the_network_as_it_was(digits: tuple, trai
     network = build_network(VggConfig(), DIGIT, 1, 0).train(training)
     evaluate(network, *digits)
     assert all(module.training == training for module in network.modules())
+
+
+def test_a_network_of_functions_is_measured_by_what_its_modules_take_and_give():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.kernel = nn.Parameter(torch.zeros(8, 3, 3, 3))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return nn.functional.conv2d(images, self.kernel, padding=1)
+
+    bytes_an_example = (3 + 8) * 64 * 64 * 4
+    expected = chunks.ACTIVATION_BYTES["cpu"] // bytes_an_example
+    assert chunks.cache_sized(Functional(), torch.zeros(2, 3, 64, 64)) == expected

@@ -8,6 +8,7 @@ from pathlib import Path
 from batchscape.config.base import shortest_decimal
 from batchscape.errors import UserError
 from batchscape.reference import reference, schema
+from batchscape.status import described, read_status
 from batchscape.study import Study
 
 
@@ -16,12 +17,19 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     check = commands.add_parser("check", help="check a study file and say what it would train")
     check.add_argument("file", type=Path, help="a study file, such as config/config.yaml")
+    status = commands.add_parser("status", help="say how far the runs of a study are, while it runs or after")
+    status.add_argument("file", type=Path, help="its study file")
     commands.add_parser("schema", help="print the JSON schema of study files")
     commands.add_parser("reference", help="print the config reference, Markdown")
     arguments = parser.parse_args()
     try:
         sys.stdout.write(
-            {"check": lambda: _check(arguments.file), "schema": schema, "reference": reference}[arguments.command]()
+            {
+                "check": lambda: _check(arguments.file),
+                "status": lambda: _status(arguments.file),
+                "schema": schema,
+                "reference": reference,
+            }[arguments.command]()
         )
     except UserError as error:
         sys.stderr.write(f"{error}\n")
@@ -48,6 +56,11 @@ def _check(file: Path) -> str:
         else f"results go to {study.folder}/"
     )
     return "\n".join(lines) + "\n"
+
+
+def _status(file: Path) -> str:
+    study = Study.from_file(file)
+    return "\n".join(described(study.name, read_status(study))) + "\n"
 
 
 def _list(values: Iterable[float]) -> str:

@@ -98,16 +98,6 @@ def _job(message: str) -> str:
     raise AssertionError(f"a job that the tests do not know: {message!r}")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests of the finished study to one process, for they edit its files in turns, and let it begin with
-    them, for they take longest."""
-    items.sort(key=lambda item: "finished" not in getattr(item, "fixturenames", ()))
-    for item in items:
-        if "finished" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("finished"))
-
-
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """The smoke study, run to its end once for all tests; a test that edits it puts everything back."""

@@ -1,9 +1,6 @@
 """The smoke study from its config to its figures, and what becomes of one that diverges or is refused."""
 
 import json
-import os
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -329,24 +326,3 @@ def test_two_thousand_runs_make_a_plan(finished: Checkout, tmp_path: Path):
     assert done.returncode == 0, done.stdout[-2000:]
     counts = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
     assert counts["train"] == str(125 * (4 * 4 + 2 + 4))  # the grid, what √ scaling adds, and tuned
-
-
-def test_a_killed_study_goes_on_where_it_was(tmp_path: Path):
-    checkout = Checkout.at(tmp_path / "killed")
-    runs = checkout.path / "results" / "smoke" / "runs"
-    with checkout.started("--cores", "2", "all", "--configfile", "config/smoke.yaml") as process:
-        deadline = time.monotonic() + 300
-        while not list(runs.glob("*/run.json")):
-            assert process.poll() is None, "the study ended before its first run was whole"
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
-    whole = {path.parent.name: path.stat().st_mtime_ns for path in runs.glob("*/run.json")}
-    assert 0 < len(whole) < len(SMOKE.runs), "the kill came after the last run"
-
-    checkout.snakemake("--unlock", "--configfile", "config/smoke.yaml")
-    checkout.run("config/smoke.yaml")
-    # A run whose job Snakemake had not yet marked as done trains again; the marked ones are left as they are.
-    kept = [run for run, written in whole.items() if (runs / run / "run.json").stat().st_mtime_ns == written]
-    assert len(kept) >= len(whole) - 2
-    assert len(table(checkout, "tables/runs")) == len(SMOKE.runs)

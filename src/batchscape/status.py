@@ -1,0 +1,96 @@
+"""Where a study stands, from what its runs have written: a look from another terminal that disturbs nothing."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from batchscape.duration import duration
+from batchscape.study import Study
+
+DONE, RUNNING, INTERRUPTED, FAILED, LEFT = "done", "running", "interrupted", "failed", "left"
+# Where Snakemake keeps its lock while it runs in a folder.
+LOCKS = Path(".snakemake") / "locks"
+
+# What a job that fails prints last: the line for the user, or that of a traceback; a warning is neither.
+FAILURE = re.compile(r"^(?!.*Warning)[\w./-]+: ")
+EPOCH = re.compile(r"epoch (?P<epoch>\d+): training loss (?P<train>\S+), validation loss (?P<validation>\S+),")
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """What is known of one run."""
+
+    name: str
+    state: str
+    detail: str = ""
+    seconds: float | None = None
+    """From start to end, of one that is done."""
+
+
+def status_of(name: str, summary: Mapping | None, log: str | None, locked: bool) -> RunStatus:
+    """Return what became of a run: `summary` is its run.json, `log` what its job has printed, None if there is none.
+
+    `locked` says whether Snakemake is at work: without it, no run is running.
+    """
+    if summary is not None:
+        times = [datetime.fromisoformat(summary["provenance"][key]) for key in ("started", "finished")]
+        return RunStatus(name, DONE, summary["status"], (times[1] - times[0]).total_seconds())
+    if log is None:
+        return RunStatus(name, LEFT)
+    lines = log.strip().splitlines()
+    epochs = [match for line in lines if (match := EPOCH.search(line))]
+    detail = "no epoch yet"
+    if epochs:
+        last = epochs[-1]
+        detail = f"epoch {last['epoch']}, training loss {last['train']}, validation loss {last['validation']}"
+    if lines and FAILURE.match(lines[-1]):
+        return RunStatus(name, FAILED, lines[-1])
+    return RunStatus(name, RUNNING if locked else INTERRUPTED, detail)
+
+
+def read_status(study: Study) -> list[RunStatus]:
+    """Look at the files of each run of a study, in the folder in which the workflow runs."""
+    locked = LOCKS.is_dir() and any(LOCKS.iterdir())
+    found = []
+    for name in study.runs:
+        run_file, log = Path(study.run_file(name, "run.json")), Path(study.log(f"train/{name}"))
+        try:
+            summary = json.loads(run_file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # not there, or being replaced at this moment
+            summary = None
+        found.append(status_of(name, summary, _text(log), locked))
+    return found
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+def described(name: str, runs: Sequence[RunStatus]) -> list[str]:
+    """Return lines for the terminal: how many runs are where, how long the rest takes, and each that is on its way."""
+    counts = Counter(run.state for run in runs)
+    ends = Counter(run.detail for run in runs if run.state == DONE)
+    told = ", ".join(f"{count} {end.replace('_', ' ')}" for end, count in sorted(ends.items()))
+    parts = [f"{counts[DONE]} of {len(runs)} runs done" + (f" ({told})" if told else "")]
+    parts += [f"{counts[state]} {state}" for state in (RUNNING, INTERRUPTED, FAILED, LEFT) if counts[state]]
+    lines = [f"{name}: {', '.join(parts)}"]
+    seconds = [run.seconds for run in runs if run.seconds is not None]
+    rest = len(runs) - counts[DONE]
+    if seconds and rest and counts[RUNNING]:
+        mean = sum(seconds) / len(seconds)
+        ahead = counts[LEFT] + counts[INTERRUPTED] + counts[FAILED] + counts[RUNNING] / 2
+        lines.append(
+            f"about {duration(mean * ahead / counts[RUNNING])} of training to go, at {duration(mean)} a run and "
+            f"{counts[RUNNING]} at a time"
+        )
+    lines += [f"{run.state} {run.name}: {run.detail}" for run in runs if run.state in (RUNNING, INTERRUPTED, FAILED)]
+    if counts[FAILED] or counts[INTERRUPTED]:
+        lines.append("the same snakemake command goes on from here")
+    return lines

@@ -12,6 +12,8 @@ import pandas as pd
 import plotnine as p9
 import pytest
 
+from batchscape.analysis.distance import WHOLE
+from batchscape.report.figures import distance_by_layer, style
 from batchscape.report.figures.loss_map import _contours
 from batchscape.report.figures.style import thinned, write_figure
 from batchscape.report.tables import arm_runs, best_lr, epoch_distance, fixed_lr, lr_grid, tuned_lr, update_norms
@@ -484,3 +486,15 @@ def test_update_norm_quantiles_are_means_of_the_runs_quantiles():
     assert row["p05_mean"] == pytest.approx(5 / 32)
     assert row["p95_mean"] == pytest.approx(95 / 32)
     assert row["updates_mean"] == pytest.approx(10 * (6 + 7 + 8) / 3)
+
+
+def test_a_network_of_many_layers_gets_a_taller_figure():
+    heights = []
+    for count in (4, 31):
+        layers = [WHOLE, *(f"layer{index}" for index in range(count))]
+        common = {"setting": "bs32-lr0.01", "batch_size": 32, "learning_rate": 0.01}
+        points = pd.DataFrame([{**common, "layer": name, "status": "converged", "distance": 1.0} for name in layers])
+        means = points.assign(distance_mean=1.0, distance_sd=0.1, n_seeds=2, n_diverged=0)
+        heights.append(distance_by_layer.draw(points, means, fixed_lr=0.01).theme.getp("figure_size")[1])
+    assert heights[0] == style.HEIGHT
+    assert heights[1] > 1.1 * 11  # eleven rows of three

@@ -6,7 +6,9 @@ import plotnine as p9
 from batchscape.report.figures import style
 
 
-def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fixed") -> p9.ggplot:
+def by_batch_size(
+    seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fixed", columns: int | None = None
+) -> p9.ggplot:
     """Return the plot without its labels.
 
     `seeds` has the columns panel, batch_size and value, a row a run; `summary` has panel, batch_size, mean and sd.
@@ -35,7 +37,7 @@ def by_batch_size(seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fix
         + p9.geom_pointrange(
             p9.aes(ymin="low", ymax="high"), size=0.6, fatten=3, position=p9.position_nudge(x=0.1), show_legend=False
         )
-        + p9.facet_wrap("panel", scales=scales)
+        + p9.facet_wrap("panel", scales=scales, ncol=columns)
         + colors
         + style.theme()
     )  # fmt: skip

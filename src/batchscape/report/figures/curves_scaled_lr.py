@@ -24,7 +24,7 @@ def draw(curves: pd.DataFrame, *, arms: Sequence[tuple[str, Sequence[str]]]) -> 
             title="Loss by epoch, before and after scaling the learning rate",
             subtitle=subtitle(every),
             x="Epoch",
-            y="Binary cross-entropy (nats)",
+            y="Cross-entropy (nats)",
         )
         + p9.theme(figure_size=(style.WIDTH, 1.4 + 1.7 * len(shown)))
     )

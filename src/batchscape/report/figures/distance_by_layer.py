@@ -1,5 +1,7 @@
 """Distance of the minimiser from the initial weights, layer by layer, at the fixed learning rate."""
 
+import math
+
 import pandas as pd
 import plotnine as p9
 
@@ -7,6 +9,8 @@ from batchscape.analysis.distance import WHOLE
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import by_batch_size
 from batchscape.report.settings import at_rate
+
+COLUMNS = 3
 
 
 def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
@@ -17,9 +21,15 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.
     rows = at_rate(table[table["layer"] != WHOLE], fixed_lr)
     rows = rows.sort_values("layer", key=lambda layers: layers.map(order.index), kind="stable")
     summary = rows.rename(columns={"layer": "panel", "distance_mean": "mean", "distance_sd": "sd"})
-    return by_batch_size(seeds, summary) + p9.labs(
-        title=f"Distance from the initial weights by layer, {style.rate_name(fixed_lr)}",
-        subtitle=style.spread_name(rows[rows["layer"] == order[0]]),
-        x="Batch size",
-        y=style.DISTANCE_NAME,
+    lines = math.ceil(len(order) / COLUMNS)
+    return (
+        by_batch_size(seeds, summary, columns=COLUMNS)
+        + p9.labs(
+            title=f"Distance from the initial weights by layer, {style.rate_name(fixed_lr)}",
+            subtitle=style.spread_name(rows[rows["layer"] == order[0]]),
+            x="Batch size",
+            y=style.DISTANCE_NAME,
+        )
+        # Deep networks have more layers than a page of the usual height can show.
+        + p9.theme(figure_size=(style.WIDTH, max(style.HEIGHT, 1.2 + 1.2 * lines)))
     )

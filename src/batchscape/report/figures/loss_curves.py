@@ -19,5 +19,5 @@ def loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
         title=f"Loss by epoch at {style.rate_name(learning_rate)}",
         subtitle=subtitle(chosen),
         x="Epoch",
-        y="Binary cross-entropy (nats)",
+        y="Cross-entropy (nats)",
     )

@@ -344,11 +344,22 @@ def test_an_encrypted_zip_is_told(pets: Path, tmp_path: Path, refusal: Callable)
     assert f"{tmp_path / 'secret.zip'} is encrypted" in refusal(load, config(tmp_path / "secret.zip"))
 
 
-def test_a_zip_packed_in_an_unknown_way_is_told(pets: Path, tmp_path: Path, refusal: Callable):
+# Offsets in a file's entry in the directory: the version needed to unpack it, and the way it is packed (9 is Deflate64,
+# which Windows uses for large files).
+@pytest.mark.parametrize(("offset", "value"), [(6, 99), (10, 9)])
+def test_a_zip_packed_in_an_unknown_way_is_told(pets: Path, tmp_path: Path, offset: int, value: int, refusal: Callable):
     content = packed_pets(pets, tmp_path)
-    content[content.index(b"PK\1\2") + 10] = 9  # Deflate64, which Windows uses for large files
+    content[content.index(b"PK\1\2") + offset] = value
     write(tmp_path / "new.zip", content)
     assert "is packed in a way that cannot be read" in refusal(load, config(tmp_path / "new.zip"))
+
+
+def test_a_file_that_is_a_patch_of_another_one_is_dropped_alone(pets: Path, tmp_path: Path):
+    write(pets / "cats" / "2.jpg", as_file(good_image(0, 2), "JPEG"))
+    content = packed_pets(pets, tmp_path)
+    content[content.rindex(b"PK\1\2", 0, content.rindex(b"cats/2.jpg")) + 8] |= 1 << 5
+    write(tmp_path / "patch.zip", content)
+    assert kinds(load(config(tmp_path / "patch.zip"))) == {"cats/2.jpg": "unreadable file"}
 
 
 def test_a_damaged_file_in_a_zip_is_dropped_alone(pets: Path, tmp_path: Path):

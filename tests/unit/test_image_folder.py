@@ -160,7 +160,7 @@ def test_the_image_of_a_class_of_one_leaves_its_place_to_the_next(pets: Path):
 def test_a_class_without_any_image_is_told_in_the_log(bad, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "batchscape")
     load(config(bad[0]), 2)
-    assert "29 files, read by 2 threads" in caplog.messages[0]
+    assert caplog.messages[0] == f"{bad[0]}: reading 29 files, threads: 2"
     assert caplog.messages[-1].endswith(": birds, fish")
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from batchscape.config.data import ImageFolderConfig
 from batchscape.data import progress as data_progress
@@ -29,6 +29,7 @@ from batchscape.data.listing import files_below, state_of
 from batchscape.data.prepare import prepare, summary
 from batchscape.data.prepared import read_prepared, write_prepared
 from batchscape.data.progress import Progress
+from batchscape.data.source import Entry
 from tests.bad_images import as_file, good_image, png_of_size, write, write_bad_images, write_zip
 
 GOOD = 6
@@ -159,7 +160,7 @@ def test_the_image_of_a_class_of_one_leaves_its_place_to_the_next(pets: Path):
 def test_a_class_without_any_image_is_told_in_the_log(bad, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "batchscape")
     load(config(bad[0]), 2)
-    assert "29 files, read by 2 threads" in caplog.messages[0]
+    assert caplog.messages[0] == f"{bad[0]}: reading 29 files, threads: 2"
     assert caplog.messages[-1].endswith(": birds, fish")
 
 
@@ -185,9 +186,17 @@ def test_folders_around_the_classes_do_not_matter_nor_do_deeper_ones(pets: Path,
     expected = load(config(pets))
     (pets / "cats" / "old" / "older").mkdir(parents=True)
     (pets / "cats" / "1.jpg").rename(pets / "cats" / "old" / "older" / "1.jpg")
-    write_zip(tmp_path / "pets.zip", pets, "top/PetImages/")
+    pets.rename(tmp_path / "PetImages")
+    for folder in ("whole/top", "whole/top/PetImages"):
+        write(tmp_path / folder / "readme.txt", b"pets")
+    (tmp_path / "PetImages").rename(tmp_path / "whole" / "top" / "PetImages" / "in")
+    write_zip(tmp_path / "pets.zip", tmp_path / "whole")
     source = load(config(tmp_path / "pets.zip"))
-    assert [entry.file for entry in source.entries][1] == "top/PetImages/cats/old/older/1.jpg"
+    assert source.entries[1].file == "top/PetImages/in/cats/old/older/1.jpg"
+    assert [entry for entry in source.entries if entry.reason] == [
+        Entry(file, hashlib.sha256(b"pets").hexdigest(), "", "outside the class folders: no class")
+        for file in ("top/PetImages/readme.txt", "top/readme.txt")
+    ]
     assert np.array_equal(source.images, expected.images)
     assert np.array_equal(source.labels, expected.labels)
 
@@ -335,11 +344,22 @@ def test_an_encrypted_zip_is_told(pets: Path, tmp_path: Path, refusal: Callable)
     assert f"{tmp_path / 'secret.zip'} is encrypted" in refusal(load, config(tmp_path / "secret.zip"))
 
 
-def test_a_zip_packed_in_an_unknown_way_is_told(pets: Path, tmp_path: Path, refusal: Callable):
+# Offsets in a file's entry in the directory: the version needed to unpack it, and the way it is packed (9 is Deflate64,
+# which Windows uses for large files).
+@pytest.mark.parametrize(("offset", "value"), [(6, 99), (10, 9)])
+def test_a_zip_packed_in_an_unknown_way_is_told(pets: Path, tmp_path: Path, offset: int, value: int, refusal: Callable):
     content = packed_pets(pets, tmp_path)
-    content[content.index(b"PK\1\2") + 10] = 9  # Deflate64, which Windows uses for large files
+    content[content.index(b"PK\1\2") + offset] = value
     write(tmp_path / "new.zip", content)
     assert "is packed in a way that cannot be read" in refusal(load, config(tmp_path / "new.zip"))
+
+
+def test_a_file_that_is_a_patch_of_another_one_is_dropped_alone(pets: Path, tmp_path: Path):
+    write(pets / "cats" / "2.jpg", as_file(good_image(0, 2), "JPEG"))
+    content = packed_pets(pets, tmp_path)
+    content[content.rindex(b"PK\1\2", 0, content.rindex(b"cats/2.jpg")) + 8] |= 1 << 5
+    write(tmp_path / "patch.zip", content)
+    assert kinds(load(config(tmp_path / "patch.zip"))) == {"cats/2.jpg": "unreadable file"}
 
 
 def test_a_damaged_file_in_a_zip_is_dropped_alone(pets: Path, tmp_path: Path):
@@ -487,6 +507,9 @@ def test_damaged_exif_data_leave_the_picture_as_it_is():
     plain = pixels(image, "JPEG")
     assert np.array_equal(pixels(image, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), plain)
     assert np.array_equal(pixels(image, "JPEG", exif=b"Exif\0\0nonsense"), plain)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n8\nno hex\n")  # as ImageMagick writes it into PNG files
+    assert np.array_equal(pixels(image, pnginfo=text), np.asarray(image))
 
 
 def test_of_an_animation_the_first_frame_is_used():
@@ -550,14 +573,15 @@ def test_a_postscript_file_is_not_run():
 def test_results_come_in_order_and_few_are_computed_ahead():
     started, lock = [], threading.Lock()
 
-    def slow(number: int) -> int:
+    def work(number: int) -> int:
         with lock:
             started.append(number)
-        time.sleep(0.003 * (number % 3))
+        time.sleep(0.001 * (number % 3))
         return number
 
-    for taken, number in enumerate(in_order(slow, range(60), 2), start=1):
+    for taken, number in enumerate(in_order(work, range(60), 2), start=1):
         assert number == taken - 1
+        time.sleep(0.004)  # whoever takes them is slower
         assert len(started) <= taken + 2 * AHEAD
     assert sorted(started) == list(range(60))
 

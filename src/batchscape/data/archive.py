@@ -45,6 +45,8 @@ def opened(path: Path) -> Iterator[list[File]]:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
         raise UserError(f"data.path: there is no {path}; paths count from the folder in which the workflow runs")
+    except NotImplementedError:
+        raise _unknown_packing(path)
     except zipfile.BadZipFile:
         with path.open("rb") as stream:
             damaged = stream.read(2) == b"PK"
@@ -59,9 +61,13 @@ def opened(path: Path) -> Iterator[list[File]]:
         if any(info.flag_bits & 1 for info in infos):
             raise UserError(f"data.path: {path} is encrypted; unpack it with its password, and name the folder")
         if any(info.compress_type not in READABLE for info in infos):
-            raise UserError(f"data.path: {path} is packed in a way that cannot be read; unpack it, and name the folder")
+            raise _unknown_packing(path)
         lock = threading.Lock()
         yield sorted((_in_zip(archive, info, lock) for info in infos), key=_place)
+
+
+def _unknown_packing(path: Path) -> UserError:
+    return UserError(f"data.path: {path} is packed in a way that cannot be read; unpack it, and name the folder")
 
 
 def _place(file: File) -> list[str]:
@@ -92,7 +98,7 @@ def _in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, lock: threading.Loc
         try:
             with lock:  # a ZipFile's count of its readers is not safe among threads
                 return archive.read(info)
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
+        except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
             raise Unusable(f"unreadable file: {' '.join(str(error).split())}")
 
     name = info.filename

@@ -96,7 +96,7 @@ def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int
     entries: list[Entry] = []
     first: dict[str, Listed] = {}
     count = 0
-    log.info("%s: %s files, read by %d threads", config.path, f"{len(files):,}", threads)
+    log.info("%s: reading %s files, threads: %d", config.path, f"{len(files):,}", threads)
     progress = Progress("files", len(files))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong with a file stands in the manifest

@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 
 ## Set up only.
 setup: $(VENV)/.ready
+	@echo "Ready. In each new terminal: source $(VENV)/bin/activate"
 
 ## Set up, check the study file, and run the study.
 study: $(VENV)/.ready

@@ -50,6 +50,7 @@ def _check(file: Path) -> str:
     ]
     for arm, settings in study.settings_by_arm:
         lines.append(f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}")
+    lines.append("images and network are looked at when the study runs, before anything trains")
     lines.append(
         f"results go to {study.folder}/, which exists: what this file changes is made anew there"
         if Path(study.folder).exists()

@@ -25,6 +25,8 @@ def module_file(import_path: str, key: str) -> Path:
         bases = [Path(folder).joinpath(*below) for folder in (spec.submodule_search_locations or [])] if spec else []
         places = [place for base in bases for place in (base / "__init__.py", base.with_suffix(".py"))]
     file = next((place for place in map(Path, places) if place.exists()), None)
+    if file is None and below == ["py"]:
+        raise UserError(f"{key}: a module is named without its ending; write `{top}:{import_path.partition(':')[2]}`")
     if file is None:
         raise UserError(
             f"{key}: there is no module {module}; write it beside the Snakefile as {module.replace('.', '/')}.py, "

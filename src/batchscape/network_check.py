@@ -37,8 +37,14 @@ def check_network(config: ModelConfig, loss: str, data: PreparedData) -> dict[st
         if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) != wanted:
             got = f"shape {tuple(predicted.shape)}" if isinstance(predicted, torch.Tensor) else type(predicted).__name__
             raise UserError(
-                f"model.name: {config.name} gives {got} for {len(images)} images; for {len(data.classes)} classes and "
-                f"`training.loss: {loss}` it must give shape {wanted}; let its last layer have {outputs} units"
+                f"model.name: {config.name} gives {got} for {len(images)} images; for {len(data.classes)} classes "
+                f"({_few(data.classes)}) and "
+                f"`training.loss: {loss}` it must give shape {wanted}; let its last layer give {outputs} for each image"
+                + (
+                    ", or write `training.loss: cross_entropy`"
+                    if got == f"shape {(len(images), 2)}" and outputs == 1
+                    else ""
+                )
             )
         if not training:
             fewer = outputs_for_images(network, as_input(images[:2]), config.name)
@@ -61,6 +67,10 @@ def check_network(config: ModelConfig, loss: str, data: PreparedData) -> dict[st
         "shapes": {name: list(parameter.shape) for name, parameter in parameters.items()},
         "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
     }
+
+
+def _few(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def takes_one_image(network: nn.Module, images: torch.Tensor) -> bool:

@@ -439,9 +439,8 @@ class Study(Section):
         _ = self.own_model, self.own_source
         for key, path in self.data.files.items():
             if not Path(path).exists():
-                raise UserError(
-                    f"data.{key}: there is no {path}; paths count from the folder in which the workflow runs"
-                )
+                where = "" if Path(path).is_absolute() else ", counted from the folder in which the workflow runs"
+                raise UserError(f"data.{key}: there is no {path}{where}; mend the path")
 
     # Canonical slices: what a rule depends on, as one string that is equal if and only if the slice is.
 

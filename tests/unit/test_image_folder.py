@@ -116,10 +116,13 @@ def test_reasons_say_what_a_person_needs_to_find_the_matter(bad):
 
 def test_the_manifest_sums_up_by_kinds(bad):
     _, manifest = prepare(config(bad[0]), 2)
-    (line,) = summary(manifest)
+    line, classes, contradictory = summary(manifest)
     assert line.startswith("12 of 29 files are used: 10 to train on, 2 to validate on; dropped: ")
     assert "3 damaged image" in line
     assert "2 no image" in line
+    left_out = "without an image that can be used, and so left out: birds, fish"
+    assert classes == f"2 classes: cats (6), dogs (6); {left_out}"
+    assert contradictory.startswith("1 files stand in two classes")
 
 
 def test_the_number_of_threads_and_where_the_files_are_change_nothing(bad, tmp_path: Path):

@@ -65,6 +65,9 @@ def summaries(runs: pd.DataFrame, **environment: object) -> list[dict]:
         {
             "status": run.status,
             "spec": {"seed": run.seed},
+            "training_examples": 1438,
+            "validation_examples": 359,
+            "classes": ["even", "odd"],
             "parameters": 569,
             "environment": {**place, "cpus": 2, "threads": 1, "device": "cpu", **environment},
             "provenance": {

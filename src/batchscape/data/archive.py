@@ -51,7 +51,9 @@ def opened(path: Path) -> Iterator[list[File]]:
         with path.open("rb") as stream:
             damaged = stream.read(2) == b"PK"
         what = (
-            "a damaged zip file; get it again" if damaged else "neither a folder nor a zip file; unpack it to a folder"
+            "a damaged zip file; get it again"
+            if damaged
+            else "neither a folder nor a zip file; name the folder around those of the classes"
         )
         raise UserError(f"data.path: {path} is {what}")
     except OSError as error:

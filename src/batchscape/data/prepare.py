@@ -60,7 +60,7 @@ def _manifest(source: Source, train: np.ndarray) -> pd.DataFrame:
 
 def summary(manifest: pd.DataFrame) -> list[str]:
     """Return what a person wants to know of a manifest, in lines: what is used, what was dropped and why, and what is
-    lopsided."""
+    lopsided. The manifest itself stands beside the prepared data."""
     used = manifest[manifest["reason"] == ""]
     counts = Counter(used["split"])
     lines = [
@@ -70,6 +70,16 @@ def summary(manifest: pd.DataFrame) -> list[str]:
     if len(used) < len(manifest):
         reasons = manifest.loc[manifest["reason"] != "", "reason"].str.partition(":")[0].value_counts()
         lines[0] += "; dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+    kept = used["class"].value_counts(sort=False)
+    lines.append(f"{len(kept)} classes: " + ", ".join(f"{name} ({count:,})" for name, count in kept.items()))
+    without = sorted(set(manifest["class"]) - {*kept.index, ""})
+    if without:
+        lines[-1] += f"; without an image that can be used, and so left out: {', '.join(without)}"
+    contradictory = int(manifest["reason"].str.endswith("of another class").sum())
+    if contradictory:
+        lines.append(
+            f"{contradictory:,} files stand in two classes, and count for the first: see `another class` there"
+        )
     for side in ("train", "validation"):
         missing = sorted(set(used["class"]) - set(used.loc[used["split"] == side, "class"]))
         if missing:

@@ -32,6 +32,8 @@ def _rows(summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> Iterato
     yield "Seeds", ", ".join(map(str, sorted({summary["spec"]["seed"] for summary in summaries})))
     yield "Parameters of the network", _distinct([summary["parameters"] for summary in summaries])
     yield "Images to train on", _distinct([summary["training_examples"] for summary in summaries])
+    yield "Images to validate on", _distinct([summary["validation_examples"] for summary in summaries])
+    yield "Classes", _distinct([listed(summary["classes"], 10) for summary in summaries])
     epochs = runs["epochs"]
     yield "Epochs in all", str(int(epochs.sum()))
     yield "Training, wall time, all runs together", duration(float((epochs * runs["epoch_seconds"]).sum()))

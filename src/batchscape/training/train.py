@@ -63,6 +63,8 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1, code: st
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "batches_per_epoch": math.ceil(count / spec.batch_size),
         "training_examples": count,
+        "validation_examples": len(prepared.validation_labels),
+        "classes": list(prepared.classes),
     }
     run = RunDirectory(directory)
     belongs_to = identity(spec.model_dump_json(), prepared_digest(data), code)
@@ -74,7 +76,7 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1, code: st
     module = TrainingModule(network, prepared, spec)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",
-        directory.name, spec.batch_size, spec.learning_rate, spec.seed, *size.values(),
+        directory.name, spec.batch_size, spec.learning_rate, spec.seed, *list(size.values())[:3],
     )  # fmt: skip
     trainer = _trainer(spec, device, directory, recorder)
     if state:

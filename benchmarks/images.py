@@ -49,12 +49,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 # Python puts the folder of the script that it runs on its path.
-from training import EpochEndCallback, StockModule, epoch_ends, silence_lightning
+from training import EpochEndCallback, StockModule, bare_trainer, epoch_ends, silence_lightning
 
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.model import VggConfig
@@ -139,16 +138,7 @@ def stock_lightning(data: PreparedData, floats: bool) -> Contender:
     def run(batch_size: int) -> list[float]:
         torch.set_num_threads(THREADS)
         ends = EpochEndCallback()
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            devices=1,
-            max_epochs=EPOCHS,
-            callbacks=[ends],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = bare_trainer(EPOCHS, ends)
         trainer.fit(
             module(build_network(MODEL, data.train_images.shape[1:], 1, SEED)),
             DataLoader(training, batch_size=batch_size, shuffle=True),

@@ -191,22 +191,27 @@ class EpochEndCallback(pl.Callback):
         self.moments.append(time.perf_counter())
 
 
+def bare_trainer(epochs: int, ends: EpochEndCallback) -> pl.Trainer:
+    """Lightning with everything off that would cost it time for no result."""
+    return pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        callbacks=[ends],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+
+
 def stock_lightning(data: FloatData) -> Contender:
     """Lightning as its documentation shows it, with everything off that would cost it time for no result."""
 
     def run(batch_size: int, epochs: int) -> list[float]:
         torch.set_num_threads(THREADS)
         ends = EpochEndCallback()
-        trainer = pl.Trainer(
-            accelerator="cpu",
-            devices=1,
-            max_epochs=epochs,
-            callbacks=[ends],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-        )
+        trainer = bare_trainer(epochs, ends)
         training = TensorDataset(data.train_images, data.train_labels)
         validation = TensorDataset(data.validation_images, data.validation_labels)
         trainer.fit(

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +12,7 @@ from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.training.batches import epoch_order
 from batchscape.training.module import TrainingModule
+from tests.unit.trainers import bare_trainer
 
 SEEDS = st.integers(0, 2**32 - 1)
 
@@ -70,15 +70,9 @@ def seen_in_training(batch_size: int, seed: int, epochs: int, reshuffle: bool = 
     network = Witness()
     training = TrainingConfig(reshuffle=reshuffle)
     spec = RunSpec(batch_size=batch_size, learning_rate=0.1, seed=seed, training=training)
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
+    bare_trainer(epochs).fit(
+        TrainingModule(network, PreparedData(images, labels, images[:1], labels[:1], ("no", "yes")), spec)
     )
-    trainer.fit(TrainingModule(network, PreparedData(images, labels, images[:1], labels[:1], ("no", "yes")), spec))
     return network.batches
 
 

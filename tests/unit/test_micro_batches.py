@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -19,6 +18,7 @@ from batchscape.training import module as training_module
 from batchscape.training.batches import dropout_seed, epoch_order
 from batchscape.training.micro_batches import backward, may_be_cut
 from batchscape.training.module import CONVERTED_BYTES, TrainingModule
+from tests.unit.trainers import bare_trainer
 
 CPU = torch.device("cpu")
 DEFAULT = VggConfig()
@@ -37,16 +37,8 @@ def fit(network: nn.Module, data: PreparedData, epochs: int = 1, **settings) -> 
     run = {"batch_size": 32, "learning_rate": 0.1, "seed": 5, "warmup_epochs": 0}
     training = TrainingConfig(**{name: value for name, value in settings.items() if name not in run})
     spec = RunSpec(**{name: settings.get(name, value) for name, value in run.items()}, training=training)
-    trainer = pl.Trainer(
-        max_epochs=epochs,
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-    )
     module = TrainingModule(network, data, spec)
-    trainer.fit(module)
+    bare_trainer(epochs).fit(module)
     return module
 
 

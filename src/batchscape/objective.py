@@ -35,16 +35,26 @@ def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits, labels)
 
 
-def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """Return the mean loss and the accuracy of logits, (n, outputs), against labels, (n,), taken in float64.
+def totals(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Return the summed loss of logits, (n, outputs), against labels, (n,), and how many are right: (2,), float64.
 
-    The class of the greatest probability is predicted; of two at ½, class 0. Where the loss is nan so is the accuracy.
+    The class of the greatest probability is predicted; of two at ½, class 0.
     """
     logits = logits.double()
-    loss = mean_loss(logits, labels).item()
+    loss = mean_loss(logits, labels) * len(labels)
     predicted = logits.squeeze(1) > 0 if logits.shape[1] == 1 else logits.argmax(1)
-    right = (predicted == labels).sum().item()
-    return loss, math.nan if math.isnan(loss) else right / len(labels)
+    return torch.stack([loss, (predicted == labels).sum().to(loss.dtype)])
+
+
+def per_example(summed: torch.Tensor, count: int) -> tuple[float, float]:
+    """Return the mean loss and the accuracy of `count` examples from their totals. Where the loss is nan both are."""
+    loss, right = (summed / count).tolist()
+    return loss, math.nan if math.isnan(loss) else right
+
+
+def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    """Return the mean loss and the accuracy of logits, (n, outputs), against labels, (n,), taken in float64."""
+    return per_example(totals(logits, labels), len(labels))
 
 
 @contextmanager
@@ -64,13 +74,24 @@ def evaluate(
 ) -> tuple[float, float]:
     """Return the mean loss and the accuracy of a network over a data set, exactly: each example counts once.
 
-    `images` is uint8, (n, channels, height, width), on any device; `labels` is (n,), where the network is. The network
-    is put in evaluation mode for the time of the call (dropout off, BatchNorm with its running statistics). `chunk`
-    examples go through the network at once, by default as many as the processor's cache can take; the mean is taken in
-    float64 over all n.
+    The arguments are those of `evaluated_totals`; the mean is taken in float64 over all n.
+    """
+    return per_example(evaluated_totals(network, images, labels, chunk), len(labels))
+
+
+def evaluated_totals(
+    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
+) -> torch.Tensor:
+    """Return the summed loss of a network over a data set, and how many of its predictions are right: (2,), float64.
+
+    `images` is uint8, (n, channels, height, width), on any device; `labels` is (n,), where the network is; n may be 0.
+    The network is put in evaluation mode for the time of the call (dropout off, BatchNorm with its running statistics).
+    `chunk` examples go through the network at once, by default as many as the processor's cache can take.
     """
     device = labels.device
+    if not len(labels):
+        return torch.zeros(2, dtype=torch.float64, device=device)
     with evaluation_mode(network), torch.no_grad():
         chunk = chunk or cache_sized(network, as_input(images[:4].to(device)))
         logits = torch.cat([network(as_input(part.to(device))) for part in images.split(chunk)])
-    return loss_and_accuracy(logits, labels)
+    return totals(logits, labels)

@@ -1,6 +1,5 @@
 """The Lightning module: one epoch of global batches."""
 
-import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,11 +14,13 @@ from batchscape.chunks import cache_sized
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, taken
-from batchscape.objective import evaluate, evaluation_mode, loss_and_accuracy
+from batchscape.objective import evaluated_totals, evaluation_mode, per_example, totals
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
-from batchscape.training.batches import dropout_seed, epoch_order
+from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
+from batchscape.training.batches import batch_sizes, dropout_seed, epoch_order
 from batchscape.training.micro_batches import Part, backward, may_be_cut
 from batchscape.training.noise_scale import gradient_noise
+from batchscape.training.ranks import Ranks
 
 # What images may take that become floats in one operation, if more than a batch, or a part of it, is converted.
 CONVERTED_BYTES = 512 << 10
@@ -42,34 +43,45 @@ class EpochResult:
     """Wall time."""
 
     cpu_seconds: float
-    """CPU time of this process, all threads: what the epoch costs however many jobs share the machine."""
+    """CPU time of the run's processes, all threads: what the epoch costs however many jobs share the machine."""
 
 
 class EpochOrders:
     """The loader: what Lightning sees as one batch is the order of a whole epoch.
 
     Lightning's work around each of its batches takes a quarter of the time of a small network's step, so
-    the module cuts the order into global batches itself.
+    the module cuts the order into global batches itself. Of each of them a process sees its share.
     """
 
-    def __init__(self, count: int, seed: int, epoch: Callable[[], int]):
+    def __init__(self, count: int, batch_size: int, seed: int, ranks: Ranks, epoch: Callable[[], int]):
         self.count = count
+        self.batch_size = batch_size
         self.seed = seed
+        self.ranks = ranks
         self.epoch = epoch
 
     def __len__(self) -> int:
         return 1
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        yield torch.from_numpy(epoch_order(self.count, self.seed, self.epoch()))
+        order = torch.from_numpy(epoch_order(self.count, self.seed, self.epoch()))
+        if self.ranks.size > 1:
+            order = torch.cat([batch[self.ranks.share(len(batch))] for batch in order.split(self.batch_size)])
+        yield order
 
 
 class TrainingModule(pl.LightningModule):
     """A network, its data, and the steps of one run."""
 
-    def __init__(self, network: nn.Module, data: PreparedData, spec: RunSpec):
+    def __init__(self, network: nn.Module, data: PreparedData, spec: RunSpec, ranks: Ranks | None = None):
+        """`ranks` is this process among those that train the run together; by default it is alone."""
         super().__init__()
         self.automatic_optimization = False
+        self.ranks = ranks or Ranks()
+        if self.ranks.size > 1:
+            synchronise_batch_norm(network, self.ranks)
+        # Then a process goes through the network even if its share of a short batch is empty.
+        self.ranks_meet_within = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
         # Convolutions take and give channels-last tensors without copies if their weights are so too.
         self.network = network.to(memory_format=torch.channels_last)
         self.data = data
@@ -86,12 +98,14 @@ class TrainingModule(pl.LightningModule):
         )
 
     def train_dataloader(self) -> EpochOrders:
-        reshuffle = self.spec.training.reshuffle
+        spec, reshuffle = self.spec, self.spec.training.reshuffle
         return EpochOrders(
-            len(self.data.train_labels), self.spec.seed, lambda: self.current_epoch + 1 if reshuffle else 1
-        )
+            len(self.data.train_labels), spec.batch_size, spec.seed, self.ranks,
+            lambda: self.current_epoch + 1 if reshuffle else 1,
+        )  # fmt: skip
 
     def on_fit_start(self) -> None:
+        self.ranks.require()
         data, device = self.data, self.device
         home = home_of(data.train_images.nbytes + data.validation_images.nbytes, device)
         self.train_images, self.validation_images = (
@@ -111,34 +125,41 @@ class TrainingModule(pl.LightningModule):
         return _flat([parameter.detach() for parameter in self.network.parameters()])
 
     def training_step(self, order: torch.Tensor, _: int) -> None:
-        """Take one SGD step for each global batch of an epoch's order."""
+        """Take one SGD step for each global batch of an epoch's order, of which this process has its share."""
         started, cpu_started = time.perf_counter(), time.process_time()
         optimizer = self.optimizers(use_pl_optimizer=False)
         parameters = list(self.network.parameters())
         weights = [parameter.detach() for parameter in parameters]  # the same memory, without a history of operations
         labels = self.train_labels[order]
-        augmentation = self._augmentation(len(order))
+        counts = batch_sizes(len(self.train_labels), self.spec.batch_size)
+        batches = self._batches(order, labels, counts, self._augmentation(len(self.train_labels)))
         logits, norms = [], []
         before = _flat(weights)
-        batches = math.ceil(len(order) / self.spec.batch_size)
+        step, warm_up = self.current_epoch * len(counts), self.spec.warmup_epochs * len(counts)
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        used: list[bool] = []
         with self._randomness():
-            for batch, (parts, count) in enumerate(self._batches(order, labels, augmentation), start=1):
-                self._warm_up(optimizer, self.current_epoch * batches + batch, self.spec.warmup_epochs * batches)
+            for count, parts in zip(counts, batches, strict=True):
+                step += 1
+                self._warm_up(optimizer, step, warm_up)
                 for parameter in parameters:  # `Optimizer.zero_grad` without its hooks, which cost 4 % of a small step
                     parameter.grad = None
                 logits += backward(self.network, parts, count)
+                if self.ranks.size > 1:
+                    used = used or self.ranks.used(trained)  # of the first batch each process has a share
+                    self.ranks.sum_gradients(trained, used)
                 optimizer.step()
                 after = _flat(weights)
                 norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
                 before = after
         # Read from the device once an epoch: each read would wait for all work that is queued there.
-        loss, accuracy = loss_and_accuracy(torch.cat(logits), labels)
+        loss, accuracy = per_example(self.ranks.sum(totals(torch.cat(logits), labels)), len(self.train_labels))
         self.result = EpochResult(
             loss=loss,
             accuracy=accuracy,
             update_norms=torch.stack(norms).cpu().numpy(),
             seconds=time.perf_counter() - started,
-            cpu_seconds=time.process_time() - cpu_started,
+            cpu_seconds=self.over_processes(time.process_time() - cpu_started),
         )
 
     def _warm_up(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
@@ -150,7 +171,8 @@ class TrainingModule(pl.LightningModule):
     @contextmanager
     def _randomness(self) -> Iterator[None]:
         """Have dropout draw by (seed, epoch) for a while; then torch's random states are as they were."""
-        seed, on_gpu = dropout_seed(self.spec.seed, self.current_epoch + 1), self.device.type == "cuda"
+        seed = dropout_seed(self.spec.seed, self.current_epoch + 1, self.ranks.rank)
+        on_gpu = self.device.type == "cuda"
         with torch.random.fork_rng(devices=[self.device] if on_gpu else []):
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes a millisecond: it seeds GPUs too
             if on_gpu:
@@ -166,24 +188,28 @@ class TrainingModule(pl.LightningModule):
         return drawn.to(self.train_images.device)
 
     def _batches(
-        self, order: torch.Tensor, labels: torch.Tensor, augmentation: Augmentation | None
-    ) -> Iterator[tuple[Iterable[Part], int]]:
-        """Cut an epoch into global batches, each of them into parts, and say how many examples a batch has.
+        self, order: torch.Tensor, labels: torch.Tensor, counts: list[int], augmentation: Augmentation | None
+    ) -> Iterator[Iterable[Part]]:
+        """Cut an epoch into this process's shares of the global batches, whose sizes are `counts`, and each into parts.
 
         Images become floats some batches at a time, or part by part if batches are cut, which bounds the memory.
         """
-        size, part = self.spec.batch_size, self.micro_batch
+        part = self.micro_batch
+        shares = [share.stop - share.start for share in map(self.ranks.share, counts)]
         order = order.to(self.train_images.device)
-        if part < size:
-            for indices, targets in zip(order.split(size), labels.split(size), strict=True):
+        if part < shares[0]:
+            for indices, targets in zip(order.split(shares), labels.split(shares), strict=True):
                 inputs = (self._inputs(some, augmentation) for some in indices.split(part))
-                yield zip(inputs, targets.split(part), strict=True), len(indices)
+                yield zip(inputs, targets.split(part), strict=True) if len(indices) else []
             return
-        together = size * max(1, CONVERTED_BYTES // (size * self.train_images[0].numel() * torch.float32.itemsize))
-        for indices, targets in zip(order.split(together), labels.split(together), strict=True):
+        image = self.train_images[0].numel() * torch.float32.itemsize
+        together = max(1, CONVERTED_BYTES // (shares[0] * image))
+        groups = [shares[start : start + together] for start in range(0, len(shares), together)]
+        sizes = list(map(sum, groups))
+        for group, indices, targets in zip(groups, order.split(sizes), labels.split(sizes), strict=True):
             inputs = self._inputs(indices, augmentation)
-            for batch in zip(inputs.split(size), targets.split(size), strict=True):
-                yield [batch], len(batch[1])
+            for batch in zip(inputs.split(group), targets.split(group), strict=True):
+                yield [batch] if len(batch[1]) or self.ranks_meet_within else []
 
     def _inputs(self, indices: torch.Tensor, augmentation: Augmentation | None) -> torch.Tensor:
         """The training images of some indices as the network takes them."""
@@ -194,7 +220,13 @@ class TrainingModule(pl.LightningModule):
 
     def validate(self) -> tuple[float, float]:
         """Return the loss and the accuracy over the validation set at the present weights."""
-        return evaluate(self.network, self.validation_images, self.validation_labels, self.chunk)
+        mine, count = self.ranks.share(len(self.validation_labels)), len(self.validation_labels)
+        images, labels = self.validation_images[mine], self.validation_labels[mine]
+        return per_example(self.ranks.sum(evaluated_totals(self.network, images, labels, self.chunk)), count)
+
+    def over_processes(self, seconds: float) -> float:
+        """Return the sum of what each process has."""
+        return self.ranks.sum(torch.tensor(seconds, dtype=torch.float64, device=self.device)).item()
 
     def gradient_noise(self) -> tuple[float, float]:
         """Return ‖G‖ and the noise scale tr(Σ)/‖G‖² over the training set at the present weights, after an epoch.

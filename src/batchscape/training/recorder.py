@@ -51,7 +51,7 @@ class Recorder(pl.Callback):
         self.parameter_names = list(parameters)
         self.layers = Layers.of({name: parameter.numel() for name, parameter in parameters.items()})
         self.initial = self.before = module.parameter_vector().cpu().numpy()
-        self._write("init", module.network.state_dict())
+        self._write("init", module)
         if self.state:
             self._go_on(module, self.state)
         self.told = time.perf_counter()
@@ -61,9 +61,11 @@ class Recorder(pl.Callback):
         started, cpu_started = time.perf_counter(), time.process_time()
         validation_loss, validation_accuracy = module.validate()
         validation_seconds = time.perf_counter() - started
-        validation_cpu_seconds = time.process_time() - cpu_started
+        validation_cpu_seconds = module.over_processes(time.process_time() - cpu_started)
 
-        gradient_norm, noise_scale = module.gradient_noise() if noise_is_measured(epoch) else (math.nan, math.nan)
+        gradient_norm, noise_scale = math.nan, math.nan
+        if noise_is_measured(epoch) and module.ranks.is_first:
+            gradient_norm, noise_scale = module.gradient_noise()
         vector = module.parameter_vector().cpu().numpy()
         distance = distance_by_layer(self.initial, vector, self.layers)
         epoch_distance = distance_by_layer(self.before, vector, self.layers)
@@ -98,7 +100,7 @@ class Recorder(pl.Callback):
         )  # fmt: skip
 
         if epoch in self.snapshots:
-            self._write(RunDirectory.checkpoint_name(epoch), module.network.state_dict())
+            self._write(RunDirectory.checkpoint_name(epoch), module)
         if not (math.isfinite(result.loss) and math.isfinite(validation_loss)):
             self.status = DIVERGED
             trainer.should_stop = True
@@ -110,14 +112,17 @@ class Recorder(pl.Callback):
             self.status = CONVERGED
             trainer.should_stop = True
             return
-        if epoch < trainer.max_epochs and time.perf_counter() - self.told >= SECONDS_BETWEEN_STATES:
+        waited = time.perf_counter() - self.told
+        if module.ranks.is_first and epoch < trainer.max_epochs and waited >= SECONDS_BETWEEN_STATES:
             self._keep_state(module)
             self.told = time.perf_counter()
 
     def on_train_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        if not module.ranks.is_first:
+            return
         if self.best_state:
-            self._write("best", self.best_state)
-        self._write("last", module.network.state_dict())
+            self._write("best", module, self.best_state)
+        self._write("last", module)
         self.directory.write_update_norms(np.concatenate(self.update_norms))
         self.directory.write_history(self.history)
 
@@ -153,8 +158,11 @@ class Recorder(pl.Callback):
         self.history, self.update_norms = list(state.history), [state.update_norms]
         self.before = module.parameter_vector().cpu().numpy()
 
-    def _write(self, name: str, state: dict[str, torch.Tensor]) -> None:
-        write_weights(self.directory.weights_file(name), _arrays(state), self.parameter_names)
+    def _write(self, name: str, module: TrainingModule, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Write a state dict, by default that of the present weights; of several processes the first one does."""
+        if module.ranks.is_first:
+            state = state or module.network.state_dict()
+            write_weights(self.directory.weights_file(name), _arrays(state), self.parameter_names)
 
 
 def _arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -48,6 +48,13 @@ class RunDirectory:
         """Path of `init`, `best`, `last` or a snapshot (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
 
+    def is_whole(self, identity: str) -> bool:
+        """Say whether all of the very run stands here that has this identity."""
+        try:
+            return self.summary()["provenance"]["identity"] == identity
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
     def clear(self, keep_snapshots_to: int = 0) -> None:
         """Delete the files of a run, the one that says that it is whole first, and nothing else.
 

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import shutil
 import warnings
 from datetime import UTC, datetime
@@ -10,17 +11,21 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from pytorch_lightning.strategies import DDPStrategy
+from torch import nn
 
 from batchscape.config.run import RunSpec
-from batchscape.data.prepared import prepared_digest, read_prepared
+from batchscape.data.prepared import PreparedData, prepared_digest, read_prepared
 from batchscape.device import choose_device
 from batchscape.errors import UserError
 from batchscape.models import build_network
 from batchscape.network_check import takes_one_image
 from batchscape.objective import outputs_for
 from batchscape.training.environment import describe_environment, source_commit
+from batchscape.training.launcher import launch
 from batchscape.training.module import TrainingModule
+from batchscape.training.ranks import Ranks
 from batchscape.training.recorder import Recorder
 from batchscape.training.resume import identity, read_state
 from batchscape.training.run_directory import RunDirectory
@@ -28,20 +33,111 @@ from batchscape.training.run_directory import RunDirectory
 log = logging.getLogger(__name__)
 
 
-def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1, code: str = "") -> Path:
+def train(
+    spec: RunSpec,
+    data: Path,
+    directory: Path,
+    threads: int = 1,
+    code: str = "",
+    devices: int = 1,
+    nodes: int = 1,
+) -> Path:
     """Train one run on prepared data and return its directory.
 
     `data` is a file that `batchscape.data.prepared.write_prepared` made. If this very run was killed in `directory`, it
     goes on from the last whole state that it kept there; `code` names the version of the code, and with another one,
-    other data or another specification it begins anew. What else an earlier run left there is deleted first. The
-    directory then holds `weights/{init,best,last,epochNNNNN}.safetensors`, `update_norms.npy`, `history.csv` and,
-    written last, `run.json`. A run whose loss is not finite ends with the status `diverged` and is
-    as whole as any other (it has no `best` if no epoch had a finite loss). On a CPU the weights, the update norms and
-    the history but for its times are a function of (spec, data, threads), bit for bit.
+    other data or another specification it begins anew. What else an earlier run left there is deleted first. If the
+    run is whole there, and made by a `code` that is named, it stays. The directory then holds
+    `weights/{init,best,last,epochNNNNN}.safetensors`, `update_norms.npy`, `history.csv` and, written last, `run.json`.
+    A run whose loss is not finite ends with the status `diverged` and is as whole as any other (it has no `best` if no
+    epoch had a finite loss).
 
-    Raises UserError when the data is missing or damaged, or the run does not fit it.
+    `devices` processes on each of `nodes` share each batch, each with `threads` threads and, where it trains on GPUs,
+    one GPU. Their number changes the result only by the rounding of sums, but for dropout, of which each process draws
+    its own. On CPUs the weights, the update norms and the history but for its times are a function of (spec, data,
+    threads, devices, nodes), bit for bit.
+
+    Raises UserError when the data is missing or damaged, or the run does not fit it, and RankFailed when one of several
+    processes failed.
     """
+    if code and RunDirectory(directory).is_whole(_identity(spec, data, code)):
+        log.info("%s is whole", directory.name)
+        return directory
+    if devices * nodes == 1:
+        _train(spec, data, directory, threads, code, Ranks())
+        return directory
     torch.set_num_threads(threads)
+    _build(spec, data, devices * nodes)  # what the processes would refuse is refused here, in one line
+    paths = {"data": str(data), "directory": str(directory)}
+    how = {"threads": threads, "code": code, "devices": devices, "nodes": nodes}
+    launch(train_rank, {"spec": spec.model_dump_json(), **paths, **how}, devices, nodes)
+    return directory
+
+
+def train_rank(spec: str, data: str, directory: str, threads: int, code: str, devices: int, nodes: int) -> None:
+    """Train as one of several processes that `launch` started."""
+    ranks = Ranks(int(os.environ["RANK"]), devices * nodes)
+    _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), threads, code, ranks, devices, nodes)
+
+
+def _train(
+    spec: RunSpec, data: Path, directory: Path, threads: int, code: str, ranks: Ranks, devices: int = 1, nodes: int = 1
+) -> None:
+    torch.set_num_threads(threads)
+    prepared, network = _build(spec, data, ranks.size)
+    size = {
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "batches_per_epoch": math.ceil(len(prepared.train_labels) / spec.batch_size),
+        "training_examples": len(prepared.train_labels),
+        "validation_examples": len(prepared.validation_labels),
+        "classes": list(prepared.classes),
+    }
+    run = RunDirectory(directory)
+    belongs_to = _identity(spec, data, code)
+    state = read_state(run.resume_folder, belongs_to)
+    if ranks.is_first:
+        run.clear(keep_snapshots_to=state.epoch if state else 0)
+
+    started = datetime.now(UTC)
+    recorder = Recorder(run, spec.training.patience, spec.training.snapshots, belongs_to, state)
+    module = TrainingModule(network, prepared, spec, ranks)
+    log.info(
+        "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",
+        directory.name, spec.batch_size, spec.learning_rate, spec.seed, *list(size.values())[:3],
+    )  # fmt: skip
+    trainer = exact_trainer(spec, devices, nodes, directory, recorder)
+    if state:
+        log.info("going on after epoch %d", state.epoch)
+        for moment in ("ready", "started", "processed", "completed"):
+            setattr(trainer.fit_loop.epoch_progress.current, moment, state.epoch)
+    trainer.fit(module)
+    log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
+    if not ranks.is_first:
+        return
+    run.write_summary(
+        {
+            **_summary(recorder),
+            **size,
+            "spec": spec.model_dump(mode="json"),
+            "environment": {**describe_environment(module.device), "devices": devices, "nodes": nodes},
+            "provenance": {
+                "identity": belongs_to,
+                "source_commit": source_commit(),
+                "data_sha256": prepared_digest(data),
+                "started": started.isoformat(timespec="seconds"),
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            },
+        }
+    )
+    shutil.rmtree(run.resume_folder, ignore_errors=True)
+
+
+def _identity(spec: RunSpec, data: Path, code: str) -> str:
+    return identity(spec.model_dump_json(), prepared_digest(data), code)
+
+
+def _build(spec: RunSpec, data: Path, processes: int) -> tuple[PreparedData, nn.Module]:
+    """Return the data and the initial network of a run. Raises UserError where they do not fit it, or one another."""
     prepared = read_prepared(data)
     count = len(prepared.train_labels)
     if spec.batch_size > count:
@@ -49,7 +145,12 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1, code: st
             f"grid.batch_sizes: {spec.batch_size} is more than the {count} training images; "
             f"take it out or lower data.validation_fraction"
         )
-    device = choose_device(spec.training.accelerator)
+    if spec.batch_size < processes:
+        raise UserError(
+            f"resources.devices: {processes} in all cannot share a batch of {spec.batch_size} images; lower it or take "
+            "the batch size out of the grid"
+        )
+    choose_device(spec.training.accelerator)
     outputs = outputs_for(spec.training.loss, len(prepared.classes))
     network = build_network(spec.model, prepared.train_images.shape[1:], outputs, spec.seed)
     if count % spec.batch_size == 1 or spec.batch_size == 1:
@@ -59,64 +160,25 @@ def train(spec: RunSpec, data: Path, directory: Path, threads: int = 1, code: st
                 f"grid.batch_sizes: {spec.batch_size} makes a batch of a single one of the {count} training images, on "
                 "which the BatchNorm of this network cannot train; choose another one or data.validation_fraction"
             )
-    size = {
-        "parameters": sum(parameter.numel() for parameter in network.parameters()),
-        "batches_per_epoch": math.ceil(count / spec.batch_size),
-        "training_examples": count,
-        "validation_examples": len(prepared.validation_labels),
-        "classes": list(prepared.classes),
-    }
-    run = RunDirectory(directory)
-    belongs_to = identity(spec.model_dump_json(), prepared_digest(data), code)
-    state = read_state(run.resume_folder, belongs_to)
-    run.clear(keep_snapshots_to=state.epoch if state else 0)
-
-    started = datetime.now(UTC)
-    recorder = Recorder(run, spec.training.patience, spec.training.snapshots, belongs_to, state)
-    module = TrainingModule(network, prepared, spec)
-    log.info(
-        "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",
-        directory.name, spec.batch_size, spec.learning_rate, spec.seed, *list(size.values())[:3],
-    )  # fmt: skip
-    trainer = _trainer(spec, device, directory, recorder)
-    if state:
-        log.info("going on after epoch %d", state.epoch)
-        for moment in ("ready", "started", "processed", "completed"):
-            setattr(trainer.fit_loop.epoch_progress.current, moment, state.epoch)
-    trainer.fit(module)
-    log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
-
-    run.write_summary(
-        {
-            **_summary(recorder),
-            **size,
-            "spec": spec.model_dump(mode="json"),
-            "environment": describe_environment(module.device),
-            "provenance": {
-                "source_commit": source_commit(),
-                "data_sha256": prepared_digest(data),
-                "started": started.isoformat(timespec="seconds"),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        }
-    )
-    shutil.rmtree(run.resume_folder, ignore_errors=True)
-    return directory
+    return prepared, network
 
 
-def _trainer(spec: RunSpec, device: torch.device, directory: Path, recorder: Recorder) -> pl.Trainer:
-    """Lightning with everything off that the recorder does itself, and deaf to a Slurm job around it."""
+def exact_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, callback: pl.Callback) -> pl.Trainer:
+    """Lightning with everything off that the callback does itself, and deaf to a Slurm job around it."""
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     # The loader gives one order an epoch, so workers for it would only cost.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's use of a name that torch renames
+    device, alone = choose_device(spec.training.accelerator), devices * nodes == 1
     return pl.Trainer(
         accelerator=device.type,
-        devices=1,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="auto" if alone else GlobalBatchDDP(),
         max_epochs=spec.training.max_epochs,
         default_root_dir=directory,
-        callbacks=[recorder],
-        plugins=[LightningEnvironment()],
+        callbacks=[callback],
+        plugins=[LightningEnvironment() if alone else TorchElasticEnvironment()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -124,6 +186,13 @@ def _trainer(spec: RunSpec, device: torch.device, directory: Path, recorder: Rec
         use_distributed_sampler=False,
         limit_val_batches=0,
     )
+
+
+class GlobalBatchDDP(DDPStrategy):
+    """Lightning's DDP but for torch's wrapper around the module, which itself sums the gradients of a global batch."""
+
+    def configure_ddp(self) -> None:
+        pass
 
 
 def _summary(recorder: Recorder) -> dict[str, Any]:

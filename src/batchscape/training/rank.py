@@ -1,0 +1,44 @@
+"""One of the processes that the launcher starts: `python -m batchscape.training.rank MODULE FUNCTION ARGUMENTS`."""
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from importlib import import_module
+
+from torch.distributed.elastic.multiprocessing.errors import record
+
+from batchscape.training.ranks import LostPeer
+
+# The process that a peer misses fails first: time for the agent to see that before this one tells what it felt of it.
+SECONDS_FOR_THE_CAUSE = 20.0
+
+
+@record
+def main(module: str, function: str, arguments: str) -> None:
+    """Call a function; whatever it raises ends the process and all its peers."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    first = os.environ["RANK"] == "0"
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("batchscape").setLevel(logging.INFO if first else logging.WARNING)
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    try:
+        getattr(import_module(module), function)(**json.loads(arguments))
+    except LostPeer:
+        traceback.print_exc()
+        time.sleep(SECONDS_FOR_THE_CAUSE)
+        raise
+
+
+def _end_with(parent: int) -> None:
+    """End this process when its parent is gone: the agent may be killed in a way that lets it do nothing."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -3,6 +3,7 @@
 import json
 import os
 import select
+import signal
 import stat
 import subprocess
 import sys
@@ -196,6 +197,18 @@ def test_a_killed_job_that_waits_lets_the_next_one_through(machine: Machine):
     killed.process.kill()
     holder.leave()
     assert after.gpus() == ["0"]
+
+
+def test_a_process_that_was_forked_meanwhile_keeps_no_gpu(tmp_path: Path):
+    with taken(1, gpus=["0"], folder=tmp_path / "locks"):
+        child = os.fork()
+        if child == 0:
+            signal.pause()
+    try:
+        work(tmp_path / "locks", tmp_path / "journal", [{"count": 1, "gpus": ["0"]}], times=1)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_small_jobs_that_come_later_do_not_overtake_one_that_needs_all(machine: Machine):

@@ -95,6 +95,16 @@ def taken(
                 os.environ[VISIBLE] = before
 
 
+@contextmanager
+def job_gpus(count: int, jobs_per_gpu: int) -> Iterator[None]:
+    """Hold the GPUs that a job of the workflow takes where the machine has some; elsewhere it computes on the CPU."""
+    if count and visible_gpus():
+        with taken(count, jobs_per_gpu):
+            yield
+    else:
+        yield
+
+
 def _tell(count: int, gpus: Sequence[str]) -> bool:
     log.info("waiting until %d of the GPUs %s can be had", count, ", ".join(gpus))
     return True

@@ -25,6 +25,7 @@ from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig
 from batchscape.config.loading import complaints, read_yaml, to_yaml, with_numbers
 from batchscape.config.model import ModelConfig, VggConfig
+from batchscape.config.resources import ResourcesConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
@@ -166,6 +167,7 @@ class Study(Section):
     landscape: LandscapeConfig = LandscapeConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
     gradient_alignment: GradientAlignmentConfig = GradientAlignmentConfig()
+    resources: ResourcesConfig = ResourcesConfig()
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], source: str) -> Self:
@@ -248,6 +250,16 @@ class Study(Section):
                 "model.channels",
                 f"the network halves the images {halvings} times, but they have {size.side} pixels on their shorter "
                 f"side; give at most {len(self.model.channels) - halvings + size.side.bit_length() - 1}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_shared(self) -> Self:
+        devices, least = self.resources.devices * self.resources.nodes, min(self.grid.batch_sizes)
+        if devices > least:
+            raise misfit(
+                "resources.devices" if self.resources.nodes == 1 else "resources.nodes",
+                f"{devices} devices cannot share a batch of {least}; take it out of grid.batch_sizes or lower this",
             )
         return self
 
@@ -421,6 +433,18 @@ class Study(Section):
             return source in [GATHERED[analysis] for analysis in self.gathered]
         table = TABLES.get(source.removeprefix("tables/"))
         return table is None or self._is_wanted(table)
+
+    # What jobs take of a machine.
+
+    @property
+    def training_gpus(self) -> int:
+        """How many GPUs of a node a training takes, if the machine has GPUs."""
+        return self.analysis_gpus * self.resources.devices
+
+    @property
+    def analysis_gpus(self) -> int:
+        """How many GPUs an analysis takes, if the machine has GPUs."""
+        return 0 if self.training.accelerator == "cpu" else 1
 
     # What the user brings, beside the study file.
 

@@ -113,6 +113,10 @@ RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness(["bs64-lrtuned", "bs1
 # For each key of a study file: what the key becomes, and the exact set of jobs that this makes stale.
 EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "name": [("another", EVERYTHING)],
+    # Where it trains changes how fast a result comes, not what it is.
+    "resources.devices": [(2, set())],
+    "resources.nodes": [(2, set())],
+    "resources.jobs_per_gpu": [(2, set())],
     "data.source": [("digits", set())],
     "data.validation_fraction": [(0.25, EVERYTHING)],
     "data.split": [("first", EVERYTHING)],

@@ -75,6 +75,9 @@ rule sharpness:
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
+    resources:
+        gpu=study.analysis_gpus,
+        jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("sharpness"),
         code=code("analyse_run.py", "batchscape.analysis.sharpness"),
@@ -122,6 +125,9 @@ rule landscape:
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
+    resources:
+        gpu=study.analysis_gpus,
+        jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("landscape"),
         code=code("landscape.py"),
@@ -146,6 +152,9 @@ rule interpolation:
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
+    resources:
+        gpu=study.analysis_gpus,
+        jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("interpolation"),
         code=code("interpolation.py"),

@@ -19,6 +19,7 @@ from batchscape.config.arms import DEFAULT_ARMS, Arms
 from batchscape.config.base import Section, misfit, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.data import DataConfig, DigitsConfig, validation_count
+from batchscape.config.device_timing import DeviceTimingConfig, TimingSpec
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
 from batchscape.config.interpolation import InterpolationConfig
@@ -72,6 +73,7 @@ TABLES = {
     "sharpness": Product(("analysis/sharpness",)),
     "interpolation": Product(("analysis/interpolation",)),
     "gradient_alignment": Product(("analysis/gradient_alignment",)),
+    "devices": Product(("analysis/devices",)),
     "claims": Product(
         ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
         ("small_batch", "large_batch"),
@@ -86,6 +88,8 @@ GATHERED = {
     "trajectory": "tables/trajectory",
     "gradient_alignment": "analysis/gradient_alignment",
 }
+# What a section asks for in one job.
+ALONE = {"device_timing": "analysis/devices"}
 FIGURES = {
     "curves_fixed_lr": Product(("tables/curves",), ("fixed_lr",)),
     "curves_high_lr": Product(("tables/curves",), ("high_lr",)),
@@ -94,6 +98,7 @@ FIGURES = {
     "distance_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
     "sharpness_before_after": Product(("tables/arm_runs", "tables/scaled_lr"), needs=("analysis/sharpness",)),
     "convergence": Product(("tables/runs", "tables/fixed_lr"), ("fixed_lr",)),
+    "devices": Product(("tables/devices",)),
     "distance": Product(("analysis/distance", "tables/distance")),
     "distance_by_layer": Product(("analysis/distance", "tables/distance"), ("fixed_lr",)),
     "distance_over_time": Product(("tables/distance_over_time", "tables/distance_log_fit"), ("fixed_lr",)),
@@ -167,6 +172,7 @@ class Study(Section):
     landscape: LandscapeConfig = LandscapeConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
     gradient_alignment: GradientAlignmentConfig = GradientAlignmentConfig()
+    device_timing: DeviceTimingConfig = DeviceTimingConfig()
     resources: ResourcesConfig = ResourcesConfig()
 
     @classmethod
@@ -431,6 +437,8 @@ class Study(Section):
         """Whether a file is made: the rows of an analysis that is enabled, or a table whose own sources are made."""
         if source in GATHERED.values():
             return source in [GATHERED[analysis] for analysis in self.gathered]
+        if source in ALONE.values():
+            return all(getattr(self, section).enabled for section, path in ALONE.items() if path == source)
         table = TABLES.get(source.removeprefix("tables/"))
         return table is None or self._is_wanted(table)
 
@@ -440,6 +448,16 @@ class Study(Section):
     def training_gpus(self) -> int:
         """How many GPUs of a node a training takes, if the machine has GPUs."""
         return self.analysis_gpus * self.resources.devices
+
+    @property
+    def timed_devices(self) -> int:
+        """How many devices are timed at most."""
+        return max(self.device_timing.devices)
+
+    @property
+    def timed_gpus(self) -> int:
+        """How many GPUs the timing takes, if the machine has so many."""
+        return self.analysis_gpus * self.timed_devices
 
     @property
     def analysis_gpus(self) -> int:
@@ -500,6 +518,24 @@ class Study(Section):
         training = self.training.model_copy(update={"max_epochs": epochs, "snapshots": ()})
         spec = SearchSpec(batch_size=batch_size, model=self.model, training=training, tuning=self.tuning)
         return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
+
+    @property
+    def timing_slice(self) -> str:
+        """The TimingSpec, as JSON."""
+        training = self.training.model_copy(
+            update={"max_epochs": 1 + self.device_timing.epochs, "snapshots": (), "patience": 1}
+        )
+        runs = [
+            RunSpec(
+                batch_size=batch_size,
+                learning_rate=self.comparison.fixed_lr,
+                seed=self.grid.seeds[0],
+                model=self.model,
+                training=training,
+            )
+            for batch_size in sorted(self.grid.batch_sizes)
+        ]
+        return _canonical(TimingSpec(runs=runs, devices=sorted(self.device_timing.devices)).model_dump(mode="json"))
 
     def section_slice(self, section: str) -> str:
         """What a job of an analysis does, as JSON: its section without the keys that say which jobs there are."""

@@ -164,6 +164,29 @@ rule interpolation:
         "../scripts/interpolation.py"
 
 
+rule device_timing:
+    """Time of an epoch by batch size on several numbers of devices; while it measures no other job is at work."""
+    input:
+        data=study.prepared_data,
+        network=study.network_file,
+    output:
+        study.csv("analysis/devices"),
+    log:
+        study.log("device_timing"),
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: lambda wildcards: workflow.cores or study.timed_devices
+    resources:
+        gpu=study.timed_gpus,
+    params:
+        spec=study.timing_slice,
+        code=code("device_timing.py", others=study.own_model),
+    message:
+        "Timing epochs on several devices"
+    script:
+        "../scripts/device_timing.py"
+
+
 rule gather:
     """The rows of all jobs of an analysis."""
     input:

@@ -525,7 +525,7 @@ class Study(Section):
         training = self.training.model_copy(
             update={"max_epochs": 1 + self.device_timing.epochs, "snapshots": (), "patience": 1}
         )
-        runs = [
+        runs = tuple(
             RunSpec(
                 batch_size=batch_size,
                 learning_rate=self.comparison.fixed_lr,
@@ -534,8 +534,9 @@ class Study(Section):
                 training=training,
             )
             for batch_size in sorted(self.grid.batch_sizes)
-        ]
-        return _canonical(TimingSpec(runs=runs, devices=sorted(self.device_timing.devices)).model_dump(mode="json"))
+        )
+        spec = TimingSpec(runs=runs, devices=tuple(sorted(self.device_timing.devices)))
+        return _canonical(spec.model_dump(mode="json"))
 
     def section_slice(self, section: str) -> str:
         """What a job of an analysis does, as JSON: its section without the keys that say which jobs there are."""

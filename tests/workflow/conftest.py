@@ -22,6 +22,7 @@ MESSAGES = {
     "Training ": "train ",
     "Tuning the learning rate of batch size ": "tune ",
     "Analysing ": "analyse ",
+    "Timing epochs on several ": "time ",
     "Gathering ": "gather ",
     "Making the table ": "table ",
     "Drawing the figure ": "figure ",

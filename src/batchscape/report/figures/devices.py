@@ -18,7 +18,8 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
     data["batch_size"] = style.as_batch_size(data["batch_size"])
     counts = sorted(timed["devices"].unique())
-    ideal = pd.DataFrame({"devices": counts, "value": counts, "panel": pd.Categorical([SPEED] * len(counts), panels)})
+    speed_panel = pd.Categorical([SPEED] * len(counts), categories=panels, ordered=True)
+    ideal = pd.DataFrame({"devices": counts, "value": counts, "panel": speed_panel})
     plot = (
         p9.ggplot(data, p9.aes("devices", "value", color="batch_size"))
         + p9.geom_line(p9.aes("devices", "value"), ideal, linetype="dashed", color="#888888", inherit_aes=False)
@@ -33,8 +34,8 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
     )
     return plot + p9.labs(
         title="Time of an epoch on several devices",
-        subtitle=style.wrapped(f"{_what_they_were(devices)}. Median and quartiles of {timed['n_epochs'].max()} epochs")
-        + "\nDashed: as many times faster as there are devices",
+        subtitle=style.wrapped(f"Devices: {_what_they_were(devices)}")
+        + f"\nMedian and quartiles of {timed['n_epochs'].max()} epochs; dashed: n devices are n times as fast",
         x="Devices that share each batch",
         y="",
     )
@@ -46,6 +47,6 @@ def _what_they_were(devices: pd.DataFrame) -> str:
     missing = sorted(set(devices.loc[devices["n_epochs"] == 0, "devices"]))
     lacking = f"; {', '.join(map(str, missing))} could not be timed" if missing else ""
     if first["device"] != "cpu":
-        return f"Devices: {first['device']}{lacking}"
+        return f"{first['device']}{lacking}"
     cores = int(first["cores"])
-    return f"Devices: CPU processes of one thread on {cores} core{'s' * (cores != 1)} of {first['processor']}{lacking}"
+    return f"CPU processes of one thread on {cores} core{'s' * (cores != 1)} of {first['processor']}{lacking}"

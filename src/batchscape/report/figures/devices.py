@@ -10,6 +10,8 @@ TIME, SPEED = "Time of an epoch (s)", "Speed-up"
 
 def draw(devices: pd.DataFrame) -> p9.ggplot:
     timed = devices.dropna(subset=["epoch_seconds"])
+    if timed.empty:
+        return style.nothing_to_draw("This machine has none of the numbers of devices that were to be timed.")
     time = timed.assign(panel=TIME, value=timed["epoch_seconds"])
     time = time.assign(low=timed["epoch_seconds_low"], high=timed["epoch_seconds_high"])
     speed = timed.assign(panel=SPEED, value=timed["speed_up"])
@@ -27,7 +29,7 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
         + p9.geom_line(size=0.8)
         + p9.geom_point(size=2)
         + p9.facet_wrap("panel", scales="free_y")
-        + p9.scale_x_continuous(trans="log2", breaks=counts, labels=style.decimals)
+        + p9.scale_x_continuous(trans="log2", breaks=counts, minor_breaks=None, labels=style.decimals)
         + p9.scale_y_continuous(trans="log2", labels=style.decimals)
         + style.batch_size_scales(devices["batch_size"])
         + style.theme()

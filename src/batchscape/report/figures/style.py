@@ -73,9 +73,10 @@ def arm_scales(column: pd.Series) -> list:
     ]
 
 
-def nothing_to_draw() -> p9.ggplot:
-    """The figure of a question that no run answers, because all that could have diverged."""
-    text = "All runs that this figure would show diverged; tables/runs.csv lists them."
+def nothing_to_draw(
+    text: str = "All runs that this figure would show diverged; tables/runs.csv lists them.",
+) -> p9.ggplot:
+    """The figure of a question that has no answer here, by default because all runs that could have one diverged."""
     blank = p9.element_blank()
     bare = p9.theme(axis_text=blank, axis_ticks=blank, axis_title=blank, panel_grid=blank)
     return p9.ggplot() + p9.annotate("text", x=0, y=0, label=text, color="#444444") + theme() + bare

@@ -25,7 +25,7 @@ def epochs(seconds: dict[tuple[int, int], list[float]]) -> pd.DataFrame:
             {"batch_size": batch_size, "devices": devices, **where, "epoch": epoch, "seconds": value}
             for epoch, value in found
         ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["batch_size", "devices", "device", "processor", "cores", "epoch", "seconds"])
 
 
 def test_speed_up_and_efficiency_are_those_of_the_medians():

@@ -24,9 +24,7 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
     ideal = pd.DataFrame({"devices": counts, "value": counts, "panel": speed_panel})
     plot = (
         p9.ggplot(data, p9.aes("devices", "value", color="batch_size"))
-        + p9.geom_line(p9.aes("devices", "value"), ideal, linetype="dashed", color="#888888", inherit_aes=False)
         + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), data.dropna(subset=["low"]), size=0.7, show_legend=False)
-        + p9.geom_line(size=0.8)
         + p9.geom_point(size=2)
         + p9.facet_wrap("panel", scales="free_y")
         + p9.scale_x_continuous(trans="log2", breaks=counts, minor_breaks=None, labels=style.decimals)
@@ -34,6 +32,9 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
         + style.batch_size_scales(devices["batch_size"])
         + style.theme()
     )
+    if len(counts) > 1:
+        dashed = p9.geom_line(p9.aes("devices", "value"), ideal, linetype="dashed", color="#888888", inherit_aes=False)
+        plot = plot + dashed + p9.geom_line(size=0.8)
     return plot + p9.labs(
         title="Time of an epoch on several devices",
         subtitle=style.wrapped(f"Devices: {_what_they_were(devices)}")

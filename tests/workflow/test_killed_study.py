@@ -26,10 +26,10 @@ STUDY = """
 name: stress
 grid: {batch_sizes: [64, 256], learning_rates: [0.05], seeds: [0]}
 model: {name: "stress_net:Net"}
-training: {max_epochs: 60, patience: 60, momentum: 0.9, augment_flip: true, snapshots: [1, 20, 50]}
+training: {max_epochs: 30, patience: 30, momentum: 0.9, augment_flip: true, snapshots: [1, 10, 25]}
 comparison: {fixed_lr: 0.05, high_lr: 0.05}
 arms: {sqrt: {enabled: false}}
-tuning: {trials: 4, coarse_trials: 2, epochs: 20, seeds: [5, 6]}
+tuning: {trials: 3, coarse_trials: 2, epochs: 10, seeds: [5, 6]}
 sharpness: {checkpoints: [best], subspace_dimension: 5, iterations: 2, random_starts: 1, trace_products: 4}
 interpolation: {points: 5}
 landscape: {points: [8, 6], points_per_job: 16}
@@ -99,7 +99,8 @@ def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills:
     command = [sys.executable, "-m", "snakemake", *arguments]
     log = (checkout.path / "stress.log").open("a")
     while sum(done.values()) < kills:
-        subprocess.run([*command, "--unlock"], cwd=checkout.path, stdout=log, stderr=log, check=True)
+        if any((checkout.path / ".snakemake" / "locks").glob("*")):  # a killed Snakemake left them
+            subprocess.run([*command, "--unlock"], cwd=checkout.path, stdout=log, stderr=log, check=True)
         with subprocess.Popen(command, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True) as process:
             snakemake = psutil.Process(process.pid)
             while process.poll() is None and sum(done.values()) < kills:

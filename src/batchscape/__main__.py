@@ -8,7 +8,6 @@ from pathlib import Path
 from batchscape.config.base import shortest_decimal
 from batchscape.errors import UserError
 from batchscape.reference import reference, schema
-from batchscape.status import described, read_status
 from batchscape.study import Study
 
 
@@ -60,6 +59,8 @@ def _check(file: Path) -> str:
 
 
 def _status(file: Path) -> str:
+    from batchscape.status import described, read_status  # a second of numeric libraries, which nothing else needs
+
     study = Study.from_file(file)
     return "\n".join(described(study.name, read_status(study))) + "\n"
 

@@ -22,6 +22,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raises UserError when the file cannot be read, is no YAML, repeats a key or holds no mapping.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe would wait for ever
+            raise UserError(f"{path}: is no regular file; give the path of a study file, such as config/config.yaml")
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; give the path of a study file, such as config/config.yaml")

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from batchscape.config.base import shortest_decimal
+from batchscape.config.loading import printable
 from batchscape.errors import UserError
 from batchscape.reference import reference, schema
 from batchscape.study import Study
@@ -42,7 +43,7 @@ def _check(file: Path) -> str:
     grid = study.grid
     in_grid = len(grid.batch_sizes) * len(grid.learning_rates) * len(grid.seeds)
     lines = [
-        f"{file}: is a valid study",
+        f"{printable(file)}: is a valid study",
         f"{len(study.runs)} runs: {in_grid} of the grid, batch sizes ({_list(grid.batch_sizes)}) × "
         f"learning rates ({_list(grid.learning_rates)}) × seeds ({_list(grid.seeds)}), "
         f"and {len(study.runs) - in_grid} that arms add",

@@ -17,9 +17,9 @@ from batchscape.errors import UserError
 def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
     """Send all that the process prints to a log file; end it with status 1 when the work fails.
 
-    Whatever goes wrong stands in the log: one line for a UserError, a traceback for anything else. The terminal
-    shows one line in either case. What the work itself wants to be seen there too, it gives to the function that this
-    yields.
+    Whatever goes wrong stands in the log: one line for a UserError, a traceback for anything else, and both for a
+    UserError that has a cause, which it may mistake. The terminal shows one line in any case. What the work itself
+    wants to be seen there too, it gives to the function that this yields.
 
     The log is locked as long as the process and those that it started live: a Snakemake that was killed leaves its
     jobs at work, and the same job of the next one waits until they are done.
@@ -46,6 +46,8 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
         try:
             yield say
         except UserError as error:
+            if error.__cause__:
+                stream.write("".join(traceback.format_exception(error.__cause__)))
             stream.write(f"{error}\n")
             terminal.write(f"{error}\n")
             sys.exit(1)

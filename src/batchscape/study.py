@@ -24,7 +24,7 @@ from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig
-from batchscape.config.loading import complaints, read_yaml, to_yaml, with_numbers
+from batchscape.config.loading import complaints, printable, read_yaml, to_yaml, with_numbers
 from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.resources import ResourcesConfig
 from batchscape.config.run import RunSpec
@@ -190,8 +190,8 @@ class Study(Section):
         `overrides` is a nested mapping that replaces single keys of the file (the command line's `--config`).
         """
         if not overrides:
-            return cls.from_mapping(read_yaml(path), str(path))
-        return cls.from_mapping(_replaced(read_yaml(path), with_numbers(overrides)), f"{path} with --config")
+            return cls.from_mapping(read_yaml(path), printable(path))
+        return cls.from_mapping(_replaced(read_yaml(path), with_numbers(overrides)), f"{printable(path)} with --config")
 
     @model_validator(mode="after")
     def _compared_batches_are_in_the_grid(self) -> Self:

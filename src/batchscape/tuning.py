@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from batchscape.config.run import RunSpec
 from batchscape.config.tuning import SearchSpec
 from batchscape.data.prepared import prepared_digest
-from batchscape.frames import read_frame
+from batchscape.errors import UserError
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
 
@@ -88,9 +88,8 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
     data_hash = prepared_digest(data)
     identity = json.dumps([what, data_hash, code], sort_keys=True)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    _mend(journal)
     study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal.resolve()))),
+        storage=_storage(journal),
         study_name=f"bs{spec.batch_size}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
         direction="minimize",
         load_if_exists=True,
@@ -100,6 +99,18 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
     for rate in np.geomspace(*spec.tuning.range, spec.tuning.coarse_trials):
         study.enqueue_trial({RATE: float(rate)}, skip_if_exists=True)
     return study
+
+
+def _storage(journal: Path) -> JournalStorage:
+    """Return the trials of a journal. Raises UserError when it is damaged."""
+    _mend(journal)
+    try:
+        return JournalStorage(JournalFileBackend(str(journal.resolve())))
+    except Exception as error:  # whatever comes of replaying lines that are no trials
+        raise UserError(
+            f"{journal}: is no whole journal of a search ({type(error).__name__}: {' '.join(str(error).split())}); "
+            "delete it so that the search begins anew"
+        )
 
 
 def _quiet() -> None:
@@ -143,7 +154,7 @@ def _train(
             batch_size=spec.batch_size, learning_rate=rate, seed=seed, model=spec.model, training=spec.training
         )
         directory = RunDirectory(train(run, folder / f"seed{seed}"))
-        cpu_seconds = read_frame(directory.history_file)["train_cpu_seconds"].sum()
+        cpu_seconds = directory.history(["train_cpu_seconds"]).to_numpy().sum()
         results.append((directory.summary(), float(cpu_seconds)))
     whole = [summary for summary, _ in results if summary["status"] != "diverged"]
     losses = [summary["least_validation_loss"] for summary in whole]

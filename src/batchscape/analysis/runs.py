@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.frames import read_frame
 from batchscape.training.run_directory import RunDirectory
 
 FROM_SUMMARY = (
@@ -19,7 +18,7 @@ def analyse(run: RunDirectory) -> pd.DataFrame:
     """Return one row; a run without any finite validation loss has nan for what it never reached."""
     summary = run.summary()
     values = {key: np.nan if summary[key] is None else summary[key] for key in FROM_SUMMARY}
-    measured = times(read_frame(run.history_file), summary["best_epoch"])
+    measured = times(run.history(["epoch", "train_seconds", "train_cpu_seconds"]), summary["best_epoch"])
     where = summary["environment"]
     trained_on = {"device": where["device"], "devices": where["devices"] * where["nodes"]}
     return pd.DataFrame([{**values, **measured, **trained_on}])

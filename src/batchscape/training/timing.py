@@ -13,7 +13,7 @@ import torch
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.run import RunSpec
 from batchscape.device import choose_device
-from batchscape.files import read_json, write_json
+from batchscape.frames import read_frame, write_frame
 from batchscape.training.environment import describe_environment
 from batchscape.training.launcher import launch
 from batchscape.training.module import TrainingModule
@@ -40,10 +40,10 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
         ]
         if runs:
             with TemporaryDirectory(prefix="batchscape-timing-") as folder:
-                found = Path(folder) / "seconds.json"
+                found = Path(folder) / "seconds.csv"
                 what = {"runs": [run.model_dump_json() for run in runs], "data": str(data), "found": str(found)}
                 launch(time_rank, {**what, "devices": devices}, devices)
-                frames.append(pd.DataFrame(read_json(found)))
+                frames.append(read_frame(found))
         frames.append(pd.DataFrame(left_out, columns=["batch_size", "devices", "epoch"]))
         log.info("timed %d batch sizes on %d device%s", len(runs), devices, "s" * (devices != 1))
     rows = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
@@ -74,7 +74,7 @@ def time_rank(runs: Sequence[str], data: str, found: str, devices: int) -> None:
             {**told, "epoch": epoch, "seconds": seconds} for epoch, seconds in enumerate(timer.seconds[1:], start=1)
         ]
     if ranks.is_first:
-        write_json(Path(found), rows)
+        write_frame(Path(found), pd.DataFrame(rows))
 
 
 class _Timer(pl.Callback):

@@ -59,10 +59,10 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
         "spec": {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
         "environment": {
             **dict.fromkeys(("python", "platform", "processor"), "x"),
-            **{"packages": {}, "cpus": 2, "threads": 1, "device": "cpu"},
+            **{"packages": {}, "cpus": 2, "threads": 1, "device": "cpu", "devices": 1, "nodes": 1},
         },
         "provenance": {
-            **{"source_commit": None, "data_sha256": "0"},
+            **{"identity": "0", "source_commit": None, "data_sha256": "0"},
             **dict.fromkeys(("started", "finished"), "2026-01-01T10:00:00+00:00"),
         },
     }

@@ -59,7 +59,7 @@ def search(
         trial = _next(study, spec)
         rate = trial.suggest_float(RATE, *tuning.range, log=True)
         # The process may ask for a rate again, at an end of the range above all; the same seeds would give the same.
-        known = next((earlier for earlier in done if earlier.params[RATE] == rate), None)
+        known = next((earlier for earlier in done if math.isclose(earlier.params[RATE], rate)), None)
         if known:
             loss, details = known.value, {**known.user_attrs, "cpu_seconds": 0.0}
         else:

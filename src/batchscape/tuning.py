@@ -96,6 +96,7 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message="Clip non-finite values")  # of trials that diverged
 
 
 def _mend(journal: Path) -> None:

@@ -116,6 +116,7 @@ def _storage(journal: Path) -> JournalStorage:
 def _quiet() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message="Clip non-finite values")  # of trials that diverged
 
 
 def _mend(journal: Path) -> None:

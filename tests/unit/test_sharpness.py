@@ -154,6 +154,15 @@ def test_eigenvalue_and_trace_of_a_larger_matrix():
     assert top_eigenvalue((-matrix).__matmul__, 200, 0) == pytest.approx(5, rel=2e-3)  # the greatest, not the largest
 
 
+def test_a_hessian_of_zeros_or_of_no_numbers_is_said_so():
+    """As of a network of dead units, of saturated outputs, or of weights so large that products overflow."""
+    calls = iter(range(1000))
+    assert top_eigenvalue(np.zeros_like, 50, 0) == trace(np.zeros_like, 50, 12, 0) == 0
+    assert np.isnan(top_eigenvalue(lambda vector: vector * np.nan, 50, 0))
+    assert np.isnan(top_eigenvalue(lambda vector: vector * (np.nan if next(calls) else 1.0), 50, 0))
+    assert np.isnan(trace(lambda vector: vector * np.nan, 50, 12, 0))
+
+
 def test_the_estimates_leave_the_random_state_alone_and_are_functions_of_the_seed():
     draw = np.random.default_rng(0).normal(size=(50, 50))
     matrix = draw + draw.T

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from pylops.utils.estimators import trace_hutchpp
 from scipy.optimize import minimize
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
 from batchscape.analysis.surface import at_checkpoints
 from batchscape.config.sharpness import SharpnessConfig as Config
@@ -131,17 +131,21 @@ def in_subspace(function: Differentiable, basis: np.ndarray) -> Differentiable:
 def top_eigenvalue(product: Callable[[np.ndarray], np.ndarray], parameters: int, seed: int) -> float:
     """Return the greatest eigenvalue of the symmetric matrix that `product` multiplies by, to 0.1 % (Lanczos, ARPACK).
 
-    `nan` if the products are not finite or the iteration does not converge.
+    `nan` if the products are not finite or the iteration does not converge. 0 if the matrix is, as that of a network
+    whose outputs are all saturated or whose units are all dead.
     """
     if parameters == 1:  # ARPACK wants more
         return float(product(np.ones(1))[0])
     start = np.random.default_rng(seed).standard_normal(parameters)
-    if not np.isfinite(product(start)).all():
+    image = product(start)
+    if not np.isfinite(image).all():
         return np.nan
+    if not image.any():  # ARPACK takes it for an error; a random vector is in no smaller null space
+        return 0.0
     operator = LinearOperator((parameters, parameters), matvec=product, dtype=np.float64)
     try:
         return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-3, return_eigenvectors=False)[0])
-    except ArpackNoConvergence:
+    except ArpackError:  # no convergence, or products that overflow on the way
         return np.nan
 
 

@@ -169,6 +169,7 @@ def exact_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, call
         logging.getLogger(name).setLevel(logging.WARNING)
     # The loader gives one order an epoch, so workers for it would only cost.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+    warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's use of a name that torch renames
     device, alone = choose_device(spec.training.accelerator), devices * nodes == 1
     return pl.Trainer(

@@ -15,7 +15,7 @@ from batchscape.errors import UserError
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file in the target's folder, sync it, and put it in the target's place.
 
-    What a process that was killed left of the same file is deleted.
+    What a process that was killed left of the same file is deleted. An OSError, as of a full disk, names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
@@ -27,6 +27,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 

@@ -93,6 +93,11 @@ def kill(processes: list[psutil.Process], which: signal.Signals) -> None:
             process.send_signal(which)
 
 
+def heed_ctrl_c() -> None:
+    """As in a terminal; a shell has what it starts in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills: int) -> dict[str, int]:
     """Run a study and kill `kills` times what runs at random moments; return how often what was killed."""
     done = dict.fromkeys(("a job", "Snakemake", "all", "Ctrl-C"), 0)
@@ -101,7 +106,9 @@ def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills:
     while sum(done.values()) < kills:
         if any((checkout.path / ".snakemake" / "locks").glob("*")):  # a killed Snakemake left them
             subprocess.run([*command, "--unlock"], cwd=checkout.path, stdout=log, stderr=log, check=True)
-        with subprocess.Popen(command, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True) as process:
+        with subprocess.Popen(
+            command, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True, preexec_fn=heed_ctrl_c
+        ) as process:
             snakemake = psutil.Process(process.pid)
             while process.poll() is None and sum(done.values()) < kills:
                 time.sleep(rng.uniform(0.2, 3.0))

@@ -71,6 +71,8 @@ def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id:
             run_id=run_id,
             rdzv_backend="c10d",
             rdzv_endpoint=endpoint,
+            # Not by the machine's name, which may be known to nobody.
+            local_addr="127.0.0.1" if nodes == 1 else None,
             max_restarts=0,
             shutdown_timeout=SECONDS_TO_END,
             logs_specs=DefaultLogsSpecs(log_dir=folder),

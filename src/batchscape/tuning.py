@@ -89,7 +89,7 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
     identity = json.dumps([what, data_hash, code], sort_keys=True)
     journal.parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        storage=_storage(journal),
+        storage=journal_storage(journal),
         study_name=f"bs{spec.batch_size}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
         direction="minimize",
         load_if_exists=True,
@@ -101,10 +101,13 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
     return study
 
 
-def _storage(journal: Path) -> JournalStorage:
+def journal_storage(journal: Path) -> JournalStorage:
     """Return the trials of a journal. Raises UserError when it is damaged."""
     _mend(journal)
     try:
+        if journal.exists():  # Optuna says nothing of a last line that is none, and would write behind it
+            for line in journal.read_text(encoding="utf-8").splitlines():
+                json.loads(line)
         return JournalStorage(JournalFileBackend(str(journal.resolve())))
     except Exception as error:  # whatever comes of replaying lines that are no trials
         raise UserError(

@@ -2,13 +2,14 @@
 
 import ast
 import hashlib
-import json
+import math
 import os
 import pickle
 import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -16,21 +17,21 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from batchscape import tuning
 from batchscape.__main__ import main
 from batchscape.analysis.history import COLUMNS
 from batchscape.config.data import ArraysConfig, ImageFolderConfig
-from batchscape.config.tuning import SearchSpec, Tuned
+from batchscape.config.tuning import Tuned
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import prepared_digest, read_prepared
 from batchscape.errors import UserError
 from batchscape.files import read_json
 from batchscape.frames import read_frame
-from batchscape.study import Study
-from batchscape.training.resume import RunState, read_state, write_state
+from batchscape.training.resume import BEFORE, STATE, RunState, read_state, write_state
 from batchscape.training.run_directory import RunDirectory
-from batchscape.weights import read_weights
+from batchscape.tuning import journal_storage
+from batchscape.weights import write_weights
 from tests.workflow.conftest import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
@@ -196,6 +197,10 @@ def make_pipe(path: Path) -> None:
     os.mkfifo(path)
 
 
+def make_nothing(_: Path) -> None:
+    pass
+
+
 def make_circle(path: Path) -> None:
     path.symlink_to(path.name)
 
@@ -204,7 +209,7 @@ def make_broken_link(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("make", [make_pipe, make_circle, make_broken_link, Path.mkdir, lambda path: None])
+@pytest.mark.parametrize("make", [make_pipe, make_circle, make_broken_link, Path.mkdir, make_nothing])
 @pytest.mark.parametrize("name", ["study.yaml", "a\nb.yaml", "\U0001f600 {run}.yaml", "\udcff.yaml"])
 def test_what_is_no_file_is_told_in_a_line_and_waited_for_by_nobody(
     make: Callable, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -219,3 +224,333 @@ def test_no_path_is_read_that_is_no_file(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     assert len(checked(name, capsys, monkeypatch)) == 1
+
+
+# Files of an earlier study, and its data, that were damaged since.
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def holding(content: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write
+
+
+def without_column(name: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        read_frame(path).drop(columns=name).to_csv(path, index=False, na_rep="nan")
+
+    return write
+
+
+def without_a_row(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def of_another_network(path: Path) -> None:
+    write_weights(path, {"a.weight": np.ones(3)}, ["a.weight"])
+
+
+def with_images(**changed: np.ndarray) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        save_images(path, **changed)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "target", "lost", "said", "mend"),
+    [
+        (f"{RUN}/run.json", cut, TABLE, (RUNS,), "is not as it was written (Invalid JSON: ", TRAIN_AGAIN),
+        (f"{RUN}/history.csv", cut, TABLE, (RUNS,), "is cut off in its last line", TRAIN_AGAIN),
+        (
+            f"{SEARCH}/tuned.json",
+            holding(b'{"learning_rate": -1}'),
+            f"{TUNED_RUN}/run.json",
+            tuple(f"{TUNED_RUN}/{file}" for file in ("run.json", "history.csv")),
+            "is not as it was written (learning_rate: Input should be greater than 0)",
+            "delete it so that the search goes on from its journal",
+        ),
+        (RUNS, without_column("status"), TABLE, (TABLE,), "there is no column status", "so that it is made again"),
+        (RUNS, holding(b""), TABLE, (TABLE,), "is no table (No columns to parse from file)", AGAIN),
+        (DATA, cut, TABLE, (f"{FOLDER}/network.json",), "is no whole prepared data file", AGAIN),
+    ],
+    ids=["run.json", "history.csv", "tuned.json", "a column", "an empty table", "the prepared data"],
+)
+def test_a_damaged_file_ends_the_job_that_reads_it_in_a_line_with_what_to_do(
+    study: Checkout, file: str, damage: Callable, target: str, lost: tuple[str, ...], said: str, mend: str
+):
+    damage(study.path / file)
+    line = line_of(refused(study, target, "--configfile", CONFIG, lost=lost), f"{file}: ")
+    assert said in line
+    assert line.endswith(mend)
+
+
+def test_a_damaged_file_is_made_again_when_it_was_deleted_as_it_was_told(study: Checkout):
+    journal = study.path / SEARCH / "optuna.journal"
+    journal.write_text("garbage\n")
+    (study.path / SEARCH / "tuned.json").unlink()
+    tuned = f"{SEARCH}/tuned.json"
+    lost = (f"{FOLDER}/analysis/lr_search/bs16.csv",)
+    output = refused(study, tuned, "--configfile", CONFIG, lost=lost)
+    line = line_of(output, f"{SEARCH}/optuna.journal: is no whole journal of a search (")
+    assert line.endswith("; delete it so that the search begins anew")
+    journal.unlink()
+    done = study.snakemake("--cores", "2", tuned, "--configfile", CONFIG)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+OBJECTS = np.array([{}] * 80, dtype=object)
+BAD_ARRAYS = {
+    "objects": with_images(images=OBJECTS),
+    "labels that are objects": with_images(labels=OBJECTS),
+    "not a number": with_images(images=np.full((80, 6, 6), np.nan)),
+    "whole numbers of 64 bits": with_images(images=np.zeros((80, 6, 6), np.int64)),
+    "complex numbers": with_images(images=np.zeros((80, 6, 6), complex)),
+    "one row": with_images(images=np.zeros(80, np.uint8)),
+    "five dimensions": with_images(images=np.zeros((80, 6, 6, 3, 1), np.uint8)),
+    "no images": with_images(images=np.zeros((0, 6, 6), np.uint8), labels=np.zeros(0, int)),
+    "images of no width": with_images(images=np.zeros((80, 6, 0), np.uint8)),
+    "a label too few": with_images(labels=np.zeros(79, int)),
+    "labels in two columns": with_images(labels=np.zeros((80, 2), int)),
+    "labels that are reals": with_images(labels=np.linspace(0, 1, 80)),
+    "one class": with_images(labels=np.zeros(80, int)),
+    "cut": cut,
+    "empty": holding(b""),
+    "text": holding(b"images\n"),
+    "a pickle": holding(pickle.dumps({"images": OBJECTS})),
+    "an empty zip": lambda path: zipfile.ZipFile(path, "w").close(),
+    "gone": Path.unlink,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+def told(function: Callable, *arguments: object) -> str:
+    """The one line of a refusal; anything else that is raised fails the test."""
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert message.splitlines() == [message]
+    return message
+
+
+@pytest.mark.parametrize("damage", BAD_ARRAYS.values(), ids=BAD_ARRAYS.keys())
+def test_arrays_that_are_no_images_are_told_with_their_key(damage: Callable, tmp_path: Path):
+    path = tmp_path / "tiny.npz"
+    save_images(path)
+    damage(path)
+    assert told(prepare, ArraysConfig(source="arrays", path=str(path))).startswith("data")
+
+
+def test_arrays_that_were_damaged_end_the_study_and_its_runs_stay(study: Checkout):
+    with_images(images=OBJECTS)(study.path / "tiny.npz")
+    lost = (DATA, f"{FOLDER}/data/manifest.csv")
+    output = refused(study, "all", "--configfile", CONFIG, lost=lost)
+    assert "cannot be read as NumPy's" in line_of(output, "data.path: tiny.npz ")
+    (study.path / "tiny.npz").unlink()
+    output = refused(study, "all", "--configfile", CONFIG)
+    assert line_of(output, "data.path: there is no tiny.npz").endswith("mend the path")
+
+
+def test_a_zip_file_is_never_unpacked_where_its_names_lead(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "images.zip"
+    image = BytesIO()
+    Image.new("L", (6, 6)).save(image, "png")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("../../a/1.png", "/b/1.png", "../a", "c/../../d/1.png"):
+            archive.writestr(name, image.getvalue())
+        archive.writestr("a/bomb.png", bytes(50_000_000))
+    config = ImageFolderConfig(source="image_folder", path=str(path), image_size=(6, 6))
+    try:
+        prepare(config)
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["images.zip", "in"]
+
+
+# Whatever stands in a file, its reader gives a value or a line for the user.
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the readers below read, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copytree(tiny.path / RUN, folder / "run")
+    np.save(folder / "images.npy", np.zeros((4, 6, 6), np.uint8))
+    np.save(folder / "labels.npy", [0, 1, 0, 1])
+    for file in (DATA, RUNS, f"{SEARCH}/tuned.json", f"{SEARCH}/optuna.journal", "tiny.npz"):
+        shutil.copy(tiny.path / file, folder)
+    weights = {"a": np.ones(3, np.float32)}
+    write_state(folder, RunState(weights, weights, {}, np.ones(4), [{"epoch": 1}], None, math.inf), "me")
+    shutil.copy(folder / STATE, folder / BEFORE)
+    return folder
+
+
+def run_of(path: Path) -> RunDirectory:
+    return RunDirectory(path.parent)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "run/run.json": lambda path: run_of(path).summary(),
+    "run/history.csv": lambda path: run_of(path).history(COLUMNS),
+    "run/update_norms.npy": lambda path: run_of(path).update_norms(),
+    "run/weights/best.safetensors": lambda path: RunDirectory(path.parents[1]).weights("best"),
+    "images.safetensors": lambda path: (read_prepared(path), prepared_digest(path)),
+    "tuned.json": lambda path: read_json(path, Tuned, AGAIN),
+    "runs.csv": read_frame,
+    "optuna.journal": journal_storage,
+    STATE: lambda path: read_state(path.parent, "me"),
+    "images.npy": lambda path: prepare(
+        ArraysConfig(source="arrays", path=str(path), labels=str(path.with_name("labels.npy")))
+    ),
+    "tiny.npz": lambda path: prepare(ArraysConfig(source="arrays", path=str(path))),
+}
+PLACES = st.integers(0, 300) | st.integers(0, 20_000)
+DAMAGES = st.lists(st.tuples(PLACES, st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=3)
+
+
+def read_damaged(whole: Path, name: str, content: bytes) -> str:
+    """What a reader says of a file with this content, in one line; nothing if it takes it. The file is put back."""
+    path = whole / name
+    before = path.read_bytes()
+    try:
+        path.write_bytes(content)
+        READERS[name](path)
+    except UserError as error:
+        message = str(error)
+        assert message.splitlines() == [message]
+        assert str(path) in message
+        return message
+    finally:
+        path.write_bytes(before)
+    return ""
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(whole: Path, name: str):
+    content = (whole / name).read_bytes()
+
+    @settings(deadline=None, derandomize=True, database=None, max_examples=100)
+    @given(DAMAGES, st.none() | PLACES)
+    def damaged(changes: list[tuple[int, int, bytes]], kept: int | None) -> None:
+        damaged = content
+        for place, deleted, put in changes:
+            place %= len(content)
+            damaged = damaged[:place] + put + damaged[place + deleted :]
+        read_damaged(whole, name, damaged[:kept])
+
+    assert read_damaged(whole, name, content) == ""
+    damaged()
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name not in (STATE, "optuna.journal")])
+def test_a_file_that_ends_early_is_refused(whole: Path, name: str):
+    content = (whole / name).read_bytes()
+    for kept in (0, len(content) // 3, len(content) * 2 // 3, len(content) - 3):
+        assert read_damaged(whole, name, content[:kept]), kept
+
+
+def test_a_run_is_refused_where_its_files_do_not_belong_together(whole: Path):
+    for name, damage in (("weights/best.safetensors", of_another_network), ("history.csv", without_a_row)):
+        before = (whole / "run" / name).read_bytes()
+        damage(whole / "run" / name)
+        damaged = (whole / "run" / name).read_bytes()
+        (whole / "run" / name).write_bytes(before)
+        assert read_damaged(whole, f"run/{name}", damaged).endswith(TRAIN_AGAIN)
+
+
+# Nothing unpickles a file.
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (self.path,)
+
+
+def as_array(path: Path, trap: Trap) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, np.array([trap], dtype=object), allow_pickle=True)
+
+
+def as_arrays(path: Path, trap: Trap) -> None:
+    with path.open("wb") as stream:
+        np.savez(stream, images=np.array([trap], dtype=object), labels=np.array([trap], dtype=object))
+
+
+PICKLED = {
+    "pickle": lambda path, trap: path.write_bytes(pickle.dumps(trap)),
+    "torch": lambda path, trap: torch.save({"state_dict": trap}, path),
+    "npy": as_array,
+    "npz": as_arrays,
+}
+
+
+@pytest.mark.parametrize("dump", PICKLED.values(), ids=PICKLED.keys())
+@pytest.mark.parametrize("name", READERS)
+def test_no_reader_runs_what_a_pickle_says(whole: Path, name: str, dump: Callable, tmp_path: Path):
+    dump(tmp_path / "file", Trap(tmp_path / "trapped"))
+    message = read_damaged(whole, name, (tmp_path / "file").read_bytes())
+    assert message or name in (STATE, "optuna.journal")  # the state before is read, a journal's last line is left out
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_the_traps_are_traps(tmp_path: Path):
+    (tmp_path / "file").write_bytes(pickle.dumps(Trap(tmp_path / "trapped")))
+    pickle.loads((tmp_path / "file").read_bytes())
+    assert (tmp_path / "trapped").exists()
+
+
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+FORBIDDEN_CALLS = {"eval", "exec", "read_pickle", "load_from_checkpoint", "unsafe_load", "full_load"}
+
+
+def unsafe(tree: ast.AST) -> Iterator[str]:
+    """What in a module may run what stands in a file."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        yield from (name for name in names if name.partition(".")[0] in FORBIDDEN_MODULES)
+        if not isinstance(node, ast.Call):
+            continue
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        function = ast.unparse(node.func)
+        owner, _, name = function.rpartition(".")
+        if (
+            (name in FORBIDDEN_CALLS and owner in ("", "builtins", "pd", "yaml"))
+            or (name == "load_from_checkpoint")
+            or (owner == "torch" and name == "load" and given.get("weights_only") != "True")
+            or (owner in ("np", "numpy") and name in ("load", "fromfile") and given.get("allow_pickle") != "False")
+            or (owner == "yaml" and name == "load")
+            or (name == "YAML" and given.get("typ") != "'safe'")
+            or "resume_from_checkpoint" in given
+            or "ckpt_path" in given
+        ):
+            yield ast.unparse(node)
+
+
+def test_no_module_can_unpickle_or_run_a_file():
+    files = [*(PROJECT / "src").rglob("*.py"), *(PROJECT / "workflow").rglob("*.py")]
+    assert len(files) > 100
+    assert {file.name: found for file in files if (found := list(unsafe(ast.parse(file.read_text()))))} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("import pickle", "from joblib import load", "import torch.x, marshal", "eval('1')", "torch.load(path)"),
+        *("torch.load(path, weights_only=False)", "np.load(path)", "np.load(path, allow_pickle=True)"),
+        *("yaml.load(text)", "YAML(typ='unsafe').load(text)", "pd.read_pickle(path)", "trainer.fit(m, ckpt_path=p)"),
+    ],
+)
+def test_what_may_unpickle_is_found(code: str):
+    assert list(unsafe(ast.parse(code)))

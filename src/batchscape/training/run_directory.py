@@ -141,9 +141,8 @@ class RunDirectory:
         """‖θ_{t+1} − θ_t‖ of every batch update, (steps,), float64. Raises UserError when the file is damaged."""
         try:
             norms = np.load(self.update_norms_file, allow_pickle=False)
-        except (OSError, ValueError, EOFError, MemoryError) as error:
-            what = " ".join(str(error).split("\n")[0].split())
-            raise UserError(f"{self.update_norms_file}: cannot be read ({what}); {MEND}")
+        except Exception as error:  # its header is Python's text, on which NumPy may fail in any way
+            raise UserError(f"{self.update_norms_file}: cannot be read ({' '.join(str(error).split())}); {MEND}")
         if not (isinstance(norms, np.ndarray) and norms.ndim == 1 and norms.dtype == np.float64):
             raise UserError(f"{self.update_norms_file}: holds no list of norms; {MEND}")
         return norms

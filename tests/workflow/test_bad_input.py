@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import json
 import math
 import os
 import pickle
@@ -18,6 +19,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from safetensors.numpy import save_file
 
 from batchscape.__main__ import main
 from batchscape.analysis.history import COLUMNS
@@ -462,6 +464,32 @@ def test_a_run_is_refused_where_its_files_do_not_belong_together(whole: Path):
         damaged = (whole / "run" / name).read_bytes()
         (whole / "run" / name).write_bytes(before)
         assert read_damaged(whole, f"run/{name}", damaged).endswith(TRAIN_AGAIN)
+
+
+IMAGES, LABELS = np.zeros((4, 6, 6, 1), np.uint8), np.array([0, 1, 0, 1])
+ABOUT = json.dumps({"classes": ["a", "b"], "sha256": "0"})
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "about"),
+    [
+        (IMAGES, LABELS, "{"),
+        (IMAGES, LABELS, "[]"),
+        (IMAGES.astype(np.float32), LABELS, ABOUT),
+        (IMAGES[0], LABELS, ABOUT),
+        (IMAGES[:3], LABELS, ABOUT),
+        (IMAGES, LABELS.astype(np.int32), ABOUT),
+        (IMAGES, LABELS + 1, ABOUT),
+        (IMAGES, -LABELS, ABOUT),
+    ],
+)
+def test_prepared_data_that_is_none_is_refused(images: np.ndarray, labels: np.ndarray, about: str, tmp_path: Path):
+    arrays = {"images": images, "labels": labels}
+    path = tmp_path / "images.safetensors"
+    save_file(
+        {f"{side}_{part}": arrays[part] for side in ("train", "validation") for part in arrays}, path, {"about": about}
+    )
+    assert told(read_prepared, path).endswith(AGAIN)
 
 
 # Nothing unpickles a file.

@@ -87,5 +87,5 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError:
         raise UserError(f"{path}: there is no prepared data; run `snakemake --cores 1 {path}` to make it")
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no whole prepared data file ({error}); delete it so that it is made again")

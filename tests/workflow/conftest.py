@@ -35,6 +35,8 @@ class Checkout:
     """A copy of the project in which Snakemake runs for real."""
 
     path: Path
+    within: tuple[str, ...] = ()
+    """A command that runs another one, such as `nsenter`, to run Snakemake by."""
 
     @classmethod
     def at(cls, path: Path) -> "Checkout":
@@ -59,7 +61,7 @@ class Checkout:
         # The copy must find its own library by itself, not because the tests were started with a path to one.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *arguments],
+            [*self.within, sys.executable, "-m", "snakemake", *arguments],
             cwd=self.path,
             env=environment,
             stdin=subprocess.DEVNULL,

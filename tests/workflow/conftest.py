@@ -30,6 +30,11 @@ MESSAGES = {
 }
 
 
+def heed_ctrl_c() -> None:
+    """As in a terminal; a shell has what it starts in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A copy of the project in which Snakemake runs for real."""
@@ -69,6 +74,7 @@ class Checkout:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_ctrl_c,
         )
         try:
             yield process

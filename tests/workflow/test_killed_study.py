@@ -16,7 +16,7 @@ import pytest
 from batchscape.frames import read_frame
 from batchscape.study import Study
 from batchscape.training.run_directory import RunDirectory
-from tests.workflow.conftest import Checkout
+from tests.workflow.conftest import Checkout, heed_ctrl_c
 
 pytestmark = pytest.mark.slow
 
@@ -90,11 +90,6 @@ def kill(processes: list[psutil.Process], which: signal.Signals) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
             process.send_signal(which)
-
-
-def heed_ctrl_c() -> None:
-    """As in a terminal; a shell has what it starts in the background ignore it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills: int) -> dict[str, int]:

@@ -346,7 +346,7 @@ def test_floats_from_0_to_1_become_bytes(own: Callable):
         ("np.zeros((3, 2, 2), np.uint8), np.zeros(4, int)", "labels of shape (4,) for 3 images"),
         ("np.zeros((3, 2, 2), np.int32), np.zeros(3, int)", "images are int32"),
         ("np.full((3, 2, 2), 2.0), np.zeros(3, int)", "images are floats from 2 to 2"),
-        ("np.full((3, 2, 2), np.nan), np.zeros(3, int)", "images are floats from nan to nan"),
+        ("np.full((3, 2, 2), np.nan), np.zeros(3, int)", "3 of the 3 images have pixels that are NaN or infinite"),
         ("np.zeros((3, 2, 2), np.uint8), np.zeros(3)", "labels are float64"),
         ("np.zeros((3, 2, 2), np.uint8), np.array([0, 1, 2]), ['a', 'b']", "whole numbers from 0 to 1"),
         ("np.zeros((3, 2, 2), np.uint8), np.array([-1, 1, 0]), ['a', 'b']", "whole numbers from 0 to 1"),

@@ -138,7 +138,7 @@ def test_intervals_are_those_of_a_regression_in_the_logarithms():
         (SIZES, 1000 / SIZES, "in proportion"),
         (SIZES, 1000 / SIZES**2, "in proportion"),
         (np.array([32.0, 64, 64]), np.array([9.0, 6, 5]), "only 2 batch sizes reached"),
-        (np.array([]), np.array([]), "only 0 batch sizes"),
+        (np.array([]), np.array([]), "no batch size"),
     ],
 )
 def test_what_the_data_cannot_tell_is_not_identified(sizes: np.ndarray, steps: np.ndarray, said: str):

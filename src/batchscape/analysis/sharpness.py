@@ -172,7 +172,7 @@ def measure(surface, weights: np.ndarray, config: Config) -> pd.DataFrame:
     Measures are Keskar's sharpness in the full space (`keskar`) and in a random subspace (`keskar_subspace`), adaptive
     sharpness max f(θ + δ) − f(θ) over |δ_i| ≤ ρ|θ_i| (`adaptive`; Kwon et al. 2021, definition 2, with the element-wise
     normalisation and p = ∞), and of the Hessian of f the greatest eigenvalue (`hessian_eigenvalue`) and the trace
-    (`hessian_trace`). `radius` is ε or ρ, and 0 for the Hessian, the limit of a small box.
+    (`hessian_trace`), nan where f is not finite. `radius` is ε or ρ, and 0 for the Hessian, the limit of a small box.
     """
     weights = weights.astype(np.float64)
 
@@ -202,10 +202,12 @@ def measure(surface, weights: np.ndarray, config: Config) -> pd.DataFrame:
         products += 1
         return surface.hessian_product(weights, vector.ravel())
 
-    value = top_eigenvalue(product, count, config.seed)
+    # Automatic differentiation may give numbers where the loss itself is none.
+    finite = np.isfinite(found.centre_value)
+    value = top_eigenvalue(product, count, config.seed) if finite else np.nan
     rows.append(_row("hessian_eigenvalue", 0.0, value, products))
     before = products
-    value = trace(product, count, config.trace_products, config.seed)
+    value = trace(product, count, config.trace_products, config.seed) if finite else np.nan
     rows.append(_row("hessian_trace", 0.0, value, products - before))
     return pd.DataFrame(rows).assign(loss=found.centre_value)
 

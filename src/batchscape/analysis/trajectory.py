@@ -41,30 +41,32 @@ def principal_plane(trajectory: np.ndarray, minimiser: np.ndarray) -> Plane:
 def bounds(coordinates: np.ndarray, margin: float) -> tuple[float, float]:
     """Return a range that reaches beyond coordinates, (m,), by a share of their extent on both sides."""
     low, high = float(coordinates.min()), float(coordinates.max())
-    beyond = margin * (high - low)
+    beyond = margin * (high - low) if high > low else 1.0  # a straight way has no extent across
     return low - beyond, high + beyond
 
 
 def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return the points of the trajectory, with their epoch, and then those of the plane, whose epoch is nan.
 
-    The trajectory is `init`, the snapshots that the run reached, `best` and `last`. A run with fewer than three
-    different ones, or without a minimiser, has a single row, of nan.
+    The trajectory is `init`, the snapshots that the run reached, `best` and `last`, as far as these weights are finite:
+    the last ones of a run that diverged may not be. A run with fewer than three different ones, or without a minimiser,
+    has a single row, of nan.
     """
     summary = run.summary()
     snapshots = summary["spec"]["training"]["snapshots"]
     epochs = {0: "init", summary["epochs"]: "last", summary["best_epoch"]: "best"} if summary["best_epoch"] else {}
     epochs |= {epoch: epoch for epoch in snapshots if epoch <= summary["epochs"] and epoch not in epochs}
-    if len(epochs) < 3:
+    weights = {epoch: run.weights_at(epochs[epoch]).vector for epoch in sorted(epochs)}
+    weights = {epoch: vector for epoch, vector in weights.items() if np.isfinite(vector).all()}
+    if len({vector.tobytes() for vector in weights.values()}) < 3:
         return pd.DataFrame(
             [dict.fromkeys(("epoch", "x", "y", "loss", "accuracy", "share_x", "share_y"), np.nan)]
         ).assign(checkpoint="none", batch_norm="none")
     minimiser = run.weights_at("best")
     surface = training_surface(run, data)
     policy = use_statistics(surface, minimiser, config.batch_norm)
-    order = sorted(epochs)
-    points = np.stack([run.weights_at(epochs[epoch]).vector for epoch in order])
-    plane = principal_plane(points, minimiser.vector)
+    order = list(weights)
+    plane = principal_plane(np.stack(list(weights.values())), minimiser.vector)
 
     def losses(places: np.ndarray) -> pd.DataFrame:
         return losses_on_plane(surface, minimiser.vector, plane.directions, places, policy == "re-estimate")

@@ -113,7 +113,13 @@ def as_bytes(images: np.ndarray, key: str) -> np.ndarray:
         return images
     if images.dtype.kind != "f":
         raise UserError(f"{key}: images are {images.dtype}; they must be uint8, or floats from 0 to 1")
+    broken = np.flatnonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim))))
+    if len(broken):
+        raise UserError(
+            f"{key}: {len(broken)} of the {len(images)} images have pixels that are NaN or infinite, the first one is "
+            f"number {broken[0]} (from 0); mend them or leave them out"
+        )
     low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 1):  # also where one is not a number
+    if not (low >= 0 and high <= 1):
         raise UserError(f"{key}: images are floats from {low:g} to {high:g}; they must be uint8, or floats from 0 to 1")
     return np.round(images * 255).astype(np.uint8)

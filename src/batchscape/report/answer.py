@@ -24,8 +24,15 @@ def answer(recommendation: pd.DataFrame, runs: pd.DataFrame, tuned_lr: pd.DataFr
     the learning rate should follow the batch size."""
     candidates = recommendation[recommendation["choice"] != "diverged"]
     if candidates.empty:
+        rate = number(recommendation["learning_rate"].min())
         return Answer(
-            "No setting can be recommended.", ["In every setting a run diverged: the loss was not finite."], []
+            "No setting can be recommended.",
+            [
+                f"In every setting a run diverged: the loss was not finite. Of {len(runs)} runs "
+                f"{runs['status'].eq('diverged').sum()} diverged; tables/runs.csv says which. Add learning rates below "
+                f"{rate}, the lowest one tried, to grid.learning_rates."
+            ],
+            [],
         )
     best = candidates.iloc[0]
     chosen = candidates[candidates["choice"].isin(["cheapest of the equal", "least loss and cheapest"])].iloc[0]
@@ -85,7 +92,13 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock
 
 
 def _scaling(tuned_lr: pd.DataFrame | None) -> Iterator[str]:
-    if tuned_lr is None or len(tuned_lr) < 2:
+    if tuned_lr is None:
+        return
+    lost = tuned_lr.loc[~np.isfinite(tuned_lr["validation_loss"]), "batch_size"].astype(str)
+    if len(lost):
+        yield f"In the search for a learning rate every trial of batch size {', '.join(lost)} diverged."
+    tuned_lr = tuned_lr[np.isfinite(tuned_lr["validation_loss"])]
+    if len(tuned_lr) < 2:
         return
     sizes, rates = tuned_lr["batch_size"], tuned_lr["tuned_learning_rate"]
     power = np.polyfit(np.log(sizes), np.log(rates), 1)[0]
@@ -93,7 +106,7 @@ def _scaling(tuned_lr: pd.DataFrame | None) -> Iterator[str]:
     yield (
         f"How the learning rate should follow: the search found {listed([number(rate) for rate in rates], 8)} for "
         f"batch sizes {listed([str(size) for size in sizes], 8)}, about like the batch size to the power of "
-        f"{number(float(f'{power:.2g}'))} (linear scaling is 1, square-root scaling 0.5). It is one search a batch "
+        f"{number(round(power, 2))} (linear scaling is 1, square-root scaling 0.5). It is one search a batch "
         "size, without an interval."
         + (f" On the edge of the range, and so but a bound: batch size {', '.join(edges)}." if len(edges) else "")
     )

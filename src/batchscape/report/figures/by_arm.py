@@ -15,10 +15,12 @@ def by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str,
     """
     scales = style.arm_scales(scaled_lr["arm"])
     arms, sizes = style.arms(scaled_lr["arm"]), style.batch_sizes(scaled_lr["batch_size"])
-    rows = scaled_lr[scaled_lr["quantity"].isin(panels)].dropna(subset=["value_mean"])
+    rows, _ = style.drawable(scaled_lr[scaled_lr["quantity"].isin(panels)], "value_mean")
     if rows.empty:
         return style.nothing_to_draw()
-    seeds = arm_runs[arm_runs["quantity"].isin(panels) & (arm_runs["status"] != "diverged")].dropna(subset=["value"])
+    seeds, caption = style.drawable(
+        arm_runs[arm_runs["quantity"].isin(panels) & (arm_runs["status"] != "diverged")], "value"
+    )
     names = list(panels.values())
     seeds, rows = (
         frame.assign(
@@ -34,16 +36,20 @@ def by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str,
     )
     spread = rows["value_sd"].fillna(0)
     rows = rows.assign(low=rows["value_mean"] - spread, high=rows["value_mean"] + spread)
+    lines = rows[rows.groupby(["panel", "arm"], observed=True)["x"].transform("size") > 1]
     return (
         p9.ggplot(rows, p9.aes("x", "value_mean", color="arm", shape="arm"))
-        + p9.geom_line(size=0.4, alpha=0.6, show_legend=False)
+        + p9.geom_line(data=lines, size=0.4, alpha=0.6, show_legend=False)
         + p9.geom_point(p9.aes(y="value"), seeds, alpha=0.35, size=1.2, show_legend=False)
         + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), size=0.7, show_legend=False)
         + p9.geom_point(size=2.4)
         + p9.facet_wrap("panel", scales="free_y")
-        + p9.scale_x_continuous(breaks=list(range(1, len(sizes) + 1)), labels=sizes, minor_breaks=[])
+        + p9.scale_x_continuous(
+            breaks=list(range(1, len(sizes) + 1)), labels=sizes, minor_breaks=[], limits=(0.6, len(sizes) + 0.4)
+        )
         + p9.scale_y_continuous(labels=style.decimals)
         + scales
+        + caption
         + style.theme()
     )
 

@@ -13,12 +13,15 @@ def by_batch_size(
 
     `seeds` has the columns panel, batch_size and value, a row a run; `summary` has panel, batch_size, mean and sd.
     Panels stand in the order of `summary`; `scales` is `fixed` for panels of one quantity, `free_y` for several.
+    Batch sizes that have nothing to draw keep their place.
     """
-    colors = style.batch_size_scales(summary["batch_size"])  # of all, also of those that have nothing to draw
-    summary = summary.dropna(subset=["mean"])
-    if summary.empty:
+    sizes = style.batch_sizes(summary["batch_size"].astype(int))
+    colors = style.batch_size_scales(summary["batch_size"])
+    seeds, caption = style.drawable(seeds, "value")
+    if seeds.empty:
         return style.nothing_to_draw()
-    panels = list(dict.fromkeys(summary["panel"]))
+    panels = [panel for panel in dict.fromkeys(summary["panel"]) if panel in set(seeds["panel"])]
+    summary, _ = style.drawable(summary, "mean")
     seeds, summary = (
         frame.assign(
             panel=pd.Categorical(frame["panel"], categories=panels, ordered=True),
@@ -31,13 +34,16 @@ def by_batch_size(
     return (
         p9.ggplot(summary, p9.aes("batch_size", "mean", color="batch_size"))
         + p9.geom_point(
-            p9.aes(y="value"), seeds.dropna(subset=["value"]), alpha=0.5, size=1.6,
+            p9.aes(y="value"), seeds, alpha=0.5, size=1.6,
             position=p9.position_nudge(x=-0.15), show_legend=False,
         )
         + p9.geom_pointrange(
             p9.aes(ymin="low", ymax="high"), size=0.6, fatten=3, position=p9.position_nudge(x=0.1), show_legend=False
         )
         + p9.facet_wrap("panel", scales=scales, ncol=columns)
+        + p9.scale_x_discrete(limits=sizes)
+        + p9.scale_y_continuous(labels=style.decimals)
+        + caption
         + colors
         + style.theme()
     )  # fmt: skip

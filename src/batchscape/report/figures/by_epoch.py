@@ -16,10 +16,14 @@ def by_epoch(
     `data`; `scales` is `fixed` for panels of one quantity, `free_y` for several; `columns` of them stand
     beside one another.
     """
+    data, caption = style.drawable(data, "mean", log=True)
     if data.empty:
         return style.nothing_to_draw()
     panels = list(dict.fromkeys(data["panel"]))
     data = style.thinned(data, ["panel", "batch_size"])
+    # A band down to 0 has no end on this axis: it reaches to the least number of its panel.
+    floor = data[["min", "mean"]].where(lambda values: values > 0).min(axis="columns").groupby(data["panel"]).min()
+    data["min"] = data["min"].where(data["min"] > 0, data["panel"].map(floor))
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
     data["batch_size"] = style.as_batch_size(data["batch_size"])
     return (
@@ -29,6 +33,7 @@ def by_epoch(
         + p9.facet_wrap("panel", scales=scales, ncol=columns)
         + p9.scale_x_log10(labels=style.decimals)
         + p9.scale_y_log10(labels=style.decimals)
+        + caption
         + style.batch_size_scales(batch_sizes)
         + style.theme()
     )

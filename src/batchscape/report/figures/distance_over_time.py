@@ -17,7 +17,7 @@ def draw(table: pd.DataFrame, fits: pd.DataFrame, *, fixed_lr: float) -> p9.ggpl
     plot = style.nothing_to_draw() if rows.empty else _lines(rows, fits, table["batch_size"])
     return plot + p9.labs(
         title=f"Distance from the initial weights over time, {style.rate_name(fixed_lr)}",
-        subtitle=subtitle(chosen) + f"\n{_compared(fits)}",
+        subtitle=subtitle(chosen) + (f"\n{_compared(fits)}" if len(rows) else ""),
         x="Steps",
         y=r"$\|\theta_t-\theta_{init}\|$",
     )
@@ -37,6 +37,7 @@ def _lines(rows: pd.DataFrame, fits: pd.DataFrame, batch_sizes: pd.Series) -> p9
         + p9.geom_line(straight, linetype="dashed", size=0.5, show_legend=False)
         + p9.geom_line(size=0.7)
         + p9.scale_x_log10(labels=style.decimals)
+        + p9.scale_y_continuous(labels=style.decimals)
         + style.batch_size_scales(batch_sizes)
         + style.theme()
     )
@@ -45,7 +46,7 @@ def _lines(rows: pd.DataFrame, fits: pd.DataFrame, batch_sizes: pd.Series) -> p9
 def _compared(fits: pd.DataFrame) -> str:
     """Say how well the logarithm fits, and how well a power law, from the worst to the best batch size."""
     if fits.empty:
-        return "Runs of fewer than three epochs have no fits"
+        return "No fits: they take three epochs, and distances that are not all the same"
     log, power = (
         " to ".join(
             dict.fromkeys(f"{value:.3f}" for value in (fits[f"{name}_r2_mean"].min(), fits[f"{name}_r2_mean"].max()))

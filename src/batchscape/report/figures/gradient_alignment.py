@@ -7,19 +7,23 @@ from batchscape.report.figures import style
 
 
 def draw(table: pd.DataFrame) -> p9.ggplot:
-    chosen = table.dropna(subset=["mean_norm_mean"])
+    chosen, caption = style.drawable(table[table["n_seeds"] > 0], "mean_norm_mean", log=True)
     panels = [f"At `{name}`" for name in style.checkpoints(table["checkpoint"])]
     one = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
     seeds = style.seeds_name(one["n_seeds"], one["n_diverged"])
     plot = style.nothing_to_draw() if chosen.empty else _lines(chosen, panels, table["batch_size"])
-    return plot + p9.labs(
-        title="Norm of the mean gradient of B examples, at fixed weights",
-        subtitle=style.wrapped(
-            f"Mean and range over {seeds}, by the batch size of the training; dashed: the mean of the B norms, "
-            "the bound of the triangle inequality. All batch sizes start from the same initial weights"
-        ),
-        x="B, examples in the gradient",
-        y="Mean gradient norm",
+    return (
+        plot
+        + caption
+        + p9.labs(
+            title="Norm of the mean gradient of B examples, at fixed weights",
+            subtitle=style.wrapped(
+                f"Mean and range over {seeds}, by the batch size of the training; dashed: the mean of the B norms, "
+                "the bound of the triangle inequality. All batch sizes start from the same initial weights"
+            ),
+            x="B, examples in the gradient",
+            y="Mean gradient norm",
+        )
     )
 
 
@@ -28,6 +32,8 @@ def _lines(rows: pd.DataFrame, panels: list[str], batch_sizes: pd.Series) -> p9.
         panel=pd.Categorical([f"At `{name}`" for name in rows["checkpoint"]], categories=panels, ordered=True),
         batch_size=style.as_batch_size(rows["batch_size"]),
     )
+    # A band down to 0 has no end on this axis.
+    rows["mean_norm_min"] = rows["mean_norm_min"].where(rows["mean_norm_min"] > 0, rows["mean_norm_mean"].min())
     breaks = sorted(rows["gradient_batch"].unique())[::2]
     return (
         p9.ggplot(rows, p9.aes("gradient_batch", "mean_norm_mean", color="batch_size", fill="batch_size"))

@@ -12,7 +12,7 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
     many = landscape.groupby(["seed", "direction_seed"]).ngroups > 1
     order = {setting: place for place, setting in enumerate(settings)}
     panels = [
-        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}"
+        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}{style.diverged_name(row.status)}"
         + (f"\nseed {row.seed}, directions {row.direction_seed}" if many else "")
         for row in landscape.itertuples()
     ]
@@ -23,8 +23,10 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
     first = landscape.iloc[0]
     return loss_map(cells, columns=min(len(settings), 3)) + p9.labs(
         title=f"Training loss on a random plane through `{first['checkpoint']}`",
-        subtitle=f"Filter-normalised directions, the same {'in panels of one number' if many else 'in all panels'}; "
-        f"colours and levels are those of all panels{not_finite_name(landscape['loss'])}",
+        subtitle=style.wrapped(
+            f"Filter-normalised directions, the same {'in panels of one number' if many else 'in all panels'}; "
+            f"colours and levels are those of all panels{not_finite_name(landscape['loss'])}"
+        ),
         x="x, along the first direction",
         y="y, along the second",
     )

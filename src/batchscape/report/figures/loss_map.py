@@ -31,21 +31,20 @@ def loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
     labels = lines[lines["label"] != ""]
     plot = (
         p9.ggplot(finite, p9.aes("x", "y"))
-        + p9.geom_raster(p9.aes(fill="loss"))
+        + [_coloured(rows, cells) for _, rows in finite.groupby("panel", observed=True)]
         + p9.geom_path(p9.aes(group="line"), lines, color="white", size=0.35, alpha=0.8)
         + p9.geom_text(p9.aes(label="label"), labels, color="white", size=7, fontweight="bold")
         + p9.facet_wrap("panel", ncol=columns, scales="free")
         + p9.scale_fill_cmap(cmap_name="viridis", trans="log10", labels=style.decimals, name="Training loss\n(nats)")
-        + p9.scale_x_continuous(expand=(0, 0))
-        + p9.scale_y_continuous(expand=(0, 0))
+        + p9.scale_x_continuous(expand=(0, 0), labels=style.decimals)
+        + p9.scale_y_continuous(expand=(0, 0), labels=style.decimals)
         + style.theme()
         + p9.theme(figure_size=(style.WIDTH, 0.9 + 3.3 * -(-len(panels) // columns)), panel_grid=p9.element_blank())
     )
+    sized = _in_order(_sized(cells), panels)
     for bad, color in ((np.isnan(cells["loss"]), NOT_A_NUMBER), (np.isinf(cells["loss"]), INFINITE)):
         if bad.any():
-            plot += p9.geom_tile(
-                data=_in_order(cells[bad].assign(width=_step(cells, "x"), height=_step(cells, "y")), panels), fill=color
-            )
+            plot += p9.geom_tile(p9.aes(width="width", height="height"), sized[bad], fill=color)
     return plot
 
 
@@ -63,8 +62,28 @@ def _in_order(rows: pd.DataFrame, panels: list[str]) -> pd.DataFrame:
     return rows.assign(panel=pd.Categorical(rows["panel"], categories=panels, ordered=True))
 
 
-def _step(cells: pd.DataFrame, axis: str) -> float:
-    return float(np.diff(np.unique(cells[axis])).min())
+def _coloured(rows: pd.DataFrame, cells: pd.DataFrame) -> p9.layer:
+    """Return the layer of the finite cells of one panel, each panel with the steps of its own grid.
+
+    An image if every row and column has one of them, for it is small and has no seams; else tiles, as an image would
+    take the gap between what is left for its step.
+    """
+    grid = _sized(cells[cells["panel"] == rows["panel"].iloc[0]])
+    if all(rows[axis].nunique() == grid[axis].nunique() for axis in ("x", "y")):
+        return p9.geom_raster(p9.aes(fill="loss"), rows)
+    sizes = grid[["width", "height"]].loc[rows.index]
+    return p9.geom_tile(p9.aes(fill="loss", width="width", height="height"), rows.join(sizes))
+
+
+def _sized(cells: pd.DataFrame) -> pd.DataFrame:
+    """Add the `width` and `height` of each cell: the steps of its panel's grid."""
+    by_panel = cells.groupby("panel", observed=True)
+    steps = {name: by_panel[axis].transform(_step) for name, axis in (("width", "x"), ("height", "y"))}
+    return cells.assign(**steps)
+
+
+def _step(values: pd.Series) -> float:
+    return float(np.diff(np.unique(values)).min())
 
 
 def _contours(cells: pd.DataFrame, levels: list[float], floor: float) -> pd.DataFrame:

@@ -12,7 +12,7 @@ LOSS = "least_validation_loss"
 def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame) -> p9.ggplot:
     """`runs` gives the points, `lr_grid` the lines, `best_lr` the marks."""
     runs = plain(runs)
-    lines = lr_grid.dropna(subset=[f"{LOSS}_mean"])
+    lines, _ = style.drawable(lr_grid, f"{LOSS}_mean", log=True)
     seeds = style.seeds_name(lr_grid["n_seeds"], lr_grid["n_diverged"])
     return (style.nothing_to_draw() if lines.empty else _lines(runs, lines, best_lr)) + p9.labs(
         title="Least validation loss by learning rate",
@@ -28,8 +28,9 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9
     # Batch sizes stand beside one another at each rate, so that none hides another one.
     sizes = sorted(runs["batch_size"].unique())
     shift = {size: 1.03 ** (place - (len(sizes) - 1) / 2) for place, size in enumerate(sizes)}
-    seeds = runs[runs["status"] != "diverged"].dropna(subset=[LOSS])
-    best = best_lr.dropna(subset=["best_learning_rate"]).rename(columns={"best_learning_rate": "learning_rate"})
+    seeds, caption = style.drawable(runs[runs["status"] != "diverged"], LOSS, log=True)
+    best, _ = style.drawable(best_lr, f"{LOSS}_mean", log=True)
+    best = best.rename(columns={"best_learning_rate": "learning_rate"})
     best = best.assign(place=best["edge"].eq("none").map({True: "inside the range", False: "on the edge"}))
     seeds, lines, best = (
         frame.assign(
@@ -41,13 +42,14 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9
     return (
         p9.ggplot(lines, p9.aes("x", f"{LOSS}_mean", color="batch_size"))
         + p9.geom_point(p9.aes(y=LOSS), seeds, alpha=0.4, size=1.4, show_legend=False)
-        + p9.geom_line(size=0.7)
+        + p9.geom_line(data=lines[lines.groupby("batch_size", observed=True)["x"].transform("size") > 1], size=0.7)
         + p9.geom_point(
             p9.aes(shape="place"), best, size=4, fill="white", stroke=1, show_legend={"color": False, "shape": True}
         )
         + p9.scale_x_log10(breaks=shared_rates(lines), minor_breaks=[], labels=style.decimals)
         + p9.scale_y_log10(labels=style.decimals)
         + p9.scale_shape_manual(values={"inside the range": "*", "on the edge": "D"}, name="Best learning rate")
+        + caption
         + style.batch_size_scales(runs["batch_size"])
         + style.theme()
     )

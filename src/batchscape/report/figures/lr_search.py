@@ -18,12 +18,13 @@ def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame) -> p9.ggplot:
     lines = tuned_lr.melt(
         ["batch_size"], ["linear_learning_rate", "sqrt_learning_rate"], "scaling", "learning_rate"
     ).assign(scaling=lambda frame: frame["scaling"].str.removesuffix("_learning_rate"))
+    found = tuned_lr[np.isfinite(tuned_lr["validation_loss"])]  # else every trial diverged, and none is the best
     sizes = sorted(trials["batch_size"].unique())
     plot = (
         p9.ggplot(lines, p9.aes("batch_size", "learning_rate"))
-        + p9.geom_line(p9.aes(linetype="scaling"), color="#666666")
+        + p9.geom_line(p9.aes(linetype="scaling"), lines.dropna(subset=["learning_rate"]), color="#666666")
         + p9.geom_point(p9.aes(fill="times"), shown, shape="o", size=3.2, stroke=0.2, color="#333333")
-        + p9.geom_point(p9.aes(shape="edge"), _marked(tuned_lr), size=6, stroke=0.9, color="#D55E00", fill="none")
+        + p9.geom_point(p9.aes(shape="edge"), _marked(found), size=6, stroke=0.9, color="#D55E00", fill="none")
         + p9.scale_x_continuous(trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[])
         + p9.scale_y_log10(labels=style.decimals)
         + p9.scale_fill_cmap(

@@ -1,5 +1,6 @@
 """The gradient noise scale and the norm of the full gradient, by epoch at the fixed learning rate."""
 
+import numpy as np
 import pandas as pd
 import plotnine as p9
 
@@ -14,9 +15,9 @@ NORM = "Gradient norm ‖G‖ (nats per unit)"
 def draw(noise_scale: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
     chosen = at_rate(noise_scale, fixed_lr)
     rows = while_all_train(chosen)
-    data = pd.concat([panel(rows, "noise_scale", SCALE), panel(rows, "gradient_norm", NORM)]).dropna()
+    data = pd.concat([panel(rows, "noise_scale", SCALE), panel(rows, "gradient_norm", NORM)])
     plot = by_epoch(data, noise_scale["batch_size"], scales="free_y")
-    if len(data):
+    if np.isfinite(data["mean"]).any():
         sizes = data[data["panel"] == SCALE].drop_duplicates("batch_size")
         sizes = sizes.assign(
             panel=pd.Categorical(sizes["panel"], categories=[SCALE, NORM], ordered=True),

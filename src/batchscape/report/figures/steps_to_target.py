@@ -75,8 +75,9 @@ def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
     if best.empty:
-        return "No run reached the target"
-    lost = best["n_missed"].sum()
+        target = fit["target_loss"]
+        return "No run reached the target" + ("" if np.isnan(target) else f", {target:.3g} nats")
+    lost = int(best["n_missed"].sum())
     missed = f"; {lost} run{'s' * (lost != 1)} never reached it" if lost else ""
     what = (
         f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest steps of those that miss "

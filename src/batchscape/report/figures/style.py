@@ -74,12 +74,26 @@ def arm_scales(column: pd.Series) -> list:
 
 
 def nothing_to_draw(
-    text: str = "All runs that this figure would show diverged; tables/runs.csv lists them.",
+    text: str = "No run has a number that can be drawn here. tables/runs.csv says which ones diverged.",
 ) -> p9.ggplot:
-    """The figure of a question that has no answer here, by default because all runs that could have one diverged."""
+    """The figure of a question without an answer: by default, all runs that could give one diverged or had no number."""
     blank = p9.element_blank()
     bare = p9.theme(axis_text=blank, axis_ticks=blank, axis_title=blank, panel_grid=blank)
     return p9.ggplot() + p9.annotate("text", x=0, y=0, label=text, color="#444444") + theme() + bare
+
+
+def drawable(frame: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, p9.labs]:
+    """Return the rows whose value has a place on an axis, and a caption that says how many have none.
+
+    That is a finite one, and on a logarithmic axis one above 0. What diverged runs do not have is not for this: leave
+    it out before, for subtitles count these runs.
+    """
+    good = np.isfinite(frame[column]) & ((frame[column] > 0) | (not log))
+    lost = int((~good).sum())
+    if not lost:
+        return frame, p9.labs()
+    what = "0 or less, infinite or no number" if log else "infinite or no number"
+    return frame[good], p9.labs(caption=f"Not drawn: {lost} value{'s' if lost != 1 else ''}, {what}")
 
 
 def checkpoints(names: Iterable[str]) -> list[str]:
@@ -89,7 +103,12 @@ def checkpoints(names: Iterable[str]) -> list[str]:
 
 
 def rate_name(rate: float) -> str:
-    return f"learning rate {shortest_decimal(rate)}"
+    return f"learning rate {decimals([rate])[0]}"
+
+
+def diverged_name(status: str) -> str:
+    """What the title of a single run's panel says of how it ended."""
+    return ", diverged" if status == "diverged" else ""
 
 
 def seeds_name(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:

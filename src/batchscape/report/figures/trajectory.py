@@ -11,12 +11,12 @@ from batchscape.report.figures.loss_map import loss_map, not_finite_name
 def draw(trajectory: pd.DataFrame) -> p9.ggplot:
     many = trajectory["seed"].nunique() > 1
     panels = [
-        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}{f', seed {row.seed}' if many else ''}\n"
-        f"{row.share_x:.0%} and {row.share_y:.0%} of the variance"
+        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}{f', seed {row.seed}' if many else ''}"
+        f"{style.diverged_name(row.status)}\n{row.share_x:.0%} and {row.share_y:.0%} of the variance"
         for row in trajectory.itertuples()
     ]
-    trajectory = trajectory.assign(panel=panels).dropna(subset=["x"])
-    cells, way = trajectory[trajectory["epoch"].isna()], trajectory[trajectory["epoch"].notna()]
+    shown = trajectory.assign(panel=panels).dropna(subset=["x"])
+    cells, way = shown[shown["epoch"].isna()], shown[shown["epoch"].notna()]
     plot = loss_map(cells, columns=2)
     if np.isfinite(cells["loss"]).any():
         way = way.assign(panel=pd.Categorical(way["panel"], categories=list(dict.fromkeys(way["panel"])), ordered=True))
@@ -31,7 +31,16 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
         )
     return plot + p9.labs(
         title="The way of a training on the plane of its principal components",
-        subtitle=f"Dots: init, snapshots, best and last; the same colours and levels{not_finite_name(cells['loss'])}",
+        subtitle=style.wrapped(
+            f"Dots: init, snapshots, best and last; the same colours and levels{not_finite_name(cells['loss'])}"
+            f"{_not_shown_name(trajectory)}"
+        ),
         x="First component (unit of weight)",
         y="Second component (unit of weight)",
     )
+
+
+def _not_shown_name(trajectory: pd.DataFrame) -> str:
+    """Name the runs that have no plane; empty if all have one."""
+    runs = trajectory.loc[trajectory["x"].isna(), "run"]
+    return f"; not shown, for fewer than three different weights: {', '.join(runs)}" if len(runs) else ""

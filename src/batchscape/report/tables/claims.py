@@ -71,6 +71,8 @@ def _reading(claim: Claim, row: dict[str, object], effects: Effects, runs: pd.Da
         parts = [f"{found} in the only seed, so that there is no interval"]
     else:
         parts = [f"{found} (95 % interval {low} to {high}, {row['n_seeds']} seeds): {ends[row['verdict']]}"]
+    if row["n_seeds"] and row["n_missing"]:
+        parts += [f"{row['n_missing']} of the {row['n_seeds'] + row['n_missing']} seeds do not have all the numbers"]
     parts += [effects.note] if effects.note else []
     for status, what in (("diverged", "diverged"), ("max_epochs", "still improved when max_epochs stopped them")):
         count = (compared == status).sum()

@@ -21,7 +21,8 @@ def fit(batch_sizes: np.ndarray, steps: np.ndarray) -> tuple[dict[str, tuple[flo
     nothing = dict.fromkeys(ESTIMATES, (np.nan, np.nan, np.nan))
     sizes = len(np.unique(batch_sizes))
     if sizes < 3:
-        return nothing, f"only {sizes} batch size{'s' * (sizes != 1)} reached the target; three are needed"
+        found = f"only {sizes} batch size{'s' * (sizes != 1)}" if sizes else "no batch size"
+        return nothing, f"{found} reached the target; three are needed"
     values = np.log(steps)
 
     def residuals(logs: np.ndarray) -> np.ndarray:

@@ -25,9 +25,10 @@ def fit(steps: np.ndarray, distances: np.ndarray) -> dict[str, float]:
     fits have two parameters and are least squares of the distance itself, each epoch with the weight 1/t, so that
     equal stretches of ln t count equally; so their R² can be compared. Returned are a, b (distance for each e-fold of
     steps) and R² of the first, c, k and R² of the second, and R² of the first less that of the second. All are nan
-    for fewer than three epochs, or where a distance is not finite and positive.
+    for fewer than three epochs, where a distance is not finite and positive, and where all are the same, for R² of
+    what does not vary does not exist.
     """
-    if len(steps) < 3 or not (np.isfinite(distances) & (distances > 0)).all():
+    if len(steps) < 3 or not (np.isfinite(distances) & (distances > 0)).all() or np.ptp(distances) == 0:
         return dict.fromkeys(VALUES, np.nan)
     root = 1 / np.sqrt(steps)
     time = np.log(steps)

@@ -1,5 +1,6 @@
 """Sharpness by batch size, over seeds."""
 
+import numpy as np
 import pandas as pd
 
 from batchscape.report.settings import SETTING
@@ -7,6 +8,13 @@ from batchscape.report.tables.over_seeds import over_seeds
 
 
 def tabulate(sharpness: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each setting, checkpoint, measure and radius."""
+    """Return one row for each setting, checkpoint, measure and radius.
+
+    `n_not_finite` counts the runs that did not diverge and yet have no finite value: the loss around their weights, or
+    what is to be made of it, overflows.
+    """
     keys = [*SETTING, "checkpoint", "measure", "radius", "batch_norm"]
-    return over_seeds(sharpness, keys, ["value", "loss", "evaluations", "iterations", "on_bounds"])
+    table = over_seeds(sharpness, keys, ["value", "loss", "evaluations", "iterations", "on_bounds"])
+    lost = ~np.isfinite(sharpness["value"]) & sharpness["status"].ne("diverged")
+    table["n_not_finite"] = lost.groupby([sharpness[key] for key in keys]).sum().to_numpy()
+    return table

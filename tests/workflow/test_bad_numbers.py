@@ -1,0 +1,337 @@
+"""What becomes of numbers that are not finite, from the runs to the tables, the figures and the report."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import plotnine as p9
+import pytest
+
+from batchscape.analysis.collect import collect, collect_pair
+from batchscape.config.data import ArraysConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.tuning import SearchSpec
+from batchscape.data.prepare import prepare, summary
+from batchscape.data.prepared import write_prepared
+from batchscape.errors import UserError
+from batchscape.files import read_json
+from batchscape.frames import read_frame, write_frame
+from batchscape.report.page import render
+from batchscape.report.provenance import provenance
+from batchscape.study import FIGURES, GATHERED, TABLES, Study
+from batchscape.training.train import train
+from batchscape.tuning import search
+
+pytestmark = pytest.mark.slow
+
+
+class Made:
+    """A study made in this process by what the jobs call, in a fraction of the time that they take to start."""
+
+    def __init__(self, folder: Path, config: str):
+        (folder / "study.yaml").write_text(config)
+        self.study = Study.from_file(folder / "study.yaml")
+        self.folder = folder
+        self.data, _ = prepare(self.study.data)
+        write_prepared(folder / "images.safetensors", self.data)
+        rates = {size: self._searched(size) for size in self.study.grid.batch_sizes if self.study.tuning.enabled}
+        for name, run in self.study.runs.items():
+            spec = json.loads(self.study.run_slice(name))
+            if run.learning_rate is None:
+                spec["learning_rate"] = rates[run.batch_size]
+            train(RunSpec.model_validate_json(json.dumps(spec)), folder / "images.safetensors", self.run(name))
+        for name in ("runs", "history", "distance", "epoch_distance", "update_norms"):
+            analysis = import_module(f"batchscape.analysis.{name}")
+            frame = collect([self.run(run) for run in self.study.runs], analysis.analyse)
+            self.write(f"{'tables' if name == 'runs' else 'analysis'}/{name}", frame)
+        for name in self.study.gathered:
+            self.write(GATHERED[name], pd.concat(self._parts(name), ignore_index=True))
+        for name in self.study.tables:
+            self.write(f"tables/{name}", self._product("tables", "tabulate", name, TABLES[name]))
+
+    def run(self, name: str) -> Path:
+        return self.folder / "runs" / name
+
+    def write(self, name: str, frame: pd.DataFrame) -> None:
+        (self.folder / name).parent.mkdir(exist_ok=True)
+        write_frame(self.folder / f"{name}.csv", frame)
+
+    def read(self, name: str) -> pd.DataFrame:
+        return read_frame(self.folder / f"{name}.csv")
+
+    def plot(self, name: str) -> p9.ggplot:
+        return self._product("figures", "draw", name, FIGURES[name])
+
+    def page(self) -> str:
+        spec = json.loads(self.study.report_slice)
+        tables = {path.stem: read_frame(path) for path in (self.folder / "tables").iterdir()}
+        summaries = [read_json(self.run(run) / "run.json") for run in self.study.runs]
+        figures = dict.fromkeys(self.study.figures, b"")
+        return render(
+            spec["name"], spec["config"], figures, tables, spec["tables"], provenance(summaries, tables["runs"])
+        )
+
+    def _searched(self, size: int) -> float:
+        spec = SearchSpec.model_validate_json(self.study.search_slice(size))
+        trials = search(spec, self.folder / "images.safetensors", self.folder / f"bs{size}.journal", "code")
+        self.write(f"bs{size}", trials)
+        return float(trials.loc[trials["best"] == 1, "learning_rate"].iloc[0])
+
+    def _parts(self, name: str) -> list[pd.DataFrame]:
+        if name == "tuning":
+            return [self.read(f"bs{size}") for size in sorted(self.study.grid.batch_sizes)]
+        analysis, config = import_module(f"batchscape.analysis.{name}"), getattr(self.study, name)
+        if name == "interpolation":
+            return [
+                collect_pair(self.run(a), self.run(b), lambda *runs: analysis.analyse(*runs, self.data, config))
+                for a, b in self.study.pairs
+            ]
+        place = (0, 1, 1) if name == "landscape" else ()
+        runs = [self.run(Path(part).parent.name if place else Path(part).stem) for part in self.study.parts(name)]
+        return [collect([run], lambda run: analysis.analyse(run, self.data, config, *place)) for run in runs]
+
+    def _product(self, kind: str, function: str, name: str, product):
+        module = import_module(f"batchscape.report.{kind}.{name}")
+        sources = [self.read(source) for source in self.study.sources(product)]
+        return getattr(module, function)(*sources, **json.loads(self.study.product_slice(product)))
+
+
+DATA = "{source: synthetic, images: 60, image_size: [8, 8], channels: 1}"
+SMALL = """
+model: {name: mlp, dense: [8]}
+arms: {sqrt: {enabled: false}}
+sharpness: {checkpoints: [init, best], epsilons: [0.5], adaptive_radii: [0.9], subspace_dimension: 4, iterations: 2,
+            random_starts: 0, trace_products: 3}
+interpolation: {points: 3}
+landscape: {points: [3, 3]}
+trajectory: {enabled: true, points: [3, 3]}
+gradient_alignment: {largest_batch: 4, examples: 8}
+"""
+
+
+@pytest.fixture
+def drawn() -> Iterator[Callable[[Made, str], list[str]]]:
+    """Draw a figure for real, and return its texts; a warning that no user can act on fails."""
+
+    def draw(made: Made, name: str) -> list[str]:
+        with warnings.catch_warnings():
+            for kind in (RuntimeWarning, UserWarning):  # NumPy's and plotnine's
+                warnings.simplefilter("error", kind)
+            figure = made.plot(name).draw()
+            figure.canvas.draw()
+        texts = [text.get_text().replace("\n", " ") for text in figure.findobj(mpl.text.Text)]
+        mpl.pyplot.close(figure)
+        return [text for text in texts if text]
+
+    yield draw
+    mpl.pyplot.close("all")
+
+
+@pytest.fixture(scope="module")
+def hopeless(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Every run diverges at once, and so does every trial."""
+    return Made(
+        tmp_path_factory.mktemp("hopeless"),
+        f"name: hopeless\ndata: {DATA}{SMALL}"
+        "grid: {batch_sizes: [8, 16], learning_rates: [1e28, 1e29], seeds: [0, 1]}\n"
+        "training: {max_epochs: 3, snapshots: [1]}\n"
+        "comparison: {fixed_lr: 1e28, high_lr: 1e29}\n"
+        "tuning: {range: [1e28, 1e29], trials: 3, coarse_trials: 2, epochs: 2, seeds: [5]}\n",
+    )
+
+
+@pytest.fixture(scope="module")
+def late(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """At the fixed rate all runs diverge, but only after some epochs: weight decay doubles the weights in each step."""
+    return Made(
+        tmp_path_factory.mktemp("late"),
+        f"name: late\ndata: {DATA}{SMALL.replace('[init, best]', '[best, 6]').replace('points: 3', 'checkpoint: 6')}"
+        "grid: {batch_sizes: [8, 16], learning_rates: [0.1], seeds: [0, 1]}\n"
+        "training: {max_epochs: 12, patience: 12, snapshots: [1, 2, 6], weight_decay: 1.0}\n"
+        "comparison: {fixed_lr: 3.0, high_lr: 0.1}\n"
+        "tuning: {range: [0.1, 3], trials: 2, coarse_trials: 2, epochs: 12, seeds: [5]}\n",
+    )
+
+
+@pytest.fixture(scope="module")
+def dead(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """Steps so long that networks die or saturate at once: losses, gradients, updates and Hessians of exactly 0."""
+    return Made(
+        tmp_path_factory.mktemp("dead"),
+        f"name: dead\ndata: {DATA}{SMALL}"
+        "grid: {batch_sizes: [8, 16, 24], learning_rates: [1e3], seeds: [0, 1, 2]}\n"
+        "training: {max_epochs: 6, patience: 6, snapshots: [1, 2]}\n"
+        "comparison: {fixed_lr: 1e6, high_lr: 1e3, target_loss: 1e-9}\n"
+        "tuning: {enabled: false}\n",
+    )
+
+
+def test_a_study_in_which_everything_diverges_keeps_every_row(hopeless: Made):
+    runs = hopeless.read("tables/runs")
+    assert set(runs["run"]) == set(hopeless.study.runs)
+    assert set(runs["status"]) == {"diverged"}
+    assert (runs["epochs"] == 1).all()
+    assert runs[["best_epoch", "least_train_loss", "least_validation_loss", "seconds_to_best"]].isna().all(axis=None)
+    settings = runs["setting"].nunique()
+    for name, rows in (("recommendation", settings), ("steps_to_target", settings), ("update_norms", settings)):
+        table = hopeless.read(f"tables/{name}")
+        assert len(table) == rows, name
+        assert (table["n_seeds"] == 0).all(), name
+        assert (table["n_diverged"] == 2).all(), name
+    tables = ("lr_grid", "fixed_lr", "curves", "distance", "epoch_distance", "sharpness", "scaled_lr", "noise_scale")
+    for name in tables:
+        table = hopeless.read(f"tables/{name}")
+        assert len(table), name
+        assert set(zip(table["n_seeds"], table["n_diverged"], strict=True)) == {(0, 2)}, name
+        assert table.filter(regex="_(mean|sd|min|max)$").isna().all(axis=None), name
+    assert hopeless.read("tables/critical_batch").loc[0, ["verdict", "n_runs"]].tolist() == ["not identified", 0]
+    assert len(hopeless.read("tables/landscape")) == 2 * 9
+
+
+def test_a_search_of_which_every_trial_diverges_finds_nothing(hopeless: Made, drawn: Callable):
+    trials, tuned = hopeless.read("tables/trials"), hopeless.read("tables/tuned_lr")
+    assert np.isinf(trials["validation_loss"]).all()
+    assert (tuned["n_diverged_trials"] == tuned["n_trials"]).all()
+    assert tuned[["linear_learning_rate", "sqrt_learning_rate"]].isna().all(axis=None)
+    assert tuned["advice"].str.startswith("every trial diverged").all()
+    texts = drawn(hopeless, "lr_search")
+    assert "on the edge" not in texts  # no rate is marked as the tuned one
+    assert any("× is a diverged trial" in text for text in texts)
+
+
+def test_where_everything_diverges_claims_figures_and_report_say_so(hopeless: Made, drawn: Callable):
+    claims = hopeless.read("tables/claims")
+    assert set(claims["verdict"]) == {"undecided"}
+    assert (claims["n_missing"] == 2).all()
+    assert claims["reading"].str.contains("Not tested: .*; [4-8] of the [4-8] runs diverged").all()
+    for name in set(hopeless.study.figures) - {"claims", "lr_search"}:
+        assert any("No run has a number that can be drawn here" in text for text in drawn(hopeless, name)), name
+    assert drawn(hopeless, "claims").count("not tested") == len(claims)
+    page = hopeless.page()
+    assert "No setting can be recommended" in page
+    assert "Of 14 runs 14 diverged" in page
+    assert "Add learning rates below 1 × 10²⁸" in page
+    assert "every trial of batch size 8, 16 diverged" not in page  # nothing is to follow from the search
+
+
+def test_runs_that_diverge_late_keep_what_they_were(late: Made):
+    runs = late.read("tables/runs")
+    lost, whole = runs[runs["setting"].isin(["bs8-lr3", "bs16-lr3"])], runs[runs["learning_rate"] == 0.1]
+    assert set(lost["status"]) == {"diverged"}
+    assert (lost["epochs"] > 3).all()
+    assert np.isfinite(lost[["best_epoch", "least_validation_loss"]]).all(axis=None)
+    assert "diverged" not in set(whole["status"])
+    sharpness = late.read("analysis/sharpness").set_index(["setting", "checkpoint"])
+    assert np.isfinite(sharpness.loc[("bs8-lr3", "best"), "value"]).all()
+    gone = sharpness.loc[("bs8-lr3", "epoch00006")]  # the epoch of which the loss was no number
+    assert not np.isfinite(gone["value"]).any()
+    assert (gone.loc[gone["measure"].isin(["keskar", "keskar_subspace", "adaptive"]), "evaluations"] == 1).all()
+    # A diverged run is in no mean, though its best weights have numbers.
+    table = late.read("tables/sharpness").set_index(["setting", "checkpoint"])
+    assert table.loc[("bs8-lr3", "best"), "value_mean"].isna().all()
+    assert (table.loc[("bs8-lr3", "best"), "n_diverged"] == 2).all()
+    assert table.loc[("bs8-lr0.1", "best"), "value_mean"].notna().all()
+    claims = late.read("tables/claims").set_index("claim")
+    assert claims.loc["nearer_to_init", ["verdict", "n_seeds", "n_missing"]].tolist() == ["undecided", 0, 2]
+    assert "4 of the 4 runs diverged" in claims.loc["nearer_to_init", "reading"]
+    assert claims.loc["smallest_not_best", "n_seeds"] == 2
+    recommendation = late.read("tables/recommendation").set_index("setting")
+    assert recommendation.loc[["bs8-lr3", "bs16-lr3"], "choice"].tolist() == ["diverged"] * 2
+    assert recommendation.iloc[0]["n_diverged"] == 0
+
+
+def test_the_way_of_a_run_that_diverged_ends_with_its_last_finite_weights(late: Made, drawn: Callable):
+    rows = late.read("tables/trajectory")
+    way = rows[rows["epoch"].notna() & (rows["run"] == "bs8-lr3-seed0")]
+    assert {"init", "best", "epoch00002"} <= set(way["checkpoint"])
+    assert np.isfinite(way[["x", "y"]]).all(axis=None)
+    assert any(", diverged" in text for text in drawn(late, "trajectory"))
+
+
+def test_figures_of_a_study_that_half_diverges_draw_the_other_half(late: Made, drawn: Callable):
+    for name in late.study.figures:
+        texts = drawn(late, name)
+        empty = any("No run has a number" in text for text in texts)
+        at_fixed_rate = FIGURES[name].settings[:1] == ("fixed_lr",) or name in {"interpolation", "gradient_alignment"}
+        assert empty == at_fixed_rate, name
+        if empty:
+            assert any("4 diverged runs not drawn" in text or "2 diverged runs not drawn" in text for text in texts)
+        if name == "landscape":  # single runs, drawn as they are
+            assert {", diverged" in text for text in texts if text.startswith("Batch size 8")} == {True}
+    page = late.page()
+    assert "Train with batch size" in page
+    assert "A run diverged in " in page
+
+
+def test_a_dead_network_has_zeros_and_the_logarithm_of_none_is_drawn(dead: Made, drawn: Callable):
+    runs = dead.read("tables/runs")
+    assert (runs["least_validation_loss"] == 0).any()
+    assert not runs["status"].eq("diverged").any()
+    hessian = dead.read("analysis/sharpness").query("checkpoint == 'best' and measure == 'hessian_eigenvalue'")
+    assert (hessian["value"] == 0).any()
+    assert np.isfinite(hessian["value"]).all()
+    still = dead.read("analysis/history").groupby("run").filter(lambda rows: rows["gradient_norm"].eq(0).any())
+    assert still.loc[still["gradient_norm"] == 0, "noise_scale"].isna().all()  # 0/0
+    claims = dead.read("tables/claims").set_index("claim").loc["higher_validation_loss"]
+    assert claims["n_seeds"] + claims["n_missing"] == 3
+    assert claims["n_missing"] > 0
+    assert f"{claims['n_missing']} of the 3 seeds do not have all the numbers" in claims["reading"]
+    names = (
+        "lr_effect",
+        "update_norms",
+        "convergence",
+        "curves_fixed_lr",
+        "noise_scale",
+        "gradient_alignment",
+        "lr_plane",
+    )
+    captions = {name: [text for text in drawn(dead, name) if "Not drawn: " in text] for name in names}
+    assert captions["lr_effect"] == [f"Not drawn: {(runs['least_validation_loss'] == 0).sum()} values, 0 or less, "
+                                     "infinite or no number"]  # fmt: skip
+    assert captions["update_norms"]
+    assert not captions["convergence"]  # its axes are not logarithmic
+
+
+def test_a_target_that_some_runs_never_reach_is_told(dead: Made, drawn: Callable):
+    table = dead.read("tables/steps_to_target")
+    missed = int(table.loc[table["best"] == 1, "n_missed"].sum())
+    assert missed > 0
+    assert any(f"{missed} runs never reached it" in text for text in drawn(dead, "steps_to_target"))
+
+
+def test_a_way_of_fewer_than_three_different_weights_is_named_and_not_drawn(dead: Made, drawn: Callable):
+    rows = dead.read("tables/trajectory")
+    lost = rows.loc[rows["x"].isna(), "run"].tolist()
+    assert "bs8-lr1000000-seed0" in lost  # dead after the first epoch
+    assert rows.loc[rows["run"].isin(lost), ["loss", "share_x"]].isna().all(axis=None)
+    told = f"not shown, for fewer than three different weights: {lost[0]}"
+    assert any(told in text for text in drawn(dead, "trajectory"))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_images_that_are_no_numbers_are_refused_in_a_line(tmp_path: Path, value: float):
+    images = np.full((20, 8, 8), 0.5)
+    images[[3, 7], 2, 2] = value
+    np.savez(tmp_path / "images.npz", images=images, labels=np.arange(20) % 2)
+    with pytest.raises(UserError) as refused:
+        prepare(ArraysConfig(source="arrays", path=str(tmp_path / "images.npz")))
+    message = str(refused.value)
+    assert message.splitlines() == [message]
+    assert "data.path: 2 of the 20 images have pixels that are NaN or infinite, the first one is number 3" in message
+
+
+def test_one_class_is_refused_and_a_class_without_validation_images_is_told(tmp_path: Path):
+    images = np.zeros((20, 8, 8), dtype=np.uint8)  # constant, and all equal
+    for name, labels in (("one", np.zeros(20, int)), ("rare", np.arange(20) // 19)):
+        np.savez(tmp_path / f"{name}.npz", images=images, labels=labels)
+    with pytest.raises(UserError, match=r"only one class \(0\)"):
+        prepare(ArraysConfig(source="arrays", path=str(tmp_path / "one.npz")))
+    config = ArraysConfig(source="arrays", path=str(tmp_path / "rare.npz"), split_seed=1)
+    data, manifest = prepare(config)
+    side = "validate" if 1 not in data.validation_labels else "train"
+    assert any(f"no image to {side} on of 1" in line for line in summary(manifest))

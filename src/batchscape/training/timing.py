@@ -20,6 +20,9 @@ from batchscape.training.module import TrainingModule
 from batchscape.training.ranks import Ranks
 from batchscape.training.train import build, exact_trainer
 
+# On CPUs; what more of them would take in memory (half a GB each) buys nothing.
+PROCESSES_PER_CORE = 2
+
 log = logging.getLogger(__name__)
 
 
@@ -28,13 +31,15 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
 
     Columns: batch_size, devices, device (name of the GPU, or `cpu` for processes of one thread), processor, cores (of
     the machine), epoch (from 1, after the one that warms up), seconds (wall time of the training). A number of devices
-    that the machine does not have, or that is larger than the batch, has one row, with epoch 0 and nan seconds.
+    that the machine does not have (of processes, more than two a core), or that is larger than the batch, has one row,
+    with epoch 0 and nan seconds.
     Learning rate and weights do not matter; nothing of the runs is kept.
     """
     frames = []
     on_gpu = choose_device(spec.runs[0].training.accelerator).type == "cuda"
+    at_most = gpus if on_gpu else PROCESSES_PER_CORE * (os.cpu_count() or 1)
     for devices in spec.devices:
-        runs = [run for run in spec.runs if devices <= run.batch_size and not (on_gpu and devices > gpus)]
+        runs = [run for run in spec.runs if devices <= min(run.batch_size, at_most)]
         left_out = [
             {"batch_size": run.batch_size, "devices": devices, "epoch": 0} for run in spec.runs if run not in runs
         ]

@@ -21,8 +21,11 @@ from batchscape.data.prepared import write_prepared
 from batchscape.errors import UserError
 from batchscape.files import read_json
 from batchscape.frames import read_frame, write_frame
+from batchscape.report.figures import sharpness as sharpness_figure
+from batchscape.report.figures.loss_map import loss_map
 from batchscape.report.page import render
 from batchscape.report.provenance import provenance
+from batchscape.report.tables import sharpness
 from batchscape.study import FIGURES, GATHERED, TABLES, Study
 from batchscape.training.train import train
 from batchscape.tuning import search
@@ -115,14 +118,14 @@ gradient_alignment: {largest_batch: 4, examples: 8}
 
 
 @pytest.fixture
-def drawn() -> Iterator[Callable[[Made, str], list[str]]]:
+def drawn() -> Iterator[Callable[[p9.ggplot], list[str]]]:
     """Draw a figure for real, and return its texts; a warning that no user can act on fails."""
 
-    def draw(made: Made, name: str) -> list[str]:
+    def draw(plot: p9.ggplot) -> list[str]:
         with warnings.catch_warnings():
             for kind in (RuntimeWarning, UserWarning):  # NumPy's and plotnine's
                 warnings.simplefilter("error", kind)
-            figure = made.plot(name).draw()
+            figure = plot.draw()
             figure.canvas.draw()
         texts = [text.get_text().replace("\n", " ") for text in figure.findobj(mpl.text.Text)]
         mpl.pyplot.close(figure)
@@ -199,7 +202,7 @@ def test_a_search_of_which_every_trial_diverges_finds_nothing(hopeless: Made, dr
     assert (tuned["n_diverged_trials"] == tuned["n_trials"]).all()
     assert tuned[["linear_learning_rate", "sqrt_learning_rate"]].isna().all(axis=None)
     assert tuned["advice"].str.startswith("every trial diverged").all()
-    texts = drawn(hopeless, "lr_search")
+    texts = drawn(hopeless.plot("lr_search"))
     assert "on the edge" not in texts  # no rate is marked as the tuned one
     assert any("× is a diverged trial" in text for text in texts)
 
@@ -210,8 +213,8 @@ def test_where_everything_diverges_claims_figures_and_report_say_so(hopeless: Ma
     assert (claims["n_missing"] == 2).all()
     assert claims["reading"].str.contains("Not tested: .*; [4-8] of the [4-8] runs diverged").all()
     for name in set(hopeless.study.figures) - {"claims", "lr_search"}:
-        assert any("No run has a number that can be drawn here" in text for text in drawn(hopeless, name)), name
-    assert drawn(hopeless, "claims").count("not tested") == len(claims)
+        assert any("No run has a number that can be drawn here" in text for text in drawn(hopeless.plot(name))), name
+    assert drawn(hopeless.plot("claims")).count("not tested") == len(claims)
     page = hopeless.page()
     assert "No setting can be recommended" in page
     assert "Of 14 runs 14 diverged" in page
@@ -250,12 +253,12 @@ def test_the_way_of_a_run_that_diverged_ends_with_its_last_finite_weights(late: 
     way = rows[rows["epoch"].notna() & (rows["run"] == "bs8-lr3-seed0")]
     assert {"init", "best", "epoch00002"} <= set(way["checkpoint"])
     assert np.isfinite(way[["x", "y"]]).all(axis=None)
-    assert any(", diverged" in text for text in drawn(late, "trajectory"))
+    assert any(", diverged" in text for text in drawn(late.plot("trajectory")))
 
 
 def test_figures_of_a_study_that_half_diverges_draw_the_other_half(late: Made, drawn: Callable):
     for name in late.study.figures:
-        texts = drawn(late, name)
+        texts = drawn(late.plot(name))
         empty = any("No run has a number" in text for text in texts)
         at_fixed_rate = FIGURES[name].settings[:1] == ("fixed_lr",) or name in {"interpolation", "gradient_alignment"}
         assert empty == at_fixed_rate, name
@@ -290,7 +293,7 @@ def test_a_dead_network_has_zeros_and_the_logarithm_of_none_is_drawn(dead: Made,
         "gradient_alignment",
         "lr_plane",
     )
-    captions = {name: [text for text in drawn(dead, name) if "Not drawn: " in text] for name in names}
+    captions = {name: [text for text in drawn(dead.plot(name)) if "Not drawn: " in text] for name in names}
     assert captions["lr_effect"] == [f"Not drawn: {(runs['least_validation_loss'] == 0).sum()} values, 0 or less, "
                                      "infinite or no number"]  # fmt: skip
     assert captions["update_norms"]
@@ -301,7 +304,7 @@ def test_a_target_that_some_runs_never_reach_is_told(dead: Made, drawn: Callable
     table = dead.read("tables/steps_to_target")
     missed = int(table.loc[table["best"] == 1, "n_missed"].sum())
     assert missed > 0
-    assert any(f"{missed} runs never reached it" in text for text in drawn(dead, "steps_to_target"))
+    assert any(f"{missed} runs never reached it" in text for text in drawn(dead.plot("steps_to_target")))
 
 
 def test_a_way_of_fewer_than_three_different_weights_is_named_and_not_drawn(dead: Made, drawn: Callable):
@@ -310,7 +313,7 @@ def test_a_way_of_fewer_than_three_different_weights_is_named_and_not_drawn(dead
     assert "bs8-lr1000000-seed0" in lost  # dead after the first epoch
     assert rows.loc[rows["run"].isin(lost), ["loss", "share_x"]].isna().all(axis=None)
     told = f"not shown, for fewer than three different weights: {lost[0]}"
-    assert any(told in text for text in drawn(dead, "trajectory"))
+    assert any(told in text for text in drawn(dead.plot("trajectory")))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
@@ -335,3 +338,41 @@ def test_one_class_is_refused_and_a_class_without_validation_images_is_told(tmp_
     data, manifest = prepare(config)
     side = "validate" if 1 not in data.validation_labels else "train"
     assert any(f"no image to {side} on of 1" in line for line in summary(manifest))
+
+
+def test_a_sharpness_that_explodes_is_counted_and_leaves_the_others_their_place(drawn: Callable):
+    values = {"keskar": [1.0, 2.0, np.inf], "hessian_trace": [np.nan, np.nan, np.nan]}
+    rows = [
+        {"batch_size": size, "learning_rate": 0.1, "setting": f"bs{size}-lr0.1", "seed": seed, "checkpoint": "best",
+         "status": status, "measure": measure, "radius": 0.5, "value": value if size == 8 else 3.0,
+         "batch_norm": "none", "loss": 1.0, "evaluations": 7, "iterations": 1, "on_bounds": 0.5}
+        for size in (8, 16)
+        for measure, found in values.items()
+        for seed, (value, status) in enumerate(zip([*found, np.nan], ["converged"] * 3 + ["diverged"], strict=True))
+    ]  # fmt: skip
+    frame = pd.DataFrame(rows)
+    table = sharpness.tabulate(frame).set_index(["batch_size", "measure"])
+    assert table["n_not_finite"].to_dict() == {
+        (8, "hessian_trace"): 3, (8, "keskar"): 1, (16, "hessian_trace"): 0, (16, "keskar"): 0
+    }  # fmt: skip
+    assert table["n_diverged"].eq(1).all()
+    assert np.isinf(table.loc[(8, "keskar"), "value_mean"])
+    assert np.isnan(table.loc[(8, "hessian_trace"), "value_mean"])
+    assert table.loc[(8, "keskar"), "evaluations_mean"] == 7
+    texts = drawn(sharpness_figure.draw(frame, sharpness.tabulate(frame), fixed_lr=0.1))
+    assert "Not drawn: 4 values, infinite or no number" in texts
+    assert {"8", "16", "Keskar φ (%), ε = 0.5", "Hessian trace (nats/unit²)"} <= set(texts)
+
+
+def test_cells_without_a_loss_are_as_large_as_those_of_their_own_plane():
+    """Each panel has a grid of its own, and a panel may have whole rows without a finite loss."""
+    grid = pd.DataFrame([(x, y) for x in range(4) for y in range(4)], columns=["x", "y"], dtype=float)
+    wide = grid.assign(panel="wide", x=grid["x"] * 10 + 0.3, loss=grid["x"] + 1).replace({"loss": {4.0: np.nan}})
+    cells = pd.concat([grid.assign(panel="narrow", loss=1.0 + grid["y"]), wide], ignore_index=True)
+    figure = loss_map(cells, columns=2).draw()
+    narrow, right = figure.axes[:2]
+    assert [tuple(image.get_extent()) for image in narrow.images] == [(-0.5, 3.5, -0.5, 3.5)]
+    tiles = [path.get_extents() for shape in right.collections for path in shape.get_paths()]
+    sizes = {(round(tile.width, 6), round(tile.height, 6)) for tile in tiles if tile.height <= 1}
+    assert (10.0, 1.0) in sizes
+    mpl.pyplot.close(figure)

@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO
 
 from batchscape.errors import UserError
 
@@ -25,23 +24,22 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
     UserError that has a cause, which it may mistake. The terminal shows one line in any case, also where a full disk
     leaves no log. What the work itself wants to be seen there too, it gives to the function that this yields.
 
-    The log is locked as long as the process and those that it started live: a Snakemake that was killed leaves its
-    jobs at work, and the same job of the next one waits until they are done.
+    A Snakemake that was killed leaves its jobs at work; the same job of the next one waits until they are done.
     """
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     target = Path(path)
+
+    def wait() -> None:
+        print(f"{path}: an earlier job is still at work on this; waiting", file=terminal, flush=True)
+
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("a", buffering=1, encoding="utf-8") as stream:
+        with _locked(target, wait), target.open("w", buffering=1, encoding="utf-8") as stream:
 
             def say(line: str) -> None:
                 print(line, file=stream)
                 print(line, file=terminal, flush=True)
 
-            if not _locked(stream):
-                print(f"{path}: an earlier job is still at work on this; waiting", file=terminal, flush=True)
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            stream.truncate(0)
             # Duplicated, not replaced: libraries written in C print to the descriptors.
             os.dup2(stream.fileno(), sys.stdout.fileno())
             os.dup2(stream.fileno(), sys.stderr.fileno())
@@ -60,9 +58,46 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
         sys.exit(1)
 
 
-def _locked(stream: IO) -> bool:
+def is_at_work(log: Path) -> bool:
+    """Say whether a job with this log is at work, whoever started it."""
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(_lock_of(log), os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _taken(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _lock_of(log: Path) -> Path:
+    # Beside the log and not itself, for Snakemake deletes that before it starts a job.
+    return log.with_name(f".{log.name}.lock")
+
+
+@contextmanager
+def _locked(log: Path, when_it_waits: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock of a log; the kernel frees it when the process ends, however it does."""
+    lock = _lock_of(log)
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        if not _taken(descriptor, fcntl.LOCK_EX):
+            when_it_waits()
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # The one before may have deleted it meanwhile, and a third have made and locked another.
+        if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
+            break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def _taken(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:  # a file system without locks

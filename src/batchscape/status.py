@@ -9,15 +9,15 @@ from pathlib import Path
 
 from batchscape.duration import duration
 from batchscape.errors import UserError
+from batchscape.job import is_at_work
 from batchscape.study import Study
 from batchscape.training.run_directory import RunDirectory
 
 DONE, RUNNING, INTERRUPTED, FAILED, LEFT = "done", "running", "interrupted", "failed", "left"
-# Where Snakemake keeps its lock while it runs in a folder.
-LOCKS = Path(".snakemake") / "locks"
-
 # What a job that fails prints last: the line for the user, or that of a traceback; a warning is neither.
 FAILURE = re.compile(r"^(?!.*Warning)[\w./-]+: ")
+ENDED = re.compile(r"(converged|diverged|max_epochs) after \d+ epochs; best epoch")
+GOING_ON = re.compile(r"going on after epoch (?P<epoch>\d+)")
 EPOCH = re.compile(r"epoch (?P<epoch>\d+): training loss (?P<train>\S+), validation loss (?P<validation>\S+),")
 
 
@@ -32,10 +32,10 @@ class RunStatus:
     """From start to end, of one that is done."""
 
 
-def status_of(name: str, summary: Mapping | None, log: str | None, locked: bool) -> RunStatus:
+def status_of(name: str, summary: Mapping | None, log: str | None, at_work: bool) -> RunStatus:
     """Return what became of a run: `summary` is its run.json, `log` what its job has printed, None if there is none.
 
-    `locked` says whether Snakemake is at work: without it, no run is running.
+    `at_work` says whether that job is still there.
     """
     if summary is not None:
         times = [datetime.fromisoformat(summary["provenance"][key]) for key in ("started", "finished")]
@@ -44,18 +44,22 @@ def status_of(name: str, summary: Mapping | None, log: str | None, locked: bool)
         return RunStatus(name, LEFT)
     lines = log.strip().splitlines()
     epochs = [match for line in lines if (match := EPOCH.search(line))]
-    detail = "no epoch yet"
+    going_on = next((match for line in lines if (match := GOING_ON.search(line))), None)
+    detail = f"goes on after epoch {going_on['epoch']}" if going_on else "no epoch yet"
     if epochs:
         last = epochs[-1]
         detail = f"epoch {last['epoch']}, training loss {last['train']}, validation loss {last['validation']}"
+    if at_work:
+        return RunStatus(name, RUNNING, detail)
     if lines and FAILURE.match(lines[-1]):
         return RunStatus(name, FAILED, lines[-1])
-    return RunStatus(name, RUNNING if locked else INTERRUPTED, detail)
+    if any(map(ENDED.search, lines)):  # it was whole, and was deleted
+        return RunStatus(name, LEFT)
+    return RunStatus(name, INTERRUPTED, detail)
 
 
 def read_status(study: Study) -> list[RunStatus]:
     """Look at the files of each run of a study, in the folder in which the workflow runs."""
-    locked = LOCKS.is_dir() and any(LOCKS.iterdir())
     found = []
     for name in study.runs:
         run_file, log = Path(study.run_file(name, "run.json")), Path(study.log(f"train/{name}"))
@@ -64,7 +68,7 @@ def read_status(study: Study) -> list[RunStatus]:
         except UserError as error:
             found.append(RunStatus(name, FAILED, str(error)))
         else:
-            found.append(status_of(name, summary, _text(log), locked))
+            found.append(status_of(name, summary, _text(log), is_at_work(log)))
     return found
 
 

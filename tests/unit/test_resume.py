@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,35 @@ def test_a_state_of_something_else_is_not_gone_on_with(
     stopped: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, changed: dict
 ):
     assert trained_again(stopped, few_file, monkeypatch, **changed)[0] == 1
+
+
+@pytest.mark.parametrize("deleted", [[], ["run.json"], ["run.json", "history.csv"]], ids=str)
+def test_a_whole_run_whose_outputs_were_deleted_is_whole_again(
+    undisturbed: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: list[str]
+):
+    run = RunDirectory(shutil.copytree(undisturbed.path, tmp_path / "run"))
+    for name in deleted:
+        (run.path / name).unlink()
+    assert trained_again(run, few_file, monkeypatch) == []
+    for path in (path for path in undisturbed.path.rglob("*") if path.is_file()):
+        assert (run.path / path.relative_to(undisturbed.path)).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("lost", ["weights/best.safetensors", "weights/epoch00002.safetensors", "update_norms.npy"])
+def test_a_run_that_lacks_a_file_trains_again(
+    undisturbed: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+):
+    run = RunDirectory(shutil.copytree(undisturbed.path, tmp_path / "run"))
+    (run.path / lost).unlink()
+    assert trained_again(run, few_file, monkeypatch)[0] == 1
+    assert_same(run, undisturbed)
+
+
+def test_a_whole_run_of_other_code_trains_again(
+    undisturbed: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = RunDirectory(shutil.copytree(undisturbed.path, tmp_path / "run"))
+    assert trained_again(run, few_file, monkeypatch, code="other code")[0] == 1
 
 
 def test_a_state_is_not_written_more_often_than_it_may_be(

@@ -1,5 +1,8 @@
 """Where a study stands, from what its runs have written."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -19,8 +22,17 @@ WHOLE = {
 }
 
 
+JOB = """
+import sys, time
+from batchscape.job import job_log
+with job_log(sys.argv[1]):
+    print(sys.argv[2], end="", flush=True)
+    time.sleep(60)
+"""
+
+
 @pytest.mark.parametrize(
-    ("summary", "log", "locked", "state", "detail"),
+    ("summary", "log", "at_work", "state", "detail"),
     [
         (WHOLE, EPOCHS, True, "done", "converged"),
         (None, None, True, "left", ""),
@@ -28,12 +40,14 @@ WHOLE = {
         (None, EPOCHS, False, "interrupted", "epoch 2, training loss 0.478751, validation loss 1.17613"),
         (None, "", True, "running", "no epoch yet"),
         (None, "/lib/x.py:3: UserWarning: mind this\n", True, "running", "no epoch yet"),
-        (None, EPOCHS + "data.path: there is no x\n", True, "failed", "data.path: there is no x"),
+        (None, EPOCHS + "data.path: there is no x\n", False, "failed", "data.path: there is no x"),
+        (None, "10:00:00 going on after epoch 109\n", True, "running", "goes on after epoch 109"),
+        (None, EPOCHS + "10:00:09 converged after 9 epochs; best epoch: 4\n", False, "left", ""),
         (None, "Traceback (most recent call last):\n  File\nKeyError: 1\n", False, "failed", "KeyError: 1"),
     ],
 )  # fmt: skip
-def test_a_run_is_what_its_files_say(summary: dict | None, log: str | None, locked: bool, state: str, detail: str):
-    found = status_of("run", summary, log, locked)
+def test_a_run_is_what_its_files_say(summary: dict | None, log: str | None, at_work: bool, state: str, detail: str):
+    found = status_of("run", summary, log, at_work)
     assert (found.state, found.detail) == (state, detail)
     assert found.seconds == (150 if summary else None)
 
@@ -74,14 +88,15 @@ def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, mon
         write_run(Path(study.run_file(name, "run.json")).parent)
     Path(study.run_file(broken, "run.json")).write_text("{")
     log = Path(study.log(f"train/{running}"))
-    log.parent.mkdir(parents=True)
-    log.write_text(EPOCHS)
-    locks = Path(".snakemake/locks")
-    locks.mkdir(parents=True)
-    (locks / "0.input.lock").touch()
-    before = sorted(tmp_path.rglob("*"))
-    runs = read_status(study)
+    with subprocess.Popen([sys.executable, "-c", JOB, str(log), EPOCHS]) as job:
+        while not log.exists() or log.read_text() != EPOCHS:
+            assert job.poll() is None
+            time.sleep(0.01)
+        before = sorted(tmp_path.rglob("*"))
+        runs = read_status(study)
+        assert sorted(tmp_path.rglob("*")) == before
+        job.kill()
     found = {run.name: run.state for run in runs}
     assert found == {done: "done", broken: "failed", running: "running", **dict.fromkeys(left, "left")}
     assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: is not as it was written (")
-    assert sorted(tmp_path.rglob("*")) == before
+    assert read_status(study)[2].state == "interrupted"

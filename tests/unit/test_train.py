@@ -467,7 +467,10 @@ def test_a_run_that_diverges_diverges_to_the_same_bits_again(trained: Callable, 
 
 def test_nothing_else_is_left_in_the_directory(trained: Callable):
     run = trained(KEPT)
-    assert {path.name for path in run.path.iterdir()} == {"weights", "history.csv", "update_norms.npy", "run.json"}
+    assert {path.name for path in run.path.iterdir()} == {
+        *("weights", "history.csv", "update_norms.npy", "run.json"),
+        ".whole",
+    }
     assert all(path.suffix == ".safetensors" for path in (run.path / "weights").iterdir())
 
 

@@ -6,7 +6,6 @@ import os
 import sys
 import threading
 import time
-import traceback
 from importlib import import_module
 
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -27,7 +26,6 @@ def main(module: str, function: str, arguments: str) -> None:
     try:
         getattr(import_module(module), function)(**json.loads(arguments))
     except LostPeer:
-        traceback.print_exc()
         time.sleep(SECONDS_FOR_THE_CAUSE)
         raise
 

@@ -15,13 +15,14 @@ from batchscape.config.base import PositiveInt, Section
 from batchscape.config.checkpoint import Checkpoint
 from batchscape.config.run import RunSpec
 from batchscape.errors import UserError
-from batchscape.files import read_json, write_atomically, write_json
+from batchscape.files import read_json, write_atomically, write_bytes, write_json
 from batchscape.frames import read_frame
 from batchscape.weights import Weights, read_weights
 
 # Written last: a run directory with this file is whole.
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.csv"
+KEPT = ".whole"
 MEND = "delete the run's folder so that it trains again"
 
 
@@ -99,18 +100,31 @@ class RunDirectory:
         return self.path / "weights" / f"{name}.safetensors"
 
     def is_whole(self, identity: str) -> bool:
-        """Say whether all of the very run stands here that has this identity."""
-        try:
-            return self.summary()["provenance"]["identity"] == identity
-        except UserError:
+        """Say whether all of the very run stands here that has this identity.
+
+        Of one that became whole after its Snakemake had been killed, the next Snakemake deletes the outputs before it
+        asks for them again; these are put back from the copies that `write_summary` kept.
+        """
+        copies = RunDirectory(self.path / KEPT)
+        if not (_is(self, identity) or _is(copies, identity)):
             return False
+        summary = (self if self.run_file.exists() else copies).summary()
+        names = ["init", "last", *(["best"] if summary["best_epoch"] else [])]
+        names += map(self.checkpoint_name, filter(summary["epochs"].__ge__, summary["spec"]["training"]["snapshots"]))
+        if not all(path.exists() for path in [self.update_norms_file, *map(self.weights_file, names)]):
+            return False
+        for copy, file in ((copies.history_file, self.history_file), (copies.run_file, self.run_file)):
+            if not file.exists():
+                write_bytes(file, copy.read_bytes())
+        return True
 
     def clear(self, keep_snapshots_to: int = 0) -> None:
         """Delete the files of a run, the one that says that it is whole first, and nothing else.
 
         The initial weights and snapshots up to an epoch stay if it goes on from there.
         """
-        for file in (self.run_file, self.history_file, self.update_norms_file):
+        copies = RunDirectory(self.path / KEPT)
+        for file in (copies.run_file, self.run_file, self.history_file, self.update_norms_file):
             file.unlink(missing_ok=True)
         kept = {self.checkpoint_name(epoch) for epoch in range(1, keep_snapshots_to + 1)}
         for weights in self.weights_file("any").parent.glob("*.safetensors"):
@@ -174,6 +188,10 @@ class RunDirectory:
         return replace(initial, vector=np.full_like(initial.vector, np.nan))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
+        """Write run.json, and before it copies of it and of the history, which are no outputs of the workflow."""
+        copies = RunDirectory(self.path / KEPT)
+        write_bytes(copies.history_file, self.history_file.read_bytes())
+        write_json(copies.run_file, summary)
         write_json(self.run_file, summary)
 
     def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -193,3 +211,10 @@ class RunDirectory:
                 np.save(stream, norms, allow_pickle=False)
 
         write_atomically(self.update_norms_file, write)
+
+
+def _is(directory: RunDirectory, identity: str) -> bool:
+    try:
+        return directory.summary()["provenance"]["identity"] == identity
+    except UserError:
+        return False

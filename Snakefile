@@ -24,7 +24,7 @@ onstart:
 
 onerror:
     print(
-        "What is whole stays as it is: once the cause is mended, the same command goes on from here.",
+        "What is whole stays as it is. The same command goes on from here, once the cause of an error is mended.",
         file=sys.stderr,
     )
 

@@ -20,13 +20,15 @@ def epochs(seconds: dict[tuple[int, int], list[float]]) -> pd.DataFrame:
     """Timed epochs by batch size and devices; no seconds for what could not be timed."""
     rows = []
     for (batch_size, devices), measured in seconds.items():
-        where = {"device": "cpu", "processor": "a processor", "cores": 4} if measured else {}
+        where = {"device": "cpu", "processor": "a processor", "cores": 4, "other_cores": 0.1} if measured else {}
         found = list(enumerate(measured, start=1)) or [(0, np.nan)]
         rows += [
             {"batch_size": batch_size, "devices": devices, **where, "epoch": epoch, "seconds": value}
             for epoch, value in found
         ]
-    return pd.DataFrame(rows, columns=["batch_size", "devices", "device", "processor", "cores", "epoch", "seconds"])
+    return pd.DataFrame(
+        rows, columns=["batch_size", "devices", "device", "processor", "cores", "other_cores", "epoch", "seconds"]
+    )
 
 
 def test_speed_up_and_efficiency_are_those_of_the_medians():

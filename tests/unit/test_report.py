@@ -94,7 +94,7 @@ def made_up_trials(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFram
 
 def made_up_timing(study: Study) -> pd.DataFrame:
     """Epochs on one and two devices; the machine does not have four."""
-    where = {"device": "cpu", "processor": "a processor", "cores": 2}
+    where = {"device": "cpu", "processor": "a processor", "cores": 2, "other_cores": 0.5}
     rows = []
     for batch_size in study.grid.batch_sizes:
         times = {1: 2.0, 2: 1.0 + 1 / batch_size}

@@ -2,11 +2,13 @@
 
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
+import psutil
 import pytorch_lightning as pl
 import torch
 
@@ -30,7 +32,8 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
     """Return one row for each epoch that was timed on prepared data; `gpus` is how many GPUs this process may use.
 
     Columns: batch_size, devices, device (name of the GPU, or `cpu` for processes of one thread), processor, cores (of
-    the machine), epoch (from 1, after the one that warms up), seconds (wall time of the training). A number of devices
+    the machine), other_cores (how many of them other processes kept busy meanwhile, on average over the epochs), epoch
+    (from 1, after the one that warms up), seconds (wall time of the training). A number of devices
     that the machine does not have (of processes, more than two a core), or that is larger than the batch, has one row,
     with epoch 0 and nan seconds.
     Learning rate and weights do not matter; nothing of the runs is kept.
@@ -52,7 +55,7 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
         frames.append(pd.DataFrame(left_out, columns=["batch_size", "devices", "epoch"]))
         log.info("timed %d batch sizes on %d device%s", len(runs), devices, "s" * (devices != 1))
     rows = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
-    columns = ["batch_size", "devices", "device", "processor", "cores", "epoch", "seconds"]
+    columns = ["batch_size", "devices", "device", "processor", "cores", "other_cores", "epoch", "seconds"]
     return rows.reindex(columns=columns).sort_values(["batch_size", "devices", "epoch"], ignore_index=True)
 
 
@@ -74,6 +77,7 @@ def time_rank(runs: Sequence[str], data: str, found: str, devices: int) -> None:
             "device": where["device"],
             "processor": where["processor"],
             "cores": where["cpus"],
+            "other_cores": timer.other_cores,
         }
         rows += [
             {**told, "epoch": epoch, "seconds": seconds} for epoch, seconds in enumerate(timer.seconds[1:], start=1)
@@ -83,10 +87,25 @@ def time_rank(runs: Sequence[str], data: str, found: str, devices: int) -> None:
 
 
 class _Timer(pl.Callback):
-    """Keeps how long each epoch took."""
+    """Keeps how long each epoch took, and how busy the machine was with other things."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.own = 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         self.seconds.append(module.result.seconds)
+        if len(self.seconds) == 1:  # the one that warms up
+            self.began, self.busy = time.perf_counter(), _busy()
+        else:
+            self.own += module.result.cpu_seconds
+
+    @property
+    def other_cores(self) -> float:
+        return max(0.0, _busy() - self.busy - self.own) / (time.perf_counter() - self.began)
+
+
+def _busy() -> float:
+    """Return the CPU time, in seconds, that the machine has worked since it started."""
+    times = psutil.cpu_times()
+    return sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0)

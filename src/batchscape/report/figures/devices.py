@@ -5,6 +5,8 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 
+# Cores that other processes may take without a word.
+BUSY = 0.25
 TIME, SPEED = "Time of an epoch (s)", "Speed-up"
 
 
@@ -37,11 +39,17 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
         plot = plot + dashed + p9.geom_line(size=0.8)
     return plot + p9.labs(
         title="Time of an epoch on several devices",
-        subtitle=style.wrapped(f"Devices: {_what_they_were(devices)}")
+        subtitle=style.wrapped(f"Devices: {_what_they_were(devices)}{_disturbed(timed)}")
         + f"\nMedian and quartiles of {timed['n_epochs'].max()} epochs; dashed: n devices are n times as fast",
         x="Devices that share each batch",
         y="",
     )
+
+
+def _disturbed(timed: pd.DataFrame) -> str:
+    """Say if other work on the machine took a notable part of it, for then the times are not to be trusted."""
+    most = timed["other_cores"].max()
+    return f"; OTHER WORK took up to {most:.1f} cores meanwhile: time again on an idle machine" if most > BUSY else ""
 
 
 def _what_they_were(devices: pd.DataFrame) -> str:

@@ -11,10 +11,11 @@ def tabulate(epochs: pd.DataFrame) -> pd.DataFrame:
     `epoch_seconds` is the median over the epochs, with the quartiles `epoch_seconds_low` and `epoch_seconds_high`: the
     first epochs and moments in which the machine did something else do not move it. `speed_up` is the median on one
     device over that on n (on the fewest devices that were timed, times their number, if one was not), `efficiency`
-    the speed-up over n. Where the machine does not have the devices all of these are nan and `n_epochs` is 0.
+    the speed-up over n. `other_cores` says how busy other processes kept the machine meanwhile. Where the machine does
+    not have the devices all of these are nan and `n_epochs` is 0.
     """
     groups = epochs.groupby(GROUP)
-    rows = groups[["device", "processor", "cores"]].first()
+    rows = groups[["device", "processor", "cores", "other_cores"]].first()
     quartiles = groups["seconds"].quantile([0.25, 0.5, 0.75]).unstack()
     rows["epoch_seconds"], rows["epoch_seconds_low"], rows["epoch_seconds_high"] = (
         quartiles[level] for level in (0.5, 0.25, 0.75)

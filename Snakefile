@@ -17,6 +17,11 @@ include: "workflow/rules/analyse.smk"
 include: "workflow/rules/aggregate.smk"
 
 
+# Not while the rules are read: what only looks, as a dry run does, needs to write nothing.
+onstart:
+    refuse_read_only(Path(study.folder))
+
+
 onerror:
     print(
         "What is whole stays as it is: once the cause is mended, the same command goes on from here.",

@@ -23,3 +23,7 @@ class BySharedWork(LoadScopeScheduling):
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySharedWork:
     return BySharedWork(config, log)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--kills", type=int, default=25, help="how often tests/workflow/test_killed_study.py kills")

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from batchscape.config.base import shortest_decimal
+from batchscape.config.loading import printable
 from batchscape.errors import UserError
 from batchscape.reference import reference, schema
-from batchscape.status import described, read_status
 from batchscape.study import Study
 
 
@@ -43,7 +43,7 @@ def _check(file: Path) -> str:
     grid = study.grid
     in_grid = len(grid.batch_sizes) * len(grid.learning_rates) * len(grid.seeds)
     lines = [
-        f"{file}: is a valid study",
+        f"{printable(file)}: is a valid study",
         f"{len(study.runs)} runs: {in_grid} of the grid, batch sizes ({_list(grid.batch_sizes)}) × "
         f"learning rates ({_list(grid.learning_rates)}) × seeds ({_list(grid.seeds)}), "
         f"and {len(study.runs) - in_grid} that arms add",
@@ -60,6 +60,8 @@ def _check(file: Path) -> str:
 
 
 def _status(file: Path) -> str:
+    from batchscape.status import described, read_status  # a second of numeric libraries, which nothing else needs
+
     study = Study.from_file(file)
     return "\n".join(described(study.name, read_status(study))) + "\n"
 

@@ -7,11 +7,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
+from batchscape.errors import UserError
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file in the target's folder, sync it, and put it in the target's place.
 
-    What a process that was killed left of the same file is deleted.
+    What a process that was killed left of the same file is deleted. An OSError, as of a full disk, names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
@@ -23,6 +27,10 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with partial.open("rb") as stream:
             os.fsync(stream.fileno())
         partial.replace(path)
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         partial.unlink(missing_ok=True)
 
@@ -50,5 +58,18 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, kind: type[BaseModel], mend: str) -> dict[str, Any]:
+    """Return the object that a JSON file holds, if it is of this kind.
+
+    Raises UserError when the file is missing, damaged or of another kind; `mend` says what to do then.
+    """
+    try:
+        content = path.read_bytes()
+        kind.model_validate_json(content)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {mend}")
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+        raise UserError(f"{path}: is not as it was written ({' '.join(what.split())}); {mend}")
+    return json.loads(content)

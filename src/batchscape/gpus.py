@@ -95,6 +95,20 @@ def taken(
                 os.environ[VISIBLE] = before
 
 
+@contextmanager
+def job_gpus(count: int, jobs_per_gpu: int = 1, whole: bool = False) -> Iterator[list[str]]:
+    """Hold the GPUs that a job of the workflow takes, or as many as the machine has if `whole`; yield their names.
+
+    On a machine without any it yields none, and the job computes on the CPU.
+    """
+    seen = len(visible_gpus()) if count else 0
+    if not seen:
+        yield []
+        return
+    with taken(min(count, seen) if whole else count, jobs_per_gpu, whole) as names:
+        yield names
+
+
 def _tell(count: int, gpus: Sequence[str]) -> bool:
     log.info("waiting until %d of the GPUs %s can be had", count, ", ".join(gpus))
     return True

@@ -1,45 +1,87 @@
 """What every job of the workflow does around its work: its log, and how it fails."""
 
+import errno
+import fcntl
 import logging
 import os
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from batchscape.errors import UserError
+
+# Looked for in the text, for some libraries wrap the error of the system in one of their own.
+FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
 
 
 @contextmanager
 def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
     """Send all that the process prints to a log file; end it with status 1 when the work fails.
 
-    Whatever goes wrong stands in the log: one line for a UserError, a traceback for anything else. The terminal
-    shows one line in either case. What the work itself wants to be seen there too, it gives to the function that this
-    yields.
+    Whatever goes wrong stands in the log: one line for a UserError, a traceback for anything else, and both for a
+    UserError that has a cause, which it may mistake. The terminal shows one line in any case, also where a full disk
+    leaves no log. What the work itself wants to be seen there too, it gives to the function that this yields.
+
+    The log is locked as long as the process and those that it started live: a Snakemake that was killed leaves its
+    jobs at work, and the same job of the next one waits until they are done.
     """
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
-
-    def say(line: str) -> None:
-        print(line, file=stream)
-        print(line, file=terminal, flush=True)
-
     target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("w", buffering=1, encoding="utf-8") as stream:
-        # Duplicated, not replaced: libraries written in C print to the descriptors.
-        os.dup2(stream.fileno(), sys.stdout.fileno())
-        os.dup2(stream.fileno(), sys.stderr.fileno())
-        logging.basicConfig(stream=stream, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-        logging.getLogger("batchscape").setLevel(logging.INFO)
-        try:
-            yield say
-        except UserError as error:
-            stream.write(f"{error}\n")
-            terminal.write(f"{error}\n")
-            sys.exit(1)
-        except Exception as error:
-            stream.write(traceback.format_exc())
-            terminal.write(f"{path}: {type(error).__name__}: {' '.join(str(error).split())}\n")
-            sys.exit(1)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("a", buffering=1, encoding="utf-8") as stream:
+
+            def say(line: str) -> None:
+                print(line, file=stream)
+                print(line, file=terminal, flush=True)
+
+            if not _locked(stream):
+                print(f"{path}: an earlier job is still at work on this; waiting", file=terminal, flush=True)
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            stream.truncate(0)
+            # Duplicated, not replaced: libraries written in C print to the descriptors.
+            os.dup2(stream.fileno(), sys.stdout.fileno())
+            os.dup2(stream.fileno(), sys.stderr.fileno())
+            logging.basicConfig(
+                stream=stream, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
+            )
+            logging.getLogger("batchscape").setLevel(logging.INFO)
+            try:
+                yield say
+            except Exception as error:
+                with suppress(OSError):
+                    stream.write(_told(error))
+                raise
+    except Exception as error:
+        terminal.write(f"{_in_one_line(error, path)}\n")
+        sys.exit(1)
+
+
+def _locked(stream: IO) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system without locks
+        pass
+    return True
+
+
+def _told(error: Exception) -> str:
+    """Return what the log says of an error."""
+    if not isinstance(error, UserError):
+        return "".join(traceback.format_exception(error))
+    cause = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
+    return f"{cause}{error}\n"
+
+
+def _in_one_line(error: Exception, log: str | Path) -> str:
+    if isinstance(error, UserError):
+        return str(error)
+    text = " ".join(str(error).split())
+    if any(reason in text for reason in FULL):
+        return f"{log}: the disk is full ({text}); free space, then the same command goes on"
+    return f"{log}: {type(error).__name__}: {text}"

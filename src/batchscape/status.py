@@ -1,6 +1,5 @@
 """Where a study stands, from what its runs have written: a look from another terminal that disturbs nothing."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,7 +8,9 @@ from datetime import datetime
 from pathlib import Path
 
 from batchscape.duration import duration
+from batchscape.errors import UserError
 from batchscape.study import Study
+from batchscape.training.run_directory import RunDirectory
 
 DONE, RUNNING, INTERRUPTED, FAILED, LEFT = "done", "running", "interrupted", "failed", "left"
 # Where Snakemake keeps its lock while it runs in a folder.
@@ -59,10 +60,11 @@ def read_status(study: Study) -> list[RunStatus]:
     for name in study.runs:
         run_file, log = Path(study.run_file(name, "run.json")), Path(study.log(f"train/{name}"))
         try:
-            summary = json.loads(run_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # not there, or being replaced at this moment
-            summary = None
-        found.append(status_of(name, summary, _text(log), locked))
+            summary = RunDirectory(run_file.parent).summary() if run_file.exists() else None
+        except UserError as error:
+            found.append(RunStatus(name, FAILED, str(error)))
+        else:
+            found.append(status_of(name, summary, _text(log), locked))
     return found
 
 

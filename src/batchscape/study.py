@@ -19,12 +19,14 @@ from batchscape.config.arms import DEFAULT_ARMS, Arms
 from batchscape.config.base import Section, misfit, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.data import DataConfig, DigitsConfig, validation_count
+from batchscape.config.device_timing import DeviceTimingConfig, TimingSpec
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig
-from batchscape.config.loading import complaints, read_yaml, to_yaml, with_numbers
+from batchscape.config.loading import complaints, printable, read_yaml, to_yaml, with_numbers
 from batchscape.config.model import ModelConfig, VggConfig
+from batchscape.config.resources import ResourcesConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
@@ -71,6 +73,7 @@ TABLES = {
     "sharpness": Product(("analysis/sharpness",)),
     "interpolation": Product(("analysis/interpolation",)),
     "gradient_alignment": Product(("analysis/gradient_alignment",)),
+    "devices": Product(("analysis/devices",)),
     "claims": Product(
         ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
         ("small_batch", "large_batch"),
@@ -85,6 +88,8 @@ GATHERED = {
     "trajectory": "tables/trajectory",
     "gradient_alignment": "analysis/gradient_alignment",
 }
+# What a section asks for in one job.
+ALONE = {"device_timing": "analysis/devices"}
 FIGURES = {
     "curves_fixed_lr": Product(("tables/curves",), ("fixed_lr",)),
     "curves_high_lr": Product(("tables/curves",), ("high_lr",)),
@@ -93,6 +98,7 @@ FIGURES = {
     "distance_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
     "sharpness_before_after": Product(("tables/arm_runs", "tables/scaled_lr"), needs=("analysis/sharpness",)),
     "convergence": Product(("tables/runs", "tables/fixed_lr"), ("fixed_lr",)),
+    "devices": Product(("tables/devices",)),
     "distance": Product(("analysis/distance", "tables/distance")),
     "distance_by_layer": Product(("analysis/distance", "tables/distance"), ("fixed_lr",)),
     "distance_over_time": Product(("tables/distance_over_time", "tables/distance_log_fit"), ("fixed_lr",)),
@@ -166,6 +172,8 @@ class Study(Section):
     landscape: LandscapeConfig = LandscapeConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
     gradient_alignment: GradientAlignmentConfig = GradientAlignmentConfig()
+    device_timing: DeviceTimingConfig = DeviceTimingConfig()
+    resources: ResourcesConfig = ResourcesConfig()
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], source: str) -> Self:
@@ -182,8 +190,8 @@ class Study(Section):
         `overrides` is a nested mapping that replaces single keys of the file (the command line's `--config`).
         """
         if not overrides:
-            return cls.from_mapping(read_yaml(path), str(path))
-        return cls.from_mapping(_replaced(read_yaml(path), with_numbers(overrides)), f"{path} with --config")
+            return cls.from_mapping(read_yaml(path), printable(path))
+        return cls.from_mapping(_replaced(read_yaml(path), with_numbers(overrides)), f"{printable(path)} with --config")
 
     @model_validator(mode="after")
     def _compared_batches_are_in_the_grid(self) -> Self:
@@ -248,6 +256,16 @@ class Study(Section):
                 "model.channels",
                 f"the network halves the images {halvings} times, but they have {size.side} pixels on their shorter "
                 f"side; give at most {len(self.model.channels) - halvings + size.side.bit_length() - 1}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_shared(self) -> Self:
+        devices, least = self.resources.devices * self.resources.nodes, min(self.grid.batch_sizes)
+        if devices > least:
+            raise misfit(
+                "resources.devices" if self.resources.nodes == 1 else "resources.nodes",
+                f"{devices} devices cannot share a batch of {least}; take it out of grid.batch_sizes or lower this",
             )
         return self
 
@@ -419,8 +437,32 @@ class Study(Section):
         """Whether a file is made: the rows of an analysis that is enabled, or a table whose own sources are made."""
         if source in GATHERED.values():
             return source in [GATHERED[analysis] for analysis in self.gathered]
+        if source in ALONE.values():
+            return all(getattr(self, section).enabled for section, path in ALONE.items() if path == source)
         table = TABLES.get(source.removeprefix("tables/"))
         return table is None or self._is_wanted(table)
+
+    # What jobs take of a machine.
+
+    @property
+    def training_gpus(self) -> int:
+        """How many GPUs of a node a training takes, if the machine has GPUs."""
+        return self.analysis_gpus * self.resources.devices
+
+    @property
+    def timed_devices(self) -> int:
+        """How many devices are timed at most."""
+        return max(self.device_timing.devices)
+
+    @property
+    def timed_gpus(self) -> int:
+        """How many GPUs the timing takes, if the machine has so many."""
+        return self.analysis_gpus * self.timed_devices
+
+    @property
+    def analysis_gpus(self) -> int:
+        """How many GPUs an analysis takes, if the machine has GPUs."""
+        return 0 if self.training.accelerator == "cpu" else 1
 
     # What the user brings, beside the study file.
 
@@ -476,6 +518,25 @@ class Study(Section):
         training = self.training.model_copy(update={"max_epochs": epochs, "snapshots": ()})
         spec = SearchSpec(batch_size=batch_size, model=self.model, training=training, tuning=self.tuning)
         return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
+
+    @property
+    def timing_slice(self) -> str:
+        """The TimingSpec, as JSON."""
+        training = self.training.model_copy(
+            update={"max_epochs": 1 + self.device_timing.epochs, "snapshots": (), "patience": 1}
+        )
+        runs = tuple(
+            RunSpec(
+                batch_size=batch_size,
+                learning_rate=self.comparison.fixed_lr,
+                seed=self.grid.seeds[0],
+                model=self.model,
+                training=training,
+            )
+            for batch_size in sorted(self.grid.batch_sizes)
+        )
+        spec = TimingSpec(runs=runs, devices=tuple(sorted(self.device_timing.devices)))
+        return _canonical(spec.model_dump(mode="json"))
 
     def section_slice(self, section: str) -> str:
         """What a job of an analysis does, as JSON: its section without the keys that say which jobs there are."""

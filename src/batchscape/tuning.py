@@ -4,10 +4,11 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean, stdev
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -21,21 +22,26 @@ from optuna.trial import TrialState
 from batchscape.config.run import RunSpec
 from batchscape.config.tuning import SearchSpec
 from batchscape.data.prepared import prepared_digest
-from batchscape.frames import read_frame
+from batchscape.errors import UserError
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
 
 RATE = "learning_rate"
+# The folder of the trial on its way.
+TRIAL = "trial"
 
 log = logging.getLogger(__name__)
 
 
-def search(spec: SearchSpec, data: Path, journal: Path, code: str, threads: int = 1) -> pd.DataFrame:
+def search(
+    spec: SearchSpec, data: Path, journal: Path, code: str, threads: int = 1, devices: int = 1, nodes: int = 1
+) -> pd.DataFrame:
     """Try learning rates on prepared data, and return one row a trial, in order.
 
     `journal` is the file that keeps the trials: those that an earlier call of the same search has finished are not
-    trained again, and one that it was killed in is trained anew. `code` names the version of the code; another one,
-    other data or another search begin with no trials, and keep those of before in the same file.
+    trained again, and one that it was killed in goes on, from what it keeps in the folder `trial` beside the journal
+    until it is finished. `code` names the version of the code; another one, other data or another search begin with no
+    trials, and keep those of before in the same file. `threads`, `devices` and `nodes` are those of `train`.
 
     Columns: batch_size, trial (from 0), sampler (`grid` or `gp`), learning_rate, validation_loss (mean over
     `tuning.seeds` of the least validation loss, nats; inf if a run diverged), validation_loss_sd, best_epoch (mean),
@@ -45,7 +51,7 @@ def search(spec: SearchSpec, data: Path, journal: Path, code: str, threads: int 
 
     Raises UserError when the data is missing or does not fit.
     """
-    tuning = spec.tuning
+    tuning, how = spec.tuning, (threads, code, devices, nodes)
     study = _open(spec, data, journal, code)
     if done := _finished(study):
         log.info("going on after the %d trials that an earlier job finished", len(done))
@@ -53,14 +59,17 @@ def search(spec: SearchSpec, data: Path, journal: Path, code: str, threads: int 
         trial = _next(study, spec)
         rate = trial.suggest_float(RATE, *tuning.range, log=True)
         # The process may ask for a rate again, at an end of the range above all; the same seeds would give the same.
-        known = next((earlier for earlier in done if earlier.params[RATE] == rate), None)
+        known = next((earlier for earlier in done if math.isclose(earlier.params[RATE], rate)), None)
         if known:
             loss, details = known.value, {**known.user_attrs, "cpu_seconds": 0.0}
         else:
-            loss, details = _train(spec, rate, data, threads)
+            loss, details = _train(
+                spec, rate, lambda run, folder: train(run, data, folder, *how), journal.parent / TRIAL
+            )
         for name, value in details.items():
             trial.set_user_attr(name, value)
         study.tell(trial, loss)
+        shutil.rmtree(journal.parent / TRIAL, ignore_errors=True)
         log.info("trial %d of %d: learning rate %.4g, validation loss %.4g", len(done) + 1, tuning.trials, rate, loss)
     return _with_best(pd.DataFrame([_row(spec, trial) for trial in _finished(study)[: tuning.trials]]))
 
@@ -79,9 +88,8 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
     data_hash = prepared_digest(data)
     identity = json.dumps([what, data_hash, code], sort_keys=True)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    _mend(journal)
     study = optuna.create_study(
-        storage=JournalStorage(JournalFileBackend(str(journal.resolve()))),
+        storage=journal_storage(journal),
         study_name=f"bs{spec.batch_size}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
         direction="minimize",
         load_if_exists=True,
@@ -91,6 +99,21 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
     for rate in np.geomspace(*spec.tuning.range, spec.tuning.coarse_trials):
         study.enqueue_trial({RATE: float(rate)}, skip_if_exists=True)
     return study
+
+
+def journal_storage(journal: Path) -> JournalStorage:
+    """Return the trials of a journal. Raises UserError when it is damaged."""
+    _mend(journal)
+    try:
+        if journal.exists():  # Optuna says nothing of a last line that is none, and would write behind it
+            for line in journal.read_text(encoding="utf-8").splitlines():
+                json.loads(line)
+        return JournalStorage(JournalFileBackend(str(journal.resolve())))
+    except Exception as error:  # whatever comes of replaying lines that are no trials
+        raise UserError(
+            f"{journal}: is no whole journal of a search ({type(error).__name__}: {' '.join(str(error).split())}); "
+            "delete it so that the search begins anew"
+        )
 
 
 def _quiet() -> None:
@@ -125,17 +148,18 @@ def _next(study: optuna.Study, spec: SearchSpec) -> optuna.Trial:
     return study.ask({RATE: FloatDistribution(*spec.tuning.range, log=True)})
 
 
-def _train(spec: SearchSpec, rate: float, data: Path, threads: int) -> tuple[float, dict[str, Any]]:
+def _train(
+    spec: SearchSpec, rate: float, train: Callable[[RunSpec, Path], Path], folder: Path
+) -> tuple[float, dict[str, Any]]:
     """Train every seed at a learning rate; return the loss to minimise, and what else the trial records."""
     results = []
     for seed in spec.tuning.seeds:
         run = RunSpec(
             batch_size=spec.batch_size, learning_rate=rate, seed=seed, model=spec.model, training=spec.training
         )
-        with TemporaryDirectory(prefix="batchscape-trial-") as folder:
-            directory = RunDirectory(train(run, data, Path(folder) / f"seed{seed}", threads))
-            cpu_seconds = read_frame(directory.history_file)["train_cpu_seconds"].sum()
-            results.append((directory.summary(), float(cpu_seconds)))
+        directory = RunDirectory(train(run, folder / f"seed{seed}"))
+        cpu_seconds = directory.history(["train_cpu_seconds"]).to_numpy().sum()
+        results.append((directory.summary(), float(cpu_seconds)))
     whole = [summary for summary, _ in results if summary["status"] != "diverged"]
     losses = [summary["least_validation_loss"] for summary in whole]
     return mean(losses) if len(losses) == len(results) else math.inf, {

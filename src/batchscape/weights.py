@@ -87,9 +87,9 @@ def read_weights(path: Path) -> Weights:
             names = json.loads((file.metadata() or {})["parameters"])
             arrays = {name: file.get_tensor(name) for name in names}
             buffers = {name: file.get_tensor(name) for name in file.keys() if name not in arrays}  # noqa: SIM118
+            vector = np.concatenate([array.ravel() for array in arrays.values()])
     except FileNotFoundError:
         raise UserError(f"{path}: is missing; delete the run's folder so that it trains again")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no whole weights file ({error}); delete the run's folder so that it trains again")
-    vector = np.concatenate([array.ravel() for array in arrays.values()])
     return Weights(vector, {name: array.shape for name, array in arrays.items()}, buffers)

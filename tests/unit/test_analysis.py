@@ -51,10 +51,20 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
         "least_train_loss": None if diverged else 0.2,
         "least_validation_loss": None if diverged else 0.4,
         "validation_accuracy_at_best": None if diverged else 0.75,
+        "parameters": 7,
         "batches_per_epoch": 7,
         "training_examples": 200,
+        "validation_examples": 50,
+        "classes": ["a", "b"],
         "spec": {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
-        "environment": {"device": "cpu"},
+        "environment": {
+            **dict.fromkeys(("python", "platform", "processor"), "x"),
+            **{"packages": {}, "cpus": 2, "threads": 1, "device": "cpu", "devices": 1, "nodes": 1},
+        },
+        "provenance": {
+            **{"identity": "0", "source_commit": None, "data_sha256": "0"},
+            **dict.fromkeys(("started", "finished"), "2026-01-01T10:00:00+00:00"),
+        },
     }
     run.write_summary(summary)
     return run
@@ -156,8 +166,8 @@ def test_weights_are_nan_at_a_checkpoint_that_the_run_did_not_reach(tmp_path: Pa
     run, lost = write_run(tmp_path / "run"), write_run(tmp_path / "lost", status="diverged")
     assert run.weights_at("best").vector.tolist() == [1] * 7
     assert run.weights_at("last").vector.tolist() == [100] * 7
-    write_weights(run.weights_file("epoch00003"), {"a.weight": np.ones(2)}, ["a.weight"])
-    assert run.weights_at(3).vector.tolist() == [1, 1]  # the last epoch
+    write_weights(run.weights_file("epoch00003"), {"a.weight": np.ones(7)}, ["a.weight"])
+    assert run.weights_at(3).vector.tolist() == [1] * 7  # the last epoch
     assert np.isnan(run.weights_at(4).vector).all()
     assert np.isnan(lost.weights_at("best").vector).all()
     assert run.weights_at("best").shapes == {"conv.weight": (2, 2), "conv.bias": (2,), "out.bias": (1,)}

@@ -414,6 +414,23 @@ MISTAKES = [
     ("a list as file", "- name: s", "", "must hold keys and values (`name: my-study`), holds a list"),
     ("a word as file", "hello", "", "must hold keys and values"),
     ("a number as file", "3", "", "must hold keys and values"),
+    # resources, device_timing
+    ("no device", "name: a\nresources: {devices: 0}", "resources.devices: ", "must be at least 1"),
+    ("half a device", "name: a\nresources: {devices: 1.5}", "resources.devices: ", "whole number"),
+    (
+        "more devices than examples in a batch",
+        "name: a\ngrid: {batch_sizes: [2, 64]}\nresources: {devices: 4}",
+        "resources.devices: ",
+        "4 devices cannot share a batch of 2",
+    ),
+    (
+        "more devices on all nodes than examples in a batch",
+        "name: a\ngrid: {batch_sizes: [4, 64]}\nresources: {devices: 3, nodes: 2}",
+        "resources.nodes: ",
+        "6 devices cannot share a batch of 4",
+    ),
+    ("no number of devices to time", "name: a\ndevice_timing: {devices: []}", "device_timing.devices: ", ""),
+    ("a number of devices twice", "name: a\ndevice_timing: {devices: [2, 2]}", "device_timing.devices: ", "2"),
 ]
 
 

@@ -69,7 +69,7 @@ def summaries(runs: pd.DataFrame, **environment: object) -> list[dict]:
             "validation_examples": 359,
             "classes": ["even", "odd"],
             "parameters": 569,
-            "environment": {**place, "cpus": 2, "threads": 1, "device": "cpu", **environment},
+            "environment": {**place, "cpus": 2, "threads": 1, "device": "cpu", "devices": 1, "nodes": 1, **environment},
             "provenance": {
                 "source_commit": None,
                 "data_sha256": "abc",

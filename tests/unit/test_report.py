@@ -73,6 +73,7 @@ def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool])
         "analysis/epoch_distance": pd.DataFrame(moves),
         "analysis/update_norms": pd.DataFrame(norms),
         "tables/trials": made_up_trials(study, diverges),
+        "analysis/devices": made_up_timing(study),
         **made_up_surfaces(study, diverges),
     }
 
@@ -88,6 +89,21 @@ def made_up_trials(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFram
             trained = {"validation_loss_sd": np.nan, "best_epoch": 3.0, "cpu_seconds": 0.1}
             what = {"batch_size": batch_size, "trial": trial, "sampler": "grid", "learning_rate": rate}
             rows.append({**what, "validation_loss": loss, **trained, **counts})
+    return pd.DataFrame(rows)
+
+
+def made_up_timing(study: Study) -> pd.DataFrame:
+    """Epochs on one and two devices; the machine does not have four."""
+    where = {"device": "cpu", "processor": "a processor", "cores": 2}
+    rows = []
+    for batch_size in study.grid.batch_sizes:
+        times = {1: 2.0, 2: 1.0 + 1 / batch_size}
+        rows += [
+            {"batch_size": batch_size, "devices": devices, **where, "epoch": epoch, "seconds": seconds + 0.01 * epoch}
+            for devices, seconds in times.items()
+            for epoch in (1, 2, 3)
+        ]
+        rows.append({"batch_size": batch_size, "devices": 4, "epoch": 0})
     return pd.DataFrame(rows)
 
 

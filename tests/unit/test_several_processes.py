@@ -17,6 +17,7 @@ from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.training.ranks import Ranks
 from batchscape.training.resume import STATE
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
@@ -135,6 +136,12 @@ def test_a_batch_smaller_than_the_processes_is_refused(data: Path, tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_that_do_not_find_each_other_are_not_trained_with():
+    with pytest.raises(RuntimeError, match="process 1 of 2 finds itself as 0 of 1"):
+        Ranks(1, 2).require()
+    Ranks().require()
+
+
 def test_several_nodes_outside_a_slurm_job_are_refused(
     data: Path, tmp_path: Path, refusal: Callable, monkeypatch: pytest.MonkeyPatch
 ):
@@ -157,7 +164,13 @@ def started(what: RunSpec, data: Path, directory: Path) -> Iterator[subprocess.P
     arguments = [sys.executable, "-c", TRAIN, what.model_dump_json(), str(data), str(directory)]
     state = RunDirectory(directory).resume_folder / STATE
     before = state.stat().st_mtime_ns if state.exists() else None
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+    with subprocess.Popen(
+        arguments,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
+    ) as process:
         try:
             deadline = time.monotonic() + 60
             while not state.exists() or state.stat().st_mtime_ns == before:

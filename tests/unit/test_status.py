@@ -1,12 +1,12 @@
 """Where a study stands, from what its runs have written."""
 
-import json
 from pathlib import Path
 
 import pytest
 
 from batchscape.status import RunStatus, described, read_status, status_of
 from batchscape.study import Study
+from tests.unit.test_analysis import write_run
 
 EPOCHS = """\
 20:04:40 bs32-lr0.01-seed0: batch size 32, learning rate 0.01, seed 0; 3361 parameters, 45 batches an epoch
@@ -70,10 +70,9 @@ def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, mon
     monkeypatch.chdir(tmp_path)
     study = Study.from_mapping({"name": "s", "grid": {"seeds": [0]}, "tuning": {"enabled": False}}, "s.yaml")
     done, broken, running, *left = study.runs
-    for name, text in ((done, json.dumps(WHOLE)), (broken, "{")):
-        file = Path(study.run_file(name, "run.json"))
-        file.parent.mkdir(parents=True)
-        file.write_text(text)
+    for name in (done, broken):
+        write_run(Path(study.run_file(name, "run.json")).parent)
+    Path(study.run_file(broken, "run.json")).write_text("{")
     log = Path(study.log(f"train/{running}"))
     log.parent.mkdir(parents=True)
     log.write_text(EPOCHS)
@@ -81,6 +80,8 @@ def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, mon
     locks.mkdir(parents=True)
     (locks / "0.input.lock").touch()
     before = sorted(tmp_path.rglob("*"))
-    found = {run.name: run.state for run in read_status(study)}
-    assert found == {done: "done", broken: "left", running: "running", **dict.fromkeys(left, "left")}
+    runs = read_status(study)
+    found = {run.name: run.state for run in runs}
+    assert found == {done: "done", broken: "failed", running: "running", **dict.fromkeys(left, "left")}
+    assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: is not as it was written (")
     assert sorted(tmp_path.rglob("*")) == before

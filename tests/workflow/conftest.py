@@ -22,6 +22,7 @@ MESSAGES = {
     "Training ": "train ",
     "Tuning the learning rate of batch size ": "tune ",
     "Analysing ": "analyse ",
+    "Timing epochs on several ": "time ",
     "Gathering ": "gather ",
     "Making the table ": "table ",
     "Drawing the figure ": "figure ",
@@ -29,11 +30,18 @@ MESSAGES = {
 }
 
 
+def heed_ctrl_c() -> None:
+    """As in a terminal; a shell has what it starts in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @dataclass(frozen=True)
 class Checkout:
     """A copy of the project in which Snakemake runs for real."""
 
     path: Path
+    within: tuple[str, ...] = ()
+    """A command that runs another one, such as `nsenter`, to run Snakemake by."""
 
     @classmethod
     def at(cls, path: Path) -> "Checkout":
@@ -58,7 +66,7 @@ class Checkout:
         # The copy must find its own library by itself, not because the tests were started with a path to one.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         process = subprocess.Popen(
-            [sys.executable, "-m", "snakemake", *arguments],
+            [*self.within, sys.executable, "-m", "snakemake", *arguments],
             cwd=self.path,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -66,6 +74,7 @@ class Checkout:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=heed_ctrl_c,
         )
         try:
             yield process

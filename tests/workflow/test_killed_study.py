@@ -1,38 +1,177 @@
-"""A study that is killed with all its jobs, and goes on."""
+"""A study that is killed again and again, in every way, ends as one that nothing disturbed: bit for bit."""
 
-import os
+import random
+import shutil
 import signal
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import pandas as pd
+import psutil
 import pytest
 
 from batchscape.frames import read_frame
 from batchscape.study import Study
-from tests.workflow.conftest import PROJECT, Checkout
+from batchscape.training.run_directory import RunDirectory
+from tests.workflow.conftest import Checkout, heed_ctrl_c
 
 pytestmark = pytest.mark.slow
 
-SMOKE = Study.from_file(PROJECT / "config" / "smoke.yaml")
+# Every kind of job, each of a few seconds; the network has all that a resumed run must take up again.
+STUDY = """
+name: stress
+grid: {batch_sizes: [64, 256], learning_rates: [0.05], seeds: [0]}
+model: {name: "stress_net:Net"}
+training: {max_epochs: 30, patience: 30, momentum: 0.9, augment_flip: true, snapshots: [1, 10, 25]}
+comparison: {fixed_lr: 0.05, high_lr: 0.05}
+arms: {sqrt: {enabled: false}}
+tuning: {trials: 3, coarse_trials: 2, epochs: 10, seeds: [5, 6]}
+sharpness: {checkpoints: [best], subspace_dimension: 5, iterations: 2, random_starts: 1, trace_products: 4}
+interpolation: {points: 5}
+landscape: {points: [8, 6], points_per_job: 16}
+trajectory: {enabled: true, points: [5, 4]}
+gradient_alignment: {checkpoints: [best], largest_batch: 16, examples: 64}
+device_timing: {enabled: false}
+"""
+# Keeps a state after every epoch, so that there is one to be killed in.
+NETWORK = """
+from torch import nn
+from batchscape.training import recorder
+
+recorder.SECONDS_BETWEEN_STATES = 0.0
+
+class Net(nn.Sequential):
+    def __init__(self, outputs):
+        super().__init__(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(144, outputs)
+        )
+"""
+# Times are not to be the same, nor what is said of them.
+TIMES = ("seconds", "shorter_epochs")
 
 
-def test_a_killed_study_goes_on_where_it_was(tmp_path: Path):
-    checkout = Checkout.at(tmp_path / "killed")
-    runs = checkout.path / "results" / "smoke" / "runs"
-    with checkout.started("--cores", "2", "all", "--configfile", "config/smoke.yaml") as process:
-        deadline = time.monotonic() + 300
-        while not list(runs.glob("*/run.json")):
-            assert process.poll() is None, "the study ended before its first run was whole"
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        os.killpg(process.pid, signal.SIGKILL)
-    whole = {path.parent.name: path.stat().st_mtime_ns for path in runs.glob("*/run.json")}
-    assert 0 < len(whole) < len(SMOKE.runs), "the kill came after the last run"
+def made(folder: Path) -> tuple[Checkout, list[str]]:
+    """A checkout with the study, and Snakemake's arguments to make all its tables."""
+    checkout = Checkout.at(folder)
+    (folder / "stress.yaml").write_text(STUDY)
+    (folder / "stress_net.py").write_text(NETWORK)
+    study = Study.from_file(folder / "stress.yaml")
+    tables = ["tables/runs", *(f"tables/{name}" for name in study.tables), "tables/landscape", "tables/trajectory"]
+    return checkout, ["--cores", "2", *map(study.csv, tables), "--configfile", "stress.yaml"]
 
-    checkout.snakemake("--unlock", "--configfile", "config/smoke.yaml")
-    done = checkout.snakemake("--cores", "8", "results/smoke/tables/runs.csv", "--configfile", "config/smoke.yaml")
-    assert done.returncode == 0, done.stdout[-3000:]
-    # A run whose job Snakemake had not yet marked as done trains again; the marked ones are left as they are.
-    kept = [run for run, written in whole.items() if (runs / run / "run.json").stat().st_mtime_ns == written]
-    assert len(kept) >= len(whole) - 2
-    assert set(read_frame(checkout.path / "results" / "smoke" / "tables" / "runs.csv")["run"]) == set(SMOKE.runs)
+
+def jobs(snakemake: psutil.Process) -> list[psutil.Process]:
+    """The processes that do the work of a job."""
+    found = []
+    with suppress(psutil.NoSuchProcess):
+        for process in snakemake.children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                if process.name().startswith("python") and any(
+                    ".snakemake/scripts" in part for part in process.cmdline()
+                ):
+                    found.append(process)
+    return found
+
+
+def all_of(checkout: Checkout) -> list[psutil.Process]:
+    """The processes that work in a checkout, whoever started them."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.cwd() == str(checkout.path) and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def kill(processes: list[psutil.Process], which: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(which)
+
+
+def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills: int) -> dict[str, int]:
+    """Run a study and kill `kills` times what runs at random moments; return how often what was killed."""
+    done = dict.fromkeys(("a job", "Snakemake", "all", "Ctrl-C"), 0)
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    log = (checkout.path / "stress.log").open("a")
+    while sum(done.values()) < kills:
+        if any((checkout.path / ".snakemake" / "locks").glob("*")):  # a killed Snakemake left them
+            subprocess.run([*command, "--unlock"], cwd=checkout.path, stdout=log, stderr=log, check=True)
+        with subprocess.Popen(
+            command, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True, preexec_fn=heed_ctrl_c
+        ) as process:
+            snakemake = psutil.Process(process.pid)
+            while process.poll() is None and sum(done.values()) < kills:
+                time.sleep(rng.uniform(0.2, 3.0))
+                what = rng.choice((*["a job"] * 5, "Snakemake", "all", "Ctrl-C"))
+                if process.poll() is not None:
+                    break
+                if what == "a job":
+                    if running := jobs(snakemake):
+                        kill([rng.choice(running)], signal.SIGKILL)
+                        done[what] += 1
+                    continue
+                done[what] += 1
+                if what == "Snakemake":  # its jobs go on without it, and are still at work when the next one starts
+                    kill([snakemake], signal.SIGKILL)
+                elif what == "all":
+                    kill([snakemake, *all_of(checkout)], signal.SIGKILL)
+                else:
+                    kill([snakemake, *all_of(checkout)], signal.SIGINT)
+                    process.wait(60)
+        if process.returncode == 0:
+            shutil.rmtree(checkout.path / "results")  # it was faster than the kills
+    log.close()
+    return done
+
+
+def without_times(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out columns of times, and rows that are of one."""
+    kept = table[[column for column in table if not any(part in column for part in TIMES)]]
+    texts = kept.select_dtypes(exclude="number").astype(str)
+    of_a_time = texts.apply(lambda column: column.str.contains("|".join(TIMES))).any(axis=1)
+    return kept[~of_a_time]
+
+
+def assert_the_same(one: Path, two: Path) -> int:
+    """Two folders of a study have the same files, and in them the same numbers; return how many were compared."""
+    files = [sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file()) for root in (one, two)]
+    assert not {path for path in set(files[0]) ^ set(files[1]) if path.parts[0] not in ("logs", "benchmarks")}
+    compared = 0
+    for path in files[0]:
+        if path.suffix == ".csv":
+            tables = (without_times(read_frame(root / path)) for root in (one, two))
+            pd.testing.assert_frame_equal(*tables, check_exact=True, obj=str(path))
+        elif path.suffix in (".safetensors", ".npy"):
+            assert (one / path).read_bytes() == (two / path).read_bytes(), path
+        elif path.name == "run.json":
+            summaries = [RunDirectory((root / path).parent).summary() for root in (one, two)]
+            for summary in summaries:
+                del summary["provenance"]["started"], summary["provenance"]["finished"]
+            assert summaries[0] == summaries[1]
+        else:
+            continue
+        compared += 1
+    return compared
+
+
+def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(tmp_path: Path, pytestconfig: pytest.Config):
+    kills = pytestconfig.getoption("--kills")
+    undisturbed, arguments = made(tmp_path / "undisturbed")
+    ended = undisturbed.snakemake(*arguments)
+    assert ended.returncode == 0, ended.stdout[-4000:]
+
+    killed, arguments = made(tmp_path / "killed")
+    done = disturb(killed, arguments, random.Random(0), kills)
+    print(f"killed: {done}")  # noqa: T201
+    killed.snakemake("--unlock", *arguments)
+    ended = killed.snakemake(*arguments)
+    assert ended.returncode == 0, ended.stdout[-4000:]
+
+    one, two = (checkout.path / "results" / "stress" for checkout in (undisturbed, killed))
+    assert assert_the_same(one, two) > 60
+    assert sum(done.values()) >= kills
+    assert not all_of(killed)

@@ -65,9 +65,10 @@ OF_SURFACES = {"sharpness", "gradient_alignment", "interpolation", "landscape", 
 FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
 FROM_TRIALS = {"gather tables/trials"} | FROM_TUNED_LR
 SEARCH = {"tune 64", "tune 128", "tune 256"} | FROM_TRIALS
-AGGREGATED = OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
-# What stands on the runs, but not on the search.
-AFTER_TRAINING = AGGREGATED - SEARCH | {"table recommendation"}
+TIMING = {"time devices", "table devices", "figure devices"}
+AGGREGATED = TIMING | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
+# What stands on the runs, but not on the search; and the timing stands on neither.
+AFTER_TRAINING = AGGREGATED - SEARCH - TIMING | {"table recommendation"}
 # The same, but for the analyses of the loss surface, which look at other runs than those that come or go.
 OVER_ALL_RUNS = AFTER_TRAINING - SURFACES | FROM_ARM_RUNS
 EVERYTHING = {"prepare", "network"} | TRAIN | AGGREGATED
@@ -113,6 +114,10 @@ RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness(["bs64-lrtuned", "bs1
 # For each key of a study file: what the key becomes, and the exact set of jobs that this makes stale.
 EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "name": [("another", EVERYTHING)],
+    # Where it trains changes how fast a result comes, not what it is.
+    "resources.devices": [(2, set())],
+    "resources.nodes": [(2, set())],
+    "resources.jobs_per_gpu": [(2, set())],
     "data.source": [("digits", set())],
     "data.validation_fraction": [(0.25, EVERYTHING)],
     "data.split": [("first", EVERYTHING)],
@@ -126,9 +131,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | FROM_TRIALS
             | OVER_ALL_RUNS
             | sharpness(["bs96-lr0.02", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned"], [0, 1])
-            | alignment(["bs96-lr0.02"], [0, 1]),
+            | alignment(["bs96-lr0.02"], [0, 1])
+            | TIMING,
         ),
-        ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS),
+        ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS | TIMING),
         ([256, 128, 64], set()),
     ],
     # The linear arm has 0.04 already, for 128.
@@ -153,7 +159,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "model.normalization": [("batch", {"network"} | TRAIN | AGGREGATED)],
     "model.dropout": [(0.5, {"network"} | TRAIN | AGGREGATED)],
     "training.max_epochs": [(6, TRAIN | AFTER_TRAINING)],
-    "training.patience": [(3, TRAIN | AGGREGATED)],
+    "training.patience": [(3, TRAIN | AGGREGATED - TIMING)],
     "training.loss": [("cross_entropy", {"network"} | TRAIN | AGGREGATED)],
     "training.reshuffle": [(False, TRAIN | AGGREGATED)],
     "training.augment_flip": [(True, TRAIN | AGGREGATED)],
@@ -167,6 +173,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         (
             0.08,
             OVER_ALL_RUNS
+            | TIMING
             | at_rate("0.08")
             | runs([128], ["0.16"], [0, 1])
             | runs([256], ["0.32"], [0, 1])
@@ -177,6 +184,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             runs([64, 128, 256], ["0.01"], [0, 1])
             | runs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
+            | TIMING
             | at_rate("0.01")
             | sharpness(["bs64-lr0.01", "bs128-lr0.01", "bs256-lr0.01", "bs256-lr0.04"], [0, 1]),
         ),
@@ -270,12 +278,15 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "gradient_alignment.largest_batch": [(32, ALIGNMENT)],
     "gradient_alignment.examples": [(None, ALIGNMENT)],
     "gradient_alignment.seed": [(1, ALIGNMENT)],
+    "device_timing.devices": [([1, 3], TIMING)],
+    "device_timing.epochs": [(3, TIMING)],
     # Which jobs there are: only those that are new.
     "sharpness.enabled": [(False, FROM_ARM_RUNS - {"figure sharpness_before_after"})],
     "interpolation.enabled": [(False, set())],
     "landscape.enabled": [(False, set())],
     "trajectory.enabled": [(False, set())],
     "gradient_alignment.enabled": [(False, set())],
+    "device_timing.enabled": [(False, set())],
     "interpolation.pairs": [
         ([["bs64-lr0.02", "bs256-lr0.02"]], FROM_LINES),
         (
@@ -323,6 +334,10 @@ MODULES = {
     "report/story/beyond.py": {"report"},
     "tuning.py": RETUNED,
     "config/tuning.py": RETUNED,
+    "training/timing.py": TIMING,
+    "training/launcher.py": TRAIN | AGGREGATED,
+    "training/rank.py": TRAIN | AGGREGATED,
+    "report/tables/devices.py": {"table devices", "figure devices"},
     "training/noise_scale.py": TRAIN | AGGREGATED,
     "report/tables/epoch_distance.py": {"table epoch_distance", "figure epoch_distance"},
     "analysis/update_norms.py": {"analyse update_norms", "table update_norms", "figure update_norms"} | FROM_ARM_RUNS,
@@ -442,6 +457,7 @@ def test_an_edit_of_the_reports_template_makes_the_page_anew(finished: Checkout,
         ("analyse_run.py", SHARPNESS | ALIGNMENT | WAYS),
         ("landscape.py", PLANES),
         ("interpolation.py", LINES),
+        ("device_timing.py", TIMING),
         ("gather.py", FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES | FROM_PLANES | FROM_WAYS | FROM_TRIALS),
         ("table.py", ALL_TABLES | (ALL_FIGURES - {"figure landscape", "figure trajectory"})),
         ("figure.py", ALL_FIGURES),

@@ -75,6 +75,9 @@ rule sharpness:
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
+    resources:
+        gpu=study.analysis_gpus,
+        jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("sharpness"),
         code=code("analyse_run.py", "batchscape.analysis.sharpness"),
@@ -122,6 +125,9 @@ rule landscape:
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
+    resources:
+        gpu=study.analysis_gpus,
+        jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("landscape"),
         code=code("landscape.py"),
@@ -146,6 +152,9 @@ rule interpolation:
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
+    resources:
+        gpu=study.analysis_gpus,
+        jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("interpolation"),
         code=code("interpolation.py"),
@@ -153,6 +162,29 @@ rule interpolation:
         "Analysing {wildcards.run}: {rule} to {wildcards.other}"
     script:
         "../scripts/interpolation.py"
+
+
+rule device_timing:
+    """Time of an epoch by batch size on several numbers of devices; while it measures no other job is at work."""
+    input:
+        data=study.prepared_data,
+        network=study.network_file,
+    output:
+        study.csv("analysis/devices"),
+    log:
+        study.log("device_timing"),
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: lambda wildcards: workflow.cores or study.timed_devices
+    resources:
+        gpu=study.timed_gpus,
+    params:
+        spec=study.timing_slice,
+        code=code("device_timing.py", others=study.own_model),
+    message:
+        "Timing epochs on several devices"
+    script:
+        "../scripts/device_timing.py"
 
 
 rule gather:

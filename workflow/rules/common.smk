@@ -63,6 +63,14 @@ def refuse_foreign(targets):
             sys.exit(1)
 
 
+def refuse_read_only(folder):
+    """End with one line if nothing can be written to a folder, or to the one in which it is to be made."""
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        print(f"{there}: is read-only here; make it writable, then the same command runs", file=sys.stderr)
+        sys.exit(1)
+
+
 # A path to a caption holds no wildcards, but a caption is a template that sees this and its job's wildcards.
 config["captions"] = {figure: asdict(caption) for figure, caption in CAPTIONS.items()}
 

@@ -33,7 +33,12 @@ rule train:
         study.benchmark("train/{run}")
     conda:
         "../../envs/batchscape.yaml"
-    threads: 1
+    threads: study.resources.devices
+    resources:
+        gpu=study.training_gpus,
+        jobs_per_gpu=study.resources.jobs_per_gpu,
+        devices=study.resources.devices,
+        nodes=study.resources.nodes,
     params:
         spec=lambda wildcards: study.run_slice(wildcards.run),
         code=code("train.py", others=study.own_model),

@@ -12,7 +12,12 @@ rule tune:
         study.benchmark("tune/bs{batch_size}")
     conda:
         "../../envs/batchscape.yaml"
-    threads: 1
+    threads: study.resources.devices
+    resources:
+        gpu=study.training_gpus,
+        jobs_per_gpu=study.resources.jobs_per_gpu,
+        devices=study.resources.devices,
+        nodes=study.resources.nodes,
     params:
         spec=lambda wildcards: study.search_slice(int(wildcards.batch_size)),
         code=code("tune.py", others=study.own_model),

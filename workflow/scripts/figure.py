@@ -4,12 +4,12 @@ import json
 from importlib import import_module
 from pathlib import Path
 
-from batchscape.frames import read_frame
+from batchscape.frames import naming, read_frame
 from batchscape.job import job_log
 from batchscape.report.figures.style import write_figure
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]):
+    with job_log(snakemake.log[0]), naming(snakemake.input):
         figure = import_module(f"batchscape.report.figures.{snakemake.wildcards.figure}")
         sources = [read_frame(Path(source)) for source in snakemake.input]
         plot = figure.draw(*sources, **json.loads(snakemake.params.spec))

@@ -8,10 +8,12 @@ from batchscape.analysis.collect import collect_pair
 from batchscape.analysis.interpolation import Config, analyse
 from batchscape.data.prepared import read_prepared
 from batchscape.frames import write_frame
+from batchscape.gpus import job_gpus
 from batchscape.job import job_log
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]):
+    resources = snakemake.resources
+    with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu):
         torch.set_num_threads(snakemake.threads)
         config = Config.model_validate_json(snakemake.params.spec)
         data = read_prepared(Path(snakemake.input.data))

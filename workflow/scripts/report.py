@@ -3,18 +3,19 @@
 import json
 from pathlib import Path
 
-from batchscape.files import read_json, write_text
-from batchscape.frames import read_frame
+from batchscape.files import write_text
+from batchscape.frames import naming, read_frame
 from batchscape.job import job_log
 from batchscape.report.page import render
 from batchscape.report.provenance import provenance
+from batchscape.training.run_directory import RunDirectory
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]):
+    with job_log(snakemake.log[0]), naming(snakemake.input.tables):
         spec = json.loads(snakemake.params.spec)
         tables = {Path(file).stem: read_frame(Path(file)) for file in snakemake.input.tables}
         figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}
-        summaries = [read_json(Path(file)) for file in snakemake.input.runs]
+        summaries = [RunDirectory(Path(file).parent).summary() for file in snakemake.input.runs]
         origin = provenance(summaries, tables["runs"])
         page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin)
         write_text(Path(snakemake.output[0]), page)

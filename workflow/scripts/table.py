@@ -4,11 +4,11 @@ import json
 from importlib import import_module
 from pathlib import Path
 
-from batchscape.frames import read_frame, write_frame
+from batchscape.frames import naming, read_frame, write_frame
 from batchscape.job import job_log
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]):
+    with job_log(snakemake.log[0]), naming(snakemake.input):
         table = import_module(f"batchscape.report.tables.{snakemake.wildcards.table}")
         sources = [read_frame(Path(source)) for source in snakemake.input]
         write_frame(Path(snakemake.output[0]), table.tabulate(*sources, **json.loads(snakemake.params.spec)))

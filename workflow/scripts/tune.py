@@ -5,16 +5,26 @@ from pathlib import Path
 from batchscape.config.tuning import SearchSpec
 from batchscape.files import write_json
 from batchscape.frames import write_frame
+from batchscape.gpus import job_gpus
 from batchscape.job import job_log
 from batchscape.tuning import search
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]):
+    resources = snakemake.resources
+    with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu):
         spec = SearchSpec.model_validate_json(snakemake.params.spec)
         tuned = Path(snakemake.output.tuned)
         # Beside the outputs, but none of them: Snakemake deletes those before it starts a job.
         journal = tuned.with_name("optuna.journal")
-        trials = search(spec, Path(snakemake.input.data), journal, snakemake.params.code, snakemake.threads)
+        trials = search(
+            spec,
+            Path(snakemake.input.data),
+            journal,
+            snakemake.params.code,
+            max(1, snakemake.threads // resources.devices),
+            resources.devices,
+            resources.nodes,
+        )
         write_frame(Path(snakemake.output.trials), trials)
         best = trials.loc[trials["best"] == 1, "learning_rate"]
         write_json(tuned, {"learning_rate": float(best.iloc[0])})

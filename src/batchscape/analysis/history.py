@@ -2,7 +2,6 @@
 
 import pandas as pd
 
-from batchscape.frames import read_frame
 from batchscape.training.run_directory import RunDirectory
 
 COLUMNS = [
@@ -19,7 +18,7 @@ COLUMNS = [
 
 def analyse(run: RunDirectory) -> pd.DataFrame:
     """Return one row an epoch, with the number of updates (`step`) and of examples that training has met by its end."""
-    history = read_frame(run.history_file)[COLUMNS]
+    history = run.history(COLUMNS)
     summary = run.summary()
     for name, of_epoch in (("examples", "training_examples"), ("step", "batches_per_epoch")):
         history.insert(1, name, history["epoch"] * summary[of_epoch])

@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.frames import read_frame
 from batchscape.training.run_directory import RunDirectory
 
 FROM_SUMMARY = (
@@ -19,14 +18,16 @@ def analyse(run: RunDirectory) -> pd.DataFrame:
     """Return one row; a run without any finite validation loss has nan for what it never reached."""
     summary = run.summary()
     values = {key: np.nan if summary[key] is None else summary[key] for key in FROM_SUMMARY}
-    measured = times(read_frame(run.history_file), summary["best_epoch"])
-    return pd.DataFrame([{**values, **measured, "device": summary["environment"]["device"]}])
+    measured = times(run.history(["epoch", "train_seconds", "train_cpu_seconds"]), summary["best_epoch"])
+    where = summary["environment"]
+    trained_on = {"device": where["device"], "devices": where["devices"] * where["nodes"]}
+    return pd.DataFrame([{**values, **measured, **trained_on}])
 
 
 def times(history: pd.DataFrame, best_epoch: int | None) -> dict[str, float]:
     """Return the median training time of an epoch and the training time up to the best epoch, in seconds.
 
-    Each is given as wall time and as CPU time of the process. The median is not moved by the first epoch, which
+    Each is given as wall time and as CPU time of all processes. The median is not moved by the first epoch, which
     warms up, nor by a moment in which the machine did something else. Validation is not in it.
     """
     to_best = history[history["epoch"] <= (best_epoch or 0)]

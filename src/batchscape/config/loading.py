@@ -21,30 +21,33 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
     Raises UserError when the file cannot be read, is no YAML, repeats a key or holds no mapping.
     """
+    shown = printable(path)
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe would wait for ever
+            raise UserError(f"{shown}: is no regular file; give the path of a study file, such as config/config.yaml")
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; give the path of a study file, such as config/config.yaml")
+        raise UserError(f"{shown}: there is no such file; give the path of a study file, such as config/config.yaml")
     except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; give the path of a study file inside it")
+        raise UserError(f"{shown}: is a folder; give the path of a study file inside it")
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not a text file in UTF-8; give the path of a YAML study file")
+        raise UserError(f"{shown}: is not a text file in UTF-8; give the path of a YAML study file")
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); mend its permissions")
+        raise UserError(f"{shown}: cannot be read ({error.strerror}); mend its permissions")
     except DuplicateKeyError as error:
         key = str(error.problem).split('"')[1]
-        raise UserError(f"{path}: line {error.problem_mark.line + 1}: the key `{key}` stands twice; keep one of them")
+        raise UserError(f"{shown}: line {error.problem_mark.line + 1}: the key `{key}` stands twice; keep one of them")
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         what = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"{path}: {where}is not valid YAML ({what}); mend the indentation or quoting there")
+        raise UserError(f"{shown}: {where}is not valid YAML ({what}); mend the indentation or quoting there")
     except (ValueError, KeyError, RecursionError) as error:  # a date, a number or a depth that the parser chokes on
-        raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())}); mend the value that it names")
+        raise UserError(f"{shown}: is not valid YAML ({' '.join(str(error).split())}); mend the value that it names")
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold keys and values (`name: my-study`), holds {_kind(content)}")
+        raise UserError(f"{shown}: must hold keys and values (`name: my-study`), holds {_kind(content)}")
     return content
 
 
@@ -85,7 +88,7 @@ def _line(detail: Mapping[str, Any], model: type[BaseModel], source: str) -> str
     if detail["type"] != "extra_forbidden":  # which may be of a key of just that name
         location = tuple(part for part in location if part != "[key]")  # the key itself is wrong; it stands before
     shown, steps = _walk(location, model)
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{_printable(part)}" for part in shown)
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in shown)
     if detail["type"] == "misfit":
         path = f"{path}.{detail['ctx']['key']}"
     what, mend = _explain(detail, steps, model)
@@ -185,8 +188,8 @@ def _place_of(key: str, section: type[BaseModel], model: type[BaseModel]) -> str
     return f"known keys here: {', '.join(known)}"
 
 
-def _printable(key: Any) -> str:
-    """A key as it stands in the file; quoted if it would break the line or could not be seen."""
+def printable(key: Any) -> str:
+    """A key or a path as it was written; quoted if it would break the line or could not be seen."""
     text = str(key)
     return text if text and text.isprintable() else repr(text)
 

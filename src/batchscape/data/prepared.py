@@ -61,7 +61,13 @@ def read_prepared(path: Path) -> PreparedData:
     with _opened(path) as file:
         images = {part: file.get_tensor(part).numpy().transpose(0, 3, 1, 2) for part in IMAGES}
         labels = {part: file.get_tensor(part).numpy() for part in LABELS}
-        return PreparedData(**images, **labels, classes=tuple(_about(file)["classes"]))
+        classes = tuple(_about(file)["classes"])
+        for side, of_side in zip(images.values(), labels.values(), strict=True):
+            if side.dtype != np.uint8 or of_side.dtype != np.int64 or of_side.shape != side.shape[:1] or not side.size:
+                raise ValueError(f"images {side.dtype} {side.shape}, labels {of_side.dtype} {of_side.shape}")
+            if of_side.min() < 0 or of_side.max() >= len(classes):
+                raise ValueError(f"labels from {of_side.min()} to {of_side.max()} of {len(classes)} classes")
+        return PreparedData(**images, **labels, classes=classes)
 
 
 def prepared_digest(path: Path) -> str:
@@ -81,5 +87,5 @@ def _opened(path: Path) -> Iterator[Any]:
             yield file
     except FileNotFoundError:
         raise UserError(f"{path}: there is no prepared data; run `snakemake --cores 1 {path}` to make it")
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is no whole prepared data file ({error}); delete it so that it is made again")

@@ -13,6 +13,7 @@ STATUSES = {"converged": "converged", "max_epochs": "stopped by training.max_epo
 PLACE = {
     "processor": "Processor",
     "cpus": "Cores of the machine",
+    "devices": "Devices of a run, on each node",
     "threads": "Threads of a run",
     "device": "Trained on",
     "platform": "Platform",

@@ -22,6 +22,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from batchscape.errors import UserError
+from batchscape.training import rank
 
 # What the agent takes, so that it can end its processes first.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -70,15 +71,17 @@ def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id:
             run_id=run_id,
             rdzv_backend="c10d",
             rdzv_endpoint=endpoint,
+            # Not by the machine's name, which may be known to nobody.
+            local_addr="127.0.0.1" if nodes == 1 else None,
             max_restarts=0,
             shutdown_timeout=SECONDS_TO_END,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
-            elastic_launch(config, sys.executable)("-m", "batchscape.training.rank", *what)
+            elastic_launch(config, sys.executable)("-m", rank.__name__, *what)
         except ChildFailedError as error:
-            rank, failure = error.get_first_failure()
-            raise RankFailed(f"process {rank} of {devices * nodes}: {failure.message}") from None
+            failed, failure = error.get_first_failure()
+            raise RankFailed(f"process {failed} of {devices * nodes}: {failure.message}") from None
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None

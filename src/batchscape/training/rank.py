@@ -24,7 +24,6 @@ def main(module: str, function: str, arguments: str) -> None:
     first = os.environ["RANK"] == "0"
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("batchscape").setLevel(logging.INFO if first else logging.WARNING)
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         getattr(import_module(module), function)(**json.loads(arguments))
     except LostPeer:

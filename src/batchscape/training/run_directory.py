@@ -3,19 +3,69 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
+from batchscape.config.base import PositiveInt, Section
 from batchscape.config.checkpoint import Checkpoint
+from batchscape.config.run import RunSpec
 from batchscape.errors import UserError
 from batchscape.files import read_json, write_atomically, write_json
+from batchscape.frames import read_frame
 from batchscape.weights import Weights, read_weights
 
 # Written last: a run directory with this file is whole.
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.csv"
+MEND = "delete the run's folder so that it trains again"
+
+
+class Environment(Section):
+    """Where a run trained, and with what."""
+
+    python: str
+    packages: dict[str, str | None]
+    platform: str
+    processor: str
+    cpus: int | None
+    threads: int
+    device: str
+    devices: PositiveInt
+    nodes: PositiveInt
+
+
+class Provenance(Section):
+    """Of what a run was made, and when."""
+
+    identity: str
+    source_commit: str | None
+    data_sha256: str
+    started: datetime
+    finished: datetime
+
+
+class Summary(Section):
+    """What run.json holds; docs/outputs.md says of each key what it is."""
+
+    status: Literal["converged", "diverged", "max_epochs"]
+    epochs: PositiveInt
+    best_epoch: PositiveInt | None
+    least_validation_loss: float | None
+    validation_accuracy_at_best: float | None
+    least_train_loss: float | None
+    parameters: PositiveInt
+    batches_per_epoch: PositiveInt
+    training_examples: PositiveInt
+    validation_examples: PositiveInt
+    classes: list[str]
+    spec: RunSpec
+    environment: Environment
+    provenance: Provenance
 
 
 def noise_is_measured(epoch: int) -> bool:
@@ -52,7 +102,7 @@ class RunDirectory:
         """Say whether all of the very run stands here that has this identity."""
         try:
             return self.summary()["provenance"]["identity"] == identity
-        except (OSError, ValueError, KeyError, TypeError):
+        except UserError:
             return False
 
     def clear(self, keep_snapshots_to: int = 0) -> None:
@@ -73,20 +123,39 @@ class RunDirectory:
         return f"epoch{checkpoint:05d}" if isinstance(checkpoint, int) else checkpoint
 
     def summary(self) -> dict[str, Any]:
-        """The content of run.json."""
-        return read_json(self.run_file)
+        """The content of run.json, that of a `Summary`. Raises UserError when the file is missing or damaged."""
+        return read_json(self.run_file, Summary, MEND)
+
+    def history(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Columns of history.csv, one row an epoch. Raises UserError when the file is missing or damaged."""
+        frame = read_frame(self.history_file, MEND)
+        for name in ("epoch", *columns):
+            if name not in frame or not is_numeric_dtype(frame[name]):
+                raise UserError(f"{self.history_file}: has no column {name} of numbers; {MEND}")
+        epochs = self.summary()["epochs"]
+        if list(frame["epoch"]) != list(range(1, epochs + 1)):
+            raise UserError(f"{self.history_file}: has not one row for each of the {epochs} epochs; {MEND}")
+        return frame[list(columns)]
 
     def update_norms(self) -> np.ndarray:
         """‖θ_{t+1} − θ_t‖ of every batch update, (steps,), float64. Raises UserError when the file is damaged."""
         try:
-            return np.load(self.update_norms_file, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(
-                f"{self.update_norms_file}: cannot be read ({error}); delete the run's folder so that it trains again"
-            )
+            norms = np.load(self.update_norms_file, allow_pickle=False)
+        except Exception as error:  # its header is Python's text, on which NumPy may fail in any way
+            raise UserError(f"{self.update_norms_file}: cannot be read ({' '.join(str(error).split())}); {MEND}")
+        if not (isinstance(norms, np.ndarray) and norms.ndim == 1 and norms.dtype == np.float64):
+            raise UserError(f"{self.update_norms_file}: holds no list of norms; {MEND}")
+        return norms
 
     def weights(self, name: str) -> Weights:
-        return read_weights(self.weights_file(name))
+        """Weights that the run kept. Raises UserError when they are missing, damaged or not of this run's network."""
+        weights, parameters = read_weights(self.weights_file(name)), self.summary()["parameters"]
+        if len(weights.vector) != parameters:
+            raise UserError(
+                f"{self.weights_file(name)}: has {len(weights.vector)} parameters, but the run's network {parameters}; "
+                + MEND
+            )
+        return weights
 
     def weights_at(self, checkpoint: Checkpoint) -> Weights:
         """The weights at a checkpoint; all nan if the run did not come so far.

@@ -67,7 +67,7 @@ def train(
         _train(spec, data, directory, threads, code, Ranks())
         return directory
     torch.set_num_threads(threads)
-    _build(spec, data, devices * nodes)  # what the processes would refuse is refused here, in one line
+    build(spec, data, devices * nodes)  # what the processes would refuse is refused here, in one line
     paths = {"data": str(data), "directory": str(directory)}
     how = {"threads": threads, "code": code, "devices": devices, "nodes": nodes}
     launch(train_rank, {"spec": spec.model_dump_json(), **paths, **how}, devices, nodes)
@@ -84,7 +84,7 @@ def _train(
     spec: RunSpec, data: Path, directory: Path, threads: int, code: str, ranks: Ranks, devices: int = 1, nodes: int = 1
 ) -> None:
     torch.set_num_threads(threads)
-    prepared, network = _build(spec, data, ranks.size)
+    prepared, network = build(spec, data, ranks.size)
     size = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "batches_per_epoch": math.ceil(len(prepared.train_labels) / spec.batch_size),
@@ -136,7 +136,7 @@ def _identity(spec: RunSpec, data: Path, code: str) -> str:
     return identity(spec.model_dump_json(), prepared_digest(data), code)
 
 
-def _build(spec: RunSpec, data: Path, processes: int) -> tuple[PreparedData, nn.Module]:
+def build(spec: RunSpec, data: Path, processes: int) -> tuple[PreparedData, nn.Module]:
     """Return the data and the initial network of a run. Raises UserError where they do not fit it, or one another."""
     prepared = read_prepared(data)
     count = len(prepared.train_labels)
@@ -165,7 +165,8 @@ def _build(spec: RunSpec, data: Path, processes: int) -> tuple[PreparedData, nn.
 
 def exact_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, callback: pl.Callback) -> pl.Trainer:
     """Lightning with everything off that the callback does itself, and deaf to a Slurm job around it."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for name in ("pytorch_lightning", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     # The loader gives one order an epoch, so workers for it would only cost.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="The `srun` command is available")

@@ -73,9 +73,10 @@ def arm_scales(column: pd.Series) -> list:
     ]
 
 
-def nothing_to_draw() -> p9.ggplot:
-    """The figure of a question that no run answers: all that could diverged, or gave no number."""
-    text = "No run has a number that can be drawn here. tables/runs.csv says which ones diverged."
+def nothing_to_draw(
+    text: str = "No run has a number that can be drawn here. tables/runs.csv says which ones diverged.",
+) -> p9.ggplot:
+    """The figure of a question that has no answer here: by default, no run has a number that could be drawn."""
     blank = p9.element_blank()
     bare = p9.theme(axis_text=blank, axis_ticks=blank, axis_title=blank, panel_grid=blank)
     return p9.ggplot() + p9.annotate("text", x=0, y=0, label=text, color="#444444") + theme() + bare

@@ -1,7 +1,7 @@
 """What the batch size does if the learning rate does not follow it."""
 
 from batchscape.report.story.chapter import Caption, Chapter
-from batchscape.report.story.papers import CHANG, HOFFER, KESKAR
+from batchscape.report.story.papers import CHANG, GOYAL, HOFFER, KESKAR
 
 CHAPTER = Chapter(
     "fixed-rate",
@@ -26,6 +26,17 @@ CHAPTER = Chapter(
             "The literature expects a larger batch to take less time an epoch, more epochs, and to end at a higher "
             "validation loss. An epoch that does not get faster says that the machine is the limit.",
             (CHANG, KESKAR),
+        ),
+        "devices": Caption(
+            "Time of an epoch on several devices",
+            "Left, the time of an epoch by the number of devices that share each batch, one line a batch size; right, "
+            "how many times faster than one device that is.",
+            "The further a line stays below the dashed one, the more of the devices' time goes into waiting for one "
+            "another: they do so once a step, so that small batches gain least. The subtitle says what the devices "
+            "were; processes on fewer cores than there are processes cannot be faster.",
+            "A small batch that gains as much as a large one, or a line above the dashed one: then something else than "
+            "the devices made the difference.",
+            (CHANG, GOYAL),
         ),
         "distance": Caption(
             "Distance of the minimiser from the start",

@@ -1,0 +1,28 @@
+"""Time of an epoch by batch size on several numbers of devices, and what the devices save."""
+
+import pandas as pd
+
+GROUP = ["batch_size", "devices"]
+
+
+def tabulate(epochs: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each batch size and number of devices.
+
+    `epoch_seconds` is the median over the epochs, with the quartiles `epoch_seconds_low` and `epoch_seconds_high`: the
+    first epochs and moments in which the machine did something else do not move it. `speed_up` is the median on one
+    device over that on n (on the fewest devices that were timed, times their number, if one was not), `efficiency`
+    the speed-up over n. Where the machine does not have the devices all of these are nan and `n_epochs` is 0.
+    """
+    groups = epochs.groupby(GROUP)
+    rows = groups[["device", "processor", "cores"]].first()
+    quartiles = groups["seconds"].quantile([0.25, 0.5, 0.75]).unstack()
+    rows["epoch_seconds"], rows["epoch_seconds_low"], rows["epoch_seconds_high"] = (
+        quartiles[level] for level in (0.5, 0.25, 0.75)
+    )
+    rows["n_epochs"] = groups["seconds"].count()
+    rows = rows.reset_index()
+    timed = rows.dropna(subset=["epoch_seconds"]).sort_values("devices").groupby("batch_size").first()
+    alone = (timed["epoch_seconds"] * timed["devices"]).reindex(rows["batch_size"]).to_numpy()
+    rows["speed_up"] = alone / rows["epoch_seconds"]
+    rows["efficiency"] = rows["speed_up"] / rows["devices"]
+    return rows

@@ -1,0 +1,92 @@
+"""How long an epoch of training takes on several numbers of devices."""
+
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+
+from batchscape.config.device_timing import TimingSpec
+from batchscape.config.run import RunSpec
+from batchscape.device import choose_device
+from batchscape.frames import read_frame, write_frame
+from batchscape.training.environment import describe_environment
+from batchscape.training.launcher import launch
+from batchscape.training.module import TrainingModule
+from batchscape.training.ranks import Ranks
+from batchscape.training.train import build, exact_trainer
+
+# On CPUs; what more of them would take in memory (half a GB each) buys nothing.
+PROCESSES_PER_CORE = 2
+
+log = logging.getLogger(__name__)
+
+
+def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
+    """Return one row for each epoch that was timed on prepared data; `gpus` is how many GPUs this process may use.
+
+    Columns: batch_size, devices, device (name of the GPU, or `cpu` for processes of one thread), processor, cores (of
+    the machine), epoch (from 1, after the one that warms up), seconds (wall time of the training). A number of devices
+    that the machine does not have (of processes, more than two a core), or that is larger than the batch, has one row,
+    with epoch 0 and nan seconds.
+    Learning rate and weights do not matter; nothing of the runs is kept.
+    """
+    frames = []
+    on_gpu = choose_device(spec.runs[0].training.accelerator).type == "cuda"
+    at_most = gpus if on_gpu else PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    for devices in spec.devices:
+        runs = [run for run in spec.runs if devices <= min(run.batch_size, at_most)]
+        left_out = [
+            {"batch_size": run.batch_size, "devices": devices, "epoch": 0} for run in spec.runs if run not in runs
+        ]
+        if runs:
+            with TemporaryDirectory(prefix="batchscape-timing-") as folder:
+                found = Path(folder) / "seconds.csv"
+                what = {"runs": [run.model_dump_json() for run in runs], "data": str(data), "found": str(found)}
+                launch(time_rank, {**what, "devices": devices}, devices)
+                frames.append(read_frame(found))
+        frames.append(pd.DataFrame(left_out, columns=["batch_size", "devices", "epoch"]))
+        log.info("timed %d batch sizes on %d device%s", len(runs), devices, "s" * (devices != 1))
+    rows = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    columns = ["batch_size", "devices", "device", "processor", "cores", "epoch", "seconds"]
+    return rows.reindex(columns=columns).sort_values(["batch_size", "devices", "epoch"], ignore_index=True)
+
+
+def time_rank(runs: Sequence[str], data: str, found: str, devices: int) -> None:
+    """Time the runs as one of several processes that `launch` started; the first of them writes what it found."""
+    torch.set_num_threads(1)
+    ranks = Ranks(int(os.environ["RANK"]), devices)
+    rows = []
+    for text in runs:
+        run = RunSpec.model_validate_json(text)
+        prepared, network = build(run, Path(data), devices)
+        timer = _Timer()
+        module = TrainingModule(network, prepared, run, ranks)
+        exact_trainer(run, devices, 1, Path(found).parent, timer).fit(module)
+        where = describe_environment(module.device)
+        told = {
+            "batch_size": run.batch_size,
+            "devices": devices,
+            "device": where["device"],
+            "processor": where["processor"],
+            "cores": where["cpus"],
+        }
+        rows += [
+            {**told, "epoch": epoch, "seconds": seconds} for epoch, seconds in enumerate(timer.seconds[1:], start=1)
+        ]
+    if ranks.is_first:
+        write_frame(Path(found), pd.DataFrame(rows))
+
+
+class _Timer(pl.Callback):
+    """Keeps how long each epoch took."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
+        self.seconds.append(module.result.seconds)

@@ -1,0 +1,68 @@
+"""The time of an epoch on several devices: what is measured, and what the table and the figure say of it."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from batchscape.config.device_timing import TimingSpec
+from batchscape.config.model import VggConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
+from batchscape.report.figures import devices as figure
+from batchscape.report.tables.devices import tabulate
+from batchscape.training.timing import time_epochs
+
+
+def epochs(seconds: dict[tuple[int, int], list[float]]) -> pd.DataFrame:
+    """Timed epochs by batch size and devices; no seconds for what could not be timed."""
+    rows = []
+    for (batch_size, devices), measured in seconds.items():
+        where = {"device": "cpu", "processor": "a processor", "cores": 4} if measured else {}
+        found = list(enumerate(measured, start=1)) or [(0, np.nan)]
+        rows += [
+            {"batch_size": batch_size, "devices": devices, **where, "epoch": epoch, "seconds": value}
+            for epoch, value in found
+        ]
+    return pd.DataFrame(rows, columns=["batch_size", "devices", "device", "processor", "cores", "epoch", "seconds"])
+
+
+def test_speed_up_and_efficiency_are_those_of_the_medians():
+    table = tabulate(epochs({(32, 1): [8, 9, 80], (32, 2): [6, 6, 6], (32, 4): [], (64, 1): [4.0], (64, 2): [2.0]}))
+    rows = table.set_index(["batch_size", "devices"])
+    assert rows.loc[(32, 2), "speed_up"] == 1.5
+    assert rows.loc[(32, 2), "efficiency"] == 0.75
+    assert rows.loc[(64, 2), ["speed_up", "efficiency"]].tolist() == [2, 1]
+    assert rows.loc[(32, 1), ["epoch_seconds_low", "epoch_seconds", "epoch_seconds_high"]].tolist() == [8.5, 9, 44.5]
+    assert rows["n_epochs"].tolist() == [3, 3, 0, 1, 1]
+    assert rows.loc[(32, 4), ["epoch_seconds", "speed_up", "efficiency"]].isna().all()
+
+
+def test_without_one_device_the_fewest_stand_for_it():
+    table = tabulate(epochs({(32, 2): [6.0], (32, 8): [2.0]}))
+    assert table["speed_up"].tolist() == [2, 6]
+    assert table["efficiency"].tolist() == [1, 0.75]
+
+
+@pytest.mark.parametrize("timed", [{1: [3.0]}, {1: [3.0], 2: [2.0], 4: []}, {1: [], 2: []}], ids=str)
+def test_the_figure_shows_whatever_could_be_timed(timed: dict[int, list[float]]):
+    figure.draw(tabulate(epochs({(32, devices): seconds for devices, seconds in timed.items()}))).draw()
+
+
+def test_each_batch_size_is_timed_on_each_number_of_devices_that_can_share_it(few_file: Path):
+    training = TrainingConfig(max_epochs=3, accelerator="cpu")
+    runs = tuple(
+        RunSpec(
+            batch_size=size, learning_rate=0.01, seed=0, model=VggConfig(channels=(2,), dense=()), training=training
+        )
+        for size in (1, 64)
+    )
+    too_many = 2 * os.cpu_count() + 1
+    rows = time_epochs(TimingSpec(runs=runs, devices=(1, 2, too_many)), few_file, gpus=0)
+    found = [(row.batch_size, row.devices, row.epoch) for row in rows.itertuples()]
+    of_one = [(1, 1, 1), (1, 1, 2), (1, 2, 0), (1, too_many, 0)]
+    assert found == [*of_one, (64, 1, 1), (64, 1, 2), (64, 2, 1), (64, 2, 2), (64, too_many, 0)]
+    assert (rows["seconds"].isna() == (rows["epoch"] == 0)).all()
+    assert (rows["seconds"].dropna() > 0).all()

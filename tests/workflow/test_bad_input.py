@@ -1,0 +1,584 @@
+"""What a user or a disk may get wrong: each mistake is told in a line, and nothing else of an earlier study is lost."""
+
+import ast
+import hashlib
+import json
+import math
+import os
+import pickle
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from safetensors.numpy import save_file
+
+from batchscape.__main__ import main
+from batchscape.analysis.history import COLUMNS
+from batchscape.config.data import ArraysConfig, ImageFolderConfig
+from batchscape.config.tuning import Tuned
+from batchscape.data.prepare import prepare
+from batchscape.data.prepared import prepared_digest, read_prepared
+from batchscape.errors import UserError
+from batchscape.files import read_json
+from batchscape.frames import read_frame
+from batchscape.training.resume import BEFORE, STATE, RunState, read_state, write_state
+from batchscape.training.run_directory import RunDirectory
+from batchscape.tuning import journal_storage
+from batchscape.weights import write_weights
+from tests.workflow.conftest import PROJECT, Checkout
+
+pytestmark = pytest.mark.slow
+
+CONFIG = "config/tiny.yaml"
+TINY = """\
+name: tiny
+data: {source: arrays, path: tiny.npz}
+grid: {batch_sizes: [16], learning_rates: [0.1], seeds: [0]}
+model: {name: mlp, dense: [4]}
+training: {max_epochs: 2}
+comparison: {fixed_lr: 0.1, high_lr: 0.1}
+tuning: {trials: 2, coarse_trials: 2, epochs: 1, seeds: [5]}
+"""
+FOLDER = "results/tiny"
+RUN = f"{FOLDER}/runs/bs16-lr0.1-seed0"
+TUNED_RUN = f"{FOLDER}/runs/bs16-lrtuned-seed0"
+DATA = f"{FOLDER}/data/images.safetensors"
+SEARCH = f"{FOLDER}/tuning/bs16"
+RUNS, TABLE = f"{FOLDER}/tables/runs.csv", f"{FOLDER}/tables/fixed_lr.csv"
+AGAIN = "delete it so that it is made again"
+TRAIN_AGAIN = "delete the run's folder so that it trains again"
+
+
+def save_images(path: Path, **changed: np.ndarray) -> None:
+    labels = np.arange(80) % 2
+    images = np.random.default_rng(0).integers(0, 99, (80, 6, 6)) + 99 * labels[:, None, None]
+    np.savez(path, **{"images": images.astype(np.uint8), "labels": labels, **changed})
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A finished part of a tiny study: two runs, the search, and two tables."""
+    checkout = Checkout.at(tmp_path_factory.mktemp("tiny") / "checkout")
+    (checkout.path / CONFIG).write_text(TINY)
+    save_images(checkout.path / "tiny.npz")
+    done = checkout.snakemake("--cores", "2", TABLE, "--configfile", CONFIG)
+    assert done.returncode == 0, done.stdout[-3000:]
+    return checkout
+
+
+@pytest.fixture
+def study(tiny: Checkout, tmp_path: Path) -> Iterator[Checkout]:
+    """The tiny study, to be damaged: put back afterwards."""
+    kept = ("results", "tiny.npz", CONFIG)
+    for name in kept:
+        copy = shutil.copytree if (tiny.path / name).is_dir() else shutil.copy2
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        copy(tiny.path / name, tmp_path / name)
+    yield tiny
+    shutil.rmtree(tiny.path / "results")
+    for name in kept:
+        copy = shutil.copytree if (tmp_path / name).is_dir() else shutil.copy2
+        copy(tmp_path / name, tiny.path / name)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The content of all files of all studies in a checkout, but of logs."""
+    files = [path for path in (folder / "results").rglob("*") if path.is_file() and "logs" not in path.parts]
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def refused(checkout: Checkout, *arguments: str, lost: tuple[str, ...] = ()) -> str:
+    """Run what must fail; return its output. Only `lost` may be missing afterwards, and nothing may be another."""
+    before = digests(checkout.path)
+    done = checkout.snakemake("--cores", "2", *arguments)
+    assert done.returncode != 0, done.stdout[-2000:]
+    assert "Traceback" not in done.stdout, done.stdout[-3000:]
+    after = digests(checkout.path)
+    assert {name: digest for name, digest in before.items() if name not in lost} == after
+    return done.stdout
+
+
+def line_of(output: str, start: str) -> str:
+    """The only line that starts so."""
+    lines = [line for line in output.splitlines() if line.startswith(start)]
+    assert len(lines) == 1, output[-3000:]
+    return lines[0]
+
+
+# Study files and command lines that are wrong. Snakemake itself reads both first: a --configfile that is not there, and
+# a --config without a value, end in a traceback of its own, before any file of this project is read.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["all", "--configfile", CONFIG, "config/smoke.yaml"], "--configfile: a study is one file that stands alone"),
+        (["all", "--configfile", CONFIG, "--config", "tuning={trials: 0}"], "tuning.trials: must be at least 2, got 0"),
+        (["all", "--configfile", CONFIG, "--config", "tunning={trials: 3}"], "tunning: is not a known key; did you"),
+        (["all", "--configfile", CONFIG, "--config", "name=../smoke"], "got '../smoke'; write `name: my-study`"),
+        (["all", "--configfile", CONFIG, "--config", "grid=5"], "grid: must be a section of keys and values, got 5"),
+        (["results/smoke/report.html", "--configfile", CONFIG], "results/smoke/report.html: is not of the study tiny"),
+        ([f"{RUN}9/run.json", "--configfile", CONFIG], "the study tiny has no run bs16-lr0.1-seed09"),
+        (["al", "--configfile", CONFIG], "No rule to produce al"),
+        ([f"{FOLDER}/tables/run.csv", "--configfile", CONFIG], "No rule to produce results/tiny/tables/run.csv"),
+    ],
+)
+def test_a_wrong_command_ends_before_anything_runs(tiny: Checkout, arguments: list[str], said: str):
+    output = refused(tiny, *arguments)
+    assert len([line for line in output.splitlines() if said in line]) == 1, output
+    assert "Job stats" not in output
+
+
+BAD_FILES = {
+    "broken": b"name: [tiny\n",
+    "a tab": b"name: tiny\ngrid:\n\tseeds: [0]\n",
+    "a list": b"- name: tiny\n",
+    "a word": b"tiny\n",
+    "empty": b"",
+    "two documents": b"name: tiny\n---\nname: other\n",
+    "a key twice": b"name: tiny\nname: other\n",
+    "a section twice": b"name: tiny\ngrid: {seeds: [0]}\ngrid: {seeds: [1]}\n",
+    "UTF-16": "name: tiny\n".encode("utf-16"),
+    "Latin-1": "name: tiny # \xe9\n".encode("latin-1"),
+    "a zero byte": b"name: ti\0ny\n",
+    "binary": bytes(range(256)),
+    "an unknown alias": b"name: *x\n",
+    "an alias of itself": b"name: tiny\nmodel: {name: 'a:b', arguments: &x {x: *x}}\n",
+    "a call": b"name: !!python/object/apply:os.mkdir [called]\n",
+    "an object": b"name: tiny\ngrid: !!python/object:os.stat {}\n",
+    "too deep": b"name: " + b"[" * 5000 + b"\n",
+    "a huge whole number": b"name: tiny\ngrid: {batch_sizes: [1" + b"0" * 5000 + b"]}\n",
+    "a whole number past 64 bits": b"name: tiny\ngrid: {seeds: [18446744073709551616]}\n",
+    "a rate past all floats": b"name: tiny\ngrid: {learning_rates: [1e999]}\n",
+    "nan": b"name: tiny\ncomparison: {fixed_lr: .nan}\n",
+    "minus inf": b"name: tiny\ntraining: {weight_decay: -.inf}\n",
+    "true for a number": b"name: tiny\ntraining: {max_epochs: true}\n",
+    "a number for true": b"name: tiny\ntuning: {enabled: 1}\n",
+    "a date": b"name: 2020-13-45\n",
+    "sexagesimal": b"name: tiny\ntraining: {max_epochs: 1:30}\n",
+    "an emoji": "name: \U0001f600\n".encode(),
+    "a dot": b"name: .\n",
+    "a very long name": b"name: " + b"x" * 101 + b"\n",
+    "a pickle": pickle.dumps({"name": "tiny"}),
+}
+
+
+def checked(file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What `python -m batchscape check FILE` prints when it refuses a file."""
+    monkeypatch.setattr(sys, "argv", ["batchscape", "check", file])
+    assert main() == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    lines = printed.err.splitlines()
+    assert printed.err == "".join(f"{line}\n" for line in lines)
+    return lines
+
+
+@pytest.mark.parametrize("content", BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_a_study_file_that_is_none_is_told_in_a_line_that_names_it(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_bytes(content)
+    (line,) = checked("study.yaml", capsys, monkeypatch)
+    assert line.startswith("study.yaml: ")
+    assert len(line) < 400
+    assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
+
+
+def make_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def make_nothing(_: Path) -> None:
+    pass
+
+
+def make_circle(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+def make_broken_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+@pytest.mark.parametrize("make", [make_pipe, make_circle, make_broken_link, Path.mkdir, make_nothing])
+@pytest.mark.parametrize("name", ["study.yaml", "a\nb.yaml", "\U0001f600 {run}.yaml", "\udcff.yaml"])
+def test_what_is_no_file_is_told_in_a_line_and_waited_for_by_nobody(
+    make: Callable, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    make(Path(name))
+    assert len(checked(name, capsys, monkeypatch)) == 1
+
+
+@pytest.mark.parametrize("name", ["/dev/null", "/dev/zero", "/", "", ".", "x" * 300, "study.yaml/x"])
+def test_no_path_is_read_that_is_no_file(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    assert len(checked(name, capsys, monkeypatch)) == 1
+
+
+# Files of an earlier study, and its data, that were damaged since.
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+
+
+def holding(content: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(content)
+
+    return write
+
+
+def without_column(name: str) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        read_frame(path).drop(columns=name).to_csv(path, index=False, na_rep="nan")
+
+    return write
+
+
+def without_a_row(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def of_another_network(path: Path) -> None:
+    write_weights(path, {"a.weight": np.ones(3)}, ["a.weight"])
+
+
+def with_images(**changed: np.ndarray) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        save_images(path, **changed)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "target", "lost", "said", "mend"),
+    [
+        (f"{RUN}/run.json", cut, TABLE, (RUNS,), "is not as it was written (Invalid JSON: ", TRAIN_AGAIN),
+        (f"{RUN}/history.csv", cut, TABLE, (RUNS,), "is cut off in its last line", TRAIN_AGAIN),
+        (
+            f"{SEARCH}/tuned.json",
+            holding(b'{"learning_rate": -1}'),
+            f"{TUNED_RUN}/run.json",
+            tuple(f"{TUNED_RUN}/{file}" for file in ("run.json", "history.csv")),
+            "is not as it was written (learning_rate: Input should be greater than 0)",
+            "delete it so that the search goes on from its journal",
+        ),
+        (RUNS, without_column("status"), TABLE, (TABLE,), "there is no column status", "so that it is made again"),
+        (RUNS, holding(b""), TABLE, (TABLE,), "is no table (No columns to parse from file)", AGAIN),
+        (DATA, cut, TABLE, (f"{FOLDER}/network.json",), "is no whole prepared data file", AGAIN),
+    ],
+    ids=["run.json", "history.csv", "tuned.json", "a column", "an empty table", "the prepared data"],
+)
+def test_a_damaged_file_ends_the_job_that_reads_it_in_a_line_with_what_to_do(
+    study: Checkout, file: str, damage: Callable, target: str, lost: tuple[str, ...], said: str, mend: str
+):
+    damage(study.path / file)
+    line = line_of(refused(study, target, "--configfile", CONFIG, lost=lost), f"{file}: ")
+    assert said in line
+    assert line.endswith(mend)
+
+
+def test_a_damaged_file_is_made_again_when_it_was_deleted_as_it_was_told(study: Checkout):
+    journal = study.path / SEARCH / "optuna.journal"
+    journal.write_text("garbage\n")
+    (study.path / SEARCH / "tuned.json").unlink()
+    tuned = f"{SEARCH}/tuned.json"
+    lost = (f"{FOLDER}/analysis/lr_search/bs16.csv",)
+    output = refused(study, tuned, "--configfile", CONFIG, lost=lost)
+    line = line_of(output, f"{SEARCH}/optuna.journal: is no whole journal of a search (")
+    assert line.endswith("; delete it so that the search begins anew")
+    journal.unlink()
+    done = study.snakemake("--cores", "2", tuned, "--configfile", CONFIG)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+OBJECTS = np.array([{}] * 80, dtype=object)
+BAD_ARRAYS = {
+    "objects": with_images(images=OBJECTS),
+    "labels that are objects": with_images(labels=OBJECTS),
+    "not a number": with_images(images=np.full((80, 6, 6), np.nan)),
+    "whole numbers of 64 bits": with_images(images=np.zeros((80, 6, 6), np.int64)),
+    "complex numbers": with_images(images=np.zeros((80, 6, 6), complex)),
+    "one row": with_images(images=np.zeros(80, np.uint8)),
+    "five dimensions": with_images(images=np.zeros((80, 6, 6, 3, 1), np.uint8)),
+    "no images": with_images(images=np.zeros((0, 6, 6), np.uint8), labels=np.zeros(0, int)),
+    "images of no width": with_images(images=np.zeros((80, 6, 0), np.uint8)),
+    "a label too few": with_images(labels=np.zeros(79, int)),
+    "labels in two columns": with_images(labels=np.zeros((80, 2), int)),
+    "labels that are reals": with_images(labels=np.linspace(0, 1, 80)),
+    "one class": with_images(labels=np.zeros(80, int)),
+    "cut": cut,
+    "empty": holding(b""),
+    "text": holding(b"images\n"),
+    "a pickle": holding(pickle.dumps({"images": OBJECTS})),
+    "an empty zip": lambda path: zipfile.ZipFile(path, "w").close(),
+    "gone": Path.unlink,
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+def told(function: Callable, *arguments: object) -> str:
+    """The one line of a refusal; anything else that is raised fails the test."""
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    message = str(caught.value)
+    assert message.splitlines() == [message]
+    return message
+
+
+@pytest.mark.parametrize("damage", BAD_ARRAYS.values(), ids=BAD_ARRAYS.keys())
+def test_arrays_that_are_no_images_are_told_with_their_key(damage: Callable, tmp_path: Path):
+    path = tmp_path / "tiny.npz"
+    save_images(path)
+    damage(path)
+    assert told(prepare, ArraysConfig(source="arrays", path=str(path))).startswith("data")
+
+
+def test_arrays_that_were_damaged_end_the_study_and_its_runs_stay(study: Checkout):
+    with_images(images=OBJECTS)(study.path / "tiny.npz")
+    lost = (DATA, f"{FOLDER}/data/manifest.csv")
+    output = refused(study, "all", "--configfile", CONFIG, lost=lost)
+    assert "cannot be read as NumPy's" in line_of(output, "data.path: tiny.npz ")
+    (study.path / "tiny.npz").unlink()
+    output = refused(study, "all", "--configfile", CONFIG)
+    assert line_of(output, "data.path: there is no tiny.npz").endswith("mend the path")
+
+
+def test_a_zip_file_is_never_unpacked_where_its_names_lead(tmp_path: Path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "images.zip"
+    image = BytesIO()
+    Image.new("L", (6, 6)).save(image, "png")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("../../a/1.png", "/b/1.png", "../a", "c/../../d/1.png"):
+            archive.writestr(name, image.getvalue())
+        archive.writestr("a/bomb.png", bytes(50_000_000))
+    config = ImageFolderConfig(source="image_folder", path=str(path), image_size=(6, 6))
+    try:
+        prepare(config)
+    except UserError as error:
+        assert len(str(error).splitlines()) == 1
+    assert sorted(file.name for file in tmp_path.rglob("*")) == ["images.zip", "in"]
+
+
+# Whatever stands in a file, its reader gives a value or a line for the user.
+
+
+@pytest.fixture(scope="module")
+def whole(tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files that the readers below read, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copytree(tiny.path / RUN, folder / "run")
+    np.save(folder / "images.npy", np.zeros((4, 6, 6), np.uint8))
+    np.save(folder / "labels.npy", [0, 1, 0, 1])
+    for file in (DATA, RUNS, f"{SEARCH}/tuned.json", f"{SEARCH}/optuna.journal", "tiny.npz"):
+        shutil.copy(tiny.path / file, folder)
+    weights = {"a": np.ones(3, np.float32)}
+    write_state(folder, RunState(weights, weights, {}, np.ones(4), [{"epoch": 1}], None, math.inf), "me")
+    shutil.copy(folder / STATE, folder / BEFORE)
+    return folder
+
+
+def run_of(path: Path) -> RunDirectory:
+    return RunDirectory(path.parent)
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "run/run.json": lambda path: run_of(path).summary(),
+    "run/history.csv": lambda path: run_of(path).history(COLUMNS),
+    "run/update_norms.npy": lambda path: run_of(path).update_norms(),
+    "run/weights/best.safetensors": lambda path: RunDirectory(path.parents[1]).weights("best"),
+    "images.safetensors": lambda path: (read_prepared(path), prepared_digest(path)),
+    "tuned.json": lambda path: read_json(path, Tuned, AGAIN),
+    "runs.csv": read_frame,
+    "optuna.journal": journal_storage,
+    STATE: lambda path: read_state(path.parent, "me"),
+    "images.npy": lambda path: prepare(
+        ArraysConfig(source="arrays", path=str(path), labels=str(path.with_name("labels.npy")))
+    ),
+    "tiny.npz": lambda path: prepare(ArraysConfig(source="arrays", path=str(path))),
+}
+PLACES = st.integers(0, 300) | st.integers(0, 20_000)
+DAMAGES = st.lists(st.tuples(PLACES, st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=3)
+
+
+def read_damaged(whole: Path, name: str, content: bytes) -> str:
+    """What a reader says of a file with this content, in one line; nothing if it takes it. The file is put back."""
+    path = whole / name
+    before = path.read_bytes()
+    try:
+        path.write_bytes(content)
+        READERS[name](path)
+    except UserError as error:
+        message = str(error)
+        assert message.splitlines() == [message]
+        assert str(path) in message
+        return message
+    finally:
+        path.write_bytes(before)
+    return ""
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_read_or_refused_and_nothing_else(whole: Path, name: str):
+    content = (whole / name).read_bytes()
+
+    @settings(deadline=None, derandomize=True, database=None, max_examples=100)
+    @given(DAMAGES, st.none() | PLACES)
+    def damaged(changes: list[tuple[int, int, bytes]], kept: int | None) -> None:
+        damaged = content
+        for place, deleted, put in changes:
+            place %= len(content)
+            damaged = damaged[:place] + put + damaged[place + deleted :]
+        read_damaged(whole, name, damaged[:kept])
+
+    assert read_damaged(whole, name, content) == ""
+    damaged()
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name not in (STATE, "optuna.journal")])
+def test_a_file_that_ends_early_is_refused(whole: Path, name: str):
+    content = (whole / name).read_bytes()
+    for kept in (0, len(content) // 3, len(content) * 2 // 3, len(content) - 3):
+        assert read_damaged(whole, name, content[:kept]), kept
+
+
+def test_a_run_is_refused_where_its_files_do_not_belong_together(whole: Path):
+    for name, damage in (("weights/best.safetensors", of_another_network), ("history.csv", without_a_row)):
+        before = (whole / "run" / name).read_bytes()
+        damage(whole / "run" / name)
+        damaged = (whole / "run" / name).read_bytes()
+        (whole / "run" / name).write_bytes(before)
+        assert read_damaged(whole, f"run/{name}", damaged).endswith(TRAIN_AGAIN)
+
+
+IMAGES, LABELS = np.zeros((4, 6, 6, 1), np.uint8), np.array([0, 1, 0, 1])
+ABOUT = json.dumps({"classes": ["a", "b"], "sha256": "0"})
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "about"),
+    [
+        (IMAGES, LABELS, "{"),
+        (IMAGES, LABELS, "[]"),
+        (IMAGES.astype(np.float32), LABELS, ABOUT),
+        (IMAGES[0], LABELS, ABOUT),
+        (IMAGES[:3], LABELS, ABOUT),
+        (IMAGES, LABELS.astype(np.int32), ABOUT),
+        (IMAGES, LABELS + 1, ABOUT),
+        (IMAGES, -LABELS, ABOUT),
+    ],
+)
+def test_prepared_data_that_is_none_is_refused(images: np.ndarray, labels: np.ndarray, about: str, tmp_path: Path):
+    arrays = {"images": images, "labels": labels}
+    path = tmp_path / "images.safetensors"
+    save_file(
+        {f"{side}_{part}": arrays[part] for side in ("train", "validation") for part in arrays}, path, {"about": about}
+    )
+    assert told(read_prepared, path).endswith(AGAIN)
+
+
+# Nothing unpickles a file.
+
+
+class Trap:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, path: Path):
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (self.path,)
+
+
+def as_array(path: Path, trap: Trap) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, np.array([trap], dtype=object), allow_pickle=True)
+
+
+def as_arrays(path: Path, trap: Trap) -> None:
+    with path.open("wb") as stream:
+        np.savez(stream, images=np.array([trap], dtype=object), labels=np.array([trap], dtype=object))
+
+
+PICKLED = {
+    "pickle": lambda path, trap: path.write_bytes(pickle.dumps(trap)),
+    "torch": lambda path, trap: torch.save({"state_dict": trap}, path),
+    "npy": as_array,
+    "npz": as_arrays,
+}
+
+
+@pytest.mark.parametrize("dump", PICKLED.values(), ids=PICKLED.keys())
+@pytest.mark.parametrize("name", READERS)
+def test_no_reader_runs_what_a_pickle_says(whole: Path, name: str, dump: Callable, tmp_path: Path):
+    dump(tmp_path / "file", Trap(tmp_path / "trapped"))
+    message = read_damaged(whole, name, (tmp_path / "file").read_bytes())
+    assert message or name in (STATE, "optuna.journal")  # the state before is read, a journal's last line is left out
+    assert not (tmp_path / "trapped").exists()
+
+
+def test_the_traps_are_traps(tmp_path: Path):
+    (tmp_path / "file").write_bytes(pickle.dumps(Trap(tmp_path / "trapped")))
+    pickle.loads((tmp_path / "file").read_bytes())
+    assert (tmp_path / "trapped").exists()
+
+
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve"}
+FORBIDDEN_CALLS = {"eval", "exec", "read_pickle", "load_from_checkpoint", "unsafe_load", "full_load"}
+
+
+def unsafe(tree: ast.AST) -> Iterator[str]:
+    """What in a module may run what stands in a file."""
+    for node in ast.walk(tree):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        yield from (name for name in names if name.partition(".")[0] in FORBIDDEN_MODULES)
+        if not isinstance(node, ast.Call):
+            continue
+        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        function = ast.unparse(node.func)
+        owner, _, name = function.rpartition(".")
+        if (
+            (name in FORBIDDEN_CALLS and owner in ("", "builtins", "pd", "yaml"))
+            or (name == "load_from_checkpoint")
+            or (owner == "torch" and name == "load" and given.get("weights_only") != "True")
+            or (owner in ("np", "numpy") and name in ("load", "fromfile") and given.get("allow_pickle") != "False")
+            or (owner == "yaml" and name == "load")
+            or (name == "YAML" and given.get("typ") != "'safe'")
+            or "resume_from_checkpoint" in given
+            or "ckpt_path" in given
+        ):
+            yield ast.unparse(node)
+
+
+def test_no_module_can_unpickle_or_run_a_file():
+    files = [*(PROJECT / "src").rglob("*.py"), *(PROJECT / "workflow").rglob("*.py")]
+    assert len(files) > 100
+    assert {file.name: found for file in files if (found := list(unsafe(ast.parse(file.read_text()))))} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("import pickle", "from joblib import load", "import torch.x, marshal", "eval('1')", "torch.load(path)"),
+        *("torch.load(path, weights_only=False)", "np.load(path)", "np.load(path, allow_pickle=True)"),
+        *("yaml.load(text)", "YAML(typ='unsafe').load(text)", "pd.read_pickle(path)", "trainer.fit(m, ckpt_path=p)"),
+    ],
+)
+def test_what_may_unpickle_is_found(code: str):
+    assert list(unsafe(ast.parse(code)))

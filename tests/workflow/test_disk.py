@@ -1,0 +1,151 @@
+"""A full disk, a read-only results folder, Ctrl-C: one line says what is wrong, and the same command then goes on."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from batchscape.frames import read_frame
+from tests.workflow.conftest import Checkout
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """
+name: tiny
+grid: {batch_sizes: [256], learning_rates: [0.05], seeds: [0]}
+model: {channels: [4], dense: [8]}
+training: {max_epochs: 25, patience: 25}
+comparison: {fixed_lr: 0.05, high_lr: 0.05}
+sharpness: {enabled: false}
+interpolation: {enabled: false}
+gradient_alignment: {enabled: false}
+landscape: {points: [3, 3]}
+tuning: {range: [0.05, 0.5], trials: 3, coarse_trials: 2, epochs: 8, seeds: [5]}
+"""
+RUN, TUNED = "bs256-lr0.05-seed0", "bs256-lrtuned-seed0"
+TARGETS = (f"runs/{RUN}/run.json", f"runs/{TUNED}/run.json", f"analysis/landscape/{RUN}/directions0-part1of1.csv")
+COMMAND = ("--cores", "2", *(f"results/tiny/{target}" for target in TARGETS), "--configfile", "config/tiny.yaml")
+FULL = r"^results/tiny/logs/\S+\.log: the disk is full .*; free space, then the same command goes on$"
+
+
+def checkout_at(path: Path) -> Checkout:
+    checkout = Checkout.at(path)
+    (path / "config" / "tiny.yaml").write_text(CONFIG)
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
+    checkout = checkout_at(tmp_path_factory.mktemp("undisturbed") / "checkout")
+    assert checkout.snakemake(*COMMAND).returncode == 0
+    return content(checkout.path / "results" / "tiny")
+
+
+def content(folder: Path) -> dict[str, object]:
+    """All numbers of a study but the times: tables as they are written, and the bytes of weights and update norms."""
+    tables = {path: read_frame(path) for path in folder.rglob("*.csv") if "manifest" not in path.name}
+    found = {
+        path: table[[name for name in table if "seconds" not in name]].to_csv() for path, table in tables.items()
+    } | {path: path.read_bytes() for path in folder.rglob("*") if path.suffix in (".safetensors", ".npy")}
+    return {str(path.relative_to(folder)): value for path, value in found.items()}
+
+
+def assert_same(folder: Path, undisturbed: dict[str, object]) -> None:
+    found = content(folder)
+    assert found.keys() == undisturbed.keys()
+    assert [name for name, value in undisturbed.items() if found[name] != value] == []
+    assert len([name for name in found if name.endswith(".safetensors")]) > 4
+    assert not list(folder.rglob("*.partial"))
+
+
+@contextmanager
+def on_a_disk_of_its_own(path: Path, size: str) -> Iterator[tuple[Checkout, Path]]:
+    """A checkout with `results` on a small disk, that only the processes within see; and `results` from outside."""
+    checkout = checkout_at(path)
+    results = path / "results"
+    results.mkdir()
+    with subprocess.Popen(
+        ["unshare", "-rm", "sh", "-c", f"mount -t tmpfs -o size={size} none results && echo ready && exec sleep 900"],
+        cwd=path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        try:
+            if "ready" not in (said := process.stdout.readline()):
+                pytest.skip(f"neither mount nor unshare is allowed here: {said.strip()}")
+            wd = f"--wd=/proc/{process.pid}/cwd"
+            within = ("nsenter", "-t", str(process.pid), "-U", "-m", "--preserve-credentials", wd)
+            yield replace(checkout, within=within), Path(f"/proc/{process.pid}/root{results}")
+        finally:
+            process.kill()
+
+
+def test_a_full_disk(tmp_path: Path, undisturbed: dict[str, object]):
+    with on_a_disk_of_its_own(tmp_path / "checkout", "4m") as (checkout, results):
+        first = checkout.snakemake("--cores", "1", "results/tiny/network.json", "--configfile", "config/tiny.yaml")
+        assert first.returncode == 0, first.stdout[-3000:]
+        # A training has room for its first files, but not for its last ones; and the next one for none at all.
+        free = os.statvfs(results)
+        (results / "ballast").write_bytes(bytes((free.f_bavail * free.f_frsize // 4096 - 9) * 4096))
+        full = checkout.snakemake(*COMMAND)
+        assert full.returncode != 0
+        told = re.findall(FULL, full.stdout, re.MULTILINE)
+        assert len(told) == full.stdout.count("Error in rule ") > 1, full.stdout[-3000:]
+        assert "Traceback" not in full.stdout
+        assert not list(results.rglob("*.partial"))
+        whole = content(results / "tiny")
+        assert {name: value for name, value in whole.items() if undisturbed.get(name) != value} == {}
+        (results / "ballast").unlink()
+        again = checkout.snakemake(*COMMAND)
+        assert again.returncode == 0, again.stdout[-3000:]
+        assert "Preparing the data" not in again.stdout
+        assert_same(results / "tiny", undisturbed)
+
+
+def test_a_read_only_results_folder(tmp_path: Path):
+    with on_a_disk_of_its_own(tmp_path / "checkout", "4m") as (checkout, results):
+        remount = (*checkout.within, "mount", "-o", "remount,ro", "results")
+        subprocess.run(remount, cwd=checkout.path, check=True)
+        refused = checkout.snakemake(*COMMAND)
+        assert refused.returncode != 0
+        assert refused.stdout.rstrip().splitlines()[-1].startswith("results: is read-only here; ")
+        assert "Preparing the data" not in refused.stdout
+        assert "Traceback" not in refused.stdout
+        checkout.stale("config/tiny.yaml")  # a dry run works
+        assert not list(results.iterdir())
+
+
+def test_ctrl_c(tmp_path: Path, undisturbed: dict[str, object]):
+    checkout = checkout_at(tmp_path / "checkout")
+    folder = checkout.path / "results" / "tiny"
+    for target, log, line in (
+        (f"runs/{RUN}/run.json", f"train/{RUN}.log", "epoch 2:"),
+        ("analysis/lr_search/bs256.csv", "tune/bs256.log", "trial 1 of 3"),
+    ):
+        command = ("--cores", "1", f"results/tiny/{target}", "--configfile", "config/tiny.yaml")
+        with checkout.started(*command) as process:
+            deadline = time.monotonic() + 120
+            while not (folder / "logs" / log).exists() or line not in (folder / "logs" / log).read_text():
+                assert process.poll() is None, f"{target} came to its end without `{line}`"
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does: Snakemake and its jobs
+            output, _ = process.communicate(timeout=60)
+            assert process.returncode != 0
+            assert "Traceback" not in output
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, 0)
+                pytest.fail("a process is left")
+        assert not (folder / target).exists()
+    done = checkout.snakemake(*COMMAND)  # no --unlock
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "going on after the 1 trials" in (folder / "logs" / "tune" / "bs256.log").read_text()
+    assert_same(folder, undisturbed)

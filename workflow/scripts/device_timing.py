@@ -1,0 +1,15 @@
+"""Time an epoch of each batch size on several numbers of devices."""
+
+from pathlib import Path
+
+from batchscape.config.device_timing import TimingSpec
+from batchscape.frames import write_frame
+from batchscape.gpus import job_gpus
+from batchscape.job import job_log
+from batchscape.training.timing import time_epochs
+
+if __name__ == "__main__":
+    resources = snakemake.resources
+    with job_log(snakemake.log[0]), job_gpus(resources.gpu, whole=True) as gpus:
+        spec = TimingSpec.model_validate_json(snakemake.params.spec)
+        write_frame(Path(snakemake.output[0]), time_epochs(spec, Path(snakemake.input.data), len(gpus)))

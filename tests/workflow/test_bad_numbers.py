@@ -1,6 +1,7 @@
 """What becomes of numbers that are not finite, from the runs to the tables, the figures and the report."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -11,7 +12,9 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 import pytest
+from safetensors.numpy import load_file
 
+from batchscape.analysis import trajectory
 from batchscape.analysis.collect import collect, collect_pair
 from batchscape.config.data import ArraysConfig
 from batchscape.config.run import RunSpec
@@ -29,6 +32,7 @@ from batchscape.study import ALONE, FIGURES, GATHERED, TABLES, Study
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
 from batchscape.tuning import search
+from batchscape.weights import write_weights
 
 pytestmark = pytest.mark.slow
 
@@ -250,12 +254,20 @@ def test_runs_that_diverge_late_keep_what_they_were(late: Made):
     assert recommendation.iloc[0]["n_diverged"] == 0
 
 
-def test_the_way_of_a_run_that_diverged_ends_with_its_last_finite_weights(late: Made, drawn: Callable):
+def test_the_way_of_a_run_that_diverged_ends_with_its_last_finite_weights(late: Made, drawn: Callable, tmp_path: Path):
     rows = late.read("tables/trajectory")
     way = rows[rows["epoch"].notna() & (rows["run"] == "bs8-lr3-seed0")]
     assert {"init", "best", "epoch00002"} <= set(way["checkpoint"])
     assert np.isfinite(way[["x", "y"]]).all(axis=None)
     assert any(", diverged" in text for text in drawn(late.plot("trajectory")))
+
+    copy = Path(shutil.copytree(late.run("bs8-lr3-seed0"), tmp_path / "bs8-lr3-seed0"))
+    last = copy / "weights" / "last.safetensors"
+    arrays = load_file(last)
+    write_weights(last, {name: array * np.float32(np.nan) for name, array in arrays.items()}, list(arrays))
+    again = trajectory.analyse(RunDirectory(copy), late.data, late.study.trajectory)
+    assert set(way["checkpoint"]) - set(again["checkpoint"]) == {"last"} & set(way["checkpoint"])
+    assert np.isfinite(again[["x", "y"]]).all(axis=None)
 
 
 def test_figures_of_a_study_that_half_diverges_draw_the_other_half(late: Made, drawn: Callable):

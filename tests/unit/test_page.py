@@ -234,17 +234,24 @@ def test_the_answer_names_the_cheapest_of_the_equal_and_its_price():
     assert "on the edge of what was tried" in caveats
 
 
-@pytest.mark.parametrize(("power", "said"), [(1.0, "of 1 ("), (0.5, "of 0.5 ("), (-0.25, "of −0.25 (")])
+@pytest.mark.parametrize(
+    ("power", "said"), [(1.0, "of 1 ("), (0.5, "of 0.5 ("), (-0.25, "of −0.25 ("), (0.0, "of 0 (")]
+)
 def test_the_answer_says_how_the_tuned_rate_follows_the_batch_size(power: float, said: str):
     runs = made_up(LOSSES).assign(epochs=10)
     sizes = np.array([32, 64, 128, 256])
-    found = pd.DataFrame({"batch_size": sizes, "tuned_learning_rate": 0.1 * (sizes / 32) ** power, "edge": "none"})
+    rates = 0.1 * (sizes / 32) ** power * (1 + 1e-15 * sizes)
+    found = pd.DataFrame({"batch_size": sizes, "tuned_learning_rate": rates, "validation_loss": 0.2, "edge": "none"})
     found.loc[2, "edge"] = "high"
     table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)))
     sentence = answer(table, runs, found).reasons[-1]
     assert f"to the power {said}linear scaling is 1, square-root scaling 0.5)" in sentence
     assert sentence.endswith("On the edge of the range, and so but a bound: batch size 128.")
     assert answer(table, runs, found.head(1)).reasons == answer(table, runs).reasons
+    lost = pd.DataFrame({"batch_size": [512], "tuned_learning_rate": 1e-3, "validation_loss": np.inf, "edge": "low"})
+    *_, warning, again = answer(table, runs, pd.concat([found, lost])).reasons
+    assert warning == "In the search for a learning rate every trial of batch size 512 diverged."
+    assert again == sentence  # what no trial found does not bend the power
 
 
 def test_the_answer_of_one_seed_is_only_the_best_seen():

@@ -101,7 +101,7 @@ def test_a_full_disk(tmp_path: Path, undisturbed: dict[str, object]):
         assert len(told) == full.stdout.count("Error in rule ") > 1, full.stdout[-3000:]
         assert "Traceback" not in full.stdout
         assert not list(results.rglob("*.partial"))
-        whole = content(results / "tiny")
+        whole = {name: value for name, value in content(results / "tiny").items() if "/trial/" not in name}
         assert {name: value for name, value in whole.items() if undisturbed.get(name) != value} == {}
         (results / "ballast").unlink()
         again = checkout.snakemake(*COMMAND)

@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -141,43 +142,53 @@ def drawn() -> Iterator[Callable[[p9.ggplot], list[str]]]:
     mpl.pyplot.close("all")
 
 
-@pytest.fixture(scope="module")
-def hopeless(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Every run diverges at once, and so does every trial."""
-    return Made(
-        tmp_path_factory.mktemp("hopeless"),
-        f"name: hopeless\ndata: {DATA}{SMALL}"
-        "grid: {batch_sizes: [8, 16], learning_rates: [1e28, 1e29], seeds: [0, 1]}\n"
-        "training: {max_epochs: 3, snapshots: [1]}\n"
-        "comparison: {fixed_lr: 1e28, high_lr: 1e29}\n"
-        "tuning: {range: [1e28, 1e29], trials: 3, coarse_trials: 2, epochs: 2, seeds: [5]}\n",
-    )
+STUDIES = {
+    # Every run diverges at once, and so does every trial.
+    "hopeless": f"""
+data: {DATA}{SMALL}
+grid: {{batch_sizes: [8, 16], learning_rates: [1e28, 1e29], seeds: [0, 1]}}
+training: {{max_epochs: 3, snapshots: [1]}}
+comparison: {{fixed_lr: 1e28, high_lr: 1e29}}
+tuning: {{range: [1e28, 1e29], trials: 3, coarse_trials: 2, epochs: 2, seeds: [5]}}
+""",
+    # At the fixed rate all runs diverge, but only after some epochs: weight decay doubles the weights in each step.
+    "late": f"""
+data: {DATA}{SMALL.replace("[init, best]", "[best, 6]").replace("points: 3", "checkpoint: 6")}
+grid: {{batch_sizes: [8, 16], learning_rates: [0.1], seeds: [0, 1]}}
+training: {{max_epochs: 12, patience: 12, snapshots: [1, 2, 6], weight_decay: 1.0}}
+comparison: {{fixed_lr: 3.0, high_lr: 0.1}}
+tuning: {{range: [0.1, 3], trials: 2, coarse_trials: 2, epochs: 12, seeds: [5]}}
+""",
+    # Steps so long that networks die or saturate at once: losses, gradients, updates and Hessians of exactly 0.
+    "dead": f"""
+data: {DATA}{SMALL}
+grid: {{batch_sizes: [8, 16], learning_rates: [1e3], seeds: [0, 1]}}
+training: {{max_epochs: 6, patience: 6, snapshots: [1, 2]}}
+comparison: {{fixed_lr: 1e6, high_lr: 1e3, target_loss: 1e-9}}
+tuning: {{enabled: false}}
+""",
+}
 
 
 @pytest.fixture(scope="module")
-def late(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """At the fixed rate all runs diverge, but only after some epochs: weight decay doubles the weights in each step."""
-    return Made(
-        tmp_path_factory.mktemp("late"),
-        f"name: late\ndata: {DATA}{SMALL.replace('[init, best]', '[best, 6]').replace('points: 3', 'checkpoint: 6')}"
-        "grid: {batch_sizes: [8, 16], learning_rates: [0.1], seeds: [0, 1]}\n"
-        "training: {max_epochs: 12, patience: 12, snapshots: [1, 2, 6], weight_decay: 1.0}\n"
-        "comparison: {fixed_lr: 3.0, high_lr: 0.1}\n"
-        "tuning: {range: [0.1, 3], trials: 2, coarse_trials: 2, epochs: 12, seeds: [5]}\n",
-    )
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
+    """Make a study once for all its tests."""
+    return cache(lambda name: Made(tmp_path_factory.mktemp(name), f"name: {name}{STUDIES[name]}"))
 
 
-@pytest.fixture(scope="module")
-def dead(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Steps so long that networks die or saturate at once: losses, gradients, updates and Hessians of exactly 0."""
-    return Made(
-        tmp_path_factory.mktemp("dead"),
-        f"name: dead\ndata: {DATA}{SMALL}"
-        "grid: {batch_sizes: [8, 16], learning_rates: [1e3], seeds: [0, 1]}\n"
-        "training: {max_epochs: 6, patience: 6, snapshots: [1, 2]}\n"
-        "comparison: {fixed_lr: 1e6, high_lr: 1e3, target_loss: 1e-9}\n"
-        "tuning: {enabled: false}\n",
-    )
+@pytest.fixture
+def hopeless(made: Callable[[str], Made]) -> Made:
+    return made("hopeless")
+
+
+@pytest.fixture
+def late(made: Callable[[str], Made]) -> Made:
+    return made("late")
+
+
+@pytest.fixture
+def dead(made: Callable[[str], Made]) -> Made:
+    return made("dead")
 
 
 def test_a_study_in_which_everything_diverges_keeps_every_row(hopeless: Made):

@@ -99,8 +99,8 @@ class RunDirectory:
         """Path of `init`, `best`, `last` or a snapshot (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
 
-    def is_whole(self, identity: str) -> bool:
-        """Say whether all of the very run stands here that has this identity.
+    def restored(self, identity: str) -> bool:
+        """Say whether all of the very run stands here that has this identity; put back what of it was deleted.
 
         Of one that became whole after its Snakemake had been killed, the next Snakemake deletes the outputs before it
         asks for them again; these are put back from the copies that `write_summary` kept.
@@ -124,7 +124,7 @@ class RunDirectory:
         The initial weights and snapshots up to an epoch stay if it goes on from there.
         """
         copies = RunDirectory(self.path / KEPT)
-        for file in (copies.run_file, self.run_file, self.history_file, self.update_norms_file):
+        for file in (copies.run_file, copies.history_file, self.run_file, self.history_file, self.update_norms_file):
             file.unlink(missing_ok=True)
         kept = {self.checkpoint_name(epoch) for epoch in range(1, keep_snapshots_to + 1)}
         for weights in self.weights_file("any").parent.glob("*.safetensors"):

@@ -60,7 +60,7 @@ def train(
     Raises UserError when the data is missing or damaged, or the run does not fit it, and RankFailed when one of several
     processes failed.
     """
-    if code and RunDirectory(directory).is_whole(_identity(spec, data, code)):
+    if code and RunDirectory(directory).restored(_identity(spec, data, code)):
         log.info("%s is whole", directory.name)
         return directory
     if devices * nodes == 1:

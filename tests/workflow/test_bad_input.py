@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from batchscape.__main__ import main
 from batchscape.analysis.history import COLUMNS
 from batchscape.config.data import ArraysConfig, ImageFolderConfig
-from batchscape.config.tuning import Tuned
+from batchscape.config.run import Tuned
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import prepared_digest, read_prepared
 from batchscape.errors import UserError

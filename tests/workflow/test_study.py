@@ -300,7 +300,7 @@ def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkou
     assert "results/failing/logs/train/bs128-lr0.02-seed0.log: FileExistsError" in done.stdout
     assert "Traceback" not in done.stdout
     assert "Traceback" in (finished.path / "results/failing/logs/train/bs128-lr0.02-seed0.log").read_text()
-    assert "the same command goes on from here" in done.stdout
+    assert "The same command goes on from here" in done.stdout
     assert (runs / "bs256-lr0.02-seed0" / "run.json").exists()
     assert not (broken / "run.json").exists()
 

@@ -3,8 +3,7 @@
 import json
 from pathlib import Path
 
-from batchscape.config.run import RunSpec
-from batchscape.config.tuning import Tuned
+from batchscape.config.run import RunSpec, Tuned
 from batchscape.files import read_json
 from batchscape.gpus import job_gpus
 from batchscape.job import job_log

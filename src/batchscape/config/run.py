@@ -18,3 +18,9 @@ class RunSpec(Section):
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     model: ModelConfig = VggConfig()
     training: TrainingConfig = TrainingConfig()
+
+
+class Tuned(Section):
+    """What a search found: the part of a tuned run's specification that no study file says."""
+
+    learning_rate: LearningRate

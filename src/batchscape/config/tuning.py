@@ -60,9 +60,3 @@ class SearchSpec(Section):
     model: ModelConfig = VggConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()
-
-
-class Tuned(Section):
-    """What a search found."""
-
-    learning_rate: LearningRate

@@ -356,19 +356,14 @@ class Study(Section):
     # What the analyses look at.
 
     @property
-    def compared_runs(self) -> list[str]:
-        """The runs of all arms, each once: those of which the sharpness is compared."""
-        return [run.name for run in sorted(set().union(*self.runs_by_arm.values()))]
-
-    @property
-    def fixed_runs(self) -> list[str]:
-        """The runs of the fixed arm."""
-        return [run.name for run in self.runs_by_arm["fixed"]]
-
-    @property
     def settings_by_arm(self) -> list[tuple[str, list[str]]]:
         """The settings of each arm, in the order in which they are shown."""
         return [(arm, list(dict.fromkeys(run.setting for run in runs))) for arm, runs in self.runs_by_arm.items()]
+
+    @property
+    def compared_settings(self) -> list[str]:
+        """The settings of all arms, each once: those of which the sharpness is compared."""
+        return list(dict.fromkeys(run.setting for run in sorted(set().union(*self.runs_by_arm.values()))))
 
     @property
     def small_and_large(self) -> tuple[str, ...]:
@@ -377,15 +372,20 @@ class Study(Section):
         return tuple(Run(batch_size, self.comparison.fixed_lr, 0).setting for batch_size in batch_sizes)
 
     @property
-    def pairs(self) -> list[tuple[str, str]]:
-        """The pairs of runs to interpolate between, seed by seed."""
+    def pairs(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of settings to interpolate between, seed by seed."""
         default = (self.small_and_large,) if len(self.small_and_large) == 2 else ()
-        settings = default if self.interpolation.pairs is None else self.interpolation.pairs
-        return [(f"{one}-seed{seed}", f"{other}-seed{seed}") for one, other in settings for seed in self.grid.seeds]
+        return default if self.interpolation.pairs is None else self.interpolation.pairs
 
-    def _shown_runs(self, section: LandscapeConfig | TrajectoryConfig) -> list[str]:
-        seeds = section.seeds or self.grid.seeds[:1]
-        return [f"{setting}-seed{seed}" for setting in section.settings or self.small_and_large for seed in seeds]
+    def seeds_of(self, analysis: str) -> tuple[int, ...]:
+        """The seeds of a setting at which an analysis looks."""
+        if analysis in ("landscape", "trajectory"):
+            return getattr(self, analysis).seeds or self.grid.seeds[:1]
+        return self.grid.seeds
+
+    def runs_of(self, analysis: str, setting: str) -> list[str]:
+        """The runs of a setting at which an analysis looks."""
+        return [f"{setting}-seed{seed}" for seed in sorted(self.seeds_of(analysis))]
 
     def parts(self, analysis: str) -> list[str]:
         """Paths of the files that the jobs of an analysis write, each of which can be lost and made again alone."""
@@ -398,16 +398,17 @@ class Study(Section):
             jobs = -(-grid.points[0] * grid.points[1] // grid.points_per_job)
             return [
                 self.csv(f"analysis/landscape/{run}/directions{seed}-part{part}of{jobs}")
-                for run in self._shown_runs(grid)
+                for setting in grid.settings or self.small_and_large
+                for run in self.runs_of(analysis, setting)
                 for seed in grid.direction_seeds
                 for part in range(1, jobs + 1)
             ]
-        runs = {
-            "sharpness": lambda: self.compared_runs,
-            "gradient_alignment": lambda: self.fixed_runs,
-            "trajectory": lambda: self._shown_runs(self.trajectory),
+        settings = {
+            "sharpness": lambda: self.compared_settings,
+            "gradient_alignment": lambda: dict(self.settings_by_arm)["fixed"],
+            "trajectory": lambda: self.trajectory.settings or self.small_and_large,
         }[analysis]()
-        return [self.csv(f"analysis/{analysis}/{run}") for run in runs]
+        return [self.csv(f"analysis/{analysis}/{setting}") for setting in settings]
 
     def parts_of(self, gathered: str) -> list[str]:
         """Paths of the files whose rows are gathered in one: `tables/landscape`."""

@@ -110,8 +110,9 @@ def made_up_timing(study: Study) -> pd.DataFrame:
 def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
     """What the analyses of the loss surface would find; around runs that diverged all is nan."""
     sharpness, alignment, lines, planes, ways = [], [], [], [], []
-    for name in study.compared_runs:
-        run = study.runs[name]
+    for name, run in study.runs.items():
+        if run.setting not in study.compared_settings:
+            continue
         bad = np.nan if diverges(run) else 1.0
         lead = lead_of(name, run, diverges(run))
         lead |= {"checkpoint": "best", "batch_norm": "none"}
@@ -133,11 +134,13 @@ def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str,
                 place = {"x": float(epoch) - 1, "y": 0.1 * epoch, "loss": bad, "accuracy": 0.5}
                 shares = {"share_x": 0.9, "share_y": 0.1}
                 ways.append({**lead, **place, **shares, "epoch": epoch, "checkpoint": checkpoint})
-    for one, other in study.pairs:
+    seed = study.grid.seeds[0]
+    for first, second in study.pairs:
+        one, other = f"{first}-seed{seed}", f"{second}-seed{seed}"
         for alpha in np.linspace(-1, 2, 7):
             lost = diverges(study.runs[one]) or diverges(study.runs[other])
             status = "diverged" if lost else "converged"
-            pair = {"first": study.runs[one].setting, "second": study.runs[other].setting, "seed": 0, "status": status}
+            pair = {"first": first, "second": second, "seed": seed, "status": status}
             losses = {f"{side}_{what}": alpha**2 for side in ("train", "validation") for what in ("loss", "accuracy")}
             lines.append({**pair, "checkpoint": "best", "batch_norm": "none", "alpha": alpha, **losses})
     return {
@@ -301,8 +304,7 @@ def test_sharpness_and_alignment_tables_are_means_over_seeds():
     table = frames["tables/sharpness"].set_index(["setting", "measure", "radius"])
     assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_mean"] == 64 * 2
     assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_sd"] == 64
-    compared = {chosen.runs[name].setting for name in chosen.compared_runs}
-    assert len(table) == len(compared) * 4
+    assert len(table) == len(chosen.compared_settings) * 4
     alignment = frames["tables/gradient_alignment"].set_index(["setting", "gradient_batch"])
     assert alignment.loc[("bs32-lr0.01", 4), "alignment_mean"] == 0.5
 

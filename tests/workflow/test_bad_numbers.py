@@ -98,11 +98,15 @@ class Made:
         if name == "interpolation":
             return [
                 collect_pair(self.run(a), self.run(b), lambda *runs: analysis.analyse(*runs, self.data, config))
-                for a, b in self.study.pairs
+                for one, other in self.study.pairs
+                for a, b in zip(*(self.study.runs_of(name, setting) for setting in (one, other)), strict=True)
             ]
-        place = (0, 1, 1) if name == "landscape" else ()
-        runs = [self.run(Path(part).parent.name if place else Path(part).stem) for part in self.study.parts(name)]
-        return [collect([run], lambda run: analysis.analyse(run, self.data, config, *place)) for run in runs]
+        if name == "landscape":
+            runs, place = [Path(part).parent.name for part in self.study.parts(name)], (0, 1, 1)
+        else:
+            runs = [run for part in self.study.parts(name) for run in self.study.runs_of(name, Path(part).stem)]
+            place = ()
+        return [collect([self.run(run)], lambda run: analysis.analyse(run, self.data, config, *place)) for run in runs]
 
     def _product(self, kind: str, function: str, name: str, product):
         module = import_module(f"batchscape.report.{kind}.{name}")

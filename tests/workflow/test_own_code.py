@@ -7,13 +7,13 @@ from tests.workflow.conftest import PROJECT, Checkout
 pytestmark = pytest.mark.slow
 
 CONFIG = "docs/example/shapes.yaml"
-RUN = "bs64-lr0.05-seed0"
+SETTING = "bs64-lr0.05"
 SHORT = (
-    *("--config", "training={max_epochs: 3}"),
+    *("--config", "training={max_epochs: 3}", "grid={seeds: [0]}"),
     "sharpness={subspace_dimension: 4, iterations: 2, random_starts: 0, trace_products: 3}",
 )
-OF_THE_RUN = {f"train {RUN}", f"analyse {RUN}: sharpness"}
-TARGET = f"results/shapes/analysis/sharpness/{RUN}.csv"
+OF_THE_RUN = {f"train {SETTING}-seed0", f"analyse {SETTING}: sharpness"}
+TARGET = f"results/shapes/analysis/sharpness/{SETTING}.csv"
 
 
 @pytest.fixture(scope="module")

@@ -21,34 +21,26 @@ TRAIN = {f"train {run}" for run in SMOKE.runs}
 OVER_RUNS = {f"analyse {name}" for name in ("runs", "history", "distance", "epoch_distance", "update_norms")}
 ALL_TABLES = {f"table {name}" for name in TABLES}
 ALL_FIGURES = {f"figure {name}" for name in FIGURES}
-AT_FIXED_LR = {f"bs{batch_size}-lr0.02-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
+AT_FIXED_LR = {f"bs{batch_size}-lr0.02" for batch_size in (64, 128, 256)}
 SHOWN = {"bs64-lr0.02-seed0", "bs256-lr0.02-seed0"}
-# What the arms ask for, each run once: fixed, linear (64 and 256 are in the grid), mine, tuned and high.
+# What the arms ask for, each setting once: fixed, linear (64 and 256 are in the grid), mine, tuned and high.
 IN_ARMS = {
-    f"{setting}-seed{seed}"
-    for setting in (
-        *("bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"),
-        "bs128-lr0.04",
-        *("bs64-lr0.08", "bs128-lr0.08", "bs256-lr0.08"),
-        *("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"),
-    )
-    for seed in (0, 1)
+    *("bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"),
+    "bs128-lr0.04",
+    *("bs64-lr0.08", "bs128-lr0.08", "bs256-lr0.08"),
+    *("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"),
 }
 # The jobs of each analysis of the loss surface, and what is made from their rows.
-SHARPNESS_JOBS = {f"analyse {run}: sharpness" for run in IN_ARMS}
-ALIGNMENT_JOBS = {f"analyse {run}: gradient_alignment" for run in AT_FIXED_LR}
-LINE_JOBS = {
-    f"analyse bs64-lr0.02-seed{seed}: interpolation to bs256-lr{rate}-seed{seed}"
-    for rate in ("0.02", "0.08")
-    for seed in (0, 1)
-}
+SHARPNESS_JOBS = {f"analyse {setting}: sharpness" for setting in IN_ARMS}
+ALIGNMENT_JOBS = {f"analyse {setting}: gradient_alignment" for setting in AT_FIXED_LR}
+LINE_JOBS = {f"analyse bs64-lr0.02: interpolation to bs256-lr{rate}" for rate in ("0.02", "0.08")}
 PLANE_JOBS = {
     f"analyse {run}: landscape {directions}, part {part} of 2"
     for run in SHOWN
     for directions in (0, 1)
     for part in (1, 2)
 }
-WAY_JOBS = {f"analyse {run}: trajectory" for run in SHOWN}
+WAY_JOBS = {f"analyse {setting}: trajectory" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
 BY_ARM = {"table scaled_lr"} | {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")}
 CLAIMS = {"table claims", "figure claims"}
 FROM_ARM_RUNS = {"table arm_runs"} | BY_ARM | CLAIMS
@@ -84,32 +76,33 @@ def runs(batch_sizes: list[int], rates: list[str], seeds: list[int]) -> set[str]
     return {f"train bs{b}-lr{rate}-seed{s}" for b in batch_sizes for rate in rates for s in seeds}
 
 
-def of_run(run: str) -> set[str]:
-    """The jobs that look at the loss around a run on a plane."""
-    planes = {f"analyse {run}: landscape {directions}, part {part} of 2" for directions in (0, 1) for part in (1, 2)}
-    return planes | {f"analyse {run}: trajectory"}
+def planes(run: str) -> set[str]:
+    return {f"analyse {run}: landscape {directions}, part {part} of 2" for directions in (0, 1) for part in (1, 2)}
 
 
-def sharpness(settings: list[str], seeds: list[int]) -> set[str]:
-    return {f"analyse {setting}-seed{seed}: sharpness" for setting in settings for seed in seeds} | FROM_SHARPNESS
+def shown(setting: str) -> set[str]:
+    """The jobs that look at the loss around a setting's first run on a plane."""
+    return planes(f"{setting}-seed0") | {f"analyse {setting}: trajectory"}
 
 
-def alignment(settings: list[str], seeds: list[int]) -> set[str]:
-    jobs = {f"analyse {setting}-seed{seed}: gradient_alignment" for setting in settings for seed in seeds}
-    return jobs | FROM_ALIGNMENT
+def sharpness(*settings: str) -> set[str]:
+    return {f"analyse {setting}: sharpness" for setting in settings} | FROM_SHARPNESS
+
+
+def alignment(*settings: str) -> set[str]:
+    return {f"analyse {setting}: gradient_alignment" for setting in settings} | FROM_ALIGNMENT
 
 
 def at_rate(rate: str) -> set[str]:
     """The jobs that look at the loss around the runs at this rate, were it the fixed one; but for their sharpness."""
-    shown = of_run(f"bs64-lr{rate}-seed0") | of_run(f"bs256-lr{rate}-seed0")
     settings = [f"bs{batch_size}-lr{rate}" for batch_size in (64, 128, 256)]
-    return alignment(settings, [0, 1]) | shown | FROM_PLANES | FROM_WAYS
+    return alignment(*settings) | shown(settings[0]) | shown(settings[-1]) | FROM_PLANES | FROM_WAYS
 
 
 # The smoke study's own arm.
 MINE = {"learning_rates": {64: 0.02, 256: 0.08}}
 # What follows from another search.
-RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness(["bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"], [0, 1])
+RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned")
 
 # For each key of a study file: what the key becomes, and the exact set of jobs that this makes stale.
 EDITS: dict[str, list[tuple[Any, set[str]]]] = {
@@ -130,8 +123,8 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | {"tune 96"}
             | FROM_TRIALS
             | OVER_ALL_RUNS
-            | sharpness(["bs96-lr0.02", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned"], [0, 1])
-            | alignment(["bs96-lr0.02"], [0, 1])
+            | sharpness("bs96-lr0.02", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned")
+            | alignment("bs96-lr0.02")
             | TIMING,
         ),
         ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS | TIMING),
@@ -144,13 +137,11 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             [0, 1, 2],
             {f"train {run.replace('seed1', 'seed2')}" for run in SMOKE.runs if "seed1" in run}
             | OVER_ALL_RUNS
-            | {f"analyse {run.replace('seed1', 'seed2')}: sharpness" for run in IN_ARMS if "seed1" in run}
-            | FROM_SHARPNESS
-            | alignment(["bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"], [2])
-            | {f"analyse bs64-lr0.02-seed2: interpolation to bs256-lr{rate}-seed2" for rate in ("0.02", "0.08")}
-            | FROM_LINES,
+            | SHARPNESS
+            | ALIGNMENT
+            | LINES,
         ),
-        ([0], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES),
+        ([0], OVER_ALL_RUNS | SHARPNESS | ALIGNMENT | LINES),
     ],
     "model.name": [("vgg", set())],
     "model.channels": [([4, 4], {"network"} | TRAIN | AGGREGATED)],
@@ -177,7 +168,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | at_rate("0.08")
             | runs([128], ["0.16"], [0, 1])
             | runs([256], ["0.32"], [0, 1])
-            | sharpness(["bs128-lr0.16", "bs256-lr0.32"], [0, 1]),
+            | sharpness("bs128-lr0.16", "bs256-lr0.32"),
         ),
         (
             0.01,
@@ -186,7 +177,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | OVER_ALL_RUNS
             | TIMING
             | at_rate("0.01")
-            | sharpness(["bs64-lr0.01", "bs128-lr0.01", "bs256-lr0.01", "bs256-lr0.04"], [0, 1]),
+            | sharpness("bs64-lr0.01", "bs128-lr0.01", "bs256-lr0.01", "bs256-lr0.04"),
         ),
     ],
     "comparison.high_lr": [
@@ -195,7 +186,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             0.16,
             runs([64, 128, 256], ["0.16"], [0, 1])
             | OVER_ALL_RUNS
-            | sharpness(["bs64-lr0.16", "bs128-lr0.16", "bs256-lr0.16"], [0, 1]),
+            | sharpness("bs64-lr0.16", "bs128-lr0.16", "bs256-lr0.16"),
         ),
     ],
     # The scaled arms start from the small batch.
@@ -205,13 +196,13 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             128,
             {"figure epoch_distance"}
             | FROM_TUNED_LR
-            | of_run("bs128-lr0.02-seed0")
+            | shown("bs128-lr0.02")
             | FROM_PLANES
             | FROM_WAYS
             | runs([64], ["0.01"], [0, 1])
             | runs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
-            | sharpness(["bs64-lr0.01", "bs256-lr0.04"], [0, 1]),
+            | sharpness("bs64-lr0.01", "bs256-lr0.04"),
         ),
     ],
     "comparison.large_batch": [
@@ -220,7 +211,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             128,
             {"table epoch_distance", "figure epoch_distance"}
             | CLAIMS
-            | of_run("bs128-lr0.02-seed0")
+            | shown("bs128-lr0.02")
             | FROM_PLANES
             | FROM_WAYS,
         ),
@@ -235,14 +226,14 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | runs([128], ["0.04-warmup2"], [0, 1])
             | runs([256], ["0.08-warmup2"], [0, 1])
             | OVER_ALL_RUNS
-            | sharpness(["bs64-lr0.02-warmup2", "bs128-lr0.04-warmup2", "bs256-lr0.08-warmup2"], [0, 1]),
+            | sharpness("bs64-lr0.02-warmup2", "bs128-lr0.04-warmup2", "bs256-lr0.08-warmup2"),
         ),
         (
             {"mine": MINE},
             runs([128], ["0.0282843"], [0, 1])
             | runs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
-            | sharpness(["bs128-lr0.0282843", "bs256-lr0.04"], [0, 1]),
+            | sharpness("bs128-lr0.0282843", "bs256-lr0.04"),
         ),
     ],
     # The search, and what trains at what it finds.
@@ -291,14 +282,13 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         ([["bs64-lr0.02", "bs256-lr0.02"]], FROM_LINES),
         (
             [["bs64-lr0.02", "bs256-lr0.02"], ["bs64-lr0.02", "bs128-lr0.08"]],
-            FROM_LINES
-            | {f"analyse bs64-lr0.02-seed{seed}: interpolation to bs128-lr0.08-seed{seed}" for seed in (0, 1)},
+            FROM_LINES | {"analyse bs64-lr0.02: interpolation to bs128-lr0.08"},
         ),
     ],
     "landscape.settings": [
         (
             ["bs64-lr0.02", "bs256-lr0.02", "bs256-lr0.08"],
-            FROM_PLANES | (of_run("bs256-lr0.08-seed0") - {"analyse bs256-lr0.08-seed0: trajectory"}),
+            FROM_PLANES | planes("bs256-lr0.08-seed0"),
         )
     ],
     "landscape.seeds": [([0], set())],
@@ -314,7 +304,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         (35, FROM_PLANES | {f"analyse {run}: landscape {d}, part 1 of 1" for run in SHOWN for d in (0, 1)}),
     ],
     "trajectory.settings": [(["bs64-lr0.02"], FROM_WAYS)],
-    "trajectory.seeds": [([0, 1], FROM_WAYS | {f"analyse bs{b}-lr0.02-seed1: trajectory" for b in (64, 256)})],
+    "trajectory.seeds": [([0, 1], WAYS)],
 }
 
 # For each part of the library: what an edit of it makes stale. What imports what decides, so these are examples of
@@ -454,7 +444,7 @@ def test_an_edit_of_the_reports_template_makes_the_page_anew(finished: Checkout,
         ("tune.py", RETUNED),
         ("train.py", TRAIN | AFTER_TRAINING),
         ("analyse.py", OVER_ALL_RUNS),
-        ("analyse_run.py", SHARPNESS | ALIGNMENT | WAYS),
+        ("analyse_setting.py", SHARPNESS | ALIGNMENT | WAYS),
         ("landscape.py", PLANES),
         ("interpolation.py", LINES),
         ("device_timing.py", TIMING),

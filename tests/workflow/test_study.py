@@ -115,7 +115,7 @@ def test_landscapes_of_two_runs_share_their_places_and_the_centre_is_the_run(fin
 
 def test_init_is_the_same_for_all_batch_sizes_of_a_seed(finished: Checkout):
     for name, values, settings in (
-        ("sharpness", ["measure", "radius", "value"], len(SMOKE.compared_runs) // 2),
+        ("sharpness", ["measure", "radius", "value"], len(SMOKE.compared_settings)),
         ("gradient_alignment", ["gradient_batch", "mean_norm"], 3),
     ):
         rows = table(finished, f"analysis/{name}").query("checkpoint == 'init' and seed == 1")
@@ -160,17 +160,18 @@ def test_the_log_of_a_landscape_tells_the_work_beforehand(finished: Checkout):
     assert "18 evaluations of the loss over 1438 images, about" in log.splitlines()[0]
 
 
-def test_any_run_can_be_asked_for(finished: Checkout):
-    target = "results/smoke/analysis/gradient_alignment/bs64-lr0.08-seed0.csv"
+def test_any_setting_can_be_asked_for(finished: Checkout):
+    target = "results/smoke/analysis/gradient_alignment/bs64-lr0.08.csv"
     done = finished.snakemake("--cores", "1", target, "--configfile", "config/smoke.yaml")
     assert done.returncode == 0, done.stdout[-2000:]
-    assert set(read_frame(finished.path / target)["run"]) == {"bs64-lr0.08-seed0"}
+    assert set(read_frame(finished.path / target)["run"]) == {"bs64-lr0.08-seed0", "bs64-lr0.08-seed1"}
 
 
 @pytest.mark.parametrize(
     ("target", "expected"),
     [
-        ("results/smoke/analysis/sharpness/bs64-lr0.5-seed0.csv", "the study smoke has no run bs64-lr0.5-seed0"),
+        ("results/smoke/analysis/sharpness/bs64-lr0.5.csv", "the study smoke has no runs bs64-lr0.5"),
+        ("results/smoke/runs/bs64-lr0.02-seed7/run.json", "the study smoke has no runs bs64-lr0.02-seed7"),
         ("results/other/report.html", "is not of the study smoke; name its file: --configfile FILE"),
     ],
 )

@@ -57,21 +57,22 @@ use rule runs as update_norms with:
         code=code("analyse.py", "batchscape.analysis.update_norms"),
 
 
-# Costly questions about the loss around a run's weights: jobs of their own, which can be lost and made again one by
-# one, and whose rows are then gathered.
+# Costly questions about the loss around a run's weights: a job for all seeds of a setting, so that there are not more
+# jobs than work. It keeps the answer for each run, so that one that was killed, or that a new seed makes stale, asks
+# only what is new. The rows of all are then gathered.
 
 
 rule sharpness:
-    """How sharp the training loss is around the weights of a run."""
+    """How sharp the training loss is around the weights of a setting's runs."""
     input:
-        run=study.run_file("{run}", "run.json"),
+        runs=lambda wildcards: analysed_runs("sharpness", wildcards.setting),
         data=study.prepared_data,
     output:
-        study.csv("analysis/sharpness/{run}"),
+        study.csv("analysis/sharpness/{setting}"),
     log:
-        study.log("sharpness/{run}"),
+        study.log("sharpness/{setting}"),
     benchmark:
-        study.benchmark("sharpness/{run}")
+        study.benchmark("sharpness/{setting}")
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
@@ -80,35 +81,41 @@ rule sharpness:
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("sharpness"),
-        code=code("analyse_run.py", "batchscape.analysis.sharpness"),
+        code=code("analyse_setting.py", "batchscape.analysis.sharpness"),
     message:
-        "Analysing {wildcards.run}: {rule}"
+        "Analysing {wildcards.setting}: {rule}"
     script:
-        "../scripts/analyse_run.py"
+        "../scripts/analyse_setting.py"
 
 
 use rule sharpness as gradient_alignment with:
+    input:
+        runs=lambda wildcards: analysed_runs("gradient_alignment", wildcards.setting),
+        data=study.prepared_data,
     output:
-        study.csv("analysis/gradient_alignment/{run}"),
+        study.csv("analysis/gradient_alignment/{setting}"),
     log:
-        study.log("gradient_alignment/{run}"),
+        study.log("gradient_alignment/{setting}"),
     benchmark:
-        study.benchmark("gradient_alignment/{run}")
+        study.benchmark("gradient_alignment/{setting}")
     params:
         spec=study.section_slice("gradient_alignment"),
-        code=code("analyse_run.py", "batchscape.analysis.gradient_alignment"),
+        code=code("analyse_setting.py", "batchscape.analysis.gradient_alignment"),
 
 
 use rule sharpness as trajectory with:
+    input:
+        runs=lambda wildcards: analysed_runs("trajectory", wildcards.setting),
+        data=study.prepared_data,
     output:
-        study.csv("analysis/trajectory/{run}"),
+        study.csv("analysis/trajectory/{setting}"),
     log:
-        study.log("trajectory/{run}"),
+        study.log("trajectory/{setting}"),
     benchmark:
-        study.benchmark("trajectory/{run}")
+        study.benchmark("trajectory/{setting}")
     params:
         spec=study.section_slice("trajectory"),
-        code=code("analyse_run.py", "batchscape.analysis.trajectory"),
+        code=code("analyse_setting.py", "batchscape.analysis.trajectory"),
 
 
 rule landscape:
@@ -138,17 +145,17 @@ rule landscape:
 
 
 rule interpolation:
-    """Loss and accuracy on the line through the weights of two runs."""
+    """Loss and accuracy on the lines through the weights of the runs of two settings, seed by seed."""
     input:
-        run=study.run_file("{run}", "run.json"),
-        other=study.run_file("{other}", "run.json"),
+        runs=lambda wildcards: analysed_runs("interpolation", wildcards.setting),
+        others=lambda wildcards: analysed_runs("interpolation", wildcards.other),
         data=study.prepared_data,
     output:
-        study.csv("analysis/interpolation/{run}--{other}"),
+        study.csv("analysis/interpolation/{setting}--{other}"),
     log:
-        study.log("interpolation/{run}--{other}"),
+        study.log("interpolation/{setting}--{other}"),
     benchmark:
-        study.benchmark("interpolation/{run}--{other}")
+        study.benchmark("interpolation/{setting}--{other}")
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
@@ -159,7 +166,7 @@ rule interpolation:
         spec=study.section_slice("interpolation"),
         code=code("interpolation.py"),
     message:
-        "Analysing {wildcards.run}: {rule} to {wildcards.other}"
+        "Analysing {wildcards.setting}: {rule} to {wildcards.other}"
     script:
         "../scripts/interpolation.py"
 

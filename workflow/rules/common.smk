@@ -48,14 +48,16 @@ def code(script, *modules, others=()):
 
 def refuse_foreign(targets):
     """End with one line for a file that is asked for by its path, but is of another study or of no run of this one."""
+    known = {name for run in study.runs.values() for name in (run.name, run.setting)}
     for target in targets:
-        unknown = [match[0] for match in re.finditer(RUN, target) if match[0] not in study.runs]
+        named = [match[0] for match in re.finditer(f"{SETTING}(-seed\\d+)?", target)]
+        unknown = [name for name in named if name not in known]
         foreign = not target.startswith(f"{study.folder}/")
         if foreign:
             print(f"{target}: is not of the study {study.name}; name its file: --configfile FILE", file=sys.stderr)
         elif unknown:
             print(
-                f"{target}: the study {study.name} has no run {unknown[0]}; its runs are such as {next(iter(study.runs))}, "
+                f"{target}: the study {study.name} has no runs {unknown[0]}; its runs are such as {next(iter(study.runs))}, "
                 "and `python -m batchscape check` says which",
                 file=sys.stderr,
             )
@@ -71,18 +73,24 @@ def refuse_read_only(folder):
         sys.exit(1)
 
 
+def analysed_runs(analysis, setting):
+    """Return the files that say that the runs of a setting are whole at which an analysis looks."""
+    return [study.run_file(run, "run.json") for run in study.runs_of(analysis, setting)]
+
+
 # A path to a caption holds no wildcards, but a caption is a template that sees this and its job's wildcards.
 config["captions"] = {figure: asdict(caption) for figure, caption in CAPTIONS.items()}
 
-RUN = r"bs\d+-lr([0-9.]+|tuned)(-warmup\d+)?-seed\d+"
+SETTING = r"bs\d+-lr(\d+(\.\d+)?|tuned)(-warmup\d+)?"
 study = load_study()
 # Snakemake knows its targets only when it has read the rules, and would meet a wrong one with a traceback.
 refuse_foreign(argument for argument in sys.argv[1:] if argument.startswith("results/"))
 
 
 wildcard_constraints:
-    run=RUN,
-    other=RUN,
+    run=rf"{SETTING}-seed\d+",
+    setting=SETTING,
+    other=SETTING,
     batch_size=r"\d+",
     directions=r"\d+",
     part=r"\d+",

@@ -1,10 +1,11 @@
-"""Evaluate the line through the weights of two runs."""
+"""Evaluate the lines through the weights of the runs of two settings."""
 
 from pathlib import Path
 
+import pandas as pd
 import torch
 
-from batchscape.analysis.collect import collect_pair
+from batchscape.analysis.collect import collect_pair, reused
 from batchscape.analysis.interpolation import Config, analyse
 from batchscape.data.prepared import read_prepared
 from batchscape.frames import write_frame
@@ -17,6 +18,15 @@ if __name__ == "__main__":
         torch.set_num_threads(snakemake.threads)
         config = Config.model_validate_json(snakemake.params.spec)
         data = read_prepared(Path(snakemake.input.data))
-        directories = [Path(file).parent for file in (snakemake.input.run, snakemake.input.other)]
-        rows = collect_pair(*directories, lambda first, second: analyse(first, second, data, config))
-        write_frame(Path(snakemake.output[0]), rows)
+        output = Path(snakemake.output[0])
+        question = [snakemake.params.spec, snakemake.params.code]
+        pairs = zip(snakemake.input.runs, snakemake.input.others, strict=True)
+        rows = [
+            collect_pair(
+                Path(one).parent,
+                Path(other).parent,
+                lambda *runs: reused(output, question, runs, lambda: analyse(*runs, data, config)),
+            )
+            for one, other in pairs
+        ]
+        write_frame(output, pd.concat(rows, ignore_index=True))

@@ -1,11 +1,12 @@
-"""Answer one question about the loss around the weights of a run; the rule has the name of the module that answers."""
+"""Answer one question about the loss around the weights of a setting's runs; the rule has the name of the module that
+answers."""
 
 from importlib import import_module
 from pathlib import Path
 
 import torch
 
-from batchscape.analysis.collect import collect
+from batchscape.analysis.collect import collect, reused
 from batchscape.data.prepared import read_prepared
 from batchscape.frames import write_frame
 from batchscape.gpus import job_gpus
@@ -18,6 +19,10 @@ if __name__ == "__main__":
         analysis = import_module(f"batchscape.analysis.{snakemake.rule}")
         config = analysis.Config.model_validate_json(snakemake.params.spec)
         data = read_prepared(Path(snakemake.input.data))
-        directory = Path(snakemake.input.run).parent
-        rows = collect([directory], lambda run: analysis.analyse(run, data, config))
-        write_frame(Path(snakemake.output[0]), rows)
+        output = Path(snakemake.output[0])
+        question = [snakemake.params.spec, snakemake.params.code]
+        directories = [Path(file).parent for file in snakemake.input.runs]
+        rows = collect(
+            directories, lambda run: reused(output, question, [run], lambda: analysis.analyse(run, data, config))
+        )
+        write_frame(output, rows)

@@ -17,6 +17,15 @@ include: "workflow/rules/analyse.smk"
 include: "workflow/rules/aggregate.smk"
 
 
+# Where the jobs go to a cluster, these stay: each takes a few seconds.
+localrules:
+    all,
+    gather,
+    table,
+    figure,
+    report,
+
+
 # Not while the rules are read: what only looks, as a dry run does, needs to write nothing.
 onstart:
     refuse_read_only(Path(study.folder))

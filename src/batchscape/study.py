@@ -447,8 +447,19 @@ class Study(Section):
 
     @property
     def training_gpus(self) -> int:
-        """How many GPUs of a node a training takes, if the machine has GPUs."""
-        return self.analysis_gpus * self.resources.devices
+        """How many GPUs a training takes, if the machine has GPUs; over several nodes `slurm_gres` says it."""
+        return self.analysis_gpus * self.resources.devices if self.resources.nodes == 1 else 0
+
+    @property
+    def slurm_gres(self) -> str:
+        """What a training over several nodes takes of each, as sbatch's `--gres`; else empty."""
+        takes = self.resources.nodes > 1 and self.training.accelerator == "gpu"
+        return f"gpu:{self.resources.devices}" if takes else ""
+
+    @property
+    def slurm_tasks(self) -> int:
+        """How many tasks a training is to Slurm, one a node; 0 leaves that to Slurm, which counts GPUs otherwise."""
+        return 0 if self.training.accelerator == "gpu" else self.resources.nodes
 
     @property
     def timed_devices(self) -> int:

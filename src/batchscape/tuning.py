@@ -34,14 +34,21 @@ log = logging.getLogger(__name__)
 
 
 def search(
-    spec: SearchSpec, data: Path, journal: Path, code: str, threads: int = 1, devices: int = 1, nodes: int = 1
+    spec: SearchSpec,
+    data: Path,
+    journal: Path,
+    code: str,
+    threads: int = 1,
+    devices: int = 1,
+    nodes: int = 1,
+    ends: float | None = None,
 ) -> pd.DataFrame:
     """Try learning rates on prepared data, and return one row a trial, in order.
 
     `journal` is the file that keeps the trials: those that an earlier call of the same search has finished are not
     trained again, and one that it was killed in goes on, from what it keeps in the folder `trial` beside the journal
     until it is finished. `code` names the version of the code; another one, other data or another search begin with no
-    trials, and keep those of before in the same file. `threads`, `devices` and `nodes` are those of `train`.
+    trials, and keep those of before in the same file. `threads`, `devices`, `nodes` and `ends` are those of `train`.
 
     Columns: batch_size, trial (from 0), sampler (`grid` or `gp`), learning_rate, validation_loss (mean over
     `tuning.seeds` of the least validation loss, nats; inf if a run diverged), validation_loss_sd, best_epoch (mean),
@@ -49,9 +56,9 @@ def search(
     the tuned rate: the least loss, of equal ones the lowest rate, also if all diverged; else 0). The trials are a
     function of all arguments but `journal`.
 
-    Raises UserError when the data is missing or does not fit.
+    Raises UserError when the data is missing or does not fit, or when it stops before its end.
     """
-    tuning, how = spec.tuning, (threads, code, devices, nodes)
+    tuning, how = spec.tuning, (threads, code, devices, nodes, ends)
     study = _open(spec, data, journal, code)
     if done := _finished(study):
         log.info("going on after the %d trials that an earlier job finished", len(done))

@@ -77,7 +77,7 @@ rule sharpness:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        gpu=study.analysis_gpus,
+        gpu=lambda wildcards: asked_gpus(study.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("sharpness"),
@@ -133,7 +133,7 @@ rule landscape:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        gpu=study.analysis_gpus,
+        gpu=lambda wildcards: asked_gpus(study.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("landscape"),
@@ -160,7 +160,7 @@ rule interpolation:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        gpu=study.analysis_gpus,
+        gpu=lambda wildcards: asked_gpus(study.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("interpolation"),
@@ -182,9 +182,10 @@ rule device_timing:
         study.log("device_timing"),
     conda:
         "../../envs/batchscape.yaml"
-    threads: lambda wildcards: workflow.cores or study.timed_devices
+    # All of the machine, so that nothing else is on it; a cluster is asked for that by its profile.
+    threads: lambda wildcards: study.timed_devices if on_cluster() else workflow.cores
     resources:
-        gpu=study.timed_gpus,
+        gpu=lambda wildcards: asked_gpus(study.timed_gpus),
     params:
         spec=study.timing_slice,
         code=code("device_timing.py", others=study.own_model),

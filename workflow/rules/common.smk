@@ -78,6 +78,16 @@ def analysed_runs(analysis, setting):
     return [study.run_file(run, "run.json") for run in study.runs_of(analysis, setting)]
 
 
+def on_cluster():
+    """Say whether this invocation sends its jobs to a cluster, or is a job of one that did."""
+    return workflow.remote_exec or workflow.non_local_exec
+
+
+def asked_gpus(count):
+    """Return how many GPUs a job asks for: with `accelerator: auto` all that it would use, but of a cluster none."""
+    return 0 if on_cluster() and study.training.accelerator == "auto" else count
+
+
 # A path to a caption holds no wildcards, but a caption is a template that sees this and its job's wildcards.
 config["captions"] = {figure: asdict(caption) for figure, caption in CAPTIONS.items()}
 

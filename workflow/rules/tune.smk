@@ -14,10 +14,12 @@ rule tune:
         "../../envs/batchscape.yaml"
     threads: study.resources.devices
     resources:
-        gpu=study.training_gpus,
+        gpu=lambda wildcards: asked_gpus(study.training_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
         devices=study.resources.devices,
         nodes=study.resources.nodes,
+        tasks=study.slurm_tasks,
+        gres=study.slurm_gres,
     params:
         spec=lambda wildcards: study.search_slice(int(wildcards.batch_size)),
         code=code("tune.py", others=study.own_model),

@@ -9,6 +9,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 
+from batchscape.errors import UserError
 from batchscape.training.module import TrainingModule
 from batchscape.training.resume import RunState, write_state
 from batchscape.training.run_directory import RunDirectory, noise_is_measured
@@ -16,6 +17,10 @@ from batchscape.weights import Layers, distance_by_layer, write_weights
 
 # A state is written at most so often: the longest time that a killed run loses.
 SECONDS_BETWEEN_STATES = 15.0
+# What a run needs to stop: its state written, and its processes ended.
+SECONDS_TO_STOP = 20.0
+# Before a time limit, an epoch is taken to last so many times the longest one so far.
+LONGER_EPOCH = 1.5
 
 CONVERGED, DIVERGED, MAX_EPOCHS = "converged", "diverged", "max_epochs"
 
@@ -32,14 +37,19 @@ class Recorder(pl.Callback):
         snapshots: tuple[int, ...],
         identity: str,
         state: RunState | None = None,
+        ends: float | None = None,
     ):
-        """`identity` says what a state belongs to; `state` is what the run goes on from, None at its beginning."""
+        """`identity` says what a state belongs to; `state` is what the run goes on from, None at its beginning.
+
+        `ends` is when the process will be ended, in seconds since 1970; None if that is not known.
+        """
         self.directory = directory
         self.patience = patience
         self.snapshots = snapshots
         self.status = MAX_EPOCHS
         self.identity = identity
         self.state = state
+        self.ends = math.inf if ends is None else ends
         self.best_epoch: int | None = None
         self.best_loss = math.inf
         self.best_state: dict[str, torch.Tensor] = {}
@@ -54,7 +64,8 @@ class Recorder(pl.Callback):
         self._write("init", module)
         if self.state:
             self._go_on(module, self.state)
-        self.told = time.perf_counter()
+        self.told = self.epoch_began = time.perf_counter()
+        self.longest_epoch = 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         epoch, result = trainer.current_epoch + 1, module.result
@@ -112,10 +123,8 @@ class Recorder(pl.Callback):
             self.status = CONVERGED
             trainer.should_stop = True
             return
-        waited = time.perf_counter() - self.told
-        if module.ranks.is_first and epoch < trainer.max_epochs and waited >= SECONDS_BETWEEN_STATES:
-            self._keep_state(module)
-            self.told = time.perf_counter()
+        if module.ranks.is_first and epoch < trainer.max_epochs:
+            self._keep_state_in_time(epoch, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         if not module.ranks.is_first:
@@ -125,6 +134,21 @@ class Recorder(pl.Callback):
         self._write("last", module)
         self.directory.write_update_norms(np.concatenate(self.update_norms))
         self.directory.write_history(self.history)
+
+    def _keep_state_in_time(self, epoch: int, module: TrainingModule) -> None:
+        """Keep the state now and then, and before a time limit. Raises UserError where the next epoch might not fit."""
+        now = time.perf_counter()
+        self.longest_epoch = max(self.longest_epoch, now - self.epoch_began)
+        out_of_time = time.time() + LONGER_EPOCH * self.longest_epoch + SECONDS_TO_STOP > self.ends
+        if out_of_time or now - self.told >= SECONDS_BETWEEN_STATES:
+            self._keep_state(module)
+            self.told = time.perf_counter()
+        if out_of_time:
+            raise UserError(
+                f"{self.directory.path.name}: stopped after epoch {epoch}, in time for the end of the Slurm job at "
+                f"{time.strftime('%H:%M:%S', time.localtime(self.ends))}; the next attempt goes on from there"
+            )
+        self.epoch_began = time.perf_counter()
 
     def _keep_state(self, module: TrainingModule) -> None:
         optimizer = module.optimizers(use_pl_optimizer=False).state_dict()["state"]

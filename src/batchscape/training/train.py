@@ -41,6 +41,7 @@ def train(
     code: str = "",
     devices: int = 1,
     nodes: int = 1,
+    ends: float | None = None,
 ) -> Path:
     """Train one run on prepared data and return its directory.
 
@@ -57,31 +58,44 @@ def train(
     its own. On CPUs the weights, the update norms and the history but for its times are a function of (spec, data,
     threads, devices, nodes), bit for bit.
 
-    Raises UserError when the data is missing or damaged, or the run does not fit it, and RankFailed when one of several
-    processes failed.
+    `ends` is when the process will be ended, as by a time limit, in seconds since 1970: the run stops before that, and
+    a later call goes on from there.
+
+    Raises UserError when the data is missing or damaged, the run does not fit it, or it stops before its end, and
+    RankFailed when one of several processes failed.
     """
     if code and RunDirectory(directory).restored(_identity(spec, data, code)):
         log.info("%s is whole", directory.name)
         return directory
     if devices * nodes == 1:
-        _train(spec, data, directory, threads, code, Ranks())
+        _train(spec, data, directory, threads, code, ends, Ranks())
         return directory
     torch.set_num_threads(threads)
     build(spec, data, devices * nodes)  # what the processes would refuse is refused here, in one line
     paths = {"data": str(data), "directory": str(directory)}
-    how = {"threads": threads, "code": code, "devices": devices, "nodes": nodes}
+    how = {"threads": threads, "code": code, "devices": devices, "nodes": nodes, "ends": ends}
     launch(train_rank, {"spec": spec.model_dump_json(), **paths, **how}, devices, nodes)
     return directory
 
 
-def train_rank(spec: str, data: str, directory: str, threads: int, code: str, devices: int, nodes: int) -> None:
+def train_rank(
+    spec: str, data: str, directory: str, threads: int, code: str, devices: int, nodes: int, ends: float | None
+) -> None:
     """Train as one of several processes that `launch` started."""
     ranks = Ranks(int(os.environ["RANK"]), devices * nodes)
-    _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), threads, code, ranks, devices, nodes)
+    _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), threads, code, ends, ranks, devices, nodes)
 
 
 def _train(
-    spec: RunSpec, data: Path, directory: Path, threads: int, code: str, ranks: Ranks, devices: int = 1, nodes: int = 1
+    spec: RunSpec,
+    data: Path,
+    directory: Path,
+    threads: int,
+    code: str,
+    ends: float | None,
+    ranks: Ranks,
+    devices: int = 1,
+    nodes: int = 1,
 ) -> None:
     torch.set_num_threads(threads)
     prepared, network = build(spec, data, ranks.size)
@@ -99,7 +113,7 @@ def _train(
         run.clear(keep_snapshots_to=state.epoch if state else 0)
 
     started = datetime.now(UTC)
-    recorder = Recorder(run, spec.training.patience, spec.training.snapshots, belongs_to, state)
+    recorder = Recorder(run, spec.training.patience, spec.training.snapshots, belongs_to, state, ends)
     module = TrainingModule(network, prepared, spec, ranks)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",

@@ -13,12 +13,25 @@ ON_THE_FINISHED_STUDY = (
 )
 
 
+# Files of minutes.
+LONG = (
+    "tests/workflow/test_slurm.py",
+    "tests/workflow/test_killed_study.py",
+    "tests/workflow/test_image_folder.py",
+)
+
+
 class BySharedWork(LoadScopeScheduling):
     """A file is a process's to run, and so are all files on the finished study, which takes minutes to make."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return "finished study" if file in ON_THE_FINISHED_STUDY else file
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes long, so that both processes end at the same time: the order is kept by xdist's option."""
+    items.sort(key=lambda item: not item.nodeid.startswith(ON_THE_FINISHED_STUDY + LONG))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySharedWork:

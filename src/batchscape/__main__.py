@@ -1,10 +1,11 @@
-"""`python -m batchscape`: look at study files without running anything."""
+"""`python -m batchscape`: look at study files without running anything, and tidy up after a Snakemake that is gone."""
 
 import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from batchscape.cancel import cancel
 from batchscape.config.base import shortest_decimal
 from batchscape.config.loading import printable
 from batchscape.errors import UserError
@@ -19,6 +20,7 @@ def main() -> int:
     check.add_argument("file", type=Path, help="a study file, such as config/config.yaml")
     status = commands.add_parser("status", help="say how far the runs of a study are, while it runs or after")
     status.add_argument("file", type=Path, help="its study file")
+    commands.add_parser("cancel", help="end the Slurm jobs that a Snakemake which is gone left in this folder")
     commands.add_parser("schema", help="print the JSON schema of study files")
     commands.add_parser("reference", help="print the config reference, Markdown")
     arguments = parser.parse_args()
@@ -27,6 +29,7 @@ def main() -> int:
             {
                 "check": lambda: _check(arguments.file),
                 "status": lambda: _status(arguments.file),
+                "cancel": lambda: cancel(Path.cwd()),
                 "schema": schema,
                 "reference": reference,
             }[arguments.command]()

@@ -48,6 +48,7 @@ def _label(path: Path) -> str:
     return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else _base(path)).as_posix()
 
 
+@cache
 def _base(path: Path) -> Path:
     """The folder that a module's dotted name starts from: the first one above it that is no package."""
     return next(folder for folder in path.parents if not (folder / "__init__.py").exists())
@@ -62,20 +63,20 @@ def _read(path: Path) -> tuple[str, frozenset[Path]]:
         tree = None
     if tree is None:
         return hashlib.sha256(content).hexdigest(), frozenset()
-    imported = {file for node in ast.walk(tree) for file in _imported(node, path)}
+    nodes = list(ast.walk(tree))
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    imported = {file for node in imports for file in _imported(node, path)}
     imported.update(takewhile(Path.exists, (folder / "__init__.py" for folder in path.parents)))  # its packages
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_bare_text(child)] or [ast.Pass()]
     return ast.unparse(tree), frozenset(imported)
 
 
-def _imported(node: ast.AST, path: Path) -> list[Path]:
+def _imported(node: ast.Import | ast.ImportFrom, path: Path) -> list[Path]:
     """The files that a statement of the file `path` imports, of those that count for it."""
     if isinstance(node, ast.Import):
         return [file for alias in node.names for file in _files(alias.name, path)]
-    if not isinstance(node, ast.ImportFrom):
-        return []
     module = [node.module] if node.module else []
     names = [".".join(module + name) for name in ([], *([alias.name] for alias in node.names))]
     if node.level:
@@ -93,6 +94,7 @@ def _files(name: str, path: Path) -> list[Path]:
     return [file for folder in {base, Path.cwd()} for file in _below(folder, name)]
 
 
+@cache
 def _below(folder: Path, name: str) -> list[Path]:
     """The module of a dotted name and the packages above it, if it is counted from this folder."""
     parts = name.split(".")

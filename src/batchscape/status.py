@@ -16,6 +16,8 @@ from batchscape.training.run_directory import RunDirectory
 DONE, RUNNING, INTERRUPTED, FAILED, LEFT = "done", "running", "interrupted", "failed", "left"
 # What a job that fails prints last: the line for the user, or that of a traceback; a warning is neither.
 FAILURE = re.compile(r"^(?!.*Warning)[\w./-]+: ")
+# And one that stops for a time limit.
+STOPPED = re.compile(r": stopped after epoch \d+, ")
 ENDED = re.compile(r"(converged|diverged|max_epochs) after \d+ epochs; best epoch")
 GOING_ON = re.compile(r"going on after epoch (?P<epoch>\d+)")
 EPOCH = re.compile(r"epoch (?P<epoch>\d+): training loss (?P<train>\S+), validation loss (?P<validation>\S+),")
@@ -51,6 +53,8 @@ def status_of(name: str, summary: Mapping | None, log: str | None, at_work: bool
         detail = f"epoch {last['epoch']}, training loss {last['train']}, validation loss {last['validation']}"
     if at_work:
         return RunStatus(name, RUNNING, detail)
+    if lines and STOPPED.search(lines[-1]):
+        return RunStatus(name, INTERRUPTED, detail)
     if lines and FAILURE.match(lines[-1]):
         return RunStatus(name, FAILED, lines[-1])
     if any(map(ENDED.search, lines)):  # it was whole, and was deleted

@@ -171,10 +171,9 @@ def with_tables(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, pd.D
 
 SCENARIOS = {
     "plain": (study([32, 64, 256], [0.01, 0.1], [0, 1, 2]), 6, lambda _: False),
-    "one seed": (study([32, 64], [0.01, 0.1], [0]), 6, lambda _: False),
     "one batch size": (study([32], [0.01, 0.1], [0, 1]), 6, lambda _: False),
     "one learning rate": (study([32, 64], [0.01], [0, 1]), 6, lambda _: False),
-    "one epoch": (study([32, 64], [0.01, 0.1], [0]), 1, lambda _: False),
+    "one seed and one epoch": (study([32, 64], [0.01, 0.1], [0]), 1, lambda _: False),
     "many of each": (study([2**k for k in range(10)], [0.001 * 2**k for k in range(8)], [0]), 3, lambda _: False),
     "one diverged run": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run == Run(32, 0.1, 1)),
     "the fixed rate diverges": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run.learning_rate == 0.01),

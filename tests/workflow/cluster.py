@@ -158,9 +158,7 @@ def _configure(folder: Path) -> None:
         for node, port in zip(NODES, ports[1:], strict=True)
     )
     (folder / "slurm.conf").write_text(
-        CONFIG.format(
-            host=host, user=getpass.getuser(), folder=folder, ports=ports, nodes=nodes, names=",".join(NODES)
-        )
+        CONFIG.format(host=host, user=getpass.getuser(), folder=folder, ports=ports, nodes=nodes, names=",".join(NODES))
     )
     (folder / "gres.conf").write_text(
         "".join(

@@ -11,7 +11,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 import pytest
+
+from batchscape.frames import read_frame
+from batchscape.training.run_directory import RunDirectory
+from tests.workflow.dry_run import dry_run
 
 PROJECT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "src", "config", "envs", "profiles", "pyproject.toml")
@@ -28,6 +33,10 @@ MESSAGES = {
     "Drawing the figure ": "figure ",
     "Writing the report of ": "report",
 }
+
+
+# Times are not to be the same, nor what is said of them.
+TIMES = ("seconds", "shorter_epochs")
 
 
 def heed_ctrl_c() -> None:
@@ -54,7 +63,7 @@ class Checkout:
                 shutil.copy(source, path / part)
         return cls(path)
 
-    def snakemake(self, *arguments: str, timeout: float = 900) -> subprocess.CompletedProcess[str]:
+    def snakemake(self, *arguments: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
         """Run Snakemake as a user does; the output holds both streams."""
         with self.started(*arguments) as process:
             output, _ = process.communicate(timeout=timeout)
@@ -84,18 +93,18 @@ class Checkout:
             process.stdout.close()
             process.wait()
 
-    def run(self, config: str | Path, *arguments: str, cores: int = 8) -> str:
+    def run(self, config: str | Path, *arguments: str, cores: int = 2) -> str:
         done = self.snakemake("--cores", str(cores), "all", "--configfile", str(config), *arguments)
         assert done.returncode == 0, done.stdout[-4000:]
         return done.stdout
 
     def stale(self, config: str | Path, *arguments: str, target: str = "all") -> set[str]:
         """Return the jobs that the next `snakemake all` would run: `train bs64-lr0.02-seed0`, `table curves`."""
-        done = self.snakemake("--dry-run", "--cores", "8", target, "--configfile", str(config), *arguments)
-        assert done.returncode == 0, done.stdout[-4000:]
-        messages = {match["message"] for match in JOB.finditer(done.stdout) if match["message"]}
+        status, output = dry_run(self.path, ["--cores", "8", target, "--configfile", str(config), *arguments])
+        assert status == 0, output[-4000:]
+        messages = {match["message"] for match in JOB.finditer(output) if match["message"]}
         jobs = {_job(message) for message in messages}
-        assert bool(jobs) != ("Nothing to be done" in done.stdout), done.stdout[-2000:]
+        assert bool(jobs) != ("Nothing to be done" in output), output[-2000:]
         return jobs
 
 
@@ -105,6 +114,43 @@ def _job(message: str) -> str:
         if message.startswith(start):
             return job + message.removeprefix(start) if job.endswith(" ") else job
     raise AssertionError(f"a job that the tests do not know: {message!r}")
+
+
+def without_times(table: pd.DataFrame) -> pd.DataFrame:
+    """Leave out columns of times, and rows that are of one."""
+    kept = table[[column for column in table if not any(part in column for part in TIMES)]]
+    texts = kept.select_dtypes(exclude="number").astype(str)
+    of_a_time = texts.apply(lambda column: column.str.contains("|".join(TIMES))).any(axis=1)
+    return kept[~of_a_time]
+
+
+def assert_the_same(one: Path, two: Path) -> int:
+    """Two folders of a study have the same files, and in them the same numbers; return how many were compared."""
+    files = [sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file()) for root in (one, two)]
+    # What is kept of an analysis is named by when its run was trained.
+    assert not {
+        path
+        for path in set(files[0]) ^ set(files[1])
+        if path.parts[0] not in ("logs", "benchmarks") and path.parent.name != ".kept"
+    }
+    compared = 0
+    for path in files[0]:
+        if path.parent.name == ".kept":
+            continue
+        if path.suffix == ".csv":
+            tables = (without_times(read_frame(root / path)) for root in (one, two))
+            pd.testing.assert_frame_equal(*tables, check_exact=True, obj=str(path))
+        elif path.suffix in (".safetensors", ".npy"):
+            assert (one / path).read_bytes() == (two / path).read_bytes(), path
+        elif path.name == "run.json":
+            summaries = [RunDirectory((root / path).parent).summary() for root in (one, two)]
+            for summary in summaries:
+                del summary["provenance"]["started"], summary["provenance"]["finished"]
+            assert summaries[0] == summaries[1]
+        else:
+            continue
+        compared += 1
+    return compared
 
 
 @pytest.fixture(scope="session")

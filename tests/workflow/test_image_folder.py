@@ -21,13 +21,14 @@ grid: {batch_sizes: [8, 16], learning_rates: [0.05], seeds: [0]}
 model: {name: vgg, channels: [4], dense: [8], normalization: batch, dropout: 0.2}
 training: {max_epochs: 4, patience: 2, snapshots: [1], augment_flip: true, augment_shift: 1}
 comparison: {fixed_lr: 0.05, high_lr: 0.05}
-arms: {sqrt: {enabled: false}}
-tuning: {range: [0.01, 0.2], trials: 2, coarse_trials: 2, epochs: 2, seeds: [5]}
+arms: {linear: {enabled: false}, sqrt: {enabled: false}}
+tuning: {enabled: false}
 sharpness: {subspace_dimension: 5, iterations: 2, random_starts: 1, trace_products: 3}
 interpolation: {points: 3}
 landscape: {points: [3, 3]}
 trajectory: {enabled: true, points: [3, 3]}
 gradient_alignment: {largest_batch: 8}
+device_timing: {enabled: false}
 """
 
 

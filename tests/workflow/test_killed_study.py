@@ -9,14 +9,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import pandas as pd
 import psutil
 import pytest
 
-from batchscape.frames import read_frame
 from batchscape.study import Study
-from batchscape.training.run_directory import RunDirectory
-from tests.workflow.conftest import Checkout, heed_ctrl_c
+from tests.workflow.conftest import Checkout, assert_the_same, heed_ctrl_c
 
 pytestmark = pytest.mark.slow
 
@@ -27,11 +24,11 @@ grid: {batch_sizes: [64, 256], learning_rates: [0.05], seeds: [0]}
 model: {name: "stress_net:Net"}
 training: {max_epochs: 30, patience: 30, momentum: 0.9, augment_flip: true, snapshots: [1, 10, 25]}
 comparison: {fixed_lr: 0.05, high_lr: 0.05}
-arms: {sqrt: {enabled: false}}
+arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 tuning: {trials: 3, coarse_trials: 2, epochs: 10, seeds: [5, 6]}
 sharpness: {checkpoints: [best], subspace_dimension: 5, iterations: 2, random_starts: 1, trace_products: 4}
 interpolation: {points: 5}
-landscape: {points: [8, 6], points_per_job: 16}
+landscape: {points: [8, 6], points_per_job: 24}
 trajectory: {enabled: true, points: [5, 4]}
 gradient_alignment: {checkpoints: [best], largest_batch: 16, examples: 64}
 device_timing: {enabled: false}
@@ -49,8 +46,6 @@ class Net(nn.Sequential):
             nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(144, outputs)
         )
 """
-# Times are not to be the same, nor what is said of them.
-TIMES = ("seconds", "shorter_epochs")
 
 
 def made(folder: Path) -> tuple[Checkout, list[str]]:
@@ -128,36 +123,6 @@ def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills:
     return done
 
 
-def without_times(table: pd.DataFrame) -> pd.DataFrame:
-    """Leave out columns of times, and rows that are of one."""
-    kept = table[[column for column in table if not any(part in column for part in TIMES)]]
-    texts = kept.select_dtypes(exclude="number").astype(str)
-    of_a_time = texts.apply(lambda column: column.str.contains("|".join(TIMES))).any(axis=1)
-    return kept[~of_a_time]
-
-
-def assert_the_same(one: Path, two: Path) -> int:
-    """Two folders of a study have the same files, and in them the same numbers; return how many were compared."""
-    files = [sorted(path.relative_to(root) for path in root.rglob("*") if path.is_file()) for root in (one, two)]
-    assert not {path for path in set(files[0]) ^ set(files[1]) if path.parts[0] not in ("logs", "benchmarks")}
-    compared = 0
-    for path in files[0]:
-        if path.suffix == ".csv":
-            tables = (without_times(read_frame(root / path)) for root in (one, two))
-            pd.testing.assert_frame_equal(*tables, check_exact=True, obj=str(path))
-        elif path.suffix in (".safetensors", ".npy"):
-            assert (one / path).read_bytes() == (two / path).read_bytes(), path
-        elif path.name == "run.json":
-            summaries = [RunDirectory((root / path).parent).summary() for root in (one, two)]
-            for summary in summaries:
-                del summary["provenance"]["started"], summary["provenance"]["finished"]
-            assert summaries[0] == summaries[1]
-        else:
-            continue
-        compared += 1
-    return compared
-
-
 def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(tmp_path: Path, pytestconfig: pytest.Config):
     kills = pytestconfig.getoption("--kills")
     undisturbed, arguments = made(tmp_path / "undisturbed")
@@ -172,6 +137,6 @@ def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(tmp_pa
     assert ended.returncode == 0, ended.stdout[-4000:]
 
     one, two = (checkout.path / "results" / "stress" for checkout in (undisturbed, killed))
-    assert assert_the_same(one, two) > 60
+    assert assert_the_same(one, two) > 50
     assert sum(done.values()) >= kills
     assert not all_of(killed)

@@ -64,7 +64,7 @@ rule report:
     threads: 1
     params:
         spec=lambda wildcards: study.report_slice,
-        code=code("report.py", others=(PACKAGE / "report" / "template").glob("page.*")),
+        code=lambda wildcards: code("report.py", others=(PACKAGE / "report" / "template").glob("page.*")),
     message:
         "Writing the report of {study.name}"
     script:

@@ -14,7 +14,7 @@ rule runs:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
-        code=code("analyse.py", "batchscape.analysis.runs"),
+        code=lambda wildcards: code("analyse.py", "batchscape.analysis.runs"),
     message:
         "Analysing all runs: {rule}"
     script:
@@ -27,7 +27,7 @@ use rule runs as history with:
     log:
         study.log("history"),
     params:
-        code=code("analyse.py", "batchscape.analysis.history"),
+        code=lambda wildcards: code("analyse.py", "batchscape.analysis.history"),
 
 
 use rule runs as distance with:
@@ -36,7 +36,7 @@ use rule runs as distance with:
     log:
         study.log("distance"),
     params:
-        code=code("analyse.py", "batchscape.analysis.distance"),
+        code=lambda wildcards: code("analyse.py", "batchscape.analysis.distance"),
 
 
 use rule runs as epoch_distance with:
@@ -45,7 +45,7 @@ use rule runs as epoch_distance with:
     log:
         study.log("epoch_distance"),
     params:
-        code=code("analyse.py", "batchscape.analysis.epoch_distance"),
+        code=lambda wildcards: code("analyse.py", "batchscape.analysis.epoch_distance"),
 
 
 use rule runs as update_norms with:
@@ -54,7 +54,7 @@ use rule runs as update_norms with:
     log:
         study.log("update_norms"),
     params:
-        code=code("analyse.py", "batchscape.analysis.update_norms"),
+        code=lambda wildcards: code("analyse.py", "batchscape.analysis.update_norms"),
 
 
 # Costly questions about the loss around a run's weights: a job for all seeds of a setting, so that there are not more
@@ -81,7 +81,7 @@ rule sharpness:
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("sharpness"),
-        code=code("analyse_setting.py", "batchscape.analysis.sharpness"),
+        code=lambda wildcards: code("analyse_setting.py", "batchscape.analysis.sharpness"),
     message:
         "Analysing {wildcards.setting}: {rule}"
     script:
@@ -100,7 +100,7 @@ use rule sharpness as gradient_alignment with:
         study.benchmark("gradient_alignment/{setting}")
     params:
         spec=study.section_slice("gradient_alignment"),
-        code=code("analyse_setting.py", "batchscape.analysis.gradient_alignment"),
+        code=lambda wildcards: code("analyse_setting.py", "batchscape.analysis.gradient_alignment"),
 
 
 use rule sharpness as trajectory with:
@@ -115,7 +115,7 @@ use rule sharpness as trajectory with:
         study.benchmark("trajectory/{setting}")
     params:
         spec=study.section_slice("trajectory"),
-        code=code("analyse_setting.py", "batchscape.analysis.trajectory"),
+        code=lambda wildcards: code("analyse_setting.py", "batchscape.analysis.trajectory"),
 
 
 rule landscape:
@@ -137,7 +137,7 @@ rule landscape:
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("landscape"),
-        code=code("landscape.py"),
+        code=lambda wildcards: code("landscape.py"),
     message:
         "Analysing {wildcards.run}: {rule} {wildcards.directions}, part {wildcards.part} of {wildcards.parts}"
     script:
@@ -164,7 +164,7 @@ rule interpolation:
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("interpolation"),
-        code=code("interpolation.py"),
+        code=lambda wildcards: code("interpolation.py"),
     message:
         "Analysing {wildcards.setting}: {rule} to {wildcards.other}"
     script:
@@ -188,7 +188,7 @@ rule device_timing:
         gpu=lambda wildcards: asked_gpus(study.timed_gpus),
     params:
         spec=study.timing_slice,
-        code=code("device_timing.py", others=study.own_model),
+        code=lambda wildcards: code("device_timing.py", others=study.own_model),
     message:
         "Timing epochs on several devices"
     script:
@@ -207,7 +207,7 @@ rule gather:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
-        code=code("gather.py"),
+        code=lambda wildcards: code("gather.py"),
     message:
         "Gathering {wildcards.gathered}"
     script:

@@ -11,7 +11,7 @@ rule prepare:
     params:
         spec=study.data_slice,
         files=lambda wildcards: study.data_state,
-        code=code("prepare.py", others=study.own_source),
+        code=lambda wildcards: code("prepare.py", others=study.own_source),
     message:
         "Preparing the data of {study.name}"
     script:

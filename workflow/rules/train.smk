@@ -11,7 +11,7 @@ rule network:
     threads: 1
     params:
         spec=study.network_slice,
-        code=code("network.py", others=study.own_model),
+        code=lambda wildcards: code("network.py", others=study.own_model),
     message:
         "Checking that the network fits the data"
     script:
@@ -43,7 +43,7 @@ rule train:
         gres=study.slurm_gres,
     params:
         spec=lambda wildcards: study.run_slice(wildcards.run),
-        code=code("train.py", others=study.own_model),
+        code=lambda wildcards: code("train.py", others=study.own_model),
     message:
         "Training {wildcards.run}"
     script:

@@ -1,0 +1,49 @@
+"""End the Slurm jobs that a Snakemake which is gone has left in a folder."""
+
+import subprocess
+import time
+from pathlib import Path
+
+from batchscape.errors import UserError
+
+# As in profiles/slurm.
+JOB_NAME_PREFIX = "batchscape_"
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def cancel(folder: Path) -> str:
+    """Cancel the jobs that this user's Snakemakes submitted from a folder, wait until they have ended, and say which.
+
+    Raises UserError where there is no Slurm, or where it refuses.
+    """
+    jobs = _jobs(folder)
+    if not jobs:
+        return f"no Slurm job was submitted from {folder} and is still there\n"
+    _ask("scancel", *jobs)
+    told = "".join(f"cancelled {number}, {what}\n" for number, what in jobs.items())
+    while _jobs(folder):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+    return told + "all have ended\n"
+
+
+def _jobs(folder: Path) -> dict[str, str]:
+    """What each job does that was submitted from a folder and has not ended, by its number."""
+    # Those that are being ended (COMPLETING) may still write.
+    listed = _ask("squeue", "--me", "--noheader", "--states=all", "--format=%i|%j|%T|%Z|%k")
+    rows = [line.split("|", 4) for line in listed.splitlines()]
+    alive = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "STAGE_OUT")
+    return {
+        number: what
+        for number, name, state, where, what in rows
+        if name.startswith(JOB_NAME_PREFIX) and state in alive and Path(where).resolve() == folder.resolve()
+    }
+
+
+def _ask(*command: str) -> str:
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError(f"{command[0]}: is not found; run this on a login node of the Slurm cluster") from None
+    if done.returncode:
+        raise UserError(f"{command[0]}: {' '.join(done.stderr.split())}; ask again later, or your administrators")
+    return done.stdout

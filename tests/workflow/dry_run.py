@@ -1,0 +1,50 @@
+"""Snakemake's dry runs from a process that has imported it once: there are some hundred and fifty of them."""
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+# Of the library nothing: each checkout has its own.
+IMPORTED = ("snakemake.cli", "pydantic", "ruamel.yaml")
+
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(list(IMPORTED))
+
+
+def dry_run(folder: Path, arguments: list[str]) -> tuple[int, str]:
+    """Return the status and the output of `snakemake --dry-run` in a folder."""
+    with tempfile.TemporaryFile("w+") as output:
+        process = _context.Process(target=_run, args=(str(folder), arguments, _Descriptor(output.fileno())))
+        process.start()
+        process.join()
+        output.seek(0)
+        return process.exitcode, output.read()
+
+
+class _Descriptor:
+    """A file descriptor that goes along to the forked process."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def __reduce__(self):
+        from multiprocessing.reduction import DupFd
+
+        return _detached, (DupFd(self.number),)
+
+
+def _detached(duplicate) -> int:
+    return duplicate.detach()
+
+
+def _run(folder: str, arguments: list[str], output: int) -> None:
+    os.chdir(folder)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ.pop("PYTHONPATH", None)
+    sys.argv = ["snakemake", "--dry-run", *arguments]
+    from snakemake.cli import main
+
+    main()

@@ -1,0 +1,322 @@
+"""A study on a real Slurm, of two nodes on this machine: the same numbers as without, whatever happens to its jobs."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from batchscape.cancel import JOB_NAME_PREFIX
+from batchscape.study import Study
+from batchscape.training.run_directory import RunDirectory
+from tests.workflow.cluster import INSTALL, Cluster, missing, slurm
+from tests.workflow.conftest import PROJECT, Checkout, assert_the_same, heed_ctrl_c
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(bool(missing()), reason=f"Slurm is not installed ({INSTALL}): {', '.join(missing())}"),
+]
+
+# The profile as it is, but impatient.
+PROFILE = (
+    *("--workflow-profile", "profiles/slurm"),
+    *("--slurm-init-seconds-before-status-checks", "1"),
+    *("--latency-wait", "5"),
+)
+
+# Runs that are told from one another by their batch size, of 48 images: an epoch is one batch of so many, and a rest.
+PLAIN, SLOW, CANCELLED, HUNGRY, LATE, TWO_DEVICES, TWO_NODES, BROKEN = range(40, 48)
+STUDY = f"""
+name: probe
+data: {{source: synthetic, images: 60, image_size: [8, 8], channels: 1}}
+grid: {{batch_sizes: {list(range(40, 48))}, learning_rates: [0.05], seeds: [0]}}
+model: {{name: "probe_net:Net"}}
+training: {{max_epochs: 32, patience: 32, momentum: 0.9, snapshots: [1, 10, 25]}}
+comparison: {{fixed_lr: 0.05, high_lr: 0.05}}
+arms: {{linear: {{enabled: false}}, sqrt: {{enabled: false}}}}
+tuning: {{enabled: false}}
+sharpness: {{enabled: false}}
+interpolation: {{enabled: false}}
+landscape: {{enabled: false}}
+gradient_alignment: {{enabled: false}}
+device_timing: {{enabled: false}}
+"""
+# With the file `undisturbed` beside it the network is only a network. Else an epoch of some runs takes a second, and
+# after so many that there is a state to go on from, the first attempt of some meets its limits.
+NETWORK = f"""
+import time
+from pathlib import Path
+import numpy as np
+from torch import nn
+
+HERE = Path(__file__).parent
+
+class Net(nn.Sequential):
+    def __init__(self, outputs):
+        super().__init__(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, outputs))
+        self.steps = 0
+
+    def forward(self, images):
+        if self.training and {SLOW} <= len(images) <= {LATE} and not (HERE / "undisturbed").exists():
+            self.steps += 1
+            time.sleep(1)
+            mark = HERE / f"met-{{len(images)}}"
+            if self.steps == 20 and len(images) in ({HUNGRY}, {LATE}) and not mark.exists():
+                mark.touch()
+                if len(images) == {HUNGRY}:
+                    too_much = np.ones(400_000_000)
+                time.sleep(300)
+        return super().forward(images)
+"""
+
+
+def name_of(batch_size: int) -> str:
+    return f"bs{batch_size}-lr0.05-seed0"
+
+
+def run_file(batch_size: int) -> str:
+    return f"results/probe/runs/{name_of(batch_size)}/run.json"
+
+
+def directory(checkout: Checkout, batch_size: int) -> RunDirectory:
+    return RunDirectory((checkout.path / run_file(batch_size)).parent)
+
+
+def log_of(checkout: Checkout, batch_size: int) -> str:
+    return (checkout.path / f"results/probe/logs/train/{name_of(batch_size)}.log").read_text()
+
+
+def write_probe(folder: Path) -> Checkout:
+    checkout = Checkout.at(folder)
+    (folder / "probe.yaml").write_text(STUDY)
+    (folder / "probe_net.py").write_text(NETWORK)
+    return checkout
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with slurm() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def probe(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """The study of all tests but the first, from which each asks for some runs; it stands where the nodes see it."""
+    checkout = write_probe(tmp_path_factory.mktemp("probe") / "checkout")
+    return Checkout(checkout.path, cluster.prefix)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """All runs, each trained by one process on this machine."""
+    checkout = write_probe(tmp_path_factory.mktemp("undisturbed") / "checkout")
+    (checkout.path / "undisturbed").touch()
+    done = checkout.snakemake(*map(run_file, range(PLAIN, BROKEN + 1)), "--cores", "2", "--configfile", "probe.yaml")
+    assert done.returncode == 0, done.stdout[-4000:]
+    return checkout
+
+
+def asked(*batch_sizes: int) -> list[str]:
+    """Snakemake's arguments for runs of the study."""
+    return [*map(run_file, batch_sizes), *PROFILE, "--configfile", "probe.yaml"]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come"
+        time.sleep(0.3)
+
+
+def job_of(cluster: Cluster, batch_size: int, states: str = "RUNNING") -> str | None:
+    """The number of the job in these states that trains a run."""
+    jobs = cluster.jobs(states)
+    return next((number for number, what in jobs.items() if name_of(batch_size) in what), None)
+
+
+def attempts(cluster: Cluster, batch_size: int) -> list[dict[str, str]]:
+    """What the controller knows of each job that trained a run, in order."""
+    numbers = [number for number, what in cluster.jobs("all").items() if name_of(batch_size) in what]
+    return [cluster.about(number) for number in sorted(numbers, key=int)]
+
+
+def assert_same_run(one: Checkout, two: Checkout, batch_size: int) -> None:
+    """Bit for bit, but for the times."""
+    first, second = (directory(checkout, batch_size) for checkout in (one, two))
+    for file in ("update_norms.npy", *(f"weights/{path.name}" for path in (first.path / "weights").iterdir())):
+        assert (first.path / file).read_bytes() == (second.path / file).read_bytes(), file
+    columns = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "distance", "noise_scale"]
+    assert first.history(columns).equals(second.history(columns))
+    keys = ("status", "epochs", "best_epoch", "least_validation_loss", "spec")
+    assert [first.summary()[key] for key in keys] == [second.summary()[key] for key in keys]
+
+
+def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, tmp_path: Path):
+    smoke = YAML(typ="safe").load(PROJECT / "config" / "smoke.yaml")
+    # One seed and two batch sizes of the smoke study: a job costs a cluster three starts of Python.
+    smoke["grid"] |= {"batch_sizes": [64, 256], "seeds": [0]}
+    smoke["landscape"] |= {"direction_seeds": [0]}
+    made = []
+    for name, within, how in (("local", (), ("--cores", "2")), ("slurm", cluster.prefix, PROFILE)):
+        checkout = Checkout(Checkout.at(tmp_path / name).path, within)
+        config = checkout.path / "config" / "small.yaml"
+        with config.open("w") as stream:
+            YAML().dump(smoke, stream)
+        study = Study.from_file(config)
+        done = checkout.snakemake(*study.shown_tables, *how, "--configfile", "config/small.yaml")
+        assert done.returncode == 0, done.stdout[-4000:]
+        made.append(checkout)
+    assert assert_the_same(*(checkout.path / "results" / "smoke" for checkout in made)) > 50
+    rules = {what.partition("_wildcards_")[0].removeprefix("rule_") for what in cluster.jobs("all").values()}
+    assert {"train", "tune", "sharpness", "landscape", "device_timing", "distance"} <= rules
+    assert not {"table", "figure", "gather", "report"} & rules
+    timing = next(number for number, what in cluster.jobs("all").items() if what == "rule_device_timing")
+    assert cluster.about(timing)["OverSubscribe"] == "NO"
+    assert {job["JobName"].startswith(JOB_NAME_PREFIX) for job in map(cluster.about, cluster.jobs("all"))} == {True}
+
+
+def test_a_failing_job_is_told_with_its_log_and_only_what_is_missing_runs_again(
+    cluster: Cluster, probe: Checkout, undisturbed: Checkout
+):
+    weights = directory(probe, BROKEN).path / "weights"
+    weights.parent.mkdir(parents=True)
+    weights.write_text("a file where the folder of the weights must be")
+    done = probe.snakemake(*asked(PLAIN, BROKEN), "--retries", "0")
+    assert done.returncode == 1
+    assert f"results/probe/logs/train/{name_of(BROKEN)}.log" in done.stdout
+    assert "FileExistsError: [Errno 17]" in done.stdout  # the log itself
+    assert_same_run(probe, undisturbed, PLAIN)
+    before = set(cluster.jobs("all"))
+    weights.unlink()
+    done = probe.snakemake(*asked(PLAIN, BROKEN), "--retries", "0")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert [cluster.about(number)["Comment"] for number in set(cluster.jobs("all")) - before] == [
+        f"rule_train_wildcards_{name_of(BROKEN)}"
+    ]
+    assert_same_run(probe, undisturbed, BROKEN)
+
+
+def test_a_job_that_is_killed_goes_on_with_more_and_ends_with_the_same_bits(
+    cluster: Cluster, probe: Checkout, undisturbed: Checkout
+):
+    """By scancel, for its memory, for its time; and one that stops in time for its time limit, before it is killed."""
+    limits = ["--set-resources", "train:mem_mb=2500 * attempt", "train:runtime=1 * attempt"]
+    runs = (SLOW, CANCELLED, HUNGRY, LATE)
+    with probe.started(*asked(*runs), *limits) as process:
+        wait_for(lambda: job_of(cluster, CANCELLED))
+        wait_for((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists)
+        cluster.ask("scancel", job_of(cluster, CANCELLED))
+        output, _ = process.communicate(timeout=900)
+    assert process.returncode == 0, output[-4000:]
+    states = {run: [attempt["JobState"] for attempt in attempts(cluster, run)] for run in runs}
+    first = {run: tried[0] for run, tried in states.items()}
+    # Without cgroups Slurm calls it a failure when it kills for memory.
+    assert first == {SLOW: "FAILED", CANCELLED: "CANCELLED", HUNGRY: "FAILED", LATE: "TIMEOUT"}
+    assert {tried[-1] for tried in states.values()} == {"COMPLETED"}
+    for run in runs:
+        memory, minutes = zip(
+            *((each["MinMemoryNode"], each["TimeLimit"]) for each in attempts(cluster, run)), strict=True
+        )
+        assert (memory[:2], minutes[:2]) == (("2500M", "5000M"), ("00:01:00", "00:02:00"))
+        assert int(re.search(r"going on after epoch (\d+)", log_of(probe, run))[1]) > 10
+        assert_same_run(probe, undisturbed, run)
+    assert (probe.path / f"met-{HUNGRY}").exists()
+    assert (probe.path / f"met-{LATE}").exists()
+    assert f"{name_of(SLOW)}: stopped after epoch" in output
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "resources", "nodes"),
+    [(TWO_DEVICES, "{devices: 2}", 1), (TWO_NODES, "{devices: 1, nodes: 2}", 2)],
+    ids=["two devices", "two nodes"],
+)
+def test_several_processes_train_on_all_the_data(
+    cluster: Cluster, probe: Checkout, undisturbed: Checkout, batch_size: int, resources: str, nodes: int
+):
+    done = probe.snakemake(*asked(batch_size), "--config", f"resources={resources}")
+    assert done.returncode == 0, done.stdout[-4000:]
+    alone, shared = (directory(checkout, batch_size) for checkout in (undisturbed, probe))
+    environment = shared.summary()["environment"]
+    assert (environment["devices"], environment["nodes"]) == (2 // nodes, nodes)
+    assert attempts(cluster, batch_size)[-1]["NumNodes"] == str(nodes)
+    for name in ("init", "best", "last"):
+        np.testing.assert_allclose(shared.weights(name).vector, alone.weights(name).vector, rtol=1e-4, atol=1e-6)
+
+
+def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_steps_end_whole(
+    cluster: Cluster, probe: Checkout, undisturbed: Checkout
+):
+    shutil.rmtree(directory(probe, SLOW).path)
+    with probe.started(*asked(SLOW)) as process:
+        wait_for(lambda: job_of(cluster, SLOW))
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    wait_for(lambda: not cluster.jobs(), 30)
+
+    with probe.started(*asked(SLOW)) as process:
+        wait_for(lambda: job_of(cluster, SLOW))
+        wait_for((directory(probe, SLOW).resume_folder / "state.safetensors").exists)
+        process.kill()
+        process.wait()
+    left = job_of(cluster, SLOW)
+    assert left
+    text = (PROJECT / "docs" / "cluster.md").read_text()
+    steps = re.search(r"## When the login node died.*?```sh\n(.*?)```", text, re.DOTALL)[1]
+    for command in ("python -m batchscape cancel", "--unlock", " all"):
+        assert command in steps
+    # The study's own file and target in place of those of the text.
+    steps = re.sub(r" all\b.*", f" {' '.join(asked(SLOW))}", steps)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [*cluster.prefix, "bash", "-ec", f"export PATH={cluster.clients}:{path}; export PYTHONPATH=src; {steps}"],
+        cwd=probe.path,
+        capture_output=True,
+        text=True,
+        preexec_fn=heed_ctrl_c,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert f"cancelled {left}, rule_train" in done.stdout
+    *_, before, after = attempts(cluster, SLOW)
+    assert before["JobId"] == left
+    assert before["EndTime"] <= after["StartTime"]  # no two jobs at work on the run at once
+    assert "going on after epoch" in log_of(probe, SLOW)
+    assert_same_run(probe, undisturbed, SLOW)
+
+
+def test_a_gpu_is_asked_for_where_the_study_wants_one(cluster: Cluster, probe: Checkout):
+    shutil.rmtree(directory(probe, PLAIN).path)
+    done = probe.snakemake(*asked(PLAIN), "--config", "training={accelerator: gpu}", "--retries", "0")
+    assert done.returncode == 1  # Slurm's devices here are none
+    assert attempts(cluster, PLAIN)[-1]["TresPerJob"] == "gres:gpu:1"
+    assert "training.accelerator: " in done.stdout
+
+
+def test_ten_thousand_runs_are_as_many_jobs_as_the_docs_say(probe: Checkout):
+    study = re.search(r"```yaml\n(name: many\n.*?)```", (PROJECT / "docs" / "cluster.md").read_text(), re.DOTALL)[1]
+    (probe.path / "many.yaml").write_text(study)
+    done = probe.snakemake("--dry-run", *PROFILE, "all", "--configfile", "many.yaml")
+    assert done.returncode == 0, done.stdout[-4000:]
+    stats = dict(re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE))
+    local = sum(int(stats[rule]) for rule in ("all", "table", "figure", "gather", "report"))
+    assert int(stats["train"]) == 10_000
+    text = (PROJECT / "docs" / "cluster.md").read_text().replace(",", "")
+    assert f"{int(stats['total']) - local} jobs" in text
+
+
+def test_the_profiles_agree_where_they_must():
+    default, cluster = (
+        YAML(typ="safe").load(PROJECT / "profiles" / name / "config.yaml") for name in ("default", "slurm")
+    )
+    assert default.items() <= cluster.items()
+    assert cluster["slurm-jobname-prefix"] + "_" == JOB_NAME_PREFIX
+    assert json.dumps(cluster["set-resources"]).count("min(") == 2

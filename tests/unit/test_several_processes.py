@@ -145,7 +145,7 @@ def test_processes_that_do_not_find_each_other_are_not_trained_with():
 def test_several_nodes_outside_a_slurm_job_are_refused(
     data: Path, tmp_path: Path, refusal: Callable, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     assert "resources.nodes: 2" in refusal(lambda: train(spec(8), data, tmp_path / "run", nodes=2))
 
 

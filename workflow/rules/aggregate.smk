@@ -52,7 +52,7 @@ rule figure:
 rule report:
     """One page that needs nothing beside it: the answer, the claims, every figure with its table, the provenance."""
     input:
-        runs=[study.run_file(run, "run.json") for run in study.runs],
+        runs=RUN_FILES,
         tables=study.shown_tables,
         figures=[study.figure(figure, "png") for figure in study.figures],
     output:

@@ -1,11 +1,13 @@
 # One rule a question. A rule has the name of the module in batchscape/analysis that answers it.
 
+# What says of each run that it is whole.
+RUN_FILES = [study.run_file(run, "run.json") for run in study.runs]
+
 
 rule runs:
     """What became of each run, and what it cost."""
     input:
-        runs=[study.run_file(run, "run.json") for run in study.runs],
-        histories=[study.run_file(run, "history.csv") for run in study.runs],
+        runs=RUN_FILES,
     output:
         study.csv("tables/runs"),
     log:
@@ -22,6 +24,10 @@ rule runs:
 
 
 use rule runs as history with:
+    input:
+        runs=RUN_FILES,
+        # Of the files that others read too, here alone: there are as many as runs.
+        histories=[study.run_file(run, "history.csv") for run in study.runs],
     output:
         study.csv("analysis/history"),
     log:

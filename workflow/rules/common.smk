@@ -4,6 +4,7 @@ import os
 import re
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
@@ -43,6 +44,11 @@ def load_study():
 
 def code(script, *modules, others=()):
     """Return the fingerprint of the code that a job runs: its script, what that imports by name, and other files."""
+    return _code(script, modules, tuple(others))
+
+
+@cache
+def _code(script, modules, others):
     return fingerprint(ROOT / "workflow" / "scripts" / script, *map(module_path, modules), *others)
 
 

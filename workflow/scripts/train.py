@@ -7,7 +7,7 @@ from batchscape.config.run import RunSpec, Tuned
 from batchscape.files import read_json
 from batchscape.gpus import job_gpus
 from batchscape.job import job_log
-from batchscape.time_limit import end_of_slurm_job
+from batchscape.slurm_job import end_of_job
 from batchscape.training.train import train
 
 if __name__ == "__main__":
@@ -25,5 +25,5 @@ if __name__ == "__main__":
             snakemake.params.code,
             resources.devices,
             resources.nodes,
-            end_of_slurm_job(),
+            end_of_job(),
         )

@@ -7,7 +7,7 @@ from batchscape.files import write_json
 from batchscape.frames import write_frame
 from batchscape.gpus import job_gpus
 from batchscape.job import job_log
-from batchscape.time_limit import end_of_slurm_job
+from batchscape.slurm_job import end_of_job
 from batchscape.tuning import search
 
 if __name__ == "__main__":
@@ -25,7 +25,7 @@ if __name__ == "__main__":
             max(1, snakemake.threads // resources.devices),
             resources.devices,
             resources.nodes,
-            end_of_slurm_job(),
+            end_of_job(),
         )
         write_frame(Path(snakemake.output.trials), trials)
         best = trials.loc[trials["best"] == 1, "learning_rate"]

@@ -22,12 +22,15 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from batchscape.errors import UserError
+from batchscape.slurm_job import nodes_of_job
 from batchscape.training import rank
 
 # What the agent takes, so that it can end its processes first.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 # How long the others may take to end when one of the processes has died.
 SECONDS_TO_END = 5
+# What of Slurm's variables goes along to other nodes.
+OF_JOB = ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CPUS_PER_TASK")
 
 
 class RankFailed(Exception):
@@ -46,7 +49,7 @@ def launch(function: Callable[..., None], arguments: dict[str, Any], devices: in
     if nodes == 1:
         _run_agent(what, devices, nodes, "localhost:0", uuid.uuid4().hex)
         return
-    if int(os.environ.get("SLURM_JOB_NUM_NODES", 0)) < nodes:
+    if nodes_of_job() < nodes:
         raise UserError(
             f"resources.nodes: {nodes}, but this is no Slurm job on so many; submit it to Slurm or write `nodes: 1`"
         )
@@ -57,7 +60,9 @@ def launch(function: Callable[..., None], arguments: dict[str, Any], devices: in
         "srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
         sys.executable, "-m", __name__, json.dumps([what, devices, nodes, endpoint, uuid.uuid4().hex]),
     ]  # fmt: skip
-    if status := subprocess.run(command, stdin=subprocess.DEVNULL).returncode:
+    # This process is in a step on one node, of which the other variables tell: srun would take them for the job's.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name in OF_JOB}
+    if status := subprocess.run(command, stdin=subprocess.DEVNULL, env=environment).returncode:
         raise RankFailed(f"srun ended with status {status}")
 
 

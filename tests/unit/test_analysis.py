@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from batchscape.analysis import distance, epoch_distance, history, runs, update_norms
-from batchscape.analysis.collect import collect, collect_pair
+from batchscape.analysis.collect import collect, collect_pair, reused
 from batchscape.training.run_directory import RunDirectory
 from batchscape.weights import write_weights
 
@@ -160,6 +160,25 @@ def test_a_pair_is_led_by_its_settings_and_the_worse_status(statuses: tuple[str,
     assert list(rows.columns) == ["first", "second", "seed", "status", "ran"]
     assert rows.iloc[0, :4].tolist() == ["bs32-lr0.1", "bs64-lr0.1", 4, expected]
     assert [run.path.name for run in rows["ran"]] == list(names)
+
+
+def test_an_answer_is_kept_until_its_run_or_the_question_is_another(tmp_path: Path):
+    runs = [write_run(tmp_path / f"bs32-lr0.1-seed{seed}", seed=seed) for seed in (1, 11)]
+    output, answers = tmp_path / "analysis" / "bs32-lr0.1.csv", iter(range(9))
+
+    def ask(run: RunDirectory, *question: str) -> int:
+        rows = reused(output, question, [run], lambda: pd.DataFrame({"answer": [next(answers)], "x": [0.1 + 0.2]}))
+        assert rows["x"].tolist() == [0.1 + 0.2]
+        return int(rows["answer"].iloc[0])
+
+    assert [ask(run, "spec", "code") for run in runs] == [0, 1]
+    assert [ask(run, "spec", "code") for run in runs] == [0, 1]
+    assert ask(runs[0], "spec", "other code") == 2
+    assert ask(runs[0], "spec", "other code") == 2
+    assert ask(runs[1], "spec", "code") == 1
+    write_run(runs[1].path, seed=11, batch_size=64)  # trained anew
+    assert ask(runs[1], "spec", "code") == 3
+    assert len(list((output.parent / ".kept").iterdir())) == 2  # no answer that is asked for no more
 
 
 def test_weights_are_nan_at_a_checkpoint_that_the_run_did_not_reach(tmp_path: Path):

@@ -35,6 +35,13 @@ def test_check_warns_of_results_that_would_be_made_anew(study: Path):
     assert "results/mine/, which exists" in check("mine.yaml", study).stdout
 
 
+def test_cancel_without_slurm_is_told_in_one_line(study: Path):
+    command = [sys.executable, "-m", "batchscape", "cancel"]
+    done = subprocess.run(command, cwd=study, env={"PATH": str(study)}, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "squeue: is not found; run this on a login node of the Slurm cluster\n"
+
+
 def test_check_refuses_in_one_line(study: Path):
     done = check("missing.yaml", study)
     assert done.returncode == 1

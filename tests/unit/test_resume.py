@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,23 @@ def assert_same(run: RunDirectory, other: RunDirectory) -> None:
     summaries = [directory.summary() for directory in (run, other)]
     for key in ("status", "epochs", "best_epoch", "least_validation_loss", "least_train_loss"):
         assert summaries[0][key] == summaries[1][key]
+
+
+def test_a_run_stops_in_time_for_its_end_and_goes_on_to_the_same_bits(
+    undisturbed: RunDirectory, few_file: Path, tmp_path: Path, refusal: Callable
+):
+    path = tmp_path / "run"
+    began = time.time()
+    message = refusal(lambda: train(SPEC, few_file, path, 1, "code", ends=began + recorder.SECONDS_TO_STOP + 1.0))
+    assert time.time() < began + recorder.SECONDS_TO_STOP
+    assert message.startswith("run: stopped after epoch ")
+    reached = max(len(state.history) for state in _states(RunDirectory(path)))
+    assert 1 <= reached < 40
+    # An epoch fits into every attempt, however little time there is; so it comes to its end.
+    assert refusal(lambda: train(SPEC, few_file, path, 1, "code", ends=0.0)).startswith(
+        f"run: stopped after epoch {reached + 1}, "
+    )
+    assert_same(RunDirectory(train(SPEC, few_file, path, 1, "code", ends=time.time() + 600)), undisturbed)
 
 
 def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(

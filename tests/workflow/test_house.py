@@ -4,9 +4,11 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from batchscape.reference import reference, schema
 from batchscape.study import FIGURES, TABLES
@@ -33,6 +35,16 @@ def test_the_linters_are_content(command: list[str]):
 def test_the_reference_and_the_schema_are_those_of_the_models():
     assert (PROJECT / "docs" / "config.md").read_text() == reference(), "run `make docs`"
     assert (PROJECT / "config" / "schema.json").read_text() == schema(), "run `make docs`"
+
+
+def test_the_environment_of_conda_is_that_of_the_package():
+    conda = YAML(typ="safe").load(PROJECT / "envs" / "batchscape.yaml")["dependencies"]
+    package = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    asked = [f"python{package['requires-python']}", *package["dependencies"]]
+    # conda's own names of two packages, and its way to write a version
+    names = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
+    pairs = [re.fullmatch(r"([a-z0-9_.-]+?)(>=[0-9.]+)", each.replace(" ", "")).groups() for each in asked]
+    assert {f"{names.get(name, name)} {version}" for name, version in pairs} == set(conda)
 
 
 def test_rule_files_import_nothing_heavy():

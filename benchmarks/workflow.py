@@ -1,4 +1,4 @@
-"""How long Snakemake takes to plan: nothing to do, and a study of 2,000 runs from scratch.
+"""How long Snakemake takes to plan: nothing to do, and studies of 2,000 and 10,000 runs from scratch.
 
     python benchmarks/workflow.py
 
@@ -11,6 +11,7 @@ Measured on 2 cores of an Intel Xeon (model 167), Snakemake 9.27, Python 3.11, 5
 """
 
 import argparse
+import re
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
+CLUSTER = PROJECT / "docs" / "cluster.md"
 
 
 def snakemake(*arguments: str) -> tuple[float, str]:
@@ -36,7 +38,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large.yaml"
         large.write_text(f"name: two-thousand-runs\ngrid: {{seeds: {list(range(125))}}}\n")
-        plans = {"dry run, 2,000 runs": ["--dry-run", "--quiet", "--configfile", str(large)]}
+        many = Path(folder) / "many.yaml"  # that of docs/cluster.md
+        many.write_text(re.search(r"```yaml\n(name: many\n.*?)```", CLUSTER.read_text(), re.DOTALL)[1])
+        plans = {
+            "dry run, 2,000 runs": ["--dry-run", "--quiet", "--configfile", str(large)],
+            "dry run, 10,000 runs, Slurm": [
+                "--dry-run",
+                "--workflow-profile",
+                "profiles/slurm",
+                "--configfile",
+                str(many),
+            ],
+        }
         if "Nothing to be done" in snakemake("--dry-run")[1]:
             plans["nothing to do, 48 runs"] = []
         times: dict[str, list[float]] = {name: [] for name in plans}
@@ -44,7 +57,7 @@ def main() -> None:
             for name, arguments in plans.items():
                 times[name].append(snakemake(*arguments)[0])
     for name, values in times.items():
-        print(f"{name:25s} best {min(values):5.2f} s, median {statistics.median(values):5.2f} s")
+        print(f"{name:27s} best {min(values):5.2f} s, median {statistics.median(values):5.2f} s")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How the tests are shared between two processes."""
+"""How the tests are shared between processes: three for two cores, for those of Slurm mostly wait."""
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
@@ -30,7 +30,7 @@ class BySharedWork(LoadScopeScheduling):
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that both processes end at the same time: the order is kept by xdist's option."""
+    """Begin with what takes long, so that all processes end at the same time: the order is kept by xdist's option."""
     items.sort(key=lambda item: not item.nodeid.startswith(ON_THE_FINISHED_STUDY + LONG))
 
 

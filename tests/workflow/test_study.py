@@ -1,6 +1,7 @@
 """The smoke study from its config to its figures, and what becomes of one that diverges or is refused."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -287,11 +288,15 @@ def test_keys_can_be_set_on_the_command_line(finished: Checkout):
     assert "config/smoke.yaml with --config: training.patience: must be at least 1, got -1" in bad.stdout
 
 
-def test_two_thousand_runs_make_a_plan(finished: Checkout, tmp_path: Path):
-    config = tmp_path / "large_grid.yaml"
-    seeds = list(range(125))
-    config.write_text(f"name: many\ngrid: {{seeds: {seeds}}}\n")
-    done = finished.snakemake("--dry-run", "--cores", "8", "all", "--configfile", str(config))
+def test_ten_thousand_runs_are_as_many_jobs_for_slurm_as_the_docs_say(finished: Checkout, tmp_path: Path):
+    text = (PROJECT / "docs" / "cluster.md").read_text()
+    config = tmp_path / "many.yaml"
+    config.write_text(re.search(r"```yaml\n(name: many\n.*?)```", text, re.DOTALL)[1])
+    done = finished.snakemake(
+        "--dry-run", "--workflow-profile", "profiles/slurm", "all", "--configfile", str(config)
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:]
-    counts = dict(line.split() for line in done.stdout.splitlines() if len(line.split()) == 2)
-    assert counts["train"] == str(125 * (4 * 4 + 2 + 4))  # the grid, what √ scaling adds, and tuned
+    counts = {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)}
+    local = sum(counts[rule] for rule in ("all", "table", "figure", "gather", "report"))
+    assert counts["train"] == 10_000
+    assert f"{counts['total'] - local:,} jobs" in text

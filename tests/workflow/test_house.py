@@ -22,6 +22,7 @@ from tests.workflow.conftest import PROJECT, Checkout
         ["ruff", "format", "--check", "."],
         ["snakefmt", "--check", "Snakefile", "workflow"],
         ["snakemake", "--lint"],
+        ["lint-imports"],
     ],
     ids=" ".join,
 )

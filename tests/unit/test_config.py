@@ -18,8 +18,10 @@ from ruamel.yaml import YAML
 import batchscape
 from batchscape.config.base import shortest_decimal
 from batchscape.config.run import RunSpec
+from batchscape.config.study import Run
 from batchscape.errors import UserError
-from batchscape.study import FIGURES, Run, Study
+from batchscape.products import FIGURES
+from batchscape.study import Study
 
 FULL = """\
 name: full

@@ -24,12 +24,13 @@ from batchscape.data.prepare import prepare, summary
 from batchscape.data.prepared import write_prepared
 from batchscape.errors import UserError
 from batchscape.frames import read_frame, write_frame
+from batchscape.products import ALONE, FIGURES, GATHERED, TABLES
 from batchscape.report.figures import sharpness as sharpness_figure
 from batchscape.report.figures.loss_map import loss_map
 from batchscape.report.page import render
 from batchscape.report.provenance import provenance
 from batchscape.report.tables import sharpness
-from batchscape.study import ALONE, FIGURES, GATHERED, TABLES, Study
+from batchscape.study import Study
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
 from batchscape.tuning import search

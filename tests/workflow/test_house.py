@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from batchscape.products import FIGURES, TABLES
 from batchscape.reference import reference, schema
-from batchscape.study import FIGURES, TABLES
 from tests.workflow.conftest import PROJECT, Checkout
 
 

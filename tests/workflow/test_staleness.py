@@ -11,7 +11,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from batchscape.config.base import Section
-from batchscape.study import FIGURES, TABLES, Study
+from batchscape.products import FIGURES, TABLES
+from batchscape.study import Study
 from tests.workflow.conftest import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow

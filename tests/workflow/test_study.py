@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from batchscape.frames import read_frame
-from batchscape.study import FIGURES, TABLES, Study
+from batchscape.products import FIGURES, TABLES
+from batchscape.study import Study
 from tests.workflow.conftest import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow

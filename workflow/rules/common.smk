@@ -20,7 +20,8 @@ os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([*IMPORTED_FROM, *INH
 from batchscape.errors import UserError
 from batchscape.fingerprint import PACKAGE, fingerprint, module_path
 from batchscape.report.story import CAPTIONS, CATEGORIES
-from batchscape.study import FIGURES, GATHERED, TABLES, Study
+from batchscape.products import FIGURES, GATHERED, TABLES
+from batchscape.study import Study
 
 
 def load_study():

@@ -1,7 +1,7 @@
 """What each figure shows and how to read it, in the order in which a report tells it.
 
 The one place where captions stand. `report.html` and Snakemake's own report both take them from here; a figure of the
-registry in `batchscape.study` needs a caption in one of the chapters. Texts are plain, and valid reStructuredText,
+registry in `batchscape.products` needs a caption in one of the chapters. Texts are plain, and valid reStructuredText,
 because Snakemake's captions are that.
 """
 

@@ -1,0 +1,274 @@
+"""A study file, checked, and the runs that it asks for."""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, ValidationError, model_validator
+
+from batchscape.config.arms import DEFAULT_ARMS, Arms
+from batchscape.config.base import Section, misfit, shortest_decimal
+from batchscape.config.comparison import ComparisonConfig
+from batchscape.config.data import DataConfig, DigitsConfig, validation_count
+from batchscape.config.device_timing import DeviceTimingConfig
+from batchscape.config.gradient_alignment import GradientAlignmentConfig
+from batchscape.config.grid import GridConfig
+from batchscape.config.interpolation import InterpolationConfig
+from batchscape.config.landscape import LandscapeConfig
+from batchscape.config.loading import complaints, printable, read_yaml, with_numbers
+from batchscape.config.model import ModelConfig, VggConfig
+from batchscape.config.resources import ResourcesConfig
+from batchscape.config.sharpness import SharpnessConfig
+from batchscape.config.training import TrainingConfig
+from batchscape.config.trajectory import TrajectoryConfig
+from batchscape.config.tuning import TuningConfig
+from batchscape.errors import UserError
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training; it is named by what it is, never by who asked for it."""
+
+    batch_size: int
+    learning_rate: float | None
+    """None is what the search finds for the batch size."""
+    seed: int
+    warmup_epochs: int = 0
+
+    def __lt__(self, other: Self) -> bool:
+        return self._place < other._place
+
+    @property
+    def _place(self) -> tuple[float, ...]:
+        rate = math.inf if self.learning_rate is None else self.learning_rate
+        return self.batch_size, rate, self.seed, self.warmup_epochs
+
+    @property
+    def setting(self) -> str:
+        """What the runs of all seeds share."""
+        rate = "tuned" if self.learning_rate is None else shortest_decimal(self.learning_rate)
+        warmup = f"-warmup{self.warmup_epochs}" if self.warmup_epochs else ""
+        return f"bs{self.batch_size}-lr{rate}{warmup}"
+
+    @property
+    def name(self) -> str:
+        return f"{self.setting}-seed{self.seed}"
+
+
+def _folder_name(name: str) -> str:
+    if not (name.isascii() and name.replace("-", "").replace("_", "").isalnum() and len(name) <= 100):
+        raise ValueError(f"must be at most 100 letters, digits, `-` and `_`, got {name!r}; write `name: my-study`")
+    return name
+
+
+class StudyConfig(Section):
+    """A study file, checked."""
+
+    name: Annotated[str, Field(examples=["my-study"]), AfterValidator(_folder_name)]
+    """Name of the study; everything that it makes stands in `results/<name>/`."""
+
+    data: DataConfig = DigitsConfig()
+    grid: GridConfig = GridConfig()
+    model: ModelConfig = VggConfig()
+    training: TrainingConfig = TrainingConfig()
+    comparison: ComparisonConfig = ComparisonConfig()
+    arms: Arms = DEFAULT_ARMS
+    tuning: TuningConfig = TuningConfig()
+    sharpness: SharpnessConfig = SharpnessConfig()
+    interpolation: InterpolationConfig = InterpolationConfig()
+    landscape: LandscapeConfig = LandscapeConfig()
+    trajectory: TrajectoryConfig = TrajectoryConfig()
+    gradient_alignment: GradientAlignmentConfig = GradientAlignmentConfig()
+    device_timing: DeviceTimingConfig = DeviceTimingConfig()
+    resources: ResourcesConfig = ResourcesConfig()
+
+    @classmethod
+    def from_mapping(cls, mapping: Mapping[str, Any], source: str) -> Self:
+        """Check a mapping; `source` names it in the messages. Raises UserError, one line for each mistake."""
+        try:
+            return cls.model_validate(mapping)
+        except ValidationError as error:
+            raise UserError("\n".join(complaints(error, cls, source))) from None
+
+    @classmethod
+    def from_file(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Read and check one study file; it stands alone, so what it leaves out takes the typed defaults.
+
+        `overrides` is a nested mapping that replaces single keys of the file (the command line's `--config`).
+        """
+        if not overrides:
+            return cls.from_mapping(read_yaml(path), printable(path))
+        return cls.from_mapping(_replaced(read_yaml(path), with_numbers(overrides)), f"{printable(path)} with --config")
+
+    @model_validator(mode="after")
+    def _compared_batches_are_in_the_grid(self) -> Self:
+        for key in ("small_batch", "large_batch"):
+            value = getattr(self.comparison, key)
+            if value is not None and value not in self.grid.batch_sizes:
+                known = ", ".join(map(str, self.grid.batch_sizes))
+                raise misfit(
+                    f"comparison.{key}", f"{value} is not in grid.batch_sizes; use one of {known} or add it there"
+                )
+        if self.small_batch >= self.large_batch and len(self.grid.batch_sizes) > 1:
+            key = "large_batch" if self.comparison.small_batch is None else "small_batch"
+            raise misfit(
+                f"comparison.{key}",
+                f"the small batch, {self.small_batch}, must be smaller than the large one, {self.large_batch}; "
+                "write other ones or leave both out",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _arms_fit_the_grid(self) -> Self:
+        for name, arm in self.arms.items():
+            foreign = [size for size in arm.learning_rates or () if size not in self.grid.batch_sizes]
+            if foreign:
+                raise misfit(
+                    f"arms.{name}.learning_rates", f"batch size {foreign[0]} is not in grid.batch_sizes; add it there"
+                )
+            for batch_size in self.grid.batch_sizes:
+                rate = arm.learning_rate(batch_size, self.comparison.fixed_lr, self.small_batch)
+                if rate is not None and not 1e-30 <= rate <= 1e30:
+                    raise misfit(
+                        f"arms.{name}",
+                        f"gives batch size {batch_size} the learning rate {rate:g}, which must be between 1e-30 and "
+                        "1e30; mend its `base_lr` or `base_batch`",
+                    )
+            if arm.warmup_epochs > self.training.max_epochs:
+                raise misfit(
+                    f"arms.{name}.warmup_epochs",
+                    f"{arm.warmup_epochs} is more than training.max_epochs, {self.training.max_epochs}; lower it",
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _runs_fit_the_data(self) -> Self:
+        """Refuse at once what each run would refuse, if the source's size is known beforehand."""
+        size = self.data.known_size
+        if size.images is not None:
+            training = size.images - validation_count(size.images, self.data.validation_fraction)
+            large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
+            if large:
+                raise misfit("grid.batch_sizes", f"{large[0]} is more than the {training} training images; take it out")
+            alignment = self.gradient_alignment
+            if alignment.enabled and alignment.largest_batch > min(training, alignment.examples or training):
+                raise misfit(
+                    "gradient_alignment.largest_batch",
+                    f"{alignment.largest_batch} is more than the {min(training, alignment.examples or training)} "
+                    "examples that it may use; give a smaller power of two",
+                )
+        halvings = self.model.halvings
+        if size.side is not None and 2**halvings > size.side:
+            raise misfit(
+                "model.channels",
+                f"the network halves the images {halvings} times, but they have {size.side} pixels on their shorter "
+                f"side; give at most {len(self.model.channels) - halvings + size.side.bit_length() - 1}",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _batches_can_be_shared(self) -> Self:
+        devices, least = self.resources.devices * self.resources.nodes, min(self.grid.batch_sizes)
+        if devices > least:
+            raise misfit(
+                "resources.devices" if self.resources.nodes == 1 else "resources.nodes",
+                f"{devices} devices cannot share a batch of {least}; take it out of grid.batch_sizes or lower this",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _analysed_runs_are_in_the_study(self) -> Self:
+        known = dict.fromkeys(run.setting for run in self.runs.values())
+        asked = {
+            "interpolation.pairs": [name for pair in self.interpolation.pairs or () for name in pair],
+            "landscape.settings": self.landscape.settings or (),
+            "trajectory.settings": self.trajectory.settings or (),
+        }
+        for key, names in asked.items():
+            for name in names:
+                if name not in known:
+                    raise misfit(
+                        key,
+                        f"{name!r} is no setting of this study; write a batch size and a learning rate that it trains, "
+                        f"such as {next(iter(known))}",
+                    )
+        for key in ("landscape", "trajectory"):
+            for seed in getattr(self, key).seeds or ():
+                if seed not in self.grid.seeds:
+                    raise misfit(f"{key}.seeds", f"{seed} is not in grid.seeds; add it there")
+        return self
+
+    @model_validator(mode="after")
+    def _analysed_weights_are_kept(self) -> Self:
+        snapshots = self.training.snapshots
+        asked = {
+            "sharpness.checkpoints": self.sharpness.checkpoints,
+            "interpolation.checkpoint": (self.interpolation.checkpoint,),
+            "landscape.checkpoint": (self.landscape.checkpoint,),
+            "gradient_alignment.checkpoints": self.gradient_alignment.checkpoints,
+        }
+        for key, checkpoints in asked.items():
+            for epoch in checkpoints:
+                if isinstance(epoch, int) and epoch not in snapshots:
+                    raise misfit(key, f"the weights after epoch {epoch} are not kept; add it to training.snapshots")
+        if self.trajectory.enabled and not snapshots:
+            raise misfit(
+                "trajectory.enabled",
+                "there are no weights on the way; list epochs in training.snapshots, such as [1, 3, 10, 30, 100]",
+            )
+        return self
+
+    @property
+    def small_batch(self) -> int:
+        return self.comparison.small_batch or min(self.grid.batch_sizes)
+
+    @property
+    def large_batch(self) -> int:
+        return self.comparison.large_batch or max(self.grid.batch_sizes)
+
+    @cached_property
+    def runs_by_arm(self) -> dict[str, tuple[Run, ...]]:
+        """What each arm asks for, in the order in which it is shown: the runs of a batch size stand together."""
+        rates = {"fixed": dict.fromkeys(self.grid.batch_sizes, (self.comparison.fixed_lr, 0))}
+        for name, arm in self.arms.items():
+            if arm.enabled:
+                rates[name] = {
+                    batch_size: (rate, arm.warmup_epochs)
+                    for batch_size in self.grid.batch_sizes
+                    if (rate := arm.learning_rate(batch_size, self.comparison.fixed_lr, self.small_batch)) is not None
+                }
+        if self.tuning.enabled:
+            rates["tuned"] = dict.fromkeys(self.grid.batch_sizes, (None, 0))
+        rates["high"] = dict.fromkeys(self.grid.batch_sizes, (self.comparison.high_lr, 0))
+        return {
+            name: tuple(
+                Run(batch_size, rate, seed, warmup)
+                for batch_size, (rate, warmup) in sorted(by_batch_size.items())
+                for seed in self.grid.seeds
+            )
+            for name, by_batch_size in rates.items()
+        }
+
+    @cached_property
+    def runs(self) -> dict[str, Run]:
+        """All runs by name: the full grid and the arms; what two of them ask for trains once."""
+        grid = {
+            Run(batch_size, rate, seed)
+            for batch_size in self.grid.batch_sizes
+            for rate in self.grid.learning_rates
+            for seed in self.grid.seeds
+        }
+        return {run.name: run for run in sorted(grid.union(*self.runs_by_arm.values()))}
+
+
+def _replaced(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    result = copy.deepcopy(dict(mapping))
+    for key, value in overrides.items():
+        old = result.get(key)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[key] = _replaced(old, value) if nested else value
+    return result

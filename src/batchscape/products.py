@@ -1,0 +1,84 @@
+"""The tables, figures and gathered analyses that there are, and what each is made from."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Product:
+    """What a table or figure is made from: CSVs below the study's folder and keys of `comparison`."""
+
+    sources: tuple[str, ...]
+    settings: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    """Sources that follow the others unless their analysis is left out."""
+    needs: tuple[str, ...] = ()
+    """Further files without which there is no such product, though it is not made from them."""
+
+
+# The registry: a name here, a module of that name in report/tables or report/figures.
+TABLES = {
+    "curves": Product(("analysis/history",)),
+    "fixed_lr": Product(("tables/runs",), ("fixed_lr",)),
+    "lr_grid": Product(("tables/runs",)),
+    "best_lr": Product(("tables/lr_grid",)),
+    "arm_runs": Product(
+        ("tables/runs", "analysis/distance", "analysis/update_norms"), ("arms",), optional=("analysis/sharpness",)
+    ),
+    "scaled_lr": Product(("tables/arm_runs",)),
+    "tuned_lr": Product(("tables/trials",), ("small_batch", "lr_range")),
+    "recommendation": Product(("tables/runs", "tables/best_lr"), optional=("tables/tuned_lr",)),
+    "distance": Product(("analysis/distance",)),
+    "distance_over_time": Product(("analysis/history",)),
+    "distance_log_fit": Product(("analysis/history",)),
+    "epoch_distance": Product(("analysis/epoch_distance",), ("large_batch",)),
+    "update_norms": Product(("analysis/update_norms",)),
+    "noise_scale": Product(("analysis/history",)),
+    "runs_to_target": Product(("analysis/history",), ("target_loss",)),
+    "steps_to_target": Product(("tables/runs_to_target",)),
+    "critical_batch": Product(("tables/runs_to_target", "tables/steps_to_target")),
+    "sharpness": Product(("analysis/sharpness",)),
+    "interpolation": Product(("analysis/interpolation",)),
+    "gradient_alignment": Product(("analysis/gradient_alignment",)),
+    "devices": Product(("analysis/devices",)),
+    "claims": Product(
+        ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
+        ("small_batch", "large_batch"),
+    ),
+}
+# What a section of the study file asks for in jobs of their own, and where their rows are gathered.
+GATHERED = {
+    "tuning": "tables/trials",
+    "sharpness": "analysis/sharpness",
+    "interpolation": "analysis/interpolation",
+    "landscape": "tables/landscape",
+    "trajectory": "tables/trajectory",
+    "gradient_alignment": "analysis/gradient_alignment",
+}
+# What a section asks for in one job.
+ALONE = {"device_timing": "analysis/devices"}
+FIGURES = {
+    "curves_fixed_lr": Product(("tables/curves",), ("fixed_lr",)),
+    "curves_high_lr": Product(("tables/curves",), ("high_lr",)),
+    "curves_scaled_lr": Product(("tables/curves",), ("arms",)),
+    "convergence_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
+    "distance_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
+    "sharpness_before_after": Product(("tables/arm_runs", "tables/scaled_lr"), needs=("analysis/sharpness",)),
+    "convergence": Product(("tables/runs", "tables/fixed_lr"), ("fixed_lr",)),
+    "devices": Product(("tables/devices",)),
+    "distance": Product(("analysis/distance", "tables/distance")),
+    "distance_by_layer": Product(("analysis/distance", "tables/distance"), ("fixed_lr",)),
+    "distance_over_time": Product(("tables/distance_over_time", "tables/distance_log_fit"), ("fixed_lr",)),
+    "epoch_distance": Product(("tables/epoch_distance",), ("fixed_lr", "small_batch", "large_batch")),
+    "update_norms": Product(("analysis/update_norms", "tables/update_norms"), ("fixed_lr",)),
+    "lr_search": Product(("tables/trials", "tables/tuned_lr")),
+    "lr_effect": Product(("tables/runs", "tables/lr_grid", "tables/best_lr")),
+    "lr_plane": Product(("tables/lr_grid", "tables/best_lr"), ("small_batch",)),
+    "steps_to_target": Product(("tables/runs_to_target", "tables/steps_to_target", "tables/critical_batch")),
+    "noise_scale": Product(("tables/noise_scale",), ("fixed_lr",)),
+    "sharpness": Product(("analysis/sharpness", "tables/sharpness"), ("fixed_lr",)),
+    "interpolation": Product(("tables/interpolation",)),
+    "landscape": Product(("tables/landscape",)),
+    "trajectory": Product(("tables/trajectory",)),
+    "gradient_alignment": Product(("tables/gradient_alignment",)),
+    "claims": Product(("tables/claims",)),
+}

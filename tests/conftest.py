@@ -3,6 +3,9 @@
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+# Fixtures of several files.
+pytest_plugins = ["tests.workflow.cluster", "tests.workflow.stress"]
+
 # They look at, and edit, the one finished study of their process.
 ON_THE_FINISHED_STUDY = (
     "tests/workflow/test_house.py",
@@ -13,12 +16,10 @@ ON_THE_FINISHED_STUDY = (
 )
 
 
+# And these the one study that nothing disturbed.
+ON_THE_STRESS_STUDY = ("tests/workflow/test_killed_study.py", "tests/workflow/test_slurm_study.py")
 # Files of minutes.
-LONG = (
-    "tests/workflow/test_slurm.py",
-    "tests/workflow/test_killed_study.py",
-    "tests/workflow/test_image_folder.py",
-)
+LONG = (*ON_THE_STRESS_STUDY, "tests/workflow/test_slurm.py", "tests/workflow/test_image_folder.py")
 
 
 class BySharedWork(LoadScopeScheduling):
@@ -26,6 +27,8 @@ class BySharedWork(LoadScopeScheduling):
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
+        if file in ON_THE_STRESS_STUDY:
+            return "stress study"
         return "finished study" if file in ON_THE_FINISHED_STUDY else file
 
 

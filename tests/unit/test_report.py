@@ -191,16 +191,25 @@ def scenario(request: pytest.FixtureRequest) -> tuple[Study, dict[str, pd.DataFr
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_every_figure_is_drawn_whatever_became_of_the_runs(scenario, figure: str, tmp_path: Path):
+def test_every_figure_is_drawn_whatever_became_of_the_runs(scenario, figure: str):
     chosen, frames = scenario
     if figure not in chosen.figures:
         assert (figure, len(chosen.grid.batch_sizes)) == ("interpolation", 1)
         return
-    write_figure(
-        made(chosen, "figures", figure, FIGURES[figure], frames), tmp_path / f"{figure}.png", tmp_path / f"{figure}.pdf"
-    )
-    assert (tmp_path / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
-    assert (tmp_path / f"{figure}.pdf").read_bytes().startswith(b"%PDF")
+    drawn = made(chosen, "figures", figure, FIGURES[figure], frames).draw()
+    drawn.canvas.draw()
+    assert drawn.axes
+    plt.close(drawn)
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_written_for_the_screen_and_for_print(figure: str, tmp_path: Path):
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    png, pdf = tmp_path / f"{figure}.png", tmp_path / f"{figure}.pdf"
+    write_figure(made(chosen, "figures", figure, FIGURES[figure], frames), png, pdf)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert pdf.read_bytes().startswith(b"%PDF")
 
 
 @pytest.mark.parametrize("figure", FIGURES)

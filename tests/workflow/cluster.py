@@ -13,11 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
+
 NODES = ("node1", "node2")
 # More than the machine has; jobs that sleep need none.
 CPUS, MEMORY_MB = 8, 12000
 # Slurm wants to see devices; nobody computes on these.
 GPUS = {"node1": ("/dev/null", "/dev/zero"), "node2": ("/dev/full", "/dev/random")}
+# The profile as it is, but impatient.
+PROFILE = (
+    *("--workflow-profile", "profiles/slurm"),
+    *("--slurm-init-seconds-before-status-checks", "1"),
+    *("--latency-wait", "5"),
+)
 DAEMONS = ("munged", "slurmctld", "slurmd")
 CLIENTS = ("sbatch", "scancel", "scontrol", "sinfo", "squeue", "srun")
 INSTALL = "apt-get install slurmctld slurmd slurm-client munge"
@@ -201,3 +209,12 @@ def _wait_for(condition, folder: Path, seconds: float = 60) -> None:
             logs = "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(folder.glob("*.log")))
             raise TimeoutError(f"Slurm did not get ready:\n{logs}")
         time.sleep(0.2)
+
+
+needs_slurm = pytest.mark.skipif(bool(missing()), reason=f"Slurm is not installed ({INSTALL}): {', '.join(missing())}")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with slurm() as running:
+        yield running

@@ -24,10 +24,9 @@ comparison: {fixed_lr: 0.05, high_lr: 0.05}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 tuning: {enabled: false}
 sharpness: {subspace_dimension: 5, iterations: 2, random_starts: 1, trace_products: 3}
-interpolation: {points: 3}
+interpolation: {enabled: false}
 landscape: {points: [3, 3]}
-trajectory: {enabled: true, points: [3, 3]}
-gradient_alignment: {largest_batch: 8}
+gradient_alignment: {enabled: false}
 device_timing: {enabled: false}
 """
 

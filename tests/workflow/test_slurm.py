@@ -1,4 +1,4 @@
-"""A study on a real Slurm, of two nodes on this machine: the same numbers as without, whatever happens to its jobs."""
+"""Jobs on a real Slurm, of two nodes on this machine: the same numbers as without, whatever happens to them."""
 
 import json
 import os
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,22 +16,16 @@ import pytest
 from ruamel.yaml import YAML
 
 from batchscape.cancel import JOB_NAME_PREFIX
+from batchscape.config.run import RunSpec
+from batchscape.data.prepare import prepare
+from batchscape.data.prepared import write_prepared
 from batchscape.study import Study
 from batchscape.training.run_directory import RunDirectory
-from tests.workflow.cluster import INSTALL, Cluster, missing, slurm
-from tests.workflow.conftest import PROJECT, Checkout, assert_the_same, heed_ctrl_c
+from batchscape.training.train import train
+from tests.workflow.cluster import PROFILE, Cluster, needs_slurm
+from tests.workflow.conftest import PROJECT, Checkout, heed_ctrl_c
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(missing()), reason=f"Slurm is not installed ({INSTALL}): {', '.join(missing())}"),
-]
-
-# The profile as it is, but impatient.
-PROFILE = (
-    *("--workflow-profile", "profiles/slurm"),
-    *("--slurm-init-seconds-before-status-checks", "1"),
-    *("--latency-wait", "5"),
-)
+pytestmark = [pytest.mark.slow, needs_slurm]
 
 # Runs that are told from one another by their batch size, of 48 images: an epoch is one batch of so many, and a rest.
 PLAIN, SLOW, CANCELLED, HUNGRY, LATE, TWO_DEVICES, TWO_NODES, BROKEN = range(40, 48)
@@ -48,7 +42,7 @@ sharpness: {{enabled: false}}
 interpolation: {{enabled: false}}
 landscape: {{enabled: false}}
 gradient_alignment: {{enabled: false}}
-device_timing: {{enabled: false}}
+device_timing: {{devices: [1], epochs: 1}}
 """
 # With the file `undisturbed` beside it the network is only a network. Else an epoch of some runs lasts seconds,
 # and the first attempt of some meets its limits. A state is kept after every epoch.
@@ -105,25 +99,26 @@ def write_probe(folder: Path) -> Checkout:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with slurm() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def probe(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The study of all tests but the first, from which each asks for some runs; it stands where the nodes see it."""
+    """The study from which each test asks for some runs; it stands where the nodes see it."""
     checkout = write_probe(tmp_path_factory.mktemp("probe") / "checkout")
     return Checkout(checkout.path, cluster.prefix)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """All runs, each trained by one process on this machine."""
+    """All runs, each trained by this process."""
     checkout = write_probe(tmp_path_factory.mktemp("undisturbed") / "checkout")
     (checkout.path / "undisturbed").touch()
-    done = checkout.snakemake(*map(run_file, range(PLAIN, BROKEN + 1)), "--cores", "2", "--configfile", "probe.yaml")
-    assert done.returncode == 0, done.stdout[-4000:]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(checkout.path)
+        patch.syspath_prepend(checkout.path)
+        study = Study.from_file(Path("probe.yaml"))
+        data = Path(study.prepared_data)
+        write_prepared(data, prepare(study.data)[0])
+        for batch_size in range(PLAIN, BROKEN + 1):
+            spec = RunSpec.model_validate_json(study.run_slice(name_of(batch_size)))
+            train(spec, data, Path(run_file(batch_size)).parent)
     return checkout
 
 
@@ -160,32 +155,6 @@ def assert_same_run(one: Checkout, two: Checkout, batch_size: int) -> None:
     assert first.history(columns).equals(second.history(columns))
     keys = ("status", "epochs", "best_epoch", "least_validation_loss", "spec")
     assert [first.summary()[key] for key in keys] == [second.summary()[key] for key in keys]
-
-
-def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, tmp_path: Path):
-    smoke = YAML(typ="safe").load(PROJECT / "config" / "smoke.yaml")
-    # The smoke study with less of everything, for a job costs a cluster three starts of Python.
-    smoke["grid"] |= {"batch_sizes": [64, 256], "learning_rates": [0.02], "seeds": [0]}
-    smoke["comparison"]["high_lr"] = 0.02
-    smoke["interpolation"]["pairs"] = smoke["interpolation"]["pairs"][:1]
-    smoke["landscape"] |= {"direction_seeds": [0], "points_per_job": 100}
-    made = []
-    for name, within, how in (("local", (), ("--cores", "2")), ("slurm", cluster.prefix, PROFILE)):
-        checkout = Checkout(Checkout.at(tmp_path / name).path, within)
-        config = checkout.path / "config" / "small.yaml"
-        with config.open("w") as stream:
-            YAML().dump(smoke, stream)
-        study = Study.from_file(config)
-        done = checkout.snakemake(*study.shown_tables, *how, "--configfile", "config/small.yaml")
-        assert done.returncode == 0, done.stdout[-4000:]
-        made.append(checkout)
-    assert assert_the_same(*(checkout.path / "results" / "smoke" for checkout in made)) > 50
-    rules = {what.partition("_wildcards_")[0].removeprefix("rule_") for what in cluster.jobs("all").values()}
-    assert {"train", "tune", "sharpness", "landscape", "device_timing", "distance"} <= rules
-    assert not {"table", "figure", "gather", "report"} & rules
-    timing = next(number for number, what in cluster.jobs("all").items() if what == "rule_device_timing")
-    assert cluster.about(timing)["OverSubscribe"] == "NO"
-    assert {job["JobName"].startswith(JOB_NAME_PREFIX) for job in map(cluster.about, cluster.jobs("all"))} == {True}
 
 
 def test_a_failing_job_is_told_with_its_log_and_only_what_is_missing_runs_again(
@@ -295,6 +264,13 @@ def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_ste
     assert before["EndTime"] <= after["StartTime"]  # no two jobs at work on the run at once
     assert "going on after epoch" in log_of(probe, CANCELLED)
     assert_same_run(probe, undisturbed, CANCELLED)
+
+
+def test_the_timing_has_a_node_to_itself(cluster: Cluster, probe: Checkout):
+    done = probe.snakemake("results/probe/analysis/devices.csv", *PROFILE, "--configfile", "probe.yaml")
+    assert done.returncode == 0, done.stdout[-4000:]
+    number = next(number for number, what in cluster.jobs("all").items() if what == "rule_device_timing")
+    assert cluster.about(number)["OverSubscribe"] == "NO"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The smoke study from its config to its figures, and what becomes of one that diverges or is refused."""
+"""The smoke study from its config to its figures, and what becomes of one that fails or is refused."""
 
 import json
 import re

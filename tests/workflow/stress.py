@@ -1,0 +1,56 @@
+"""A study with every kind of job, for those tests that disturb it or run it elsewhere."""
+
+from pathlib import Path
+
+import pytest
+
+from batchscape.study import Study
+from tests.workflow.conftest import Checkout
+
+CONFIG = "stress.yaml"
+# Every kind of job, each of a few seconds; the network has all that a resumed run must take up again.
+STUDY = """
+name: stress
+grid: {batch_sizes: [64, 256], learning_rates: [0.05], seeds: [0]}
+model: {name: "stress_net:Net"}
+training: {max_epochs: 30, patience: 30, momentum: 0.9, augment_flip: true, snapshots: [1, 10, 25]}
+comparison: {fixed_lr: 0.05, high_lr: 0.05}
+arms: {linear: {enabled: false}, sqrt: {enabled: false}}
+tuning: {trials: 3, coarse_trials: 2, epochs: 6, seeds: [5]}
+sharpness: {checkpoints: [best], subspace_dimension: 5, iterations: 2, random_starts: 1, trace_products: 4}
+interpolation: {points: 5}
+landscape: {points: [8, 6], points_per_job: 24}
+trajectory: {enabled: true, points: [5, 4]}
+gradient_alignment: {checkpoints: [best], largest_batch: 16, examples: 64}
+device_timing: {enabled: false}
+"""
+# Keeps a state after every epoch, so that there is one to be killed in.
+NETWORK = """
+from torch import nn
+from batchscape.training import recorder
+
+recorder.SECONDS_BETWEEN_STATES = 0.0
+
+class Net(nn.Sequential):
+    def __init__(self, outputs):
+        super().__init__(
+            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(144, outputs)
+        )
+"""
+
+
+def made(folder: Path) -> tuple[Checkout, list[str]]:
+    """A checkout with the study, and the paths of all its tables."""
+    checkout = Checkout.at(folder)
+    (folder / CONFIG).write_text(STUDY)
+    (folder / "stress_net.py").write_text(NETWORK)
+    return checkout, Study.from_file(folder / CONFIG).shown_tables
+
+
+@pytest.fixture(scope="session")
+def stress(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the study's results when nothing disturbs it and all jobs are on this machine."""
+    checkout, targets = made(tmp_path_factory.mktemp("undisturbed") / "checkout")
+    done = checkout.snakemake(*targets, "--cores", "2", "--configfile", CONFIG)
+    assert done.returncode == 0, done.stdout[-4000:]
+    return checkout.path / "results" / "stress"

@@ -1,0 +1,24 @@
+"""A whole study on a real Slurm has the tables of one on this machine."""
+
+from pathlib import Path
+
+import pytest
+
+from batchscape.cancel import JOB_NAME_PREFIX
+from tests.workflow.cluster import PROFILE, Cluster, needs_slurm
+from tests.workflow.conftest import Checkout, assert_the_same
+from tests.workflow.stress import CONFIG, made
+
+pytestmark = [pytest.mark.slow, needs_slurm]
+
+
+def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, stress: Path, tmp_path: Path):
+    checkout, targets = made(tmp_path / "checkout")
+    done = Checkout(checkout.path, cluster.prefix).snakemake(*targets, *PROFILE, "--configfile", CONFIG)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert assert_the_same(stress, checkout.path / "results" / "stress") > 50
+    jobs = cluster.jobs("all")
+    rules = {what.partition("_wildcards_")[0].removeprefix("rule_") for what in jobs.values()}
+    assert {"train", "tune", "sharpness", "landscape", "interpolation", "distance"} <= rules
+    assert not {"table", "figure", "gather", "report"} & rules
+    assert all(cluster.about(number)["JobName"].startswith(JOB_NAME_PREFIX) for number in jobs)

@@ -20,7 +20,9 @@ def main() -> int:
     check.add_argument("file", type=Path, help="a study file, such as config/config.yaml")
     status = commands.add_parser("status", help="say how far the runs of a study are, while it runs or after")
     status.add_argument("file", type=Path, help="its study file")
-    commands.add_parser("cancel", help="end the Slurm jobs that a Snakemake which is gone left in this folder")
+    commands.add_parser(
+        "cancel", help="end the Slurm jobs that a Snakemake which is gone left in this folder; not while one works here"
+    )
     commands.add_parser("schema", help="print the JSON schema of study files")
     commands.add_parser("reference", help="print the config reference, Markdown")
     arguments = parser.parse_args()

@@ -102,5 +102,5 @@ def described(name: str, runs: Sequence[RunStatus]) -> list[str]:
         )
     lines += [f"{run.state} {run.name}: {run.detail}" for run in runs if run.state in (RUNNING, INTERRUPTED, FAILED)]
     if counts[FAILED] or counts[INTERRUPTED]:
-        lines.append("the same snakemake command goes on from here")
+        lines.append("if no Snakemake is at work here, the same command goes on from here")
     return lines

@@ -295,6 +295,22 @@ class Study(StudyConfig):
         names = ["tables/runs", *(f"tables/{table}" for table in self.tables), *made]
         return [self.csv(name) for name in names if name.startswith("tables/")]
 
+    @property
+    def files(self) -> list[str]:
+        """Paths of all that the jobs of the study make, one or more a job."""
+        products = [*map(TABLES.get, self.tables), *map(FIGURES.get, self.figures)]
+        sources = dict.fromkeys(source for product in products for source in self.sources(product))
+        return [
+            self.prepared_data,
+            self.network_file,
+            *(self.run_file(run, "run.json") for run in self.runs),
+            *(part for analysis in self.gathered for part in self.parts(analysis)),
+            *map(self.csv, dict.fromkeys(["tables/runs", *sources, *(f"tables/{table}" for table in self.tables)])),
+            *(self.csv(GATHERED[analysis]) for analysis in self.gathered if GATHERED[analysis] not in sources),
+            *(self.figure(figure, kind) for figure in self.figures for kind in ("png", "pdf")),
+            self.report,
+        ]
+
     def log(self, job: str) -> str:
         return f"{self.folder}/logs/{job}.log"
 

@@ -76,7 +76,7 @@ def test_failed_and_interrupted_runs_are_named_with_the_way_on():
         "mine: 0 of 2 runs done, 1 interrupted, 1 failed",
         "failed a: data.path: there is no x",
         "interrupted b: epoch 2",
-        "the same snakemake command goes on from here",
+        "if no Snakemake is at work here, the same command goes on from here",
     ]
 
 

@@ -413,6 +413,28 @@ def test_an_edit_of_a_key_reruns_exactly_what_depends_on_it(
     assert finished.stale(config) == expected | ({"report"} if other else set())
 
 
+@pytest.mark.parametrize(
+    ("file", "expected"),
+    [
+        ("runs/bs64-lr0.08-seed0/run.json", {"train bs64-lr0.08-seed0"}),
+        ("analysis/gradient_alignment/bs64-lr0.02.csv", {"analyse bs64-lr0.02: gradient_alignment"}),
+        ("analysis/distance.csv", {"analyse distance"}),
+        ("analysis/lr_search/bs64.csv", {"tune 64"}),
+        ("data/images.safetensors", {"prepare"}),
+    ],
+)
+def test_what_a_failed_job_has_lost_is_made_anew_though_older_files_stand_on_it(
+    finished: Checkout, file: str, expected: set[str]
+):
+    path = finished.path / "results" / "smoke" / file
+    aside = path.with_name("aside")
+    path.rename(aside)
+    try:
+        assert expected < finished.stale("config/smoke.yaml")
+    finally:
+        aside.rename(path)
+
+
 def test_order_comments_and_spelled_out_defaults_rerun_nothing(finished: Checkout, tmp_path: Path):
     study = (PROJECT / "config" / "smoke.yaml").read_text()
     config = tmp_path / "same.yaml"

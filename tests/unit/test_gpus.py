@@ -56,6 +56,7 @@ class Holder:
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # `select` sees nothing of a second line that stands in a buffer
         )
 
     def line(self) -> str:

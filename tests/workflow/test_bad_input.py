@@ -127,7 +127,7 @@ def line_of(output: str, start: str) -> str:
         (["all", "--configfile", CONFIG, "--config", "name=../smoke"], "got '../smoke'; write `name: my-study`"),
         (["all", "--configfile", CONFIG, "--config", "grid=5"], "grid: must be a section of keys and values, got 5"),
         (["results/smoke/report.html", "--configfile", CONFIG], "results/smoke/report.html: is not of the study tiny"),
-        ([f"{RUN}9/run.json", "--configfile", CONFIG], "the study tiny has no run bs16-lr0.1-seed09"),
+        ([f"{RUN}9/run.json", "--configfile", CONFIG], "the study tiny has no runs bs16-lr0.1-seed09"),
         (["al", "--configfile", CONFIG], "No rule to produce al"),
         ([f"{FOLDER}/tables/run.csv", "--configfile", CONFIG], "No rule to produce results/tiny/tables/run.csv"),
     ],
@@ -264,11 +264,14 @@ def with_images(**changed: np.ndarray) -> Callable[[Path], None]:
     return write
 
 
+HISTORY = f"{FOLDER}/analysis/history.csv"
+
+
 @pytest.mark.parametrize(
     ("file", "damage", "target", "lost", "said", "mend"),
     [
         (f"{RUN}/run.json", cut, TABLE, (RUNS,), "is not as it was written (Invalid JSON: ", TRAIN_AGAIN),
-        (f"{RUN}/history.csv", cut, TABLE, (RUNS,), "is cut off in its last line", TRAIN_AGAIN),
+        (f"{RUN}/history.csv", cut, HISTORY, (HISTORY,), "is cut off in its last line", TRAIN_AGAIN),
         (
             f"{SEARCH}/tuned.json",
             holding(b'{"learning_rate": -1}'),

@@ -39,7 +39,7 @@ onerror:
 
 
 rule all:
-    """The report, and every table and figure of the study."""
+    """All that the study makes: runs, analyses, tables, figures and the report."""
     default_target: True
     input:
         # Also what is only on the way to the report: a job that fails after an edit loses its file, and Snakemake makes

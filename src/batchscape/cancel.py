@@ -28,14 +28,13 @@ def cancel(folder: Path) -> str:
 
 def _jobs(folder: Path) -> dict[str, str]:
     """What each job does that was submitted from a folder and has not ended, by its number."""
-    # Those that are being ended (COMPLETING) may still write.
-    listed = _ask("squeue", "--me", "--noheader", "--states=all", "--format=%i|%j|%T|%Z|%k")
-    rows = [line.split("|", 4) for line in listed.splitlines()]
-    alive = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "STAGE_OUT")
+    # Without `--states` those that have not ended, also those that are being ended and may still write.
+    listed = _ask("squeue", "--me", "--noheader", "--format=%i|%j|%Z|%k")
+    rows = [line.split("|", 3) for line in listed.splitlines()]
     return {
         number: what
-        for number, name, state, where, what in rows
-        if name.startswith(JOB_NAME_PREFIX) and state in alive and Path(where).resolve() == folder.resolve()
+        for number, name, where, what in rows
+        if name.startswith(JOB_NAME_PREFIX) and Path(where).resolve() == folder.resolve()
     }
 
 

@@ -48,15 +48,11 @@ class Study(StudyConfig):
         default = (self.small_and_large,) if len(self.small_and_large) == 2 else ()
         return default if self.interpolation.pairs is None else self.interpolation.pairs
 
-    def seeds_of(self, analysis: str) -> tuple[int, ...]:
-        """The seeds of a setting at which an analysis looks."""
-        if analysis in ("landscape", "trajectory"):
-            return getattr(self, analysis).seeds or self.grid.seeds[:1]
-        return self.grid.seeds
-
     def runs_of(self, analysis: str, setting: str) -> list[str]:
         """The runs of a setting at which an analysis looks."""
-        return [f"{setting}-seed{seed}" for seed in sorted(self.seeds_of(analysis))]
+        shown = analysis in ("landscape", "trajectory")
+        seeds = (getattr(self, analysis).seeds or self.grid.seeds[:1]) if shown else self.grid.seeds
+        return [f"{setting}-seed{seed}" for seed in sorted(seeds)]
 
     def parts(self, analysis: str) -> list[str]:
         """Paths of the files that the jobs of an analysis write, each of which can be lost and made again alone."""
@@ -150,14 +146,14 @@ class Study(StudyConfig):
     # What the user brings, beside the study file.
 
     @property
-    def own_model(self) -> list[Path]:
+    def own_model(self) -> tuple[Path, ...]:
         """The module of a network of the user's own. Raises UserError if it is not there."""
-        return [module_file(self.model.name, "model.name")] if ":" in self.model.name else []
+        return (module_file(self.model.name, "model.name"),) if ":" in self.model.name else ()
 
     @property
-    def own_source(self) -> list[Path]:
+    def own_source(self) -> tuple[Path, ...]:
         """The module of a data source of the user's own. Raises UserError if it is not there."""
-        return [module_file(self.data.source, "data.source")] if ":" in self.data.source else []
+        return (module_file(self.data.source, "data.source"),) if ":" in self.data.source else ()
 
     def require_files(self) -> None:
         """Raise UserError if files that the study file names are not there."""
@@ -277,6 +273,15 @@ class Study(StudyConfig):
     def run_file(self, run: str, file: str) -> str:
         return f"{self.folder}/runs/{run}/{file}"
 
+    @property
+    def run_files(self) -> list[str]:
+        """The files that say of each run that it is whole."""
+        return [self.run_file(run, "run.json") for run in self.runs]
+
+    def run_files_of(self, analysis: str, setting: str) -> list[str]:
+        """Those of the runs of a setting at which an analysis looks."""
+        return [self.run_file(run, "run.json") for run in self.runs_of(analysis, setting)]
+
     def csv(self, name: str) -> str:
         """Path of a table or an analysis: `tables/fixed_lr`, `analysis/distance`."""
         return f"{self.folder}/{name}.csv"
@@ -299,14 +304,17 @@ class Study(StudyConfig):
     def files(self) -> list[str]:
         """Paths of all that the jobs of the study make, one or more a job."""
         products = [*map(TABLES.get, self.tables), *map(FIGURES.get, self.figures)]
-        sources = dict.fromkeys(source for product in products for source in self.sources(product))
+        csvs = [
+            *(source for product in products for source in self.sources(product)),
+            *("tables/runs", *(f"tables/{table}" for table in self.tables)),
+            *(GATHERED[analysis] for analysis in self.gathered),
+        ]
         return [
             self.prepared_data,
             self.network_file,
-            *(self.run_file(run, "run.json") for run in self.runs),
+            *self.run_files,
             *(part for analysis in self.gathered for part in self.parts(analysis)),
-            *map(self.csv, dict.fromkeys(["tables/runs", *sources, *(f"tables/{table}" for table in self.tables)])),
-            *(self.csv(GATHERED[analysis]) for analysis in self.gathered if GATHERED[analysis] not in sources),
+            *map(self.csv, dict.fromkeys(csvs)),
             *(self.figure(figure, kind) for figure in self.figures for kind in ("png", "pdf")),
             self.report,
         ]

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from batchscape.analysis import distance, epoch_distance, history, runs, update_norms
-from batchscape.analysis.collect import collect, collect_pair, reused
+from batchscape.analysis.collect import collect, collect_pair
+from batchscape.analysis.kept import kept
 from batchscape.training.run_directory import RunDirectory
 from batchscape.weights import write_weights
 
@@ -167,7 +168,7 @@ def test_an_answer_is_kept_until_its_run_or_the_question_is_another(tmp_path: Pa
     output, answers = tmp_path / "analysis" / "bs32-lr0.1.csv", iter(range(9))
 
     def ask(run: RunDirectory, *question: str) -> int:
-        rows = reused(output, question, [run], lambda: pd.DataFrame({"answer": [next(answers)], "x": [0.1 + 0.2]}))
+        rows = kept(output, question, [run], lambda: pd.DataFrame({"answer": [next(answers)], "x": [0.1 + 0.2]}))
         assert rows["x"].tolist() == [0.1 + 0.2]
         return int(rows["answer"].iloc[0])
 

@@ -52,7 +52,7 @@ rule figure:
 rule report:
     """One page that needs nothing beside it: the answer, the claims, every figure with its table, the provenance."""
     input:
-        runs=RUN_FILES,
+        runs=study.run_files,
         tables=study.shown_tables,
         figures=[study.figure(figure, "png") for figure in study.figures],
     output:
@@ -64,7 +64,7 @@ rule report:
     threads: 1
     params:
         spec=lambda wildcards: study.report_slice,
-        code=lambda wildcards: code("report.py", others=(PACKAGE / "report" / "template").glob("page.*")),
+        code=lambda wildcards: code("report.py", others=tuple((PACKAGE / "report" / "template").glob("page.*"))),
     message:
         "Writing the report of {study.name}"
     script:

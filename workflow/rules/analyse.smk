@@ -1,13 +1,10 @@
 # One rule a question. A rule has the name of the module in batchscape/analysis that answers it.
 
-# What says of each run that it is whole.
-RUN_FILES = [study.run_file(run, "run.json") for run in study.runs]
-
 
 rule runs:
     """What became of each run, and what it cost."""
     input:
-        runs=RUN_FILES,
+        runs=study.run_files,
     output:
         study.csv("tables/runs"),
     log:
@@ -25,7 +22,7 @@ rule runs:
 
 use rule runs as history with:
     input:
-        runs=RUN_FILES,
+        runs=study.run_files,
         # Of the files that others read too, here alone: there are as many as runs.
         histories=[study.run_file(run, "history.csv") for run in study.runs],
     output:
@@ -71,7 +68,7 @@ use rule runs as update_norms with:
 rule sharpness:
     """How sharp the training loss is around the weights of a setting's runs."""
     input:
-        runs=lambda wildcards: analysed_runs("sharpness", wildcards.setting),
+        runs=lambda wildcards: study.run_files_of("sharpness", wildcards.setting),
         data=study.prepared_data,
     output:
         study.csv("analysis/sharpness/{setting}"),
@@ -96,7 +93,7 @@ rule sharpness:
 
 use rule sharpness as gradient_alignment with:
     input:
-        runs=lambda wildcards: analysed_runs("gradient_alignment", wildcards.setting),
+        runs=lambda wildcards: study.run_files_of("gradient_alignment", wildcards.setting),
         data=study.prepared_data,
     output:
         study.csv("analysis/gradient_alignment/{setting}"),
@@ -111,7 +108,7 @@ use rule sharpness as gradient_alignment with:
 
 use rule sharpness as trajectory with:
     input:
-        runs=lambda wildcards: analysed_runs("trajectory", wildcards.setting),
+        runs=lambda wildcards: study.run_files_of("trajectory", wildcards.setting),
         data=study.prepared_data,
     output:
         study.csv("analysis/trajectory/{setting}"),
@@ -153,8 +150,8 @@ rule landscape:
 rule interpolation:
     """Loss and accuracy on the lines through the weights of the runs of two settings, seed by seed."""
     input:
-        runs=lambda wildcards: analysed_runs("interpolation", wildcards.setting),
-        others=lambda wildcards: analysed_runs("interpolation", wildcards.other),
+        runs=lambda wildcards: study.run_files_of("interpolation", wildcards.setting),
+        others=lambda wildcards: study.run_files_of("interpolation", wildcards.other),
         data=study.prepared_data,
     output:
         study.csv("analysis/interpolation/{setting}--{other}"),

@@ -43,13 +43,9 @@ def load_study():
         sys.exit(1)
 
 
+@cache
 def code(script, *modules, others=()):
     """Return the fingerprint of the code that a job runs: its script, what that imports by name, and other files."""
-    return _code(script, modules, tuple(others))
-
-
-@cache
-def _code(script, modules, others):
     return fingerprint(ROOT / "workflow" / "scripts" / script, *map(module_path, modules), *others)
 
 
@@ -78,11 +74,6 @@ def refuse_read_only(folder):
     if not os.access(there, os.W_OK | os.X_OK):
         print(f"{there}: is read-only here; make it writable, then the same command runs", file=sys.stderr)
         sys.exit(1)
-
-
-def analysed_runs(analysis, setting):
-    """Return the files that say that the runs of a setting are whole at which an analysis looks."""
-    return [study.run_file(run, "run.json") for run in study.runs_of(analysis, setting)]
 
 
 def on_cluster():

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import torch
 
-from batchscape.analysis.collect import collect, reused
+from batchscape.analysis.collect import collect
+from batchscape.analysis.kept import kept
 from batchscape.data.prepared import read_prepared
 from batchscape.frames import write_frame
 from batchscape.gpus import job_gpus
@@ -23,6 +24,6 @@ if __name__ == "__main__":
         question = [snakemake.params.spec, snakemake.params.code]
         directories = [Path(file).parent for file in snakemake.input.runs]
         rows = collect(
-            directories, lambda run: reused(output, question, [run], lambda: analysis.analyse(run, data, config))
+            directories, lambda run: kept(output, question, [run], lambda: analysis.analyse(run, data, config))
         )
         write_frame(output, rows)

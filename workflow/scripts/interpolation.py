@@ -5,8 +5,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from batchscape.analysis.collect import collect_pair, reused
+from batchscape.analysis.collect import collect_pair
 from batchscape.analysis.interpolation import Config, analyse
+from batchscape.analysis.kept import kept
 from batchscape.data.prepared import read_prepared
 from batchscape.frames import write_frame
 from batchscape.gpus import job_gpus
@@ -25,7 +26,7 @@ if __name__ == "__main__":
             collect_pair(
                 Path(one).parent,
                 Path(other).parent,
-                lambda *runs: reused(output, question, runs, lambda: analyse(*runs, data, config)),
+                lambda *runs: kept(output, question, runs, lambda: analyse(*runs, data, config)),
             )
             for one, other in pairs
         ]

@@ -1,13 +1,10 @@
 """The answers of an analysis for many runs, one below the other."""
 
-import glob
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from batchscape.frames import read_frame, write_frame
 from batchscape.training.run_directory import RunDirectory
 
 
@@ -45,27 +42,6 @@ def collect_pair(
     status = next((status for status in ("diverged", "max_epochs") if status in statuses), "converged")
     lead = {"first": one, "second": other, "seed": int(seed), "status": status}
     return _led_by(lead, analyse(*runs))
-
-
-def reused(
-    output: Path, question: Sequence[str], runs: Sequence[RunDirectory], analyse: Callable[[], pd.DataFrame]
-) -> pd.DataFrame:
-    """Return the rows that `analyse` gives for a run or a pair of runs, or gave before to the very same `question`.
-
-    They are kept in the folder `.kept` beside the output, to which they go, for as long as the runs are not trained
-    again and nobody asks something else.
-    """
-    name = "--".join(run.path.name for run in runs)
-    digest = hashlib.sha256("\0".join(question).encode())
-    for run in runs:
-        digest.update(run.run_file.read_bytes())
-    kept = output.parent / ".kept" / f"{name}-{digest.hexdigest()[:16]}.csv"
-    if not kept.exists():
-        write_frame(kept, analyse())
-        for other in set(kept.parent.glob(f"{glob.escape(name)}-{'?' * 16}.csv")) - {kept}:
-            other.unlink(missing_ok=True)
-    # Also what was just written, so that rows are the same whether they were kept or not.
-    return read_frame(kept)
 
 
 def _setting_and_seed(directory: Path) -> tuple[str, str]:

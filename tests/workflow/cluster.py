@@ -7,7 +7,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,11 @@ class Cluster:
     """Folder of the commands, which find this cluster and no other one."""
 
     @property
+    def logs(self) -> Path:
+        """Folder of the daemons' logs."""
+        return self.clients.parent
+
+    @property
     def prefix(self) -> tuple[str, ...]:
         """A command that runs another one as if it were on the login node."""
         return ("env", f"PATH={self.clients}{os.pathsep}{os.environ['PATH']}")
@@ -133,12 +138,12 @@ def slurm() -> Iterator[Cluster]:
                 quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
                 started.append(subprocess.Popen(daemon, env=environment, start_new_session=True, **quiet))
                 if daemon[0] == "munged":
-                    _wait_for((folder / "munge.sock").exists, folder)
+                    wait_for((folder / "munge.sock").exists, folder)
             cluster = Cluster(folder / "bin")
-            _wait_for(lambda: _idle_nodes(cluster) == len(NODES), folder)
+            wait_for(lambda: _idle_nodes(cluster) == len(NODES), folder)
             yield cluster
             cluster.ask("scancel", f"--user={getpass.getuser()}")
-            _wait_for(lambda: not cluster.jobs(), folder)
+            wait_for(lambda: not cluster.jobs(), folder)
         finally:
             for process in reversed(started):
                 process.terminate()
@@ -202,12 +207,13 @@ def _idle_nodes(cluster: Cluster) -> int:
     return len(asked.stdout.split())
 
 
-def _wait_for(condition, folder: Path, seconds: float = 60) -> None:
+def wait_for(condition: Callable[[], object], logs: Path, seconds: float = 300) -> None:
+    """Wait until a condition holds; if it does not, say what the last lines of the logs in a folder are."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
-            logs = "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(folder.glob("*.log")))
-            raise TimeoutError(f"Slurm did not get ready:\n{logs}")
+            told = "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(logs.glob("*.log")))
+            raise TimeoutError(f"it did not come:\n{told}")
         time.sleep(0.2)
 
 

@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,7 @@ from batchscape.data.prepared import write_prepared
 from batchscape.study import Study
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
-from tests.workflow.cluster import PROFILE, Cluster, needs_slurm
+from tests.workflow.cluster import PROFILE, Cluster, needs_slurm, wait_for
 from tests.workflow.conftest import PROJECT, Checkout, heed_ctrl_c
 
 pytestmark = [pytest.mark.slow, needs_slurm]
@@ -127,13 +125,6 @@ def asked(*batch_sizes: int) -> list[str]:
     return [*map(run_file, batch_sizes), *PROFILE, "--configfile", "probe.yaml"]
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 300) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.3)
-
-
 def job_of(cluster: Cluster, batch_size: int, states: str = "RUNNING") -> str | None:
     """The number of the job in these states that trains a run."""
     jobs = cluster.jobs(states)
@@ -185,8 +176,8 @@ def test_a_job_that_is_killed_goes_on_with_more_and_ends_with_the_same_bits(
     limits = ["--set-resources", "train:mem_mb=2500 * attempt", "train:runtime=3 * attempt"]
     runs = (SLOW, CANCELLED, HUNGRY, LATE)
     with probe.started(*asked(*runs), *limits) as process:
-        wait_for(lambda: job_of(cluster, CANCELLED))
-        wait_for((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists)
+        wait_for(lambda: job_of(cluster, CANCELLED), cluster.logs)
+        wait_for((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
         cluster.ask("scancel", job_of(cluster, CANCELLED))
         output, _ = process.communicate(timeout=900)
     assert process.returncode == 0, output[-4000:]
@@ -230,14 +221,14 @@ def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_ste
 ):
     shutil.rmtree(directory(probe, CANCELLED).path)
     with probe.started(*asked(CANCELLED)) as process:
-        wait_for(lambda: job_of(cluster, CANCELLED))
+        wait_for(lambda: job_of(cluster, CANCELLED), cluster.logs)
         process.send_signal(signal.SIGINT)
         process.wait(120)
-    wait_for(lambda: not cluster.jobs(), 60)
+    wait_for(lambda: not cluster.jobs(), cluster.logs)
 
     with probe.started(*asked(CANCELLED)) as process:
-        wait_for(lambda: job_of(cluster, CANCELLED))
-        wait_for((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists)
+        wait_for(lambda: job_of(cluster, CANCELLED), cluster.logs)
+        wait_for((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
         process.kill()
         process.wait()
     left = job_of(cluster, CANCELLED)

@@ -17,6 +17,7 @@ from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.training import recorder
 from batchscape.training.ranks import Ranks
 from batchscape.training.resume import STATE
 from batchscape.training.run_directory import RunDirectory
@@ -82,6 +83,8 @@ def own_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     folder = tmp_path_factory.mktemp("own")
     (folder / "own_exact.py").write_text(OWN)
     with pytest.MonkeyPatch.context() as patch:
+        # What the network's module sets is for these runs only, of which one is trained in this process.
+        patch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
         patch.syspath_prepend(str(folder))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield

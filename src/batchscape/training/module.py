@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -18,6 +17,7 @@ from batchscape.objective import evaluated_totals, evaluation_mode, per_example,
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
 from batchscape.training.batches import batch_sizes, dropout_seed, epoch_order
+from batchscape.training.lightning import pl
 from batchscape.training.micro_batches import Part, backward, may_be_cut
 from batchscape.training.noise_scale import gradient_noise
 from batchscape.training.ranks import Ranks

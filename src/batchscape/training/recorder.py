@@ -6,10 +6,10 @@ import time
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 
 from batchscape.errors import UserError
+from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.resume import RunState, write_state
 from batchscape.training.run_directory import RunDirectory, noise_is_measured

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import pandas as pd
 import psutil
-import pytorch_lightning as pl
 import torch
 
 from batchscape.config.device_timing import TimingSpec
@@ -18,6 +17,7 @@ from batchscape.device import choose_device
 from batchscape.frames import read_frame, write_frame
 from batchscape.training.environment import describe_environment
 from batchscape.training.launcher import launch
+from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.ranks import Ranks
 from batchscape.training.train import build, exact_trainer

@@ -9,10 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
-from pytorch_lightning.strategies import DDPStrategy
 from torch import nn
 
 from batchscape.config.run import RunSpec
@@ -24,6 +21,7 @@ from batchscape.network_check import takes_one_image
 from batchscape.objective import outputs_for
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.launcher import launch
+from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.ranks import Ranks
 from batchscape.training.recorder import Recorder
@@ -185,6 +183,7 @@ def exact_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, call
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's use of a name that torch renames
+    environments = pl.plugins.environments
     device, alone = choose_device(spec.training.accelerator), devices * nodes == 1
     return pl.Trainer(
         accelerator=device.type,
@@ -194,7 +193,7 @@ def exact_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, call
         max_epochs=spec.training.max_epochs,
         default_root_dir=directory,
         callbacks=[callback],
-        plugins=[LightningEnvironment() if alone else TorchElasticEnvironment()],
+        plugins=[environments.LightningEnvironment() if alone else environments.TorchElasticEnvironment()],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,
@@ -204,7 +203,7 @@ def exact_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, call
     )
 
 
-class GlobalBatchDDP(DDPStrategy):
+class GlobalBatchDDP(pl.strategies.DDPStrategy):
     """Lightning's DDP but for torch's wrapper around the module, which itself sums the gradients of a global batch."""
 
     def configure_ddp(self) -> None:

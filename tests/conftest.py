@@ -16,10 +16,14 @@ ON_THE_FINISHED_STUDY = (
 )
 
 
-# And these the one study that nothing disturbed.
-ON_THE_STRESS_STUDY = ("tests/workflow/test_killed_study.py", "tests/workflow/test_slurm_study.py")
+# And these at the one that nothing disturbed.
+ON_THE_STRESS_STUDY = (
+    "tests/workflow/test_image_folder.py",
+    "tests/workflow/test_killed_study.py",
+    "tests/workflow/test_slurm_study.py",
+)
 # Files of minutes.
-LONG = (*ON_THE_STRESS_STUDY, "tests/workflow/test_slurm.py", "tests/workflow/test_image_folder.py")
+LONG = (*ON_THE_STRESS_STUDY, "tests/workflow/test_slurm.py")
 
 
 class BySharedWork(LoadScopeScheduling):

@@ -1,17 +1,20 @@
-"""A study with every kind of job, for those tests that disturb it or run it elsewhere."""
+"""A study of a folder of images with every kind of job, for those tests that disturb it or run it elsewhere."""
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from batchscape.study import Study
+from tests.bad_images import write_bad_images
 from tests.workflow.conftest import Checkout
 
 CONFIG = "stress.yaml"
 # Every kind of job, each of a few seconds; the network has all that a resumed run must take up again.
 STUDY = """
 name: stress
-grid: {batch_sizes: [64, 256], learning_rates: [0.05], seeds: [0]}
+data: {source: image_folder, path: data/pets, image_size: [16, 16]}
+grid: {batch_sizes: [16, 128], learning_rates: [0.05], seeds: [0]}
 model: {name: "stress_net:Net"}
 training: {max_epochs: 30, patience: 30, momentum: 0.9, augment_flip: true, snapshots: [1, 10, 25]}
 comparison: {fixed_lr: 0.05, high_lr: 0.05}
@@ -34,23 +37,41 @@ recorder.SECONDS_BETWEEN_STATES = 0.0
 class Net(nn.Sequential):
     def __init__(self, outputs):
         super().__init__(
-            nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(144, outputs)
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(784, outputs)
         )
 """
 
 
-def made(folder: Path) -> tuple[Checkout, list[str]]:
-    """A checkout with the study, and the paths of all its tables."""
+@dataclass(frozen=True)
+class Stress:
+    """A checkout with the study."""
+
+    checkout: Checkout
+    targets: list[str]
+    """Paths of all its tables."""
+    dropped: dict[str, str]
+    """Why each image that cannot be used is dropped, by its path below the folder."""
+    output: str = ""
+    """What Snakemake printed, if it ran."""
+
+    @property
+    def results(self) -> Path:
+        return self.checkout.path / "results" / "stress"
+
+
+def made(folder: Path) -> Stress:
+    """The study in a new checkout; neither batch size divides the number of images."""
     checkout = Checkout.at(folder)
     (folder / CONFIG).write_text(STUDY)
     (folder / "stress_net.py").write_text(NETWORK)
-    return checkout, Study.from_file(folder / CONFIG).shown_tables
+    dropped = write_bad_images(folder / "data" / "pets", 402)
+    return Stress(checkout, Study.from_file(folder / CONFIG).shown_tables, dropped)
 
 
 @pytest.fixture(scope="session")
-def stress(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the study's results when nothing disturbs it and all jobs are on this machine."""
-    checkout, targets = made(tmp_path_factory.mktemp("undisturbed") / "checkout")
-    done = checkout.snakemake(*targets, "--cores", "2", "--configfile", CONFIG)
+def stress(tmp_path_factory: pytest.TempPathFactory) -> Stress:
+    """The study when nothing disturbs it and all jobs are here; a test that edits it puts everything back."""
+    study = made(tmp_path_factory.mktemp("undisturbed") / "checkout")
+    done = study.checkout.snakemake(*study.targets, "--cores", "2", "--configfile", CONFIG)
     assert done.returncode == 0, done.stdout[-4000:]
-    return checkout.path / "results" / "stress"
+    return replace(study, output=done.stdout)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.workflow.conftest import Checkout, assert_the_same, heed_ctrl_c
-from tests.workflow.stress import CONFIG, made
+from tests.workflow.stress import CONFIG, Stress, made
 
 pytestmark = pytest.mark.slow
 
@@ -84,17 +84,17 @@ def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills:
 
 
 def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(
-    stress: Path, tmp_path: Path, pytestconfig: pytest.Config
+    stress: Stress, tmp_path: Path, pytestconfig: pytest.Config
 ):
     kills = pytestconfig.getoption("--kills")
-    killed, targets = made(tmp_path / "killed")
-    arguments = [*targets, "--cores", "2", "--configfile", CONFIG]
-    done = disturb(killed, arguments, random.Random(0), kills)
+    killed = made(tmp_path / "killed")
+    arguments = [*killed.targets, "--cores", "2", "--configfile", CONFIG]
+    done = disturb(killed.checkout, arguments, random.Random(0), kills)
     print(f"killed: {done}")  # noqa: T201
-    killed.snakemake("--unlock", *arguments)
-    ended = killed.snakemake(*arguments)
+    killed.checkout.snakemake("--unlock", *arguments)
+    ended = killed.checkout.snakemake(*arguments)
     assert ended.returncode == 0, ended.stdout[-4000:]
 
-    assert assert_the_same(stress, killed.path / "results" / "stress") > 50
+    assert assert_the_same(stress.results, killed.results) > 50
     assert sum(done.values()) >= kills
-    assert not all_of(killed)
+    assert not all_of(killed.checkout)

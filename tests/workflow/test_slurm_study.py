@@ -7,16 +7,16 @@ import pytest
 from batchscape.cancel import JOB_NAME_PREFIX
 from tests.workflow.cluster import PROFILE, Cluster, needs_slurm
 from tests.workflow.conftest import Checkout, assert_the_same
-from tests.workflow.stress import CONFIG, made
+from tests.workflow.stress import CONFIG, Stress, made
 
 pytestmark = [pytest.mark.slow, needs_slurm]
 
 
-def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, stress: Path, tmp_path: Path):
-    checkout, targets = made(tmp_path / "checkout")
-    done = Checkout(checkout.path, cluster.prefix).snakemake(*targets, *PROFILE, "--configfile", CONFIG)
+def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, stress: Stress, tmp_path: Path):
+    study = made(tmp_path / "checkout")
+    done = Checkout(study.checkout.path, cluster.prefix).snakemake(*study.targets, *PROFILE, "--configfile", CONFIG)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert assert_the_same(stress, checkout.path / "results" / "stress") > 50
+    assert assert_the_same(stress.results, study.results) > 50
     jobs = cluster.jobs("all")
     rules = {what.partition("_wildcards_")[0].removeprefix("rule_") for what in jobs.values()}
     assert {"train", "tune", "sharpness", "landscape", "interpolation", "distance"} <= rules

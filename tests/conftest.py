@@ -9,6 +9,7 @@ pytest_plugins = ["tests.workflow.cluster", "tests.workflow.stress"]
 # They look at, and edit, the one finished study of their process.
 ON_THE_FINISHED_STUDY = (
     "tests/workflow/test_house.py",
+    "tests/workflow/test_new_analysis.py",
     "tests/workflow/test_report_in_browser.py",
     "tests/workflow/test_snakemake_report.py",
     "tests/workflow/test_staleness.py",

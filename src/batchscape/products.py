@@ -1,6 +1,18 @@
-"""The tables, figures and gathered analyses that there are, and what each is made from."""
+"""The analyses, tables and figures that there are, and what each is made from."""
 
 from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A question. Its rule has its name, and so has the section of the study file that can turn it off, if any."""
+
+    rows: str
+    """The CSV with the answer, below the study's folder; one in `tables/` is shown as it is."""
+    jobs: Literal["one", "batch sizes", "compared", "fixed", "shown", "pairs", "planes"] = "one"
+    """How the work is divided: by batch size, by some of the settings, by pairs of settings, by parts of planes. Then
+    the rows of all jobs are gathered."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +27,21 @@ class Product:
     """Further files without which there is no such product, though it is not made from them."""
 
 
-# The registry: a name here, a module of that name in report/tables or report/figures.
+# The registry. A name here: a module of that name in analysis/, report/tables or report/figures.
+ANALYSES = {
+    "runs": Analysis("tables/runs"),
+    "history": Analysis("analysis/history"),
+    "distance": Analysis("analysis/distance"),
+    "epoch_distance": Analysis("analysis/epoch_distance"),
+    "update_norms": Analysis("analysis/update_norms"),
+    "device_timing": Analysis("analysis/devices"),
+    "tuning": Analysis("tables/trials", "batch sizes"),
+    "sharpness": Analysis("analysis/sharpness", "compared"),
+    "interpolation": Analysis("analysis/interpolation", "pairs"),
+    "landscape": Analysis("tables/landscape", "planes"),
+    "trajectory": Analysis("tables/trajectory", "shown"),
+    "gradient_alignment": Analysis("analysis/gradient_alignment", "fixed"),
+}
 TABLES = {
     "curves": Product(("analysis/history",)),
     "fixed_lr": Product(("tables/runs",), ("fixed_lr",)),
@@ -45,17 +71,6 @@ TABLES = {
         ("small_batch", "large_batch"),
     ),
 }
-# What a section of the study file asks for in jobs of their own, and where their rows are gathered.
-GATHERED = {
-    "tuning": "tables/trials",
-    "sharpness": "analysis/sharpness",
-    "interpolation": "analysis/interpolation",
-    "landscape": "tables/landscape",
-    "trajectory": "tables/trajectory",
-    "gradient_alignment": "analysis/gradient_alignment",
-}
-# What a section asks for in one job.
-ALONE = {"device_timing": "analysis/devices"}
 FIGURES = {
     "curves_fixed_lr": Product(("tables/curves",), ("fixed_lr",)),
     "curves_high_lr": Product(("tables/curves",), ("high_lr",)),

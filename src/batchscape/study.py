@@ -18,7 +18,7 @@ from batchscape.config.tuning import SearchSpec
 from batchscape.data.listing import state_of
 from batchscape.errors import UserError
 from batchscape.import_path import module_file
-from batchscape.products import ALONE, FIGURES, GATHERED, TABLES, Product
+from batchscape.products import ANALYSES, FIGURES, TABLES, Product
 
 
 class Study(StudyConfig):
@@ -54,32 +54,45 @@ class Study(StudyConfig):
         seeds = (getattr(self, analysis).seeds or self.grid.seeds[:1]) if shown else self.grid.seeds
         return [f"{setting}-seed{seed}" for seed in sorted(seeds)]
 
+    @property
+    def analyses(self) -> list[str]:
+        """Those that the study file does not turn off, and for which there is something to look at."""
+        return [
+            name
+            for name, analysis in ANALYSES.items()
+            if (name not in type(self).model_fields or getattr(self, name).enabled)
+            and (analysis.jobs == "one" or self.parts(name))
+        ]
+
     def parts(self, analysis: str) -> list[str]:
-        """Paths of the files that the jobs of an analysis write, each of which can be lost and made again alone."""
-        if analysis == "tuning":
+        """Paths of what the jobs of an analysis write, to be gathered; each can be lost and made again alone."""
+        jobs = ANALYSES[analysis].jobs
+        if jobs == "one":
+            return []
+        if jobs == "batch sizes":
             return [self.csv(f"analysis/lr_search/bs{batch_size}") for batch_size in sorted(self.grid.batch_sizes)]
-        if analysis == "interpolation":
-            return [self.csv(f"analysis/interpolation/{one}--{other}") for one, other in self.pairs]
-        if analysis == "landscape":
+        if jobs == "pairs":
+            return [self.csv(f"analysis/{analysis}/{one}--{other}") for one, other in self.pairs]
+        if jobs == "planes":
             grid = self.landscape
-            jobs = -(-grid.points[0] * grid.points[1] // grid.points_per_job)
+            count = -(-grid.points[0] * grid.points[1] // grid.points_per_job)
             return [
-                self.csv(f"analysis/landscape/{run}/directions{seed}-part{part}of{jobs}")
+                self.csv(f"analysis/landscape/{run}/directions{seed}-part{part}of{count}")
                 for setting in grid.settings or self.small_and_large
                 for run in self.runs_of(analysis, setting)
                 for seed in grid.direction_seeds
-                for part in range(1, jobs + 1)
+                for part in range(1, count + 1)
             ]
         settings = {
-            "sharpness": lambda: self.compared_settings,
-            "gradient_alignment": lambda: dict(self.settings_by_arm)["fixed"],
-            "trajectory": lambda: self.trajectory.settings or self.small_and_large,
-        }[analysis]()
+            "compared": lambda: self.compared_settings,
+            "fixed": lambda: dict(self.settings_by_arm)["fixed"],
+            "shown": lambda: getattr(self, analysis).settings or self.small_and_large,
+        }[jobs]()
         return [self.csv(f"analysis/{analysis}/{setting}") for setting in settings]
 
-    def parts_of(self, gathered: str) -> list[str]:
-        """Paths of the files whose rows are gathered in one: `tables/landscape`."""
-        return next(self.parts(analysis) for analysis, path in GATHERED.items() if path == gathered)
+    def parts_of(self, rows: str) -> list[str]:
+        """Paths of the files that are gathered in one: `tables/landscape`."""
+        return next(self.parts(name) for name, analysis in ANALYSES.items() if analysis.rows == rows)
 
     @property
     def tables(self) -> list[str]:
@@ -88,11 +101,6 @@ class Study(StudyConfig):
     @property
     def figures(self) -> list[str]:
         return [name for name, product in FIGURES.items() if self._is_wanted(product)]
-
-    @property
-    def gathered(self) -> list[str]:
-        """The analyses that are enabled, of those whose jobs are gathered."""
-        return [analysis for analysis in GATHERED if getattr(self, analysis).enabled and self.parts(analysis)]
 
     def sources(self, product: Product) -> list[str]:
         """What a table or figure of this study is made from."""
@@ -103,12 +111,9 @@ class Study(StudyConfig):
 
     def _is_made(self, source: str) -> bool:
         """Whether a file is made: the rows of an analysis that is enabled, or a table whose own sources are made."""
-        if source in GATHERED.values():
-            return source in [GATHERED[analysis] for analysis in self.gathered]
-        if source in ALONE.values():
-            return all(getattr(self, section).enabled for section, path in ALONE.items() if path == source)
-        table = TABLES.get(source.removeprefix("tables/"))
-        return table is None or self._is_wanted(table)
+        if source in [analysis.rows for analysis in ANALYSES.values()]:
+            return source in [ANALYSES[name].rows for name in self.analyses]
+        return self._is_wanted(TABLES[source.removeprefix("tables/")])
 
     # What jobs take of a machine.
 
@@ -219,7 +224,7 @@ class Study(StudyConfig):
 
     def section_slice(self, section: str) -> str:
         """What a job of an analysis does, as JSON: its section without the keys that say which jobs there are."""
-        return _canonical(getattr(self, section).model_dump(mode="json"))
+        return _canonical(getattr(self, section).model_dump(mode="json") if section in type(self).model_fields else {})
 
     def product_slice(self, product: Product) -> str:
         """The settings of a table or figure, as JSON."""
@@ -286,6 +291,10 @@ class Study(StudyConfig):
         """Path of a table or an analysis: `tables/fixed_lr`, `analysis/distance`."""
         return f"{self.folder}/{name}.csv"
 
+    def rows(self, analysis: str) -> str:
+        """Path of an analysis with the rows of all its jobs."""
+        return self.csv(ANALYSES[analysis].rows)
+
     def figure(self, name: str, kind: str) -> str:
         return f"{self.folder}/figures/{name}.{kind}"
 
@@ -296,25 +305,19 @@ class Study(StudyConfig):
     @property
     def shown_tables(self) -> list[str]:
         """Paths of all tables that the report reads."""
-        made = [GATHERED[analysis] for analysis in self.gathered]
-        names = ["tables/runs", *(f"tables/{table}" for table in self.tables), *made]
+        names = [*(ANALYSES[name].rows for name in self.analyses), *(f"tables/{table}" for table in self.tables)]
         return [self.csv(name) for name in names if name.startswith("tables/")]
 
     @property
     def files(self) -> list[str]:
         """Paths of all that the jobs of the study make, one or more a job."""
-        products = [*map(TABLES.get, self.tables), *map(FIGURES.get, self.figures)]
-        csvs = [
-            *(source for product in products for source in self.sources(product)),
-            *("tables/runs", *(f"tables/{table}" for table in self.tables)),
-            *(GATHERED[analysis] for analysis in self.gathered),
-        ]
         return [
             self.prepared_data,
             self.network_file,
             *self.run_files,
-            *(part for analysis in self.gathered for part in self.parts(analysis)),
-            *map(self.csv, dict.fromkeys(csvs)),
+            *(part for analysis in self.analyses for part in self.parts(analysis)),
+            *(self.rows(analysis) for analysis in self.analyses),
+            *(self.csv(f"tables/{table}") for table in self.tables),
             *(self.figure(figure, kind) for figure in self.figures for kind in ("png", "pdf")),
             self.report,
         ]

@@ -24,7 +24,7 @@ from batchscape.data.prepare import prepare, summary
 from batchscape.data.prepared import write_prepared
 from batchscape.errors import UserError
 from batchscape.frames import read_frame, write_frame
-from batchscape.products import ALONE, FIGURES, GATHERED, TABLES
+from batchscape.products import ANALYSES, FIGURES, TABLES
 from batchscape.report.figures import sharpness as sharpness_figure
 from batchscape.report.figures.loss_map import loss_map
 from batchscape.report.page import render
@@ -54,13 +54,13 @@ class Made:
             if run.learning_rate is None:
                 spec["learning_rate"] = rates[run.batch_size]
             train(RunSpec.model_validate_json(json.dumps(spec)), folder / "images.safetensors", self.run(name))
-        sources = {source for product in (*TABLES.values(), *FIGURES.values()) for source in product.sources}
-        made_otherwise = {*GATHERED.values(), *ALONE.values(), *(f"tables/{name}" for name in TABLES)}
-        for name in sorted(sources - made_otherwise):  # those of all runs
-            analysis = import_module(f"batchscape.analysis.{Path(name).name}")
-            self.write(name, collect([self.run(run) for run in self.study.runs], analysis.analyse))
-        for name in self.study.gathered:
-            self.write(GATHERED[name], pd.concat(self._parts(name), ignore_index=True))
+        for name in self.study.analyses:
+            if ANALYSES[name].jobs != "one":
+                self.write(ANALYSES[name].rows, pd.concat(self._parts(name), ignore_index=True))
+            elif name != "device_timing":
+                analysis = import_module(f"batchscape.analysis.{name}")
+                rows = collect([self.run(run) for run in self.study.runs], analysis.analyse)
+                self.write(ANALYSES[name].rows, rows)
         for name in self.study.tables:
             self.write(f"tables/{name}", self._product("tables", "tabulate", name, TABLES[name]))
 

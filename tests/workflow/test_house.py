@@ -70,6 +70,19 @@ def test_analyses_and_tables_do_not_wait_for_torch():
     assert not {"torch", "pytorch_lightning"} & set(loaded)
 
 
+def test_a_training_does_not_wait_for_what_it_does_not_use_and_a_network_of_ones_own_may_use_it():
+    code = (
+        "import sys; import batchscape.training.train; print(*sys.modules); "
+        "from torchmetrics import MeanMetric; print(MeanMetric()(2.0))"
+    )
+    loaded, mean = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert "pytorch_lightning" in loaded.split()
+    assert not {"torchmetrics", "matplotlib", "scipy.signal"} & set(loaded.split())
+    assert mean == "tensor(2.)"
+
+
 @pytest.mark.slow
 def test_the_output_dictionary_names_every_column(finished: Checkout):
     dictionary = (PROJECT / "docs" / "outputs.md").read_text()
@@ -86,8 +99,8 @@ def test_the_output_dictionary_names_every_column(finished: Checkout):
 
 
 @pytest.mark.slow
-def test_the_readmes_python_example_trains_a_run(tmp_path: Path):
-    example = re.search(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)[1]
+def test_the_python_example_trains_a_run(tmp_path: Path):
+    example = re.search(r"```python\n(.*?)```", (PROJECT / "docs" / "usage.md").read_text(), re.DOTALL)[1]
     done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {"run.json", "history.csv", "update_norms.npy"} <= {path.name for path in (tmp_path / "my-run").iterdir()}

@@ -6,7 +6,7 @@ rule runs:
     input:
         runs=study.run_files,
     output:
-        study.csv("tables/runs"),
+        study.rows("runs"),
     log:
         study.log("runs"),
     conda:
@@ -26,7 +26,7 @@ use rule runs as history with:
         # Of the files that others read too, here alone: there are as many as runs.
         histories=[study.run_file(run, "history.csv") for run in study.runs],
     output:
-        study.csv("analysis/history"),
+        study.rows("history"),
     log:
         study.log("history"),
     params:
@@ -35,7 +35,7 @@ use rule runs as history with:
 
 use rule runs as distance with:
     output:
-        study.csv("analysis/distance"),
+        study.rows("distance"),
     log:
         study.log("distance"),
     params:
@@ -44,7 +44,7 @@ use rule runs as distance with:
 
 use rule runs as epoch_distance with:
     output:
-        study.csv("analysis/epoch_distance"),
+        study.rows("epoch_distance"),
     log:
         study.log("epoch_distance"),
     params:
@@ -53,7 +53,7 @@ use rule runs as epoch_distance with:
 
 use rule runs as update_norms with:
     output:
-        study.csv("analysis/update_norms"),
+        study.rows("update_norms"),
     log:
         study.log("update_norms"),
     params:
@@ -180,7 +180,7 @@ rule device_timing:
         data=study.prepared_data,
         network=study.network_file,
     output:
-        study.csv("analysis/devices"),
+        study.rows("device_timing"),
     log:
         study.log("device_timing"),
     conda:
@@ -201,17 +201,17 @@ rule device_timing:
 rule gather:
     """The rows of all jobs of an analysis."""
     input:
-        lambda wildcards: study.parts_of(wildcards.gathered),
+        lambda wildcards: study.parts_of(wildcards.rows),
     output:
-        study.csv("{gathered}"),
+        study.csv("{rows}"),
     log:
-        study.log("gather/{gathered}"),
+        study.log("gather/{rows}"),
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
         code=lambda wildcards: code("gather.py"),
     message:
-        "Gathering {wildcards.gathered}"
+        "Gathering {wildcards.rows}"
     script:
         "../scripts/gather.py"

@@ -20,7 +20,7 @@ os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([*IMPORTED_FROM, *INH
 from batchscape.errors import UserError
 from batchscape.fingerprint import PACKAGE, fingerprint, module_path
 from batchscape.report.story import CAPTIONS, CATEGORIES
-from batchscape.products import FIGURES, GATHERED, TABLES
+from batchscape.products import ANALYSES, FIGURES, TABLES
 from batchscape.study import Study
 
 
@@ -103,6 +103,6 @@ wildcard_constraints:
     directions=r"\d+",
     part=r"\d+",
     parts=r"\d+",
-    gathered="|".join(GATHERED.values()),
+    rows="|".join(analysis.rows for analysis in ANALYSES.values() if analysis.jobs != "one"),
     table="|".join(TABLES),
     figure="|".join(FIGURES),

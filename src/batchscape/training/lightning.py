@@ -1,4 +1,4 @@
-"""PyTorch Lightning as `pl`, imported without torchmetrics: that takes a quarter of what a training needs to start.
+"""What is used of PyTorch Lightning, imported without torchmetrics: a quarter of what a training needs to start.
 
 Lightning imports torchmetrics to know a metric when a module logs one, which the module here never does. But it brings
 scipy.signal and matplotlib into each of the processes that train.
@@ -31,5 +31,7 @@ def _without_torchmetrics() -> Iterator[None]:
 
 with _without_torchmetrics():
     import pytorch_lightning as pl
+    from pytorch_lightning.plugins import environments
+    from pytorch_lightning.strategies import DDPStrategy
 
-__all__ = ["pl"]
+__all__ = ["DDPStrategy", "environments", "pl"]

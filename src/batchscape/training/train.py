@@ -21,7 +21,7 @@ from batchscape.network_check import takes_one_image
 from batchscape.objective import outputs_for
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.launcher import launch
-from batchscape.training.lightning import pl
+from batchscape.training.lightning import DDPStrategy, environments, pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.ranks import Ranks
 from batchscape.training.recorder import Recorder
@@ -183,7 +183,6 @@ def exact_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, call
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning's use of a name that torch renames
-    environments = pl.plugins.environments
     device, alone = choose_device(spec.training.accelerator), devices * nodes == 1
     return pl.Trainer(
         accelerator=device.type,
@@ -203,7 +202,7 @@ def exact_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, call
     )
 
 
-class GlobalBatchDDP(pl.strategies.DDPStrategy):
+class GlobalBatchDDP(DDPStrategy):
     """Lightning's DDP but for torch's wrapper around the module, which itself sums the gradients of a global batch."""
 
     def configure_ddp(self) -> None:

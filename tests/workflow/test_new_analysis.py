@@ -1,0 +1,61 @@
+"""An analysis takes a module, a rule and a registration: those that docs/architecture.md shows, taken as they stand."""
+
+import re
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+from batchscape.config.run import RunSpec
+from batchscape.data.prepared import read_prepared
+from batchscape.frames import read_frame
+from batchscape.models import build_network
+from batchscape.study import Study
+from batchscape.training.run_directory import RunDirectory
+from tests.workflow.conftest import PROJECT, Checkout
+
+pytestmark = pytest.mark.slow
+
+SMOKE = Study.from_file(PROJECT / "config" / "smoke.yaml")
+
+
+def test_the_analysis_of_the_docs_is_three_steps_and_makes_nothing_else_stale(finished: Checkout):
+    section = (
+        (PROJECT / "docs" / "architecture.md").read_text().partition("\n## An analysis\n")[2].partition("\n## ")[0]
+    )
+    module, rule, registration = map(textwrap.dedent, re.findall(r"```python\n(.*?)```", section, re.DOTALL))
+    added = finished.path / "src/batchscape/analysis/gradient_norm.py"
+    rules, products = finished.path / "workflow/rules/analyse.smk", finished.path / "src/batchscape/products.py"
+    before = {file: file.read_text() for file in (rules, products)}
+    try:
+        added.write_text(module)
+        rules.write_text(f"{before[rules]}\n\n{rule}")
+        products.write_text(before[products].replace("ANALYSES = {\n", f"ANALYSES = {{\n    {registration}"))
+        jobs = {f"analyse bs{batch_size}-lr0.02: gradient_norm" for batch_size in (64, 128, 256)}
+        assert finished.stale("config/smoke.yaml") == {*jobs, "gather tables/gradient_norm", "report"}
+        table = "results/smoke/tables/gradient_norm.csv"
+        done = finished.snakemake(table, "--cores", "2", "--configfile", "config/smoke.yaml")
+        assert done.returncode == 0, done.stdout[-4000:]
+        found = read_frame(finished.path / table).set_index(["run", "checkpoint"])["gradient_norm"]
+    finally:
+        added.unlink()
+        for file, text in before.items():
+            file.write_text(text)
+    assert finished.stale("config/smoke.yaml") == set()
+    assert {run for run, _ in found.index} == {run.name for run in SMOKE.runs_by_arm["fixed"]}
+    for run, checkpoint in found.index:
+        assert found[run, checkpoint] == pytest.approx(gradient_norm(finished, run, checkpoint), rel=1e-4)
+
+
+def gradient_norm(checkout: Checkout, run: str, checkpoint: str) -> float:
+    """The norm by PyTorch alone."""
+    data = read_prepared(checkout.path / SMOKE.prepared_data)
+    directory = RunDirectory((checkout.path / SMOKE.run_file(run, "run.json")).parent)
+    spec = RunSpec.model_validate(directory.summary()["spec"])
+    network = build_network(spec.model, data.train_images.shape[1:], 1, spec.seed)
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(directory.weights(checkpoint).vector), network.parameters())
+    outputs = network(torch.from_numpy(data.train_images.astype(np.float32) / 255))
+    labels = torch.from_numpy(data.train_labels.astype(np.float32))[:, None]
+    torch.nn.functional.binary_cross_entropy_with_logits(outputs, labels).backward()
+    return float(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm())

@@ -5,10 +5,13 @@ import fcntl
 import logging
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from batchscape.errors import UserError
 
@@ -20,12 +23,14 @@ FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
 def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
     """Send all that the process prints to a log file; end it with status 1 when the work fails.
 
-    Whatever goes wrong stands in the log: one line for a UserError, a traceback for anything else, and both for a
-    UserError that has a cause, which it may mistake. The terminal shows one line in any case, also where a full disk
-    leaves no log. What the work itself wants to be seen there too, it gives to the function that this yields.
+    The log ends with what the job took, or with what went wrong: one line for a UserError, a traceback for anything
+    else, and both for a UserError that has a cause, which it may mistake. The terminal shows one line in any case, also
+    where a full disk leaves no log. What the work itself wants to be seen there too, it gives to the function that this
+    yields.
 
     A Snakemake that was killed leaves its jobs at work; the same job of the next one waits until they are done.
     """
+    entered = time.time()
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     target = Path(path)
 
@@ -53,6 +58,9 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
                 with suppress(OSError):
                     stream.write(_told(error))
                 raise
+            took, before = time.time() - entered, entered - psutil.Process().create_time()
+            with suppress(OSError):
+                stream.write(f"took {took:.2f} s, after {before:.2f} s to start\n")
     except Exception as error:
         terminal.write(f"{_in_one_line(error, path)}\n")
         sys.exit(1)

@@ -4,9 +4,9 @@
     python benchmarks/study.py --config config/smoke.yaml --cores 2
 
 Each job's log ends with its wall time: that of its work, and before it that of Python and the libraries to start. By
-rule these are summed up over all jobs. `busy` is their sum over cores × the study's wall time. `overhead` is the study's
-wall time over that of the work alone, spread evenly over the cores: 1 would be a study of which all jobs start at once
-and no core ever waits. A job that uses several cores, as the timing of devices does, counts as one.
+rule these are summed up over all jobs. `busy` is their sum over cores × the wall time of the study. `overhead` is that
+wall time over the time of the work alone, spread evenly over the cores: 1 would be a study of which all jobs start at
+once and no core ever waits. A job that uses several cores, as the timing of devices does, counts as one.
 
 Measured: see the end of this text.
 """

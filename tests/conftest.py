@@ -6,40 +6,40 @@ from xdist.scheduler import LoadScopeScheduling
 # Fixtures of several files.
 pytest_plugins = ["tests.workflow.cluster", "tests.workflow.stress"]
 
-# They look at, and edit, the one finished study of their process.
-ON_THE_FINISHED_STUDY = (
-    "tests/workflow/test_house.py",
-    "tests/workflow/test_new_analysis.py",
-    "tests/workflow/test_report_in_browser.py",
-    "tests/workflow/test_snakemake_report.py",
-    "tests/workflow/test_staleness.py",
-    "tests/workflow/test_study.py",
-)
-
-
-# And these at the one that nothing disturbed.
+# They look at the one study that nothing disturbed.
 ON_THE_STRESS_STUDY = (
     "tests/workflow/test_image_folder.py",
     "tests/workflow/test_killed_study.py",
     "tests/workflow/test_slurm_study.py",
 )
-# Files of minutes.
-LONG = (*ON_THE_STRESS_STUDY, "tests/workflow/test_slurm.py")
+# What takes minutes, in the order in which it begins. The first makes the finished study; others have copies of it.
+LONG = (
+    "tests/workflow/test_study.py",
+    *ON_THE_STRESS_STUDY,
+    "tests/workflow/test_slurm.py",
+    "tests/workflow/test_disk.py",
+    "tests/workflow/test_staleness.py",
+    "tests/unit/test_several_processes.py",
+    "tests/workflow/test_bad_input.py",
+)
+# Of minutes, and of tests that share nothing that takes long to make.
+MANY = "tests/workflow/test_staleness.py"
 
 
 class BySharedWork(LoadScopeScheduling):
-    """A file is a process's to run, and so are all files on the finished study, which takes minutes to make."""
+    """A file is a process's to run, and so are all files on the stress study, which takes minutes to make."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         if file in ON_THE_STRESS_STUDY:
             return "stress study"
-        return "finished study" if file in ON_THE_FINISHED_STUDY else file
+        return nodeid.partition("[")[0] if file == MANY else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that all processes end at the same time: the order is kept by xdist's option."""
-    items.sort(key=lambda item: not item.nodeid.startswith(ON_THE_FINISHED_STUDY + LONG))
+    place = {file: index for index, file in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONG)))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySharedWork:

@@ -1,5 +1,6 @@
 """A finished smoke study in a checkout of its own, and what a dry run of it would do."""
 
+import fcntl
 import os
 import re
 import shutil
@@ -155,7 +156,20 @@ def assert_the_same(one: Path, two: Path) -> int:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The smoke study, run to its end once for all tests; a test that edits it puts everything back."""
-    checkout = Checkout.at(tmp_path_factory.mktemp("finished") / "checkout")
-    checkout.run("config/smoke.yaml")
-    return checkout
+    """A copy of the finished smoke study, which the first of the tests' processes runs to its end for all of them.
+
+    A test that edits it puts everything back.
+    """
+    own = tmp_path_factory.mktemp("finished") / "checkout"
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    with (shared / "finished.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made, whole = Checkout(shared / "finished" / "checkout"), shared / "finished" / "whole"
+        if not whole.exists():
+            shutil.rmtree(made.path, ignore_errors=True)  # of a process in which it failed
+            Checkout.at(made.path).run("config/smoke.yaml")
+            whole.touch()
+    shutil.copytree(made.path, own, symlinks=True)
+    return Checkout(own)

@@ -11,8 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import psutil
-
 from batchscape.errors import UserError
 
 # Looked for in the text, for some libraries wrap the error of the system in one of their own.
@@ -30,7 +28,7 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
 
     A Snakemake that was killed leaves its jobs at work; the same job of the next one waits until they are done.
     """
-    entered = time.time()
+    entered, to_start = time.monotonic(), _cpu_seconds()
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     target = Path(path)
 
@@ -58,12 +56,17 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
                 with suppress(OSError):
                     stream.write(_told(error))
                 raise
-            took, before = time.time() - entered, entered - psutil.Process().create_time()
+            took, worked = time.monotonic() - entered, _cpu_seconds() - to_start
             with suppress(OSError):
-                stream.write(f"took {took:.2f} s, after {before:.2f} s to start\n")
+                stream.write(f"took {took:.2f} s, of CPU {worked:.2f} s, and {to_start:.2f} s before that to start\n")
     except Exception as error:
         terminal.write(f"{_in_one_line(error, path)}\n")
         sys.exit(1)
+
+
+def _cpu_seconds() -> float:
+    """Return the CPU time of this process until now, and of those that it started and that have ended."""
+    return sum(os.times()[:4])
 
 
 def is_at_work(log: Path) -> bool:

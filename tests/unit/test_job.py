@@ -60,7 +60,8 @@ def test_a_job_waits_until_an_earlier_one_that_has_its_log_is_gone(jobs, tmp_pat
     else:
         first.send_signal(signal.SIGKILL)
     wait_for(tmp_path / "second.in")
-    assert re.fullmatch(r"this is second\ntook [\d.]+ s, after [\d.]+ s to start\n", (tmp_path / "job.log").read_text())
+    log = (tmp_path / "job.log").read_text()
+    assert re.fullmatch(r"this is second\ntook [\d.]+ s, of CPU [\d.]+ s, and [\d.]+ s before that to start\n", log)
 
 
 def test_a_job_leaves_nothing_but_its_log(jobs, tmp_path: Path):

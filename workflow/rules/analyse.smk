@@ -183,6 +183,8 @@ rule device_timing:
         study.rows("device_timing"),
     log:
         study.log("device_timing"),
+    # Before all else: later the machine would have to fall idle for it.
+    priority: 2
     conda:
         "../../envs/batchscape.yaml"
     # All of the machine, so that nothing else is on it; a cluster is asked for that by its profile.

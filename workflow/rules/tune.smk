@@ -10,6 +10,8 @@ rule tune:
         study.log("tune/bs{batch_size}"),
     benchmark:
         study.benchmark("tune/bs{batch_size}")
+    # Before other trainings, for those at the rate that it finds wait for it, and their analyses for them.
+    priority: 1
     conda:
         "../../envs/batchscape.yaml"
     threads: study.resources.devices

@@ -22,10 +22,10 @@ def theme() -> p9.theme:
         panel_grid_minor=p9.element_blank(),
         panel_border=p9.element_rect(color="#999999"),
         strip_background=p9.element_blank(),
-        strip_text=p9.element_text(size=9.5, weight="bold"),
+        strip_text=p9.element_text(size=9, weight="bold"),
         panel_spacing=0.03,
         plot_title=p9.element_text(size=13, weight="bold", ha="left"),
-        plot_subtitle=p9.element_text(size=9.5, color="#444444", ha="left"),
+        plot_subtitle=p9.element_text(size=9.5, color="#444444", ha="left", margin={"b": 6}),
         legend_key=p9.element_blank(),
     )
 

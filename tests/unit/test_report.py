@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -184,10 +185,16 @@ SCENARIOS = {
 }  # fmt: skip
 
 
+@cache
+def scenario_of(name: str) -> tuple[Study, dict[str, pd.DataFrame]]:
+    """A scenario with all its tables, for those who only look at them: they take longer than most figures."""
+    chosen, epochs, diverges = SCENARIOS[name]
+    return chosen, with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+
+
 @pytest.fixture(scope="module", params=SCENARIOS)
 def scenario(request: pytest.FixtureRequest) -> tuple[Study, dict[str, pd.DataFrame]]:
-    chosen, epochs, diverges = SCENARIOS[request.param]
-    return chosen, with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    return scenario_of(request.param)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -204,8 +211,7 @@ def test_every_figure_is_drawn_whatever_became_of_the_runs(scenario, figure: str
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_written_for_the_screen_and_for_print(figure: str, tmp_path: Path):
-    chosen, epochs, diverges = SCENARIOS["plain"]
-    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    chosen, frames = scenario_of("plain")
     png, pdf = tmp_path / f"{figure}.png", tmp_path / f"{figure}.pdf"
     write_figure(made(chosen, "figures", figure, FIGURES[figure], frames), png, pdf)
     assert png.read_bytes().startswith(b"\x89PNG")
@@ -214,8 +220,7 @@ def test_every_figure_is_written_for_the_screen_and_for_print(figure: str, tmp_p
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_no_title_leaves_the_figure_when_runs_diverged(figure: str):
-    chosen, epochs, diverges = SCENARIOS["the fixed rate diverges"]
-    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    chosen, frames = scenario_of("the fixed rate diverges")
     drawn = made(chosen, "figures", figure, FIGURES[figure], frames).draw()
     drawn.canvas.draw()
     titles = [text for text in drawn.texts if len(text.get_text()) > 20]

@@ -154,11 +154,11 @@ def assert_the_same(one: Path, two: Path) -> int:
     return compared
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A copy of the finished smoke study, which the first of the tests' processes runs to its end for all of them.
+    """A file's own copy of the finished smoke study, which the first of the tests' processes runs to its end for all.
 
-    A test that edits it puts everything back.
+    A test that edits it puts back what others of its file look at.
     """
     own = tmp_path_factory.mktemp("finished") / "checkout"
     shared = tmp_path_factory.getbasetemp()

@@ -29,7 +29,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-TOOK = re.compile(r"^took ([\d.]+) s, of CPU ([\d.]+) s, and ([\d.]+) s before that to start$")
+TOOK = re.compile(r"^took ([\d.]+) s, of CPU ([\d.]+) s, and ([\d.]+) s before that to start\n\Z", re.MULTILINE)
 
 
 def main() -> None:
@@ -41,7 +41,10 @@ def main() -> None:
     by_rule, begins, ends = defaultdict(list), [], []
     logs = arguments.results / "logs"
     for log in logs.rglob("*.log"):
-        took, work, start = map(float, TOOK.match(log.read_text().splitlines()[-1]).groups())
+        last = TOOK.search(log.read_text())
+        if not last:
+            parser.error(f"{log}: the job has not ended well; let the study come to its end")
+        took, work, start = map(float, last.groups())
         by_rule[log.relative_to(logs).parts[0].removesuffix(".log")].append((work, start))
         ends.append(log.stat().st_mtime)
         begins.append(ends[-1] - took - start)

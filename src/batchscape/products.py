@@ -12,7 +12,7 @@ class Analysis:
     """The CSV with the answer, below the study's folder; one in `tables/` is shown as it is."""
     jobs: Literal["one", "batch sizes", "compared", "fixed", "shown", "pairs", "planes"] = "one"
     """How the work is divided: by batch size, by some of the settings, by pairs of settings, by parts of planes. Then
-    the rows of all jobs are gathered."""
+    the rows of all jobs are gathered. For `shown` and `planes` the section says which settings and seeds."""
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ class Study(StudyConfig):
 
     def runs_of(self, analysis: str, setting: str) -> list[str]:
         """The runs of a setting at which an analysis looks."""
-        shown = analysis in ("landscape", "trajectory")
+        shown = ANALYSES[analysis].jobs in ("planes", "shown")
         seeds = (getattr(self, analysis).seeds or self.grid.seeds[:1]) if shown else self.grid.seeds
         return [f"{setting}-seed{seed}" for seed in sorted(seeds)]
 

@@ -32,10 +32,7 @@ onstart:
 
 
 onerror:
-    print(
-        "What is whole stays as it is. The same command goes on from here, once the cause of an error is mended.",
-        file=sys.stderr,
-    )
+    tell_failures(log)
 
 
 rule all:

@@ -44,7 +44,7 @@ def main() -> int:
 
 def _check(file: Path) -> str:
     study = Study.from_file(file)
-    study.require_files()
+    study.require_files(printable(file))
     grid = study.grid
     in_grid = len(grid.batch_sizes) * len(grid.learning_rates) * len(grid.seeds)
     lines = [

@@ -2,9 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from batchscape.duration import duration
@@ -31,17 +30,14 @@ class RunStatus:
     state: str
     detail: str = ""
     seconds: float | None = None
-    """From start to end, of one that is done."""
+    """What training took in all, of one that is done."""
 
 
-def status_of(name: str, summary: Mapping | None, log: str | None, at_work: bool) -> RunStatus:
-    """Return what became of a run: `summary` is its run.json, `log` what its job has printed, None if there is none.
+def status_of(name: str, log: str | None, at_work: bool) -> RunStatus:
+    """Return what became of a run that is not whole: `log` is what its job has printed, None if there is none.
 
     `at_work` says whether that job is still there.
     """
-    if summary is not None:
-        times = [datetime.fromisoformat(summary["provenance"][key]) for key in ("started", "finished")]
-        return RunStatus(name, DONE, summary["status"], (times[1] - times[0]).total_seconds())
     if log is None:
         return RunStatus(name, LEFT)
     lines = log.strip().splitlines()
@@ -67,13 +63,30 @@ def read_status(study: Study) -> list[RunStatus]:
     found = []
     for name in study.runs:
         run_file, log = Path(study.run_file(name, "run.json")), Path(study.log(f"train/{name}"))
+        if not run_file.exists():
+            found.append(status_of(name, _text(log), is_at_work(log)))
+            continue
+        run = RunDirectory(run_file.parent)
         try:
-            summary = RunDirectory(run_file.parent).summary() if run_file.exists() else None
+            # Of its epochs, not from its start to its end: one that was killed has started again.
+            seconds = run.history(["train_seconds", "validation_seconds"]).to_numpy().sum()
+            found.append(RunStatus(name, DONE, run.summary()["status"], float(seconds)))
         except UserError as error:
             found.append(RunStatus(name, FAILED, str(error)))
-        else:
-            found.append(status_of(name, summary, _text(log), is_at_work(log)))
     return found
+
+
+def failures(snakemake_log: str, logs: str) -> list[str]:
+    """Return a line for each job that failed, as what Snakemake printed says: its log, and what that says last.
+
+    `logs` is the folder of the study's logs. A job that Ctrl-C ended has not failed.
+    """
+    lines = {}
+    for log in re.findall(rf"^    log: ({re.escape(logs)}/\S+) \(check log", snakemake_log, re.MULTILINE):
+        said = (_text(Path(log)) or "").strip().splitlines() or [""]
+        if FAILURE.match(said[-1]):
+            lines[log] = f"{log}: {said[-1]}"
+    return list(lines.values())
 
 
 def _text(path: Path) -> str | None:

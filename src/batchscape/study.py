@@ -160,13 +160,16 @@ class Study(StudyConfig):
         """The module of a data source of the user's own. Raises UserError if it is not there."""
         return (module_file(self.data.source, "data.source"),) if ":" in self.data.source else ()
 
-    def require_files(self) -> None:
-        """Raise UserError if files that the study file names are not there."""
-        _ = self.own_model, self.own_source
+    def require_files(self, source: str) -> None:
+        """Raise UserError if files that the study file, `source`, names are not there."""
+        try:
+            _ = self.own_model, self.own_source
+        except UserError as error:
+            raise UserError(f"{source}: {error}") from None
         for key, path in self.data.files.items():
             if not Path(path).exists():
                 where = "" if Path(path).is_absolute() else ", counted from the folder in which the workflow runs"
-                raise UserError(f"data.{key}: there is no {path}{where}; mend the path")
+                raise UserError(f"{source}: data.{key}: there is no {path}{where}; mend the path")
 
     # Canonical slices: what a rule depends on, as one string that is equal if and only if the slice is.
 
@@ -181,7 +184,9 @@ class Study(StudyConfig):
 
     @property
     def network_slice(self) -> str:
-        return _canonical({"model": self.model.model_dump(mode="json"), "loss": self.training.loss})
+        batch_sizes = sorted(self.grid.batch_sizes)
+        model = self.model.model_dump(mode="json")
+        return _canonical({"model": model, "loss": self.training.loss, "batch_sizes": batch_sizes})
 
     def run_slice(self, name: str) -> str:
         """The RunSpec of a run, as JSON; that of a tuned one lacks the learning rate."""

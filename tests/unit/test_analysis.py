@@ -36,6 +36,7 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
                 "validation_accuracy": 0.75,
                 "train_seconds": SECONDS[epoch - 1],
                 "train_cpu_seconds": SECONDS[epoch - 1] / 2,
+                "validation_seconds": SECONDS[epoch - 1] / 4,
                 "gradient_norm": 0.1,
                 "noise_scale": 20.0 if epoch == 1 else np.nan,
                 "distance": 3.0 * epoch,

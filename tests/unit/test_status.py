@@ -7,19 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.status import RunStatus, described, read_status, status_of
+from batchscape.status import RunStatus, described, failures, read_status, status_of
 from batchscape.study import Study
-from tests.unit.test_analysis import write_run
+from tests.unit.test_analysis import SECONDS, write_run
 
 EPOCHS = """\
 20:04:40 bs32-lr0.01-seed0: batch size 32, learning rate 0.01, seed 0; 3361 parameters, 45 batches an epoch
 20:04:45 epoch 1: training loss 0.7, validation loss 0.69, validation accuracy 0.5, 0.023 s
 20:04:46 epoch 2: training loss 0.478751, validation loss 1.17613, validation accuracy 0.5583, 0.023 s
 """
-WHOLE = {
-    "status": "converged",
-    "provenance": {"started": "2026-01-01T10:00:00+00:00", "finished": "2026-01-01T10:02:30+00:00"},
-}
 
 
 JOB = """
@@ -32,24 +28,21 @@ with job_log(sys.argv[1]):
 
 
 @pytest.mark.parametrize(
-    ("summary", "log", "at_work", "state", "detail"),
+    ("log", "at_work", "state", "detail"),
     [
-        (WHOLE, EPOCHS, True, "done", "converged"),
-        (None, None, True, "left", ""),
-        (None, EPOCHS, True, "running", "epoch 2, training loss 0.478751, validation loss 1.17613"),
-        (None, EPOCHS, False, "interrupted", "epoch 2, training loss 0.478751, validation loss 1.17613"),
-        (None, "", True, "running", "no epoch yet"),
-        (None, "/lib/x.py:3: UserWarning: mind this\n", True, "running", "no epoch yet"),
-        (None, EPOCHS + "data.path: there is no x\n", False, "failed", "data.path: there is no x"),
-        (None, "10:00:00 going on after epoch 109\n", True, "running", "goes on after epoch 109"),
-        (None, EPOCHS + "10:00:09 converged after 9 epochs; best epoch: 4\n", False, "left", ""),
-        (None, "Traceback (most recent call last):\n  File\nKeyError: 1\n", False, "failed", "KeyError: 1"),
+        (None, True, "left", ""),
+        (EPOCHS, True, "running", "epoch 2, training loss 0.478751, validation loss 1.17613"),
+        (EPOCHS, False, "interrupted", "epoch 2, training loss 0.478751, validation loss 1.17613"),
+        ("", True, "running", "no epoch yet"),
+        ("/lib/x.py:3: UserWarning: mind this\n", True, "running", "no epoch yet"),
+        (EPOCHS + "data.path: there is no x\n", False, "failed", "data.path: there is no x"),
+        ("10:00:00 going on after epoch 109\n", True, "running", "goes on after epoch 109"),
+        (EPOCHS + "10:00:09 converged after 9 epochs; best epoch: 4\n", False, "left", ""),
+        ("Traceback (most recent call last):\n  File\nKeyError: 1\n", False, "failed", "KeyError: 1"),
     ],
 )  # fmt: skip
-def test_a_run_is_what_its_files_say(summary: dict | None, log: str | None, at_work: bool, state: str, detail: str):
-    found = status_of("run", summary, log, at_work)
-    assert (found.state, found.detail) == (state, detail)
-    assert found.seconds == (150 if summary else None)
+def test_a_run_is_what_its_log_says(log: str | None, at_work: bool, state: str, detail: str):
+    assert status_of("run", log, at_work) == RunStatus("run", state, detail)
 
 
 def test_the_rest_takes_the_mean_time_of_a_run_times_those_ahead_shared_by_those_that_run():
@@ -98,5 +91,30 @@ def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, mon
         job.kill()
     found = {run.name: run.state for run in runs}
     assert found == {done: "done", broken: "failed", running: "running", **dict.fromkeys(left, "left")}
+    assert runs[0] == RunStatus(done, "done", "converged", pytest.approx(1.25 * sum(SECONDS)))
     assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: is not as it was written (")
     assert read_status(study)[2].state == "interrupted"
+
+
+SNAKEMAKE = """\
+Error in rule network:
+    message: None
+    log: results/s/logs/network.log (check log file(s) for error details)
+Error in rule train:
+    log: results/s/logs/train/{}.log (check log file(s) for error details)
+"""
+
+
+def test_jobs_that_failed_are_named_once_each_with_what_they_said_but_not_those_that_ctrl_c_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/s/logs/train").mkdir(parents=True)
+    (tmp_path / "results/s/logs/network.log").write_text("began\nmodel.name: no\n")
+    (tmp_path / "results/s/logs/train/a.log").write_text("Traceback (most recent call last):\nKeyError: 1\n")
+    (tmp_path / "results/s/logs/train/b.log").write_text(EPOCHS + "Traceback:\nKeyboardInterrupt\n")
+    assert failures("".join(map(SNAKEMAKE.format, ("a", "b", "gone"))), "results/s/logs") == [
+        "results/s/logs/network.log: model.name: no",
+        "results/s/logs/train/a.log: KeyError: 1",
+    ]
+    assert failures(SNAKEMAKE, "results/another/logs") == []

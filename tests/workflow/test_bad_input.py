@@ -282,7 +282,7 @@ HISTORY = f"{FOLDER}/analysis/history.csv"
         ),
         (RUNS, without_column("status"), TABLE, (TABLE,), "there is no column status", "so that it is made again"),
         (RUNS, holding(b""), TABLE, (TABLE,), "is no table (No columns to parse from file)", AGAIN),
-        (DATA, cut, TABLE, (f"{FOLDER}/network.json",), "is no whole prepared data file", AGAIN),
+        (DATA, cut, TABLE, (), "is no whole prepared data file", AGAIN),
     ],
     ids=["run.json", "history.csv", "tuned.json", "a column", "an empty table", "the prepared data"],
 )
@@ -358,7 +358,17 @@ def test_arrays_that_were_damaged_end_the_study_and_its_runs_stay(study: Checkou
     assert "cannot be read as NumPy's" in line_of(output, "data.path: tiny.npz ")
     (study.path / "tiny.npz").unlink()
     output = refused(study, "all", "--configfile", CONFIG)
-    assert line_of(output, "data.path: there is no tiny.npz").endswith("mend the path")
+    assert line_of(output, f"{CONFIG}: data.path: there is no tiny.npz").endswith("mend the path")
+
+
+def test_a_batch_size_above_the_images_ends_a_study_before_anything_trains_and_leaves_it_whole(study: Checkout):
+    config = study.path / CONFIG
+    config.write_text(TINY.replace("[16]", "[8, 16, 65]"))
+    output = refused(study, "all", "--configfile", CONFIG, "--keep-going")
+    assert line_of(output, "grid.batch_sizes: 65 is more than the 64 training images; ").endswith("validation_fraction")
+    assert not (study.path / FOLDER / "runs" / "bs8-lr0.1-seed0").exists()
+    config.write_text(TINY)
+    assert study.stale(CONFIG, target=TABLE) == set()
 
 
 def test_a_zip_file_is_never_unpacked_where_its_names_lead(tmp_path: Path):

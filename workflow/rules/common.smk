@@ -36,7 +36,7 @@ def load_study():
         path = Path(given[0]) if given else ROOT / "config" / "config.yaml"
         shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
         checked = Study.from_file(shown, workflow.config_settings.config)
-        checked.require_files()
+        checked.require_files(str(shown))
         return checked
     except UserError as error:
         print(error, file=sys.stderr)
@@ -74,6 +74,24 @@ def refuse_read_only(folder):
     if not os.access(there, os.W_OK | os.X_OK):
         print(f"{there}: is read-only here; make it writable, then the same command runs", file=sys.stderr)
         sys.exit(1)
+
+
+TOLD = 10
+
+
+def tell_failures(printed):
+    """Say once more, below what Snakemake says of each job, why jobs failed, and what now; `printed` are its own logs.
+
+    Of jobs on a cluster it is the first time.
+    """
+    from batchscape.status import failures
+
+    lines = failures("\n".join(Path(file).read_text() for file in printed), f"{study.folder}/logs")
+    if lines:
+        more = [f"… and {len(lines) - TOLD} more"] if len(lines) > TOLD else []
+        print("", "What failed, by its log:", *lines[:TOLD], *more, "", sep="\n", file=sys.stderr)
+    mended = ", once that is mended" if lines else ""
+    print(f"What is whole stays as it is. The same command goes on from here{mended}.", file=sys.stderr)
 
 
 def on_cluster():

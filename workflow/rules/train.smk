@@ -1,9 +1,10 @@
 rule network:
-    """See that the network fits the data, before anything trains."""
+    """See that network, batch sizes and data fit one another, before anything trains."""
     input:
         data=study.prepared_data,
     output:
-        study.network_file,
+        # What stood there comes back if the job fails: without it all trainings would be made anew.
+        update(study.network_file),
     log:
         study.log("network"),
     conda:
@@ -13,7 +14,7 @@ rule network:
         spec=study.network_slice,
         code=lambda wildcards: code("network.py", others=study.own_model),
     message:
-        "Checking that the network fits the data"
+        "Checking that network, batch sizes and data fit one another"
     script:
         "../scripts/network.py"
 
@@ -22,7 +23,8 @@ rule train:
     """Train one run; it is whole once its run.json stands."""
     input:
         data=study.prepared_data,
-        network=study.network_file,
+        # There, not newer: another batch size in the study changes no run that there is.
+        network=ancient(study.network_file),
         tuned=lambda wildcards: study.tuned_files(wildcards.run),
     output:
         run=study.run_file("{run}", "run.json"),

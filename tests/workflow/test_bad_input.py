@@ -367,8 +367,9 @@ def test_a_batch_size_above_the_images_ends_a_study_before_anything_trains_and_l
     output = refused(study, "all", "--configfile", CONFIG, "--keep-going")
     assert line_of(output, "grid.batch_sizes: 65 is more than the 64 training images; ").endswith("validation_fraction")
     assert not (study.path / FOLDER / "runs" / "bs8-lr0.1-seed0").exists()
+    assert f"{FOLDER}/logs/network.log: grid.batch_sizes: 65 is" in output.partition("What failed, by its log:")[2]
     config.write_text(TINY)
-    assert study.stale(CONFIG, target=TABLE) == set()
+    assert study.stale(CONFIG, target=TABLE) == {"network"}  # and no run
 
 
 def test_a_zip_file_is_never_unpacked_where_its_names_lead(tmp_path: Path):

@@ -12,7 +12,8 @@ import plotnine as p9
 from batchscape.config.base import shortest_decimal
 from batchscape.files import write_atomically
 
-WIDTH, HEIGHT, DPI = 8.0, 4.2, 150
+# The width of a text in print: across two columns of a paper nothing is scaled, and in one the letters still have 4.5 pt.
+WIDTH, HEIGHT, DPI = 6.5, 4.0, 200
 DISTANCE_NAME = r"$\|\theta_{best}-\theta_{init}\|$"
 
 
@@ -134,7 +135,7 @@ def thinned(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def wrapped(text: str) -> str:
     """A subtitle in as many lines as the figure's width needs."""
-    return textwrap.fill(text, 105)
+    return textwrap.fill(text, 88)
 
 
 def decimals(values: Iterable[float]) -> list[str]:

@@ -15,7 +15,7 @@ CHAPTER = Chapter(
             "Which claims hold here",
             "The ratio behind each claim, the geometric mean over seeds, with its 95 % interval on a logarithmic axis.",
             "The line at 1 is no difference, the shaded side is the one that is claimed. An interval that crosses the "
-            "line decides nothing; its sentence says how many seeds might.",
+            "line decides nothing; its sentence says how many seeds might. One seed gives no interval.",
             "A refuted claim is no mistake: these are results of other models and data. But look first whether the "
             "runs had time to converge and whether the learning rates suit them.",
             (CHANG, KESKAR),

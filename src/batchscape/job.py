@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import gc
 import logging
 import os
 import sys
@@ -59,6 +60,8 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
             took, worked = time.monotonic() - entered, _cpu_seconds() - to_start
             with suppress(OSError):
                 stream.write(f"took {took:.2f} s, of CPU {worked:.2f} s, and {to_start:.2f} s before that to start\n")
+            # Or Python, when it ends, looks several times for garbage among all objects of torch: a fifth of its start.
+            gc.freeze()
     except Exception as error:
         terminal.write(f"{_in_one_line(error, path)}\n")
         sys.exit(1)

@@ -198,7 +198,7 @@ def scenario(request: pytest.FixtureRequest) -> tuple[Study, dict[str, pd.DataFr
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_every_figure_is_drawn_whatever_became_of_the_runs(scenario, figure: str):
+def test_every_figure_is_drawn_whatever_became_of_the_runs_and_no_title_leaves_it(scenario, figure: str):
     chosen, frames = scenario
     if figure not in chosen.figures:
         assert (figure, len(chosen.grid.batch_sizes)) == ("interpolation", 1)
@@ -206,6 +206,12 @@ def test_every_figure_is_drawn_whatever_became_of_the_runs(scenario, figure: str
     drawn = made(chosen, "figures", figure, FIGURES[figure], frames).draw()
     drawn.canvas.draw()
     assert drawn.axes
+    titles = [text for text in drawn.texts if len(text.get_text()) > 20]
+    assert titles
+    for text in titles:
+        box = text.get_window_extent()
+        assert box.x0 >= 0, text.get_text()
+        assert box.x1 <= drawn.bbox.x1, text.get_text()
     plt.close(drawn)
 
 
@@ -216,19 +222,6 @@ def test_every_figure_is_written_for_the_screen_and_for_print(figure: str, tmp_p
     write_figure(made(chosen, "figures", figure, FIGURES[figure], frames), png, pdf)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert pdf.read_bytes().startswith(b"%PDF")
-
-
-@pytest.mark.parametrize("figure", FIGURES)
-def test_no_title_leaves_the_figure_when_runs_diverged(figure: str):
-    chosen, frames = scenario_of("the fixed rate diverges")
-    drawn = made(chosen, "figures", figure, FIGURES[figure], frames).draw()
-    drawn.canvas.draw()
-    titles = [text for text in drawn.texts if len(text.get_text()) > 20]
-    assert titles
-    for text in titles:
-        box = text.get_window_extent()
-        assert box.x0 >= 0, text.get_text()
-        assert box.x1 <= drawn.bbox.x1, text.get_text()
 
 
 def test_no_setting_is_dropped_from_a_table(scenario):

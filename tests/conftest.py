@@ -1,4 +1,4 @@
-"""How the tests are shared between processes: three for two cores, for those of Slurm mostly wait."""
+"""How the tests are shared between processes: four for two cores, for those of Slurm mostly wait."""
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling

@@ -12,7 +12,7 @@ import plotnine as p9
 from batchscape.config.base import shortest_decimal
 from batchscape.files import write_atomically
 
-# The width of a text in print: across two columns of a paper nothing is scaled, and in one the letters still have 4.5 pt.
+# As wide as the text of a page in print; in a column of half that width the letters still have 4.5 pt.
 WIDTH, HEIGHT, DPI = 6.5, 4.0, 200
 DISTANCE_NAME = r"$\|\theta_{best}-\theta_{init}\|$"
 

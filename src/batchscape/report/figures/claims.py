@@ -30,7 +30,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         rows[rows["high"] > right].assign(x=right, sign=">"),
     ]
     # The numbers stand beside the axis, at shares of its width.
-    column, edge = (right * (right / left) ** share for share in (0.03, 0.42))
+    column, edge = (right * (right / left) ** share for share in (0.03, 0.68))
     colors, shapes = ({name: look[place] for name, look in VERDICTS.items()} for place in (0, 1))
     return (
         p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))
@@ -47,7 +47,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         )
         + p9.scale_y_continuous(
             breaks=rows["row"].tolist(),
-            labels=[textwrap.fill(text, 44) for text in rows["statement"]],
+            labels=[textwrap.fill(text, 36) for text in rows["statement"]],
             minor_breaks=[],
             expand=(0, 0.1),
         )
@@ -69,7 +69,6 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
             axis_text_y=p9.element_text(size=8, color="#222222"),
             axis_ticks_major_y=p9.element_blank(),
             plot_title_position="plot",
-            legend_position="bottom",
         )
     )
 

@@ -11,7 +11,7 @@ from batchscape.report.settings import at_rate
 PANELS = {
     "least_train_loss": "Least training loss (nats)",
     "least_validation_loss": "Least validation loss (nats)",
-    "validation_accuracy_at_best": "Accuracy at the best epoch",
+    "validation_accuracy_at_best": "Accuracy at best epoch",
     "best_epoch": "Best epoch",
     "epoch_cpu_seconds": "Time per epoch (CPU s)",
     "cpu_seconds_to_best": "Time to best epoch (CPU s)",

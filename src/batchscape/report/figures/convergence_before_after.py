@@ -12,7 +12,7 @@ def draw(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame) -> p9.ggplot:
     return (
         by_arm(arm_runs, scaled_lr, PANELS)
         + p9.labs(
-            title="Where training ends and at what cost, before and after LR scaling",
+            title="Where training ends, before and after LR scaling",
             subtitle=subtitle(scaled_lr, PANELS),
             x="Batch size",
             y="",

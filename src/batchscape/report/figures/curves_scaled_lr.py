@@ -21,7 +21,7 @@ def draw(curves: pd.DataFrame, *, arms: Sequence[tuple[str, Sequence[str]]]) -> 
     return (
         by_epoch(data, curves["batch_size"], columns=len(PANELS))
         + p9.labs(
-            title="Loss by epoch, before and after scaling the learning rate",
+            title="Loss by epoch, before and after LR scaling",
             subtitle=subtitle(every),
             x="Epoch",
             y="Cross-entropy (nats)",

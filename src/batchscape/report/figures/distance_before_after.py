@@ -13,7 +13,7 @@ PANELS = {
 
 def draw(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame) -> p9.ggplot:
     return by_arm(arm_runs, scaled_lr, PANELS) + p9.labs(
-        title="How far the weights move, before and after scaling the learning rate",
+        title="How far the weights move, before and after LR scaling",
         subtitle=subtitle(scaled_lr, PANELS),
         x="Batch size",
         y="Euclidean norm",

@@ -25,7 +25,7 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.
     return (
         by_batch_size(seeds, summary, columns=COLUMNS)
         + p9.labs(
-            title=f"Distance from the initial weights by layer, {style.rate_name(fixed_lr)}",
+            title=f"Distance by layer, {style.rate_name(fixed_lr)}",
             subtitle=style.spread_name(rows[rows["layer"] == order[0]]),
             x="Batch size",
             y=style.DISTANCE_NAME,

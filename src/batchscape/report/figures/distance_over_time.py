@@ -16,8 +16,8 @@ def draw(table: pd.DataFrame, fits: pd.DataFrame, *, fixed_lr: float) -> p9.ggpl
     fits = at_rate(fits, fixed_lr).dropna(subset=["log_slope_mean"])
     plot = style.nothing_to_draw() if rows.empty else _lines(rows, fits, table["batch_size"])
     return plot + p9.labs(
-        title=f"Distance from the initial weights over time, {style.rate_name(fixed_lr)}",
-        subtitle=subtitle(chosen) + (f"\n{_compared(fits)}" if len(rows) else ""),
+        title=f"Distance over time, {style.rate_name(fixed_lr)}",
+        subtitle=subtitle(chosen) + (f"\n{style.wrapped(_compared(fits))}" if len(rows) else ""),
         x="Steps",
         y=r"$\|\theta_t-\theta_{init}\|$",
     )

@@ -16,7 +16,7 @@ def draw(table: pd.DataFrame) -> p9.ggplot:
         plot
         + caption
         + p9.labs(
-            title="Norm of the mean gradient of B examples, at fixed weights",
+            title="Norm of the mean gradient of B examples",
             subtitle=style.wrapped(
                 f"Mean and range over {seeds}, by the batch size of the training; dashed: the mean of the B norms, "
                 "the bound of the triangle inequality. All batch sizes start from the same initial weights"

@@ -39,7 +39,11 @@ def loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
         + p9.scale_x_continuous(expand=(0, 0), labels=style.decimals)
         + p9.scale_y_continuous(expand=(0, 0), labels=style.decimals)
         + style.theme()
-        + p9.theme(figure_size=(style.WIDTH, 0.9 + 3.3 * -(-len(panels) // columns)), panel_grid=p9.element_blank())
+        + p9.theme(
+            figure_size=(style.WIDTH, 0.9 + 2.6 * -(-len(panels) // columns)),
+            panel_grid=p9.element_blank(),
+            legend_position="right",
+        )
     )
     sized = _in_order(_sized(cells), panels)
     for bad, color in ((np.isnan(cells["loss"]), NOT_A_NUMBER), (np.isinf(cells["loss"]), INFINITE)):

@@ -52,4 +52,5 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9
         + caption
         + style.batch_size_scales(runs["batch_size"])
         + style.theme()
+        + p9.theme(legend_position="right")
     )

@@ -69,7 +69,7 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch: int) -> p9
         )
         + p9.scale_y_log10(breaks=rates, labels=style.decimals, minor_breaks=[], expand=(0, 0))
         + style.theme()
-        + p9.theme(figure_size=(style.WIDTH, 5), panel_grid=p9.element_blank())
+        + p9.theme(figure_size=(style.WIDTH, 4.6), panel_grid=p9.element_blank(), legend_position="right")
     )  # fmt: skip
 
 

@@ -34,12 +34,13 @@ def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame) -> p9.ggplot:
         + p9.scale_linetype_manual(values={"linear": "dashed", "sqrt": "dotted"}, name="Scaling")
         + p9.scale_shape_manual(values={"inside the range": "o", "on the edge": "D"}, name="Tuned rate")
         + style.theme()
+        + p9.theme(legend_position="right")
     )  # fmt: skip
     if diverged.any():
         plot += p9.geom_point(data=trials[diverged], shape="x", size=2.5, color="#333333")
     crosses = "; × is a diverged trial" if diverged.any() else ""
     return plot + p9.labs(
-        title="Learning rates tried for each batch size, and the best one",
+        title="Learning rates tried for each batch size",
         subtitle=style.wrapped(f"Lines scale the tuned rate of the small batch{crosses}"),
         x="Batch size",
         y="Learning rate",

@@ -32,7 +32,10 @@ def draw(noise_scale: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
     return plot + p9.labs(
         title=f"Gradient noise during training, {style.rate_name(fixed_lr)}",
         subtitle=style.wrapped(f"Mean and range over {seeds}, after epochs 1, 2, 4, 8, …, while all train")
-        + "\nDashed: the batch sizes; in a batch much smaller than the noise scale, noise outweighs the gradient",
+        + "\n"
+        + style.wrapped(
+            "Dashed: the batch sizes; in a batch much smaller than the noise scale, noise outweighs the gradient"
+        ),
         x="Epoch",
         y="",
     )

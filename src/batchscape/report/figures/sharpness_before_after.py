@@ -10,7 +10,7 @@ PANELS = {"sharpness": "Keskar φ in the full space, at the greatest ε"}
 
 def draw(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame) -> p9.ggplot:
     return by_arm(arm_runs, scaled_lr, PANELS) + p9.labs(
-        title="Sharpness of the minimum, before and after scaling the learning rate",
+        title="Sharpness of the minimum, before and after LR scaling",
         subtitle=subtitle(scaled_lr, PANELS),
         x="Batch size",
         y="φ (percent of 1 + loss)",

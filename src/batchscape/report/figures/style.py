@@ -12,7 +12,7 @@ import plotnine as p9
 from batchscape.config.base import shortest_decimal
 from batchscape.files import write_atomically
 
-# As wide as the text of a page in print; in a column of half that width the letters still have 4.5 pt.
+# As wide as the text of a page in print; in a column of half that width the letters still have 4 pt.
 WIDTH, HEIGHT, DPI = 6.5, 4.0, 200
 DISTANCE_NAME = r"$\|\theta_{best}-\theta_{init}\|$"
 
@@ -23,11 +23,17 @@ def theme() -> p9.theme:
         panel_grid_minor=p9.element_blank(),
         panel_border=p9.element_rect(color="#999999"),
         strip_background=p9.element_blank(),
-        strip_text=p9.element_text(size=9, weight="bold"),
+        strip_text=p9.element_text(size=8, weight="bold"),
         panel_spacing=0.03,
-        plot_title=p9.element_text(size=13, weight="bold", ha="left"),
-        plot_subtitle=p9.element_text(size=9.5, color="#444444", ha="left", margin={"b": 6}),
+        plot_title=p9.element_text(size=12, weight="bold", ha="left"),
+        plot_subtitle=p9.element_text(size=9, color="#444444", ha="left", margin={"b": 6}),
+        axis_title=p9.element_text(size=10),
+        legend_title=p9.element_text(size=10),
+        legend_text=p9.element_text(size=9),
         legend_key=p9.element_blank(),
+        # Beside the panels it would take the room of one.
+        legend_position="bottom",
+        legend_box_spacing=0.01,
     )
 
 
@@ -135,7 +141,7 @@ def thinned(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def wrapped(text: str) -> str:
     """A subtitle in as many lines as the figure's width needs."""
-    return textwrap.fill(text, 88)
+    return textwrap.fill(text, 90)
 
 
 def decimals(values: Iterable[float]) -> list[str]:

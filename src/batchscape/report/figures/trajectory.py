@@ -30,7 +30,7 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
             + p9.geom_label(p9.aes(y="above", label="checkpoint"), ends, size=7, label_padding=0.15, va="bottom")
         )
     return plot + p9.labs(
-        title="The way of a training on the plane of its principal components",
+        title="A training on the plane of its principal components",
         subtitle=style.wrapped(
             f"Dots: init, snapshots, best and last; the same colours and levels{not_finite_name(cells['loss'])}"
             f"{_not_shown_name(trajectory)}"

@@ -1,7 +1,6 @@
-"""Whether network, batch sizes and data fit one another: seen with a few images, before anything trains."""
+"""Whether a network fits the data: seen in one step with a few images, before anything trains."""
 
 import copy
-from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,13 +17,14 @@ from batchscape.objective import mean_loss, outputs_for
 FEW = 4
 
 
-def check_network(config: ModelConfig, loss: str, batch_sizes: Iterable[int], data: PreparedData) -> dict[str, Any]:
+def check_network(config: ModelConfig, loss: str, largest_batch: int, data: PreparedData) -> dict[str, Any]:
     """Return what the network is: its input, outputs and parameters.
 
     Raises UserError if it cannot be made or copied, cannot take the images, gives outputs of another shape than the
     loss wants for these classes, or ones that depend on the other images in evaluation, or has nothing to train; and
-    as `require_batches` does.
+    if the largest batch is larger than the data.
     """
+    require_batch(largest_batch, data)
     outputs = outputs_for(loss, len(data.classes))
     shape = data.train_images.shape[1:]
     network = build_network(config, shape, outputs, seed=0)
@@ -58,7 +58,6 @@ def check_network(config: ModelConfig, loss: str, batch_sizes: Iterable[int], da
     if not predicted.requires_grad:
         raise UserError(f"model.name: {config.name} has no parameter that training could change; give it one")
     mean_loss(predicted, labels).backward()
-    require_batches(batch_sizes, network, data)
     parameters = dict(network.named_parameters())
     return {
         "name": config.name,
@@ -76,22 +75,15 @@ def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def require_batches(batch_sizes: Iterable[int], network: nn.Module, data: PreparedData) -> None:
-    """Raise UserError if a batch size is above the number of training images, or makes a batch that cannot train."""
+def require_batch(size: int, data: PreparedData) -> None:
+    """Raise UserError if a batch size is above the number of training images."""
     count = len(data.train_labels)
-    for size in batch_sizes:
-        if size > count:
-            may_fit = size < count + len(data.validation_labels)
-            raise UserError(
-                f"grid.batch_sizes: {size} is more than the {count} training images; take it out"
-                + (" or lower data.validation_fraction" if may_fit else "")
-            )
-        makes_one = count % size == 1 or size == 1
-        if makes_one and not takes_one_image(network, torch.from_numpy(data.train_images[:1])):
-            raise UserError(
-                f"grid.batch_sizes: {size} makes a batch of a single one of the {count} training images, on which the "
-                "BatchNorm of this network cannot train; choose another one or data.validation_fraction"
-            )
+    if size > count:
+        may_fit = size < count + len(data.validation_labels)
+        raise UserError(
+            f"grid.batch_sizes: {size} is more than the {count} training images; take it out"
+            + (" or lower data.validation_fraction" if may_fit else "")
+        )
 
 
 def takes_one_image(network: nn.Module, images: torch.Tensor) -> bool:

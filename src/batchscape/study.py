@@ -184,9 +184,7 @@ class Study(StudyConfig):
 
     @property
     def network_slice(self) -> str:
-        batch_sizes = sorted(self.grid.batch_sizes)
-        model = self.model.model_dump(mode="json")
-        return _canonical({"model": model, "loss": self.training.loss, "batch_sizes": batch_sizes})
+        return _canonical({"model": self.model.model_dump(mode="json"), "loss": self.training.loss})
 
     def run_slice(self, name: str) -> str:
         """The RunSpec of a run, as JSON; that of a tuned one lacks the learning rate."""

@@ -24,7 +24,7 @@ PARTS = ("Snakefile", "workflow", "src", "config", "envs", "profiles", "pyprojec
 JOB = re.compile(r"^(?:Job \d+: (?P<message>.*)|(?:local)?rule (?P<rule>\w+):)$", re.MULTILINE)
 MESSAGES = {
     "Preparing the data of ": "prepare",
-    "Checking that network, batch sizes and data fit one another": "network",
+    "Checking that the network fits the data": "network",
     "Training ": "train ",
     "Tuning the learning rate of batch size ": "tune ",
     "Analysing ": "analyse ",

@@ -120,15 +120,15 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "grid.batch_sizes": [
         (
             [64, 96, 128, 256],
-            {"network", "tune 96"}
-            | runs([96], ["0.02", "0.03", "0.08", "tuned"], [0, 1])
+            runs([96], ["0.02", "0.03", "0.08", "tuned"], [0, 1])
+            | {"tune 96"}
             | FROM_TRIALS
             | OVER_ALL_RUNS
             | sharpness("bs96-lr0.02", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned")
             | alignment("bs96-lr0.02")
             | TIMING,
         ),
-        ([64, 256], {"network"} | OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS | TIMING),
+        ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS | TIMING),
         ([256, 128, 64], set()),
     ],
     # The linear arm has 0.04 already, for 128.
@@ -463,7 +463,7 @@ def test_an_edit_of_the_reports_template_makes_the_page_anew(finished: Checkout,
     ("script", "expected"),
     [
         ("prepare.py", EVERYTHING),
-        ("network.py", {"network"}),
+        ("network.py", {"network"} | TRAIN | AGGREGATED),
         ("tune.py", RETUNED),
         ("train.py", TRAIN | AFTER_TRAINING),
         ("analyse.py", OVER_ALL_RUNS),

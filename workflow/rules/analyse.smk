@@ -178,7 +178,7 @@ rule device_timing:
     """Time of an epoch by batch size on several numbers of devices; while it measures no other job is at work."""
     input:
         data=study.prepared_data,
-        network=ancient(study.network_file),
+        network=study.network_file,
     output:
         study.rows("device_timing"),
     log:

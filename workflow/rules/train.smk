@@ -1,20 +1,22 @@
 rule network:
-    """See that network, batch sizes and data fit one another, before anything trains."""
+    """See that network and batch sizes fit the data, before anything trains."""
     input:
         data=study.prepared_data,
     output:
-        # What stood there comes back if the job fails: without it all trainings would be made anew.
-        update(study.network_file),
+        study.network_file,
     log:
         study.log("network"),
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
+    resources:
+        # No param, or a study with another batch size would look at the network anew, and then train all runs anew.
+        largest_batch=max(study.grid.batch_sizes),
     params:
         spec=study.network_slice,
         code=lambda wildcards: code("network.py", others=study.own_model),
     message:
-        "Checking that network, batch sizes and data fit one another"
+        "Checking that the network fits the data"
     script:
         "../scripts/network.py"
 
@@ -23,8 +25,7 @@ rule train:
     """Train one run; it is whole once its run.json stands."""
     input:
         data=study.prepared_data,
-        # There, not newer: another batch size in the study changes no run that there is.
-        network=ancient(study.network_file),
+        network=study.network_file,
         tuned=lambda wildcards: study.tuned_files(wildcards.run),
     output:
         run=study.run_file("{run}", "run.json"),

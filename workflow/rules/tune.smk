@@ -2,7 +2,7 @@ rule tune:
     """Search for the learning rate of a batch size; a killed search goes on from its journal."""
     input:
         data=study.prepared_data,
-        network=ancient(study.network_file),
+        network=study.network_file,
     output:
         trials=study.csv("analysis/lr_search/bs{batch_size}"),
         tuned=study.tuning_file("{batch_size}", "tuned.json"),

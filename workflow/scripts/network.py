@@ -1,4 +1,4 @@
-"""See that network, batch sizes and data fit one another, and say what the network is."""
+"""See that the network fits the data, and say what it is."""
 
 import json
 from pathlib import Path
@@ -16,4 +16,4 @@ if __name__ == "__main__":
         spec = json.loads(snakemake.params.spec)
         model = TypeAdapter(ModelConfig).validate_python(spec["model"])
         data = read_prepared(Path(snakemake.input.data))
-        write_json(Path(snakemake.output[0]), check_network(model, spec["loss"], spec["batch_sizes"], data))
+        write_json(Path(snakemake.output[0]), check_network(model, spec["loss"], snakemake.resources.largest_batch, data))

@@ -17,7 +17,7 @@ from batchscape.data.prepared import PreparedData, prepared_digest, read_prepare
 from batchscape.device import choose_device
 from batchscape.errors import UserError
 from batchscape.models import build_network
-from batchscape.network_check import require_batches
+from batchscape.network_check import require_batch, takes_one_image
 from batchscape.objective import outputs_for
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.launcher import launch
@@ -151,6 +151,8 @@ def _identity(spec: RunSpec, data: Path, code: str) -> str:
 def build(spec: RunSpec, data: Path, processes: int) -> tuple[PreparedData, nn.Module]:
     """Return the data and the initial network of a run. Raises UserError where they do not fit it, or one another."""
     prepared = read_prepared(data)
+    count = len(prepared.train_labels)
+    require_batch(spec.batch_size, prepared)
     if spec.batch_size < processes:
         raise UserError(
             f"resources.devices: {processes} in all cannot share a batch of {spec.batch_size} images; lower it or take "
@@ -159,7 +161,13 @@ def build(spec: RunSpec, data: Path, processes: int) -> tuple[PreparedData, nn.M
     choose_device(spec.training.accelerator)
     outputs = outputs_for(spec.training.loss, len(prepared.classes))
     network = build_network(spec.model, prepared.train_images.shape[1:], outputs, spec.seed)
-    require_batches([spec.batch_size], network, prepared)
+    if count % spec.batch_size == 1 or spec.batch_size == 1:
+        one = torch.from_numpy(prepared.train_images[:1])
+        if not takes_one_image(network, one):
+            raise UserError(
+                f"grid.batch_sizes: {spec.batch_size} makes a batch of a single one of the {count} training images, on "
+                "which the BatchNorm of this network cannot train; choose another one or data.validation_fraction"
+            )
     return prepared, network
 
 

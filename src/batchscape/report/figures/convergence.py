@@ -14,7 +14,7 @@ PANELS = {
     "validation_accuracy_at_best": "Accuracy at best epoch",
     "best_epoch": "Best epoch",
     "epoch_cpu_seconds": "Time per epoch (CPU s)",
-    "cpu_seconds_to_best": "Time to best epoch (CPU s)",
+    "cpu_seconds_to_best": "To best epoch (CPU s)",
 }
 
 

@@ -86,7 +86,7 @@ def nothing_to_draw(
     """The figure of a question that has no answer here: by default, no run has a number that could be drawn."""
     blank = p9.element_blank()
     bare = p9.theme(axis_text=blank, axis_ticks=blank, axis_title=blank, panel_grid=blank)
-    return p9.ggplot() + p9.annotate("text", x=0, y=0, label=text, color="#444444") + theme() + bare
+    return p9.ggplot() + p9.annotate("text", x=0, y=0, label=textwrap.fill(text, 60), color="#444444") + theme() + bare
 
 
 def drawable(frame: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, p9.labs]:
@@ -141,7 +141,7 @@ def thinned(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def wrapped(text: str) -> str:
     """A subtitle in as many lines as the figure's width needs."""
-    return textwrap.fill(text, 90)
+    return textwrap.fill(text, 84)
 
 
 def decimals(values: Iterable[float]) -> list[str]:

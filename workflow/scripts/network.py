@@ -16,4 +16,5 @@ if __name__ == "__main__":
         spec = json.loads(snakemake.params.spec)
         model = TypeAdapter(ModelConfig).validate_python(spec["model"])
         data = read_prepared(Path(snakemake.input.data))
-        write_json(Path(snakemake.output[0]), check_network(model, spec["loss"], snakemake.resources.largest_batch, data))
+        network = check_network(model, spec["loss"], snakemake.resources.largest_batch, data)
+        write_json(Path(snakemake.output[0]), network)

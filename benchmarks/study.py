@@ -9,19 +9,19 @@ the start of the first job to the end of the last. `busy` is the CPU time of all
 is the wall time over that of the bare work, spread evenly over the cores: 1 would be a study whose jobs start at once,
 on cores that never wait. Give the cores of the machine, not those that Snakemake was told.
 
-Measured on 2 cores of an Intel Xeon that was shared and slow (Python's loop over 20 million additions: 3.0 s), Python
-3.11, `make study`, before searches and the timing of devices came first:
+Measured on 2 cores of an Intel Xeon that was shared and slow (Python's loop over 20 million additions: 3.3 to 3.7 s),
+Python 3.11, `make study`, while the timing of devices still came last, for a minute alone on the machine:
     rule                  jobs   work, s  to start, s
-    train                   66    1091.9        278.2
-    sharpness               17     481.9         37.1
-    tune                     4     334.9         17.5
-    figures                 23      43.7         26.5
-    device_timing            1      55.1          4.4
-    gradient_alignment       4      35.2          8.2
-    landscape                2      21.6          5.6
-    tables                  22       7.2         12.8
-    all                    153    2075.9        401.0
-    study 1388 s: busy 0.89, overhead 1.34
+    train                   66     998.9        407.6
+    sharpness               17     423.1         54.1
+    tune                     4     346.8         24.6
+    figures                 23      54.5         33.4
+    device_timing            1      67.6          4.7
+    gradient_alignment       4      54.0         12.2
+    landscape                2      33.9          6.7
+    tables                  22       8.9         15.2
+    all                    153    1992.8        574.3
+    study 1404 s: busy 0.91, overhead 1.41
 """
 
 import argparse

@@ -183,8 +183,9 @@ rule device_timing:
         study.rows("device_timing"),
     log:
         study.log("device_timing"),
-    # Before all else: later the machine would have to fall idle for it.
-    priority: 2
+    # Before all else: later the machine would have to fall idle for it. More than that of all searches together, for
+    # Snakemake starts those jobs whose sum of priorities is the greatest.
+    priority: 1000
     conda:
         "../../envs/batchscape.yaml"
     # All of the machine, so that nothing else is on it; a cluster is asked for that by its profile.

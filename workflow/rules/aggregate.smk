@@ -1,7 +1,9 @@
 rule table:
     """One comparison table: mean, spread and number of seeds."""
     input:
-        lambda wildcards: [study.csv(source) for source in study.sources(TABLES[wildcards.table])],
+        lambda wildcards: [
+            study.csv(source) for source in study.sources(TABLES[wildcards.table])
+        ],
     output:
         report(
             study.csv("tables/{table}"),
@@ -16,7 +18,9 @@ rule table:
     threads: 1
     params:
         spec=lambda wildcards: study.product_slice(TABLES[wildcards.table]),
-        code=lambda wildcards: code("table.py", f"batchscape.report.tables.{wildcards.table}"),
+        code=lambda wildcards: code(
+            "table.py", f"batchscape.report.tables.{wildcards.table}"
+        ),
     message:
         "Making the table {wildcards.table}"
     script:
@@ -26,7 +30,9 @@ rule table:
 rule figure:
     """One figure, for the screen and for print."""
     input:
-        lambda wildcards: [study.csv(source) for source in study.sources(FIGURES[wildcards.figure])],
+        lambda wildcards: [
+            study.csv(source) for source in study.sources(FIGURES[wildcards.figure])
+        ],
     output:
         png=report(
             study.figure("{figure}", "png"),
@@ -42,7 +48,9 @@ rule figure:
     threads: 1
     params:
         spec=lambda wildcards: study.product_slice(FIGURES[wildcards.figure]),
-        code=lambda wildcards: code("figure.py", f"batchscape.report.figures.{wildcards.figure}"),
+        code=lambda wildcards: code(
+            "figure.py", f"batchscape.report.figures.{wildcards.figure}"
+        ),
     message:
         "Drawing the figure {wildcards.figure}"
     script:
@@ -64,7 +72,9 @@ rule report:
     threads: 1
     params:
         spec=lambda wildcards: study.report_slice,
-        code=lambda wildcards: code("report.py", others=tuple((PACKAGE / "report" / "template").glob("page.*"))),
+        code=lambda wildcards: code(
+            "report.py", others=tuple((PACKAGE / "report" / "template").glob("page.*"))
+        ),
     message:
         "Writing the report of {study.name}"
     script:

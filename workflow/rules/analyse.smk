@@ -84,7 +84,9 @@ rule sharpness:
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("sharpness"),
-        code=lambda wildcards: code("analyse_setting.py", "batchscape.analysis.sharpness"),
+        code=lambda wildcards: code(
+            "analyse_setting.py", "batchscape.analysis.sharpness"
+        ),
     message:
         "Analysing {wildcards.setting}: {rule}"
     script:
@@ -93,7 +95,9 @@ rule sharpness:
 
 use rule sharpness as gradient_alignment with:
     input:
-        runs=lambda wildcards: study.run_files_of("gradient_alignment", wildcards.setting),
+        runs=lambda wildcards: study.run_files_of(
+            "gradient_alignment", wildcards.setting
+        ),
         data=study.prepared_data,
     output:
         study.csv("analysis/gradient_alignment/{setting}"),
@@ -103,7 +107,9 @@ use rule sharpness as gradient_alignment with:
         study.benchmark("gradient_alignment/{setting}")
     params:
         spec=study.section_slice("gradient_alignment"),
-        code=lambda wildcards: code("analyse_setting.py", "batchscape.analysis.gradient_alignment"),
+        code=lambda wildcards: code(
+            "analyse_setting.py", "batchscape.analysis.gradient_alignment"
+        ),
 
 
 use rule sharpness as trajectory with:
@@ -118,7 +124,9 @@ use rule sharpness as trajectory with:
         study.benchmark("trajectory/{setting}")
     params:
         spec=study.section_slice("trajectory"),
-        code=lambda wildcards: code("analyse_setting.py", "batchscape.analysis.trajectory"),
+        code=lambda wildcards: code(
+            "analyse_setting.py", "batchscape.analysis.trajectory"
+        ),
 
 
 rule landscape:

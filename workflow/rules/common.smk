@@ -15,7 +15,9 @@ ROOT = Path(str(workflow.current_basedir)).parents[1]
 IMPORTED_FROM = [str(ROOT / "src"), str(Path.cwd())]
 sys.path[:0] = IMPORTED_FROM
 INHERITED = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-os.environ.update(PYTHONPATH=os.pathsep.join(dict.fromkeys([*IMPORTED_FROM, *INHERITED])))
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(dict.fromkeys([*IMPORTED_FROM, *INHERITED]))
+)
 
 from batchscape.errors import UserError
 from batchscape.fingerprint import PACKAGE, fingerprint, module_path
@@ -32,9 +34,13 @@ def load_study():
     given = workflow.overwrite_configfiles
     try:
         if len(given) > 1:
-            raise UserError("--configfile: a study is one file that stands alone; give only one")
+            raise UserError(
+                "--configfile: a study is one file that stands alone; give only one"
+            )
         path = Path(given[0]) if given else ROOT / "config" / "config.yaml"
-        shown = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        shown = (
+            path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        )
         checked = Study.from_file(shown, workflow.config_settings.config)
         checked.require_files(str(shown))
         return checked
@@ -46,7 +52,9 @@ def load_study():
 @cache
 def code(script, *modules, others=()):
     """Return the fingerprint of the code that a job runs: its script, what that imports by name, and other files."""
-    return fingerprint(ROOT / "workflow" / "scripts" / script, *map(module_path, modules), *others)
+    return fingerprint(
+        ROOT / "workflow" / "scripts" / script, *map(module_path, modules), *others
+    )
 
 
 def refuse_foreign(targets):
@@ -57,7 +65,10 @@ def refuse_foreign(targets):
         unknown = [name for name in named if name not in known]
         foreign = not target.startswith(f"{study.folder}/")
         if foreign:
-            print(f"{target}: is not of the study {study.name}; name its file: --configfile FILE", file=sys.stderr)
+            print(
+                f"{target}: is not of the study {study.name}; name its file: --configfile FILE",
+                file=sys.stderr,
+            )
         elif unknown:
             print(
                 f"{target}: the study {study.name} has no runs {unknown[0]}; its runs are such as {next(iter(study.runs))}, "
@@ -72,7 +83,10 @@ def refuse_read_only(folder):
     """End with one line if nothing can be written to a folder, or to the one in which it is to be made."""
     there = next(path for path in (folder, *folder.parents) if path.exists())
     if not os.access(there, os.W_OK | os.X_OK):
-        print(f"{there}: is read-only here; make it writable, then the same command runs", file=sys.stderr)
+        print(
+            f"{there}: is read-only here; make it writable, then the same command runs",
+            file=sys.stderr,
+        )
         sys.exit(1)
 
 
@@ -86,12 +100,25 @@ def tell_failures(printed):
     """
     from batchscape.status import failures
 
-    lines = failures("\n".join(Path(file).read_text() for file in printed), f"{study.folder}/logs")
+    lines = failures(
+        "\n".join(Path(file).read_text() for file in printed), f"{study.folder}/logs"
+    )
     if lines:
         more = [f"… and {len(lines) - TOLD} more"] if len(lines) > TOLD else []
-        print("", "What failed, by its log:", *lines[:TOLD], *more, "", sep="\n", file=sys.stderr)
+        print(
+            "",
+            "What failed, by its log:",
+            *lines[:TOLD],
+            *more,
+            "",
+            sep="\n",
+            file=sys.stderr,
+        )
     mended = ", once that is mended" if lines else ""
-    print(f"What is whole stays as it is. The same command goes on from here{mended}.", file=sys.stderr)
+    print(
+        f"What is whole stays as it is. The same command goes on from here{mended}.",
+        file=sys.stderr,
+    )
 
 
 def on_cluster():
@@ -121,6 +148,8 @@ wildcard_constraints:
     directions=r"\d+",
     part=r"\d+",
     parts=r"\d+",
-    rows="|".join(analysis.rows for analysis in ANALYSES.values() if analysis.jobs != "one"),
+    rows="|".join(
+        analysis.rows for analysis in ANALYSES.values() if analysis.jobs != "one"
+    ),
     table="|".join(TABLES),
     figure="|".join(FIGURES),

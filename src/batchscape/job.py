@@ -1,8 +1,8 @@
 """What every job of the workflow does around its work: its log, and how it fails."""
 
+from batchscape.imports import imported
+
 import errno
-import fcntl
-import gc
 import logging
 import os
 import sys
@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batchscape.errors import UserError
+from batchscape.lock import locked
 
 # Looked for in the text, for some libraries wrap the error of the system in one of their own.
 FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
@@ -29,6 +30,7 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
 
     A Snakemake that was killed leaves its jobs at work; the same job of the next one waits until they are done.
     """
+    imported()
     entered, to_start = time.monotonic(), _cpu_seconds()
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     target = Path(path)
@@ -38,7 +40,7 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(target, wait), target.open("w", buffering=1, encoding="utf-8") as stream:
+        with locked(target, wait), target.open("w", buffering=1, encoding="utf-8") as stream:
 
             def say(line: str) -> None:
                 print(line, file=stream)
@@ -60,8 +62,6 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
             took, worked = time.monotonic() - entered, _cpu_seconds() - to_start
             with suppress(OSError):
                 stream.write(f"took {took:.2f} s, of CPU {worked:.2f} s, and {to_start:.2f} s before that to start\n")
-            # Or Python, when it ends, looks several times for garbage among all objects of torch: a fifth of its start.
-            gc.freeze()
     except Exception as error:
         terminal.write(f"{_in_one_line(error, path)}\n")
         sys.exit(1)
@@ -70,53 +70,6 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
 def _cpu_seconds() -> float:
     """Return the CPU time of this process until now, and of those that it started and that have ended."""
     return sum(os.times()[:4])
-
-
-def is_at_work(log: Path) -> bool:
-    """Say whether a job with this log is at work, whoever started it."""
-    try:
-        descriptor = os.open(_lock_of(log), os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        return not _taken(descriptor, fcntl.LOCK_SH)
-    finally:
-        os.close(descriptor)
-
-
-def _lock_of(log: Path) -> Path:
-    # Beside the log and not itself, for Snakemake deletes that before it starts a job.
-    return log.with_name(f".{log.name}.lock")
-
-
-@contextmanager
-def _locked(log: Path, when_it_waits: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of a log; the kernel frees it when the process ends, however it does."""
-    lock = _lock_of(log)
-    while True:
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _taken(descriptor, fcntl.LOCK_EX):
-            when_it_waits()
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # The one before may have deleted it meanwhile, and a third have made and locked another.
-        if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
-            break
-        os.close(descriptor)
-    try:
-        yield
-    finally:
-        lock.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-def _taken(descriptor: int, how: int) -> bool:
-    try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        pass
-    return True
 
 
 def _told(error: Exception) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from batchscape.duration import duration
 from batchscape.errors import UserError
-from batchscape.job import is_at_work
+from batchscape.lock import is_at_work
 from batchscape.study import Study
 from batchscape.training.run_directory import RunDirectory
 

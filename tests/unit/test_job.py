@@ -79,3 +79,13 @@ def test_many_jobs_that_come_at_once_take_turns(tmp_path: Path):
     command = [sys.executable, "-c", job.format(work), str(tmp_path / "job.log"), str(tmp_path / "alone")]
     started = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(6)]
     assert [process.wait(60) for process in started] == [0] * 6
+
+
+def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_what_they_left(tmp_path: Path):
+    job = (
+        "from batchscape.job import job_log; import gc; print(gc.isenabled(), gc.get_freeze_count() > 0, flush=True)\n"
+        f"with job_log({str(tmp_path / 'job.log')!r}): print(gc.isenabled(), gc.get_freeze_count() > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", job], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+    assert (tmp_path / "job.log").read_text().startswith("True True\n")

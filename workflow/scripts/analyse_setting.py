@@ -1,6 +1,8 @@
 """Answer one question about the loss around the weights of a setting's runs; the rule has the name of the module that
 answers."""
 
+from batchscape.job import job_log
+
 from importlib import import_module
 from pathlib import Path
 
@@ -11,7 +13,6 @@ from batchscape.analysis.kept import kept
 from batchscape.data.prepared import read_prepared
 from batchscape.frames import write_frame
 from batchscape.gpus import job_gpus
-from batchscape.job import job_log
 
 if __name__ == "__main__":
     resources = snakemake.resources

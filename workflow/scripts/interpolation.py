@@ -1,5 +1,7 @@
 """Evaluate the lines through the weights of the runs of two settings."""
 
+from batchscape.job import job_log
+
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +13,6 @@ from batchscape.analysis.kept import kept
 from batchscape.data.prepared import read_prepared
 from batchscape.frames import write_frame
 from batchscape.gpus import job_gpus
-from batchscape.job import job_log
 
 if __name__ == "__main__":
     resources = snakemake.resources

@@ -1,5 +1,7 @@
 """Evaluate one part of a landscape."""
 
+from batchscape.job import job_log
+
 from pathlib import Path
 
 import torch
@@ -9,7 +11,6 @@ from batchscape.analysis.landscape import Config, analyse
 from batchscape.data.prepared import read_prepared
 from batchscape.frames import write_frame
 from batchscape.gpus import job_gpus
-from batchscape.job import job_log
 
 if __name__ == "__main__":
     resources = snakemake.resources

@@ -1,5 +1,7 @@
 """See that the network fits the data, and say what it is."""
 
+from batchscape.job import job_log
+
 import json
 from pathlib import Path
 
@@ -8,7 +10,6 @@ from pydantic import TypeAdapter
 from batchscape.config.model import ModelConfig
 from batchscape.data.prepared import read_prepared
 from batchscape.files import write_json
-from batchscape.job import job_log
 from batchscape.network_check import check_network
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Prepare the images that all runs of the study train on."""
 
+from batchscape.job import job_log
+
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -8,7 +10,6 @@ from batchscape.config.data import DataConfig
 from batchscape.data.prepare import prepare, summary
 from batchscape.data.prepared import write_prepared
 from batchscape.frames import write_frame
-from batchscape.job import job_log
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]) as say:

@@ -1,11 +1,12 @@
 """Write the report of the study from its figures and tables."""
 
+from batchscape.job import job_log
+
 import json
 from pathlib import Path
 
 from batchscape.files import write_text
 from batchscape.frames import naming, read_frame
-from batchscape.job import job_log
 from batchscape.report.page import render
 from batchscape.report.provenance import provenance
 from batchscape.training.run_directory import RunDirectory

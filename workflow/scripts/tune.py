@@ -1,12 +1,13 @@
 """Search for the learning rate of one batch size."""
 
+from batchscape.job import job_log
+
 from pathlib import Path
 
 from batchscape.config.tuning import SearchSpec
 from batchscape.files import write_json
 from batchscape.frames import write_frame
 from batchscape.gpus import job_gpus
-from batchscape.job import job_log
 from batchscape.slurm_job import end_of_job
 from batchscape.tuning import search
 

@@ -1,5 +1,7 @@
 """One of the processes that the launcher starts: `python -m batchscape.training.rank MODULE FUNCTION ARGUMENTS`."""
 
+from batchscape.imports import imported
+
 import json
 import logging
 import os
@@ -24,7 +26,9 @@ def main(module: str, function: str, arguments: str) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("batchscape").setLevel(logging.INFO if first else logging.WARNING)
     try:
-        getattr(import_module(module), function)(**json.loads(arguments))
+        work = getattr(import_module(module), function)
+        imported()
+        work(**json.loads(arguments))
     except LostPeer:
         time.sleep(SECONDS_FOR_THE_CAUSE)
         raise

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+from collections.abc import Iterator
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
@@ -63,14 +64,21 @@ def _read(path: Path) -> tuple[str, frozenset[Path]]:
         tree = None
     if tree is None:
         return hashlib.sha256(content).hexdigest(), frozenset()
-    nodes = list(ast.walk(tree))
-    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
-    imported = {file for node in imports for file in _imported(node, path)}
-    imported.update(takewhile(Path.exists, (folder / "__init__.py" for folder in path.parents)))  # its packages
-    for node in nodes:
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+    imported = set(takewhile(Path.exists, (folder / "__init__.py" for folder in path.parents)))  # its packages
+    for node in _with_blocks(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imported.update(_imported(node, path))
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_bare_text(child)] or [ast.Pass()]
     return ast.unparse(tree), frozenset(imported)
+
+
+def _with_blocks(node: ast.AST) -> Iterator[ast.AST]:
+    """A module or statement and all statements within it, but none of their expressions: a tenth of the tree."""
+    yield node
+    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, block, ()):
+            yield from _with_blocks(child)
 
 
 def _imported(node: ast.Import | ast.ImportFrom, path: Path) -> list[Path]:

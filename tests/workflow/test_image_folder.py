@@ -21,7 +21,7 @@ def test_a_folder_of_images_becomes_tables_and_nothing_is_dropped_in_silence(str
     sides = used.groupby("split")["sha256"].agg(set)
     assert not sides["train"] & sides["validation"]
 
-    for table in study.shown_tables:
+    for table in stress.targets:
         assert len(pd.read_csv(path / table)) > 0
     runs = pd.read_csv(path / study.csv("tables/runs"))
     assert set(runs["run"]) == set(study.runs)

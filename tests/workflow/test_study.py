@@ -99,7 +99,7 @@ def test_update_norm_medians_agree_with_the_record(finished: Checkout):
         for seed in (0, 1)
     ]
     assert np.isclose(medians.loc[(128, 0.02), "median_mean"], np.mean([np.median(n) for n in norms]), rtol=1e-12)
-    assert all(len(n) % 12 == 0 for n in norms)  # 1,438 training images: 11 batches of 128 and one of 30
+    assert all(len(n) % 3 == 0 for n in norms)  # 359 training images: two batches of 128 and one of 103
 
 
 def test_landscapes_of_two_runs_share_their_places_and_the_centre_is_the_run(finished: Checkout):
@@ -159,7 +159,7 @@ def test_a_landscape_in_one_job_is_that_in_parts(finished: Checkout):
 
 def test_the_log_of_a_landscape_tells_the_work_beforehand(finished: Checkout):
     log = (finished.path / "results/smoke/logs/landscape/bs64-lr0.02-seed0/directions0-part1of2.log").read_text()
-    assert "18 evaluations of the loss over 1438 images, about" in log.splitlines()[0]
+    assert "18 evaluations of the loss over 359 images, about" in log.splitlines()[0]
 
 
 def test_any_setting_can_be_asked_for(finished: Checkout):

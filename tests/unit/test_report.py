@@ -120,9 +120,14 @@ def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str,
         bad = np.nan if diverges(run) else 1.0
         lead = lead_of(name, run, diverges(run))
         lead |= {"checkpoint": "best", "batch_norm": "none"}
-        for measure, radius in (("keskar", 1e-3), ("keskar", 5e-4), ("adaptive", 0.01), ("hessian_trace", 0.0)):
+        for measure, radius, share in (
+            ("keskar", 1e-3, 1),
+            ("keskar", 5e-4, 0.5),
+            ("adaptive", 0.01, 1),
+            ("hessian_trace", 0.0, 1),
+        ):
             counts = dict.fromkeys(("evaluations", "iterations", "on_bounds"), 10)
-            value = bad * run.batch_size * (1 + run.seed)
+            value = bad * run.batch_size * (1 + run.seed) * share
             sharpness.append({**lead, "measure": measure, "radius": radius, "value": value, "loss": bad, **counts})
         for power in range(5):
             norms = {"mean_norm": bad / 2 ** (power / 2), "bound": bad, "alignment": 1 / 2 ** (power / 2)}
@@ -310,8 +315,8 @@ def test_sharpness_and_alignment_tables_are_means_over_seeds():
     chosen, epochs, diverges = SCENARIOS["plain"]
     frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
     table = frames["tables/sharpness"].set_index(["setting", "measure", "radius"])
-    assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_mean"] == 64 * 2
-    assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_sd"] == 64
+    assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_mean"] == 64 * 2 * 0.5
+    assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_sd"] == 64 * 0.5
     assert len(table) == len(chosen.compared_settings) * 4
     alignment = frames["tables/gradient_alignment"].set_index(["setting", "gradient_batch"])
     assert alignment.loc[("bs32-lr0.01", 4), "alignment_mean"] == 0.5
@@ -421,7 +426,7 @@ def test_an_arm_is_a_view_of_its_settings_runs():
     cell = table.set_index(["arm", "batch_size", "quantity"]).loc
     assert cell[("linear", 64, "distance"), "value_mean"] == 1 / 64  # the whole model's alone
     assert cell[("linear", 64, "update_norm"), "value_mean"] == 50 / 64
-    assert cell[("linear", 64, "sharpness"), "value_mean"] == 64 * 1.5  # of one ε only, or four rows would be counted
+    assert cell[("linear", 64, "sharpness"), "value_mean"] == 64 * 1.5  # of the largest ε alone
     assert cell[("linear", 64, "sharpness"), "n_seeds"] == 2
     assert cell[("high", 32, "best_epoch"), ["n_seeds", "n_diverged"]].tolist() == [1, 1]
     source = frames["tables/runs"].set_index("run")["least_validation_loss"]

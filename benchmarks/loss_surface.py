@@ -13,7 +13,7 @@ the centre must agree.
   inputs prepared beforehand in oneDNN's own layout and cut into the chunks that were fastest in a trial, pooling
   before ReLU, ReLU in place, inference mode, mean loss in float32, no accuracy.
 
-Networks: the default study's (3,361 parameters) on its 1,438 training images, a grid of 21 × 21; the original study's
+Networks: the default study's (3,361 parameters) on 1,438 of the digits, a grid of 21 × 21; the original study's
 (353,161 parameters) on 2,048 made images of 128 × 128 × 3, a grid of 3 × 3 (`--full`: 21 × 21, which takes about 45
 minutes a round).
 

@@ -9,19 +9,19 @@ the start of the first job to the end of the last. `busy` is the CPU time of all
 is the wall time over that of the bare work, spread evenly over the cores: 1 would be a study whose jobs start at once,
 on cores that never wait. Give the cores of the machine, not those that Snakemake was told.
 
-Measured on 2 cores of an Intel Xeon that was shared and slow (Python's loop over 20 million additions: 3.3 to 3.7 s),
-Python 3.11, `make study`, while the timing of devices still came last, for a minute alone on the machine:
+Measured on 2 cores of an Intel Xeon that was shared and changed its speed meanwhile (Python's loop over 20 million
+additions: 2 to 3.7 s), Python 3.11, `make study`:
     rule                  jobs   work, s  to start, s
-    train                   66     998.9        407.6
-    sharpness               17     423.1         54.1
-    tune                     4     346.8         24.6
-    figures                 23      54.5         33.4
-    device_timing            1      67.6          4.7
-    gradient_alignment       4      54.0         12.2
-    landscape                2      33.9          6.7
-    tables                  22       8.9         15.2
-    all                    153    1992.8        574.3
-    study 1404 s: busy 0.91, overhead 1.41
+    train                   66     553.5        324.4
+    sharpness               17     235.0         49.0
+    tune                     4     210.8         22.4
+    figures                 23      59.2         35.3
+    device_timing            1      57.8          5.3
+    gradient_alignment       4      48.3         11.3
+    landscape                2      29.2          6.6
+    tables                  22       9.3         16.5
+    all                    153    1208.7        485.8
+    study 934 s: busy 0.91, overhead 1.55
 """
 
 import argparse

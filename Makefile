@@ -32,6 +32,7 @@ $(VENV)/bin/python:
 $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing Batchscape into $(VENV), which takes some minutes"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	@$(BIN)/python -m compileall -q src # or each job would, where PYTHONDONTWRITEBYTECODE is set
 	@touch $@
 
 $(VENV)/.ready-for-tests: $(VENV)/.ready

@@ -1,7 +1,12 @@
 """How the tests are shared between processes: four for two cores, for those of Slurm mostly wait."""
 
+import os
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
+
+# Where it is set, each of a thousand processes would compile the library anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Fixtures of several files.
 pytest_plugins = ["tests.workflow.cluster", "tests.workflow.stress"]

@@ -133,6 +133,11 @@ def test_a_changed_statement_makes_the_job_stale(checkout: Checkout, old: str, n
         "from batchscape.files import write_json",
         "def later():\n    from batchscape.files import write_json",
         "if True:\n    import json, batchscape.files",
+        "if True:\n    pass\nelse:\n    import batchscape.files",
+        "try:\n    pass\nexcept ImportError:\n    import batchscape.files",
+        "try:\n    pass\nfinally:\n    import batchscape.files",
+        "match 1:\n    case _:\n        import batchscape.files",
+        "class Late:\n    async def later(self):\n        with open(0):\n            import batchscape.files",
     ],
 )
 def test_every_way_to_import_a_module_is_followed(checkout: Checkout, statement: str):

@@ -1,5 +1,6 @@
 """Two jobs never do the same work at once, whatever became of the Snakemake that started the first."""
 
+import os
 import re
 import signal
 import subprocess
@@ -89,3 +90,11 @@ def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_w
     done = subprocess.run([sys.executable, "-c", job], capture_output=True, text=True, check=True)
     assert done.stdout == "False False\n"
     assert (tmp_path / "job.log").read_text().startswith("True True\n")
+
+
+def test_so_it_does_in_each_process_of_a_training(tmp_path: Path):
+    (tmp_path / "work.py").write_text("import gc\ndef tell(): print(gc.isenabled(), gc.get_freeze_count() > 0)")
+    rank = [sys.executable, "-m", "batchscape.training.rank", "work", "tell", "{}"]
+    environment = {**os.environ, "RANK": "0", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(rank, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"

@@ -16,6 +16,7 @@ import pytest
 
 from batchscape.errors import UserError
 from batchscape.gpus import taken, visible_gpus
+from tests.waiting import SECONDS
 
 # Says which devices it got, and keeps them until it is told to go on.
 HOLDER = """
@@ -60,7 +61,7 @@ class Holder:
         )
 
     def line(self) -> str:
-        assert select.select([self.process.stdout], [], [], 60)[0], "the process says nothing"
+        assert select.select([self.process.stdout], [], [], SECONDS)[0], "the process says nothing"
         return self.process.stdout.readline().decode()
 
     def gpus(self) -> list[str]:
@@ -78,7 +79,7 @@ class Holder:
         return bool(select.select([self.process.stdout], [], [], 0.5)[0])
 
     def leave(self) -> None:
-        self.process.communicate(b"\n", timeout=60)
+        self.process.communicate(b"\n", timeout=SECONDS)
         assert self.process.returncode == 0
 
 
@@ -118,7 +119,7 @@ def work(folder: Path, journal: Path, jobs: list[dict], times: int) -> list[tupl
             process = subprocess.Popen([sys.executable, "-c", WORKER, arguments, str(times), str(journal)])
             processes.append(stack.enter_context(process))
             stack.callback(process.kill)
-        assert [process.wait(timeout=60) for process in processes] == [0] * len(jobs)
+        assert [process.wait(SECONDS) for process in processes] == [0] * len(jobs)
     return [tuple(line.split()) for line in journal.read_text().splitlines()]
 
 

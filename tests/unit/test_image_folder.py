@@ -31,6 +31,7 @@ from batchscape.data.prepared import read_prepared, write_prepared
 from batchscape.data.progress import Progress
 from batchscape.data.source import Entry
 from tests.bad_images import as_file, good_image, png_of_size, write, write_bad_images, write_zip
+from tests.waiting import SECONDS
 
 GOOD = 6
 
@@ -590,7 +591,7 @@ def test_results_come_in_order_and_few_are_computed_ahead():
 
 
 def test_threads_work_at_the_same_time():
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=SECONDS)
     assert list(in_order(lambda number: both.wait() * 0 + number, range(4), 2)) == [0, 1, 2, 3]
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.waiting import SECONDS, wait_for
+
 # Enters its job, says so, and leaves it when it is told to.
 JOB = """
 import sys, time
@@ -40,17 +42,10 @@ def jobs(tmp_path: Path) -> Iterator:
         process.communicate()
 
 
-def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 60
-    while not path.exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("end", ["it ends", "it is killed"])
 def test_a_job_waits_until_an_earlier_one_that_has_its_log_is_gone(jobs, tmp_path: Path, end: str):
     first = jobs("first")
-    wait_for(tmp_path / "first.in")
+    wait_for((tmp_path / "first.in").exists)
     (tmp_path / "job.log").unlink()  # as Snakemake does before it starts a job
     second = jobs("second")
     assert "job.log: an earlier job is still at work on this" in second.stderr.readline()
@@ -60,15 +55,15 @@ def test_a_job_waits_until_an_earlier_one_that_has_its_log_is_gone(jobs, tmp_pat
         (tmp_path / "first.may leave").touch()
     else:
         first.send_signal(signal.SIGKILL)
-    wait_for(tmp_path / "second.in")
+    wait_for((tmp_path / "second.in").exists)
     assert (tmp_path / "job.log").read_text() == "this is second\n"
 
 
 def test_a_job_leaves_nothing_but_its_log(jobs, tmp_path: Path):
     job = jobs("only")
-    wait_for(tmp_path / "only.in")
+    wait_for((tmp_path / "only.in").exists)
     (tmp_path / "only.may leave").touch()
-    assert job.wait(60) == 0
+    assert job.wait(SECONDS) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.log", "only.in", "only.may leave"]
     log = (tmp_path / "job.log").read_text()
     assert re.fullmatch(r"this is only\ntook [\d.]+ s, of CPU [\d.]+ s, and [\d.]+ s before that to start\n", log)
@@ -79,7 +74,7 @@ def test_many_jobs_that_come_at_once_take_turns(tmp_path: Path):
     work = "os.mkdir(sys.argv[2]); time.sleep(0.05); os.rmdir(sys.argv[2])"
     command = [sys.executable, "-c", job.format(work), str(tmp_path / "job.log"), str(tmp_path / "alone")]
     started = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(6)]
-    assert [process.wait(60) for process in started] == [0] * 6
+    assert [process.wait(SECONDS) for process in started] == [0] * 6
 
 
 def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_what_they_left(tmp_path: Path):

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +21,7 @@ from batchscape.training.ranks import Ranks
 from batchscape.training.resume import STATE
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
+from tests.waiting import SECONDS, wait_for
 
 # All of an epoch that may go wrong when it is shared: a last batch of one example, of which some process has none; an
 # uneven share of the others; BatchNorm, whose statistics are those of the whole batch; a parameter without a gradient.
@@ -175,11 +175,16 @@ def started(what: RunSpec, data: Path, directory: Path) -> Iterator[subprocess.P
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
     ) as process:
         try:
-            deadline = time.monotonic() + 60
-            while not state.exists() or state.stat().st_mtime_ns == before:
+
+            def is_on_its_way() -> bool:
                 assert process.poll() is None, process.stderr.read()
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+                return state.exists() and state.stat().st_mtime_ns != before
+
+            def told() -> str:
+                process.kill()
+                return process.stderr.read()
+
+            wait_for(is_on_its_way, told)
             yield process
         finally:
             for pid in [process.pid, *ranks_of(directory)]:
@@ -201,10 +206,7 @@ def ranks_of(directory: Path) -> list[int]:
 
 
 def assert_none_is_left(directory: Path) -> None:
-    deadline = time.monotonic() + 60
-    while ranks_of(directory):
-        assert time.monotonic() < deadline, "orphans"
-        time.sleep(0.1)
+    wait_for(lambda: not ranks_of(directory), lambda: "no end of the processes")
 
 
 LONG = 20_000  # more epochs than there is time for
@@ -216,7 +218,7 @@ def test_a_dead_process_ends_the_run_with_its_own_error(data: Path, tmp_path: Pa
         ranks = ranks_of(directory)
         assert len(ranks) == 2
         os.kill(ranks[1], signal.SIGKILL)
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
     assert "RankFailed: process 1 of 2: Signal 9 (SIGKILL) received by PID" in said.splitlines()[-1]
     assert_none_is_left(directory)
@@ -227,7 +229,7 @@ def test_a_dead_process_ends_the_run_with_its_own_error(data: Path, tmp_path: Pa
 def test_no_process_outlives_the_one_that_started_it(data: Path, tmp_path: Path, which: signal.Signals):
     with started(spec(25, LONG), data, tmp_path / "run") as process:
         process.send_signal(which)
-        process.wait(60)
+        process.wait(SECONDS)
         assert process.returncode != 0
         assert_none_is_left(tmp_path / "run")
 

@@ -6,7 +6,6 @@ import secrets
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+
+from tests.waiting import SECONDS, wait_for
 
 NODES = ("node1", "node2")
 # More than the machine has; jobs that sleep need none.
@@ -100,7 +101,7 @@ class Cluster:
         return ("env", f"PATH={self.clients}{os.pathsep}{os.environ['PATH']}")
 
     def ask(self, command: str, *arguments: str) -> str:
-        done = subprocess.run([self.clients / command, *arguments], capture_output=True, text=True, timeout=120)
+        done = subprocess.run([self.clients / command, *arguments], capture_output=True, text=True, timeout=SECONDS)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -138,12 +139,12 @@ def slurm() -> Iterator[Cluster]:
                 quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
                 started.append(subprocess.Popen(daemon, env=environment, start_new_session=True, **quiet))
                 if daemon[0] == "munged":
-                    wait_for((folder / "munge.sock").exists, folder)
+                    wait_for_slurm((folder / "munge.sock").exists, folder)
             cluster = Cluster(folder / "bin")
-            wait_for(lambda: _idle_nodes(cluster) == len(NODES), folder)
+            wait_for_slurm(lambda: _idle_nodes(cluster) == len(NODES), folder)
             yield cluster
             cluster.ask("scancel", f"--user={getpass.getuser()}")
-            wait_for(lambda: not cluster.jobs(), folder)
+            wait_for_slurm(lambda: not cluster.jobs(), folder)
         finally:
             for process in reversed(started):
                 process.terminate()
@@ -207,14 +208,13 @@ def _idle_nodes(cluster: Cluster) -> int:
     return len(asked.stdout.split())
 
 
-def wait_for(condition: Callable[[], object], logs: Path, seconds: float = 300) -> None:
-    """Wait until a condition holds; if it does not, say what the last lines of the logs in a folder are."""
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            told = "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(logs.glob("*.log")))
-            raise TimeoutError(f"it did not come:\n{told}")
-        time.sleep(0.2)
+def wait_for_slurm(condition: Callable[[], object], logs: Path) -> None:
+    """Wait until a condition holds; if it never does, say what the last lines of the logs in a folder are."""
+
+    def told() -> str:
+        return "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(logs.glob("*.log")))
+
+    wait_for(condition, told, every=0.2)
 
 
 needs_slurm = pytest.mark.skipif(bool(missing()), reason=f"Slurm is not installed ({INSTALL}): {', '.join(missing())}")

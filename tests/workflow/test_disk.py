@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from batchscape.frames import read_frame
+from tests.waiting import SECONDS, wait_for
 from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.slow
@@ -132,13 +132,14 @@ def test_ctrl_c(tmp_path: Path, undisturbed: dict[str, object]):
     ):
         command = ("--cores", "1", f"results/tiny/{target}", "--configfile", "config/tiny.yaml")
         with checkout.started(*command) as process:
-            deadline = time.monotonic() + 120
-            while not (folder / "logs" / log).exists() or line not in (folder / "logs" / log).read_text():
-                assert process.poll() is None, f"{target} came to its end without `{line}`"
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+
+            def is_at_work(log: Path = folder / "logs" / log, line: str = line) -> bool:
+                assert process.poll() is None, f"it came to its end without `{line}`"
+                return log.exists() and line in log.read_text()
+
+            wait_for(is_at_work)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: Snakemake and its jobs
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=SECONDS)
             assert process.returncode != 0
             assert "Traceback" not in output
             with suppress(ProcessLookupError):

@@ -20,7 +20,8 @@ from batchscape.data.prepared import write_prepared
 from batchscape.study import Study
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
-from tests.workflow.cluster import PROFILE, Cluster, needs_slurm, wait_for
+from tests.waiting import SECONDS
+from tests.workflow.cluster import PROFILE, Cluster, needs_slurm, wait_for_slurm
 from tests.workflow.conftest import PROJECT, Checkout, heed_ctrl_c
 
 pytestmark = [pytest.mark.slow, needs_slurm]
@@ -176,10 +177,10 @@ def test_a_job_that_is_killed_goes_on_with_more_and_ends_with_the_same_bits(
     limits = ["--set-resources", "train:mem_mb=2500 * attempt", "train:runtime=3 * attempt"]
     runs = (SLOW, CANCELLED, HUNGRY, LATE)
     with probe.started(*asked(*runs), *limits) as process:
-        wait_for(lambda: job_of(cluster, CANCELLED), cluster.logs)
-        wait_for((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
+        wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
+        wait_for_slurm((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
         cluster.ask("scancel", job_of(cluster, CANCELLED))
-        output, _ = process.communicate(timeout=900)
+        output, _ = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, output[-4000:]
     states = {run: [attempt["JobState"] for attempt in attempts(cluster, run)] for run in runs}
     first = {run: tried[0] for run, tried in states.items()}
@@ -221,14 +222,14 @@ def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_ste
 ):
     shutil.rmtree(directory(probe, CANCELLED).path)
     with probe.started(*asked(CANCELLED)) as process:
-        wait_for(lambda: job_of(cluster, CANCELLED), cluster.logs)
+        wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
         process.send_signal(signal.SIGINT)
-        process.wait(120)
-    wait_for(lambda: not cluster.jobs(), cluster.logs)
+        process.wait(SECONDS)
+    wait_for_slurm(lambda: not cluster.jobs(), cluster.logs)
 
     with probe.started(*asked(CANCELLED)) as process:
-        wait_for(lambda: job_of(cluster, CANCELLED), cluster.logs)
-        wait_for((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
+        wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
+        wait_for_slurm((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
         process.kill()
         process.wait()
     left = job_of(cluster, CANCELLED)
@@ -246,7 +247,7 @@ def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_ste
         capture_output=True,
         text=True,
         preexec_fn=heed_ctrl_c,
-        timeout=600,
+        timeout=SECONDS,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert f"cancelled {left}, rule_train" in done.stdout

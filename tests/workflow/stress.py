@@ -10,20 +10,24 @@ from tests.bad_images import write_bad_images
 from tests.workflow.conftest import Checkout
 
 CONFIG = "stress.yaml"
-# All analyses stand in these or in what they are made of; the other tables are made of the same files.
-TABLES = ("landscape", "trajectory", "interpolation", "gradient_alignment", "claims", "recommendation")
+# At least one job of every rule, and few more.
+ASKED_FOR = (
+    *(f"tables/{table}" for table in ("runs", "tuned_lr", "interpolation", "gradient_alignment")),
+    *("tables/landscape", "tables/trajectory"),
+    *("analysis/distance", "analysis/epoch_distance", "analysis/update_norms", "analysis/sharpness/bs16-lr0.05"),
+)
 # Every kind of job, each of a few seconds; the network has all that a resumed run must take up again.
 STUDY = """
 name: stress
 data: {source: image_folder, path: data/pets, image_size: [16, 16]}
-grid: {batch_sizes: [16, 128], learning_rates: [0.05], seeds: [0]}
+grid: {batch_sizes: [16], learning_rates: [0.05], seeds: [0]}
 model: {name: "stress_net:Net"}
 training: {max_epochs: 30, patience: 30, momentum: 0.9, augment_flip: true, snapshots: [1, 10, 25]}
 comparison: {fixed_lr: 0.05, high_lr: 0.05}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 tuning: {trials: 3, coarse_trials: 2, epochs: 6, seeds: [5]}
 sharpness: {checkpoints: [best], subspace_dimension: 5, iterations: 2, random_starts: 0, trace_products: 3}
-interpolation: {points: 5}
+interpolation: {pairs: [[bs16-lr0.05, bs16-lrtuned]], points: 5}
 landscape: {points: [8, 6], points_per_job: 24}
 trajectory: {enabled: true, points: [5, 4]}
 gradient_alignment: {checkpoints: [best], largest_batch: 16, examples: 64}
@@ -50,7 +54,7 @@ class Stress:
 
     checkout: Checkout
     targets: list[str]
-    """What Snakemake is asked for: paths of tables."""
+    """What Snakemake is asked for: paths of tables and of an analysis's rows."""
     dropped: dict[str, str]
     """Why each image that cannot be used is dropped, by its path below the folder."""
     output: str = ""
@@ -62,13 +66,13 @@ class Stress:
 
 
 def made(folder: Path) -> Stress:
-    """The study in a new checkout; neither batch size divides the number of images."""
+    """The study in a new checkout; the batch size does not divide the number of images."""
     checkout = Checkout.at(folder)
     (folder / CONFIG).write_text(STUDY)
     (folder / "stress_net.py").write_text(NETWORK)
     dropped = write_bad_images(folder / "data" / "pets", 402)
     study = Study.from_file(folder / CONFIG)
-    return Stress(checkout, [study.csv(f"tables/{table}") for table in TABLES], dropped)
+    return Stress(checkout, [study.csv(name) for name in ASKED_FOR], dropped)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def test_only_files_that_may_be_images_make_a_study_stale(stress: Stress):
     images, study = stress.checkout.path / "data" / "pets", Study.from_file(stress.checkout.path / CONFIG)
 
     def stale() -> set[str]:
-        return stress.checkout.stale(CONFIG, target=study.csv("tables/claims"))
+        return stress.checkout.stale(CONFIG, target=study.csv("tables/runs"))
 
     assert stale() == set()
     left, again = images / "cats" / ".DS_Store", images / "cats" / "again.jpg"

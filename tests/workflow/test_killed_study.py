@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.waiting import SECONDS
 from tests.workflow.conftest import Checkout, assert_the_same, heed_ctrl_c
 from tests.workflow.stress import CONFIG, Stress, made
 
@@ -76,7 +77,7 @@ def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills:
                     kill([snakemake, *all_of(checkout)], signal.SIGKILL)
                 else:
                     kill([snakemake, *all_of(checkout)], signal.SIGINT)
-                    process.wait(60)
+                    process.wait(SECONDS)
         if process.returncode == 0:
             shutil.rmtree(checkout.path / "results")  # it was faster than the kills
     log.close()
@@ -95,6 +96,6 @@ def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(
     ended = killed.checkout.snakemake(*arguments)
     assert ended.returncode == 0, ended.stdout[-4000:]
 
-    assert assert_the_same(stress.results, killed.results) > 50
+    assert assert_the_same(stress.results, killed.results) > 40
     assert sum(done.values()) >= kills
     assert not all_of(killed.checkout)

@@ -16,7 +16,7 @@ def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, stress: S
     study = made(tmp_path / "checkout")
     done = Checkout(study.checkout.path, cluster.prefix).snakemake(*study.targets, *PROFILE, "--configfile", CONFIG)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert assert_the_same(stress.results, study.results) > 50
+    assert assert_the_same(stress.results, study.results) > 40
     jobs = cluster.jobs("all")
     rules = {what.partition("_wildcards_")[0].removeprefix("rule_") for what in jobs.values()}
     assert {"train", "tune", "sharpness", "landscape", "interpolation", "distance"} <= rules

@@ -386,18 +386,6 @@ MISTAKES = [
         "gradient_alignment.largest_batch: ",
         "a power of two, got 100",
     ),
-    (
-        "too large a gradient",
-        "name: s\ngradient_alignment: {largest_batch: 2048}",
-        "gradient_alignment.largest_batch: ",
-        "2048 is more than the 1438",
-    ),
-    (
-        "too few examples",
-        "name: s\ngradient_alignment: {examples: 100}",
-        "gradient_alignment.largest_batch: ",
-        "256 is more than the 100",
-    ),
     # YAML
     ("a repeated key", "name: s\nname: t", "line 2: ", "the key `name` stands twice"),
     ("a repeated key below", "name: s\ngrid:\n  seeds: [1]\n  seeds: [2]", "line 4: ", "`seeds` stands twice"),

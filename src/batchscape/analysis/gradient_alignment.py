@@ -6,7 +6,6 @@ import pandas as pd
 from batchscape.analysis.surface import at_checkpoints
 from batchscape.config.gradient_alignment import GradientAlignmentConfig as Config
 from batchscape.data.prepared import PreparedData
-from batchscape.errors import UserError
 from batchscape.loss_surface import LossSurface
 from batchscape.progress import evaluations
 from batchscape.training.run_directory import RunDirectory
@@ -49,14 +48,10 @@ def mean_gradient_norms(surface: LossSurface, weights: np.ndarray, batches: np.n
 def draw_batches(count: int, size: int, examples: int | None, seed: int) -> np.ndarray:
     """Return whole batches of different examples out of `count`, (m, size), at most `examples` of them in all.
 
-    Raises UserError if there are fewer than `size`.
+    If there are fewer than `size`, the batches are of the largest power of two that there are.
     """
     usable = min(count, examples or count)
-    if usable < size:
-        raise UserError(
-            f"gradient_alignment.largest_batch: {size} is more than the {usable} examples that it may use; "
-            f"write at most {2 ** (usable.bit_length() - 1)}"
-        )
+    size = min(size, 2 ** (usable.bit_length() - 1))
     order = np.random.default_rng(seed).permutation(count)
     return order[: usable // size * size].reshape(-1, size)
 

@@ -24,7 +24,7 @@ class GradientAlignmentConfig(Section):
     """Weights to look at: `init`, `best`, `last`, or epochs of `training.snapshots`."""
 
     largest_batch: Annotated[PositiveInt, Field(examples=[256]), AfterValidator(_power_of_two)] = 256
-    """The largest number of examples, a power of two."""
+    """The largest number of examples, a power of two; of fewer images than that, the largest power of two below."""
 
     examples: Annotated[PositiveInt | None, Field(examples=[4096])] = None
     """At most so many training images, drawn at random; all if left out."""

@@ -154,13 +154,6 @@ class StudyConfig(Section):
             large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
             if large:
                 raise misfit("grid.batch_sizes", f"{large[0]} is more than the {training} training images; take it out")
-            alignment = self.gradient_alignment
-            if alignment.enabled and alignment.largest_batch > min(training, alignment.examples or training):
-                raise misfit(
-                    "gradient_alignment.largest_batch",
-                    f"{alignment.largest_batch} is more than the {min(training, alignment.examples or training)} "
-                    "examples that it may use; give a smaller power of two",
-                )
         halvings = self.model.halvings
         if size.side is not None and 2**halvings > size.side:
             raise misfit(

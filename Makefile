@@ -27,6 +27,7 @@ docs: $(VENV)/.ready
 	$(BIN)/python -m batchscape schema > config/schema.json
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python is older than 3.11; write for example: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python

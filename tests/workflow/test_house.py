@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 
 from batchscape.products import FIGURES, TABLES
 from batchscape.reference import reference, schema
+from batchscape.study import Study
 from tests.workflow.conftest import PROJECT, Checkout
 
 
@@ -57,6 +58,17 @@ def test_rule_files_import_nothing_heavy():
     code = "import sys; import batchscape.study, batchscape.fingerprint; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "pytorch_lightning", "pandas", "plotnine", "sklearn"} & set(loaded)
+
+
+def test_the_study_files_of_the_usage_are_valid():
+    """The first one as it stands; of the others, which are parts, each on top of that."""
+    whole, *parts = [
+        YAML(typ="safe", pure=True).load(block)
+        for block in re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / "usage.md").read_text(), re.DOTALL)
+    ]
+    for part in ({}, *parts):
+        Study.from_mapping({**whole, **part}, "docs/usage.md")
+    assert len(parts) >= 5
 
 
 def test_analyses_and_tables_do_not_wait_for_torch():

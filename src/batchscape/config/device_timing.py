@@ -20,8 +20,8 @@ class DeviceTimingConfig(Section):
         2,
         4,
     )
-    """Numbers of devices. Those that the machine does not have stand in the table without a time; of processes it has
-    two a core."""
+    """Numbers of devices. Those that the machine does not have, or that are more than the batch, stand in the table
+    without a time; of processes it has two a core."""
 
     epochs: Annotated[PositiveInt, Field(examples=[5])] = 5
     """How many epochs are timed, after one that warms up."""

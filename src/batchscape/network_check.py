@@ -86,6 +86,26 @@ def require_batch(size: int, data: PreparedData) -> None:
         )
 
 
+def treats_images_alone(network: nn.Module, images: torch.Tensor) -> bool:
+    """Say whether what a network in training gives an image depends on that image alone, and no step leaves a trace.
+
+    Only then do parts of a batch, one after the other or in several processes, give what the batch gives as a whole.
+    BatchNorm takes its statistics from all images; others keep statistics in buffers, once for each step. `images` is
+    uint8, (n, channels, height, width), n at least 2. The network is left as it is.
+    """
+    twin = copy.deepcopy(network).train()
+    before = [buffer.clone() for buffer in twin.buffers()]
+    inputs = as_input(images)
+    others = torch.cat([inputs[:1], 1 - inputs[1:]])
+    outputs = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        for batch in (inputs, others):
+            torch.manual_seed(0)  # the same dropout
+            outputs.append(twin(batch)[0])
+    untouched = all(map(torch.equal, before, twin.buffers()))
+    return untouched and torch.allclose(*outputs, rtol=1e-5, atol=1e-7, equal_nan=True)
+
+
 def takes_one_image(network: nn.Module, images: torch.Tensor) -> bool:
     """Say whether a network can train on a batch of one image: BatchNorm of single numbers has no variance there.
 

@@ -1,5 +1,7 @@
 """Micro-batches: a global batch that goes through the network in parts gives the gradient of the whole."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,7 @@ from batchscape.data.tensors import as_input
 from batchscape.models import build_network
 from batchscape.training import module as training_module
 from batchscape.training.batches import dropout_seed, epoch_order
-from batchscape.training.micro_batches import backward, may_be_cut
+from batchscape.training.micro_batches import backward
 from batchscape.training.module import CONVERTED_BYTES, TrainingModule
 from tests.unit.trainers import bare_trainer
 
@@ -91,7 +93,7 @@ def test_a_run_in_parts_takes_the_steps_of_one_in_whole_batches(few: PreparedDat
     cut = network_of()
     sizes = sizes_seen(cut)
     in_parts = fit(cut, few, **settings)
-    assert sizes == [*[8, 8, 8, 8] * 7, 6] * 2  # 230 examples
+    assert sizes == [4, 4, *[*[8, 8, 8, 8] * 7, 6] * 2]  # to see that it may be cut; then 230 examples, twice
     monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 8 << 20)
     whole = network_of()
     sizes = sizes_seen(whole)
@@ -120,22 +122,38 @@ def test_validation_and_gradient_noise_go_in_parts_too(few: PreparedData, normal
 # What is cut, and into how many.
 
 
+class Centred(nn.Module):
+    """A user's own layer, without any state, that looks at the batch."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs - inputs.mean(0).detach() if self.training else inputs
+
+
 @pytest.mark.parametrize(
     ("layer", "cut"),
     [
         (nn.BatchNorm2d(4), False),
-        (nn.BatchNorm1d(4, track_running_stats=False), False),
+        (nn.BatchNorm2d(4, track_running_stats=False), False),
         (nn.SyncBatchNorm(4), False),
-        (nn.InstanceNorm2d(4, track_running_stats=True), False),
+        (Centred(), False),
+        (nn.InstanceNorm2d(4, track_running_stats=True), False),  # whose statistics would move once for each part
+        (nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)), False),  # as would its estimate of the norm
+        (nn.InstanceNorm2d(4), True),
         (nn.GroupNorm(2, 4), True),
         (nn.Dropout(), True),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_batch_is_cut_where_no_layer_looks_at_it_as_a_whole(layer: nn.Module, cut: bool):
-    network = nn.Sequential(nn.Linear(4, 4), nn.Sequential(layer))
-    assert may_be_cut(network, CPU) == cut
-    assert not may_be_cut(network, torch.device("cuda"))
+def test_a_batch_is_cut_where_no_layer_looks_at_it_as_a_whole(
+    few: PreparedData, monkeypatch: pytest.MonkeyPatch, layer: nn.Module, cut: bool
+):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(layer), nn.Flatten(), nn.Linear(4 * 36, 1))
+    before = copy.deepcopy(network.state_dict())
+    module = TrainingModule(network, few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    assert all(map(torch.equal, before.values(), network.state_dict().values()))
+    monkeypatch.setattr("batchscape.training.module.cache_sized", lambda *_: 8)
+    module.on_fit_start()
+    assert module.micro_batch == (8 if cut else 32)
 
 
 @pytest.mark.usefixtures("tiny_cache")

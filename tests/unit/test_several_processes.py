@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch import nn
 
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.training import recorder
+from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
 from batchscape.training.ranks import Ranks
 from batchscape.training.resume import STATE
 from batchscape.training.run_directory import RunDirectory
@@ -137,6 +140,24 @@ def test_a_batch_smaller_than_the_processes_is_refused(data: Path, tmp_path: Pat
     message = refusal(lambda: train(spec(2), data, tmp_path / "run", devices=3))
     assert "resources.devices: 3" in message and "a batch of 2 images" in message
     assert not (tmp_path / "run").exists()
+
+
+class Activated(nn.BatchNorm2d):
+    """As some libraries have it: a BatchNorm that does more."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return torch.relu(super().forward(inputs))
+
+
+@pytest.mark.parametrize("layer", [Activated(4), nn.InstanceNorm2d(4, track_running_stats=True)])
+def test_a_network_that_takes_more_from_a_batch_than_batch_norm_is_refused(layer: nn.Module, refusal: Callable):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), layer)
+    images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
+    assert refusal(synchronise_batch_norm, network, images, Ranks(0, 2)).startswith("resources.devices: ")
+    assert type(network[1]) is nn.BatchNorm2d
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.BatchNorm2d(4), nn.Dropout()))
+    synchronise_batch_norm(plain, images, Ranks(0, 2))
+    assert type(plain[1][0]) is GlobalBatchNorm
 
 
 def test_processes_that_do_not_find_each_other_are_not_trained_with():

@@ -3,31 +3,42 @@
 torch's SyncBatchNorm does this on GPUs alone, and not for a process whose share of a short batch is empty.
 """
 
+import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from batchscape.errors import UserError
+from batchscape.network_check import treats_images_alone
 from batchscape.training.ranks import Ranks
 
 
-def synchronise_batch_norm(network: nn.Module, ranks: Ranks) -> None:
+def synchronise_batch_norm(network: nn.Module, images: torch.Tensor, ranks: Ranks) -> None:
     """Have each BatchNorm of a network take its statistics from the global batch; names and parameters stay.
 
-    Raises UserError for what else keeps running statistics, which would be those of one process's share.
+    `images` are some that it takes, uint8, (n, channels, height, width). Raises UserError if the network takes more
+    from a batch than these statistics: that would be from one process's share.
     """
+    without = copy.deepcopy(network)
+    _replace(without, lambda _: nn.Identity())
+    if not treats_images_alone(without, images):
+        raise UserError(
+            "resources.devices: what the network gives an image in training depends on other images in more ways than "
+            "torch's BatchNorm, or it keeps statistics, so that several processes cannot train it; write `devices: 1`"
+        )
+    _replace(network, lambda original: GlobalBatchNorm(original, ranks))
+
+
+def _replace(network: nn.Module, other: Callable[[_BatchNorm], nn.Module]) -> None:
+    """Put another layer in the place of each BatchNorm that does what torch's do, and nothing of its own."""
     for module in network.modules():
         for name, child in module.named_children():
-            if isinstance(child, _BatchNorm):
-                setattr(module, name, GlobalBatchNorm(child, ranks))
-            elif isinstance(child, _NormBase) and child.track_running_stats:
-                raise UserError(
-                    f"resources.devices: {type(child).__name__} with track_running_stats cannot be trained by several "
-                    "processes; take it out of the network or write `devices: 1`"
-                )
+            if isinstance(child, _BatchNorm) and type(child).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
+                setattr(module, name, other(child))
 
 
 class GlobalBatchNorm(_BatchNorm):

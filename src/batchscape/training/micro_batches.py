@@ -4,21 +4,11 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
 
 from batchscape.objective import mean_loss
 
 Part = tuple[torch.Tensor, torch.Tensor]
 """Inputs, floats, (b, channels, height, width), and labels, (b,)."""
-
-
-def may_be_cut(network: nn.Module, device: torch.device) -> bool:
-    """Say whether a global batch goes through a network in parts.
-
-    On a GPU it would only cost. And with BatchNorm (or what else keeps running statistics) it would change the result,
-    for the statistics are those of the whole batch.
-    """
-    return device.type == "cpu" and not any(isinstance(module, _NormBase) for module in network.modules())
 
 
 def backward(network: nn.Module, parts: Iterable[Part], count: int) -> list[torch.Tensor]:

@@ -13,12 +13,13 @@ from batchscape.chunks import cache_sized
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, taken
+from batchscape.network_check import FEW, treats_images_alone
 from batchscape.objective import evaluated_totals, evaluation_mode, per_example, totals
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
 from batchscape.training.batches import batch_sizes, dropout_seed, epoch_order
 from batchscape.training.lightning import pl
-from batchscape.training.micro_batches import Part, backward, may_be_cut
+from batchscape.training.micro_batches import Part, backward
 from batchscape.training.noise_scale import gradient_noise
 from batchscape.training.ranks import Ranks
 
@@ -78,8 +79,11 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.ranks = ranks or Ranks()
+        few = torch.from_numpy(data.train_images[:FEW])
+        # Else the parts of a batch would not give what it gives as a whole.
+        self.may_be_cut = treats_images_alone(network, few)
         if self.ranks.size > 1:
-            synchronise_batch_norm(network, self.ranks)
+            synchronise_batch_norm(network, few, self.ranks)
         # Then a process goes through the network even if its share of a short batch is empty.
         self.ranks_meet_within = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
         # Convolutions take and give channels-last tensors without copies if their weights are so too.
@@ -115,9 +119,9 @@ class TrainingModule(pl.LightningModule):
             torch.from_numpy(labels).to(device) for labels in (data.train_labels, data.validation_labels)
         )
         with evaluation_mode(self.network):
-            self.chunk = cache_sized(self.network, as_input(self.train_images[:4].to(device)))
+            self.chunk = cache_sized(self.network, as_input(self.train_images[:FEW].to(device)))
         self.micro_batch = self.spec.batch_size
-        if may_be_cut(self.network, device):
+        if self.may_be_cut and device.type == "cpu":  # on a GPU it would only cost
             self.micro_batch = min(self.chunk, self.micro_batch)
 
     def parameter_vector(self) -> torch.Tensor:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from batchscape.chunks import cache_sized
 from batchscape.data.tensors import as_input
@@ -17,8 +18,6 @@ from batchscape.objective import loss_and_accuracy, mean_loss
 FLOAT_BYTES = 512 << 20
 # Examples whose statistics BatchNorm takes together when they are re-estimated.
 STATISTICS_BATCH = 256
-
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class Value(NamedTuple):
@@ -35,10 +34,10 @@ class LossSurface:
     and BatchNorm uses fixed statistics, at first those of the network that is given. That network is copied and left
     as it is, bit for bit.
 
-    `images` is uint8, (n, channels, height, width), and `labels` int64, (n,), on one device. Networks compute in
-    `dtype`; the mean over examples is taken in float64, and all results are float64. `chunk` examples go through the
-    network together; by default as many as the processor's cache can take. Results depend on it, and on the number of
-    threads, by rounding only.
+    `images` is uint8, (n, channels, height, width), and `labels` int64, (n,). All is computed where the labels are; the
+    images may be in host memory, if they are too many for a GPU. Networks compute in `dtype`; the mean over examples is
+    taken in float64, and all results are float64. `chunk` examples go through the network together; by default as many
+    as the processor's cache can take. Results depend on it, and on the number of threads, by rounding only.
     """
 
     def __init__(
@@ -50,9 +49,10 @@ class LossSurface:
         chunk: int | None = None,
     ):
         self._images, self._labels, self._dtype = images, labels, dtype
-        self._network = copy.deepcopy(network).to(images.device, dtype, memory_format=torch.channels_last).eval()
+        self._device = labels.device
+        self._network = copy.deepcopy(network).to(self._device, dtype, memory_format=torch.channels_last).eval()
         self._network.requires_grad_()  # the surface is a function of all parameters, also of those that do not train
-        example = as_input(images[:4], dtype)
+        example = self._inputs(images[:4])
         self._chunk = chunk or cache_sized(self._network, example)
         self._inference = InferenceNetwork(self._network, example)
         self._parameters = list(self._network.parameters())
@@ -70,8 +70,12 @@ class LossSurface:
     @property
     def statistics(self) -> dict[str, np.ndarray]:
         """The BatchNorm statistics in use, by name; empty for a network without BatchNorm."""
-        buffers = self._network.named_buffers()
-        return {name: buffer.cpu().numpy().copy() for name, buffer in buffers if name.endswith(STATISTICS)}
+        return {
+            f"{layer}.{name}".lstrip("."): buffer.cpu().numpy().copy()
+            for layer, module in self._network.named_modules()
+            if isinstance(module, _BatchNorm)
+            for name, buffer in module.named_buffers(recurse=False)
+        }
 
     @statistics.setter
     def statistics(self, values: Mapping[str, np.ndarray]) -> None:
@@ -87,7 +91,7 @@ class LossSurface:
         Batches hold about 256 examples whatever the chunk, and examples from all over the data set. As in Izmailov
         et al. 2018 (SWA), section 3.2.
         """
-        layers = [module for module in self._network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        layers = [module for module in self._network.modules() if isinstance(module, _BatchNorm)]
         momenta = [layer.momentum for layer in layers]
         batches = max(1, round(len(self) / STATISTICS_BATCH))
         self._move(self._network, weights)
@@ -98,7 +102,7 @@ class LossSurface:
                 layer.train()
             with torch.inference_mode():
                 for first in range(batches):
-                    self._network(as_input(self._images[first::batches], self._dtype))
+                    self._network(self._inputs(self._images[first::batches]))
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
@@ -117,8 +121,8 @@ class LossSurface:
     def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return f(θ) and ∇f(θ), (p,), at θ, (p,)."""
         self._move(self._network, weights)
-        loss = torch.zeros((), dtype=torch.float64, device=self._images.device)
-        total = torch.zeros(len(weights), dtype=torch.float64, device=self._images.device)
+        loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
         for inputs, labels in self._labelled_chunks():
             part = self._share(inputs, labels)
             total += _flat(_gradient(part, self._parameters))
@@ -128,7 +132,7 @@ class LossSurface:
     def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """Return ∇²f(θ)·v, (p,), at θ, (p,), for v, (p,) (Pearlmutter 1994)."""
         self._move(self._network, weights)
-        direction = torch.from_numpy(vector).to(self._images.device, torch.float64)
+        direction = torch.from_numpy(vector).to(self._device, torch.float64)
         total = torch.zeros_like(direction)
         sizes = [parameter.numel() for parameter in self._parameters]
         directions = [
@@ -145,9 +149,11 @@ class LossSurface:
         """Return the gradient of the loss of one example at θ, (p,)."""
         self._move(self._network, weights)
         example = slice(index, index + 1)
-        inputs = as_input(self._images[example], self._dtype)
-        loss = mean_loss(self._network(inputs).double(), self._labels[example])
+        loss = mean_loss(self._network(self._inputs(self._images[example])).double(), self._labels[example])
         return _flat(_gradient(loss, self._parameters)).double().cpu().numpy()
+
+    def _inputs(self, images: torch.Tensor) -> torch.Tensor:
+        return as_input(images.to(self._device), self._dtype)
 
     def _move(self, module: nn.Module, weights: np.ndarray) -> None:
         vector = self._vectors[module]
@@ -166,7 +172,7 @@ class LossSurface:
         """The inputs, chunk by chunk, in the layout of a use; kept as floats from the first pass on if they are few."""
         if use in self._kept:
             return iter(self._kept[use])
-        chunks = (layout(as_input(part, self._dtype)) for part in self._images.split(self._chunk))
+        chunks = (layout(self._inputs(part)) for part in self._images.split(self._chunk))
         if self._images.numel() * self._dtype.itemsize <= FLOAT_BYTES:
             self._kept[use] = list(chunks)
             return iter(self._kept[use])

@@ -24,9 +24,9 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.data.tensors import on_device
 from batchscape.loss_surface import LossSurface
 from batchscape.models import build_network
-from batchscape.objective import evaluate
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
+from tests.unit.surfaces import evaluate
 
 
 class Odd(nn.Module):
@@ -94,6 +94,7 @@ def test_the_surface_at_the_kept_weights_is_the_network_with_them(pair: list[Run
     network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     expected = evaluate(network, *on_device(data.train_images, data.train_labels, torch.device("cpu")))
     surface, weights = training_surface(run, data), run.weights("best")
+    assert not torch.backends.cudnn.allow_tf32
     surface.statistics = weights.buffers
     assert surface.value(weights.vector) == pytest.approx(expected, rel=1e-5)
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import pandas as pd
+import torch
 
 from batchscape.config.checkpoint import Checkpoint
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import on_device
+from batchscape.data.tensors import home_of
 from batchscape.device import choose_device
 from batchscape.loss_surface import LossSurface
 from batchscape.models import build_network
@@ -62,4 +63,8 @@ def _surface(run: RunDirectory, data: PreparedData, images: np.ndarray, labels: 
     spec = RunSpec.model_validate(run.summary()["spec"])
     outputs = outputs_for(spec.training.loss, len(data.classes))
     network = build_network(spec.model, images.shape[1:], outputs, spec.seed)
-    return LossSurface(network, *on_device(images, labels, choose_device(spec.training.accelerator)))
+    device = choose_device(spec.training.accelerator)
+    # Else convolutions on a GPU have ten bits of precision, in which the small steps of the analyses are lost.
+    torch.backends.cudnn.allow_tf32 = False
+    home = home_of(images.nbytes, device)
+    return LossSurface(network, torch.from_numpy(images).to(home), torch.from_numpy(labels).to(device))

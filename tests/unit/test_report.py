@@ -311,6 +311,22 @@ def test_trajectories_of_two_seeds_have_panels_of_their_own():
     assert len(drawn.axes) == 4
 
 
+@pytest.mark.parametrize("figure", ["landscape", "trajectory"])
+def test_settings_of_one_batch_size_and_learning_rate_have_panels_of_their_own(figure: str):
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    frames = made_up_analyses(chosen, epochs, diverges)
+    one = frames[f"tables/{figure}"]
+    one = one[one["setting"] == one["setting"].iloc[0]]
+    name = one["setting"].iloc[0]
+    settings = (name, f"{name}-warmup5", f"{name.partition('-lr')[0]}-lrtuned")
+    frames[f"tables/{figure}"] = pd.concat([one.assign(setting=each) for each in settings], ignore_index=True)
+    drawn = made(chosen, "figures", figure, FIGURES[figure], frames).draw()
+    titles = [text.get_text() for text in drawn.findobj(Text) if text.get_text().startswith("Batch size ")]
+    assert len(set(titles)) == 3
+    assert ["warm-up 5" in title for title in titles] == [False, True, False]
+    assert ["tuned" in title for title in titles] == [False, False, True]
+
+
 def test_sharpness_and_alignment_tables_are_means_over_seeds():
     chosen, epochs, diverges = SCENARIOS["plain"]
     frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
@@ -499,6 +515,10 @@ def test_epoch_distance_ratios_are_paired_and_end_with_the_large_batch_run():
     moves["setting"] = "bs" + moves["batch_size"].astype(str) + "-lr0.1"
     warm = moves.assign(setting=moves["setting"] + "-warmup5", epoch_distance=7.0)  # pairs of their own
     both = epoch_distance.tabulate(pd.concat([moves, warm], ignore_index=True), large_batch=256)
+    tuned = moves.assign(setting="bs" + moves["batch_size"].astype(str) + "-lrtuned")
+    tuned.loc[tuned["batch_size"] == 32, "learning_rate"] = 0.3  # as a search finds: for each batch size another rate
+    alone = epoch_distance.tabulate(tuned, large_batch=256)
+    assert alone.groupby("batch_size")["n_ratios"].sum().to_dict() == {32: 0, 256: 2}
     of_warm = both["setting"].str.endswith("-warmup5")
     assert set(both[of_warm]["ratio_to_large_mean"].dropna()) == {1.0}
     table = both[~of_warm].set_index(["batch_size", "epoch"])

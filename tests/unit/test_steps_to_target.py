@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from batchscape.report.figures import steps_to_target as figure
 from batchscape.report.tables import critical_batch, runs_to_target, steps_to_target
 
 SIZES = np.array([16.0, 32, 64, 128, 256])
@@ -182,3 +183,15 @@ def test_runs_at_other_rates_are_not_in_the_fit():
     row = critical_batch.tabulate(runs, steps_to_target.tabulate(runs)).iloc[0]
     # Batch sizes 100 and 300 lost a run at the better rate in both, so that the better one is still the best.
     assert row["critical_batch"] == pytest.approx(120, rel=1e-5)
+
+
+def test_a_run_that_diverged_after_it_reached_the_target_is_not_drawn():
+    grid = history(
+        *((size, 0.1, seed, "converged", [9, 5, 3]) for size in (10, 40) for seed in (0, 1)),
+        (10, 0.1, 2, "diverged", [1, np.nan]), (40, 0.1, 2, "converged", [9, 5, 3]),
+    )  # fmt: skip
+    runs = runs_to_target.tabulate(grid, target_loss=5.0)
+    table = steps_to_target.tabulate(runs)
+    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table)).draw()
+    for panel in drawn.axes:
+        assert sum(len(points.get_offsets()) for points in panel.collections) == 5 + 2  # seeds, and means

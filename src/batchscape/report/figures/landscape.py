@@ -8,18 +8,18 @@ from batchscape.report.figures.loss_map import loss_map, not_finite_name
 
 
 def draw(landscape: pd.DataFrame) -> p9.ggplot:
-    settings = list(dict.fromkeys(zip(landscape["batch_size"], landscape["learning_rate"], strict=True)))
+    settings = list(dict.fromkeys(landscape["setting"]))
     many = landscape.groupby(["seed", "direction_seed"]).ngroups > 1
     order = {setting: place for place, setting in enumerate(settings)}
     panels = [
-        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}{style.diverged_name(row.status)}"
-        + (f"\nseed {row.seed}, directions {row.direction_seed}" if many else "")
+        style.panel_name(
+            row.batch_size, row.learning_rate, row.setting, row.status,
+            f"seed {row.seed}, directions {row.direction_seed}" if many else "",
+        )
         for row in landscape.itertuples()
-    ]
-    cells = landscape.assign(
-        panel=panels,
-        place=[order[pair] for pair in zip(landscape["batch_size"], landscape["learning_rate"], strict=True)],
-    ).sort_values(["seed", "direction_seed", "place"], kind="stable")
+    ]  # fmt: skip
+    cells = landscape.assign(panel=panels, place=landscape["setting"].map(order))
+    cells = cells.sort_values(["seed", "direction_seed", "place"], kind="stable")
     first = landscape.iloc[0]
     return loss_map(cells, columns=min(len(settings), 3)) + p9.labs(
         title=f"Training loss on a random plane through `{first['checkpoint']}`",

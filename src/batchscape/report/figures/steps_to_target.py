@@ -13,7 +13,8 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame) -> p9.ggpl
     """`runs` gives the points, `table` their means, `fits` the one row of the fitted curve."""
     best = table[table["best"] == 1]
     fit = fits.iloc[0]
-    plot = style.nothing_to_draw() if best.empty else _panels(runs[runs["setting"].isin(best["setting"])], best, fit)
+    seeds = runs[runs["setting"].isin(best["setting"]) & runs["status"].ne("diverged")]
+    plot = style.nothing_to_draw() if best.empty else _panels(seeds, best, fit)
     return plot + p9.labs(
         title="Training to one validation loss, batch size by batch size",
         subtitle=_subtitle(best, fit),

@@ -113,9 +113,12 @@ def rate_name(rate: float) -> str:
     return f"learning rate {decimals([rate])[0]}"
 
 
-def diverged_name(status: str) -> str:
-    """What the title of a single run's panel says of how it ended."""
-    return ", diverged" if status == "diverged" else ""
+def panel_name(batch_size: int, learning_rate: float, setting: str, status: str, *details: str) -> str:
+    """The title of a single run's panel; below stand its schedule and what else tells it from other panels, if any."""
+    rate, _, warm_up = setting.partition("-lr")[2].partition("-warmup")
+    schedule = ["tuned"] * (rate == "tuned") + [f"warm-up {warm_up}"] * bool(warm_up)
+    first = f"Batch size {batch_size}, {rate_name(learning_rate)}" + ", diverged" * (status == "diverged")
+    return f"{first}\n{', '.join(filter(None, [*schedule, *details]))}".rstrip()
 
 
 def seeds_name(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:

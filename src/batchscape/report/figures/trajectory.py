@@ -11,10 +11,12 @@ from batchscape.report.figures.loss_map import loss_map, not_finite_name
 def draw(trajectory: pd.DataFrame) -> p9.ggplot:
     many = trajectory["seed"].nunique() > 1
     panels = [
-        f"Batch size {row.batch_size}, {style.rate_name(row.learning_rate)}{f', seed {row.seed}' if many else ''}"
-        f"{style.diverged_name(row.status)}\n{row.share_x:.0%} and {row.share_y:.0%} of the variance"
+        style.panel_name(
+            row.batch_size, row.learning_rate, row.setting, row.status,
+            f"seed {row.seed}" if many else "", f"{row.share_x:.0%} and {row.share_y:.0%} of the variance",
+        )
         for row in trajectory.itertuples()
-    ]
+    ]  # fmt: skip
     shown = trajectory.assign(panel=panels).dropna(subset=["x"])
     cells, way = shown[shown["epoch"].isna()], shown[shown["epoch"].notna()]
     plot = loss_map(cells, columns=2)

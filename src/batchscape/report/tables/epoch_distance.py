@@ -10,12 +10,11 @@ def tabulate(epoch_distance: pd.DataFrame, large_batch: int) -> pd.DataFrame:
     """Return one row for each setting and epoch.
 
     `ratio_to_large_*` is the epoch distance of a run over that of the large-batch run of the same learning rate,
-    warm-up, seed and epoch: paired, then summarised over seeds; nan from the epoch on at which no such run trains any
-    more.
-    `n_ratios` is the number of pairs.
+    warm-up, seed and epoch: paired, then summarised over seeds; nan where there is no such run, as at most tuned rates,
+    and from the epoch on at which it trains no more. `n_ratios` is the number of pairs.
     """
     epoch_distance = epoch_distance.assign(schedule=epoch_distance["setting"].str.partition("-")[2])
-    pair = ["schedule", "seed", "epoch"]
+    pair = ["learning_rate", "schedule", "seed", "epoch"]
     large = epoch_distance[(epoch_distance["batch_size"] == large_batch) & (epoch_distance["status"] != "diverged")]
     reference = large[[*pair, "epoch_distance"]].rename(columns={"epoch_distance": "reference"})
     paired = epoch_distance.merge(reference, on=pair, how="left")

@@ -13,7 +13,7 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.report.figures import devices as figure
 from batchscape.report.tables.devices import tabulate
-from batchscape.training.timing import time_epochs
+from batchscape.training.timing import other_cores, time_epochs
 
 
 def epochs(seconds: dict[tuple[int, int], list[float]]) -> pd.DataFrame:
@@ -68,3 +68,9 @@ def test_each_batch_size_is_timed_on_each_number_of_devices_that_can_share_it(fe
     assert found == [*of_one, (64, 1, 1), (64, 1, 2), (64, 2, 1), (64, 2, 2), (64, too_many, 0)]
     assert (rows["seconds"].isna() == (rows["epoch"] == 0)).all()
     assert (rows["seconds"].dropna() > 0).all()
+
+
+def test_what_else_the_machine_did_is_told_where_its_ticks_tell_it():
+    assert other_cores(busy=3.0, own=2.0, window=2.0) == 0.5
+    assert other_cores(busy=1.9, own=2.0, window=2.0) == 0  # the job's own time is the more exact one
+    assert np.isnan(other_cores(busy=0.02, own=0.01, window=0.014))

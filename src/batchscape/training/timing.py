@@ -1,12 +1,14 @@
 """How long an epoch of training takes on several numbers of devices."""
 
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pandas as pd
 import psutil
 import torch
@@ -24,6 +26,8 @@ from batchscape.training.train import build, exact_trainer
 
 # On CPUs; what more of them would take in memory (half a GB each) buys nothing.
 PROCESSES_PER_CORE = 2
+# Seconds in which the work of a machine can be told to a tenth of a core.
+LEAST_WINDOW = 0.1
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +36,10 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
     """Return one row for each epoch that was timed on prepared data; `gpus` is how many GPUs this process may use.
 
     Columns: batch_size, devices, device (name of the GPU, or `cpu` for processes of one thread), processor, cores (of
-    the machine), other_cores (how many of them other processes kept busy meanwhile, on average over the epochs), epoch
-    (from 1, after the one that warms up), seconds (wall time of the training). A number of devices
-    that the machine does not have (of processes, more than two a core), or that is larger than the batch, has one row,
-    with epoch 0 and nan seconds.
+    the machine), other_cores (how many of them other processes kept busy meanwhile, on average over the epochs; nan if
+    these are too short to tell), epoch (from 1, after the one that warms up), seconds (wall time of the training). A
+    number of devices that the machine does not have (of processes, more than two a core), or that is larger than the
+    batch, has one row, with epoch 0 and nan seconds.
     Learning rate and weights do not matter; nothing of the runs is kept.
     """
     frames = []
@@ -77,7 +81,7 @@ def time_rank(runs: Sequence[str], data: str, found: str, devices: int) -> None:
             "device": where["device"],
             "processor": where["processor"],
             "cores": where["cpus"],
-            "other_cores": timer.other_cores,
+            "other_cores": other_cores(timer.busy, timer.own, timer.window),
         }
         rows += [
             {**told, "epoch": epoch, "seconds": seconds} for epoch, seconds in enumerate(timer.seconds[1:], start=1)
@@ -86,23 +90,28 @@ def time_rank(runs: Sequence[str], data: str, found: str, devices: int) -> None:
         write_frame(Path(found), pd.DataFrame(rows))
 
 
+def other_cores(busy: float, own: float, window: float) -> float:
+    """Return how many cores other processes kept busy while the machine worked `busy` s, `own` s of it for this job.
+
+    The machine tells its work in ticks of 10 ms: in a window, in s, of few of them nobody knows, and it is nan.
+    """
+    return max(0.0, busy - own) / window if window >= LEAST_WINDOW else math.nan
+
+
 class _Timer(pl.Callback):
-    """Keeps how long each epoch took, and how busy the machine was with other things."""
+    """Keeps how long each epoch took, and what the machine and this job worked after the one that warms up."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
-        self.own = 0.0
+        self.window = self.busy = self.own = 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
         self.seconds.append(module.result.seconds)
-        if len(self.seconds) == 1:  # the one that warms up
-            self.began, self.busy = time.perf_counter(), _busy()
-        else:
-            self.own += module.result.cpu_seconds
-
-    @property
-    def other_cores(self) -> float:
-        return max(0.0, _busy() - self.busy - self.own) / (time.perf_counter() - self.began)
+        now = np.array([time.perf_counter(), _busy(), time.process_time()])
+        if len(self.seconds) == 1:
+            self.began = now
+        self.window, self.busy, own = (now - self.began).tolist()
+        self.own = module.over_processes(own)
 
 
 def _busy() -> float:

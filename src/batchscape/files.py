@@ -3,6 +3,7 @@
 import glob
 import json
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,22 @@ from pydantic import BaseModel, ValidationError
 
 from batchscape.errors import UserError
 
+# Of a file system that several share, only those of this one can be seen to run.
+MACHINE = socket.gethostname().partition(".")[0]
+
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file in the target's folder, sync it, and put it in the target's place.
 
-    What a process that was killed left of the same file is deleted. An OSError, as of a full disk, names the file.
+    What a process of this machine that was killed left of the same file is deleted. An OSError, as of a full disk,
+    names the file.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        if not _is_running(left.name.split(".")[-2]):
+        machine, _, process = left.name.split(".")[-2].rpartition("-")
+        if machine == MACHINE and not _is_running(process):
             left.unlink(missing_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(f".{path.name}.{MACHINE}-{os.getpid()}.partial")
     try:
         write(partial)
         with partial.open("rb") as stream:

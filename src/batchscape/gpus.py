@@ -85,25 +85,32 @@ def taken(
             for held in places.values():
                 stack.enter_context(held)
         names = [gpu for gpu in gpus if gpu in places]
-        before = os.environ.get(VISIBLE)
-        os.environ[VISIBLE] = ",".join(names)
-        try:
+        with _visible(",".join(names)):
             yield names
-        finally:
-            del os.environ[VISIBLE]
-            if before is not None:
-                os.environ[VISIBLE] = before
+
+
+@contextmanager
+def _visible(names: str) -> Iterator[None]:
+    before = os.environ.get(VISIBLE)
+    os.environ[VISIBLE] = names
+    try:
+        yield
+    finally:
+        del os.environ[VISIBLE]
+        if before is not None:
+            os.environ[VISIBLE] = before
 
 
 @contextmanager
 def job_gpus(count: int, jobs_per_gpu: int = 1, whole: bool = False) -> Iterator[list[str]]:
     """Hold the GPUs that a job of the workflow takes, or as many as the machine has if `whole`; yield their names.
 
-    On a machine without any it yields none, and the job computes on the CPU.
+    A job that takes none, or is on a machine without any, computes on the CPU.
     """
     seen = len(visible_gpus()) if count else 0
     if not seen:
-        yield []
+        with _visible(""):  # not on one that another job holds
+            yield []
         return
     with taken(min(count, seen) if whole else count, jobs_per_gpu, whole) as names:
         yield names

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -133,7 +134,7 @@ def _mend(journal: Path) -> None:
     """Cut off a last line that is not whole, as a full disk leaves it; Optuna would read nothing behind it."""
     content = journal.read_bytes() if journal.exists() else b""
     if content and not content.endswith(b"\n"):
-        journal.write_bytes(content[: content.rfind(b"\n") + 1])
+        os.truncate(journal, content.rfind(b"\n") + 1)  # which needs no room on the disk
 
 
 def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:

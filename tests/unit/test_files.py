@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.files import write_atomically, write_json, write_text
+from batchscape.files import MACHINE, write_atomically, write_json, write_text
 
 
 def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_path: Path):
@@ -41,12 +41,13 @@ def test_what_a_killed_process_left_of_a_file_is_deleted_when_it_is_written_agai
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     kept = [
-        ".file.txt.1.partial",
-        ".file.txt.x.partial",
-        f".other.txt.{dead.pid}.partial",
-        f"file.txt.{dead.pid}.partial",
+        f".file.txt.{MACHINE}-1.partial",  # that process always runs
+        f".file.txt.{MACHINE}-x.partial",
+        f".file.txt.other-{dead.pid}.partial",
+        f".other.txt.{MACHINE}-{dead.pid}.partial",
+        f"file.txt.{MACHINE}-{dead.pid}.partial",
     ]
-    for name in (f".file.txt.{dead.pid}.partial", *kept):  # process 1 always runs
+    for name in (f".file.txt.{MACHINE}-{dead.pid}.partial", *kept):
         (tmp_path / name).touch()
     write_text(tmp_path / "file.txt", "text")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "file.txt"])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from batchscape.errors import UserError
-from batchscape.gpus import taken, visible_gpus
+from batchscape.gpus import job_gpus, taken, visible_gpus
 from tests.waiting import SECONDS
 
 # Says which devices it got, and keeps them until it is told to go on.
@@ -132,6 +132,14 @@ def assert_alone(events: list[tuple[str, str, str]]) -> None:
         else:
             assert on.pop(gpu) == process
     assert not on
+
+
+def test_a_job_that_takes_no_gpu_sees_none(monkeypatch: pytest.MonkeyPatch):
+    for given in ("0,1", None):
+        with visible(monkeypatch, given):
+            with job_gpus(0) as names:
+                assert (names, os.environ["CUDA_VISIBLE_DEVICES"]) == ([], "")
+            assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
 
 
 def test_two_jobs_never_hold_one_gpu_at_once(tmp_path: Path):

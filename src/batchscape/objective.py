@@ -69,16 +69,6 @@ def evaluation_mode(network: torch.nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def evaluate(
-    network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
-) -> tuple[float, float]:
-    """Return the mean loss and the accuracy of a network over a data set, exactly: each example counts once.
-
-    The arguments are those of `evaluated_totals`; the mean is taken in float64 over all n.
-    """
-    return per_example(evaluated_totals(network, images, labels, chunk), len(labels))
-
-
 def evaluated_totals(
     network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
 ) -> torch.Tensor:

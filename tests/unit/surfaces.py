@@ -4,6 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from batchscape.objective import evaluated_totals, per_example
+
 MATRIX = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
 
 
@@ -47,6 +49,13 @@ def batch_norm_network(seed: int = 0) -> nn.Sequential:
     network[1].running_mean.uniform_(-0.1, 0.1)
     network[1].running_var.uniform_(0.5, 1.5)
     return network
+
+
+def evaluate(
+    network: nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
+) -> tuple[float, float]:
+    """The mean loss and the accuracy of a network over a data set."""
+    return per_example(evaluated_totals(network, images, labels, chunk), len(labels))
 
 
 def vector_of(network: nn.Module) -> np.ndarray:

@@ -13,7 +13,8 @@ from batchscape.config.model import MlpConfig, ResNetConfig, VggConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, on_device, taken
 from batchscape.models import build_network
-from batchscape.objective import evaluate, loss_and_accuracy, mean_loss
+from batchscape.objective import loss_and_accuracy, mean_loss
+from tests.unit.surfaces import evaluate
 
 DIGIT = (1, 8, 8)
 RGB = (3, 8, 8)

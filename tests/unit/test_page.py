@@ -12,10 +12,11 @@ import pytest
 from docutils.core import publish_parts
 from PIL import Image
 
+from batchscape.duration import duration
 from batchscape.products import FIGURES
 from batchscape.report.answer import answer
 from batchscape.report.digest import digest
-from batchscape.report.numbers import duration, number, spread
+from batchscape.report.numbers import number, spread
 from batchscape.report.page import render
 from batchscape.report.provenance import provenance
 from batchscape.report.story import CAPTIONS, CATEGORIES, CHAPTERS
@@ -317,4 +318,4 @@ def test_a_mean_has_the_digits_that_its_spread_allows(mean: float, sd: float, ex
 
 
 def test_durations_are_read_at_a_glance():
-    assert [duration(s) for s in (4.4, 61, 7500, np.nan)] == ["4.4 s", "1 min 1 s", "2 h 5 min", "–"]
+    assert [duration(s) for s in (4.4, 61, 500, 7500)] == ["4.4 s", "61.0 s", "8 min", "2 h 5 min"]

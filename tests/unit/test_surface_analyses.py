@@ -16,10 +16,9 @@ from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.model import VggConfig
 from batchscape.loss_surface import LossSurface, Value
 from batchscape.models import build_network
-from batchscape.objective import evaluate
 from batchscape.progress import evaluations
 from batchscape.weights import Weights
-from tests.unit.surfaces import batch_norm_network, made_images, shapes_of, vector_of
+from tests.unit.surfaces import batch_norm_network, evaluate, made_images, shapes_of, vector_of
 
 IMAGES, LABELS = made_images(70)
 NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)

@@ -40,17 +40,6 @@ def interval(low: float, high: float) -> str:
     return f"{number(low)} to {number(high)}"
 
 
-def duration(seconds: float) -> str:
-    """Return a time in the two greatest units that it has: `2 h 5 min`."""
-    if pd.isna(seconds):
-        return MISSING
-    if seconds < 60:
-        return f"{number(seconds)} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
-
-
 def listed(words: Sequence[str], most: int) -> str:
     """Return words in a row; beyond `most` of them, how many more there are."""
     more = len(words) - most

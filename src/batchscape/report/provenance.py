@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from batchscape.report.numbers import duration, listed
+from batchscape.duration import duration
+from batchscape.report.numbers import listed
 
 STATUSES = {"converged": "converged", "max_epochs": "stopped by training.max_epochs", "diverged": "diverged"}
 PLACE = {

@@ -32,6 +32,7 @@ onstart:
 
 
 onerror:
+    cancel_what_is_left()
     tell_failures(log)
 
 

@@ -31,7 +31,7 @@ def main() -> int:
             {
                 "check": lambda: _check(arguments.file),
                 "status": lambda: _status(arguments.file),
-                "cancel": lambda: cancel(Path.cwd()),
+                "cancel": lambda: _cancel(Path.cwd()),
                 "schema": schema,
                 "reference": reference,
             }[arguments.command]()
@@ -69,6 +69,12 @@ def _status(file: Path) -> str:
 
     study = Study.from_file(file)
     return "\n".join(described(study.name, read_status(study))) + "\n"
+
+
+def _cancel(folder: Path) -> str:
+    cancelled = cancel(folder)
+    end = "all have ended" if cancelled else f"no Slurm job was submitted from {folder} and is still there"
+    return "\n".join([*cancelled, end]) + "\n"
 
 
 def _list(values: Iterable[float]) -> str:

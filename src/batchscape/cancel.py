@@ -1,4 +1,4 @@
-"""End the Slurm jobs that a Snakemake which is gone has left in a folder."""
+"""End the Slurm jobs that a Snakemake has left in a folder."""
 
 import subprocess
 import time
@@ -11,19 +11,17 @@ JOB_NAME_PREFIX = "batchscape_"
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
-def cancel(folder: Path) -> str:
+def cancel(folder: Path) -> list[str]:
     """Cancel the jobs that this user's Snakemakes submitted from a folder, wait until they have ended, and say which.
 
     Raises UserError where there is no Slurm, or where it refuses.
     """
     jobs = _jobs(folder)
-    if not jobs:
-        return f"no Slurm job was submitted from {folder} and is still there\n"
-    _ask("scancel", *jobs)
-    told = "".join(f"cancelled {number}, {what}\n" for number, what in jobs.items())
+    if jobs:
+        _ask("scancel", *jobs)
     while _jobs(folder):
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    return told + "all have ended\n"
+    return [f"cancelled {number}, {what}" for number, what in jobs.items()]
 
 
 def _jobs(folder: Path) -> dict[str, str]:

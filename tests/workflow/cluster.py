@@ -105,6 +105,25 @@ class Cluster:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    @contextmanager
+    def slow(self, command: str) -> Iterator[Path]:
+        """Have a command take five seconds from now on; the file is there when one is at it."""
+        client, at_work = self.clients / command, self.clients / f"{command} at work"
+        before = client.read_text()
+        self._replace(client, before.replace("\n", f"\ntouch '{at_work}'; sleep 5\n", 1))
+        try:
+            yield at_work
+        finally:
+            self._replace(client, before)
+
+    @staticmethod
+    def _replace(client: Path, text: str) -> None:
+        """Not in place: a shell may be reading it."""
+        new = client.with_suffix(".new")
+        new.write_text(text)
+        new.chmod(0o755)
+        new.replace(client)
+
     def jobs(self, states: str = "PENDING,RUNNING,COMPLETING") -> dict[str, str]:
         """The jobs in these states: what each does (`rule_train_wildcards_…`), by its number."""
         lines = self.ask("squeue", "--noheader", f"--states={states}", "--format=%i|%k").splitlines()

@@ -220,12 +220,16 @@ def test_several_processes_train_on_all_the_data(
 def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_steps_end_whole(
     cluster: Cluster, probe: Checkout, undisturbed: Checkout
 ):
-    shutil.rmtree(directory(probe, CANCELLED).path)
+    shutil.rmtree(directory(probe, CANCELLED).path, ignore_errors=True)
     with probe.started(*asked(CANCELLED)) as process:
         wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
-        process.send_signal(signal.SIGINT)
-        process.wait(SECONDS)
-    wait_for_slurm(lambda: not cluster.jobs(), cluster.logs)
+        # In the midst of a look at Slurm, when Snakemake has no list of its jobs.
+        with cluster.slow("squeue") as looking:
+            wait_for_slurm(looking.exists, cluster.logs)
+            process.send_signal(signal.SIGINT)
+        process.communicate(timeout=SECONDS)
+    assert not cluster.jobs()
+    assert attempts(cluster, CANCELLED)[-1]["JobState"] == "CANCELLED"
 
     with probe.started(*asked(CANCELLED)) as process:
         wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)

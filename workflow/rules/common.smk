@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from dataclasses import asdict
 from functools import cache
@@ -88,6 +89,19 @@ def refuse_read_only(folder):
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+def cancel_what_is_left():
+    """Cancel the Slurm jobs that Ctrl-C has left: in the midst of a look at Slurm, Snakemake cancels none."""
+    if workflow.remote_exec or not (workflow.non_local_exec and shutil.which("squeue")):
+        return
+    from batchscape.cancel import cancel
+
+    try:
+        for line in cancel(Path.cwd()):
+            print(line, file=sys.stderr)
+    except UserError as error:
+        print(error, file=sys.stderr)
 
 
 TOLD = 10

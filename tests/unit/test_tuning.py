@@ -4,7 +4,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -134,30 +133,37 @@ def test_where_all_diverge_the_lowest_rate_is_marked(few_file: Path, tmp_path: P
 
 
 KILLED = """
-import sys
+import os, signal, sys
+from itertools import count
 from pathlib import Path
+from batchscape import tuning
 from batchscape.config.tuning import SearchSpec
-from batchscape.tuning import search
-search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), "code")
+
+train, number = tuning.train, count(1)
+
+def killed(*arguments):
+    if next(number) == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(*arguments)
+
+tuning.train = killed
+tuning.search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), "code")
 """
 
 
-@pytest.mark.parametrize("whole", [1, 3, 4])
+@pytest.mark.parametrize("at_run", [3, 6, 7, 8])
 def test_a_killed_search_goes_on_and_ends_as_if_nothing_had_been(
-    whole: int, found: pd.DataFrame, few_file: Path, tmp_path: Path
+    at_run: int, found: pd.DataFrame, few_file: Path, tmp_path: Path
 ):
+    """Killed at the first run of a trial, of which nothing is kept, or at its second one."""
     journal = tmp_path / "optuna.journal"
-    command = [sys.executable, "-c", KILLED, spec_of().model_dump_json(), str(few_file), str(journal)]
-    process = subprocess.Popen(command)
-    while finished(journal) < whole and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL  # it was still at work
-    assert finished(journal) < 5
-    before = finished(journal)
+    command = [sys.executable, "-c", KILLED, spec_of().model_dump_json(), str(few_file), str(journal), str(at_run)]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    runs = 2 * (found["cpu_seconds"] > 0).cumsum()  # up to each trial's end; a rate that comes again has none
+    assert finished(journal) == (runs < at_run).sum()
     again = search(spec_of(), few_file, journal, "code")
     assert same(again, found)
-    assert finished(journal) == 5 >= before
+    assert finished(journal) == 5
 
 
 def finished(journal: Path) -> int:

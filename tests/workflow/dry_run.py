@@ -1,5 +1,6 @@
 """Snakemake's dry runs from a process that has imported it once: there are some hundred and fifty of them."""
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -40,6 +41,7 @@ def _detached(duplicate) -> int:
 
 
 def _run(folder: str, arguments: list[str], output: int) -> None:
+    gc.disable()  # for its few seconds
     os.chdir(folder)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -28,7 +28,12 @@ localrules:
 
 # Not while the rules are read: what only looks, as a dry run does, needs to write nothing.
 onstart:
+    refuse_several_nodes()
     refuse_read_only(Path(study.folder))
+
+
+onsuccess:
+    tell_report()
 
 
 onerror:

@@ -65,10 +65,11 @@ def _check(file: Path) -> str:
 
 
 def _status(file: Path) -> str:
-    from batchscape.status import described, read_status  # a second of numeric libraries, which nothing else needs
+    # A second of numeric libraries, which nothing else needs.
+    from batchscape.status import described, read_rest, read_status
 
     study = Study.from_file(file)
-    return "\n".join(described(study.name, read_status(study))) + "\n"
+    return "\n".join([*described(study.name, read_status(study)), *read_rest(study)]) + "\n"
 
 
 def _cancel(folder: Path) -> str:

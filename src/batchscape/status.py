@@ -4,6 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from batchscape.duration import duration
@@ -74,6 +75,20 @@ def read_status(study: Study) -> list[RunStatus]:
         except UserError as error:
             found.append(RunStatus(name, FAILED, str(error)))
     return found
+
+
+def read_rest(study: Study) -> list[str]:
+    """Look at what comes before the runs and after them: a line for a job that failed, and one for the report."""
+    lines = []
+    for job, output in (("prepare", study.prepared_data), ("network", study.network_file)):
+        log = Path(study.log(job))
+        said = (_text(log) or "").strip().splitlines() or [""]
+        if FAILURE.match(said[-1]) and not Path(output).exists() and not is_at_work(log):
+            lines.append(f"failed {job}: {said[-1]}")
+    report = Path(study.report)
+    if report.exists():
+        return [*lines, f"report of {datetime.fromtimestamp(report.stat().st_mtime):%Y-%m-%d %H:%M}: {report}"]
+    return [*lines, "no report yet; searches, analyses, tables and figures are not counted here"]
 
 
 def failures(snakemake_log: str, logs: str) -> list[str]:

@@ -87,6 +87,31 @@ def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_w
     assert (tmp_path / "job.log").read_text().startswith("True True\n")
 
 
+IMPORTING = """
+import sys
+from batchscape.imports import imported
+if sys.argv[1] == "work":
+    imported()
+import time
+print("in it", flush=True)
+time.sleep(900)
+"""
+
+
+@pytest.mark.parametrize("where", ["imports", "work"])
+def test_ctrl_c_ends_a_process_in_its_imports_without_a_word(where: str):
+    command = [sys.executable, "-c", IMPORTING, where]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
+    ) as job:  # fmt: skip
+        assert job.stdout.readline() == "in it\n"
+        job.send_signal(signal.SIGINT)
+        _, said = job.communicate(timeout=SECONDS)
+    assert job.returncode == -signal.SIGINT
+    assert ("KeyboardInterrupt" in said) == (where == "work")
+
+
 def test_so_it_does_in_each_process_of_a_training(tmp_path: Path):
     (tmp_path / "work.py").write_text("import gc\ndef tell(): print(gc.isenabled(), gc.get_freeze_count() > 0)")
     rank = [sys.executable, "-m", "batchscape.training.rank", "work", "tell", "{}"]

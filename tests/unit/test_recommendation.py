@@ -76,6 +76,21 @@ def test_twice_the_loss_is_not_equal_only_because_two_seeds_are_few():
     assert table["choice"].tolist() == ["least loss and cheapest", "unclear"]
 
 
+def test_two_seeds_make_nothing_equal():
+    """One of them may be so bad that all is within its spread, also what has not learned."""
+    table = recommend(made_up({(8, 0.1): [0.177, 0.70], (32, 0.1): [0.68, 0.69]}, {(8, 0.1): 9.0}))
+    assert table.loc["bs32-lr0.1", "low"] < 0 < table.loc["bs32-lr0.1", "high"]
+    assert table["choice"].tolist() == ["least loss and cheapest", "unclear"]
+
+
+def test_a_setting_that_did_not_get_better_by_training_is_not_the_cheapest_of_the_equal():
+    losses = {(8, 0.1): [0.1, 0.7, 0.4], (32, 0.1): [0.3, 0.6, 0.5], (32, 0.2): [0.35, 0.6, 0.5]}
+    runs = made_up(losses, {(8, 0.1): 9.0, (32, 0.1): 1.0, (32, 0.2): 5.0})  # its best epoch too is the first
+    assert recommend(runs)["choice"].tolist() == ["least loss", "equal", "cheapest of the equal"]
+    runs["best_epoch"] = 1.0
+    assert recommend(runs)["choice"].tolist() == ["least loss", "cheapest of the equal", "equal"]
+
+
 def test_one_seed_makes_nothing_equal():
     table = recommend(made_up({(32, 0.1): [0.2], (64, 0.1): [0.2001]}, {(64, 0.1): 0.1}))
     assert table["choice"].tolist() == ["least loss and cheapest", "unclear"]
@@ -84,7 +99,7 @@ def test_one_seed_makes_nothing_equal():
 
 
 def test_a_tie_goes_to_the_cheaper_one():
-    table = recommend(made_up({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.2, 0.3]}, {(64, 0.1): 0.1}))
+    table = recommend(made_up({(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.2, 0.3, 0.4]}, {(64, 0.1): 0.1}))
     assert list(table.index) == ["bs64-lr0.1", "bs32-lr0.1"]
     assert table["choice"].tolist() == ["least loss and cheapest", "equal"]
 
@@ -108,7 +123,7 @@ def test_where_every_setting_diverged_there_is_no_choice():
 )
 def test_cost_is_cpu_time_on_a_cpu_and_wall_time_else(device: str, expected: list[str]):
     # Wall times are made up the other way round.
-    runs = made_up({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.21, 0.3]}, {(32, 0.1): 9, (64, 0.1): 3}, device)
+    runs = made_up({(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.21, 0.3, 0.4]}, {(32, 0.1): 9, (64, 0.1): 3}, device)
     assert recommend(runs)["choice"].tolist() == expected
 
 

@@ -1,5 +1,6 @@
 """Where a study stands, from what its runs have written."""
 
+import re
 import subprocess
 import sys
 import time
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.status import RunStatus, described, failures, read_status, status_of
+from batchscape.status import RunStatus, described, failures, read_rest, read_status, status_of
 from batchscape.study import Study
 from tests.unit.test_analysis import SECONDS, write_run
 
@@ -71,6 +72,21 @@ def test_failed_and_interrupted_runs_are_named_with_the_way_on():
         "interrupted b: epoch 2",
         "if no Snakemake is at work here, the same command goes on from here",
     ]
+
+
+def test_what_comes_before_the_runs_and_after_them_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    study = Study.from_mapping({"name": "s"}, "s.yaml")
+    unfinished = "no report yet; searches, analyses, tables and figures are not counted here"
+    assert read_rest(study) == [unfinished]
+    log, said = Path(study.log("network")), "model.name: my_net:Net cannot take images"
+    log.parent.mkdir(parents=True)
+    log.write_text(f"10:00:00 looking\n{said}\n")
+    assert read_rest(study) == [f"failed network: {said}", unfinished]
+    for made in (study.network_file, study.report):
+        Path(made).write_text("")
+    (line,) = read_rest(study)
+    assert re.fullmatch(r"report of \d{4}-\d\d-\d\d \d\d:\d\d: results/s/report.html", line)
 
 
 def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

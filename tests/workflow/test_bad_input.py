@@ -141,6 +141,11 @@ def test_a_wrong_command_ends_before_anything_runs(tiny: Checkout, arguments: li
     assert "Job stats" not in output
 
 
+def test_several_nodes_without_a_cluster_are_refused_before_anything_runs(tiny: Checkout):
+    output = refused(tiny, "all", "--configfile", CONFIG, "--config", "resources={nodes: 2}")
+    assert line_of(output, "resources.nodes: 2, but all jobs run on this machine; ").endswith("write `nodes: 1`")
+
+
 BAD_FILES = {
     "broken": b"name: [tiny\n",
     "a tab": b"name: tiny\ngrid:\n\tseeds: [0]\n",

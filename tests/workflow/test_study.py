@@ -138,7 +138,7 @@ def test_a_lost_part_of_a_landscape_is_made_again_alone_and_to_the_same_bits(fin
     (folder / "tables/landscape.csv").unlink()
     expected = {"analyse bs64-lr0.02-seed0: landscape 0, part 2 of 2"}
     assert finished.stale("config/smoke.yaml") == expected | {"gather tables/landscape", "figure landscape", "report"}
-    finished.run("config/smoke.yaml")
+    assert "\nThe report: results/smoke/report.html\n" in finished.run("config/smoke.yaml")
     assert lost.read_bytes() == content
     assert (folder / "tables/landscape.csv").read_bytes() == before
     assert {part: part.stat().st_mtime_ns for part in others} == others

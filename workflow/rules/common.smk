@@ -73,7 +73,7 @@ def refuse_foreign(targets):
         elif unknown:
             print(
                 f"{target}: the study {study.name} has no runs {unknown[0]}; its runs are such as {next(iter(study.runs))}, "
-                "and `python -m batchscape check` says which",
+                "and `python -m batchscape check FILE` says which",
                 file=sys.stderr,
             )
         if foreign or unknown:
@@ -89,6 +89,24 @@ def refuse_read_only(folder):
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+def refuse_several_nodes():
+    """End with one line for several nodes without a cluster: each training would fail with it."""
+    if study.resources.nodes > 1 and not on_cluster():
+        print(
+            f"resources.nodes: {study.resources.nodes}, but all jobs run on this machine; add "
+            "`--workflow-profile profiles/slurm` or write `nodes: 1`",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+
+def tell_report():
+    """Say last where the report is, if all was asked for."""
+    some = any(argument.startswith("results/") for argument in sys.argv[1:])
+    if Path(study.report).exists() and not (some or workflow.remote_exec):
+        print(f"The report: {study.report}", file=sys.stderr)
 
 
 def cancel_what_is_left():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from batchscape.report.numbers import interval, listed, number, spread
+from batchscape.report.tables.recommendation import SEEDS_FOR_EQUAL
 
 LOSS = "least_validation_loss"
 FEW_SEEDS = 5
@@ -36,7 +37,8 @@ def answer(recommendation: pd.DataFrame, runs: pd.DataFrame, tuned_lr: pd.DataFr
         )
     best = candidates.iloc[0]
     chosen = candidates[candidates["choice"].isin(["cheapest of the equal", "least loss and cheapest"])].iloc[0]
-    start = "Train with" if best["n_seeds"] > 1 else "Best seen, with one seed:"
+    few = {1: "one seed", 2: "two seeds"}.get(best["n_seeds"])
+    start = f"Best seen, with {few}:" if few else "Train with"
     return Answer(
         headline=f"{start} {setting_name(chosen)}.",
         reasons=[*_reasons(candidates, best, chosen, *cost(runs)), *_scaling(tuned_lr)],
@@ -81,7 +83,7 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock
         )
     elif equal:
         yield f"{many}; none of them is cheaper."
-    elif best["n_seeds"] > 1:
+    elif best["n_seeds"] >= SEEDS_FOR_EQUAL:
         yield "No other setting comes within one standard error of it."
     counts = candidates["choice"].value_counts()
     if best["n_seeds"] > 1:
@@ -116,8 +118,15 @@ def _caveats(recommendation: pd.DataFrame, best: pd.Series, chosen: pd.Series, r
     named = pd.DataFrame([best, chosen]).drop_duplicates("setting")
     if best["n_seeds"] == 1:
         yield "One seed says nothing of the spread over seeds, so no difference here is certain. Add seeds."
+    elif best["n_seeds"] < SEEDS_FOR_EQUAL:
+        yield "Two seeds hardly tell the spread over seeds, so no setting is taken to be as good as the best. Add one."
     elif best["n_seeds"] < FEW_SEEDS:
         yield f"{best['n_seeds']} seeds are few: other seeds may order settings of similar loss another way."
+    for _, row in named[named["best_epoch_mean"] <= 1].iterrows():
+        yield (
+            f"The best epoch of {setting_name(row)} is the first in every seed: it did not get better by training. See "
+            "whether it has learned anything."
+        )
     for _, row in named[named["edge"] != "none"].iterrows():
         yield (
             f"The learning rate of {setting_name(row)} lies on the edge of what was tried, so it is a bound and not an "

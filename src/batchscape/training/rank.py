@@ -1,6 +1,7 @@
 """One of the processes that the launcher starts: `python -m batchscape.training.rank MODULE FUNCTION ARGUMENTS`."""
 
-from batchscape.imports import imported
+if __name__ == "__main__":  # not for those who import this to know its name
+    import batchscape.imports
 
 import json
 import logging
@@ -27,7 +28,7 @@ def main(module: str, function: str, arguments: str) -> None:
     logging.getLogger("batchscape").setLevel(logging.INFO if first else logging.WARNING)
     try:
         work = getattr(import_module(module), function)
-        imported()
+        batchscape.imports.imported()
         work(**json.loads(arguments))
     except LostPeer:
         time.sleep(SECONDS_FOR_THE_CAUSE)

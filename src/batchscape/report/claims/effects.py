@@ -168,8 +168,8 @@ def best_rate_by_doubling(evidence: Evidence) -> Effects:
     sizes = np.sort(grid["batch_size"].unique())
     if len(sizes) < 2:
         raise NotTested("this study has one batch size")
-    if len(rates) < 2:
-        raise NotTested("there is one learning rate at which all batch sizes train")
+    if len(rates) < 3:
+        raise NotTested("all batch sizes train at fewer than three learning rates, all of them on an edge of the range")
     whole = grid[grid["status"] != "diverged"].dropna(subset=[LOSS])
     whole = whole.sort_values("learning_rate").reset_index(drop=True)
     best = whole.loc[whole.groupby(["seed", "batch_size"])[LOSS].idxmin()]

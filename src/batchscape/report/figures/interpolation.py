@@ -33,10 +33,11 @@ def draw(interpolation: pd.DataFrame) -> p9.ggplot:
     seeds = style.seeds_name(one["n_seeds"], one["n_diverged"])
     infinite = np.isinf(lines["mean"])
     plot = style.nothing_to_draw() if lines["mean"].isna().all() else _lines(lines, infinite)
+    policy = style.batch_norm_name(interpolation["batch_norm"])
     left_out = "; ∞ marks an infinite loss" if infinite.any() else ""
     return plot + p9.labs(
         title=f"On the line through two runs' weights at `{checkpoint}`",
-        subtitle=style.wrapped(f"Mean and range over {seeds}; dashed: the runs themselves{left_out}"),
+        subtitle=style.wrapped(f"Mean and range over {seeds}; dashed: the runs themselves{left_out}{policy}"),
         x="α",
         y="",
     )

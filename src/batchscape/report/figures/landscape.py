@@ -26,6 +26,7 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
         subtitle=style.wrapped(
             f"Filter-normalised directions, the same {'in panels of one number' if many else 'in all panels'}; "
             f"colours and levels are those of all panels{not_finite_name(landscape['loss'])}"
+            f"{style.batch_norm_name(landscape['batch_norm'])}"
         ),
         x="x, along the first direction",
         y="y, along the second",

@@ -121,6 +121,13 @@ def panel_name(batch_size: int, learning_rate: float, setting: str, status: str,
     return f"{first}\n{', '.join(filter(None, [*schedule, *details]))}".rstrip()
 
 
+def batch_norm_name(policies: Iterable[str]) -> str:
+    """Say what re-estimated BatchNorm statistics do to the losses that a figure shows; empty if there are none."""
+    if "re-estimate" not in set(policies):
+        return ""
+    return "; BatchNorm's statistics are estimated anew at each point: a run's own loss is not that of its training"
+
+
 def seeds_name(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
     """Say how many seeds stand behind each point, and how many runs are not drawn because they diverged."""
     most, lost = max(n_seeds, default=0), sum(n_diverged)
@@ -130,6 +137,8 @@ def seeds_name(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
 
 def spread_name(table: pd.DataFrame) -> str:
     """Say what the points and bars of a table's means and standard deviations are."""
+    if max(table["n_seeds"], default=0) == 1:
+        return wrapped(f"Over {seeds_name(table['n_seeds'], table['n_diverged'])}, so without a spread")
     return wrapped(f"Each seed, and mean ± standard deviation over {seeds_name(table['n_seeds'], table['n_diverged'])}")
 
 

@@ -35,7 +35,7 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
         title="A training on the plane of its principal components",
         subtitle=style.wrapped(
             f"Dots: init, snapshots, best and last; the same colours and levels{not_finite_name(cells['loss'])}"
-            f"{_not_shown_name(trajectory)}"
+            f"{_not_shown_name(trajectory)}{style.batch_norm_name(trajectory['batch_norm'])}"
         ),
         x="First component (unit of weight)",
         y="Second component (unit of weight)",

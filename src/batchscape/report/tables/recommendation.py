@@ -8,6 +8,8 @@ from batchscape.report.settings import SETTING, plain
 from batchscape.report.tables.over_seeds import over_seeds
 
 LOSS = "least_validation_loss"
+# With fewer, an interval says nothing, and one bad seed makes all settings equal.
+SEEDS_FOR_EQUAL = 3
 VALUES = [LOSS, "best_epoch", "seconds_to_best", "cpu_seconds_to_best"]
 
 
@@ -18,12 +20,13 @@ def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame |
     `high` the ends of its 95 % t interval (nan for one seed). `choice` says what this makes of the setting:
 
     - `least loss`: the first one.
-    - `equal`: the interval holds 0, and the mean is within one standard error of the first one's (the rule of Breiman
-      et al. 1984). The second condition is there because with two or three seeds an interval is so wide that even
-      twice the loss can hold 0.
+    - `equal`: there are three seeds, the interval holds 0, and the mean is within one standard error of the first one's
+      (the rule of Breiman et al. 1984). The last condition is there because with three seeds an interval is so wide
+      that even twice the loss can hold 0.
     - `cheapest of the equal`: of these and the first one, the one that takes the least time to its best epoch; `least
-      loss and cheapest` if that is the first one itself.
-    - `unclear`: the interval holds 0, or there is none because there is one seed, and the mean is further away.
+      loss and cheapest` if that is the first one itself. One whose best epoch is the first in every seed is not chosen
+      unless that holds of the first one too: it costs little for it has not learned.
+    - `unclear`: the interval holds 0, or there is none because there is one seed, and the rest does not hold.
     - `worse`: the interval does not hold 0. `diverged`: a seed of it diverged, so it is no candidate.
 
     Time is CPU time if all runs trained on a CPU, for jobs that share its cores stretch the wall time; else wall time.
@@ -63,11 +66,13 @@ def _choices(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
     first = table.iloc[0]
     reach = first[f"{LOSS}_mean"] + first[f"{LOSS}_sd"] / np.sqrt(first["n_seeds"])
     apart = (table["low"] > 0) | (table["high"] < 0)
-    equal = table["candidate"] & ~apart & (table[f"{LOSS}_mean"] <= reach)
+    equal = table["candidate"] & ~apart & (table[f"{LOSS}_mean"] <= reach) & (table["n_seeds"] >= SEEDS_FOR_EQUAL)
     equal.iloc[0] = True
+    learned = (table["best_epoch_mean"] > 1) | (first["best_epoch_mean"] <= 1)
     kinds = np.select([~table["candidate"], equal, apart], ["diverged", "equal", "worse"], "unclear")
     choices = pd.Series(kinds, index=table.index)
-    cheapest = cost[equal].idxmin() if cost[equal].notna().any() else table.index[0]
+    costs = cost[equal & learned]
+    cheapest = costs.idxmin() if costs.notna().any() else table.index[0]
     choices.loc[cheapest] = "cheapest of the equal"
     choices.iloc[0] = "least loss and cheapest" if cheapest == table.index[0] else "least loss"
     return choices

@@ -60,14 +60,14 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch: int) -> p9
             cells.merge(best[["batch_size", "learning_rate"]]), color=MARK, fill="none", size=1.2,
         )
         + p9.geom_line(p9.aes(linetype="scaling"), lines, color=MARK, size=0.9)
-        + p9.geom_text(p9.aes(label="text", color="ink"), size=8)
+        + p9.geom_text(p9.aes(label="text", color="ink"), size=8, va="top")  # below where lines begin
         + p9.scale_color_identity()
         + p9.scale_linetype_manual(values={"linear": "dashed", "sqrt": "dotted"}, name="Scaling")
         + p9.scale_fill_cmap("viridis", trans="log10", na_value=NOT_A_NUMBER, labels=style.decimals, name="Loss (nats)")
         + p9.scale_x_continuous(
-            trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0, 0)
+            trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0.01, 0)
         )
-        + p9.scale_y_log10(breaks=rates, labels=style.decimals, minor_breaks=[], expand=(0, 0))
+        + p9.scale_y_log10(breaks=rates, labels=style.decimals, minor_breaks=[], expand=(0.01, 0))
         + style.theme()
         + p9.theme(figure_size=(style.WIDTH, 4.6), panel_grid=p9.element_blank(), legend_position="right")
     )  # fmt: skip

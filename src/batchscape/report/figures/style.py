@@ -114,11 +114,11 @@ def rate_name(rate: float) -> str:
 
 
 def panel_name(batch_size: int, learning_rate: float, setting: str, status: str, *details: str) -> str:
-    """The title of a single run's panel; below stand its schedule and what else tells it from other panels, if any."""
+    """The title of a single run's panel; below stands how it ended, its schedule, and what else it is told apart by."""
     rate, _, warm_up = setting.partition("-lr")[2].partition("-warmup")
-    schedule = ["tuned"] * (rate == "tuned") + [f"warm-up {warm_up}"] * bool(warm_up)
-    first = f"Batch size {batch_size}, {rate_name(learning_rate)}" + ", diverged" * (status == "diverged")
-    return f"{first}\n{', '.join(filter(None, [*schedule, *details]))}".rstrip()
+    diverged, tuned, warm = status == "diverged", rate == "tuned", bool(warm_up)
+    more = ["diverged"] * diverged + ["tuned"] * tuned + [f"warm-up {warm_up}"] * warm
+    return f"Batch size {batch_size}, {rate_name(learning_rate)}\n{', '.join(filter(None, [*more, *details]))}".rstrip()
 
 
 def batch_norm_name(policies: Iterable[str]) -> str:

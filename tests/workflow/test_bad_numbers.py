@@ -232,8 +232,9 @@ def test_a_search_of_which_every_trial_diverges_finds_nothing(hopeless: Made, dr
 def test_where_everything_diverges_claims_figures_and_report_say_so(hopeless: Made, drawn: Callable):
     claims = hopeless.read("tables/claims")
     assert set(claims["verdict"]) == {"undecided"}
-    assert (claims["n_missing"] == 2).all()
-    assert claims["reading"].str.contains("Not tested: .*; [4-8] of the [4-8] runs diverged").all()
+    tested = claims[claims["claim"] != "best_rate_grows"]  # for which two learning rates are too few
+    assert (tested["n_missing"] == 2).all()
+    assert tested["reading"].str.contains("Not tested: .*; [4-8] of the [4-8] runs diverged").all()
     for name in set(hopeless.study.figures) - {"claims", "lr_search"}:
         assert any("No run has a number that can be drawn here" in text for text in drawn(hopeless.plot(name))), name
     assert drawn(hopeless.plot("claims")).count("not tested") == len(claims)
@@ -275,7 +276,7 @@ def test_the_way_of_a_run_that_diverged_ends_with_its_last_finite_weights(late: 
     way = rows[rows["epoch"].notna() & (rows["run"] == "bs8-lr3-seed0")]
     assert {"init", "best", "epoch00002"} <= set(way["checkpoint"])
     assert np.isfinite(way[["x", "y"]]).all(axis=None)
-    assert any(", diverged" in text for text in drawn(late.plot("trajectory")))
+    assert any(" diverged" in text for text in drawn(late.plot("trajectory")))
 
     copy = Path(shutil.copytree(late.run("bs8-lr3-seed0"), tmp_path / "bs8-lr3-seed0"))
     last = copy / "weights" / "last.safetensors"
@@ -295,7 +296,7 @@ def test_figures_of_a_study_that_half_diverges_draw_the_other_half(late: Made, d
         if empty:
             assert any("4 diverged runs not drawn" in text or "2 diverged runs not drawn" in text for text in texts)
         if name == "landscape":  # single runs, drawn as they are
-            assert {", diverged" in text for text in texts if text.startswith("Batch size 8")} == {True}
+            assert {" diverged" in text for text in texts if text.startswith("Batch size 8")} == {True}
     page = late.page()
     assert "Train with batch size" in page
     assert "A run diverged in " in page

@@ -298,7 +298,7 @@ def test_figures_of_a_study_that_half_diverges_draw_the_other_half(late: Made, d
         if name == "landscape":  # single runs, drawn as they are
             assert {" diverged" in text for text in texts if text.startswith("Batch size 8")} == {True}
     page = late.page()
-    assert "Train with batch size" in page
+    assert "Best seen, with two seeds: batch size" in page
     assert "A run diverged in " in page
 
 

@@ -10,11 +10,16 @@ from tests.bad_images import write_bad_images
 from tests.workflow.conftest import Checkout
 
 CONFIG = "stress.yaml"
-# At least one job of every rule, and few more.
-ASKED_FOR = (
-    *(f"tables/{table}" for table in ("runs", "tuned_lr", "interpolation", "gradient_alignment")),
-    *("tables/landscape", "tables/trajectory"),
-    *("analysis/distance", "analysis/epoch_distance", "analysis/update_norms", "analysis/sharpness/bs16-lr0.05"),
+# A job of each kind that a cluster gets, and what is made of them.
+ON_CLUSTER = (
+    *("tables/tuned_lr", "tables/interpolation", "tables/landscape"),
+    *("analysis/distance", "analysis/sharpness/bs16-lr0.05"),
+)
+# At least one job of every rule.
+ALL = (
+    *ON_CLUSTER,
+    *("tables/runs", "tables/gradient_alignment", "tables/trajectory"),
+    *("analysis/epoch_distance", "analysis/update_norms"),
 )
 # Every kind of job, each of a few seconds; the network has all that a resumed run must take up again.
 STUDY = """
@@ -65,14 +70,14 @@ class Stress:
         return self.checkout.path / "results" / "stress"
 
 
-def made(folder: Path) -> Stress:
+def made(folder: Path, asked_for: tuple[str, ...] = ALL) -> Stress:
     """The study in a new checkout; the batch size does not divide the number of images."""
     checkout = Checkout.at(folder)
     (folder / CONFIG).write_text(STUDY)
     (folder / "stress_net.py").write_text(NETWORK)
     dropped = write_bad_images(folder / "data" / "pets", 402)
     study = Study.from_file(folder / CONFIG)
-    return Stress(checkout, [study.csv(name) for name in ASKED_FOR], dropped)
+    return Stress(checkout, [study.csv(name) for name in asked_for], dropped)
 
 
 @pytest.fixture(scope="session")

@@ -54,8 +54,9 @@ def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills:
     command = [sys.executable, "-m", "snakemake", *arguments]
     log = (checkout.path / "stress.log").open("a")
     while sum(done.values()) < kills:
-        if any((checkout.path / ".snakemake" / "locks").glob("*")):  # a killed Snakemake left them
-            subprocess.run([*command, "--unlock"], cwd=checkout.path, stdout=log, stderr=log, check=True)
+        # What a killed Snakemake left: `--unlock` does no more, but starts Snakemake for it.
+        for left in (checkout.path / ".snakemake" / "locks").glob("*"):
+            left.unlink()
         with subprocess.Popen(
             command, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True, preexec_fn=heed_ctrl_c
         ) as process:

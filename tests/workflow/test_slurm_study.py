@@ -7,16 +7,16 @@ import pytest
 from batchscape.cancel import JOB_NAME_PREFIX
 from tests.workflow.cluster import PROFILE, Cluster, needs_slurm
 from tests.workflow.conftest import Checkout, assert_the_same
-from tests.workflow.stress import CONFIG, Stress, made
+from tests.workflow.stress import CONFIG, ON_CLUSTER, Stress, made
 
 pytestmark = [pytest.mark.slow, needs_slurm]
 
 
 def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, stress: Stress, tmp_path: Path):
-    study = made(tmp_path / "checkout")
+    study = made(tmp_path / "checkout", ON_CLUSTER)
     done = Checkout(study.checkout.path, cluster.prefix).snakemake(*study.targets, *PROFILE, "--configfile", CONFIG)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert assert_the_same(stress.results, study.results) > 40
+    assert assert_the_same(stress.results, study.results, part=True) > 25
     jobs = cluster.jobs("all")
     rules = {what.partition("_wildcards_")[0].removeprefix("rule_") for what in jobs.values()}
     assert {"train", "tune", "sharpness", "landscape", "interpolation", "distance"} <= rules

@@ -22,6 +22,7 @@ from batchscape.training import recorder
 from batchscape.training.resume import BEFORE, STATE, RunState, read_state, write_state
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
+from tests.waiting import SECONDS
 
 # Everything that a state must carry: momentum, BatchNorm, dropout, augmentation, a warm-up, patience, snapshots.
 SPEC = RunSpec(
@@ -230,7 +231,8 @@ def test_a_state_is_not_written_more_often_than_it_may_be(
 ):
     written = []
     monkeypatch.setattr(recorder, "write_state", lambda *_: written.append(1))
-    train(SPEC, few_file, tmp_path / "run", 1, "code")  # of less than a second
+    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", SECONDS)
+    train(SPEC, few_file, tmp_path / "run", 1, "code")
     assert written == []
 
 

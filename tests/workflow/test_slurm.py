@@ -18,6 +18,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
 from batchscape.study import Study
+from batchscape.training import recorder
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
 from tests.waiting import SECONDS
@@ -110,6 +111,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     checkout = write_probe(tmp_path_factory.mktemp("undisturbed") / "checkout")
     (checkout.path / "undisturbed").touch()
     with pytest.MonkeyPatch.context() as patch:
+        # What the network's module sets is for these runs only, which are trained in this process.
+        patch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
         patch.chdir(checkout.path)
         patch.syspath_prepend(checkout.path)
         study = Study.from_file(Path("probe.yaml"))

@@ -58,4 +58,4 @@ def subtitle(rows: pd.DataFrame) -> str:
     """Say what a table's lines and bands are; the first epoch counts every run of a setting once."""
     first = rows[rows["epoch"] == 1]
     seeds = style.seeds_name(first["n_seeds"], first["n_diverged"])
-    return style.wrapped(f"Mean and range over {seeds}, while all train; epochs within 5 % of one another are averaged")
+    return style.wrapped(f"Mean and range over {seeds}, while all train; epochs within 5 % averaged")

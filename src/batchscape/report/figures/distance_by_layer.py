@@ -10,8 +10,6 @@ from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import by_batch_size
 from batchscape.report.settings import at_rate
 
-COLUMNS = 3
-
 
 def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
     """`distance` gives the points and the order of the layers, `table` their means and spreads."""
@@ -21,9 +19,10 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.
     rows = at_rate(table[table["layer"] != WHOLE], fixed_lr)
     rows = rows.sort_values("layer", key=lambda layers: layers.map(order.index), kind="stable")
     summary = rows.rename(columns={"layer": "panel", "distance_mean": "mean", "distance_sd": "sd"})
-    lines = math.ceil(len(order) / COLUMNS)
+    columns = 2 if len(order) in (2, 4) else 3
+    lines = math.ceil(len(order) / columns)
     return (
-        by_batch_size(seeds, summary, columns=COLUMNS)
+        by_batch_size(seeds, summary, columns=columns)
         + p9.labs(
             title=f"Distance by layer, {style.rate_name(fixed_lr)}",
             subtitle=style.spread_name(rows[rows["layer"] == order[0]]),

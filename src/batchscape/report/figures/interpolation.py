@@ -36,7 +36,7 @@ def draw(interpolation: pd.DataFrame) -> p9.ggplot:
     policy = style.batch_norm_name(interpolation["batch_norm"])
     left_out = "; ∞ marks an infinite loss" if infinite.any() else ""
     return plot + p9.labs(
-        title=f"On the line through two runs' weights at `{checkpoint}`",
+        title=f"On the line through two runs' {style.weights_name(checkpoint)}",
         subtitle=style.wrapped(f"Mean and range over {seeds}; dashed: the runs themselves{left_out}{policy}"),
         x="α",
         y="",

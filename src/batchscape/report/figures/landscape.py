@@ -22,7 +22,7 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
     cells = cells.sort_values(["seed", "direction_seed", "place"], kind="stable")
     first = landscape.iloc[0]
     return loss_map(cells, columns=min(len(settings), 2)) + p9.labs(
-        title=f"Training loss on a random plane through `{first['checkpoint']}`",
+        title=f"Training loss on a random plane through the {style.weights_name(first['checkpoint'])}",
         subtitle=style.wrapped(
             f"Filter-normalised directions, the same {'in panels of one number' if many else 'in all panels'}; "
             f"colours and levels are those of all panels{not_finite_name(landscape['loss'])}"

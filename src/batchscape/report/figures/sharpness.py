@@ -30,7 +30,7 @@ def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9
     return (
         by_batch_size(seeds, rows, scales="free_y")
         + p9.labs(
-            title=f"Sharpness of the training loss at `{checkpoint}`, {style.rate_name(fixed_lr)}",
+            title=f"Sharpness at the {style.weights_name(checkpoint)}, {style.rate_name(fixed_lr)}",
             subtitle=style.spread_name(one),
             x="Batch size",
             y="",

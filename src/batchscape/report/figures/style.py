@@ -109,6 +109,12 @@ def checkpoints(names: Iterable[str]) -> list[str]:
     return sorted(set(names), key=lambda name: (place.get(name, 1), name))
 
 
+def weights_name(checkpoint: str) -> str:
+    """What the weights of a checkpoint are called in a title."""
+    names = {"init": "initial weights", "best": "best weights", "last": "last weights"}
+    return names.get(checkpoint, f"weights at {checkpoint}")
+
+
 def rate_name(rate: float) -> str:
     return f"learning rate {decimals([rate])[0]}"
 

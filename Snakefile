@@ -48,3 +48,5 @@ rule all:
         # Also what is only on the way to the report: a job that fails after an edit loses its file, and Snakemake makes
         # nothing on the way anew while an older file at its end is there.
         study.files,
+    message:
+        f"All of {study.name} is there"

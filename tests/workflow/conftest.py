@@ -104,7 +104,7 @@ class Checkout:
         status, output = dry_run(self.path, ["--cores", "8", target, "--configfile", str(config), *arguments])
         assert status == 0, output[-4000:]
         messages = {match["message"] for match in JOB.finditer(output) if match["message"]}
-        jobs = {_job(message) for message in messages}
+        jobs = {_job(message) for message in messages if not message.startswith("All of ")}
         assert bool(jobs) != ("Nothing to be done" in output), output[-2000:]
         return jobs
 

@@ -37,7 +37,7 @@ onsuccess:
 
 
 onerror:
-    cancel_what_is_left()
+    cancel_what_is_left(log)
     tell_failures(log)
 
 
@@ -49,4 +49,4 @@ rule all:
         # nothing on the way anew while an older file at its end is there.
         study.files,
     message:
-        f"All of {study.name} is there"
+        f"All of {study.name}"

@@ -11,20 +11,21 @@ JOB_NAME_PREFIX = "batchscape_"
 SECONDS_BETWEEN_LOOKS = 1.0
 
 
-def cancel(folder: Path) -> list[str]:
+def cancel(folder: Path, name: str = JOB_NAME_PREFIX) -> list[str]:
     """Cancel the jobs that this user's Snakemakes submitted from a folder, wait until they have ended, and say which.
 
+    Only those whose name begins so; all jobs of one Snakemake have one name.
     Raises UserError where there is no Slurm, or where it refuses.
     """
-    jobs = _jobs(folder)
+    jobs = _jobs(folder, name)
     if jobs:
         _ask("scancel", *jobs)
-    while _jobs(folder):
+    while _jobs(folder, name):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     return [f"cancelled {number}, {what}" for number, what in jobs.items()]
 
 
-def _jobs(folder: Path) -> dict[str, str]:
+def _jobs(folder: Path, beginning: str) -> dict[str, str]:
     """What each job does that was submitted from a folder and has not ended, by its number."""
     # Without `--states` those that have not ended, also those that are being ended and may still write.
     listed = _ask("squeue", "--me", "--noheader", "--format=%i|%j|%Z|%k")
@@ -32,7 +33,7 @@ def _jobs(folder: Path) -> dict[str, str]:
     return {
         number: what
         for number, name, where, what in rows
-        if name.startswith(JOB_NAME_PREFIX) and Path(where).resolve() == folder.resolve()
+        if name.startswith(beginning) and Path(where).resolve() == folder.resolve()
     }
 
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import sys
 from dataclasses import asdict
 from functools import cache
@@ -24,6 +23,7 @@ from batchscape.errors import UserError
 from batchscape.fingerprint import PACKAGE, fingerprint, module_path
 from batchscape.report.story import CAPTIONS, CATEGORIES
 from batchscape.products import ANALYSES, FIGURES, TABLES
+from batchscape.slurm_job import nodes_of_job
 from batchscape.study import Study
 
 
@@ -93,7 +93,7 @@ def refuse_read_only(folder):
 
 def refuse_several_nodes():
     """End with one line for several nodes without a cluster: each training would fail with it."""
-    if study.resources.nodes > 1 and not on_cluster():
+    if nodes_of_job() < study.resources.nodes > 1 and not on_cluster():
         print(
             f"resources.nodes: {study.resources.nodes}, but all jobs run on this machine; add "
             "`--workflow-profile profiles/slurm` or write `nodes: 1`",
@@ -109,14 +109,19 @@ def tell_report():
         print(f"The report: {study.report}", file=sys.stderr)
 
 
-def cancel_what_is_left():
-    """Cancel the Slurm jobs that Ctrl-C has left: in the midst of a look at Slurm, Snakemake cancels none."""
-    if workflow.remote_exec or not (workflow.non_local_exec and shutil.which("squeue")):
+def cancel_what_is_left(printed):
+    """Cancel the Slurm jobs that Ctrl-C has left: in the midst of a look at Slurm, Snakemake cancels none.
+
+    Only its own, whose name its log tells: another study may be at work in the same folder.
+    """
+    texts = "".join(Path(file).read_text() for file in printed)
+    name = re.search(r"SLURM run ID: (\S+)", texts)
+    if workflow.remote_exec or name is None:
         return
     from batchscape.cancel import cancel
 
     try:
-        for line in cancel(Path.cwd()):
+        for line in cancel(Path.cwd(), name[1]):
             print(line, file=sys.stderr)
     except UserError as error:
         print(error, file=sys.stderr)

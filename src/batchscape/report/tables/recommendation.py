@@ -67,11 +67,12 @@ def _choices(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
     reach = first[f"{LOSS}_mean"] + first[f"{LOSS}_sd"] / np.sqrt(first["n_seeds"])
     apart = (table["low"] > 0) | (table["high"] < 0)
     equal = table["candidate"] & ~apart & (table[f"{LOSS}_mean"] <= reach) & (table["n_seeds"] >= SEEDS_FOR_EQUAL)
+    # Where the best epoch is the first, nothing was learned, and that costs nothing.
+    equal &= (table["best_epoch_mean"] > 1) | (first["best_epoch_mean"] <= 1)
     equal.iloc[0] = True
-    learned = (table["best_epoch_mean"] > 1) | (first["best_epoch_mean"] <= 1)
     kinds = np.select([~table["candidate"], equal, apart], ["diverged", "equal", "worse"], "unclear")
     choices = pd.Series(kinds, index=table.index)
-    costs = cost[equal & learned]
+    costs = cost[equal]
     cheapest = costs.idxmin() if costs.notna().any() else table.index[0]
     choices.loc[cheapest] = "cheapest of the equal"
     choices.iloc[0] = "least loss and cheapest" if cheapest == table.index[0] else "least loss"

@@ -102,11 +102,15 @@ def _visible(names: str) -> Iterator[None]:
 
 
 @contextmanager
-def job_gpus(count: int, jobs_per_gpu: int = 1, whole: bool = False) -> Iterator[list[str]]:
+def job_gpus(count: int, jobs_per_gpu: int = 1, whole: bool = False, by_slurm: bool = False) -> Iterator[list[str]]:
     """Hold the GPUs that a job of the workflow takes, or as many as the machine has if `whole`; yield their names.
 
-    A job that takes none, or is on a machine without any, computes on the CPU.
+    A job that takes none, or is on a machine without any, computes on the CPU; but for one of several nodes, whose GPUs
+    are those that Slurm gave it on each (`by_slurm`).
     """
+    if by_slurm:
+        yield []
+        return
     seen = len(visible_gpus()) if count else 0
     if not seen:
         with _visible(""):  # not on one that another job holds

@@ -142,6 +142,11 @@ def test_a_job_that_takes_no_gpu_sees_none(monkeypatch: pytest.MonkeyPatch):
             assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
 
 
+def test_a_job_of_several_nodes_sees_the_gpus_that_slurm_gave_it(monkeypatch: pytest.MonkeyPatch):
+    with visible(monkeypatch, "2,3"), job_gpus(0, by_slurm=True):
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
+
+
 def test_two_jobs_never_hold_one_gpu_at_once(tmp_path: Path):
     events = work(tmp_path / "locks", tmp_path / "journal", [{"count": 1, "gpus": ["0", "GPU-a"]}] * 5, times=6)
     assert len(events) == 2 * 5 * 6

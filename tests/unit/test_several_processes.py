@@ -1,5 +1,6 @@
 """A run that several processes train together is the run that one trains, and they live and die together."""
 
+import copy
 import os
 import signal
 import subprocess
@@ -158,6 +159,32 @@ def test_a_network_that_takes_more_from_a_batch_than_batch_norm_is_refused(layer
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.BatchNorm2d(4), nn.Dropout()))
     synchronise_batch_norm(plain, images, Ranks(0, 2))
     assert type(plain[1][0]) is GlobalBatchNorm
+
+
+class ReadsItsNorm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return self.norm(inputs) * self.norm.weight.sum()
+
+
+@pytest.mark.parametrize(
+    "network",
+    [ReadsItsNorm(), nn.Sequential(nn.BatchNorm2d(1, affine=False)), nn.Sequential(nn.BatchNorm2d(1, bias=False))],
+    ids=["reads its weights", "no weights", "no bias"],
+)
+def test_a_shared_batch_norm_has_the_weights_and_the_outputs_of_the_original(network: nn.Module):
+    images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
+    shared = copy.deepcopy(network)
+    synchronise_batch_norm(shared, images, Ranks())
+    assert any(isinstance(layer, GlobalBatchNorm) for layer in shared.modules())
+    assert [name for name, _ in shared.named_parameters()] == [name for name, _ in network.named_parameters()]
+    assert torch.allclose(shared(images / 255), network(images / 255), atol=1e-6)
+    assert shared.state_dict().keys() == network.state_dict().keys()
+    for name, value in network.state_dict().items():
+        assert torch.allclose(shared.state_dict()[name], value), name
 
 
 def test_processes_that_do_not_find_each_other_are_not_trained_with():

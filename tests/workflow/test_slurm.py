@@ -224,6 +224,9 @@ def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_ste
     cluster: Cluster, probe: Checkout, undisturbed: Checkout
 ):
     shutil.rmtree(directory(probe, CANCELLED).path, ignore_errors=True)
+    of_another_study = cluster.ask(
+        "sbatch", "--parsable", "--hold", "--job-name=batchscape_other", f"--chdir={probe.path}", "--wrap=true"
+    ).strip()
     with probe.started(*asked(CANCELLED)) as process:
         wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
         # In the midst of a look at Slurm, when Snakemake has no list of its jobs.
@@ -231,7 +234,8 @@ def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_ste
             wait_for_slurm(looking.exists, cluster.logs)
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=SECONDS)
-    assert not cluster.jobs()
+    assert list(cluster.jobs()) == [of_another_study]
+    cluster.ask("scancel", of_another_study)
     assert attempts(cluster, CANCELLED)[-1]["JobState"] == "CANCELLED"
 
     with probe.started(*asked(CANCELLED)) as process:

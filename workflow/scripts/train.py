@@ -13,7 +13,7 @@ from batchscape.training.train import train
 
 if __name__ == "__main__":
     resources = snakemake.resources
-    with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu):
+    with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu, by_slurm=bool(resources.gres)):
         asked = json.loads(snakemake.params.spec)
         for file in snakemake.input.tuned:
             asked |= read_json(Path(file), Tuned, "delete it so that the search goes on from its journal")

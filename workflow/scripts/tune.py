@@ -13,7 +13,7 @@ from batchscape.tuning import search
 
 if __name__ == "__main__":
     resources = snakemake.resources
-    with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu):
+    with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu, by_slurm=bool(resources.gres)):
         spec = SearchSpec.model_validate_json(snakemake.params.spec)
         tuned = Path(snakemake.output.tuned)
         # Beside the outputs, but none of them: Snakemake deletes those before it starts a job.

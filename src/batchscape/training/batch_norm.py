@@ -24,7 +24,7 @@ def synchronise_batch_norm(network: nn.Module, images: torch.Tensor, ranks: Rank
     from a batch than these statistics: that would be from one process's share.
     """
     without = copy.deepcopy(network)
-    _replace(without, lambda _: nn.Identity())
+    _replace(without, _Through.of)
     if not treats_images_alone(without, images):
         raise UserError(
             "resources.devices: what the network gives an image in training depends on other images in more ways than "
@@ -41,6 +41,18 @@ def _replace(network: nn.Module, other: Callable[[_BatchNorm], nn.Module]) -> No
                 setattr(module, name, other(child))
 
 
+class _Through(_BatchNorm):
+    """A BatchNorm that gives what it gets; what a network may read of one is there."""
+
+    @classmethod
+    def of(cls, original: _BatchNorm) -> "_Through":
+        original.__class__ = cls
+        return original
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs
+
+
 class GlobalBatchNorm(_BatchNorm):
     """Ioffe & Szegedy 2015, algorithm 1, with the mean and the variance of the examples of all processes."""
 
@@ -48,8 +60,8 @@ class GlobalBatchNorm(_BatchNorm):
         super().__init__(
             original.num_features, original.eps, original.momentum, original.affine, original.track_running_stats
         )
-        for name, value in [*original.named_parameters(recurse=False), *original.named_buffers(recurse=False)]:
-            setattr(self, name, value)
+        for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
+            setattr(self, name, getattr(original, name))  # None where the layer has none
         self.train(original.training)
         self.ranks = ranks
 
@@ -71,7 +83,9 @@ class GlobalBatchNorm(_BatchNorm):
                 mean += share * (batch_mean - mean)
                 variance += share * (batch_variance * count / (count - 1) - variance)
         result = centred * (batch_variance + self.eps).rsqrt().view(shape)
-        return result if self.weight is None else result * self.weight.view(shape) + self.bias.view(shape)
+        if self.weight is not None:
+            result = result * self.weight.view(shape)
+        return result if self.bias is None else result + self.bias.view(shape)
 
 
 class _Sum(torch.autograd.Function):

@@ -80,12 +80,12 @@ class TrainingModule(pl.LightningModule):
         self.automatic_optimization = False
         self.ranks = ranks or Ranks()
         few = torch.from_numpy(data.train_images[:FEW])
-        # Else the parts of a batch would not give what it gives as a whole.
-        self.may_be_cut = treats_images_alone(network, few)
         if self.ranks.size > 1:
             synchronise_batch_norm(network, few, self.ranks)
         # Then a process goes through the network even if its share of a short batch is empty.
         self.ranks_meet_within = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
+        # Else the parts of a batch would not give what it gives as a whole.
+        self.may_be_cut = not self.ranks_meet_within if self.ranks.size > 1 else treats_images_alone(network, few)
         # Convolutions take and give channels-last tensors without copies if their weights are so too.
         self.network = network.to(memory_format=torch.channels_last)
         self.data = data

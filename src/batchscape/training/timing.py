@@ -16,7 +16,10 @@ import torch
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.run import RunSpec
 from batchscape.device import choose_device
+from batchscape.errors import UserError
 from batchscape.frames import read_frame, write_frame
+from batchscape.network_check import FEW
+from batchscape.training.batch_norm import synchronise_batch_norm
 from batchscape.training.environment import describe_environment
 from batchscape.training.launcher import launch
 from batchscape.training.lightning import pl
@@ -38,13 +41,15 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
     Columns: batch_size, devices, device (name of the GPU, or `cpu` for processes of one thread), processor, cores (of
     the machine), other_cores (how many of them other processes kept busy meanwhile, on average over the epochs; nan if
     these are too short to tell), epoch (from 1, after the one that warms up), seconds (wall time of the training). A
-    number of devices that the machine does not have (of processes, more than two a core), or that is larger than the
-    batch, has one row, with epoch 0 and nan seconds.
+    number of devices that the machine does not have (of processes, more than two a core), that is larger than the
+    batch, or that cannot share the network, has one row, with epoch 0 and nan seconds.
     Learning rate and weights do not matter; nothing of the runs is kept.
     """
     frames = []
     on_gpu = choose_device(spec.runs[0].training.accelerator).type == "cuda"
     at_most = gpus if on_gpu else PROCESSES_PER_CORE * (os.cpu_count() or 1)
+    if max(spec.devices) > 1 and not _can_be_shared(spec.runs[0], data):
+        at_most = 1
     for devices in spec.devices:
         runs = [run for run in spec.runs if devices <= min(run.batch_size, at_most)]
         left_out = [
@@ -61,6 +66,17 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
     rows = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
     columns = ["batch_size", "devices", "device", "processor", "cores", "other_cores", "epoch", "seconds"]
     return rows.reindex(columns=columns).sort_values(["batch_size", "devices", "epoch"], ignore_index=True)
+
+
+def _can_be_shared(run: RunSpec, data: Path) -> bool:
+    """Say whether several processes can train the network of a run."""
+    prepared, network = build(run, data, 1)
+    try:
+        synchronise_batch_norm(network, torch.from_numpy(prepared.train_images[:FEW]), Ranks())
+    except UserError as error:
+        log.info("%s", error)
+        return False
+    return True
 
 
 def time_rank(runs: Sequence[str], data: str, found: str, devices: int) -> None:

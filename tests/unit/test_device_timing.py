@@ -1,14 +1,17 @@
 """The time of an epoch on several devices: what is measured, and what the table and the figure say of it."""
 
+import math
 import os
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
+from torch.nn.utils.parametrizations import spectral_norm
 
 from batchscape.config.device_timing import TimingSpec
-from batchscape.config.model import VggConfig
+from batchscape.config.model import OwnModelConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.report.figures import devices as figure
@@ -74,3 +77,20 @@ def test_what_else_the_machine_did_is_told_where_its_ticks_tell_it():
     assert other_cores(busy=3.0, own=2.0, window=2.0) == 0.5
     assert other_cores(busy=1.9, own=2.0, window=2.0) == 0  # the job's own time is the more exact one
     assert np.isnan(other_cores(busy=0.02, own=0.01, window=0.014))
+
+
+def spectral(image_shape: tuple[int, int, int], outputs: int) -> nn.Module:
+    """It keeps statistics, once a step."""
+    return nn.Sequential(nn.Flatten(), spectral_norm(nn.Linear(math.prod(image_shape), 4)), nn.Linear(4, outputs))
+
+
+def test_a_network_that_several_processes_cannot_train_is_timed_alone(few_file: Path):
+    run = RunSpec(
+        batch_size=64,
+        learning_rate=0.01,
+        seed=0,
+        model=OwnModelConfig(name=f"{__name__}:spectral", arguments={}),
+        training=TrainingConfig(max_epochs=2, accelerator="cpu"),
+    )
+    rows = time_epochs(TimingSpec(runs=(run,), devices=(1, 2)), few_file, gpus=0)
+    assert list(zip(rows["devices"], rows["epoch"], strict=True)) == [(1, 1), (2, 0)]

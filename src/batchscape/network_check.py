@@ -99,6 +99,10 @@ def treats_images_alone(network: nn.Module, images: torch.Tensor) -> bool:
     others = torch.cat([inputs[:1], 1 - inputs[1:]])
     outputs = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        # Statistics of the weights are at rest until a step moves these, and weights of zero hide what is before them.
+        for parameter in filter(torch.is_floating_point, twin.parameters()):
+            parameter += 0.01 * torch.randn_like(parameter)
         for batch in (inputs, others):
             torch.manual_seed(0)  # the same dropout
             outputs.append(twin(batch)[0])

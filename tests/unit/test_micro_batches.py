@@ -16,6 +16,7 @@ from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input
 from batchscape.models import build_network
+from batchscape.network_check import treats_images_alone
 from batchscape.training import module as training_module
 from batchscape.training.batches import dropout_seed, epoch_order
 from batchscape.training.micro_batches import backward
@@ -154,6 +155,17 @@ def test_a_batch_is_cut_where_no_layer_looks_at_it_as_a_whole(
     monkeypatch.setattr("batchscape.training.module.cache_sized", lambda *_: 8)
     module.on_fit_start()
     assert module.micro_batch == (8 if cut else 32)
+
+
+def test_what_moves_only_with_the_weights_is_seen_before_they_have_moved():
+    images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
+    # Of a single row the estimate of the norm is exact from the first.
+    at_rest = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(64, 1)))
+    hidden = nn.Sequential(Centred(), nn.Flatten(), nn.Linear(64, 1))
+    nn.init.zeros_(hidden[-1].weight)
+    assert not treats_images_alone(at_rest, images)
+    assert not treats_images_alone(hidden, images)
+    assert treats_images_alone(hidden[1:], images)
 
 
 @pytest.mark.usefixtures("tiny_cache")

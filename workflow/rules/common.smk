@@ -93,9 +93,10 @@ def refuse_read_only(folder):
 
 def refuse_several_nodes():
     """End with one line for several nodes without a cluster: each training would fail with it."""
-    if nodes_of_job() < study.resources.nodes > 1 and not on_cluster():
+    nodes = study.resources.nodes
+    if nodes > 1 and not on_cluster() and nodes_of_job() < nodes:
         print(
-            f"resources.nodes: {study.resources.nodes}, but all jobs run on this machine; add "
+            f"resources.nodes: {nodes}, but all jobs run on this machine; add "
             "`--workflow-profile profiles/slurm` or write `nodes: 1`",
             file=sys.stderr,
         )

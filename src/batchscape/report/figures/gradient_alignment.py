@@ -8,7 +8,7 @@ from batchscape.report.figures import style
 
 def draw(table: pd.DataFrame) -> p9.ggplot:
     chosen, caption = style.drawable(table[table["n_seeds"] > 0], "mean_norm_mean", log=True)
-    panels = [f"At the {style.weights_name(name)}" for name in style.checkpoints(table["checkpoint"])]
+    panels = [_panel(name) for name in style.checkpoints(table["checkpoint"])]
     one = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
     seeds = style.seeds_name(one["n_seeds"], one["n_diverged"])
     plot = style.nothing_to_draw() if chosen.empty else _lines(chosen, panels, table["batch_size"])
@@ -27,11 +27,13 @@ def draw(table: pd.DataFrame) -> p9.ggplot:
     )
 
 
+def _panel(checkpoint: str) -> str:
+    return f"At the {style.weights_name(checkpoint)}"
+
+
 def _lines(rows: pd.DataFrame, panels: list[str], batch_sizes: pd.Series) -> p9.ggplot:
     rows = rows.assign(
-        panel=pd.Categorical(
-            [f"At the {style.weights_name(name)}" for name in rows["checkpoint"]], categories=panels, ordered=True
-        ),
+        panel=pd.Categorical(rows["checkpoint"].map(_panel), categories=panels, ordered=True),
         batch_size=style.as_batch_size(rows["batch_size"]),
     )
     # A band down to 0 has no end on this axis.

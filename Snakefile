@@ -21,9 +21,11 @@ include: "workflow/rules/aggregate.smk"
 onstart:
     refuse_several_nodes()
     refuse_read_only(Path(study.folder))
+    forget_forced()
 
 
 onsuccess:
+    tell_kept()
     tell_report()
 
 

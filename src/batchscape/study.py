@@ -64,10 +64,9 @@ class Study(StudyConfig):
             counts[trainings.part] += trainings.count
         parts = [f"{counts['run']} runs"]
         if counts["search"]:
-            parts.append(
-                f"{counts['search']} in {len(self.grid.batch_sizes)} searches of {self.tuning.trials} learning rates × "
-                f"{len(self.tuning.seeds)} seeds"
-            )
+            searches = "1 search" if len(self.grid.batch_sizes) == 1 else f"{len(self.grid.batch_sizes)} searches"
+            seeds = "1 seed" if len(self.tuning.seeds) == 1 else f"{len(self.tuning.seeds)} seeds"
+            parts.append(f"{counts['search']} in {searches} of {self.tuning.trials} learning rates × {seeds}")
         if counts["timing"]:
             parts.append(f"{counts['timing']} of a few epochs that time devices")
         return f"{counts.total()} trainings: {', '.join(parts)}"

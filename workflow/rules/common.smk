@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from dataclasses import asdict
 from functools import cache
@@ -11,6 +12,7 @@ from snakemake_interface_executor_plugins.settings import ExecMode
 
 # Of a remote workflow, whose files Snakemake fetches one by one, this is no folder.
 ROOT = Path(str(workflow.current_basedir)).parents[1]
+IS_MODULE = not workflow.modifier.is_main_snakefile()
 HAS_LIBRARY = (ROOT / "src" / "batchscape").is_dir()
 
 # The library of this checkout serves these rules and every job, whatever environment a job runs in. So do the user's own
@@ -33,7 +35,7 @@ def installable():
         return f"git+https://{source.host}/{source.repo}@{source.ref}"
     if hasattr(source, "repo_path"):
         return f"git+file://{Path(source.repo_path).resolve()}@{source.ref}"
-    return "FOLDER, a copy of the repository that the workflow comes from"
+    return "FOLDER, a clone of its repository"
 
 
 try:
@@ -56,11 +58,7 @@ except ImportError as error:
 def load_study():
     """Check the one study of this invocation; end with one line for each mistake in it."""
     try:
-        return (
-            study_of_command()
-            if workflow.modifier.is_main_snakefile()
-            else study_of_module()
-        )
+        return study_of_module() if IS_MODULE else study_of_command()
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(1)
@@ -88,7 +86,7 @@ def study_of_module():
     """Read the study that the Snakefile which uses these rules as a module hands on as `config`."""
     if not config:
         raise UserError(
-            f"module {workflow.modifier.namespace}: gets no study; add `config: config` to it, and "
+            f"module {__name__}: gets no study; add `config: config` to it, and "
             '`configfile: "config/config.yaml"` above it'
         )
     source = ", ".join(map(str, workflow.configfiles)) or "config"
@@ -130,12 +128,11 @@ def targets_of_command():
 def refuse_foreign(targets):
     """End with one line for a file that is asked for by its path, but is of another study or of no run of this one."""
     known = {name for run in study.runs.values() for name in (run.name, run.setting)}
-    is_module = not workflow.modifier.is_main_snakefile()
     folder = workflow.modifier.modify_path(f"{study.folder}/")
     for target in targets:
         if not target.startswith(folder):
             # Beside a module there are rules of others.
-            if target.startswith("results/") and not is_module:
+            if target.startswith("results/") and not IS_MODULE:
                 print(
                     f"{target}: is not of the study {study.name}; name its file: --configfile FILE",
                     file=sys.stderr,
@@ -174,6 +171,47 @@ def refuse_several_nodes():
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+# What jobs keep beside their outputs, undeclared, to resume from it or to answer from it at once.
+KEPT = (".whole", "resume", "optuna.journal", "trial", ".kept")
+
+
+def forget_forced():
+    """Delete what forced jobs (`-F`, `-R`, `-f`) keep, so that they compute again rather than find their work done."""
+    if workflow.exec_mode != ExecMode.DEFAULT:
+        return  # a job forces itself, and is to resume
+    dag = workflow.dag
+    forced = [job for job in dag.needrun_jobs() if dag.reason(job).forced]
+    for folder in {Path(file).parent for job in forced for file in job.output}:
+        for kept in map(folder.joinpath, KEPT):
+            if kept.is_dir():
+                shutil.rmtree(kept)
+            else:
+                kept.unlink(missing_ok=True)
+
+
+def tell_kept():
+    """Say what was not computed again, for it was complete: jobs may run in which nothing is left to do."""
+    ran = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.log]
+    asked = {
+        what: [log for job in ran for log in job.log if f"/logs/{folder}/" in log]
+        for folder, what in (("train", "runs"), ("tune", "searches"))
+    }
+    if not any(asked.values()) or workflow.exec_mode != ExecMode.DEFAULT:
+        return
+    from batchscape.status import already_complete
+
+    found = {what: already_complete(logs) for what, logs in asked.items()}
+    if any(found.values()):
+        counts = " and ".join(
+            f"{count} {what}" for what, count in found.items() if count
+        )
+        print(
+            f"Not trained again, since complete for the same data, settings and code: {counts}. To train again, add "
+            "`-R train tune`.",
+            file=sys.stderr,
+        )
 
 
 def tell_report():
@@ -244,12 +282,21 @@ def on_cluster():
 def tell_plan():
     """Say beforehand how much there is to train, and on what."""
     if workflow.exec_mode == ExecMode.DEFAULT:
+        hint = "; `python -m batchscape check FILE` estimates their time"
         print(
-            f"{study.name}: {study.described_trainings}",
+            f"{study.name}: {study.described_trainings}{hint if workflow.dryrun else ''}",
             study.described_gpus(on_cluster()),
             sep="\n",
             file=sys.stderr,
         )
+        asked = workflow.dag_settings
+        forced = asked.forceall or asked.forcerun or asked.forcetargets
+        if forced and IS_MODULE:
+            print(
+                f"{study.name}: of a module, finished runs are trained again by -F, -R and -f only if the outer Snakefile "
+                f"has the handler `onstart: {__name__}.onstart()`",
+                file=sys.stderr,
+            )
 
 
 def files_of_study():

@@ -39,7 +39,7 @@ def installable():
 
 
 try:
-    from batchscape.config.loading import read_assignments
+    from batchscape.config.loading import read_assignments, without_texts
     from batchscape.errors import UserError
     from batchscape.fingerprint import PACKAGE, fingerprint, module_path
     from batchscape.report.story import CAPTIONS, CATEGORIES
@@ -90,7 +90,9 @@ def study_of_module():
             '`configfile: "config/config.yaml"` above it'
         )
     source = ", ".join(map(str, workflow.configfiles)) or "config"
-    checked = Study.from_mapping(config, source, *assignments_to(config))
+    values, texts = assignments_to(config)
+    given = without_texts(config, values, texts)
+    checked = Study.from_mapping(given, source, values, texts)
     checked.require_files(source)
     return checked
 

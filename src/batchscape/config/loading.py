@@ -92,6 +92,21 @@ def merged(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str
     return result
 
 
+def without_texts(mapping: Mapping[str, Any], values: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping into which Snakemake merged assignments, without the keys that it read as text, such as `"32"`.
+
+    `values` and `texts` are what `read_assignments` gives for the assignments.
+    """
+    result = {}
+    for key, value in mapping.items():
+        below = value, values.get(key), texts.get(key)
+        if all(isinstance(part, Mapping) for part in below):
+            result[key] = without_texts(*below)
+        elif key in values or key not in texts:
+            result[key] = value
+    return result
+
+
 def with_texts(
     mapping: Mapping[str, Any], texts: Mapping[str, Any], error: ValidationError, model: type[BaseModel]
 ) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def test_forced_jobs_compute_again_and_what_others_take_over_is_told(study: Chec
     run("--delete-all-output")
     assert not (study.path / TUNED_RUN / "run.json").exists()
     line = line_of(run(), taken_over)
-    assert line.endswith(": 1 runs and 1 searches. To train again, add `-R train tune`.")
+    assert line.endswith(": 1 run and 1 search. To train again, add `-R train tune`.")
     assert times() == after
     assert "trial 1 of 2: " not in searched.read_text()
     assert read_frame(folder / "analysis/lr_search/bs16.csv").equals(trials)

@@ -197,14 +197,17 @@ def tell_kept():
     """Say what was not computed again, for it was complete: jobs may run in which nothing is left to do."""
     ran = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.log]
     asked = {
-        what: [log for job in ran for log in job.log if f"/logs/{folder}/" in log]
-        for folder, what in (("train", "runs"), ("tune", "searches"))
+        names: [log for job in ran for log in job.log if f"/logs/{folder}/" in log]
+        for folder, names in (
+            ("train", ("run", "runs")),
+            ("tune", ("search", "searches")),
+        )
     }
     if not any(asked.values()) or workflow.exec_mode != ExecMode.DEFAULT:
         return
     from batchscape.status import already_complete
 
-    found = {what: already_complete(logs) for what, logs in asked.items()}
+    found = {names: already_complete(logs) for names, logs in asked.items()}
     if any(found.values()):
         counts = " and ".join(
             f"{count} {what}" for what, count in found.items() if count

@@ -17,22 +17,15 @@ include: "workflow/rules/analyse.smk"
 include: "workflow/rules/aggregate.smk"
 
 
-# Where the jobs go to a cluster, these stay: each takes a few seconds.
-localrules:
-    all,
-    gather,
-    table,
-    figure,
-    report,
-
-
 # Not while the rules are read: what only looks, as a dry run does, needs to write nothing.
 onstart:
     refuse_several_nodes()
     refuse_read_only(Path(study.folder))
+    forget_forced()
 
 
 onsuccess:
+    tell_kept()
     tell_report()
 
 
@@ -47,6 +40,7 @@ rule all:
     input:
         # Also what is only on the way to the report: a job that fails after an edit loses its file, and Snakemake makes
         # nothing on the way anew while an older file at its end is there.
-        study.files,
+        lambda wildcards: files_of_study(),
+    localrule: True
     message:
         f"All of {study.name}"

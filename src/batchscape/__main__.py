@@ -1,8 +1,9 @@
-"""`python -m batchscape`: look at study files without running anything, and tidy up after a Snakemake that is gone."""
+"""Check study files, show the state of a study, and cancel the Slurm jobs of a killed Snakemake."""
 
 import argparse
 import sys
 from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from batchscape.cancel import cancel
@@ -15,16 +16,19 @@ from batchscape.study import Study
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m batchscape", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    check = commands.add_parser("check", help="check a study file and say what it would train")
-    check.add_argument("file", type=Path, help="a study file, such as config/config.yaml")
-    status = commands.add_parser("status", help="say how far the runs of a study are, while it runs or after")
-    status.add_argument("file", type=Path, help="its study file")
-    commands.add_parser(
-        "cancel", help="end the Slurm jobs that a Snakemake which is gone left in this folder; not while one works here"
-    )
-    commands.add_parser("schema", help="print the JSON schema of study files")
-    commands.add_parser("reference", help="print the config reference, Markdown")
+    parser.add_argument("--version", action="version", version=f"batchscape {_version()}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, description: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=description, description=description)
+
+    check = add("check", "check a study file; list its trainings and estimate their time on this machine")
+    check.add_argument("file", type=Path, metavar="FILE", help="study file, such as config/config.yaml")
+    status = add("status", "show the state of each run of a study, during or after execution")
+    status.add_argument("file", type=Path, metavar="FILE", help="study file, such as config/config.yaml")
+    add("cancel", "cancel Slurm jobs that a killed Snakemake left in this folder; not while Snakemake runs here")
+    add("schema", "print the JSON schema of study files")
+    add("reference", "print the config reference as Markdown")
     arguments = parser.parse_args()
     try:
         sys.stdout.write(
@@ -42,26 +46,56 @@ def main() -> int:
     return 0
 
 
+def _version() -> str:
+    try:
+        return version("batchscape")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
 def _check(file: Path) -> str:
     study = Study.from_file(file)
     study.require_files(printable(file))
+    parts = (_runs, _arms, _trainings, _cost, _results)
+    lines = [f"{printable(file)}: is a valid study", *(line for part in parts for line in part(study))]
+    return "\n".join(lines) + "\n"
+
+
+def _runs(study: Study) -> list[str]:
     grid = study.grid
     in_grid = len(grid.batch_sizes) * len(grid.learning_rates) * len(grid.seeds)
-    lines = [
-        f"{printable(file)}: is a valid study",
+    return [
         f"{len(study.runs)} runs: {in_grid} of the grid, batch sizes ({_list(grid.batch_sizes)}) × "
         f"learning rates ({_list(grid.learning_rates)}) × seeds ({_list(grid.seeds)}), "
-        f"and {len(study.runs) - in_grid} that arms add",
+        f"and {len(study.runs) - in_grid} that arms add"
     ]
-    for arm, settings in study.settings_by_arm:
-        lines.append(f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}")
-    lines.append("images and network are looked at when the study runs, before anything trains")
-    lines.append(
-        f"results go to {study.folder}/, which exists: what this file changes is made anew there"
-        if Path(study.folder).exists()
-        else f"results go to {study.folder}/"
-    )
-    return "\n".join(lines) + "\n"
+
+
+def _arms(study: Study) -> list[str]:
+    return [
+        f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}"
+        for arm, settings in study.settings_by_arm
+    ]
+
+
+def _trainings(study: Study) -> list[str]:
+    return [study.described_trainings, study.described_gpus()]
+
+
+def _cost(study: Study) -> list[str]:
+    # Seconds of libraries, which nothing else needs.
+    from batchscape.cost import described_cost
+
+    return described_cost(study)
+
+
+def _results(study: Study) -> list[str]:
+    exists = Path(study.folder).exists()
+    return [
+        "images and network are looked at when the study runs, before anything trains",
+        f"results go to {study.folder}/"
+        + (", which exists: what this file changes is made anew there" if exists else ""),
+    ]
 
 
 def _status(file: Path) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ FAILURE = re.compile(r"^(?!.*Warning)[\w./-]+: ")
 STOPPED = re.compile(r": stopped after epoch \d+, ")
 ENDED = re.compile(r"(converged|diverged|max_epochs) after \d+ epochs; best epoch")
 GOING_ON = re.compile(r"going on after epoch (?P<epoch>\d+)")
+ALREADY = re.compile(r" already complete$", re.MULTILINE)
 EPOCH = re.compile(r"epoch (?P<epoch>\d+): training loss (?P<train>\S+), validation loss (?P<validation>\S+),")
 
 
@@ -102,6 +103,11 @@ def failures(snakemake_log: str, logs: str) -> list[str]:
         if FAILURE.match(said[-1]):
             lines[log] = f"{log}: {said[-1]}"
     return list(lines.values())
+
+
+def already_complete(logs: Iterable[str]) -> int:
+    """Return how many jobs, as their logs say, found that an earlier one had done all of their work."""
+    return sum(1 for log in logs if ALREADY.search(_text(Path(log)) or ""))
 
 
 def _text(path: Path) -> str | None:

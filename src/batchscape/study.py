@@ -5,7 +5,9 @@ library's layers below never import it, so that an edit of one section makes no 
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,69 @@ from batchscape.import_path import module_file
 from batchscape.products import ANALYSES, FIGURES, TABLES, Product
 
 
+@dataclass(frozen=True)
+class Trainings:
+    """Trainings of one batch size that one part of a study asks for."""
+
+    part: str
+    """`run`, `search` or `timing`."""
+
+    batch_size: int
+    count: int
+    max_epochs: int
+
+
 class Study(StudyConfig):
     """A study file, checked."""
+
+    # How much there is to train.
+
+    @property
+    def trainings(self) -> list[Trainings]:
+        """All trainings, those of the searches and of the timing included, by part and batch size."""
+        batch_sizes = sorted(self.grid.batch_sizes)
+        epochs = self.training.max_epochs
+        counts = Counter(run.batch_size for run in self.runs.values())
+        found = [Trainings("run", batch_size, counts[batch_size], epochs) for batch_size in batch_sizes]
+        if self.tuning.enabled:
+            tried = self.tuning.trials * len(self.tuning.seeds)
+            searched = min(self.tuning.epochs, epochs)
+            found += [Trainings("search", batch_size, tried, searched) for batch_size in batch_sizes]
+        if self.device_timing.enabled:
+            timed = 1 + self.device_timing.epochs
+            found += [Trainings("timing", size, len(self.device_timing.devices), timed) for size in batch_sizes]
+        return found
+
+    @property
+    def described_trainings(self) -> str:
+        """How many trainings there are, in one line."""
+        counts: Counter[str] = Counter()
+        for trainings in self.trainings:
+            counts[trainings.part] += trainings.count
+        parts = [f"{counts['run']} runs"]
+        if counts["search"]:
+            searches = "1 search" if len(self.grid.batch_sizes) == 1 else f"{len(self.grid.batch_sizes)} searches"
+            seeds = "1 seed" if len(self.tuning.seeds) == 1 else f"{len(self.tuning.seeds)} seeds"
+            parts.append(f"{counts['search']} in {searches} of {self.tuning.trials} learning rates × {seeds}")
+        if counts["timing"]:
+            parts.append(f"{counts['timing']} of a few epochs that time devices")
+        return f"{counts.total()} trainings: {', '.join(parts)}"
+
+    def described_gpus(self, on_cluster: bool | None = None) -> str:
+        """How many GPUs a training asks for, in one line; `on_cluster` None is not known."""
+        devices, nodes, accelerator = self.resources.devices, self.resources.nodes, self.training.accelerator
+        on_a_node = f"{devices} on each of {nodes} nodes" if nodes > 1 else str(devices)
+        asks_for_none = "training.accelerator: auto asks a cluster for none; write `accelerator: gpu` to train on them"
+        if accelerator == "cpu":
+            asked = "0 (training.accelerator: cpu)"
+        elif accelerator == "gpu":
+            asked = on_a_node
+        elif on_cluster:
+            asked = f"0 ({asks_for_none})"
+        else:
+            asked = f"{on_a_node} where the machine has GPUs"
+            asked += f", 0 on a cluster ({asks_for_none})" if on_cluster is None else ", else 0"
+        return f"GPUs per training: {asked}"
 
     # What the analyses look at.
 

@@ -61,7 +61,9 @@ def search(
     """
     tuning, how = spec.tuning, (threads, code, devices, nodes, ends)
     study = _open(spec, data, journal, code)
-    if done := _finished(study):
+    if len(done := _finished(study)) >= tuning.trials:
+        log.info("the search is already complete")
+    elif done:
         log.info("going on after the %d trials that an earlier job finished", len(done))
     while len(done := _finished(study)) < tuning.trials:
         trial = _next(study, spec)

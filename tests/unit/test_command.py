@@ -1,7 +1,9 @@
 """`python -m batchscape check` as a user types it."""
 
+import re
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -27,12 +29,20 @@ def test_check_says_what_would_train_and_what_each_arm_asks_for(study: Path):
     assert f"9 runs: {grid}, and 7 that arms add\n" in done.stdout
     assert "arm fixed: bs32-lr0.01, bs64-lr0.01\narm linear: bs32-lr0.01, bs64-lr0.02\n" in done.stdout
     assert "arm tuned: bs32-lrtuned, bs64-lrtuned\n" in done.stdout
+    assert "63 trainings: 9 runs, 48 in 2 searches of 12 learning rates × 2 seeds, 6 of a few epochs" in done.stdout
+    assert "GPUs per training: 1 where the machine has GPUs, 0 on a cluster (" in done.stdout
+    assert re.search(r"^time \(.*\): an epoch takes \S+ s at batch size 32, \S+ s at batch", done.stdout, re.MULTILINE)
     assert done.stdout.endswith("results go to results/mine/\n")
 
 
 def test_check_warns_of_results_that_would_be_made_anew(study: Path):
     (study / "results" / "mine").mkdir(parents=True)
     assert "results/mine/, which exists" in check("mine.yaml", study).stdout
+
+
+def test_the_version_is_that_of_the_package():
+    done = subprocess.run([sys.executable, "-m", "batchscape", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"batchscape {metadata.version('batchscape')}\n"
 
 
 def test_cancel_without_slurm_is_told_in_one_line(study: Path):

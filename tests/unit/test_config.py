@@ -17,11 +17,12 @@ from ruamel.yaml import YAML
 
 import batchscape
 from batchscape.config.base import shortest_decimal
+from batchscape.config.loading import read_assignments, without_texts
 from batchscape.config.run import RunSpec
 from batchscape.config.study import Run
 from batchscape.errors import UserError
 from batchscape.products import FIGURES
-from batchscape.study import Study
+from batchscape.study import Study, Trainings
 
 FULL = """\
 name: full
@@ -625,11 +626,123 @@ def test_a_bad_override_is_refused_like_a_bad_file(study: Callable, refusal: Cal
     assert message.startswith(f"{tmp_path}/study.yaml with --config: grid.seeds: must not be empty")
 
 
-def test_text_from_the_command_line_is_read_as_yaml(study: Callable):
-    read = study(
-        FULL, {"training": {"patience": "50"}, "grid": {"seeds": ["7", "8"]}, "comparison": {"high_lr": "1e-1"}}
+def assigned(*assignments: str) -> Study:
+    """A study with some `--config` of the command line."""
+    return Study.from_mapping(full_mapping(), "study.yaml", *read_assignments(assignments))
+
+
+@pytest.mark.parametrize(
+    ("assignments", "same"),
+    [
+        (
+            ["training={patience: 50}", "grid={seeds: [7, 8]}"],
+            {"training": {"patience": 50}, "grid": {"seeds": [7, 8]}},
+        ),
+        (["comparison={high_lr: 1e-1}"], {"comparison": {"high_lr": 0.1}}),
+        (["training={patience: 50}", "training={momentum: 0}"], {"training": {"patience": 50, "momentum": 0}}),
+        (["arms={mine: {learning_rates: {32: 0.5, 64: 1}}}"], {"arms": {"mine": {"learning_rates": {32: 0.5, 64: 1}}}}),
+        (
+            ["data={source: 'my:load', arguments: {deep: {on: true}, x: [1, a, null]}}"],
+            {"data": {"source": "my:load", "arguments": {"deep": {"on": True}, "x": [1, "a", None]}}},
+        ),
+        (["name=007"], {"name": "007"}),
+        (["name=1e3"], {"name": "1e3"}),
+        (["name=true"], {"name": "true"}),
+        (["name='007'"], {"name": "007"}),
+        (
+            ["data={source: arrays, path: 007, labels: 1.50}"],
+            {"data": {"source": "arrays", "path": "007", "labels": "1.50"}},
+        ),
+    ],
+)
+def test_the_command_line_is_read_as_a_study_file_but_what_wants_text_is_taken_as_typed(
+    assignments: list[str], same: dict[str, Any]
+):
+    assert assigned(*assignments) == Study.from_mapping(full_mapping(), "study.yaml", same)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "said"),
+    [
+        (
+            ["grid={seeds: [1"],
+            "study.yaml with --config: grid: must be a section of keys and values, got '{seeds: [1'; ",
+        ),
+        (["data={source: arrays, path: [1]}"], "study.yaml with --config: data.path: must be text, got a list; "),
+        (["name="], "study.yaml with --config: name: must be text, got null; "),
+        (["name=0.5"], "study.yaml with --config: name: must be at most 100 letters, digits, `-` and `_`, got '0.5'; "),
+    ],
+)
+def test_a_wrong_command_line_is_told_like_a_wrong_file(assignments: list[str], said: str):
+    with pytest.raises(UserError) as refused:
+        assigned(*assignments)
+    assert str(refused.value).startswith(said)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_of_what_snakemake_merged_only_its_own_reading_of_keys_is_left_out():
+    values, texts = read_assignments(["arms={mine: {learning_rates: {32: 0.5}}}", "training={patience: 5}"])
+    merged = {
+        "name": "s",
+        "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2, "32": "0.5"}}, "other": {"rule": "linear"}},
+        "training": {"patience": "5", "momentum": 0.9},
+    }
+    assert without_texts(merged, values, texts) == {
+        "name": "s",
+        "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2}}, "other": {"rule": "linear"}},
+        "training": {"patience": "5", "momentum": 0.9},
+    }
+
+
+# How much there is to train.
+
+
+def test_all_trainings_are_counted_those_of_the_searches_and_the_timing_too(study: Callable):
+    planned = study(
+        "name: s\n"
+        "grid: {batch_sizes: [16, 32], learning_rates: [0.01, 0.08], seeds: [0, 1, 2]}\n"
+        "training: {max_epochs: 30}\n"
+        "arms: {linear: {enabled: false}, sqrt: {enabled: false}}\n"
+        "comparison: {fixed_lr: 0.01, high_lr: 0.08}\n"
+        "tuning: {trials: 5, coarse_trials: 3, epochs: 100, seeds: [7, 8]}\n"
+        "device_timing: {devices: [1, 2, 4], epochs: 6}\n"
     )
-    assert (read.training.patience, read.grid.seeds, read.comparison.high_lr) == (50, (7, 8), 0.1)
+    # Of each batch size two rates and the tuned one, by three seeds.
+    assert planned.trainings == [
+        *(Trainings("run", size, 9, 30) for size in (16, 32)),
+        *(Trainings("search", size, 10, 30) for size in (16, 32)),
+        *(Trainings("timing", size, 3, 7) for size in (16, 32)),
+    ]
+    assert len(planned.runs) == 18
+    assert planned.described_trainings == (
+        "44 trainings: 18 runs, 20 in 2 searches of 5 learning rates × 2 seeds, 6 of a few epochs that time devices"
+    )
+    less = study("name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n")
+    assert less.described_trainings == f"{len(less.runs)} trainings: {len(less.runs)} runs"
+
+
+@pytest.mark.parametrize(
+    ("keys", "on_cluster", "said"),
+    [
+        ("", True, "0 (training.accelerator: auto asks a cluster for none; write `accelerator: gpu` to train on them)"),
+        ("", False, "1 where the machine has GPUs, else 0"),
+        (
+            "",
+            None,
+            "1 where the machine has GPUs, 0 on a cluster (training.accelerator: auto asks a cluster for none; ",
+        ),
+        ("training: {accelerator: gpu}", True, "1"),
+        ("training: {accelerator: gpu}\nresources: {devices: 4}", False, "4"),
+        ("training: {accelerator: gpu}\nresources: {devices: 2, nodes: 3}", True, "2 on each of 3 nodes"),
+        ("training: {accelerator: cpu}", True, "0 (training.accelerator: cpu)"),
+    ],
+)
+def test_how_many_gpus_a_training_asks_for_is_told(study: Callable, keys: str, on_cluster: bool | None, said: str):
+    told = study(f"name: s\n{keys}\n").described_gpus(on_cluster)
+    if said.endswith("; "):
+        assert told.startswith(f"GPUs per training: {said}")
+    else:
+        assert told == f"GPUs per training: {said}"
 
 
 # Names.

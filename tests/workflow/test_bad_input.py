@@ -35,6 +35,7 @@ from batchscape.training.run_directory import RunDirectory
 from batchscape.tuning import journal_storage
 from batchscape.weights import write_weights
 from tests.workflow.conftest import PROJECT, Checkout
+from tests.workflow.dry_run import dry_run
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +130,17 @@ def line_of(output: str, start: str) -> str:
         (["all", "--configfile", CONFIG, "--config", "tunning={trials: 3}"], "tunning: is not a known key; did you"),
         (["all", "--configfile", CONFIG, "--config", "name=../smoke"], "got '../smoke'; write `name: my-study`"),
         (["all", "--configfile", CONFIG, "--config", "grid=5"], "grid: must be a section of keys and values, got 5"),
+        (["all", "--configfile", CONFIG, "--config", "name=0.7"], "got '0.7'; write `name: my-study`"),
+        (
+            ["all", "--configfile", CONFIG, "--config", "arms={mine: {learning_rates: {17: 0.1}}}"],
+            "arms.mine.learning_rates: batch size 17 is not in grid.batch_sizes",
+        ),
         (["results/smoke/report.html", "--configfile", CONFIG], "results/smoke/report.html: is not of the study tiny"),
+        (
+            ["./results/smoke/report.html", "--configfile", CONFIG],
+            "results/smoke/report.html: is not of the study tiny",
+        ),
+        ([TABLE, "-R", "results/smoke/x", "--configfile", CONFIG], "No rule to produce results/smoke/x"),
         ([f"{RUN}9/run.json", "--configfile", CONFIG], "the study tiny has no runs bs16-lr0.1-seed09"),
         (["al", "--configfile", CONFIG], "No rule to produce al"),
         ([f"{FOLDER}/tables/run.csv", "--configfile", CONFIG], "No rule to produce results/tiny/tables/run.csv"),
@@ -139,6 +150,77 @@ def test_a_wrong_command_ends_before_anything_runs(tiny: Checkout, arguments: li
     output = refused(tiny, *arguments)
     assert len([line for line in output.splitlines() if said in line]) == 1, output
     assert "Job stats" not in output
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["--configfile", "results/mine.yaml"],
+        ["--configfile", CONFIG, "--report", "results/report.html"],
+        ["--configfile", CONFIG, "--directory", "results/elsewhere"],
+        ["--configfile", CONFIG, "--shadow-prefix", "results/shadow"],
+    ],
+)
+def test_what_stands_in_results_is_no_target_if_it_is_the_value_of_an_option(tiny: Checkout, values: list[str]):
+    (tiny.path / "results" / "mine.yaml").write_text((tiny.path / CONFIG).read_text())
+    elsewhere = tiny.path / "results" / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    shutil.copy(tiny.path / "tiny.npz", elsewhere)
+    status, output = dry_run(tiny.path, ["--cores", "1", TABLE, *values])
+    shutil.rmtree(elsewhere)
+    for made in ("mine.yaml", "report.html"):
+        (tiny.path / "results" / made).unlink(missing_ok=True)
+    assert status == 0, output[-2000:]
+
+
+def test_a_dry_run_says_how_much_there_is_to_train_and_that_a_cluster_is_asked_for_no_gpu(tiny: Checkout):
+    status, output = dry_run(tiny.path, ["--cores", "1", "all", "--configfile", CONFIG])
+    assert status == 0, output[-2000:]
+    counted = (
+        "tiny: 7 trainings: 2 runs, 2 in 1 search of 2 learning rates × 1 seed, 3 of a few epochs that time devices"
+    )
+    assert line_of(output, "tiny: ").startswith(counted)
+    assert line_of(output, "GPUs per training: ").endswith("1 where the machine has GPUs, else 0")
+    assert "\nReason:" not in output  # which repeats all settings of each job
+    assert "\nReasons:" in output
+    slurm = ["--workflow-profile", "profiles/slurm"]
+    status, output = dry_run(tiny.path, [*slurm, "all", "--configfile", CONFIG, "--set-resources", "train:mem_mb=1"])
+    assert status == 0, output[-2000:]
+    assert line_of(output, "GPUs per training: ").startswith("GPUs per training: 0 (training.accelerator: auto asks a")
+
+
+def test_forced_jobs_compute_again_and_what_others_take_over_is_told(study: Checkout):
+    target = f"{FOLDER}/analysis/sharpness/bs16-lrtuned.csv"
+    folder = study.path / FOLDER
+    taken_over = "Not trained again, since complete for the same data, settings and code: "
+
+    def run(*arguments: str) -> str:
+        done = study.snakemake("--cores", "2", target, *arguments, "--configfile", CONFIG)
+        assert done.returncode == 0, done.stdout[-3000:]
+        return done.stdout
+
+    def times() -> list[int]:
+        """When the weights and the kept answer of the analysis were written."""
+        weights = study.path / TUNED_RUN / "weights" / "best.safetensors"
+        (answer,) = (folder / "analysis/sharpness/.kept").glob("bs16-lrtuned-seed0-*.csv")
+        return [path.stat().st_mtime_ns for path in (weights, answer)]
+
+    assert taken_over not in run()
+    before = times()
+    assert taken_over not in run("-F")
+    after = times()
+    assert all(new > old for new, old in zip(after, before, strict=True))
+    searched = folder / "logs/tune/bs16.log"
+    assert "trial 1 of 2: " in searched.read_text()
+    trials = read_frame(folder / "analysis/lr_search/bs16.csv")
+
+    run("--delete-all-output")
+    assert not (study.path / TUNED_RUN / "run.json").exists()
+    line = line_of(run(), taken_over)
+    assert line.endswith(": 1 run and 1 search. To train again, add `-R train tune`.")
+    assert times() == after
+    assert "trial 1 of 2: " not in searched.read_text()
+    assert read_frame(folder / "analysis/lr_search/bs16.csv").equals(trials)
 
 
 def test_several_nodes_without_a_cluster_are_refused_before_anything_runs(tiny: Checkout):

@@ -13,6 +13,7 @@ rule table:
         ),
     log:
         study.log("tables/{table}"),
+    localrule: True
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
@@ -43,6 +44,7 @@ rule figure:
         pdf=study.figure("{figure}", "pdf"),
     log:
         study.log("figures/{figure}"),
+    localrule: True
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
@@ -67,6 +69,7 @@ rule report:
         study.report,
     log:
         study.log("report"),
+    localrule: True
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
@@ -76,6 +79,6 @@ rule report:
             "report.py", others=tuple((PACKAGE / "report" / "template").glob("page.*"))
         ),
     message:
-        "Writing the report of {study.name}"
+        f"Writing the report of {study.name}"
     script:
         "../scripts/report.py"

@@ -217,6 +217,7 @@ rule gather:
         study.csv("{rows}"),
     log:
         study.log("gather/{rows}"),
+    localrule: True
     conda:
         "../../envs/batchscape.yaml"
     threads: 1

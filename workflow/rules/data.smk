@@ -13,6 +13,6 @@ rule prepare:
         files=lambda wildcards: study.data_state,
         code=lambda wildcards: code("prepare.py", others=study.own_source),
     message:
-        "Preparing the data of {study.name}"
+        f"Preparing the data of {study.name}"
     script:
         "../scripts/prepare.py"

@@ -1,4 +1,4 @@
-"""Answer one question for every run; the rule has the name of the module that answers it."""
+"""Answer one question for every run; the file of the answer has the name of the module that gives it."""
 
 from batchscape.job import job_log
 
@@ -10,6 +10,8 @@ from batchscape.frames import write_frame
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
-        analysis = import_module(f"batchscape.analysis.{snakemake.rule}")
+        output = Path(snakemake.output[0])
+        # Not that of the rule, which another workflow may have renamed.
+        analysis = import_module(f"batchscape.analysis.{output.stem}")
         directories = [Path(run).parent for run in snakemake.input.runs]
-        write_frame(Path(snakemake.output[0]), collect(directories, analysis.analyse))
+        write_frame(output, collect(directories, analysis.analyse))

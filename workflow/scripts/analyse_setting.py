@@ -1,5 +1,5 @@
-"""Answer one question about the loss around the weights of a setting's runs; the rule has the name of the module that
-answers."""
+"""Answer one question about the loss around the weights of a setting's runs; the folder of the answers has the name of
+the module that gives them."""
 
 from batchscape.job import job_log
 
@@ -18,10 +18,11 @@ if __name__ == "__main__":
     resources = snakemake.resources
     with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu):
         torch.set_num_threads(snakemake.threads)
-        analysis = import_module(f"batchscape.analysis.{snakemake.rule}")
+        output = Path(snakemake.output[0])
+        # Not that of the rule, which another workflow may have renamed.
+        analysis = import_module(f"batchscape.analysis.{output.parent.name}")
         config = analysis.Config.model_validate_json(snakemake.params.spec)
         data = read_prepared(Path(snakemake.input.data))
-        output = Path(snakemake.output[0])
         question = [snakemake.params.spec, snakemake.params.code]
         directories = [Path(file).parent for file in snakemake.input.runs]
         rows = collect(

@@ -1,9 +1,10 @@
 """From a study file to a mapping, and from a model's complaints to lines that a user can act on."""
 
+import copy
 import difflib
 import io
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,18 +61,69 @@ def to_yaml(mapping: Mapping[str, Any]) -> str:
     return stream.getvalue()
 
 
-def with_numbers(value: Any) -> Any:
-    """Read the texts of a nested value as YAML does: Snakemake hands on what `--config` nests as text."""
-    if isinstance(value, Mapping):
-        return {key: with_numbers(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [with_numbers(part) for part in value]
-    if not isinstance(value, str):
-        return value
+def read_assignments(assignments: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what `KEY=VALUE` texts assign, with values read as in a study file, and the same with all values as text.
+
+    Of what Snakemake's own parser makes of `--config`, neither numbers and keys in sections nor leading zeros are left.
+    """
+    values: dict[str, Any] = {}
+    texts: dict[str, Any] = {}
+    for assignment in assignments:
+        key, _, value = assignment.partition("=")
+        values = merged(values, {key: _parsed(value, "safe")})
+        texts = merged(texts, {key: _parsed(value, "base")})
+    return values, texts
+
+
+def _parsed(text: str, kind: str) -> Any:
     try:
-        return YAML(typ="safe", pure=True).load(value)
+        return YAML(typ=kind, pure=True).load(text)
     except (YAMLError, ValueError):
-        return value
+        return text
+
+
+def merged(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with some keys replaced; a section that both have is merged in the same way."""
+    result = copy.deepcopy(dict(mapping))
+    for key, value in overrides.items():
+        old = result.get(key)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[key] = merged(old, value) if nested else value
+    return result
+
+
+def without_texts(mapping: Mapping[str, Any], values: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping into which Snakemake merged assignments, without the keys that it read as text, such as `"32"`.
+
+    `values` and `texts` are what `read_assignments` gives for the assignments.
+    """
+    result = {}
+    for key, value in mapping.items():
+        below = value, values.get(key), texts.get(key)
+        if all(isinstance(part, Mapping) for part in below):
+            result[key] = without_texts(*below)
+        elif key in values or key not in texts:
+            result[key] = value
+    return result
+
+
+def with_texts(
+    mapping: Mapping[str, Any], texts: Mapping[str, Any], error: ValidationError, model: type[BaseModel]
+) -> dict[str, Any]:
+    """Return a mapping with the values that the model wants as text replaced by those in `texts`, where it has them."""
+    result = copy.deepcopy(dict(mapping))
+    for detail in error.errors():
+        if detail["type"] == "string_type":
+            *parents, last = _walk(detail["loc"], model)[0]
+            place, text = result, texts
+            try:
+                for part in parents:
+                    place, text = place[part], text[part]
+                if isinstance(text[last], str):
+                    place[last] = text[last]
+            except (KeyError, IndexError, TypeError):  # it is not one of those that are assigned
+                continue
+    return result
 
 
 def complaints(error: ValidationError, model: type[BaseModel], source: str) -> list[str]:

@@ -1,6 +1,5 @@
 """A study file, checked, and the runs that it asks for."""
 
-import copy
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig
-from batchscape.config.loading import complaints, printable, read_yaml, with_numbers
+from batchscape.config.loading import complaints, merged, printable, read_yaml, with_texts
 from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.resources import ResourcesConfig
 from batchscape.config.sharpness import SharpnessConfig
@@ -87,22 +86,36 @@ class StudyConfig(Section):
     resources: ResourcesConfig = ResourcesConfig()
 
     @classmethod
-    def from_mapping(cls, mapping: Mapping[str, Any], source: str) -> Self:
-        """Check a mapping; `source` names it in the messages. Raises UserError, one line for each mistake."""
+    def from_mapping(
+        cls,
+        mapping: Mapping[str, Any],
+        source: str,
+        overrides: Mapping[str, Any] | None = None,
+        texts: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Check a mapping; `source` names it in the messages. Raises UserError, one line for each mistake.
+
+        `overrides` is a nested mapping that replaces single keys (the command line's `--config`), and `texts` the same
+        with all values as text: `007` is a number, but not where a name is wanted.
+        """
+        if overrides:
+            mapping, source = merged(mapping, overrides), f"{source} with --config"
         try:
             return cls.model_validate(mapping)
         except ValidationError as error:
+            if texts and (again := with_texts(mapping, texts, error, cls)) != mapping:
+                return cls.from_mapping(again, source)
             raise UserError("\n".join(complaints(error, cls, source))) from None
 
     @classmethod
-    def from_file(cls, path: Path, overrides: Mapping[str, Any] | None = None) -> Self:
+    def from_file(
+        cls, path: Path, overrides: Mapping[str, Any] | None = None, texts: Mapping[str, Any] | None = None
+    ) -> Self:
         """Read and check one study file; it stands alone, so what it leaves out takes the typed defaults.
 
-        `overrides` is a nested mapping that replaces single keys of the file (the command line's `--config`).
+        `overrides` and `texts` are those of `from_mapping`.
         """
-        if not overrides:
-            return cls.from_mapping(read_yaml(path), printable(path))
-        return cls.from_mapping(_replaced(read_yaml(path), with_numbers(overrides)), f"{printable(path)} with --config")
+        return cls.from_mapping(read_yaml(path), printable(path), overrides, texts)
 
     @model_validator(mode="after")
     def _compared_batches_are_in_the_grid(self) -> Self:
@@ -256,12 +269,3 @@ class StudyConfig(Section):
             for seed in self.grid.seeds
         }
         return {run.name: run for run in sorted(grid.union(*self.runs_by_arm.values()))}
-
-
-def _replaced(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    result = copy.deepcopy(dict(mapping))
-    for key, value in overrides.items():
-        old = result.get(key)
-        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
-        result[key] = _replaced(old, value) if nested else value
-    return result

@@ -63,7 +63,7 @@ def train(
     RankFailed when one of several processes failed.
     """
     if code and RunDirectory(directory).restored(_identity(spec, data, code)):
-        log.info("%s is whole", directory.name)
+        log.info("%s is already complete", directory.name)
         return directory
     if devices * nodes == 1:
         _train(spec, data, directory, threads, code, ends, Ranks())

@@ -61,6 +61,7 @@ class LossSurface:
         self._parameters = list(self._network.parameters())
         self._vectors = {module: _one_vector(module) for module in (self._network, self._inference.module)}
         self._kept: dict[str, list[torch.Tensor]] = {}
+        self._keeps = images.numel() * dtype.itemsize <= FLOAT_BYTES
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -183,7 +184,7 @@ class LossSurface:
 
         def compute_in(chunk: int) -> Result:
             if chunk < self._chunk:
-                self._chunk = chunk
+                self._chunk, self._keeps = chunk, False
                 self._kept.clear()
             return compute()
 
@@ -197,7 +198,7 @@ class LossSurface:
         if use in self._kept:
             return iter(self._kept[use])
         chunks = (layout(self._inputs(part)) for part in self._images.split(self._chunk))
-        if self._images.numel() * self._dtype.itemsize <= FLOAT_BYTES:
+        if self._keeps:
             self._kept[use] = list(chunks)
             return iter(self._kept[use])
         return chunks

@@ -4,6 +4,7 @@ import copy
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -17,8 +18,10 @@ from batchscape.config.model import OwnModelConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.device import memory_margin
 from batchscape.errors import is_out_of_memory
 from batchscape.loss_surface import LossSurface
+from batchscape.models import build_network
 from batchscape.study import Study
 from batchscape.training import module as training_module
 from batchscape.training import recorder
@@ -310,6 +313,70 @@ def test_any_job_out_of_memory_ends_with_one_line(tmp_path: Path):
         f"{tmp_path}/job.log: out of memory; run fewer jobs at once or use more memory, then the same command resumes"
     ]
     assert "MemoryError" in (tmp_path / "job.log").read_text()
+
+
+# On a GPU.
+
+
+def test_a_job_keeps_to_what_is_free_and_to_its_share_of_a_gpu_with_a_margin(monkeypatch: pytest.MonkeyPatch):
+    limits = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (30, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda limit, _: limits.append(limit))
+    for jobs in (1, 4):
+        with memory_margin(torch.device("cuda"), jobs):
+            pass
+    assert limits == [pytest.approx(0.85 * 0.4), 1.0, pytest.approx(0.85 * 0.25), 1.0]
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+ON_GPU = {"batch_size": 2048, "learning_rate": 0.1, "seed": 0}
+
+
+def gpu_spec(normalization: str) -> RunSpec:
+    model = VggConfig(channels=(256,), dense=(8,), normalization=normalization)
+    return RunSpec(**ON_GPU, model=model, training=TrainingConfig(max_epochs=2, accelerator="gpu"))
+
+
+@pytest.fixture
+def little_gpu_memory() -> Iterator[int]:
+    """Let torch allocate 400 MiB, too little for a step with 2,048 examples; return how many times a GPU has that."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction((400 << 20) / total)
+    yield total // (400 << 20)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@needs_gpu
+def test_a_batch_is_cut_to_what_fits_a_share_of_a_gpu(
+    many_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_gpu_memory: int
+):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    cut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "cut", jobs_per_gpu=little_gpu_memory))
+    uncut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "uncut"))
+    assert 1 < cut.summary()["environment"]["micro_batch"] < 2048
+    assert uncut.summary()["environment"]["micro_batch"] == 2048
+    assert cut.update_norms() == pytest.approx(uncut.update_norms(), rel=1e-3)
+
+
+@needs_gpu
+@pytest.mark.usefixtures("little_gpu_memory")
+def test_a_batch_that_cannot_be_cut_is_named_with_the_gpu(many_file: Path, tmp_path: Path, refusal):
+    message = refusal(train, gpu_spec("batch"), many_file, tmp_path / "run")
+    assert f"a batch of 2048 does not fit in the memory of {torch.cuda.get_device_name()}" in message
+
+
+@needs_gpu
+@pytest.mark.usefixtures("little_gpu_memory")
+def test_a_loss_surface_on_a_gpu_goes_on_with_smaller_chunks():
+    network = build_network(VggConfig(channels=(256,), dense=(8,)), (1, 8, 8), 1, 0)
+    images, labels = (tensor.cuda() for tensor in made_images(2048))
+    weights = vector_of(network)
+    surface, small = (LossSurface(network, images, labels, torch.float64, chunk) for chunk in (2048, 32))
+    vector = np.random.default_rng(0).normal(size=len(weights))
+    assert surface.value(weights) == pytest.approx(small.value(weights), rel=1e-9)
+    assert surface.hessian_product(weights, vector) == pytest.approx(small.hessian_product(weights, vector), rel=1e-6)
 
 
 # What does not fit fails first.

@@ -3,6 +3,8 @@
     python benchmarks/images.py
     python benchmarks/images.py --memory
 
+`--quick`, with either, only shows that it runs, on small and few images; its numbers mean nothing.
+
 Every contender trains the original study's network (353,161 parameters) with SGD on one CPU thread, at batch sizes 32
 and 256, on 1,024 made images of 128 × 128 × 3 (819 to train on, 205 to validate on), which are decoded and in memory.
 Measured is the wall time from the end of the second epoch to the end of the third, hence all of it: batches, training,
@@ -69,7 +71,8 @@ THREADS = 1
 SEED = 0
 LEARNING_RATE = 0.01
 MODEL = VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256))
-IMAGES = 1024
+SIDE, QUICK_SIDE = 128, 32
+IMAGES, QUICK_IMAGES = 1024, 330
 EPOCHS = 3
 """Epochs of a round, of which the last one counts."""
 
@@ -77,8 +80,9 @@ TRAIN, FLOATS, BYTES = "train", "stock Lightning, floats", "stock Lightning, byt
 FASTER_THAN_STOCK = {32: 1.8, 256: 2.5}
 """The least ratio of stock Lightning's time to that of `train`, by batch size."""
 
-PROCESSES = 8
-MANY, FEW = 4096, 512
+PROCESSES, QUICK_PROCESSES = 8, 1
+MANY, QUICK_MANY = 4096, 660
+FEW, QUICK_FEW = 512, 330
 MEMORY_BATCH = 256
 GROWTH = 1.5
 """The most memory that many images may add over all processes, as a multiple of their array."""
@@ -87,8 +91,8 @@ Contender = Callable[[int], list[float]]
 """From a batch size to the moment at which each epoch ended."""
 
 
-def made_images(count: int) -> PreparedData:
-    return prepare(SyntheticConfig(source="synthetic", images=count, image_size=(128, 128)))[0]
+def made_images(count: int, side: int) -> PreparedData:
+    return prepare(SyntheticConfig(source="synthetic", images=count, image_size=(side, side)))[0]
 
 
 def run_spec(batch_size: int, epochs: int) -> RunSpec:
@@ -169,8 +173,8 @@ def report(batch_size: int, seconds: dict[str, float]) -> None:
     print(f"  faster than {stock}: {ratio:.2f} ×  (target ≥ {FASTER_THAN_STOCK[batch_size]} ×)", flush=True)
 
 
-def measure_time(rounds: int) -> None:
-    data = made_images(IMAGES)
+def measure_time(rounds: int, quick: bool) -> None:
+    data = made_images(QUICK_IMAGES, QUICK_SIDE) if quick else made_images(IMAGES, SIDE)
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.safetensors"
         write_prepared(prepared, data)
@@ -192,11 +196,9 @@ def proportional_set_size(pid: int) -> int:
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
-def greatest_memory(prepared: Path, folder: Path, epochs: int) -> int:
+def greatest_memory(prepared: Path, folder: Path, epochs: int, count: int) -> int:
     """Return the greatest sum of PSS of processes that train side by side, in bytes."""
-    arguments = [
-        (run_spec(MEMORY_BATCH, epochs), prepared, folder / f"run{index}", THREADS) for index in range(PROCESSES)
-    ]
+    arguments = [(run_spec(MEMORY_BATCH, epochs), prepared, folder / f"run{index}", THREADS) for index in range(count)]
     # No process has anything from this one.
     processes = [get_context("spawn").Process(target=train, args=each) for each in arguments]
     for process in processes:
@@ -210,19 +212,22 @@ def greatest_memory(prepared: Path, folder: Path, epochs: int) -> int:
     return greatest
 
 
-def measure_memory() -> None:
+def measure_memory(quick: bool) -> None:
+    side, processes = (QUICK_SIDE, QUICK_PROCESSES) if quick else (SIDE, PROCESSES)
+    more_images, fewer_images = (QUICK_MANY, QUICK_FEW) if quick else (MANY, FEW)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size, files = {}, {}
-        for count in (MANY, FEW):
-            data = made_images(count)
+        for count in (more_images, fewer_images):
+            data = made_images(count, side)
             size[count] = data.train_images.nbytes + data.validation_images.nbytes
             files[count] = folder / f"{count}.safetensors"
             write_prepared(files[count], data)
         del data
-        more = size[MANY] - size[FEW]
-        print(f"{PROCESSES} processes, {MANY} images of {size[MANY] / 2**20:.0f} MiB; beside {FEW} images")
-        many, few = (greatest_memory(files[count], folder, MANY // count) for count in (MANY, FEW))
+        more = size[more_images] - size[fewer_images]
+        array = size[more_images] / 2**20
+        print(f"{processes} processes, {more_images} images of {array:.0f} MiB; beside {fewer_images} images")
+        many, few = (greatest_memory(files[count], folder, more_images // count, processes) for count in files)
         print(f"  together at most {many / 2**20:.0f} and {few / 2**20:.0f} MiB")
         print(f"  growth: {(many - few) / more:.2f} × the array  (target < {GROWTH} ×)")
 
@@ -231,6 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time an epoch on images of train() and of stock Lightning.")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each contender (default: 3)")
     parser.add_argument("--memory", action="store_true", help="measure the memory of eight processes instead")
+    parser.add_argument("--quick", action="store_true", help="only see that it runs: one round, small images")
     arguments = parser.parse_args()
     silence_lightning()
     torch.set_num_threads(THREADS)
@@ -239,9 +245,9 @@ def main() -> None:
     print(f"{environment['processor']}, {environment['cpus']} CPUs, {environment['threads']} thread used")
     print(f"torch {packages['torch']}, pytorch-lightning {packages['pytorch-lightning']}")
     if arguments.memory:
-        measure_memory()
+        measure_memory(arguments.quick)
     else:
-        measure_time(arguments.rounds)
+        measure_time(1 if arguments.quick else arguments.rounds, arguments.quick)
 
 
 if __name__ == "__main__":

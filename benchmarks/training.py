@@ -14,7 +14,8 @@ of the next, hence all of it: batches, training, validation, and what the conten
 
 The contenders take turns in short rounds, so that what else runs on the machine meets all of them alike. By
 default there are 5 rounds, each of 15 epochs at batch size 32 and of 40 at 256; the first 3 epochs of each round
-are dropped, and the median is taken over all others. It takes about a minute.
+are dropped, and the median is taken over all others. It takes about a minute. `--quick` only shows that it runs, with
+one round of 4 epochs; its times mean nothing.
 
 Seen on a shared virtual machine with 2 cores of an Intel Xeon (model 167, 2.6 GHz), Python 3.11, torch 2.13,
 pytorch-lightning 2.6.6: milliseconds an epoch, and `train` as a multiple of it:
@@ -228,12 +229,12 @@ def initial_network(data: FloatData) -> nn.Module:
     return build_network(VggConfig(), tuple(data.train_images.shape[1:]), 1, SEED)
 
 
-def seconds_per_epoch(contenders: dict[str, Contender], batch_size: int, rounds: int) -> dict[str, float]:
+def seconds_per_epoch(contenders: dict[str, Contender], batch_size: int, epochs: int, rounds: int) -> dict[str, float]:
     """Return each contender's median time of an epoch over all rounds."""
     seconds = defaultdict(list)
     for _ in range(rounds):
         for name, run in contenders.items():
-            ends = run(batch_size, EPOCHS[batch_size])[WARM_UP_EPOCHS - 1 :]
+            ends = run(batch_size, epochs)[WARM_UP_EPOCHS - 1 :]
             seconds[name] += [end - start for start, end in pairwise(ends)]
     return {name: statistics.median(epochs) for name, epochs in seconds.items()}
 
@@ -248,12 +249,12 @@ def report(batch_size: int, seconds: dict[str, float]) -> None:
         print(f"  {name:<38}{epoch * 1000:>9.2f}{ratio:>12}{target:>10}")
 
 
-def describe_measurement(rounds: int) -> None:
+def describe_measurement(epochs_by_size: dict[int, int], rounds: int) -> None:
     """Print what the numbers depend on."""
     torch.set_num_threads(THREADS)
     environment = describe_environment(torch.device("cpu"))
     packages = environment["packages"]
-    epochs = ", ".join(f"{count} epochs at batch size {batch_size}" for batch_size, count in EPOCHS.items())
+    epochs = ", ".join(f"{count} epochs at batch size {batch_size}" for batch_size, count in epochs_by_size.items())
     print(f"{environment['processor']}, {environment['cpus']} CPUs, {environment['threads']} thread used")
     print(f"torch {packages['torch']}, pytorch-lightning {packages['pytorch-lightning']}")
     print(f"medians over {rounds} rounds of {epochs}, without the first {WARM_UP_EPOCHS} of each round")
@@ -269,9 +270,12 @@ def silence_lightning() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time an epoch of train(), of hand-written loops, of stock Lightning.")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender (default: 5)")
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--quick", action="store_true", help="only see that it runs: one round of a few epochs")
+    arguments = parser.parse_args()
+    rounds = 1 if arguments.quick else arguments.rounds
+    epochs_by_size = dict.fromkeys(EPOCHS, WARM_UP_EPOCHS + 1) if arguments.quick else EPOCHS
     silence_lightning()
-    describe_measurement(rounds)
+    describe_measurement(epochs_by_size, rounds)
     data = prepare(DigitsConfig())[0]
     floats = FloatData.of(data)
     with tempfile.TemporaryDirectory() as folder:
@@ -281,8 +285,8 @@ def main() -> None:
             TUNED: hand_written(floats, channels_last=True, fused=True),
             STOCK: stock_lightning(floats),
         }
-        for batch_size in EPOCHS:
-            report(batch_size, seconds_per_epoch(contenders, batch_size, rounds))
+        for batch_size, epochs in epochs_by_size.items():
+            report(batch_size, seconds_per_epoch(contenders, batch_size, epochs, rounds))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,25 @@
 """How many examples go through a network together."""
 
+import gc
+import logging
 import math
+from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import nn
+
+from batchscape.errors import is_out_of_memory
 
 # What the largest tensors between two operations may take together: a share of a CPU's cache, or of a GPU's memory.
 # With the network of Chang & Pathak 2020 on 128×128 pixels these 8 MiB are 16 images. One thread of an AMD EPYC with 1
 # MiB of second and 32 MiB of third level cache takes, for a step of 256 images in parts of 4, 8, 16, 32, 64 and 256,
 # 1.37, 1.11, 1, 0.95, 1.08 and 1.70 times the time; for one of 32 images in parts of 8, 16 and 32, 1.10, 1 and 1.15.
 ACTIVATION_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+
+Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 
 def cache_sized(network: nn.Module, example: torch.Tensor) -> int:
@@ -34,3 +44,23 @@ def cache_sized(network: nn.Module, example: torch.Tensor) -> int:
         for hook in hooks:
             hook.remove()
     return max(1, ACTIVATION_BYTES[example.device.type] // largest)
+
+
+def largest_fitting(size: int, compute: Callable[[int], Result]) -> tuple[int, Result]:
+    """Return how many examples fit in memory at once, the first of size, size/2, size/4, …, and what they give.
+
+    `compute`, called with such a number, may be left by an out-of-memory error at any point, so it must start from
+    scratch each time. The error of a single example is raised.
+    """
+    while True:
+        try:
+            return size, compute(size)
+        except (RuntimeError, MemoryError) as error:
+            if size == 1 or not is_out_of_memory(error):
+                raise
+        # Outside of the handler, where the error no longer holds the tensors of the failed attempt.
+        log.info("%d examples at once do not fit in memory; trying %d", size, size // 2)
+        size //= 2
+        gc.collect()
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

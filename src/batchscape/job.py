@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from batchscape.errors import UserError
+from batchscape.errors import UserError, is_out_of_memory
 from batchscape.lock import locked
 
 # Looked for in the text, for some libraries wrap the error of the system in one of their own.
@@ -86,4 +86,6 @@ def _in_one_line(error: Exception, log: str | Path) -> str:
     text = " ".join(str(error).split())
     if any(reason in text for reason in FULL):
         return f"{log}: the disk is full ({text}); free space, then the same command goes on"
+    if is_out_of_memory(error):
+        return f"{log}: out of memory; run fewer jobs at once or use more memory, then the same command resumes"
     return f"{log}: {type(error).__name__}: {text}"

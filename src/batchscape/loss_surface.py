@@ -2,14 +2,14 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from batchscape.chunks import cache_sized
+from batchscape.chunks import cache_sized, largest_fitting
 from batchscape.data.tensors import as_input
 from batchscape.inference import InferenceNetwork
 from batchscape.objective import loss_and_accuracy, mean_loss
@@ -18,6 +18,8 @@ from batchscape.objective import loss_and_accuracy, mean_loss
 FLOAT_BYTES = 512 << 20
 # Examples whose statistics BatchNorm takes together when they are re-estimated.
 STATISTICS_BATCH = 256
+
+Result = TypeVar("Result")
 
 
 class Value(NamedTuple):
@@ -37,7 +39,8 @@ class LossSurface:
     `images` is uint8, (n, channels, height, width), and `labels` int64, (n,). All is computed where the labels are; the
     images may be in host memory, if they are too many for a GPU. Networks compute in `dtype`; the mean over examples is
     taken in float64, and all results are float64. `chunk` examples go through the network together; by default as many
-    as the processor's cache can take. Results depend on it, and on the number of threads, by rounding only.
+    as the processor's cache can take, and fewer where the memory does not hold so many. Results depend on it, and on
+    the number of threads, by rounding only.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class LossSurface:
         self._parameters = list(self._network.parameters())
         self._vectors = {module: _one_vector(module) for module in (self._network, self._inference.module)}
         self._kept: dict[str, list[torch.Tensor]] = {}
+        self._keeps = images.numel() * dtype.itemsize <= FLOAT_BYTES
 
     def __len__(self) -> int:
         """The number of examples."""
@@ -113,37 +117,47 @@ class LossSurface:
         """Return loss and accuracy at θ, (p,). A loss that is not finite stays what it is."""
         self._move(self._inference.module, weights)
         with torch.inference_mode():
-            logits = torch.cat(
-                [self._inference(inputs) for inputs in self._chunks("inference", self._inference.inputs)]
+            logits = self._in_chunks(
+                lambda: torch.cat(
+                    [self._inference(inputs) for inputs in self._chunks("inference", self._inference.inputs)]
+                )
             )
             return Value(*loss_and_accuracy(logits, self._labels))
 
     def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return f(θ) and ∇f(θ), (p,), at θ, (p,)."""
         self._move(self._network, weights)
-        loss = torch.zeros((), dtype=torch.float64, device=self._device)
-        total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
-        for inputs, labels in self._labelled_chunks():
-            part = self._share(inputs, labels)
-            total += _flat(_gradient(part, self._parameters))
-            loss += part.detach()
-        return loss.item(), total.cpu().numpy()
+
+        def compute() -> tuple[float, np.ndarray]:
+            loss = torch.zeros((), dtype=torch.float64, device=self._device)
+            total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
+            for inputs, labels in self._labelled_chunks():
+                part = self._share(inputs, labels)
+                total += _flat(_gradient(part, self._parameters))
+                loss += part.detach()
+            return loss.item(), total.cpu().numpy()
+
+        return self._in_chunks(compute)
 
     def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """Return ∇²f(θ)·v, (p,), at θ, (p,), for v, (p,) (Pearlmutter 1994)."""
         self._move(self._network, weights)
         direction = torch.from_numpy(vector).to(self._device, torch.float64)
-        total = torch.zeros_like(direction)
         sizes = [parameter.numel() for parameter in self._parameters]
         directions = [
             part.view_as(parameter)
             for part, parameter in zip(direction.to(self._dtype).split(sizes), self._parameters, strict=True)
         ]
-        for inputs, labels in self._labelled_chunks():
-            gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
-            slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
-            total += _flat(_gradient(slope, self._parameters))
-        return total.cpu().numpy()
+
+        def compute() -> np.ndarray:
+            total = torch.zeros_like(direction)
+            for inputs, labels in self._labelled_chunks():
+                gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
+                slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
+                total += _flat(_gradient(slope, self._parameters))
+            return total.cpu().numpy()
+
+        return self._in_chunks(compute)
 
     def example_gradient(self, weights: np.ndarray, index: int) -> np.ndarray:
         """Return the gradient of the loss of one example at θ, (p,)."""
@@ -165,6 +179,17 @@ class LossSurface:
         """A chunk's contribution to the mean loss."""
         return mean_loss(self._network(inputs).double(), labels) * (len(labels) / len(self))
 
+    def _in_chunks(self, compute: Callable[[], Result]) -> Result:
+        """Return what `compute` gives, which goes through the chunks; smaller ones where they do not fit in memory."""
+
+        def compute_in(chunk: int) -> Result:
+            if chunk < self._chunk:
+                self._chunk, self._keeps = chunk, False
+                self._kept.clear()
+            return compute()
+
+        return largest_fitting(self._chunk, compute_in)[1]
+
     def _labelled_chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         return zip(self._chunks("gradient", lambda inputs: inputs), self._labels.split(self._chunk), strict=True)
 
@@ -173,7 +198,7 @@ class LossSurface:
         if use in self._kept:
             return iter(self._kept[use])
         chunks = (layout(self._inputs(part)) for part in self._images.split(self._chunk))
-        if self._images.numel() * self._dtype.itemsize <= FLOAT_BYTES:
+        if self._keeps:
             self._kept[use] = list(chunks)
             return iter(self._kept[use])
         return chunks

@@ -18,6 +18,8 @@ DONE, RUNNING, INTERRUPTED, FAILED, LEFT = "done", "running", "interrupted", "fa
 FAILURE = re.compile(r"^(?!.*Warning)[\w./-]+: ")
 # And one that stops for a time limit.
 STOPPED = re.compile(r": stopped after epoch \d+, ")
+# How Snakemake reports a job that was killed, which can print nothing itself.
+KILLED = re.compile(r"died with <Signals\.SIGKILL|returned non-zero exit status 137\b")
 ENDED = re.compile(r"(converged|diverged|max_epochs) after \d+ epochs; best epoch")
 GOING_ON = re.compile(r"going on after epoch (?P<epoch>\d+)")
 ALREADY = re.compile(r" already complete$", re.MULTILINE)
@@ -102,6 +104,11 @@ def failures(snakemake_log: str, logs: str) -> list[str]:
         said = (_text(Path(log)) or "").strip().splitlines() or [""]
         if FAILURE.match(said[-1]):
             lines[log] = f"{log}: {said[-1]}"
+        elif KILLED.search(snakemake_log) and said[-1] != "KeyboardInterrupt":
+            lines[log] = (
+                f"{log}: the job was killed, as Linux does when memory runs out; run fewer jobs at once (--cores), or "
+                "use smaller batches, smaller images or a smaller network"
+            )
     return list(lines.values())
 
 

@@ -211,6 +211,20 @@ class Study(StudyConfig):
         """How many GPUs an analysis takes, if the machine has GPUs."""
         return 0 if self.training.accelerator == "cpu" else 1
 
+    # Which jobs start first.
+
+    def search_priority(self, batch_size: int) -> float:
+        """Return the priority of a search: from 1 to 2, above all trainings, and greater for a larger batch size."""
+        # Whether a batch fits in memory is then known early, and trainings at the rate of a search wait for it.
+        return 1 + sorted(self.grid.batch_sizes).index(batch_size) / len(self.grid.batch_sizes)
+
+    def run_priority(self, name: str) -> float:
+        """Return the priority of a training: that of the first run of each batch size is greater the larger it is."""
+        run = self.runs[name]
+        first = Run(run.batch_size, self.comparison.fixed_lr, self.grid.seeds[0])
+        # Of the others none, or those that take longest, of the smallest batch size, would start last.
+        return self.search_priority(run.batch_size) - 1 if run == first else 0
+
     # What the user brings, beside the study file.
 
     @property

@@ -43,13 +43,15 @@ def search(
     devices: int = 1,
     nodes: int = 1,
     ends: float | None = None,
+    jobs_per_gpu: int = 1,
 ) -> pd.DataFrame:
     """Try learning rates on prepared data, and return one row a trial, in order.
 
     `journal` is the file that keeps the trials: those that an earlier call of the same search has finished are not
     trained again, and one that it was killed in goes on, from what it keeps in the folder `trial` beside the journal
     until it is finished. `code` names the version of the code; another one, other data or another search begin with no
-    trials, and keep those of before in the same file. `threads`, `devices`, `nodes` and `ends` are those of `train`.
+    trials, and keep those of before in the same file. `threads`, `devices`, `nodes`, `ends` and
+    `jobs_per_gpu` are those of `train`.
 
     Columns: batch_size, trial (from 0), sampler (`grid` or `gp`), learning_rate, validation_loss (mean over
     `tuning.seeds` of the least validation loss, nats; inf if a run diverged), validation_loss_sd, best_epoch (mean),
@@ -59,7 +61,7 @@ def search(
 
     Raises UserError when the data is missing or does not fit, or when it stops before its end.
     """
-    tuning, how = spec.tuning, (threads, code, devices, nodes, ends)
+    tuning, how = spec.tuning, (threads, code, devices, nodes, ends, jobs_per_gpu)
     study = _open(spec, data, journal, code)
     if len(done := _finished(study)) >= tuning.trials:
         log.info("the search is already complete")

@@ -61,7 +61,7 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
         "spec": {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
         "environment": {
             **dict.fromkeys(("python", "platform", "processor"), "x"),
-            **{"packages": {}, "cpus": 2, "threads": 1, "device": "cpu", "devices": 1, "nodes": 1},
+            **{"packages": {}, "cpus": 2, "threads": 1, "device": "cpu", "devices": 1, "nodes": 1, "micro_batch": 32},
         },
         "provenance": {
             **{"identity": "0", "source_commit": None, "data_sha256": "0"},

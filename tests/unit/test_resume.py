@@ -245,6 +245,7 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path):
         history=[{"epoch": 1, "train_loss": 0.1 + 0.2, "noise_scale": float("nan")}],
         best_epoch=1,
         best_loss=1 / 3,
+        micro_batch=16,
     )
     write_state(tmp_path, state, "mine")
     back = read_state(tmp_path, "mine")
@@ -253,5 +254,5 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path):
         assert all(np.array_equal(array, getattr(state, part)[name]) for name, array in getattr(back, part).items())
     assert np.array_equal(back.update_norms, state.update_norms)
     assert back.history[0]["train_loss"] == state.history[0]["train_loss"]
-    assert (back.best_epoch, back.best_loss, back.epoch) == (1, 1 / 3, 1)
+    assert (back.best_epoch, back.best_loss, back.epoch, back.micro_batch) == (1, 1 / 3, 1, 16)
     assert read_state(tmp_path, "another's") is None

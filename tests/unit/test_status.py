@@ -134,3 +134,15 @@ def test_jobs_that_failed_are_named_once_each_with_what_they_said_but_not_those_
         "results/s/logs/train/a.log: KeyError: 1",
     ]
     assert failures(SNAKEMAKE, "results/another/logs") == []
+
+
+@pytest.mark.parametrize("how", ["died with <Signals.SIGKILL: 9>.", "returned non-zero exit status 137."])
+def test_a_job_that_was_killed_is_named_though_it_could_say_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "results/s/logs/train").mkdir(parents=True)
+    (tmp_path / "results/s/logs/network.log").write_text("began\nKeyboardInterrupt\n")
+    (tmp_path / "results/s/logs/train/a.log").write_text(EPOCHS)
+    (line,) = failures(f"Command 'python' {how}\n" + SNAKEMAKE.format("a"), "results/s/logs")
+    assert line.startswith("results/s/logs/train/a.log: the job was killed, as Linux does when memory runs out; ")

@@ -490,7 +490,7 @@ def whole(tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in (DATA, RUNS, f"{SEARCH}/tuned.json", f"{SEARCH}/optuna.journal", "tiny.npz"):
         shutil.copy(tiny.path / file, folder)
     weights = {"a": np.ones(3, np.float32)}
-    write_state(folder, RunState(weights, weights, {}, np.ones(4), [{"epoch": 1}], None, math.inf), "me")
+    write_state(folder, RunState(weights, weights, {}, np.ones(4), [{"epoch": 1}], None, math.inf, 4), "me")
     shutil.copy(folder / STATE, folder / BEFORE)
     return folder
 

@@ -34,6 +34,8 @@ rule train:
         study.log("train/{run}"),
     benchmark:
         study.benchmark("train/{run}")
+    # A batch size that does not fit in memory fails before the others have trained.
+    priority: lambda wildcards: study.run_priority(wildcards.run)
     conda:
         "../../envs/batchscape.yaml"
     threads: study.resources.devices

@@ -11,7 +11,7 @@ rule tune:
     benchmark:
         study.benchmark("tune/bs{batch_size}")
     # Before other trainings, for those at the rate that it finds wait for it, and their analyses for them.
-    priority: 1
+    priority: lambda wildcards: study.search_priority(int(wildcards.batch_size))
     conda:
         "../../envs/batchscape.yaml"
     threads: study.resources.devices

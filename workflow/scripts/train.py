@@ -27,4 +27,5 @@ if __name__ == "__main__":
             resources.devices,
             resources.nodes,
             end_of_job(),
+            resources.jobs_per_gpu,
         )

@@ -27,6 +27,7 @@ if __name__ == "__main__":
             resources.devices,
             resources.nodes,
             end_of_job(),
+            resources.jobs_per_gpu,
         )
         write_frame(Path(snakemake.output.trials), trials)
         best = trials.loc[trials["best"] == 1, "learning_rate"]

@@ -1,5 +1,7 @@
 """The Lightning module: one epoch of global batches."""
 
+import copy
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,10 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from batchscape.chunks import cache_sized
+from batchscape.chunks import cache_sized, largest_fitting
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, taken
+from batchscape.device import memory_margin
 from batchscape.network_check import FEW, treats_images_alone
 from batchscape.objective import evaluated_totals, evaluation_mode, per_example, totals
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
@@ -25,6 +28,9 @@ from batchscape.training.ranks import Ranks
 
 # What images may take that become floats in one operation, if more than a batch, or a part of it, is converted.
 CONVERTED_BYTES = 512 << 10
+# What a run on a GPU holds besides its weights, their gradients and the activations, as a multiple of the weights:
+# momentum, the best weights, and the flat copies from which the norm of an update is taken.
+WEIGHTS_HELD = 5
 
 
 @dataclass(frozen=True)
@@ -74,8 +80,20 @@ class EpochOrders:
 class TrainingModule(pl.LightningModule):
     """A network, its data, and the steps of one run."""
 
-    def __init__(self, network: nn.Module, data: PreparedData, spec: RunSpec, ranks: Ranks | None = None):
-        """`ranks` is this process among those that train the run together; by default it is alone."""
+    def __init__(
+        self,
+        network: nn.Module,
+        data: PreparedData,
+        spec: RunSpec,
+        ranks: Ranks | None = None,
+        jobs_per_gpu: int = 1,
+        micro_batch: int | None = None,
+    ):
+        """`ranks` is this process among those that train the run together; by default it is alone.
+
+        On a GPU that `jobs_per_gpu` share, a batch that may be cut goes through the network in micro-batches that fit
+        in memory, of at most `micro_batch` examples if that is given, as by the state from which a run resumes.
+        """
         super().__init__()
         self.automatic_optimization = False
         self.ranks = ranks or Ranks()
@@ -90,6 +108,8 @@ class TrainingModule(pl.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)
         self.data = data
         self.spec = spec
+        self.jobs_per_gpu = jobs_per_gpu
+        self.micro_batch = micro_batch or spec.batch_size
         self.result: EpochResult | None = None
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -120,9 +140,24 @@ class TrainingModule(pl.LightningModule):
         )
         with evaluation_mode(self.network):
             self.chunk = cache_sized(self.network, as_input(self.train_images[:FEW].to(device)))
-        self.micro_batch = self.spec.batch_size
-        if self.may_be_cut and device.type == "cpu":  # on a GPU it would only cost
+        if self.may_be_cut and device.type == "cpu":  # on a GPU more parts than memory demands would only cost
             self.micro_batch = min(self.chunk, self.micro_batch)
+        elif self.may_be_cut:
+            share = math.ceil(self.spec.batch_size / self.ranks.size)
+            self.micro_batch, _ = largest_fitting(min(share, self.micro_batch), self._try_step)
+
+    def _try_step(self, count: int) -> None:
+        """Take the gradient of a micro-batch on a GPU, with a margin of memory; the network stays as it is.
+
+        Raises an out-of-memory error if the examples do not fit.
+        """
+        with memory_margin(self.device, self.jobs_per_gpu), self._randomness():
+            network = copy.deepcopy(self.network)
+            weights = sum(parameter.nbytes for parameter in network.parameters())
+            held = torch.empty(WEIGHTS_HELD * weights, dtype=torch.uint8, device=self.device)
+            indices = torch.arange(count, device=self.train_images.device)
+            backward(network, [(self._inputs(indices, None), self.train_labels[:count])], count)
+            del held
 
     def parameter_vector(self) -> torch.Tensor:
         """All parameters as a new flat vector, (p,), in the network's order."""
@@ -226,7 +261,10 @@ class TrainingModule(pl.LightningModule):
         """Return the loss and the accuracy over the validation set at the present weights."""
         mine, count = self.ranks.share(len(self.validation_labels)), len(self.validation_labels)
         images, labels = self.validation_images[mine], self.validation_labels[mine]
-        return per_example(self.ranks.sum(evaluated_totals(self.network, images, labels, self.chunk)), count)
+        self.chunk, found = largest_fitting(
+            self.chunk, lambda chunk: evaluated_totals(self.network, images, labels, chunk)
+        )
+        return per_example(self.ranks.sum(found), count)
 
     def over_processes(self, seconds: float) -> float:
         """Return the sum of what each process has."""
@@ -238,7 +276,11 @@ class TrainingModule(pl.LightningModule):
         The batches are cut from the order of the next epoch if it is shuffled anew, which the weights do not depend on.
         """
         order = torch.from_numpy(epoch_order(len(self.train_labels), self.spec.seed, self.current_epoch + 2))
-        return gradient_noise(self.network, self.train_images, self.train_labels, order, chunk=self.chunk)
+        images, labels = self.train_images, self.train_labels
+        self.chunk, found = largest_fitting(
+            self.chunk, lambda chunk: gradient_noise(self.network, images, labels, order, chunk=chunk)
+        )
+        return found
 
 
 def _flat(tensors: list[torch.Tensor]) -> torch.Tensor:

@@ -161,6 +161,7 @@ class Recorder(pl.Callback):
             history=self.history,
             best_epoch=self.best_epoch,
             best_loss=self.best_loss,
+            micro_batch=module.micro_batch,
         )
         write_state(self.directory.resume_folder, state, self.identity)
 

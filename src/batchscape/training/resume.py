@@ -14,7 +14,7 @@ from batchscape.files import write_bytes
 
 STATE, BEFORE = "state.safetensors", "state-before.safetensors"
 PARTS = ("network", "momentum", "best")
-TOLD = ("history", "best_epoch", "best_loss")
+TOLD = ("history", "best_epoch", "best_loss", "micro_batch")
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,9 @@ class RunState:
 
     best_epoch: int | None
     best_loss: float
+
+    micro_batch: int
+    """Examples that go through the network at once: on a GPU, as many as fitted when the run began."""
 
     @property
     def epoch(self) -> int:

@@ -38,6 +38,7 @@ class Environment(Section):
     device: str
     devices: PositiveInt
     nodes: PositiveInt
+    micro_batch: PositiveInt
 
 
 class Provenance(Section):

@@ -16,12 +16,12 @@ import torch
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.run import RunSpec
 from batchscape.device import choose_device
-from batchscape.errors import UserError
+from batchscape.errors import UserError, is_out_of_memory
 from batchscape.frames import read_frame, write_frame
 from batchscape.network_check import FEW
 from batchscape.training.batch_norm import synchronise_batch_norm
 from batchscape.training.environment import describe_environment
-from batchscape.training.launcher import launch
+from batchscape.training.launcher import RankFailed, launch
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.ranks import Ranks
@@ -42,7 +42,8 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
     the machine), other_cores (how many of them other processes kept busy meanwhile, on average over the epochs; nan if
     these are too short to tell), epoch (from 1, after the one that warms up), seconds (wall time of the training). A
     number of devices that the machine does not have (of processes, more than two a core), that is larger than the
-    batch, or that cannot share the network, has one row, with epoch 0 and nan seconds.
+    batch, that cannot share the network, or whose memory a batch does not fit, has one row, with epoch 0 and nan
+    seconds.
     Learning rate and weights do not matter; nothing of the runs is kept.
     """
     frames = []
@@ -52,20 +53,36 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
         at_most = 1
     for devices in spec.devices:
         runs = [run for run in spec.runs if devices <= min(run.batch_size, at_most)]
-        left_out = [
-            {"batch_size": run.batch_size, "devices": devices, "epoch": 0} for run in spec.runs if run not in runs
-        ]
         if runs:
-            with TemporaryDirectory(prefix="batchscape-timing-") as folder:
-                found = Path(folder) / "seconds.csv"
-                what = {"runs": [run.model_dump_json() for run in runs], "data": str(data), "found": str(found)}
-                launch(time_rank, {**what, "devices": devices}, devices)
-                frames.append(read_frame(found))
-        frames.append(pd.DataFrame(left_out, columns=["batch_size", "devices", "epoch"]))
+            frames.append(_timed(runs, data, devices))
+        frames.append(_left_out([run for run in spec.runs if run not in runs], devices))
         log.info("timed %d batch sizes on %d device%s", len(runs), devices, "s" * (devices != 1))
     rows = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
     columns = ["batch_size", "devices", "device", "processor", "cores", "other_cores", "epoch", "seconds"]
     return rows.reindex(columns=columns).sort_values(["batch_size", "devices", "epoch"], ignore_index=True)
+
+
+def _timed(runs: Sequence[RunSpec], data: Path, devices: int) -> pd.DataFrame:
+    """Time the runs on so many devices; a batch that does not fit in their memory is left out."""
+    with TemporaryDirectory(prefix="batchscape-timing-") as folder:
+        found = Path(folder) / "seconds.csv"
+        what = {"runs": [run.model_dump_json() for run in runs], "data": str(data), "found": str(found)}
+        try:
+            launch(time_rank, {**what, "devices": devices}, devices)
+            return read_frame(found)
+        except RankFailed as error:
+            if not is_out_of_memory(error):
+                raise
+    if len(runs) > 1:
+        # Which of them it was does not follow from the error of a process.
+        return pd.concat([_timed([run], data, devices) for run in runs], ignore_index=True)
+    log.info("a batch of %d does not fit in the memory of %d devices", runs[0].batch_size, devices)
+    return _left_out(runs, devices)
+
+
+def _left_out(runs: Sequence[RunSpec], devices: int) -> pd.DataFrame:
+    rows = [{"batch_size": run.batch_size, "devices": devices, "epoch": 0} for run in runs]
+    return pd.DataFrame(rows, columns=["batch_size", "devices", "epoch"])
 
 
 def _can_be_shared(run: RunSpec, data: Path) -> bool:

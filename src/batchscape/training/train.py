@@ -15,7 +15,7 @@ from torch import nn
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData, prepared_digest, read_prepared
 from batchscape.device import choose_device
-from batchscape.errors import UserError
+from batchscape.errors import UserError, is_out_of_memory
 from batchscape.models import build_network
 from batchscape.network_check import require_batch, takes_one_image
 from batchscape.objective import outputs_for
@@ -40,6 +40,7 @@ def train(
     devices: int = 1,
     nodes: int = 1,
     ends: float | None = None,
+    jobs_per_gpu: int = 1,
 ) -> Path:
     """Train one run on prepared data and return its directory.
 
@@ -59,29 +60,41 @@ def train(
     `ends` is when the process will be ended, as by a time limit, in seconds since 1970: the run stops before that, and
     a later call goes on from there.
 
-    Raises UserError when the data is missing or damaged, the run does not fit it, or it stops before its end, and
-    RankFailed when one of several processes failed.
+    On a GPU a batch that may be cut goes through the network in micro-batches that fit in memory: in this job's share
+    of it, where `jobs_per_gpu` use the GPU.
+
+    Raises UserError when the data is missing or damaged, the run does not fit it or the memory, or it stops before its
+    end, and RankFailed when one of several processes failed.
     """
     if code and RunDirectory(directory).restored(_identity(spec, data, code)):
         log.info("%s is already complete", directory.name)
         return directory
     if devices * nodes == 1:
-        _train(spec, data, directory, threads, code, ends, Ranks())
+        _train(spec, data, directory, threads, code, ends, jobs_per_gpu, Ranks())
         return directory
     torch.set_num_threads(threads)
     build(spec, data, devices * nodes)  # what the processes would refuse is refused here, in one line
     paths = {"data": str(data), "directory": str(directory)}
     how = {"threads": threads, "code": code, "devices": devices, "nodes": nodes, "ends": ends}
+    how["jobs_per_gpu"] = jobs_per_gpu
     launch(train_rank, {"spec": spec.model_dump_json(), **paths, **how}, devices, nodes)
     return directory
 
 
 def train_rank(
-    spec: str, data: str, directory: str, threads: int, code: str, devices: int, nodes: int, ends: float | None
+    spec: str,
+    data: str,
+    directory: str,
+    threads: int,
+    code: str,
+    devices: int,
+    nodes: int,
+    ends: float | None,
+    jobs_per_gpu: int,
 ) -> None:
     """Train as one of several processes that `launch` started."""
-    ranks = Ranks(int(os.environ["RANK"]), devices * nodes)
-    _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), threads, code, ends, ranks, devices, nodes)
+    ranks, what = Ranks(int(os.environ["RANK"]), devices * nodes), RunSpec.model_validate_json(spec)
+    _train(what, Path(data), Path(directory), threads, code, ends, jobs_per_gpu, ranks, devices, nodes)
 
 
 def _train(
@@ -91,6 +104,7 @@ def _train(
     threads: int,
     code: str,
     ends: float | None,
+    jobs_per_gpu: int,
     ranks: Ranks,
     devices: int = 1,
     nodes: int = 1,
@@ -112,7 +126,7 @@ def _train(
 
     started = datetime.now(UTC)
     recorder = Recorder(run, spec.training.patience, spec.training.snapshots, belongs_to, state, ends)
-    module = TrainingModule(network, prepared, spec, ranks)
+    module = TrainingModule(network, prepared, spec, ranks, jobs_per_gpu, state.micro_batch if state else None)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed, *list(size.values())[:3],
@@ -122,7 +136,12 @@ def _train(
         log.info("going on after epoch %d", state.epoch)
         for moment in ("ready", "started", "processed", "completed"):
             setattr(trainer.fit_loop.epoch_progress.current, moment, state.epoch)
-    trainer.fit(module)
+    try:
+        trainer.fit(module)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(_out_of_memory(module, directory.name, len(recorder.history))) from error
     log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
     if not ranks.is_first:
         return
@@ -131,7 +150,12 @@ def _train(
             **_summary(recorder),
             **size,
             "spec": spec.model_dump(mode="json"),
-            "environment": {**describe_environment(module.device), "devices": devices, "nodes": nodes},
+            "environment": {
+                **describe_environment(module.device),
+                "devices": devices,
+                "nodes": nodes,
+                "micro_batch": module.micro_batch,
+            },
             "provenance": {
                 "identity": belongs_to,
                 "source_commit": source_commit(),
@@ -142,6 +166,23 @@ def _train(
         }
     )
     shutil.rmtree(run.resume_folder, ignore_errors=True)
+
+
+def _out_of_memory(module: TrainingModule, run: str, epochs: int) -> str:
+    """Return what to say of a run that has trained some epochs and for which the memory does not suffice."""
+    device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else "this machine"
+    if epochs:
+        return f"{run}: out of memory after epoch {epochs}; free memory of {device}, then the same command resumes"
+    if module.may_be_cut:
+        return (
+            f"{run}: training does not fit in the memory of {device}, not even with a small part of a batch at a time; "
+            "use a smaller network or smaller images, or run fewer jobs at once"
+        )
+    return (
+        f"grid.batch_sizes: a batch of {module.spec.batch_size} does not fit in the memory of {device}, and it cannot "
+        "be cut, for this network computes over the examples of a batch (as BatchNorm does); take it out, or use a "
+        "smaller network, smaller images or more devices (resources.devices)"
+    )
 
 
 def _identity(spec: RunSpec, data: Path, code: str) -> str:

@@ -1,0 +1,60 @@
+"""Each benchmark runs; how long what it measures takes is no matter of a test."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def benchmark(name: str, *arguments: str) -> str:
+    """Run a benchmark as its docstring says, and return what it prints."""
+    command = [sys.executable, BENCHMARKS / f"{name}.py", *arguments]
+    done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_benchmark_is_run_here():
+    names = {path.stem for path in BENCHMARKS.glob("*.py")}
+    assert names == {"images", "loss_surface", "study", "training", "workflow"}
+
+
+def test_the_losses_of_the_surface_and_of_the_bare_loop_agree_also_without_the_package_beside_them(tmp_path: Path):
+    # The benchmark compares the losses itself, and ends with a status other than 0 where they differ.
+    script = BENCHMARKS / "loss_surface.py"
+    without = (
+        "import importlib.util, runpy, sys; find = importlib.util.find_spec;"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'loss_landscapes' else find(name, *rest);"
+        f"sys.argv = [{str(script)!r}, '--quick']; runpy.run_path(sys.argv[0], run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", without], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("over the floor") == 2
+    assert "loss-landscapes is not installed and left out" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "contenders"),
+    [
+        ("training", [], ["train", "hand-written", "stock Lightning"]),
+        ("images", [], ["train", "stock Lightning, floats", "stock Lightning, bytes"]),
+        ("images", ["--memory"], ["together at most"]),
+        ("workflow", [], ["dry run, 2,000 runs", "dry run, 10,000 runs, Slurm"]),
+    ],
+)
+def test_it_runs(name: str, arguments: list[str], contenders: list[str]):
+    printed = benchmark(name, "--quick", *arguments)
+    assert all(contender in printed for contender in contenders), printed
+
+
+def test_the_time_of_a_study_is_read_from_the_logs_of_its_jobs(tmp_path: Path):
+    for job in ("prepare", "train/one", "train/two"):
+        log = tmp_path / "logs" / f"{job}.log"
+        work = f"from batchscape.job import job_log\nwith job_log({str(log)!r}): sum(range(10**7))"
+        subprocess.run([sys.executable, "-c", work], check=True)
+    rows = {line.split()[0]: line.split()[1] for line in benchmark("study", str(tmp_path), "--cores", "2").splitlines()}
+    assert rows["train"] == "2"
+    assert rows["all"] == "3"

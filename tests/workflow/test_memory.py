@@ -1,0 +1,68 @@
+"""A study with a batch size that does not fit in memory: it fails first, in one line, and the rest is made."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import Checkout
+
+pytestmark = pytest.mark.slow
+
+# It looks at the whole batch, as BatchNorm does, so that no batch can be cut. Of more than 40 examples the real
+# allocator has no room for the activations; of 24 Linux kills the process, as it does where all memory is in use.
+NETWORK = """
+import os, signal
+import torch
+from torch import nn
+
+class Centred(nn.Module):
+    def __init__(self, image_shape, outputs):
+        super().__init__()
+        self.head = nn.Linear(image_shape[0] * image_shape[1] * image_shape[2], outputs)
+
+    def forward(self, images):
+        if self.training:
+            images = images - images.mean(0)
+        if self.training and len(images) > 40:
+            torch.empty(len(images) << 54, dtype=torch.uint8)
+        if self.training and len(images) == 24:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.head(images.flatten(1))
+"""
+
+CONFIG = """
+name: memory
+data: {source: synthetic, images: 100, image_size: [4, 4]}
+grid: {batch_sizes: [16, 24, 64], learning_rates: [0.02], seeds: [0]}
+model: {name: "centred:Centred"}
+training: {max_epochs: 2, patience: 2, snapshots: []}
+arms: {linear: {enabled: false}, sqrt: {enabled: false}}
+comparison: {fixed_lr: 0.02, high_lr: 0.02}
+tuning: {enabled: false}
+sharpness: {enabled: false}
+interpolation: {enabled: false}
+landscape: {enabled: false}
+gradient_alignment: {enabled: false}
+device_timing: {enabled: false}
+"""
+
+
+def test_the_largest_batch_fails_first_in_a_line_and_what_fits_is_trained(tmp_path: Path):
+    checkout = Checkout.at(tmp_path / "checkout")
+    (checkout.path / "centred.py").write_text(NETWORK)
+    (checkout.path / "memory.yaml").write_text(CONFIG)
+    done = checkout.snakemake("--cores", "1", "all", "--configfile", "memory.yaml")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stdout
+    trained = re.findall(r"Training (bs\d+)-", done.stdout)
+    assert trained[:2] == ["bs64", "bs24"]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("grid.batch_sizes: ")]
+    assert lines
+    assert all("a batch of 64 does not fit in the memory of this machine" in line for line in lines)
+    killed = re.findall(r"^results/\S+/(bs\d+)-\S+: the job was killed, ", done.stdout, re.MULTILINE)
+    assert set(killed) == {"bs24"}
+    whole = {path.parent.name for path in (checkout.path / "results" / "memory" / "runs").glob("*/run.json")}
+    assert whole
+    assert all(run.startswith("bs16-") for run in whole)
+    assert len(whole) == trained.count("bs16")

@@ -9,6 +9,24 @@ from pathlib import Path
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 
+# A colon separates paths in PYTHONPATH, and Snakemake takes braces for wildcards. On a cluster its plugin puts the command
+# of a job in double quotes, and Slurm fills in what follows a percent sign in the path of a log.
+REFUSED = ":{}\n" + (
+    '"$`\\%' if workflow.remote_exec or workflow.non_local_exec else ""
+)
+for path in filter(Path.exists, (ROOT, Path.cwd(), Path(sys.executable))):
+    if found := [letter for letter in REFUSED if letter in str(path)]:
+        print(
+            f"{path}: Snakemake cannot run jobs in a folder with {' or '.join(map(ascii, found))} in its name; rename "
+            "it, then the same command runs",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
+# Snakemake writes it into the commands of jobs as it is. Backslashes, not quotes, for it writes parts of it as well.
+if Path(sys.executable).exists():
+    sys.executable = re.sub(r"([^\w@%+=,./-])", r"\\\1", sys.executable)
+
 # The library of this checkout serves these rules and every job, whatever environment a job runs in. So do the user's own
 # modules, which stand in the folder where the workflow runs. Both in this order, here and there, so that a job imports
 # the files of which its fingerprint is.
@@ -19,12 +37,16 @@ os.environ.update(
     PYTHONPATH=os.pathsep.join(dict.fromkeys([*IMPORTED_FROM, *INHERITED]))
 )
 
+from batchscape.environment_variables import clean
 from batchscape.errors import UserError
 from batchscape.fingerprint import PACKAGE, fingerprint, module_path
 from batchscape.report.story import CAPTIONS, CATEGORIES
 from batchscape.products import ANALYSES, FIGURES, TABLES
 from batchscape.slurm_job import nodes_of_job
 from batchscape.study import Study
+
+# Those of Snakemake, its plugins and its jobs.
+clean()
 
 
 def load_study():

@@ -28,6 +28,7 @@ localrules:
 
 # Not while the rules are read: what only looks, as a dry run does, needs to write nothing.
 onstart:
+    refuse_letters_on_cluster()
     refuse_several_nodes()
     refuse_read_only(Path(study.folder))
 

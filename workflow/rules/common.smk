@@ -9,19 +9,24 @@ from pathlib import Path
 
 ROOT = Path(str(workflow.current_basedir)).parents[1]
 
-# A colon separates paths in PYTHONPATH, and Snakemake takes braces for wildcards. On a cluster its plugin puts the command
-# of a job in double quotes, and Slurm fills in what follows a percent sign in the path of a log.
-REFUSED = ":{}\n" + (
-    '"$`\\%' if workflow.remote_exec or workflow.non_local_exec else ""
-)
-for path in filter(Path.exists, (ROOT, Path.cwd(), Path(sys.executable))):
-    if found := [letter for letter in REFUSED if letter in str(path)]:
-        print(
-            f"{path}: Snakemake cannot run jobs in a folder with {' or '.join(map(ascii, found))} in its name; rename "
-            "it, then the same command runs",
-            file=sys.stderr,
-        )
-        sys.exit(1)
+# What stands in the commands of jobs.
+PATHS = [path for path in (ROOT, Path.cwd(), Path(sys.executable)) if path.exists()]
+
+
+def refuse_letters(letters):
+    """End with one line for a path in which Snakemake cannot run jobs, for it has one of these letters."""
+    for path in PATHS:
+        if found := [letter for letter in letters if letter in str(path)]:
+            print(
+                f"{path}: Snakemake cannot run jobs in a folder with {' and '.join(map(ascii, found))} in its name; "
+                "rename it, then the same command runs",
+                file=sys.stderr,
+            )
+            sys.exit(1)
+
+
+# A colon separates paths in PYTHONPATH, and Snakemake takes braces for wildcards.
+refuse_letters(":{}\n")
 
 # Snakemake writes it into the commands of jobs as it is. Backslashes, not quotes, for it writes parts of it as well.
 if Path(sys.executable).exists():
@@ -111,6 +116,16 @@ def refuse_read_only(folder):
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+def refuse_letters_on_cluster():
+    """End with one line for a path in which jobs run here, but not on a cluster.
+
+    Snakemake's plugin puts the command of a job in double quotes, and Slurm fills in what follows a percent sign in the
+    path of a log.
+    """
+    if on_cluster():
+        refuse_letters('"$`\\%')
 
 
 def refuse_several_nodes():

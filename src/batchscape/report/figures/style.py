@@ -168,7 +168,7 @@ def decimals(values: Iterable[float]) -> list[str]:
 
 
 def write_figure(plot: p9.ggplot, png: Path, pdf: Path) -> None:
-    """Write a plot as PNG and PDF; equal plots give equal bytes (no dates in the files, no matplotlibrc of the user)."""
+    """Write a plot as PNG and PDF; equal plots give equal bytes: no dates, no matplotlibrc of the user."""
     with mpl.rc_context():
         mpl.rcdefaults()
         figure = plot.draw()

@@ -27,6 +27,7 @@ docs: $(VENV)/.ready
 	$(BIN)/python -m batchscape schema > config/schema.json
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.platform == "win32" and "Batchscape runs on Linux and macOS; on Windows, install and run it in WSL")'
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python is older than 3.11; write for example: make setup PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
 

@@ -19,6 +19,7 @@ include: "workflow/rules/aggregate.smk"
 
 # Not while the rules are read: what only looks, as a dry run does, needs to write nothing.
 onstart:
+    refuse_letters_on_cluster()
     refuse_several_nodes()
     refuse_read_only(Path(study.folder))
     forget_forced()

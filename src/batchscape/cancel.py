@@ -1,10 +1,10 @@
 """End the Slurm jobs that a Snakemake has left in a folder."""
 
-import subprocess
 import time
 from pathlib import Path
 
 from batchscape.errors import UserError
+from batchscape.slurm_job import run_slurm
 
 # As in profiles/slurm.
 JOB_NAME_PREFIX = "batchscape_"
@@ -28,18 +28,18 @@ def cancel(folder: Path, name: str = JOB_NAME_PREFIX) -> list[str]:
 def _jobs(folder: Path, beginning: str) -> dict[str, str]:
     """What each job does that was submitted from a folder and has not ended, by its number."""
     # Without `--states` those that have not ended, also those that are being ended and may still write.
-    listed = _ask("squeue", "--me", "--noheader", "--format=%i|%j|%Z|%k")
-    rows = [line.split("|", 3) for line in listed.splitlines()]
+    listed = _ask("squeue", "--me", "--noheader", "--format=%i|%j|%k|%Z")
+    rows = [line.split("|", 3) for line in listed.splitlines() if "|" in line]  # others name a cluster
     return {
         number: what
-        for number, name, where, what in rows
+        for number, name, what, where in rows
         if name.startswith(beginning) and Path(where).resolve() == folder.resolve()
     }
 
 
 def _ask(*command: str) -> str:
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = run_slurm(*command)
     except FileNotFoundError:
         raise UserError(f"{command[0]}: is not found; run this on a login node of the Slurm cluster") from None
     if done.returncode:

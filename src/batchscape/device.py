@@ -1,7 +1,9 @@
 """Where to compute."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 import torch
 
@@ -9,17 +11,76 @@ from batchscape.errors import UserError
 
 # Of the memory that a job can have on a GPU; the rest is for the CUDA context, fragments, and what later steps need.
 MEMORY_MARGIN = 0.85
+log = logging.getLogger(__name__)
 
 
 def choose_device(accelerator: str) -> torch.device:
     """Return the device for `training.accelerator`: `auto`, `cpu` or `gpu`.
 
-    Raises UserError if a GPU is asked for where there is none.
+    A GPU for which this torch has no kernels is none: `auto` takes the CPU and logs why.
+
+    Raises UserError if a GPU is asked for where there is none, and if there is one that the driver does not give.
     """
-    available = torch.cuda.is_available()
-    if accelerator == "gpu" and not available:
-        raise UserError("training.accelerator: `gpu`, but no CUDA GPU is available here; write `accelerator: auto`")
-    return torch.device("cuda" if available and accelerator != "cpu" else "cpu")
+    if accelerator == "cpu":
+        return torch.device("cpu")
+    problem = _problem_of_gpu()
+    if problem and accelerator == "gpu":
+        raise UserError(f"training.accelerator: `gpu`, but {problem}; write `accelerator: auto`")
+    if problem and torch.cuda.is_available():
+        _warn(f"{problem}; this job computes on the CPU")
+    return torch.device("cpu" if problem else "cuda")
+
+
+@cache
+def _problem_of_gpu() -> str:
+    """Say why the GPU that this process sees first cannot be used; empty if it can.
+
+    Nothing is computed for that: in a process that only starts others it would take memory of the GPU, or all of one
+    that is for a single process.
+    """
+    if not torch.cuda.is_available():
+        return "no CUDA GPU is available here"
+    try:
+        name, capability = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+    except RuntimeError as error:
+        first = str(error).partition("\n")[0]
+        raise UserError(f"training.accelerator: the GPU cannot be used: {first}; free or repair it, or write `cpu`")
+    built_for = torch.cuda.get_arch_list()
+    if has_kernels(capability, built_for):
+        return ""
+    return (
+        f"torch {torch.__version__} has no kernels for {name} of compute capability {'.'.join(map(str, capability))}, "
+        f"only for {', '.join(built_for)}"
+    )
+
+
+@cache
+def _warn(message: str) -> None:
+    """Log a warning, once a process."""
+    log.warning(message)
+
+
+def has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
+    """Say whether a GPU of a compute capability can run what torch was built for: `sm_80`, `compute_90`.
+
+    Binaries run on the same major version from their minor one on, and PTX on all that came later. What has an `a`, as
+    in `sm_90a`, runs on just one capability.
+    """
+    known = [name.partition("_") for name in built_for if name.startswith(("sm_", "compute_"))]
+    if not known:  # not NVIDIA's
+        return True
+    for kind, _, version in known:
+        number = version.rstrip("af")
+        major, minor = built = int(number[:-1]), int(number[-1])
+        if version.endswith("a"):
+            fits = capability == built
+        elif kind == "compute":
+            fits = capability >= built
+        else:
+            fits = capability[0] == major and capability[1] >= minor
+        if fits:
+            return True
+    return False
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import warnings
 from collections.abc import Iterator
 from functools import cache
 from itertools import takewhile
@@ -17,9 +18,9 @@ def fingerprint(*roots: Path) -> str:
 
     Of a module of the user's own, its package and what it imports of that count too, and if it is installed nowhere,
     what it imports of all that stands beside its package or in the folder where the process runs. Two texts with the
-    same statements have the same hash. Only static imports are followed: a module that is imported by name at run time
-    must be given as a root. So must a file that is not Python, such as a template; that, and what is no valid Python,
-    counts byte for byte.
+    same statements have the same hash, under every version of Python that can parse them. Only static imports are
+    followed: a module that is imported by name at run time must be given as a root. So must a file that is not Python,
+    such as a template; that, and what is no valid Python, counts byte for byte.
     """
     return _fingerprint(tuple(sorted({Path(root).resolve() for root in roots})))
 
@@ -59,7 +60,10 @@ def _base(path: Path) -> Path:
 def _read(path: Path) -> tuple[str, frozenset[Path]]:
     content = path.read_bytes()
     try:
-        tree = ast.parse(content) if path.suffix == ".py" else None
+        with warnings.catch_warnings():
+            # With PYTHONWARNINGS=error an escape such as "\d" would be a syntax error, and another hash.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(content) if path.suffix == ".py" else None
     except (SyntaxError, ValueError):  # the job that imports it says so
         tree = None
     if tree is None:
@@ -70,7 +74,66 @@ def _read(path: Path) -> tuple[str, frozenset[Path]]:
             imported.update(_imported(node, path))
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_bare_text(child)] or [ast.Pass()]
-    return ast.unparse(tree), frozenset(imported)
+    return _normal_form(tree), frozenset(imported)
+
+
+def _normal_form(tree: ast.AST) -> str:
+    """Return a tree as text, the same text under every version of Python.
+
+    Neither `ast.unparse` nor `ast.dump` is: they differ in the quotes and parts of f-strings, in which empty fields
+    they write, and `repr` in which characters it escapes.
+    """
+    parts = []
+    waiting: list[object] = [tree]  # no recursion, whose limit a long expression could reach
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.AST):
+            # A field that a later version adds is empty in what an earlier one can parse.
+            fields = [(name, value) for name, value in _fields(node) if value not in (None, [])]
+            parts.append(f"({type(node).__name__}")
+            waiting.append(_END)
+            for name, value in reversed(fields):
+                waiting += [value, _Name(name)]
+        elif isinstance(node, list):
+            parts.append("[")
+            waiting += [_END, *reversed(node)]
+        elif isinstance(node, _Name):
+            parts.append(node)
+        elif isinstance(node, int) and not isinstance(node, bool):
+            parts.append(hex(node))  # decimal has a limit of digits
+        else:
+            parts.append(ascii(node))
+    return " ".join(parts)
+
+
+class _Name(str):
+    """The name of a field, not a value."""
+
+
+_END = _Name(")")
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
+    """The fields of a node that matter, and those of an f-string as if it was parsed by the latest version."""
+    for name, value in ast.iter_fields(node):
+        if name == "kind" and isinstance(node, ast.Constant):  # the prefix of u"text"
+            continue
+        if name == "values" and isinstance(node, ast.JoinedStr):
+            value = _merged(value)
+        yield name, value
+
+
+def _merged(parts: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string, neighbouring texts put together: where these are split depends on the version."""
+    merged: list[ast.expr] = []
+    for part in parts:
+        if not isinstance(part, ast.Constant):
+            merged.append(part)
+        elif merged and isinstance(merged[-1], ast.Constant):
+            merged[-1] = ast.Constant(merged[-1].value + part.value)
+        elif part.value:
+            merged.append(part)
+    return merged
 
 
 def _with_blocks(node: ast.AST) -> Iterator[ast.AST]:

@@ -7,10 +7,11 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from batchscape.errors import UserError
+from batchscape.lock import try_lock
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SECONDS_BETWEEN_LOOKS = 0.2
@@ -158,6 +159,7 @@ class _Locks:
 
     def __init__(self, folder: Path, stack: ExitStack):
         self.folder = folder
+        self.warned = False
         try:
             try:
                 folder.mkdir()
@@ -169,24 +171,31 @@ class _Locks:
             raise UserError(f"{folder}: the folder of the GPUs' lock files cannot be used: {error.strerror}; delete it")
         stack.callback(os.close, self.descriptor)
         # What deletes old files from temporary folders (systemd-tmpfiles) leaves a folder alone while it is locked.
-        fcntl.flock(self.descriptor, fcntl.LOCK_SH)
+        # Where folders cannot be locked, as on NFS, that does not look either.
+        try_lock(self.descriptor, fcntl.LOCK_SH)
 
     def take(self, name: str, stack: ExitStack, wait: bool = False, shared: bool = False) -> bool:
         """Lock a file until `stack` closes; without `wait`, return False if another one has it."""
         descriptor = self._open(name.replace("/", "_"))  # there are slashes in the names of some MIG devices
-        try:
-            fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
+        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        held = try_lock(descriptor, how)
+        if held is False and wait:
+            fcntl.flock(descriptor, how)
+        elif held is False:
             os.close(descriptor)
             return False
+        if held is None and not self.warned:
+            self.warned = True
+            log.warning("%s: the file system has no locks, so jobs may share a GPU; set TMPDIR to another", self.folder)
         stack.callback(os.close, descriptor)
-        # By its own call, for processes that were forked meanwhile have the descriptor too.
-        stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
+        if held is not None:
+            # By its own call, for processes that were forked meanwhile have the descriptor too.
+            stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
         return True
 
     def _open(self, name: str) -> int:
-        """Open a lock file for reading, which is enough for a lock, and make it if there is none."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW
+        """Open a lock file for writing, as an exclusive lock needs it on NFS, and make it if there is none."""
+        flags = os.O_RDWR | os.O_NOFOLLOW
         while True:
             try:
                 # Without O_CREAT first: in a folder like this Linux forbids it on another user's file.
@@ -194,10 +203,12 @@ class _Locks:
             except FileNotFoundError:
                 pass
             except OSError as error:
+                with suppress(OSError):  # another user's, of an earlier version, which only its owner can write
+                    return os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.descriptor)
                 raise UserError(f"{self.folder / name}: cannot be opened: {error.strerror}; delete it")
             try:
-                descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=self.descriptor)
+                descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=self.descriptor)
             except FileExistsError:
                 continue
-            os.fchmod(descriptor, 0o644)  # whatever the umask
+            os.fchmod(descriptor, 0o666)  # whatever the umask
             return descriptor

@@ -12,11 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from batchscape.environment_variables import clean
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.lock import locked
 
+# Before the job imports the libraries that read them.
+clean()
+
 # Looked for in the text, for some libraries wrap the error of the system in one of their own.
 FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -25,8 +31,8 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
 
     The log ends with what the job took, or with what went wrong: one line for a UserError, a traceback for anything
     else, and both for a UserError that has a cause, which it may mistake. The terminal shows one line in any case, also
-    where a full disk leaves no log. What the work itself wants to be seen there too, it gives to the function that this
-    yields.
+    where a full disk leaves no log, and warnings. What else the work wants to be seen there too, it gives to the
+    function that this yields.
 
     A Snakemake that was killed leaves its jobs at work; the same job of the next one waits until they are done.
     """
@@ -40,7 +46,7 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target, wait), target.open("w", buffering=1, encoding="utf-8") as stream:
+        with locked(target, wait) as held, target.open("w", buffering=1, encoding="utf-8") as stream:
 
             def say(line: str) -> None:
                 print(line, file=stream)
@@ -53,6 +59,11 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
                 stream=stream, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
             )
             logging.getLogger("batchscape").setLevel(logging.INFO)
+            on_terminal = logging.StreamHandler(terminal)
+            on_terminal.setLevel(logging.WARNING)
+            logging.getLogger("batchscape").addHandler(on_terminal)
+            if not held:
+                log.warning("no lock: the file system has none; run no second Snakemake on this study meanwhile")
             try:
                 yield say
             except Exception as error:

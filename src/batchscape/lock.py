@@ -1,4 +1,8 @@
-"""The lock of a job, by which the same job of another Snakemake waits for it."""
+"""Locks of files, and that of a job, by which the same job of another Snakemake waits for it.
+
+Not every file system has locks. Where there are none nothing waits: a missing lock must not keep a user from working,
+and is reported to who asked for it.
+"""
 
 import fcntl
 import os
@@ -14,7 +18,7 @@ def is_at_work(log: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _taken(descriptor, fcntl.LOCK_SH)
+        return try_lock(descriptor, fcntl.LOCK_SH) is False
     finally:
         os.close(descriptor)
 
@@ -25,30 +29,45 @@ def _lock_of(log: Path) -> Path:
 
 
 @contextmanager
-def locked(log: Path, when_it_waits: Callable[[], None]) -> Iterator[None]:
-    """Hold the lock of the job with this log; the kernel frees it when the process ends, however it does."""
+def locked(log: Path, when_it_waits: Callable[[], None]) -> Iterator[bool]:
+    """Hold the lock of the job with this log; the kernel frees it when the process ends, however it does.
+
+    Yields whether it is held: False on a file system without locks.
+    """
     lock = _lock_of(log)
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _taken(descriptor, fcntl.LOCK_EX):
+        held = try_lock(descriptor, fcntl.LOCK_EX)
+        if held is False:
             when_it_waits()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         # The one before may have deleted it meanwhile, and a third have made and locked another.
-        if lock.exists() and os.path.samestat(os.fstat(descriptor), lock.stat()):
+        if _is_at(descriptor, lock):
             break
         os.close(descriptor)
     try:
-        yield
+        yield held is not None
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
 
 
-def _taken(descriptor: int, how: int) -> bool:
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:  # deleted, of which NFS tells in both ways
+        return False
+
+
+def try_lock(descriptor: int, how: int) -> bool | None:
+    """Lock a file without waiting; return False if another one has it, None if the file system has no locks.
+
+    For an exclusive lock the file must be open for writing: NFS refuses any other.
+    """
     try:
         fcntl.flock(descriptor, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # a file system without locks
-        pass
+    except OSError:
+        return None
     return True

@@ -1,12 +1,14 @@
-"""What Slurm says of the job in which this process is.
+"""What Slurm says: its commands, and the job in which this process is.
 
-It is asked, for the environment does not tell: that of a job step is of the step, and what else is there depends on the
-version of Slurm and on who started the step.
+It is asked about the job, for the environment does not tell: that of a job step is of the step, and what else is there
+depends on the version of Slurm and on who started the step.
 """
 
 import os
 import subprocess
 from datetime import datetime
+
+from batchscape.environment_variables import cleaned
 
 
 def end_of_job() -> float | None:
@@ -28,10 +30,15 @@ def _asked(field: str) -> str:
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
         return ""
-    command = ["squeue", "--noheader", f"--jobs={job}", f"--format={field}"]
     try:
-        return subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
-        ).stdout.strip()
+        answer = run_slurm("squeue", "--noheader", f"--jobs={job}", f"--format={field}", timeout=60).stdout
     except (OSError, subprocess.TimeoutExpired):
         return ""
+    return answer.strip().rpartition("\n")[2].strip()  # with SLURM_CLUSTERS a line before it names the cluster
+
+
+def run_slurm(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
+    """Run one of Slurm's commands, whatever the user has set of how they answer."""
+    return subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=cleaned(os.environ)
+    )

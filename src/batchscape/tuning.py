@@ -8,6 +8,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -17,7 +18,7 @@ import optuna
 import pandas as pd
 from optuna.distributions import FloatDistribution
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 
 from batchscape.config.run import RunSpec
@@ -114,13 +115,20 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
 
 
 def journal_storage(journal: Path) -> JournalStorage:
-    """Return the trials of a journal. Raises UserError when it is damaged."""
+    """Return the trials of a journal. Raises UserError when it is damaged.
+
+    Only one job at a time may use it, which the lock of the job sees to: what a killed one left locked is unlocked.
+    """
     _mend(journal)
+    # By a file, not by a symbolic link as Optuna does unless told otherwise: some file systems have none.
+    lock = JournalFileOpenLock(str(journal.resolve()))
+    with suppress(RuntimeError):  # it was not locked
+        lock.release()
     try:
         if journal.exists():  # Optuna says nothing of a last line that is none, and would write behind it
             for line in journal.read_text(encoding="utf-8").splitlines():
                 json.loads(line)
-        return JournalStorage(JournalFileBackend(str(journal.resolve())))
+        return JournalStorage(JournalFileBackend(str(journal.resolve()), lock))
     except Exception as error:  # whatever comes of replaying lines that are no trials
         raise UserError(
             f"{journal}: is no whole journal of a search ({type(error).__name__}: {' '.join(str(error).split())}); "

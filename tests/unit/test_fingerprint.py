@@ -2,7 +2,10 @@
 
 import ast
 import importlib.util
+import os
 import shutil
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import pytest
 import batchscape
 
 PACKAGE = Path(batchscape.__file__).parent
+PROJECT = Path(__file__).parents[2]
 
 SCRIPT = "from batchscape.training.train import train\n\ntrain()\n"
 
@@ -231,3 +235,144 @@ def test_a_root_that_is_not_python_counts_by_its_text(checkout: Checkout):
     assert checkout.fingerprint(checkout.script, template) == before
     checkout.append("report/template/page.css", "p { color: black; }\n")
     assert checkout.fingerprint(checkout.script, template) != before
+
+
+# What versions of Python parse, write or escape in different ways.
+TRICKY = r"""
+import re
+name, width, values = "x", 3, {"a": [1]}
+print(f"{name!r:>{width}} {name=} {{}} {values['a'][0]:.3f}" "more" f'{name}' f"")
+print(f"{name:{width}.{width}}", f"{name!s}{name!a}", f"a" "b", f"{'quoted'}", rf"\d{name}", f"{width:}")
+print(f"{(lambda x: x)(1)} {width:%H:%M} {name = } {'nested ' f'{width}'}", f'''
+lines {name
+}''')
+texts = "\u00e9 \ud800 \N{BULLET} \x00 \t 'single' \"double\"", r"\d", b"\xff", u"old", "🫨", "é", ...
+numbers = 0x10, 16, 1_000, 1e400, 1e-7, 0.1, 1j, 0b1, 2**-1, -0.0, 123456789012345678901234567890, True, None
+match values:
+    case {"a": [1, *rest], **others} if (n := len(rest)) < 3:
+        pass
+    case str() | int(real=0) | None | -1 | "text" | [_, _]:
+        pass
+@property
+async def many(a: int, /, b: "str" = "1", *c, d: list[int] | None = None, **e) -> None:
+    async with a as x, b as y:
+        return [z async for z in x if z if not z]
+    try:
+        yield
+    except* ValueError as error:
+        raise error from None
+    finally:
+        del a
+    global g
+    lambda *p, q=1, **r: (p, q, *r)
+class C(metaclass=type): pass
+"""
+# A number of more digits than `int` reads or writes; an escape that is none, of which newer versions warn; and syntax
+# that none has.
+ODD = {"digits.py": "a = 0x" + "f" * 5000, "escape.py": r"a = '\d \{'", "broken.py": "a = = 1", "bytes.py": "a = '\\0'"}
+LONG = "a = " + " + ".join(["b"] * 900)
+# Prints a line for each file: its path, and its hash by the code of the library.
+HASHES = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("fingerprint", sys.argv[1])
+fingerprint = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fingerprint)
+for path in map(fingerprint.Path, sys.stdin.read().splitlines()):
+    print(path, fingerprint.hashlib.sha256(fingerprint._read(path)[0].encode()).hexdigest())
+"""
+
+
+def other_pythons() -> list[str]:
+    """Other versions of Python that this machine has, on the search path or by pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = []
+    for minor in range(11, 20):
+        places = [shutil.which(f"python3.{minor}"), *sorted(pyenv.glob(f"versions/3.{minor}.*/bin/python"))]
+        # Some on the search path are there only to say that there is none.
+        works = (
+            str(place)
+            for place in filter(None, places)
+            if not subprocess.run([place, "-c", ""], stderr=subprocess.DEVNULL).returncode
+        )
+        found.append(next(works, None) if minor != sys.version_info.minor else None)
+    return list(filter(None, found))
+
+
+def hashes(python: str, files: list[Path], **environment: str) -> list[str]:
+    done = subprocess.run(
+        [python, "-c", HASHES, str(PACKAGE / "fingerprint.py")],
+        input="\n".join(map(str, files)),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """All Python of the project, and what the versions of Python have different ways with."""
+    folder = tmp_path_factory.mktemp("tricky")
+    for name, text in {"tricky.py": TRICKY, "long.py": LONG, **ODD}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    ast.parse((folder / "tricky.py").read_text(encoding="utf-8"))
+    return sorted(
+        file
+        for root in (folder, PROJECT / "src", PROJECT / "workflow", PROJECT / "tests")
+        for file in root.rglob("*.py")
+    )
+
+
+def test_another_version_of_python_makes_nothing_stale(sources: list[Path]):
+    others = other_pythons()
+    if not others:
+        pytest.skip("this machine has no other Python, 3.11 or newer")
+    expected = hashes(sys.executable, sources)
+    assert len(expected) == len(sources) > 100
+    for other in others:
+        assert hashes(other, sources) == expected, other
+
+
+def test_nor_do_settings_of_python(sources: list[Path]):
+    expected = hashes(sys.executable, sources)
+    assert hashes(sys.executable, sources, PYTHONWARNINGS="error", PYTHONOPTIMIZE="2", PYTHONUTF8="0") == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("f'{a}'", "f'{b}'"),
+        ("f'{a}'", "f'{a!r}'"),
+        ("f'{a}'", "f'{a:>3}'"),
+        ("f'{a} b'", "f'{a}  b'"),
+        ("f'{a}'", "'{a}'"),
+        ("None", "..."),
+        ("1", "True"),
+        ("'1'", "1"),
+        ("'1'", "b'1'"),
+        ("[1, 2]", "[[1], 2]"),
+        ("(1, 2)", "[1, 2]"),
+        ("{**a}", "{None: a}"),
+        ("lambda a, /, b: 0", "lambda a, b: 0"),
+        ("lambda *, a=None: 0", "lambda *, a: 0"),
+        ("a[1:]", "a[:1]"),
+        ("a.b(c=1)", "a.b(**{'c': 1})"),
+        ("0.1", "0.10000000000000002"),
+    ],
+)
+def test_what_means_something_else_has_another_hash(checkout: Checkout, one: str, other: str):
+    checkout.script.write_text(f"x = {one}", encoding="utf-8")
+    before = checkout.fingerprint()
+    checkout.script.write_text(f"x = {other}", encoding="utf-8")
+    assert checkout.fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("f'a' 'b' f'{c}'", 'f"ab{c}"'), ("0x10", "16"), ("u'a'", "'a'"), ("(a)", "a"), ("1_0", "10")]
+)
+def test_what_means_the_same_has_the_same_hash(checkout: Checkout, one: str, other: str):
+    checkout.script.write_text(f"x = {one}", encoding="utf-8")
+    before = checkout.fingerprint()
+    checkout.script.write_text(f"x = {other}", encoding="utf-8")
+    assert checkout.fingerprint() == before

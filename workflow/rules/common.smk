@@ -15,6 +15,29 @@ ROOT = Path(str(workflow.current_basedir)).parents[1]
 IS_MODULE = not workflow.modifier.is_main_snakefile()
 HAS_LIBRARY = (ROOT / "src" / "batchscape").is_dir()
 
+# What stands in the commands of jobs.
+PATHS = [path for path in (ROOT, Path.cwd(), Path(sys.executable)) if path.exists()]
+
+
+def refuse_letters(letters):
+    """End with one line for a path in which Snakemake cannot run jobs, for it has one of these letters."""
+    for path in PATHS:
+        if found := [letter for letter in letters if letter in str(path)]:
+            print(
+                f"{path}: Snakemake cannot run jobs in a folder with {' and '.join(map(ascii, found))} in its name; "
+                "rename it, then the same command runs",
+                file=sys.stderr,
+            )
+            sys.exit(1)
+
+
+# A colon separates paths in PYTHONPATH, and Snakemake takes braces for wildcards.
+refuse_letters(":{}\n")
+
+# Snakemake writes it into the commands of jobs as it is. Backslashes, not quotes, for it writes parts of it as well.
+if Path(sys.executable).exists():
+    sys.executable = re.sub(r"([^\w@%+=,./-])", r"\\\1", sys.executable)
+
 # The library of this checkout serves these rules and every job, whatever environment a job runs in. So do the user's own
 # modules, which stand in the folder where the workflow runs. Both in this order, here and there, so that a job imports
 # the files of which its fingerprint is.
@@ -40,6 +63,7 @@ def installable():
 
 try:
     from batchscape.config.loading import read_assignments, without_texts
+    from batchscape.environment_variables import clean
     from batchscape.errors import UserError
     from batchscape.fingerprint import PACKAGE, fingerprint, module_path
     from batchscape.report.story import CAPTIONS, CATEGORIES
@@ -53,6 +77,9 @@ except ImportError as error:
         file=sys.stderr,
     )
     sys.exit(1)
+
+# Those of Snakemake, its plugins and its jobs.
+clean()
 
 
 def load_study():
@@ -161,6 +188,16 @@ def refuse_read_only(folder):
             file=sys.stderr,
         )
         sys.exit(1)
+
+
+def refuse_letters_on_cluster():
+    """End with one line for a path in which jobs run here, but not on a cluster.
+
+    Snakemake's plugin puts the command of a job in double quotes, and Slurm fills in what follows a percent sign in the
+    path of a log.
+    """
+    if on_cluster():
+        refuse_letters('"$`\\%')
 
 
 def refuse_several_nodes():

@@ -168,13 +168,15 @@ def decimals(values: Iterable[float]) -> list[str]:
 
 
 def write_figure(plot: p9.ggplot, png: Path, pdf: Path) -> None:
-    """Write a plot as PNG and PDF; equal plots give equal bytes (no dates in the files)."""
-    figure = plot.draw()
-    for path, metadata in ((png, {}), (pdf, {"CreationDate": None})):
-        write_atomically(
-            path,
-            lambda partial, kind=path.suffix[1:], metadata=metadata: figure.savefig(
-                partial, format=kind, dpi=DPI, metadata=metadata
-            ),
-        )
-    mpl.pyplot.close(figure)
+    """Write a plot as PNG and PDF; equal plots give equal bytes: no dates, no matplotlibrc of the user."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        figure = plot.draw()
+        for path, metadata in ((png, {}), (pdf, {"CreationDate": None})):
+            write_atomically(
+                path,
+                lambda partial, kind=path.suffix[1:], metadata=metadata: figure.savefig(
+                    partial, format=kind, dpi=DPI, metadata=metadata
+                ),
+            )
+        mpl.pyplot.close(figure)

@@ -55,13 +55,24 @@ def _check(file: Path) -> str:
     ]
     for arm, settings in study.settings_by_arm:
         lines.append(f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}")
-    lines.append("images and network are looked at when the study runs, before anything trains")
+    lines += _inspected(study, printable(file))
+    lines.append("images are decoded and the network is tried when the study runs, before anything trains")
     lines.append(
         f"results go to {study.folder}/, which exists: what this file changes is made anew there"
         if Path(study.folder).exists()
         else f"results go to {study.folder}/"
     )
     return "\n".join(lines) + "\n"
+
+
+def _inspected(study: Study, source: str) -> list[str]:
+    # NumPy and Pillow, which nothing else needs.
+    from batchscape.data.inspect import inspect_source
+
+    try:
+        return inspect_source(study.data)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
 
 
 def _status(file: Path) -> str:

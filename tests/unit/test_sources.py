@@ -103,7 +103,7 @@ def test_nothing_in_a_file_is_unpickled(tmp_path: Path, refusal: Callable, monke
     monkeypatch.chdir(tmp_path)
     np.save("images.npy", np.array([Trap()], dtype=object), allow_pickle=True)
     np.savez("pets.npz", images=IMAGES, labels=np.array([Trap()] * 6, dtype=object))
-    assert "cannot be read" in refusal(arrays.load, config(Path("images.npy")))
+    assert "cannot be read" in refusal(arrays.load, config(Path("images.npy"), labels="images.npy"))
     assert "cannot be read" in refusal(arrays.load, config(Path("pets.npz")))
     assert not Path("sprung").exists()
 
@@ -138,7 +138,7 @@ def test_without_noise_all_images_of_a_class_are_its_pattern_of_4_by_4_squares()
 
 
 def test_a_small_network_learns_made_images(tmp_path: Path):
-    data, _ = prepare(made(images=400, image_size=(8, 8), classes=3))
+    data = prepare(made(images=400, image_size=(8, 8), classes=3)).data
     write_prepared(tmp_path / "data", data)
     training = TrainingConfig(max_epochs=15, patience=15)
     spec = RunSpec(batch_size=16, learning_rate=0.1, seed=0, model=VggConfig(channels=(8,)), training=training)

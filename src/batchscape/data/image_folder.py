@@ -29,6 +29,8 @@ AHEAD = 4
 JFIF_WITHIN = 10
 
 ONE_IMAGE = "class of one image: it cannot be on both sides of the split"
+ANOTHER_CLASS = "of another class"
+ANOTHER_SIDE = "on another side of the split"
 UNTRAINED = "unknown class: no image of it trains"
 
 Item = TypeVar("Item")
@@ -216,7 +218,8 @@ def _decoded_again(each: Listed, config: ImageFolderConfig, white: int) -> np.nd
 def _same_as(first: Listed, each: Listed) -> str:
     if first is each:
         return ""
-    return f"same file: as {first.file.name}" + (", which is of another class" if first.label != each.label else "")
+    differs = [ANOTHER_CLASS] * (first.label != each.label) + [ANOTHER_SIDE] * (first.side != each.side)
+    return f"same file: as {first.file.name}" + (f", which is {' and '.join(differs)}" if differs else "")
 
 
 def _require_own_images(entries: Sequence[Entry], of_other_class: Counter[str], config: ImageFolderConfig) -> None:
@@ -227,7 +230,7 @@ def _require_own_images(entries: Sequence[Entry], of_other_class: Counter[str], 
             others = {
                 entry.reason.partition(": as ")[2].partition(",")[0]
                 for entry in entries
-                if entry.label == label and entry.reason.endswith("of another class")
+                if entry.label == label and ANOTHER_CLASS in entry.reason
             }
             example = f", such as {min(others)}" if others else ""
             raise UserError(

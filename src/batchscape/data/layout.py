@@ -15,18 +15,20 @@ from batchscape.errors import UserError
 
 TRAIN, VALIDATION, TEST = SIDES = ("train", "validation", "test")
 
-# The words of Hugging Face's datasets, and `pred` for images to predict, which have no labels.
+# The words of Hugging Face's datasets, and some more of public sets; `pred` has images without labels.
 SIDE_OF_WORD = {
     "train": TRAIN,
     "training": TRAIN,
     "val": VALIDATION,
     "valid": VALIDATION,
+    "validate": VALIDATION,
     "validation": VALIDATION,
     "dev": VALIDATION,
     "test": TEST,
     "testing": TEST,
     "eval": TEST,
     "evaluation": TEST,
+    "holdout": TEST,
     "pred": TEST,
 }
 
@@ -83,15 +85,18 @@ def layout_of(names: Sequence[str], source: str) -> Layout:
     the classes or within each, if each of them has exactly one word of SIDE_OF_WORD in its name, and one of them trains
     and another one does not. A folder that holds only folders named like those beside it holds the set again.
 
-    Raises UserError, which names `source`, where folders of a split stand beside others, none of them trains, or the
-    validation side has a class that the training side lacks.
+    Raises UserError, which names `source`, where folders of a split stand beside others or are in places that mean
+    nothing, where none of them trains, or where the validation side has a class that the training side lacks.
     """
     root = class_root(names)
     groups, repeats = _without_repeats(_by_folder(names, root), root, source)
     sides = _sides(_with_images(groups), f"{source}/{root}".rstrip("/"))
-    if sides:
-        return _sides_above(names, groups, sides, repeats, source)
-    return _sides_within(names, groups, repeats, source)
+    layout = (
+        _sides_above(names, groups, sides, repeats, source) if sides else _sides_within(names, groups, repeats, source)
+    )
+    if not layout.side_folders:
+        _require_no_sides(_below(names, root), source)
+    return layout
 
 
 def class_root(names: Iterable[str], keep: Collection[str] = (), keep_sides: bool = False) -> str:
@@ -254,12 +259,33 @@ def _sides_within(names: Sequence[str], groups: Groups, repeats: dict, source: s
             f"({joined(unlike)}); put all images of a class into such folders, or none"
         )
     placed = {}
+    deeper: list[set[str]] = []
     for label, files in images.items():
+        deeper.append(set())
         for name, path in files.items():
-            folder, slash, _ = path.removeprefix(roots[label]).partition("/")
+            folder, slash, rest = path.removeprefix(roots[label]).partition("/")
             if slash and path.startswith(roots[label]) and folder in sides:
                 placed[name] = sides[folder], label
+                deeper[-1] |= _folders([rest])
+    common = set.intersection(*deeper)
+    if len(common) > 1:
+        raise UserError(
+            f"data.path: {source} has several sets ({joined(images)}), each with the folders of a split and in these "
+            f"{joined(common)}; name one of the sets as data.path"
+        )
     return _split_layout(names, placed, sides, repeats, source)
+
+
+def _require_no_sides(paths: Iterable[str], source: str) -> None:
+    """Raise UserError if folders of a split are among the folders of images, where no split was found."""
+    folders = {folder for path in paths if may_be_image(path) for folder in path.split("/")[:-1]}
+    named = {folder for folder in folders if side_of(folder) and re.fullmatch(r"[^\W\d_]+[\d_]*", folder)}
+    sides = {side_of(folder) for folder in named}
+    if TRAIN in sides and len(sides) > 1:
+        raise UserError(
+            f"data.path: {source} has folders of a split ({joined(named)}), but neither around its classes nor right "
+            "inside each of them; move them there, or rename them if they mean something else"
+        )
 
 
 def _below(paths: Iterable[str], root: str) -> list[str]:

@@ -132,11 +132,14 @@ def summary(manifest: pd.DataFrame, given: bool = False) -> list[str]:
     without = sorted(set(manifest["class"]) - {*kept.index, ""})
     if without:
         lines[-1] += f"; without an image that can be used, and so left out: {joined(without)}"
-    contradictory = int(manifest["reason"].str.endswith("of another class").sum())
+    contradictory = int(manifest["reason"].str.contains(image_folder.ANOTHER_CLASS, regex=False).sum())
     if contradictory:
         lines.append(
             f"{contradictory:,} files stand in two classes, and count for the first: see `another class` there"
         )
+    shared = int(manifest["reason"].str.contains(image_folder.ANOTHER_SIDE, regex=False).sum())
+    if shared:
+        lines.append(f"{shared:,} files stand on two sides of the split, and count for the first of train, val, test")
     for side in ("train", "validation"):
         missing = sorted(set(used["class"]) - set(used.loc[used["split"] == side, "class"]))
         if missing:

@@ -118,7 +118,7 @@ def test_reasons_say_what_a_person_needs_to_find_the_matter(bad):
 
 def test_the_manifest_sums_up_by_kinds(bad):
     line, classes, contradictory, *_ = prepare(config(bad[0]), 2).summary
-    assert line.startswith("12 of 29 files are used: 10 to train on, 2 to validate on; dropped: ")
+    assert line.startswith("12 of 31 files are used: 10 to train on, 2 to validate on; dropped: ")
     assert "3 damaged image" in line
     assert "2 no image" in line
     left_out = "without an image that can be used, and so left out: birds, fish"
@@ -164,7 +164,7 @@ def test_the_image_of_a_class_of_one_leaves_its_place_to_the_next(pets: Path):
 def test_a_class_without_any_image_is_told_in_the_log(bad, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "batchscape")
     load(config(bad[0]), 2)
-    assert caplog.messages[0] == f"{bad[0]}: reading 29 files, threads: 2"
+    assert caplog.messages[0] == f"{bad[0]}: reading 31 files, threads: 2"
     assert caplog.messages[-1].endswith(": birds, fish")
 
 

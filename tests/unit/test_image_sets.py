@@ -17,7 +17,7 @@ from batchscape.data.layout import layout_of
 from batchscape.data.listing import is_clutter
 from batchscape.data.prepare import Prepared, prepare
 from batchscape.study import Study
-from tests.bad_images import as_file, write, write_zip
+from tests.bad_images import as_file, good_image, write, write_zip
 from tests.image_sets import (
     deep_png,
     deep_tiff,
@@ -342,6 +342,40 @@ def test_classes_that_hold_folders_named_after_each_other_stay_classes(labels: t
     layout = layout_of(names, "set")
     assert {place.label for place in layout.places.values()} == set(labels)
     assert not layout.repeats
+
+
+def test_folders_that_hold_the_same_classes_are_told(tmp_path: Path):
+    names = [
+        f"{kind}/in/{label}/{n}.png" for kind in ("colour", "grey") for label in ("ants", "bees") for n in range(3)
+    ]
+    write_images(tmp_path, names)
+    prepared = prepare(config(tmp_path))
+    assert prepared.data.classes == ("colour", "grey")
+    beginning = "classes: each of them holds the same folders, ants, bees; "
+    assert line(prepared, "classes: ").startswith(beginning)
+    assert inspect_source(config(tmp_path))[1].startswith(f"data: {beginning}")
+    write_images(tmp_path, ["grey/1.png"])
+    assert not any(line.startswith("classes: ") for line in prepare(config(tmp_path)).summary)
+
+
+def test_names_in_a_zip_that_lead_out_of_it_lead_nowhere(tmp_path: Path):
+    write_images(tmp_path / "set", [f"{label}/{n}.png" for label in ("ants", "bees") for n in range(3)])
+    write_zip(tmp_path / "set.zip", tmp_path / "set", inside="../../")
+    assert np.array_equal(
+        prepare(config(tmp_path / "set.zip")).data.train_images, prepare(config(tmp_path / "set")).data.train_images
+    )
+
+
+def test_files_with_several_images_are_told(tmp_path: Path):
+    write_images(tmp_path, [f"{label}/{n}.png" for label in ("ants", "bees") for n in range(3)])
+    first, second = (good_image(0, number, (12, 12)).convert("L") for number in (100, 101))
+    for name, kind in (("ants/stack.tif", "TIFF"), ("bees/film.gif", "GIF"), ("ants/phone.jpg", "MPO")):
+        write(tmp_path / name, as_file(first, kind, save_all=True, append_images=[second]))
+        first = first.rotate(90)
+    write(tmp_path / "ants" / "one.tif", as_file(second, "TIFF"))
+    prepared = prepare(config(tmp_path))
+    assert line(prepared, "pages: ") == "pages: 2 files hold several images, of which the first one is used"
+    assert prepared.summary[0].startswith("10 of 10 files are used")
 
 
 # Values of more than 8 bits.

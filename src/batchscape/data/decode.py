@@ -40,6 +40,9 @@ class Decoded(NamedTuple):
     low: Image.Image | None
     """Their low bytes."""
 
+    is_first: bool
+    """Whether it is the first of several images in the file."""
+
     @property
     def brightest(self) -> int:
         """The largest value where values have 16 bits or more and the file does not say which one is white; else 0."""
@@ -108,6 +111,7 @@ def opened_image(content: bytes) -> Decoded:
         raise
     except Exception as error:  # Pillow's plugins raise whatever damaged bytes lead them to
         raise Unusable(f"damaged image: {' '.join(str(error).split()) or type(error).__name__}")
+    is_first = _holds_several(image)
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except Exception:  # likewise; the pixels are whole
@@ -116,7 +120,16 @@ def opened_image(content: bytes) -> Decoded:
         format, image = image.format, image.transpose(UPRIGHT[orientation])
         image.format = format
         low = low and low.transpose(UPRIGHT[orientation])
-    return Decoded(image, low)
+    return Decoded(image, low, is_first)
+
+
+def _holds_several(image: Image.Image) -> bool:
+    if image.format == "MPO":  # a photograph of a telephone; what follows is the same one, smaller or darker
+        return False
+    try:
+        return getattr(image, "is_animated", False)
+    except Exception:  # what follows is damaged
+        return True
 
 
 def _low_bytes(content: bytes, image: Image.Image) -> Image.Image | None:

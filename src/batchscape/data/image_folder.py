@@ -66,6 +66,9 @@ class Examined(NamedTuple):
     brightest: int
     """As that of `Decoded`."""
 
+    is_first: bool
+    """As that of `Decoded`."""
+
     reason: str
     """Why it cannot be used."""
 
@@ -126,18 +129,19 @@ def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int
     first: dict[str, Listed] = {}
     of_16_bits: dict[int, Listed] = {}
     of_other_class: Counter[str] = Counter()
-    count = brightest = 0
+    count = brightest = firsts = 0
     log.info("%s: reading %s files, threads: %d", config.path, f"{len(files):,}", threads)
     progress = Progress("files", len(files))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong with a file stands in the manifest
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         found = in_order(lambda each: _examined(each, config), files, threads)
-        for each, (digest, pixels, peak, reason) in zip(files, found, strict=True):
+        for each, (digest, pixels, peak, is_first, reason) in zip(files, found, strict=True):
             if not reason:
                 same = first.setdefault(digest, each)
                 of_other_class[each.label] += same.label != each.label
                 brightest = max(brightest, peak)
+                firsts += is_first
                 reason = _same_as(same, each) if config.drop_duplicates else ""
             if not reason and each.side != TEST:
                 if peak:
@@ -154,11 +158,14 @@ def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int
     progress.close()
     _require_own_images(entries, of_other_class, config)
     source = _with_classes(images[:count], entries, config)
-    if not of_16_bits:
-        return source
-    found_or_set = "as data.white_level says" if config.white_level else f"their largest value is {brightest:,}"
-    note = f"levels: {white:,} is white in {len(of_16_bits):,} files of 16 bits ({found_or_set})"
-    return replace(source, notes=(note + ("" if config.white_level else "; data.white_level sets another one"),))
+    notes = []
+    if firsts:
+        notes.append(f"pages: {firsts:,} files hold several images, of which the first one is used")
+    if of_16_bits:
+        why = "as data.white_level says" if config.white_level else f"their largest value is {brightest:,}"
+        note = f"levels: {white:,} is white in {len(of_16_bits):,} files of 16 bits ({why})"
+        notes.append(note + ("" if config.white_level else "; data.white_level sets another one"))
+    return replace(source, notes=tuple(notes))
 
 
 def _white_level(brightest: int) -> int:
@@ -190,7 +197,7 @@ def _room(count: int, config: ImageFolderConfig) -> np.ndarray:
 
 
 def _examined(each: Listed, config: ImageFolderConfig) -> Examined:
-    digest, pixels, brightest, reason = "", None, 0, each.reason
+    digest, pixels, brightest, is_first, reason = "", None, 0, False, each.reason
     try:
         content = each.file.read()
         digest = hashlib.sha256(content).hexdigest()
@@ -200,12 +207,12 @@ def _examined(each: Listed, config: ImageFolderConfig) -> Examined:
             if config.jfif_only and b"JFIF" not in content[:JFIF_WITHIN]:
                 raise Unusable("no JFIF: not in the first ten bytes")
             image = opened_image(content)
-            brightest = image.brightest
+            brightest, is_first = image.brightest, image.is_first
             white = config.white_level or WHITE_16_BIT
             pixels = fitted(image, config.image_size, config.fit, config.colour, white)
     except Unusable as error:
         reason = str(error)
-    return Examined(digest, pixels, brightest, reason)
+    return Examined(digest, pixels, brightest, is_first, reason)
 
 
 def _decoded_again(each: Listed, config: ImageFolderConfig, white: int) -> np.ndarray:

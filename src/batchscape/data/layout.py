@@ -63,6 +63,9 @@ class Layout(NamedTuple):
     repeats: dict[str, list[str]]
     """Folders that hold the set again: what they hold, by their path."""
 
+    common: list[str]
+    """Several folders that each of the classes holds, and nothing else; empty if they do not."""
+
     @property
     def notes(self) -> list[str]:
         """What a user wants to know of it, one line each."""
@@ -75,6 +78,11 @@ class Layout(NamedTuple):
             "its images count for these, and data.drop_duplicates drops copies"
             for folder, names in self.repeats.items()
         ]
+        if self.common:
+            notes.append(
+                f"classes: each of them holds the same folders, {joined(self.common)}; "
+                "if these are the classes, name one of the folders around them as data.path"
+            )
         return notes
 
 
@@ -252,7 +260,7 @@ def _sides_within(names: Sequence[str], groups: Groups, repeats: dict, source: s
     }
     if not sides:
         placed = {name: ("", label) for label, files in groups.items() for name in files}
-        return Layout(_places(names, placed, repeats), {}, repeats)
+        return Layout(_places(names, placed, repeats), {}, repeats, _common(images, held, roots))
     if unlike:
         raise UserError(
             f"data.path: {source} has classes with folders of a split ({joined(union)}) and classes without "
@@ -274,6 +282,16 @@ def _sides_within(names: Sequence[str], groups: Groups, repeats: dict, source: s
             f"{joined(common)}; name one of the sets as data.path"
         )
     return _split_layout(names, placed, sides, repeats, source)
+
+
+def _common(groups: Groups, held: dict[str, set[str]], roots: dict[str, str]) -> list[str]:
+    """Return the folders in each group, if there are several, the same in all, and no image beside them."""
+    first = next(iter(held.values()), set())
+    if len(groups) < 2 or len(first) < 2 or any(folders != first for folders in held.values()):
+        return []
+    images = ((path, roots[label]) for label, files in groups.items() for path in files.values() if _is_image(path))
+    inside = all(path.startswith(root) and "/" in path.removeprefix(root) for path, root in images)
+    return sorted(first) if inside else []
 
 
 def _require_no_sides(paths: Iterable[str], source: str) -> None:
@@ -305,7 +323,8 @@ def _split_layout(
             )
     with_images = {label for name, (of, label) in placed.items() if of == VALIDATION and label and may_be_image(name)}
     require_trained(with_images, held[TRAIN], source)
-    return Layout(_places(names, placed, repeats), {side: folders[side] for side in SIDES if folders[side]}, repeats)
+    used = {side: folders[side] for side in SIDES if folders[side]}
+    return Layout(_places(names, placed, repeats), used, repeats, [])
 
 
 def require_trained(validated: Collection[str], trained: Collection[str], source: str) -> None:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -336,12 +336,23 @@ def test_a_class_that_repeats_the_images_of_others_is_refused(tmp_path: Path, re
     assert "in other classes too" in message
 
 
-@pytest.mark.parametrize("labels", [("a", "b", "c"), ("left", "right")])
-def test_classes_that_hold_folders_named_after_each_other_stay_classes(labels: tuple[str, ...]):
-    names = [f"{label}/{other}/{n}.png" for label in labels for other in labels for n in range(2)]
+@pytest.mark.parametrize(
+    ("labels", "parts"),
+    [("abc", "abc"), (("left", "right"), ("left", "right")), ("0123456789", "123")],
+    ids=["named after each other", "left and right", "numbers"],
+)
+def test_classes_with_parts_that_are_named_like_classes_stay_classes(labels: Sequence[str], parts: Sequence[str]):
+    names = [f"{label}/{part}/{n}.png" for label in labels for part in parts for n in range(2)]
     layout = layout_of(names, "set")
-    assert {place.label for place in layout.places.values()} == set(labels)
+    assert all(place.label == name.partition("/")[0] for name, place in layout.places.items())
     assert not layout.repeats
+
+
+def test_folders_named_like_classes_that_hold_other_images_are_refused(tmp_path: Path, refusal: Callable):
+    write_images(tmp_path, [f"{label}/{n}.png" for label in ("1", "2", "0/1", "0/2") for n in range(4)])
+    shutil.copy(tmp_path / "1" / "0.png", tmp_path / "0" / "1")
+    message = refusal(prepare, config(tmp_path))
+    assert "has folders named like those around them, but only 1 of the 8 images there are copies; " in message
 
 
 def test_folders_that_hold_the_same_classes_are_told(tmp_path: Path):

@@ -53,6 +53,9 @@ class Listed(NamedTuple):
     side: str = ""
     """The side of the split that its folders put it on, one of SIDES; empty if they give none."""
 
+    repeated: bool = False
+    """Whether it stands in a folder that holds the set again."""
+
 
 class Examined(NamedTuple):
     """What was found in a file; what there is not is empty."""
@@ -97,14 +100,12 @@ def by_class(files: Sequence[File], source: str) -> tuple[list[Listed], Layout]:
         if is_clutter(file.name):
             return Listed(file, "", "system file: kept by a system or a camera, or hidden")
         place = layout.places[file.name]
-        return Listed(file, place.label, "" if place.label else OUTSIDE, place.side)
+        return Listed(file, place.label, "" if place.label else OUTSIDE, place.side, place.repeated)
 
     def rank(each: Listed) -> tuple[int, bool]:
-        place = layout.places.get(each.file.name)
-        return (SIDES.index(each.side), place.repeated) if each.side else (len(SIDES), bool(place and place.repeated))
+        return SIDES.index(each.side) if each.side else len(SIDES), each.repeated
 
-    found = [placed(file) for file in files]
-    return (sorted(found, key=rank) if layout.side_folders or layout.repeats else found), layout
+    return sorted(map(placed, files), key=rank), layout
 
 
 def require_one_split(layout: Layout, config: ImageFolderConfig) -> None:
@@ -129,6 +130,7 @@ def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int
     first: dict[str, Listed] = {}
     of_16_bits: dict[int, Listed] = {}
     of_other_class: Counter[str] = Counter()
+    repeated, copied = 0, 0
     count = brightest = firsts = 0
     log.info("%s: reading %s files, threads: %d", config.path, f"{len(files):,}", threads)
     progress = Progress("files", len(files))
@@ -140,6 +142,8 @@ def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int
             if not reason:
                 same = first.setdefault(digest, each)
                 of_other_class[each.label] += same.label != each.label
+                repeated += each.repeated
+                copied += each.repeated and same is not each
                 brightest = max(brightest, peak)
                 firsts += is_first
                 reason = _same_as(same, each) if config.drop_duplicates else ""
@@ -156,6 +160,11 @@ def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int
             for index, pixels in zip(of_16_bits, again, strict=True):
                 images[index] = pixels
     progress.close()
+    if 2 * copied < repeated:
+        raise UserError(
+            f"data.path: {config.path} has folders named like those around them, but only {copied:,} of the "
+            f"{repeated:,} images there are copies; move these folders away, or rename them"
+        )
     _require_own_images(entries, of_other_class, config)
     source = _with_classes(images[:count], entries, config)
     notes = []

@@ -75,7 +75,7 @@ class Layout(NamedTuple):
             notes.append(f"split: given by the folders: {sides}")
         notes += [
             f"repeated: the folder {folder} holds {joined(names)} again, which also stand beside it; "
-            "its images count for these, and data.drop_duplicates drops copies"
+            "its images count for these, if most of them are the same files"
             for folder, names in self.repeats.items()
         ]
         if self.common:
@@ -180,8 +180,9 @@ def _without_repeats(groups: Groups, root: str, source: str) -> tuple[Groups, di
     """Return the files with those of a repeated set in the folders that it repeats, and what each such folder holds."""
     folders = set(_with_images(groups))
     held = {folder: _folders(_behind(groups[folder]).values()) for folder in folders}
-    alike = {folder for folder in folders if folder not in held[folder] and len(held[folder] & folders) > 1}
-    alike = {folder for folder in alike if not held[folder] & alike}  # where each holds the others, they are classes
+    alike = {folder for folder in folders if len(held[folder] & folders) > 1}
+    # Where those that are named hold such folders too, these are parts that all classes have, such as numbers.
+    alike = {folder for folder in alike if folder not in held[folder] and not held[folder] & alike}
     for folder in sorted(alike):
         others = held[folder] - folders
         if others:

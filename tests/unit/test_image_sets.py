@@ -508,18 +508,22 @@ def test_images_that_use_few_levels_of_8_bits_are_told(tmp_path: Path):
 
 def test_check_sees_in_names_what_the_job_will_find(tmp_path: Path):
     write_images(tmp_path / "set", split_names("{side}/{label}", COUNTS))
+    write(tmp_path / "set" / "val" / "notes" / "1.txt", b"no image")
     write_network_drive(tmp_path / "drive")
     summary, split = inspect_source(config(tmp_path / "set"))
     sides = "train: 16, validation: 6, test: 4"
-    assert summary == f"data: {tmp_path / 'set'}: 26 of 26 files are in 2 classes, {sides}: ants (13), bees (13)"
+    assert summary == f"data: {tmp_path / 'set'}: 26 of 27 files are images of 2 classes, {sides}: ants (13), bees (13)"
     assert split == "data: split: given by the folders: train in train; validation in val; test in test"
     (drive,) = inspect_source(config(tmp_path / "drive"))
-    assert drive.endswith(" files are in 2 classes: ants (20), bees (20)")
+    assert drive.endswith(" files are images of 2 classes: ants (20), bees (20)")
 
 
 def test_check_refuses_a_folder_without_classes(tmp_path: Path, refusal: Callable):
     write_images(tmp_path, ["1.png", "2.png"])
-    assert "has no file in a class folder; " in refusal(inspect_source, config(tmp_path))
+    assert "has no image in a class folder; " in refusal(inspect_source, config(tmp_path))
+    write_images(tmp_path, ["ants/1.png", "ants/2.png"])
+    write(tmp_path / "bees" / "1.txt", b"no image")
+    assert "has images of one class only (ants); " in refusal(inspect_source, config(tmp_path))
 
 
 def test_more_classes_than_fit_in_a_line_are_summed_up(tmp_path: Path):

@@ -80,7 +80,8 @@ class ImageFolderConfig(DataSection):
 
     path: Annotated[str, Field(min_length=1, examples=["data/pets"])]
     """A folder, or a zip file, with one folder a class; folders around them that hold nothing else do not matter.
-    Folders such as `train`, `val` and `test` give the split, above the classes or within each."""
+    Folders such as `train`, `val` and `test` give the split, above the classes or within each; where they have images
+    to validate on, leave out `validation_fraction`, `split` and `split_seed`."""
 
     image_size: ImageSize
     """Height and width that every image is scaled to, in pixels."""

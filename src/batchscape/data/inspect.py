@@ -7,7 +7,7 @@ from batchscape.config.data import ArraysConfig, DataConfig, ImageFolderConfig
 from batchscape.data import arrays
 from batchscape.data.archive import opened
 from batchscape.data.image_folder import by_class, require_one_split
-from batchscape.data.layout import SIDES, joined
+from batchscape.data.layout import SIDES, joined, may_be_image
 from batchscape.errors import UserError
 
 
@@ -35,14 +35,15 @@ def _folder(config: ImageFolderConfig) -> list[str]:
     with opened(Path(config.path)) as files:
         listed, layout = by_class(files, config.path)
     require_one_split(layout, config)
-    counts = Counter(each.label for each in listed if not each.reason)
+    images = [each for each in listed if not each.reason and may_be_image(each.file.name)]
+    counts = Counter(each.label for each in images)
     if len(counts) < 2:
-        found = f"files of one class only ({next(iter(counts))})" if counts else "no file in a class folder"
+        found = f"images of one class only ({next(iter(counts))})" if counts else "no image in a class folder"
         raise UserError(
             f"data.path: {config.path} has {found}; name a folder with two or more folders of images in it, one a class"
         )
-    by_side = Counter(each.side for each in listed if not each.reason and each.side)
+    by_side = Counter(each.side for each in images)
     sides = "".join(f", {side}: {by_side[side]:,}" for side in SIDES if by_side[side])
     classes = joined([f"{label} ({count:,})" for label, count in counts.items()])
-    total = f"data: {config.path}: {counts.total():,} of {len(listed):,} files are in {len(counts):,} classes"
+    total = f"data: {config.path}: {counts.total():,} of {len(listed):,} files are images of {len(counts):,} classes"
     return [f"{total}{sides}: {classes}", *(f"data: {note}" for note in layout.notes)]

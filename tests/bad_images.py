@@ -47,9 +47,11 @@ def write_bad_images(folder: Path, good: int) -> dict[str, str]:
     table = whole.index(b"\xff\xc4") + 6
     floats = Image.fromarray(np.array([[-1.0, 7.0]], np.float32))
     bad = {
+        "#recycle/0000.jpg": (as_file(good_image(1, good + 1), "JPEG"), "system file"),
         ".DS_Store": (b"\0\0\0\1Bud1", "system file"),
         "__MACOSX/cats/._0000.jpg": (b"\0\5\26\7", "system file"),
         "birds/only.jpg": (as_file(good_image(0, good + 1), "JPEG"), "class of one image"),
+        "cats/@eaDir/0000.jpg/SYNOPHOTO_THUMB_M.jpg": (as_file(good_image(0, 0, (8, 8)), "JPEG"), "system file"),
         "cats/Thumbs.db": (b"\xd0\xcf\x11\xe0", "system file"),
         "cats/bytes.jpg": (whole[:-100], "damaged image"),
         "cats/empty.jpg": (b"", "empty file"),

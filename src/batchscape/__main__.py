@@ -56,8 +56,11 @@ def _version() -> str:
 def _check(file: Path) -> str:
     study = Study.from_file(file)
     study.require_files(printable(file))
-    parts = (_runs, _arms, _trainings, _cost, _results)
-    lines = [f"{printable(file)}: is a valid study", *(line for part in parts for line in part(study))]
+    parts = (_runs, _arms, _data, _trainings, _cost, _results)
+    try:
+        lines = [f"{printable(file)}: is a valid study", *(line for part in parts for line in part(study))]
+    except UserError as error:
+        raise UserError(f"{printable(file)}: {error}") from None
     return "\n".join(lines) + "\n"
 
 
@@ -78,6 +81,13 @@ def _arms(study: Study) -> list[str]:
     ]
 
 
+def _data(study: Study) -> list[str]:
+    # NumPy and Pillow, which nothing else needs.
+    from batchscape.data.inspect import inspect_source
+
+    return inspect_source(study.data)
+
+
 def _trainings(study: Study) -> list[str]:
     return [study.described_trainings, study.described_gpus()]
 
@@ -92,7 +102,7 @@ def _cost(study: Study) -> list[str]:
 def _results(study: Study) -> list[str]:
     exists = Path(study.folder).exists()
     return [
-        "images and network are looked at when the study runs, before anything trains",
+        "images are decoded and the network is tried when the study runs, before anything trains",
         f"results go to {study.folder}/"
         + (", which exists: what this file changes is made anew there" if exists else ""),
     ]

@@ -160,7 +160,7 @@ def test_what_the_edition_lacks_is_dropped_with_its_reason(packed: Path):
 
 
 def test_the_first_four_fifths_train_if_that_is_asked(packed: Path):
-    _, manifest = prepare(config(path=str(packed), split="first", validation_fraction=0.2))
+    manifest = prepare(config(path=str(packed), split="first", validation_fraction=0.2)).manifest
     used = manifest[manifest["reason"] == ""]
     assert used["split"].tolist() == ["train"] * 17 + ["validation"] * 4
 

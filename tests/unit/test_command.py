@@ -52,6 +52,16 @@ def test_cancel_without_slurm_is_told_in_one_line(study: Path):
     assert done.stderr == "squeue: is not found; run this on a login node of the Slurm cluster\n"
 
 
+def test_check_looks_at_the_data(study: Path):
+    with (study / "mine.yaml").open("a") as stream:
+        stream.write("data: {source: arrays, path: digits.csv}\n")
+    (study / "digits.csv").write_text("label,pixel\n7,255\n")
+    done = check("mine.yaml", study)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mine.yaml: data.path: digits.csv is neither an .npy nor an .npz file; ")
+
+
 def test_check_refuses_in_one_line(study: Path):
     done = check("missing.yaml", study)
     assert done.returncode == 1

@@ -967,6 +967,7 @@ KINDS = {
             "colour": ("rgb", "grey"),
             "drop_duplicates": (True, False),
             "jfif_only": (True, False),
+            "white_level": (None, 4095),
         },
         "arrays": {"path": ("a.npy", "b.npy"), "labels": ("c.npy", "d.npy"), "channels": ("last", "first")},
         "synthetic": {
@@ -984,6 +985,7 @@ KINDS = {
             "colour": ("rgb", "grey"),
             "drop_duplicates": (True, False),
             "jfif_only": (True, False),
+            "white_level": (None, 4095),
             "url": ("http://a.b/c", "http://a.b/d"),
             "sha256": ("0" * 64, "1" * 64),
         },

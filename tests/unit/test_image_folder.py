@@ -24,9 +24,10 @@ from batchscape.config.data import ImageFolderConfig
 from batchscape.data import progress as data_progress
 from batchscape.data.archive import Unusable
 from batchscape.data.decode import decoded
-from batchscape.data.image_folder import AHEAD, class_root, in_order, load
+from batchscape.data.image_folder import AHEAD, in_order, load
+from batchscape.data.layout import class_root
 from batchscape.data.listing import files_below, state_of
-from batchscape.data.prepare import prepare, summary
+from batchscape.data.prepare import prepare
 from batchscape.data.prepared import read_prepared, write_prepared
 from batchscape.data.progress import Progress
 from batchscape.data.source import Entry
@@ -116,9 +117,8 @@ def test_reasons_say_what_a_person_needs_to_find_the_matter(bad):
 
 
 def test_the_manifest_sums_up_by_kinds(bad):
-    _, manifest = prepare(config(bad[0]), 2)
-    line, classes, contradictory = summary(manifest)
-    assert line.startswith("12 of 29 files are used: 10 to train on, 2 to validate on; dropped: ")
+    line, classes, contradictory, *_ = prepare(config(bad[0]), 2).summary
+    assert line.startswith("12 of 31 files are used: 10 to train on, 2 to validate on; dropped: ")
     assert "3 damaged image" in line
     assert "2 no image" in line
     left_out = "without an image that can be used, and so left out: birds, fish"
@@ -164,7 +164,7 @@ def test_the_image_of_a_class_of_one_leaves_its_place_to_the_next(pets: Path):
 def test_a_class_without_any_image_is_told_in_the_log(bad, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "batchscape")
     load(config(bad[0]), 2)
-    assert caplog.messages[0] == f"{bad[0]}: reading 29 files, threads: 2"
+    assert caplog.messages[0] == f"{bad[0]}: reading 31 files, threads: 2"
     assert caplog.messages[-1].endswith(": birds, fish")
 
 

@@ -20,7 +20,7 @@ from batchscape.analysis.collect import collect, collect_pair
 from batchscape.config.data import ArraysConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.tuning import SearchSpec
-from batchscape.data.prepare import prepare, summary
+from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
 from batchscape.errors import UserError
 from batchscape.frames import read_frame, write_frame
@@ -46,7 +46,7 @@ class Made:
         (folder / "study.yaml").write_text(config)
         self.study = Study.from_file(folder / "study.yaml")
         self.folder = folder
-        self.data, _ = prepare(self.study.data)
+        self.data = prepare(self.study.data).data
         write_prepared(folder / "images.safetensors", self.data)
         rates = {size: self._searched(size) for size in self.study.grid.batch_sizes if self.study.tuning.enabled}
         for name, run in self.study.runs.items():
@@ -366,9 +366,9 @@ def test_one_class_is_refused_and_a_class_without_validation_images_is_told(tmp_
     with pytest.raises(UserError, match=r"only one class \(0\)"):
         prepare(ArraysConfig(source="arrays", path=str(tmp_path / "one.npz")))
     config = ArraysConfig(source="arrays", path=str(tmp_path / "rare.npz"), split_seed=1)
-    data, manifest = prepare(config)
-    side = "validate" if 1 not in data.validation_labels else "train"
-    assert any(f"no image to {side} on of 1" in line for line in summary(manifest))
+    prepared = prepare(config)
+    side = "validate" if 1 not in prepared.data.validation_labels else "train"
+    assert any(f"no image to {side} on of 1" in line for line in prepared.summary)
 
 
 def test_a_sharpness_that_explodes_is_counted_and_leaves_the_others_their_place(drawn: Callable):

@@ -18,6 +18,12 @@ def test_a_folder_of_images_becomes_tables_and_nothing_is_dropped_in_silence(str
     line = next(line for line in stress.output.splitlines() if "files are used" in line)
     assert line.startswith(f"data: {len(used)} of {len(manifest)} files are used: ")
     assert set(stress.dropped.values()) == {kind for kind in stress.dropped.values() if kind in line}
+    for what in (
+        "2 classes: cats (402), dogs (402)",
+        "split: 20 % of the images are drawn",
+        "levels: pixels are from ",
+    ):
+        assert any(line.startswith(f"data: {what}") for line in stress.output.splitlines())
     sides = used.groupby("split")["sha256"].agg(set)
     assert not sides["train"] & sides["validation"]
 

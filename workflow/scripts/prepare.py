@@ -7,15 +7,15 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from batchscape.config.data import DataConfig
-from batchscape.data.prepare import prepare, summary
+from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
 from batchscape.frames import write_frame
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]) as say:
         config = TypeAdapter(DataConfig).validate_json(snakemake.params.spec)
-        data, manifest = prepare(config, snakemake.threads)
-        write_frame(Path(snakemake.output.manifest), manifest)
-        write_prepared(Path(snakemake.output.data), data)
-        for line in summary(manifest):
+        prepared = prepare(config, snakemake.threads)
+        write_frame(Path(snakemake.output.manifest), prepared.manifest)
+        write_prepared(Path(snakemake.output.data), prepared.data)
+        for line in prepared.summary:
             say(f"data: {line}")

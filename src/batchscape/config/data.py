@@ -1,8 +1,8 @@
 """Section `data`: which images, and how they are split."""
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
 from batchscape.config.base import Arguments, AsPair, FromText, ImportPath, PositiveInt, Section, Seed, one_of
 
@@ -13,6 +13,9 @@ class DataSize(NamedTuple):
     images: int | None
     side: int | None
     """The shorter side of the images in pixels."""
+
+
+SPLIT_KEYS = ("validation_fraction", "split", "split_seed")
 
 
 def validation_count(count: int, validation_fraction: float) -> int:
@@ -39,6 +42,11 @@ class DataSection(Section):
     @property
     def known_size(self) -> DataSize:
         return DataSize(None, None)
+
+    @property
+    def split_keys(self) -> list[str]:
+        """The keys of the split that the study file sets."""
+        return [key for key in SPLIT_KEYS if key in self.model_fields_set]
 
     @property
     def files(self) -> dict[str, str]:
@@ -71,7 +79,9 @@ class ImageFolderConfig(DataSection):
     """Where the images come from."""
 
     path: Annotated[str, Field(min_length=1, examples=["data/pets"])]
-    """A folder, or a zip file, with one folder a class; folders around them that hold nothing else do not matter."""
+    """A folder, or a zip file, with one folder a class; folders around them that hold nothing else do not matter.
+    Folders such as `train`, `val` and `test` give the split, above the classes or within each; where they have images
+    to validate on, leave out `validation_fraction`, `split` and `split_seed`."""
 
     image_size: ImageSize
     """Height and width that every image is scaled to, in pixels."""
@@ -84,15 +94,25 @@ class ImageFolderConfig(DataSection):
     """Three channels, or one."""
 
     drop_duplicates: bool = True
-    """Of files with the same bytes keep only the first, so that no image both trains and validates."""
+    """Of files with the same bytes keep only the first, so that no image both trains and validates. Files to train on
+    come before those to validate on, and these before those to test on."""
 
     jfif_only: bool = False
     """Drop every file without `JFIF` in its first ten bytes, as the TensorFlow Datasets edition of Cats vs Dogs
     does."""
 
+    white_level: Annotated[int, Field(ge=1, le=65535, examples=[4095])] | None = None
+    """The value of 16-bit files that is white: 4095 for 12 bits. `null`: the least of 255, 511, 1023, … 65535 that no
+    value in any file exceeds; a line in the terminal says which. Files of 8 bits are not scaled."""
+
     @property
     def known_size(self) -> DataSize:
         return DataSize(images=None, side=min(self.image_size))
+
+    @model_serializer(mode="wrap")
+    def _without_unset_split(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A job has to know whether the study file asks for a split, for the folders may give one."""
+        return {key: value for key, value in handler(self).items() if key not in SPLIT_KEYS or key in self.split_keys}
 
     @property
     def files(self) -> dict[str, str]:

@@ -108,7 +108,7 @@ def _in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, lock: threading.Loc
         with suppress(UnicodeError):
             name = name.encode("cp437").decode()
     parts = name.replace("\\", "/").split("/")  # old versions of .NET write backslashes
-    return File("/".join(part for part in parts if part not in ("", ".")), read)
+    return File("/".join(part for part in parts if part not in ("", ".", "..")), read)  # nothing is unpacked
 
 
 def _require_size(size: int) -> None:

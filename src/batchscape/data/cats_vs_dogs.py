@@ -10,7 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from batchscape.config.data import CatsVsDogsConfig
 from batchscape.data.archive import File, opened
-from batchscape.data.image_folder import Listed, by_class, class_root, read_images
+from batchscape.data.image_folder import Listed, by_class, read_images
+from batchscape.data.layout import class_root
 from batchscape.data.progress import Progress
 from batchscape.data.source import Source
 from batchscape.errors import UserError
@@ -47,10 +48,10 @@ def edition_order(files: Sequence[File]) -> list[Listed]:
     """
     root = class_root([file.name for file in files])
     images, others = [], []
-    for listed in by_class(files):
+    for listed in by_class(files, "Cats vs Dogs")[0]:
         path = listed.file.name.removeprefix(root)
         if IMAGE.fullmatch(path):
-            images.append((_place(f"PetImages/{path}"), listed._replace(label=listed.label.lower())))
+            images.append((_place(f"PetImages/{path}"), listed._replace(label=listed.label.lower(), side="")))
         else:
             others.append(listed._replace(label="", reason=listed.reason or "outside the edition: no Cat or Dog"))
     return [listed for _, listed in sorted(images, key=lambda image: image[0])] + others

@@ -5,13 +5,39 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# What file managers leave behind.
-CLUTTER = {"thumbs.db", "desktop.ini", "ehthumbs.db"}
+# What systems keep beside the files of a user, in small letters. Only names that nobody gives a class: `trash`,
+# `recycle` and `misc` are classes of public sets.
+CLUTTER = {
+    # Windows: thumbnails, settings of folders, waste baskets, parts that a disk check found
+    *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler", "recycled"),
+    *("system volume information", "found.000"),
+    # macOS
+    *("__macosx", "icon\r", "network trash folder", "temporary items"),
+    # Linux, Python
+    *("lost+found", "__pycache__"),
+    # network drives: Synology, QNAP, NetApp
+    *(
+        "@eadir",
+        "#recycle",
+        "#snapshot",
+        "@tmp",
+        "@sharebin",
+        "@sharesnap",
+        "@synoresource",
+        "@recycle",
+        "@recently-snapshot",
+        "@transcode",
+        "~snapshot",
+    ),
+}
+# Thumbnails that cameras write beside films and raw images.
+CLUTTER_SUFFIXES = (".thm",)
 
 
 def is_clutter(path: str) -> bool:
-    """Say whether a file is none of the user's: left by a file manager, or hidden, or in a folder that is."""
-    return any(part.lower() in CLUTTER or part.startswith((".", "__MACOSX")) for part in path.split("/"))
+    """Say whether a file is none of the user's: hidden, or kept by a system or a camera, or in a folder that is."""
+    path = path.lower()
+    return path.endswith(CLUTTER_SUFFIXES) or any(part in CLUTTER or part.startswith(".") for part in path.split("/"))
 
 
 def files_below(folder: Path) -> Iterator[str]:

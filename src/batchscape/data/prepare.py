@@ -1,12 +1,14 @@
 """From a configured source to the prepared data of a study."""
 
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from batchscape.config.data import DataConfig
 from batchscape.data import arrays, cats_vs_dogs, digits, image_folder, own, synthetic
+from batchscape.data.layout import TEST, TRAIN, VALIDATION, joined
 from batchscape.data.prepared import PreparedData
 from batchscape.data.source import Source
 from batchscape.data.split import split
@@ -21,27 +23,58 @@ LOADERS = {
 }
 
 
-def prepare(config: DataConfig, threads: int = 1) -> tuple[PreparedData, pd.DataFrame]:
-    """Load the configured source and split it; return the data, and the manifest of all that the source holds.
+# More than these would fill the terminal.
+CLASSES_IN_A_LINE = 20
 
-    Columns of the manifest: file, sha256, class, split (`train` or `validation`; empty if dropped), reason (why it was
-    dropped; empty if not). Raises UserError when there is nothing to use, or the split leaves a side empty.
+# Looked at together for the levels that they use.
+IMAGES_AT_ONCE = 1000
+
+# Images whose pixels are all below this leave half of the range unused.
+DARK = 128
+
+
+class Prepared(NamedTuple):
+    """What a source gives to a study."""
+
+    data: PreparedData
+    """The images of both sides of the split."""
+
+    manifest: pd.DataFrame
+    """All that the source holds: file, sha256, class, split (`train`, `validation` or `test`; empty if it was dropped),
+    reason (why it was dropped; empty if it was not)."""
+
+    summary: list[str]
+    """What was understood, and what was dropped, a line each."""
+
+
+def prepare(config: DataConfig, threads: int = 1) -> Prepared:
+    """Load the configured source and split it, as it says itself or else as the config says.
+
+    Images of the side `test` are in the manifest alone: nothing trains or validates on them. Raises UserError when
+    there is nothing to use, or the split leaves a side empty.
     """
     source = LOADERS.get(config.source, own.load)(config, threads)
     if len(source.classes) < 2:
         raise UserError(
             f"data: only one class ({source.classes[0]}) has images that can be used; there must be at least two"
         )
-    try:
-        train, validation = split(len(source.images), config.validation_fraction, config.split, config.split_seed)
-    except ValueError as error:
-        raise UserError(f"data.validation_fraction: {error}; choose a fraction such as 0.2")
+    sides = np.array([entry.side for entry in source.entries if not entry.reason and entry.side != TEST])
+    notes = [*source.notes]
+    if VALIDATION in sides:
+        train, validation = np.flatnonzero(sides == TRAIN), np.flatnonzero(sides == VALIDATION)
+    else:
+        try:
+            train, validation = split(len(source.images), config.validation_fraction, config.split, config.split_seed)
+        except ValueError as error:
+            raise UserError(f"data.validation_fraction: {error}; choose a fraction such as 0.2")
+        notes.append(_drawn(config, "images to train on" if TRAIN in sides else "images"))
     data = PreparedData(
         *(channels_first(source.images[train]), source.labels[train]),
         *(channels_first(source.images[validation]), source.labels[validation]),
         source.classes,
     )
-    return data, _manifest(source, train)
+    manifest = _manifest(source, train)
+    return Prepared(data, manifest, [*summary(manifest, VALIDATION in sides), *notes, levels(data)])
 
 
 def channels_first(images: np.ndarray) -> np.ndarray:
@@ -50,39 +83,75 @@ def channels_first(images: np.ndarray) -> np.ndarray:
 
 
 def _manifest(source: Source, train: np.ndarray) -> pd.DataFrame:
-    frame = pd.DataFrame(source.entries, columns=["file", "sha256", "class", "reason"])
-    sides = np.full(len(source.images), "validation", dtype=object)
-    sides[train] = "train"
+    frame = pd.DataFrame(source.entries, columns=["file", "sha256", "class", "reason", "side"])
+    sides = np.full(len(source.images), VALIDATION, dtype=object)
+    sides[train] = TRAIN
+    used = frame["reason"] == ""
     frame.insert(3, "split", "")
-    frame.loc[frame["reason"] == "", "split"] = sides
+    frame.loc[used, "split"] = TEST
+    frame.loc[used & (frame.pop("side") != TEST), "split"] = sides
     return frame
 
 
-def summary(manifest: pd.DataFrame) -> list[str]:
+def _drawn(config: DataConfig, images: str) -> str:
+    """Return how the split of some images is made, in a line."""
+    share = f"{100 * config.validation_fraction:g} % of the {images}"
+    if config.split == "first":
+        return f"split: the last {share} validate (data.split: first)"
+    return f"split: {share} are drawn to validate on (data.split_seed: {config.split_seed})"
+
+
+def levels(data: PreparedData) -> str:
+    """Return which of the 256 levels of a byte the images use, in a line."""
+    seen = np.zeros(256, bool)
+    for images in (data.train_images, data.validation_images):
+        for start in range(0, len(images), IMAGES_AT_ONCE):
+            seen[images[start : start + IMAGES_AT_ONCE]] = True
+    used = np.flatnonzero(seen)
+    line = f"levels: pixels are from {used[0]} to {used[-1]}, and use {len(used)} of 256 levels"
+    if used[-1] < DARK:
+        line += f"; less than half of the range: if {used[-1]} is white, scale the images to 0 to 255 beforehand"
+    return line
+
+
+def summary(manifest: pd.DataFrame, given: bool = False) -> list[str]:
     """Return what a person wants to know of a manifest, in lines: what is used, what was dropped and why, and what is
-    lopsided. The manifest itself stands beside the prepared data."""
+    lopsided. `given`: the split is that of the source. The manifest itself stands beside the prepared data."""
     used = manifest[manifest["reason"] == ""]
     counts = Counter(used["split"])
     lines = [
         f"{len(used):,} of {len(manifest):,} files are used: {counts['train']:,} to train on, "
         f"{counts['validation']:,} to validate on"
+        + (f", {counts[TEST]:,} to test on, held out" if counts[TEST] else "")
     ]
     if len(used) < len(manifest):
         reasons = manifest.loc[manifest["reason"] != "", "reason"].str.partition(":")[0].value_counts()
         lines[0] += "; dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
     kept = used["class"].value_counts(sort=False)
-    lines.append(f"{len(kept)} classes: " + ", ".join(f"{name} ({count:,})" for name, count in kept.items()))
+    lines.append(f"{len(kept):,} classes: " + _counts(kept.to_dict()))
     without = sorted(set(manifest["class"]) - {*kept.index, ""})
     if without:
-        lines[-1] += f"; without an image that can be used, and so left out: {', '.join(without)}"
-    contradictory = int(manifest["reason"].str.endswith("of another class").sum())
+        lines[-1] += f"; without an image that can be used, and so left out: {joined(without)}"
+    contradictory = int(manifest["reason"].str.contains(image_folder.ANOTHER_CLASS, regex=False).sum())
     if contradictory:
         lines.append(
             f"{contradictory:,} files stand in two classes, and count for the first: see `another class` there"
         )
+    shared = int(manifest["reason"].str.contains(image_folder.ANOTHER_SIDE, regex=False).sum())
+    if shared:
+        lines.append(f"{shared:,} files stand on two sides of the split, and count for the first of train, val, test")
     for side in ("train", "validation"):
         missing = sorted(set(used["class"]) - set(used.loc[used["split"] == side, "class"]))
         if missing:
             what = "to train on" if side == "train" else "to validate on"
-            lines.append(f"no image {what} of {', '.join(missing)}: use another data.split_seed or data.split")
+            how = "add some to its folder" if given else "use another data.split_seed or data.split"
+            lines.append(f"no image {what} of {joined(missing)}: {how}")
     return lines
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """Return the number of images of each class, or where there are many classes of the rarest and of the commonest."""
+    if len(counts) <= CLASSES_IN_A_LINE:
+        return ", ".join(f"{name} ({count:,})" for name, count in counts.items())
+    rarest, commonest = min(counts, key=counts.get), max(counts, key=counts.get)
+    return f"from {rarest} ({counts[rarest]:,}) to {commonest} ({counts[commonest]:,})"

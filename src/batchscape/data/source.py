@@ -1,6 +1,7 @@
 """What a source of images gives, whichever it is."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,6 +26,16 @@ class Entry(NamedTuple):
     reason: str = ""
     """Why it was dropped; empty if it was not."""
 
+    side: str = ""
+    """The side of the split that the source puts it on: `train`, `validation` or `test`; empty if it gives no split."""
+
+
+# Of fewer numbers, each may be a class whatever its number of images.
+FEW_CLASSES = 10
+IMAGES_OF_A_CLASS = 3
+# Of more numbers than these, gaps between them say that they were measured.
+NUMBERED_CLASSES = 100
+
 
 @dataclass(frozen=True)
 class Source:
@@ -40,7 +51,11 @@ class Source:
     """Names of the classes."""
 
     entries: Sequence[Entry]
-    """All that the source holds; those without a reason are the images, in the same order."""
+    """All that the source holds; those without a reason that are not on the side `test` are the images, in the same
+    order."""
+
+    notes: tuple[str, ...] = ()
+    """What a user wants to know of how it was read, a line each."""
 
 
 def from_arrays(images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None, name: str, key: str) -> Source:
@@ -53,24 +68,46 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, classes: Sequence[str] |
     Raises UserError when the arrays are no such images and labels.
     """
     images, labels = _as_array(images, "images", key), _as_array(labels, "labels", key)
-    if images.ndim not in (3, 4) or not images.size:
-        raise UserError(
-            f"{key}: the images have shape {images.shape}; they must be (n, height, width) or "
-            "(n, height, width, channels) and at least one"
-        )
-    if have_channels_first(images.shape):
-        raise UserError(
-            f"{key}: images of shape {images.shape} have channels first; np.moveaxis(images, 1, -1) mends it"
-        )
+    require_images(images.shape, images.dtype, labels.shape, key)
     images = as_bytes(images.reshape(*images.shape[:3], -1), key)
-    if labels.shape != images.shape[:1]:
-        raise UserError(f"{key}: labels of shape {labels.shape} for {len(images)} images; give one label an image")
+    labels, classes = indices_of(labels, classes, key)
+    entries = [
+        Entry(f"{name}[{index}]", hashlib.sha256(image.tobytes()).hexdigest(), classes[label])
+        for index, (image, label) in enumerate(zip(images, labels, strict=True))
+    ]
+    return Source(images, labels, tuple(classes), entries)
+
+
+def require_images(shape: tuple[int, ...], dtype: np.dtype, labels_shape: tuple[int, ...], key: str) -> None:
+    """Raise UserError if arrays of these shapes and types are no images with their labels."""
+    if len(shape) not in (3, 4) or not math.prod(shape):
+        raise UserError(
+            f"{key}: the images have shape {shape}; they must be (n, height, width) or "
+            "(n, height, width, channels), with n at least 1"
+        )
+    if have_channels_first(shape):
+        raise UserError(f"{key}: images of shape {shape} have channels first; np.moveaxis(images, 1, -1) mends it")
+    if dtype.kind in "iu" and dtype != np.uint8:
+        raise UserError(
+            f"{key}: images are {dtype}; they must be uint8, or floats from 0 to 1: divide them by the value that is "
+            "white (255 for 8 bits, 4095 for 12, 65535 for 16)"
+        )
+    if dtype.kind != "f" and dtype != np.uint8:
+        raise UserError(f"{key}: images are {dtype}; they must be uint8, or floats from 0 to 1")
+    if labels_shape != shape[:1]:
+        raise UserError(f"{key}: labels of shape {labels_shape} for {shape[0]} images; give one label an image")
+
+
+def indices_of(labels: np.ndarray, classes: Sequence[str] | None, key: str) -> tuple[np.ndarray, list[str]]:
+    """Return labels as indices of classes, and the names of these. Raises UserError if they are no classes."""
     if labels.dtype == object and all(isinstance(label, str) for label in labels):  # as pandas has them
         labels = labels.astype(str)
     if labels.dtype.kind not in "iubUS":
         raise UserError(f"{key}: labels are {labels.dtype}; they must be whole numbers or text")
     if classes is None:
-        values, labels = np.unique(labels, return_inverse=True)
+        values, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        if values.dtype.kind in "iu":
+            _require_classes(values, counts, key)
         classes = [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
     else:
         classes = _as_names(classes, key)
@@ -78,12 +115,24 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, classes: Sequence[str] |
             raise UserError(
                 f"{key}: labels must be whole numbers from 0 to {len(classes) - 1}, one for each of the classes"
             )
-    labels = labels.astype(np.int64)
-    entries = [
-        Entry(f"{name}[{index}]", hashlib.sha256(image.tobytes()).hexdigest(), classes[label])
-        for index, (image, label) in enumerate(zip(images, labels, strict=True))
-    ]
-    return Source(images, labels, tuple(classes), entries)
+    return labels.astype(np.int64), classes
+
+
+def _require_classes(values: np.ndarray, counts: np.ndarray, key: str) -> None:
+    """Raise UserError if whole numbers look measured rather than those of classes.
+
+    Classes have several images each, and where there are many they are numbered without gaps. So have CIFAR-100 and
+    ImageNet; ages, prices and counts have not.
+    """
+    few = len(values) > FEW_CLASSES and np.median(counts) < IMAGES_OF_A_CLASS
+    gaps = len(values) > NUMBERED_CLASSES and int(values[-1]) - int(values[0]) >= len(values)
+    if few or gaps:
+        raise UserError(
+            f"{key}: the labels are {len(values)} different whole numbers from {values[0]} to {values[-1]}, "
+            + (f"half of them on fewer than {IMAGES_OF_A_CLASS} images; " if few else "with gaps between; ")
+            + "these look like measured values, which cannot be predicted here: give intervals of them as labels, "
+            "or if they are classes, labels as text"
+        )
 
 
 def have_channels_first(shape: tuple[int, ...]) -> bool:
@@ -108,11 +157,9 @@ def _as_names(classes: Any, key: str) -> list[str]:
 
 
 def as_bytes(images: np.ndarray, key: str) -> np.ndarray:
-    """Return images as uint8; floats must lie in [0, 1]. Raises UserError for anything else."""
+    """Return images, uint8 or floats, as uint8; floats must lie in [0, 1]. Raises UserError if they do not."""
     if images.dtype == np.uint8:
         return images
-    if images.dtype.kind != "f":
-        raise UserError(f"{key}: images are {images.dtype}; they must be uint8, or floats from 0 to 1")
     broken = np.flatnonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim))))
     if len(broken):
         raise UserError(

@@ -50,7 +50,7 @@ class LossSurface:
     ):
         self._images, self._labels, self._dtype = images, labels, dtype
         self._device = labels.device
-        self._network = copy.deepcopy(network).to(self._device, dtype, memory_format=torch.channels_last).eval()
+        self._network = copy.deepcopy(network).to(self._device, dtype).eval()
         self._network.requires_grad_()  # the surface is a function of all parameters, also of those that do not train
         example = self._inputs(images[:4])
         self._chunk = chunk or cache_sized(self._network, example)

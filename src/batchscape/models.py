@@ -1,5 +1,6 @@
 """Networks by name or import path, and their initial weights."""
 
+import copy
 import inspect
 from collections import OrderedDict
 from typing import Any
@@ -25,7 +26,8 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
     It takes (n, *image_shape) float in [0, 1] and gives logits, (n, outputs); sigmoid or softmax stands in the loss,
     where it is numerically stable. Weights of the networks here are Glorot-uniform (Glorot & Bengio 2010, eq. 16),
     biases zero, as in Chang & Pathak 2020; one of the user's own keeps what it makes. They are a function of the
-    arguments alone; the caller's random state is left as it was.
+    arguments alone; the caller's random state is left as it was. Weights of convolutions lie channels-last in memory, as
+    the input does, so that convolutions make no copies; a network that cannot take that gets both contiguous.
 
     Raises UserError when the network does not go with such images, or the user's own cannot be made.
     """
@@ -46,7 +48,7 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-    return network
+    return network.to(memory_format=torch.channels_last)
 
 
 def vgg(config: VggConfig, image_shape: ImageShape, outputs: int) -> nn.Sequential:
@@ -158,7 +160,68 @@ def own_network(config: OwnModelConfig, image_shape: ImageShape, outputs: int) -
         network.train()
         if _has_lazy_layers(network):
             raise UserError(f"model.name: {config.name} has a lazy layer that sees no image; take it out")
+    return _adapted(network, image_shape, config.name)
+
+
+def _adapted(network: nn.Module, image_shape: ImageShape, name: str) -> nn.Module:
+    """Return a network of the user's own so that it takes channels-last input and leaves it as it is.
+
+    Where `view` or the like wants contiguous memory, or the network writes into its input, a hook gives it a copy; so
+    whoever calls it may use a tensor again. Raises UserError if it cannot be copied, or its class takes no hooks.
+    """
+    try:
+        copy.deepcopy(network)  # as every analysis of the loss does
+    except Exception as error:
+        raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {told(error)}")
+    images = torch.rand(2, *image_shape)
+    for layout in (torch.channels_last, torch.contiguous_format):
+        try:
+            written = _writes_into_input(network, images, layout)
+        except Exception:  # not in this layout, or in none, of which `outputs_for_images` tells
+            continue
+        network.to(memory_format=layout)
+        if written or layout is torch.contiguous_format:
+            _give_copies(network, images, layout, name)
+        break
     return network
+
+
+def _writes_into_input(network: nn.Module, images: torch.Tensor, layout: torch.memory_format) -> bool:
+    """Say whether a network writes into its input, in evaluation or in training, with weights and input in a layout.
+
+    Raises whatever the network raises, forward or backward. It is left as it is.
+    """
+    twin = copy.deepcopy(network).to(memory_format=layout)
+    given = images.clone(memory_format=layout)
+    version = given._version
+    for training in (False, True):
+        outputs = twin.train(training)(given)
+        if isinstance(outputs, torch.Tensor) and outputs.requires_grad:
+            outputs.sum().backward()
+    # Writes through `.data` leave the version as it is, and those that change no value today may change one tomorrow.
+    return given._version != version or not torch.equal(given, images)
+
+
+def _give_copies(network: nn.Module, images: torch.Tensor, layout: torch.memory_format, name: str) -> None:
+    """Have a network get a copy of its input, in a layout."""
+    # Not `contiguous`: of one channel a channels-last tensor is contiguous too, and is returned as it is.
+    keep = torch.preserve_format if layout is torch.channels_last else layout
+    try:
+        network.register_forward_pre_hook(lambda _, inputs: tuple(given.clone(memory_format=keep) for given in inputs))
+        # On a copy, for those of TorchScript and of torch.compile lose their hooks.
+        adapted = not _writes_into_input(network, images, torch.channels_last)
+    except Exception:
+        adapted = False
+    if not adapted and layout is torch.channels_last:
+        raise UserError(
+            f"model.name: {name} writes into its input, and {type(network).__name__} keeps no hook that would hand it a "
+            "copy; write such as `images = images - 0.5` for `images -= 0.5`"
+        )
+    if not adapted:
+        raise UserError(
+            f"model.name: {name} takes no channels-last input, and {type(network).__name__} keeps no hook that would hand "
+            "it contiguous input; write `flatten` or `reshape` for `view`"
+        )
 
 
 def outputs_for_images(network: nn.Module, images: torch.Tensor, name: str) -> Any:

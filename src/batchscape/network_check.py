@@ -13,6 +13,7 @@ from batchscape.errors import UserError
 from batchscape.import_path import told
 from batchscape.models import build_network, outputs_for_images
 from batchscape.objective import mean_loss, outputs_for
+from batchscape.perturbation import perturbed
 
 FEW = 4
 
@@ -28,10 +29,6 @@ def check_network(config: ModelConfig, loss: str, largest_batch: int, data: Prep
     outputs = outputs_for(loss, len(data.classes))
     shape = data.train_images.shape[1:]
     network = build_network(config, shape, outputs, seed=0)
-    try:
-        copy.deepcopy(network)  # as every analysis of the loss does
-    except Exception as error:
-        raise UserError(f"model.name: {config.name} cannot be copied by copy.deepcopy: {told(error)}")
     images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], torch.device("cpu"))
     wanted = (len(images), outputs)
     for training in (False, True):  # both, for a network may do other things when it does not train
@@ -93,16 +90,13 @@ def treats_images_alone(network: nn.Module, images: torch.Tensor) -> bool:
     BatchNorm takes its statistics from all images; others keep statistics in buffers, once for each step. `images` is
     uint8, (n, channels, height, width), n at least 2. The network is left as it is.
     """
-    twin = copy.deepcopy(network).train()
+    # Statistics of the weights are at rest until a step moves these, and weights of zero hide what is before them.
+    twin = perturbed(network).train()
     before = [buffer.clone() for buffer in twin.buffers()]
     inputs = as_input(images)
     others = torch.cat([inputs[:1], 1 - inputs[1:]])
     outputs = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(0)
-        # Statistics of the weights are at rest until a step moves these, and weights of zero hide what is before them.
-        for parameter in filter(torch.is_floating_point, twin.parameters()):
-            parameter += 0.01 * torch.randn_like(parameter)
         for batch in (inputs, others):
             torch.manual_seed(0)  # the same dropout
             outputs.append(twin(batch)[0])

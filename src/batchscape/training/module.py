@@ -86,8 +86,7 @@ class TrainingModule(pl.LightningModule):
         self.ranks_meet_within = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
         # Else the parts of a batch would not give what it gives as a whole.
         self.may_be_cut = not self.ranks_meet_within if self.ranks.size > 1 else treats_images_alone(network, few)
-        # Convolutions take and give channels-last tensors without copies if their weights are so too.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network
         self.data = data
         self.spec = spec
         self.result: EpochResult | None = None

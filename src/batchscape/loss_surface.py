@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from batchscape.chunks import cache_sized
 from batchscape.data.tensors import as_input
 from batchscape.inference import InferenceNetwork
-from batchscape.objective import loss_and_accuracy, mean_loss
+from batchscape.objective import differentiable, loss_and_accuracy, mean_loss, twice_differentiable
 
 # Images are kept as floats if they take at most this; larger sets become floats chunk by chunk, each time.
 FLOAT_BYTES = 512 << 20
@@ -123,10 +123,11 @@ class LossSurface:
         self._move(self._network, weights)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
-        for inputs, labels in self._labelled_chunks():
-            part = self._share(inputs, labels)
-            total += _flat(_gradient(part, self._parameters))
-            loss += part.detach()
+        with differentiable(self._network):
+            for inputs, labels in self._labelled_chunks():
+                part = self._share(inputs, labels)
+                total += _flat(_gradient(part, self._parameters))
+                loss += part.detach()
         return loss.item(), total.cpu().numpy()
 
     def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:
@@ -139,18 +140,20 @@ class LossSurface:
             part.view_as(parameter)
             for part, parameter in zip(direction.to(self._dtype).split(sizes), self._parameters, strict=True)
         ]
-        for inputs, labels in self._labelled_chunks():
-            gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
-            slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
-            total += _flat(_gradient(slope, self._parameters))
+        with twice_differentiable(self._network):
+            for inputs, labels in self._labelled_chunks():
+                gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
+                slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
+                total += _flat(_gradient(slope, self._parameters))
         return total.cpu().numpy()
 
     def example_gradient(self, weights: np.ndarray, index: int) -> np.ndarray:
         """Return the gradient of the loss of one example at θ, (p,)."""
         self._move(self._network, weights)
         example = slice(index, index + 1)
-        loss = mean_loss(self._network(self._inputs(self._images[example])).double(), self._labels[example])
-        return _flat(_gradient(loss, self._parameters)).double().cpu().numpy()
+        with differentiable(self._network):
+            loss = mean_loss(self._network(self._inputs(self._images[example])).double(), self._labels[example])
+            return _flat(_gradient(loss, self._parameters)).double().cpu().numpy()
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
         return as_input(images.to(self._device), self._dtype)

@@ -154,6 +154,7 @@ def own_network(config: OwnModelConfig, image_shape: ImageShape, outputs: int) -
     network = called(function, arguments, config.name, "model")
     if not isinstance(network, nn.Module):
         raise UserError(f"model.name: {config.name} gives {type(network).__name__}, not a torch.nn.Module; mend it")
+    _refuse_lightning_module(network, config.name)
     if _has_lazy_layers(network):
         with torch.no_grad():  # they learn their sizes from their first input
             outputs_for_images(network.eval(), torch.zeros(1, *image_shape), config.name)
@@ -161,6 +162,26 @@ def own_network(config: OwnModelConfig, image_shape: ImageShape, outputs: int) -
         if _has_lazy_layers(network):
             raise UserError(f"model.name: {config.name} has a lazy layer that sees no image; take it out")
     return _adapted(network, image_shape, config.name)
+
+
+def _refuse_lightning_module(network: nn.Module, name: str) -> None:
+    """Raise UserError for a module with a training of its own: its loss and optimizer would be ignored."""
+    ignored = [
+        method
+        for method in ("training_step", "configure_optimizers")
+        for kind in type(network).__mro__
+        if method in vars(kind) and any(map(_is_lightning_module, kind.__mro__[1:]))
+    ]
+    if ignored:
+        raise UserError(
+            f"model.name: {name} is a LightningModule, whose {' and '.join(dict.fromkeys(ignored))} would be ignored, "
+            "for Batchscape trains with its own loss and SGD; name a class or function that gives its network alone"
+        )
+
+
+def _is_lightning_module(kind: type) -> bool:
+    """Seen by its name: Lightning takes a second to import, and there are two packages of it."""
+    return kind.__name__ == "LightningModule" and kind.__module__.partition(".")[0] in ("lightning", "pytorch_lightning")
 
 
 def _adapted(network: nn.Module, image_shape: ImageShape, name: str) -> nn.Module:
@@ -175,53 +196,51 @@ def _adapted(network: nn.Module, image_shape: ImageShape, name: str) -> nn.Modul
         raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {told(error)}")
     images = torch.rand(2, *image_shape)
     for layout in (torch.channels_last, torch.contiguous_format):
+        laid_out = copy.deepcopy(network).to(memory_format=layout)
         try:
-            written = _writes_into_input(network, images, layout)
+            written = _writes_into(laid_out, images.clone(memory_format=layout))
         except Exception:  # not in this layout, or in none, of which `outputs_for_images` tells
             continue
         network.to(memory_format=layout)
         if written or layout is torch.contiguous_format:
-            _give_copies(network, images, layout, name)
+            _give_copies(network, images.clone(memory_format=torch.channels_last), layout, name)
         break
     return network
 
 
-def _writes_into_input(network: nn.Module, images: torch.Tensor, layout: torch.memory_format) -> bool:
-    """Say whether a network writes into its input, in evaluation or in training, with weights and input in a layout.
+def _writes_into(network: nn.Module, images: torch.Tensor) -> bool:
+    """Say whether a network writes into its input, in evaluation or in training.
 
     Raises whatever the network raises, forward or backward. It is left as it is.
     """
-    twin = copy.deepcopy(network).to(memory_format=layout)
-    given = images.clone(memory_format=layout)
-    version = given._version
+    twin, before, version = copy.deepcopy(network), images.clone(), images._version
     for training in (False, True):
-        outputs = twin.train(training)(given)
+        outputs = twin.train(training)(images)
         if isinstance(outputs, torch.Tensor) and outputs.requires_grad:
             outputs.sum().backward()
-    # Writes through `.data` leave the version as it is, and those that change no value today may change one tomorrow.
-    return given._version != version or not torch.equal(given, images)
+    # The version sees a write that changes no value of these images, but not one through `.data`.
+    return images._version != version or not torch.equal(images, before)
 
 
 def _give_copies(network: nn.Module, images: torch.Tensor, layout: torch.memory_format, name: str) -> None:
-    """Have a network get a copy of its input, in a layout."""
+    """Have a network get a copy of its input, in a layout. Raises UserError if its class takes no hooks."""
+    channels_last = layout is torch.channels_last
     # Not `contiguous`: of one channel a channels-last tensor is contiguous too, and is returned as it is.
-    keep = torch.preserve_format if layout is torch.channels_last else layout
+    kept = torch.preserve_format if channels_last else layout
     try:
-        network.register_forward_pre_hook(lambda _, inputs: tuple(given.clone(memory_format=keep) for given in inputs))
+        network.register_forward_pre_hook(lambda _, inputs: tuple(given.clone(memory_format=kept) for given in inputs))
         # On a copy, for those of TorchScript and of torch.compile lose their hooks.
-        adapted = not _writes_into_input(network, images, torch.channels_last)
+        adapted = not _writes_into(copy.deepcopy(network), images)
     except Exception:
         adapted = False
-    if not adapted and layout is torch.channels_last:
-        raise UserError(
-            f"model.name: {name} writes into its input, and {type(network).__name__} keeps no hook that would hand it a "
-            "copy; write such as `images = images - 0.5` for `images -= 0.5`"
-        )
     if not adapted:
-        raise UserError(
-            f"model.name: {name} takes no channels-last input, and {type(network).__name__} keeps no hook that would hand "
-            "it contiguous input; write `flatten` or `reshape` for `view`"
+        what, way_out = (
+            ("writes into its input", "write such as `images = images - 0.5` for `images -= 0.5`")
+            if channels_last
+            else ("takes no channels-last input", "write `flatten` or `reshape` for `view`")
         )
+        kind = type(network).__name__
+        raise UserError(f"model.name: {name} {what}, and a {kind} keeps no hook that hands it a copy; {way_out}")
 
 
 def outputs_for_images(network: nn.Module, images: torch.Tensor, name: str) -> Any:

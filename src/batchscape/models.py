@@ -166,22 +166,22 @@ def own_network(config: OwnModelConfig, image_shape: ImageShape, outputs: int) -
 
 def _refuse_lightning_module(network: nn.Module, name: str) -> None:
     """Raise UserError for a module with a training of its own: its loss and optimizer would be ignored."""
-    ignored = [
-        method
-        for method in ("training_step", "configure_optimizers")
-        for kind in type(network).__mro__
-        if method in vars(kind) and any(map(_is_lightning_module, kind.__mro__[1:]))
-    ]
+    kinds = type(network).__mro__
+    if not any(kind.__name__ == "LightningModule" and _is_lightnings(kind) for kind in kinds):
+        return
+    methods = ("training_step", "configure_optimizers")
+    owners = {method: next(kind for kind in kinds if method in vars(kind)) for method in methods}
+    ignored = [method for method, owner in owners.items() if not _is_lightnings(owner)]
     if ignored:
         raise UserError(
-            f"model.name: {name} is a LightningModule, whose {' and '.join(dict.fromkeys(ignored))} would be ignored, "
-            "for Batchscape trains with its own loss and SGD; name a class or function that gives its network alone"
+            f"model.name: {name} is a LightningModule, whose {' and '.join(ignored)} would be ignored, for Batchscape "
+            "trains with its own loss and SGD; name a class or function that gives its network alone"
         )
 
 
-def _is_lightning_module(kind: type) -> bool:
-    """Seen by its name: Lightning takes a second to import, and there are two packages of it."""
-    return kind.__name__ == "LightningModule" and kind.__module__.partition(".")[0] in ("lightning", "pytorch_lightning")
+def _is_lightnings(kind: type) -> bool:
+    """Seen by the name: Lightning takes a second to import, and there are two packages of it."""
+    return kind.__module__.partition(".")[0] in ("lightning", "pytorch_lightning")
 
 
 def _adapted(network: nn.Module, image_shape: ImageShape, name: str) -> nn.Module:

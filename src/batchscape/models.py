@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from batchscape.config.model import MlpConfig, ModelConfig, OwnModelConfig, ResNetConfig, VggConfig
 from batchscape.errors import UserError
 from batchscape.import_path import called, imported, told
+from batchscape.randomness import seeded
 
 ImageShape = tuple[int, int, int]
 """(channels, height, width) of what a network takes."""
@@ -26,12 +27,12 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
     It takes (n, *image_shape) float in [0, 1] and gives logits, (n, outputs); sigmoid or softmax stands in the loss,
     where it is numerically stable. Weights of the networks here are Glorot-uniform (Glorot & Bengio 2010, eq. 16),
     biases zero, as in Chang & Pathak 2020; one of the user's own keeps what it makes. They are a function of the
-    arguments alone; the caller's random state is left as it was. Weights of convolutions lie channels-last in memory, as
-    the input does, so that convolutions make no copies; a network that cannot take that gets both contiguous.
+    arguments alone; the caller's random states are left as they were. Weights of convolutions lie channels-last in
+    memory, as the input does, so that convolutions make no copies; a network that cannot take that has both contiguous.
 
     Raises UserError when the network does not go with such images, or the user's own cannot be made.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), seeded(seed):
         torch.manual_seed(seed)
         if isinstance(config, OwnModelConfig):
             return own_network(config, image_shape, outputs)

@@ -56,7 +56,8 @@ def check_network(
         images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], place)
         _require_outputs(network.to(place), images, config.name, outputs, loss, data.classes)
         _require_gradient(network, images, labels, config.name)
-    fault = hessian_fault(network, images, labels)
+    # Of one that nothing has trained, for so the analysis asks again.
+    fault = hessian_fault(build_network(config, shape, outputs, seed=0).to(place), images, labels)
     return {
         "name": config.name,
         "image_shape": list(shape),
@@ -102,14 +103,23 @@ def _require_outputs(
 def _require_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, name: str) -> None:
     """Raise UserError if the loss cannot be differentiated in training, or in evaluation, as analyses do."""
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    for training in (True, False):
+    for mode in ("training", "evaluation"):
+        network.train(mode == "training").zero_grad()
         try:
-            with differentiable(network) if not training else nullcontext():
-                loss = mean_loss(network.train(training)(as_input(images)), labels)
-                torch.autograd.grad(loss, trained, allow_unused=True)
+            with differentiable(network) if mode == "evaluation" else nullcontext():
+                mean_loss(network(as_input(images)), labels).backward()
+                loss = mean_loss(network(as_input(images)), labels)
+                gradient = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
         except Exception as error:
-            mode = "training" if training else "evaluation"
             raise UserError(f"model.name: {name} cannot be differentiated in {mode} mode: {told(error)}")
+    accumulated = [torch.zeros_like(part) if part.grad is None else part.grad for part in trained]
+    network.zero_grad()
+    for of_backward, of_grad in zip(accumulated, gradient, strict=True):
+        if not torch.allclose(of_backward, of_grad, rtol=1e-3, atol=1e-6, equal_nan=True):
+            raise UserError(
+                f"model.name: {name} has another gradient by torch.autograd.grad, which analyses take, than by "
+                "backward; with torch.utils.checkpoint write `use_reentrant=False`"
+            )
 
 
 def _few(names: tuple[str, ...]) -> str:
@@ -183,15 +193,16 @@ def hessian_fault(network: nn.Module, images: torch.Tensor, labels: torch.Tensor
     if precisions.seen > {torch.float64} or not torch.isfinite(size):
         return ""
     waiting = set(double.names)
-    for direction, step in ((direction, step) for direction in double.directions() for step in STEPS):
-        product, difference = double.product(direction), double.difference(direction, step)
-        rounding = torch.finfo(torch.float64).eps * size / step
-        for name, exact, near in zip(double.names, product, difference, strict=True):
-            tolerated = RELATIVE * max(exact.norm(), near.norm()) + SHARE * _norm(difference) + 4 * rounding
-            if (exact - near).norm() <= tolerated:
-                waiting.discard(name)
-        if not waiting:
-            return ""
+    for direction in double.directions():
+        product = double.product(direction)
+        for step in STEPS:
+            difference = double.difference(direction, step)
+            floor = SHARE * _norm(difference) + 4 * torch.finfo(torch.float64).eps * size / step
+            for name, exact, near in zip(double.names, product, difference, strict=True):
+                if (exact - near).norm() <= RELATIVE * max(exact.norm(), near.norm()) + floor:
+                    waiting.discard(name)
+            if not waiting:
+                return ""
     first = next(name for name in double.names if name in waiting)
     return (
         "an operation of the network has no second derivative (a Hessian product differs from the difference of "
@@ -212,7 +223,10 @@ class _Loss:
         """Random directions of length 1, always the same."""
         draw = torch.Generator().manual_seed(0)
         drawn = [[torch.randn(part.shape, generator=draw) for part in self.start] for _ in range(DIRECTIONS)]
-        return [[(part / _norm(parts)).to(self.start[0]) for part in parts] for parts in drawn]
+        lengths = map(_norm, drawn)
+        return [
+            [(part / length).to(self.start[0]) for part in parts] for parts, length in zip(drawn, lengths, strict=True)
+        ]
 
     def gradient(self, create_graph: bool = False) -> Sequence[torch.Tensor]:
         with differentiable(self.network):
@@ -251,7 +265,7 @@ class _Precisions(TorchFunctionMode):
         super().__init__()
         self.seen: set[torch.dtype] = set()
 
-    def __torch_function__(self, function: Any, types: Any, inputs: Any = (), options: Any = None) -> Any:  # noqa: ARG002
+    def __torch_function__(self, function: Any, types: Any, inputs: Any = (), options: Any = None) -> Any:
         result = function(*inputs, **(options or {}))
         parts = result if isinstance(result, tuple | list) else [result]
         self.seen |= {part.dtype for part in parts if isinstance(part, torch.Tensor) and part.is_floating_point()}

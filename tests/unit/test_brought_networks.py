@@ -1,6 +1,7 @@
 """What a network of the user's own asks for is found out before anything trains, and given in one place."""
 
 import copy
+import random
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ from batchscape.network_check import check_network, hessian_fault
 from batchscape.objective import differentiable, twice_differentiable
 from batchscape.report.figures.sharpness import draw
 from batchscape.report.tables.sharpness import tabulate
+from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
 from tests.unit import networks
 from tests.unit.surfaces import made_images, vector_of
@@ -209,6 +211,36 @@ def test_weights_of_zero_do_not_hide_what_a_rearranged_network_gets_wrong(few: t
         assert torch.allclose(inference(inference.inputs(inputs)), network(inputs), atol=1e-5)
 
 
+class DrawsElsewhere(networks.WritesIntoItsInput):
+    """Weights by NumPy, and noise and stochastic depth by Python."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__(image_shape, outputs)
+        weights = np.random.standard_normal(self.layers[3].weight.shape)  # noqa: NPY002
+        self.layers[3].weight.data.copy_(torch.from_numpy(weights))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            images = images + 0.1 * random.random()
+        return self.layers(images)
+
+
+def test_what_a_network_draws_from_elsewhere_than_torch_is_the_seeds_too(
+    data: PreparedData, tmp_path: Path, randomness
+):
+    write_prepared(tmp_path / "data", data)
+    training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
+    found = []
+    for attempt, seed in enumerate((0, 0, 1)):
+        randomness.seed(attempt)
+        spec = RunSpec(batch_size=8, learning_rate=0.05, seed=seed, model=named(DrawsElsewhere), training=training)
+        run = RunDirectory(train(spec, tmp_path / "data", tmp_path / str(attempt)))
+        found.append((run.weights("init").vector, run.weights("last").vector))
+    for one, same, other in zip(*found, strict=True):
+        assert np.array_equal(one, same)
+        assert not np.array_equal(one, other)
+
+
 # Second derivatives.
 
 COMMON = [
@@ -233,20 +265,27 @@ class ZeroHead(networks.OnceDifferentiable):
         nn.init.zeros_(self.layers[3].weight)
 
 
-class Samples(nn.Module):
-    """torch's `grid_sample` has no second derivative either, and says so."""
-
-    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
-        super().__init__()
-        self.grid = nn.Parameter(0.5 * torch.rand(1, 8, 8, 2))
-        self.head = nn.Linear(image_shape[0], outputs)
+class Raises(networks.OnceDifferentiable):
+    """torch has no second derivative of some operations of its own, and says so."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        grid = self.grid.expand(len(images), -1, -1, -1)
-        return self.head(nn.functional.grid_sample(images, grid, align_corners=False).mean((2, 3)))
+        return self.layers[3](_Refused.apply(self.layers[:3](images)))
 
 
-@pytest.mark.parametrize("kind", [networks.OnceDifferentiable, ZeroHead, Samples])
+class _Refused(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, values: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(values)
+        return values.square()
+
+    @staticmethod
+    def backward(context: object, gradient: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            raise RuntimeError("derivative for refused_backward is not implemented")
+        return 2 * context.saved_tensors[0] * gradient
+
+
+@pytest.mark.parametrize("kind", [networks.OnceDifferentiable, ZeroHead, Raises])
 def test_a_network_without_second_derivatives_is_found_out_where_its_products_are_wrong(kind: type, few: tuple):
     network = built(kind)
     before = vector_of(network)
@@ -271,7 +310,9 @@ class HalfWay(nn.Module):
 
 class SingleOnly(HalfWay):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.head(self.layers(images).mean((2, 3)) + torch.zeros(len(images), 8, dtype=torch.float32) @ torch.eye(8))
+        return self.head(
+            self.layers(images).mean((2, 3)) + torch.zeros(len(images), 8, dtype=torch.float32) @ torch.eye(8)
+        )
 
 
 @pytest.mark.parametrize("kind", [HalfWay, SingleOnly])
@@ -352,11 +393,11 @@ class Net(nn.Module):
         (
             LAYERS,
             "return torch.utils.checkpoint.checkpoint(self.layers, images.requires_grad_(), use_reentrant=True)",
-            r"cannot be differentiated in \w+ mode: RuntimeError: ",
+            r"has another gradient by torch\.autograd\.grad, .* `use_reentrant=False`",
         ),
         (
             LAYERS,
-            "hidden = self.layers(images).exp(); outputs = hidden * 1; hidden += 1 if self.training else 0; return outputs",
+            "hidden = self.layers(images).exp(); outputs = hidden * 1; hidden += self.training; return outputs",
             r"cannot be differentiated in training mode: RuntimeError: .* inplace operation",
         ),
     ],

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from batchscape.chunks import cache_sized, largest_fitting
 from batchscape.data.tensors import as_input
 from batchscape.inference import InferenceNetwork
-from batchscape.objective import loss_and_accuracy, mean_loss
+from batchscape.objective import differentiable, loss_and_accuracy, mean_loss, twice_differentiable
 
 # Images are kept as floats if they take at most this; larger sets become floats chunk by chunk, each time.
 FLOAT_BYTES = 512 << 20
@@ -53,7 +53,7 @@ class LossSurface:
     ):
         self._images, self._labels, self._dtype = images, labels, dtype
         self._device = labels.device
-        self._network = copy.deepcopy(network).to(self._device, dtype, memory_format=torch.channels_last).eval()
+        self._network = copy.deepcopy(network).to(self._device, dtype).eval()
         self._network.requires_grad_()  # the surface is a function of all parameters, also of those that do not train
         example = self._inputs(images[:4])
         self._chunk = chunk or cache_sized(self._network, example)
@@ -131,10 +131,11 @@ class LossSurface:
         def compute() -> tuple[float, np.ndarray]:
             loss = torch.zeros((), dtype=torch.float64, device=self._device)
             total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
-            for inputs, labels in self._labelled_chunks():
-                part = self._share(inputs, labels)
-                total += _flat(_gradient(part, self._parameters))
-                loss += part.detach()
+            with differentiable(self._network):
+                for inputs, labels in self._labelled_chunks():
+                    part = self._share(inputs, labels)
+                    total += _flat(_gradient(part, self._parameters))
+                    loss += part.detach()
             return loss.item(), total.cpu().numpy()
 
         return self._in_chunks(compute)
@@ -151,10 +152,11 @@ class LossSurface:
 
         def compute() -> np.ndarray:
             total = torch.zeros_like(direction)
-            for inputs, labels in self._labelled_chunks():
-                gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
-                slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
-                total += _flat(_gradient(slope, self._parameters))
+            with twice_differentiable(self._network):
+                for inputs, labels in self._labelled_chunks():
+                    gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
+                    slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
+                    total += _flat(_gradient(slope, self._parameters))
             return total.cpu().numpy()
 
         return self._in_chunks(compute)
@@ -163,8 +165,9 @@ class LossSurface:
         """Return the gradient of the loss of one example at θ, (p,)."""
         self._move(self._network, weights)
         example = slice(index, index + 1)
-        loss = mean_loss(self._network(self._inputs(self._images[example])).double(), self._labels[example])
-        return _flat(_gradient(loss, self._parameters)).double().cpu().numpy()
+        with differentiable(self._network):
+            loss = mean_loss(self._network(self._inputs(self._images[example])).double(), self._labels[example])
+            return _flat(_gradient(loss, self._parameters)).double().cpu().numpy()
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
         return as_input(images.to(self._device), self._dtype)

@@ -1,5 +1,6 @@
 """Networks by name or import path, and their initial weights."""
 
+import copy
 import inspect
 from collections import OrderedDict
 from typing import Any
@@ -11,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from batchscape.config.model import MlpConfig, ModelConfig, OwnModelConfig, ResNetConfig, VggConfig
 from batchscape.errors import UserError
 from batchscape.import_path import called, imported, told
+from batchscape.randomness import seeded
 
 ImageShape = tuple[int, int, int]
 """(channels, height, width) of what a network takes."""
@@ -25,11 +27,12 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
     It takes (n, *image_shape) float in [0, 1] and gives logits, (n, outputs); sigmoid or softmax stands in the loss,
     where it is numerically stable. Weights of the networks here are Glorot-uniform (Glorot & Bengio 2010, eq. 16),
     biases zero, as in Chang & Pathak 2020; one of the user's own keeps what it makes. They are a function of the
-    arguments alone; the caller's random state is left as it was.
+    arguments alone; the caller's random states are left as they were. Weights of convolutions lie channels-last in
+    memory, as the input does, so that convolutions make no copies; a network that cannot take that has both contiguous.
 
     Raises UserError when the network does not go with such images, or the user's own cannot be made.
     """
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), seeded(seed):
         torch.manual_seed(seed)
         if isinstance(config, OwnModelConfig):
             return own_network(config, image_shape, outputs)
@@ -46,7 +49,7 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-    return network
+    return network.to(memory_format=torch.channels_last)
 
 
 def vgg(config: VggConfig, image_shape: ImageShape, outputs: int) -> nn.Sequential:
@@ -152,13 +155,93 @@ def own_network(config: OwnModelConfig, image_shape: ImageShape, outputs: int) -
     network = called(function, arguments, config.name, "model")
     if not isinstance(network, nn.Module):
         raise UserError(f"model.name: {config.name} gives {type(network).__name__}, not a torch.nn.Module; mend it")
+    _refuse_lightning_module(network, config.name)
     if _has_lazy_layers(network):
         with torch.no_grad():  # they learn their sizes from their first input
             outputs_for_images(network.eval(), torch.zeros(1, *image_shape), config.name)
         network.train()
         if _has_lazy_layers(network):
             raise UserError(f"model.name: {config.name} has a lazy layer that sees no image; take it out")
+    return _adapted(network, image_shape, config.name)
+
+
+def _refuse_lightning_module(network: nn.Module, name: str) -> None:
+    """Raise UserError for a module with a training of its own: its loss and optimizer would be ignored."""
+    kinds = type(network).__mro__
+    if not any(kind.__name__ == "LightningModule" and _is_lightnings(kind) for kind in kinds):
+        return
+    methods = ("training_step", "configure_optimizers")
+    owners = {method: next(kind for kind in kinds if method in vars(kind)) for method in methods}
+    ignored = [method for method, owner in owners.items() if not _is_lightnings(owner)]
+    if ignored:
+        raise UserError(
+            f"model.name: {name} is a LightningModule, whose {' and '.join(ignored)} would be ignored, for Batchscape "
+            "trains with its own loss and SGD; name a class or function that gives its network alone"
+        )
+
+
+def _is_lightnings(kind: type) -> bool:
+    """Seen by the name: Lightning takes a second to import, and there are two packages of it."""
+    return kind.__module__.partition(".")[0] in ("lightning", "pytorch_lightning")
+
+
+def _adapted(network: nn.Module, image_shape: ImageShape, name: str) -> nn.Module:
+    """Return a network of the user's own so that it takes channels-last input and leaves it as it is.
+
+    Where `view` or the like wants contiguous memory, or the network writes into its input, a hook gives it a copy; so
+    whoever calls it may use a tensor again. Raises UserError if it cannot be copied, or its class takes no hooks.
+    """
+    try:
+        copy.deepcopy(network)  # as every analysis of the loss does
+    except Exception as error:
+        raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {told(error)}")
+    images = torch.rand(2, *image_shape)
+    for layout in (torch.channels_last, torch.contiguous_format):
+        laid_out = copy.deepcopy(network).to(memory_format=layout)
+        try:
+            written = _writes_into(laid_out, images.clone(memory_format=layout))
+        except Exception:  # not in this layout, or in none, of which `outputs_for_images` tells
+            continue
+        network.to(memory_format=layout)
+        if written or layout is torch.contiguous_format:
+            _give_copies(network, images.clone(memory_format=torch.channels_last), layout, name)
+        break
     return network
+
+
+def _writes_into(network: nn.Module, images: torch.Tensor) -> bool:
+    """Say whether a network writes into its input, in evaluation or in training.
+
+    Raises whatever the network raises, forward or backward. It is left as it is.
+    """
+    twin, before, version = copy.deepcopy(network), images.clone(), images._version
+    for training in (False, True):
+        outputs = twin.train(training)(images)
+        if isinstance(outputs, torch.Tensor) and outputs.requires_grad:
+            outputs.sum().backward()
+    # The version sees a write that changes no value of these images, but not one through `.data`.
+    return images._version != version or not torch.equal(images, before)
+
+
+def _give_copies(network: nn.Module, images: torch.Tensor, layout: torch.memory_format, name: str) -> None:
+    """Have a network get a copy of its input, in a layout. Raises UserError if its class takes no hooks."""
+    channels_last = layout is torch.channels_last
+    # Not `contiguous`: of one channel a channels-last tensor is contiguous too, and is returned as it is.
+    kept = torch.preserve_format if channels_last else layout
+    try:
+        network.register_forward_pre_hook(lambda _, inputs: tuple(given.clone(memory_format=kept) for given in inputs))
+        # On a copy, for those of TorchScript and of torch.compile lose their hooks.
+        adapted = not _writes_into(copy.deepcopy(network), images)
+    except Exception:
+        adapted = False
+    if not adapted:
+        what, way_out = (
+            ("writes into its input", "write such as `images = images - 0.5` for `images -= 0.5`")
+            if channels_last
+            else ("takes no channels-last input", "write `flatten` or `reshape` for `view`")
+        )
+        kind = type(network).__name__
+        raise UserError(f"model.name: {name} {what}, and a {kind} keeps no hook that hands it a copy; {way_out}")
 
 
 def outputs_for_images(network: nn.Module, images: torch.Tensor, name: str) -> Any:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 
 import torch
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from batchscape.chunks import cache_sized
 from batchscape.data.tensors import as_input
@@ -67,6 +68,29 @@ def evaluation_mode(network: torch.nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def differentiable(network: torch.nn.Module) -> Iterator[None]:
+    """Let a network in evaluation mode be differentiated for a while.
+
+    cuDNN computes recurrent layers without what a backward pass in evaluation mode needs, and refuses it; torch's own
+    kernels do not.
+    """
+    enabled = torch.backends.cudnn.enabled
+    if any(isinstance(module, torch.nn.RNNBase) for module in network.modules()):
+        torch.backends.cudnn.enabled = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.enabled = enabled
+
+
+@contextmanager
+def twice_differentiable(network: torch.nn.Module) -> Iterator[None]:
+    """Let a network in evaluation mode be differentiated twice for a while: no kernel of fused attention can be."""
+    with differentiable(network), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def evaluated_totals(

@@ -261,7 +261,8 @@ class Study(StudyConfig):
 
     @property
     def network_slice(self) -> str:
-        return _canonical({"model": self.model.model_dump(mode="json"), "loss": self.training.loss})
+        what = {"model": self.model.model_dump(mode="json"), "loss": self.training.loss}
+        return _canonical(what | {"accelerator": self.training.accelerator})
 
     def run_slice(self, name: str) -> str:
         """The RunSpec of a run, as JSON; that of a tuned one lacks the learning rate."""

@@ -26,6 +26,7 @@ from batchscape.loss_surface import LossSurface
 from batchscape.models import build_network
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
+from tests.unit.networks import Attends, ReadsRows, ViewsAndWrites, ViewsItsWeights, WritesIntoItsInput
 from tests.unit.surfaces import evaluate
 
 
@@ -53,6 +54,10 @@ NETWORKS = {
     "GroupNorm": ResNetConfig(name="resnet", channels=(4, 8), normalization="group"),
     "dropout": MlpConfig(name="mlp", dense=(16,), dropout=0.3),
     "odd": OwnModelConfig(name=f"{__name__}:Odd"),
+    **{
+        kind.__name__: OwnModelConfig(name=f"{kind.__module__}:{kind.__name__}")
+        for kind in (WritesIntoItsInput, ViewsAndWrites, ViewsItsWeights, Attends, ReadsRows)
+    },
 }
 
 

@@ -152,6 +152,7 @@ def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
             "layers.3.bias": [2],
         },
         "batch_norm": False,
+        "hessian": "computed",
     }
 
 

@@ -160,7 +160,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "training.momentum": [(0.5, TRAIN | AGGREGATED), (0, set())],
     "training.weight_decay": [(0.001, TRAIN | AGGREGATED)],
     "training.snapshots": [([1, 2], TRAIN | AFTER_TRAINING)],
-    "training.accelerator": [("cpu", TRAIN | AGGREGATED)],
+    "training.accelerator": [("cpu", {"network"} | TRAIN | AGGREGATED)],
     # The pairs of the smoke study are its own; what else is around the loss surface moves with the fixed rate.
     "comparison.fixed_lr": [
         (

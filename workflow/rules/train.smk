@@ -10,6 +10,9 @@ rule network:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
+        # It looks at the network where that will train.
+        gpu=lambda wildcards: asked_gpus(study.analysis_gpus),
+        jobs_per_gpu=study.resources.jobs_per_gpu,
         # No param, or a study with another batch size would look at the network anew, and then train all runs anew.
         largest_batch=max(study.grid.batch_sizes),
     params:

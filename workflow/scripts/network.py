@@ -5,17 +5,25 @@ from batchscape.job import job_log
 import json
 from pathlib import Path
 
+import torch
 from pydantic import TypeAdapter
 
 from batchscape.config.model import ModelConfig
 from batchscape.data.prepared import read_prepared
+from batchscape.device import choose_device
 from batchscape.files import write_json
+from batchscape.gpus import job_gpus
 from batchscape.network_check import check_network
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]):
+    resources = snakemake.resources
+    with job_log(snakemake.log[0]) as say, job_gpus(resources.gpu, resources.jobs_per_gpu):
+        torch.set_num_threads(snakemake.threads)
         spec = json.loads(snakemake.params.spec)
         model = TypeAdapter(ModelConfig).validate_python(spec["model"])
         data = read_prepared(Path(snakemake.input.data))
-        network = check_network(model, spec["loss"], snakemake.resources.largest_batch, data)
+        device = choose_device(spec["accelerator"])
+        network = check_network(model, spec["loss"], resources.largest_batch, data, device)
+        if network["hessian"] != "computed":
+            say(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
         write_json(Path(snakemake.output[0]), network)

@@ -10,9 +10,11 @@ from pylops.utils.estimators import trace_hutchpp
 from scipy.optimize import minimize
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-from batchscape.analysis.surface import at_checkpoints
+from batchscape.analysis.surface import at_checkpoints, device_of, initial_network
 from batchscape.config.sharpness import SharpnessConfig as Config
 from batchscape.data.prepared import PreparedData
+from batchscape.data.tensors import on_device
+from batchscape.network_check import FEW, hessian_fault
 from batchscape.training.run_directory import RunDirectory
 
 # From a point to the value there and its gradient.
@@ -165,7 +167,7 @@ def trace(product: Callable[[np.ndarray], np.ndarray], parameters: int, products
         np.random.set_state(state)  # noqa: NPY002
 
 
-def measure(surface, weights: np.ndarray, config: Config) -> pd.DataFrame:
+def measure(surface, weights: np.ndarray, config: Config, no_hessian: str = "") -> pd.DataFrame:
     """Return one row a measure of a loss surface at weights, (p,).
 
     `surface` has `gradient(θ)`, giving f(θ) and ∇f(θ), and `hessian_product(θ, v)`, as a LossSurface has.
@@ -173,6 +175,7 @@ def measure(surface, weights: np.ndarray, config: Config) -> pd.DataFrame:
     sharpness max f(θ + δ) − f(θ) over |δ_i| ≤ ρ|θ_i| (`adaptive`; Kwon et al. 2021, definition 2, with the element-wise
     normalisation and p = ∞), and of the Hessian of f the greatest eigenvalue (`hessian_eigenvalue`) and the trace
     (`hessian_trace`), nan where f is not finite. `radius` is ε or ρ, and 0 for the Hessian, the limit of a small box.
+    `no_hessian` says why the Hessian is not to be computed; then its values are nan and `not_computed` says that.
     """
     weights = weights.astype(np.float64)
 
@@ -203,21 +206,24 @@ def measure(surface, weights: np.ndarray, config: Config) -> pd.DataFrame:
         return surface.hessian_product(weights, vector.ravel())
 
     # Automatic differentiation may give numbers where the loss itself is none.
-    finite = np.isfinite(found.centre_value)
-    value = top_eigenvalue(product, count, config.seed) if finite else np.nan
-    rows.append(_row("hessian_eigenvalue", 0.0, value, products))
+    computed = np.isfinite(found.centre_value) and not no_hessian
+    value = top_eigenvalue(product, count, config.seed) if computed else np.nan
+    rows.append(_row("hessian_eigenvalue", 0.0, value, products, no_hessian=no_hessian))
     before = products
-    value = trace(product, count, config.trace_products, config.seed) if finite else np.nan
-    rows.append(_row("hessian_trace", 0.0, value, products - before))
+    value = trace(product, count, config.trace_products, config.seed) if computed else np.nan
+    rows.append(_row("hessian_trace", 0.0, value, products - before, no_hessian=no_hessian))
     return pd.DataFrame(rows).assign(loss=found.centre_value)
 
 
-def _row(name: str, radius: float, value: float, evaluations: int, found: Maximum | None = None) -> dict[str, object]:
+def _row(
+    name: str, radius: float, value: float, evaluations: int, found: Maximum | None = None, no_hessian: str = ""
+) -> dict[str, object]:
     search = {
         "evaluations": evaluations,
         "iterations": found.iterations if found else np.nan,
         "on_bounds": found.on_bounds if found else np.nan,
         "best_start": found.start if found else "none",
+        "not_computed": no_hessian or "none",
     }
     log.info("%s, radius %g: %.6g after %s evaluations", name, radius, value, search["evaluations"])
     return {"measure": name, "radius": radius, "value": value, **search}
@@ -225,4 +231,10 @@ def _row(name: str, radius: float, value: float, evaluations: int, found: Maximu
 
 def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return one row for each checkpoint and measure of the training loss; nan where the run did not come so far."""
-    return at_checkpoints(run, data, config.checkpoints, lambda surface, weights: measure(surface, weights, config))
+    device = device_of(run)
+    # As before anything trained: of the same weights, so that all runs of a study are told the same.
+    network = initial_network(run, data, seed=0).to(device)
+    no_hessian = hessian_fault(network, *on_device(data.train_images[:FEW], data.train_labels[:FEW], device))
+    return at_checkpoints(
+        run, data, config.checkpoints, lambda surface, weights: measure(surface, weights, config, no_hessian)
+    )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from batchscape.config.checkpoint import Checkpoint
 from batchscape.config.run import RunSpec
@@ -59,12 +60,22 @@ def at_checkpoints(
     return pd.concat(frames, ignore_index=True)
 
 
-def _surface(run: RunDirectory, data: PreparedData, images: np.ndarray, labels: np.ndarray) -> LossSurface:
+def initial_network(run: RunDirectory, data: PreparedData, seed: int | None = None) -> nn.Module:
+    """Return the network of a run with its initial weights, or with those of another seed."""
     spec = RunSpec.model_validate(run.summary()["spec"])
     outputs = outputs_for(spec.training.loss, len(data.classes))
-    network = build_network(spec.model, images.shape[1:], outputs, spec.seed)
-    device = choose_device(spec.training.accelerator)
+    return build_network(spec.model, data.train_images.shape[1:], outputs, spec.seed if seed is None else seed)
+
+
+def device_of(run: RunDirectory) -> torch.device:
+    """Return where a run is analysed: where it trained."""
+    return choose_device(run.summary()["spec"]["training"]["accelerator"])
+
+
+def _surface(run: RunDirectory, data: PreparedData, images: np.ndarray, labels: np.ndarray) -> LossSurface:
+    device = device_of(run)
     # Else convolutions on a GPU have ten bits of precision, in which the small steps of the analyses are lost.
     torch.backends.cudnn.allow_tf32 = False
     home = home_of(images.nbytes, device)
+    network = initial_network(run, data)
     return LossSurface(network, torch.from_numpy(images).to(home), torch.from_numpy(labels).to(device))

@@ -18,6 +18,7 @@ from batchscape.data.tensors import as_input, home_of, taken
 from batchscape.device import memory_margin
 from batchscape.network_check import FEW, treats_images_alone
 from batchscape.objective import evaluated_totals, evaluation_mode, per_example, totals
+from batchscape.randomness import seeded
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
 from batchscape.training.batches import batch_sizes, dropout_seed, epoch_order
@@ -104,8 +105,7 @@ class TrainingModule(pl.LightningModule):
         self.ranks_meet_within = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
         # Else the parts of a batch would not give what it gives as a whole.
         self.may_be_cut = not self.ranks_meet_within if self.ranks.size > 1 else treats_images_alone(network, few)
-        # Convolutions take and give channels-last tensors without copies if their weights are so too.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network
         self.data = data
         self.spec = spec
         self.jobs_per_gpu = jobs_per_gpu
@@ -209,10 +209,10 @@ class TrainingModule(pl.LightningModule):
 
     @contextmanager
     def _randomness(self) -> Iterator[None]:
-        """Have dropout draw by (seed, epoch) for a while; then torch's random states are as they were."""
+        """Have dropout and the like draw by (seed, epoch) for a while; then all random states are as they were."""
         seed = dropout_seed(self.spec.seed, self.current_epoch + 1, self.ranks.rank)
         on_gpu = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if on_gpu else []):
+        with torch.random.fork_rng(devices=[self.device] if on_gpu else []), seeded(seed):
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes a millisecond: it seeds GPUs too
             if on_gpu:
                 torch.cuda.manual_seed(seed)

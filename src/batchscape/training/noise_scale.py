@@ -5,7 +5,7 @@ from torch import nn
 
 from batchscape.chunks import cache_sized
 from batchscape.data.tensors import as_input, taken
-from batchscape.objective import evaluation_mode, mean_loss
+from batchscape.objective import differentiable, evaluation_mode, mean_loss
 
 # Examples of the batches whose gradients are compared. With smaller ones the estimate would be closer and cost more: of
 # the 1,437 digits, batches of 32, 64 and 128 give tr(Σ) to about 13, 20 and 30 % in 45, 30 and 20 ms.
@@ -45,7 +45,7 @@ def gradient_noise(
     total = torch.zeros(sum(map(torch.numel, parameters)), dtype=torch.float64, device=device)
     squares = torch.zeros((), dtype=torch.float64, device=device)
     batches = order.split(size)
-    with evaluation_mode(network), torch.enable_grad():
+    with evaluation_mode(network), differentiable(network), torch.enable_grad():
         chunk = chunk or cache_sized(network, as_input(images[:4].to(device)))
         for examples in batches:
             gradient = torch.zeros_like(total)

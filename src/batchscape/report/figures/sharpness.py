@@ -21,6 +21,8 @@ def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9
     names = list(sharpness["checkpoint"])
     checkpoint = "best" if "best" in names else names[0]
     seeds, summary = (at_rate(frame[frame["checkpoint"] == checkpoint], fixed_lr) for frame in (sharpness, table))
+    left_out = summary[summary["not_computed"] != "none"]
+    seeds, summary = (frame[frame["not_computed"] == "none"] for frame in (seeds, summary))
     panels = _panel(summary)
     order = [name for measure in NAMES for name in sorted(set(panels[summary["measure"] == measure]))]
     seeds = seeds.assign(panel=_panel(seeds))[seeds["status"] != "diverged"]
@@ -31,12 +33,21 @@ def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9
         by_batch_size(seeds, rows, scales="free_y")
         + p9.labs(
             title=f"Sharpness at the {style.weights_name(checkpoint)}, {style.rate_name(fixed_lr)}",
-            subtitle=style.spread_name(one),
+            subtitle="\n".join([style.spread_name(one), *_not_computed(left_out)]),
             x="Batch size",
             y="",
         )
         + p9.theme(figure_size=(style.WIDTH, 1.4 * style.HEIGHT))
     )
+
+
+def _not_computed(summary: pd.DataFrame) -> list[str]:
+    """Say which measures were not computed, and why."""
+    reasons = summary.groupby("not_computed", sort=False)["measure"].unique()
+    return [
+        style.wrapped(f"Not computed ({', '.join(NAMES[name] for name in names)}): {why}")
+        for why, names in reasons.items()
+    ]
 
 
 def _panel(rows: pd.DataFrame) -> pd.Series:

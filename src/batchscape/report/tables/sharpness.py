@@ -11,10 +11,11 @@ def tabulate(sharpness: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each setting, checkpoint, measure and radius.
 
     `n_not_finite` counts the runs that did not diverge and yet have no finite value: the loss around their weights, or
-    what is to be made of it, overflows.
+    what is to be made of it, overflows. Runs of which it was known beforehand do not count there: `not_computed`
+    says why.
     """
-    keys = [*SETTING, "checkpoint", "measure", "radius", "batch_norm"]
+    keys = [*SETTING, "checkpoint", "measure", "radius", "batch_norm", "not_computed"]
     table = over_seeds(sharpness, keys, ["value", "loss", "evaluations", "iterations", "on_bounds"])
-    lost = ~np.isfinite(sharpness["value"]) & sharpness["status"].ne("diverged")
+    lost = ~np.isfinite(sharpness["value"]) & sharpness["status"].ne("diverged") & sharpness["not_computed"].eq("none")
     table["n_not_finite"] = lost.groupby([sharpness[key] for key in keys]).sum().to_numpy()
     return table

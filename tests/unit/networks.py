@@ -1,0 +1,120 @@
+"""Networks as users bring them: each is right in plain PyTorch, and asks something of whoever runs it."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Shape = tuple[int, int, int]
+
+
+def _layers(image_shape: Shape, outputs: int, width: int = 8) -> nn.Sequential:
+    size = image_shape[0] * image_shape[1] * image_shape[2]
+    return nn.Sequential(nn.Flatten(), nn.Linear(size, width), nn.Tanh(), nn.Linear(width, outputs))
+
+
+class WritesIntoItsInput(nn.Module):
+    """Normalises in place."""
+
+    def __init__(self, image_shape: Shape, outputs: int):
+        super().__init__()
+        self.layers = _layers(image_shape, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images -= 0.5
+        images *= 2
+        return self.layers(images)
+
+
+class WritesInTraining(WritesIntoItsInput):
+    """Adds noise in place, in training alone."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            images += 0.1 * torch.rand_like(images)
+        return self.layers(images)
+
+
+class WritesThroughData(WritesIntoItsInput):
+    """Normalises in place where autograd does not see it."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images.data.sub_(0.5).mul_(2)
+        return self.layers(images)
+
+
+class Views(nn.Module):
+    """`view` on what a convolution gives wants contiguous memory."""
+
+    def __init__(self, image_shape: Shape, outputs: int):
+        super().__init__()
+        self.one = nn.Conv2d(image_shape[0], 4, 3, padding=1)
+        self.two = nn.Conv2d(4, 4, 3, padding=1)
+        self.size = 4 * image_shape[1] * image_shape[2]
+        self.head = nn.Linear(self.size, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(self.two(torch.tanh(self.one(images)))).view(-1, self.size))
+
+
+class ViewsItsWeights(Views):
+    """Standardises its weights (Qiao et al. 2019), with `view` on them."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        weights = self.two.weight
+        flat = weights.view(len(weights), -1)
+        weights = ((flat - flat.mean(1, keepdim=True)) / (flat.std(1, keepdim=True) + 1e-5)).view_as(weights)
+        hidden = F.conv2d(torch.tanh(self.one(images)), weights, self.two.bias, padding=1)
+        return self.head(torch.tanh(hidden).flatten(1))
+
+
+class ViewsAndWrites(Views):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        images -= 0.5
+        return super().forward(images)
+
+
+class Attends(nn.Module):
+    """torch's own layer of a transformer, whose fused attention has no second derivative."""
+
+    def __init__(self, image_shape: Shape, outputs: int):
+        super().__init__()
+        self.patches = nn.Conv2d(image_shape[0], 8, 4, 4)
+        self.encoder = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, activation="gelu", batch_first=True)
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(self.patches(images).flatten(2).transpose(1, 2)).mean(1))
+
+
+class ReadsRows(nn.Module):
+    """An LSTM, whose backward pass in evaluation mode cuDNN refuses."""
+
+    def __init__(self, image_shape: Shape, outputs: int):
+        super().__init__()
+        self.lstm = nn.LSTM(image_shape[0] * image_shape[2], 8, batch_first=True)
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.lstm(images.permute(0, 2, 1, 3).flatten(2))[0][:, -1])
+
+
+class _Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, values: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
+        return values * 1.5
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context: object, gradient: torch.Tensor) -> torch.Tensor:  # noqa: ARG004
+        return gradient * 1.5
+
+
+class OnceDifferentiable(nn.Module):
+    """An operation of its own that has a first derivative only: torch drops its second one without a word."""
+
+    def __init__(self, image_shape: Shape, outputs: int):
+        super().__init__()
+        self.layers = _layers(image_shape, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers[2:](_Scaled.apply(self.layers[:2](images)))

@@ -20,6 +20,10 @@ def main() -> int:
     check.add_argument("file", type=Path, help="a study file, such as config/config.yaml")
     status = commands.add_parser("status", help="say how far the runs of a study are, while it runs or after")
     status.add_argument("file", type=Path, help="its study file")
+    report = commands.add_parser(
+        "report", help="write a report of the runs and analyses that exist, while a study runs or after a job failed"
+    )
+    report.add_argument("file", type=Path, help="its study file")
     commands.add_parser(
         "cancel", help="end the Slurm jobs that a Snakemake which is gone left in this folder; not while one works here"
     )
@@ -31,6 +35,7 @@ def main() -> int:
             {
                 "check": lambda: _check(arguments.file),
                 "status": lambda: _status(arguments.file),
+                "report": lambda: _report(arguments.file),
                 "cancel": lambda: _cancel(Path.cwd()),
                 "schema": schema,
                 "reference": reference,
@@ -70,6 +75,13 @@ def _status(file: Path) -> str:
 
     study = Study.from_file(file)
     return "\n".join([*described(study.name, read_status(study)), *read_rest(study)]) + "\n"
+
+
+def _report(file: Path) -> str:
+    # Seconds of numeric and plotting libraries, which nothing else needs.
+    from batchscape.partial_report import write_partial_report
+
+    return "\n".join(write_partial_report(Study.from_file(file), file)) + "\n"
 
 
 def _cancel(folder: Path) -> str:

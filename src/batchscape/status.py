@@ -19,6 +19,9 @@ FAILURE = re.compile(r"^(?!.*Warning)[\w./-]+: ")
 # And one that stops for a time limit.
 STOPPED = re.compile(r": stopped after epoch \d+, ")
 ENDED = re.compile(r"(converged|diverged|max_epochs) after \d+ epochs; best epoch")
+# The last line of a job that has done its work.
+TOOK = re.compile(r"^took \S+ s, of CPU ")
+NOT_MADE = "not made yet"
 GOING_ON = re.compile(r"going on after epoch (?P<epoch>\d+)")
 EPOCH = re.compile(r"epoch (?P<epoch>\d+): training loss (?P<train>\S+), validation loss (?P<validation>\S+),")
 
@@ -52,8 +55,8 @@ def status_of(name: str, log: str | None, at_work: bool) -> RunStatus:
         return RunStatus(name, RUNNING, detail)
     if lines and STOPPED.search(lines[-1]):
         return RunStatus(name, INTERRUPTED, detail)
-    if lines and FAILURE.match(lines[-1]):
-        return RunStatus(name, FAILED, lines[-1])
+    if failed := failure(log):
+        return RunStatus(name, FAILED, failed)
     if any(map(ENDED.search, lines)):  # it was whole, and was deleted
         return RunStatus(name, LEFT)
     return RunStatus(name, INTERRUPTED, detail)
@@ -82,9 +85,9 @@ def read_rest(study: Study) -> list[str]:
     lines = []
     for job, output in (("prepare", study.prepared_data), ("network", study.network_file)):
         log = Path(study.log(job))
-        said = (_text(log) or "").strip().splitlines() or [""]
-        if FAILURE.match(said[-1]) and not Path(output).exists() and not is_at_work(log):
-            lines.append(f"failed {job}: {said[-1]}")
+        failed = failure(_text(log) or "")
+        if failed and not Path(output).exists() and not is_at_work(log):
+            lines.append(f"failed {job}: {failed}")
     report = Path(study.report)
     if report.exists():
         return [*lines, f"report of {datetime.fromtimestamp(report.stat().st_mtime):%Y-%m-%d %H:%M}: {report}"]
@@ -98,10 +101,35 @@ def failures(snakemake_log: str, logs: str) -> list[str]:
     """
     lines = {}
     for log in re.findall(rf"^    log: ({re.escape(logs)}/\S+) \(check log", snakemake_log, re.MULTILINE):
-        said = (_text(Path(log)) or "").strip().splitlines() or [""]
-        if FAILURE.match(said[-1]):
-            lines[log] = f"{log}: {said[-1]}"
+        if failed := failure(_text(Path(log)) or ""):
+            lines[log] = f"{log}: {failed}"
     return list(lines.values())
+
+
+def failure(log: str) -> str:
+    """Return the line of a job's log that says why the job failed; empty if no line does."""
+    lines = log.strip().splitlines()
+    if lines and FAILURE.match(lines[-1]):
+        return lines[-1]
+    # The message of an exception can have several lines, or none at all as that of a MemoryError.
+    _, found, traceback = log.rpartition("Traceback (most recent call last):\n")
+    error = next((line for line in traceback.splitlines() if not line.startswith(" ")), "") if found else ""
+    return "" if error.startswith("KeyboardInterrupt") else error
+
+
+def why_missing(log: Path) -> str:
+    """Return why the output of a job with this log is not there."""
+    text = _text(log)
+    if is_at_work(log):
+        return "its job is running"
+    if text is None:
+        return NOT_MADE
+    lines = text.strip().splitlines()
+    if failed := failure(text):
+        return f"{failed} ({log})"
+    if lines and TOOK.match(lines[-1]):
+        return NOT_MADE
+    return f"its job was interrupted ({log})"
 
 
 def _text(path: Path) -> str | None:

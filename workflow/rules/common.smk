@@ -187,7 +187,7 @@ wildcard_constraints:
     part=r"\d+",
     parts=r"\d+",
     rows="|".join(
-        analysis.rows for analysis in ANALYSES.values() if analysis.jobs != "one"
+        analysis.rows for analysis in ANALYSES.values() if analysis.is_gathered
     ),
     table="|".join(TABLES),
     figure="|".join(FIGURES),

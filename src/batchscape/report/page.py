@@ -34,6 +34,15 @@ class Figure:
     tables: list[Table]
 
 
+@dataclass(frozen=True)
+class Partial:
+    """What a page of a study that is not complete says on top."""
+
+    notes: list[str]
+    missing: list[tuple[str, str]]
+    """What the page lacks, and why."""
+
+
 def render(
     name: str,
     config: str,
@@ -41,11 +50,13 @@ def render(
     tables: Mapping[str, pd.DataFrame],
     tables_of: Mapping[str, Sequence[str]],
     provenance: Sequence[tuple[str, str]],
+    partial: Partial | None = None,
 ) -> str:
     """Return the page of a study as HTML; equal arguments give equal text.
 
     `config` is the study file as text, `figures` are PNGs and `tables` data frames by name; `tables_of` names the
-    tables that each figure is drawn from. `tables` has at least `runs` and `recommendation`.
+    tables that each figure is drawn from. `tables` has at least `runs`, and `recommendation` unless the page is
+    `partial`.
     """
     environment = Environment(
         loader=PackageLoader("batchscape.report", "template"),
@@ -64,11 +75,13 @@ def render(
     clock, _ = cost(tables["runs"])
     columns = ["setting", "learning_rate", "least_validation_loss", "choice", clock, "best_epoch"]
     columns += ["difference_to_best", "low", "high"]
+    recommendation = tables.get("recommendation")
     return environment.get_template("page.html.jinja").render(
         name=name,
         config=config,
-        answer=answer(tables["recommendation"], tables["runs"], tables.get("tuned_lr")),
-        settings=digest(tables["recommendation"], ANSWER_ROWS, columns),
+        partial=partial,
+        answer=None if recommendation is None else answer(recommendation, tables["runs"], tables.get("tuned_lr")),
+        settings=None if recommendation is None else digest(recommendation, ANSWER_ROWS, columns),
         chapters=chapters,
         signs=VERDICTS,
         provenance=provenance,

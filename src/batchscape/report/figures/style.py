@@ -2,12 +2,14 @@
 
 import textwrap
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import plotnine as p9
+from matplotlib.figure import Figure
 
 from batchscape.config.base import shortest_decimal
 from batchscape.files import write_atomically
@@ -167,14 +169,23 @@ def decimals(values: Iterable[float]) -> list[str]:
     return [f"{v:.6g}" if v == 0 or not 1e-5 <= abs(v) < 1e6 else shortest_decimal(float(f"{v:.6g}")) for v in values]
 
 
-def write_figure(plot: p9.ggplot, png: Path, pdf: Path) -> None:
-    """Write a plot as PNG and PDF; equal plots give equal bytes (no dates in the files)."""
-    figure = plot.draw()
-    for path, metadata in ((png, {}), (pdf, {"CreationDate": None})):
-        write_atomically(
-            path,
-            lambda partial, kind=path.suffix[1:], metadata=metadata: figure.savefig(
-                partial, format=kind, dpi=DPI, metadata=metadata
-            ),
-        )
+def png(plot: p9.ggplot) -> bytes:
+    """Return a plot as PNG, the bytes that `write_figure` writes."""
+    figure, stream = plot.draw(), BytesIO()
+    _save(figure, stream, "png")
     mpl.pyplot.close(figure)
+    return stream.getvalue()
+
+
+def write_figure(plot: p9.ggplot, png: Path, pdf: Path) -> None:
+    """Write a plot as PNG and PDF; equal plots give equal bytes."""
+    figure = plot.draw()
+    for path in (png, pdf):
+        write_atomically(path, lambda partial, kind=path.suffix[1:]: _save(figure, partial, kind))
+    mpl.pyplot.close(figure)
+
+
+def _save(figure: Figure, target: Path | BytesIO, kind: str) -> None:
+    # Without the date, which would make equal plots differ.
+    metadata = {"CreationDate": None} if kind == "pdf" else {}
+    figure.savefig(target, format=kind, dpi=DPI, metadata=metadata)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import sys
 from dataclasses import asdict
 from functools import cache
@@ -157,6 +158,18 @@ def tell_failures(printed):
         f"What is whole stays as it is. The same command goes on from here{mended}.",
         file=sys.stderr,
     )
+    tell_partial_report()
+
+
+def tell_partial_report():
+    """Say how to get a report of what exists, if a run is complete and the study is that of its file alone."""
+    given = workflow.overwrite_configfiles or ["config/config.yaml"]
+    some = any(Path(file).exists() for file in study.run_files)
+    if some and not workflow.config_settings.config:
+        print(
+            f"`python -m batchscape report {shlex.quote(str(given[0]))}` writes a report of what exists.",
+            file=sys.stderr,
+        )
 
 
 def on_cluster():

@@ -126,10 +126,10 @@ def why_missing(log: Path) -> str:
         return NOT_MADE
     lines = text.strip().splitlines()
     if failed := failure(text):
-        return f"{failed} ({log})"
+        return failed
     if lines and TOOK.match(lines[-1]):
         return NOT_MADE
-    return f"its job was interrupted ({log})"
+    return "its job was interrupted"
 
 
 def _text(path: Path) -> str | None:

@@ -251,14 +251,16 @@ class Study(StudyConfig):
 
     @property
     def report_slice(self) -> str:
-        """The whole study as YAML, and the tables of each figure, the one that sums it up first, as JSON."""
+        """The study as YAML, the fixed learning rate, and the tables of each figure, the one that sums it up first, as
+        JSON."""
         tables = {
             figure: [
                 source.removeprefix("tables/") for source in reversed(FIGURES[figure].sources) if "tables/" in source
             ]
             for figure in self.figures
         }
-        return _canonical({"name": self.name, "config": to_yaml(_whole(self)), "tables": tables})
+        about = {"name": self.name, "config": to_yaml(_whole(self)), "fixed_lr": self.comparison.fixed_lr}
+        return _canonical({**about, "tables": tables})
 
     # Paths, relative to the folder in which the workflow runs.
 

@@ -52,7 +52,7 @@ def test_what_fails_costs_only_what_depends_on_it_and_the_rest_is_reported(tmp_p
     done = checkout.snakemake("--cores", "2", "all", "--configfile", "half.yaml")
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
-    assert done.stdout.splitlines()[-1] == COMMAND
+    assert COMMAND in done.stdout.splitlines()[-8:]
     assert not (checkout.path / study.report).exists()
     assert sum((checkout.path / file).exists() for file in study.run_files) == len(study.runs) - 1
     before = files(results)
@@ -67,7 +67,7 @@ def test_what_fails_costs_only_what_depends_on_it_and_the_rest_is_reported(tmp_p
     for named in (f"run {failing_run}", "analysis sharpness/bs64-lr0.02, sharpness/bs64-lr0.08, sharpness/bs256-lr0.02"):
         (line,) = (line for line in text.splitlines() if f"<b>{named}</b>: FileExistsError: " in line)
         assert f"missing {named}: FileExistsError: " in done.stdout
-        assert f"({study.folder}/logs/" in line
+        assert "File exists" in line
     shown = {name for name in FIGURES if f'id="figure-{name}"' in text}
     assert shown == set(study.figures) - {"sharpness", "sharpness_before_after"}
     assert "Not tested: the sharpness of these runs was not measured." in text

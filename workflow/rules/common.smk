@@ -164,10 +164,11 @@ def tell_failures(printed):
 def tell_partial_report():
     """Say how to get a report of what exists, if a run is complete and the study is that of its file alone."""
     given = workflow.overwrite_configfiles or ["config/config.yaml"]
-    some = any(Path(file).exists() for file in study.run_files)
+    file = os.path.relpath(given[0])
+    some = any(Path(run_file).exists() for run_file in study.run_files)
     if some and not workflow.config_settings.config:
         print(
-            f"`python -m batchscape report {shlex.quote(str(given[0]))}` writes a report of what exists.",
+            f"`python -m batchscape report {shlex.quote(file)}` writes a report of what exists.",
             file=sys.stderr,
         )
 

@@ -64,7 +64,10 @@ def test_what_fails_costs_only_what_depends_on_it_and_the_rest_is_reported(tmp_p
     assert files(results) - before == {page}
     text = page.read_text()
     assert "3 of 4 runs are complete." in text
-    for named in (f"run {failing_run}", "analysis sharpness/bs64-lr0.02, sharpness/bs64-lr0.08, sharpness/bs256-lr0.02"):
+    for named in (
+        f"run {failing_run}",
+        "analysis sharpness/bs64-lr0.02, sharpness/bs64-lr0.08, sharpness/bs256-lr0.02",
+    ):
         (line,) = (line for line in text.splitlines() if f"<b>{named}</b>: FileExistsError: " in line)
         assert f"missing {named}: FileExistsError: " in done.stdout
         assert "File exists" in line

@@ -26,6 +26,8 @@ def main() -> int:
     check.add_argument("file", type=Path, metavar="FILE", help="study file, such as config/config.yaml")
     status = add("status", "show the state of each run of a study, during or after execution")
     status.add_argument("file", type=Path, metavar="FILE", help="study file, such as config/config.yaml")
+    report = add("report", "write a report of the runs and analyses that exist, during execution or after a job failed")
+    report.add_argument("file", type=Path, metavar="FILE", help="study file, such as config/config.yaml")
     add("cancel", "cancel Slurm jobs that a killed Snakemake left in this folder; not while Snakemake runs here")
     add("schema", "print the JSON schema of study files")
     add("reference", "print the config reference as Markdown")
@@ -35,6 +37,7 @@ def main() -> int:
             {
                 "check": lambda: _check(arguments.file),
                 "status": lambda: _status(arguments.file),
+                "report": lambda: _report(arguments.file),
                 "cancel": lambda: _cancel(Path.cwd()),
                 "schema": schema,
                 "reference": reference,
@@ -114,6 +117,13 @@ def _status(file: Path) -> str:
 
     study = Study.from_file(file)
     return "\n".join([*described(study.name, read_status(study)), *read_rest(study)]) + "\n"
+
+
+def _report(file: Path) -> str:
+    # Seconds of numeric and plotting libraries, which nothing else needs.
+    from batchscape.partial_report import write_partial_report
+
+    return "\n".join(write_partial_report(Study.from_file(file), file)) + "\n"
 
 
 def _cancel(folder: Path) -> str:

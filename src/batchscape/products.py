@@ -10,9 +10,15 @@ class Analysis:
 
     rows: str
     """The CSV with the answer, below the study's folder; one in `tables/` is shown as it is."""
-    jobs: Literal["one", "batch sizes", "compared", "fixed", "shown", "pairs", "planes"] = "one"
-    """How the work is divided: by batch size, by some of the settings, by pairs of settings, by parts of planes. Then
-    the rows of all jobs are gathered. For `shown` and `planes` the section says which settings and seeds."""
+    jobs: Literal["runs", "one", "batch sizes", "compared", "fixed", "shown", "pairs", "planes"] = "runs"
+    """How the work is divided. `runs`: one job reads the files of all runs; `one`: one job reads no run. Else by batch
+    size, by some of the settings, by pairs of settings, by parts of planes, and then the rows of all jobs are gathered.
+    For `shown` and `planes` the section says which settings and seeds."""
+
+    @property
+    def is_gathered(self) -> bool:
+        """Whether the rows come from several jobs."""
+        return self.jobs not in ("runs", "one")
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,7 @@ ANALYSES = {
     "distance": Analysis("analysis/distance"),
     "epoch_distance": Analysis("analysis/epoch_distance"),
     "update_norms": Analysis("analysis/update_norms"),
-    "device_timing": Analysis("analysis/devices"),
+    "device_timing": Analysis("analysis/devices", "one"),
     "tuning": Analysis("tables/trials", "batch sizes"),
     "sharpness": Analysis("analysis/sharpness", "compared"),
     "interpolation": Analysis("analysis/interpolation", "pairs"),

@@ -21,6 +21,9 @@ STOPPED = re.compile(r": stopped after epoch \d+, ")
 # How Snakemake reports a job that was killed, which can print nothing itself.
 KILLED = re.compile(r"died with <Signals\.SIGKILL|returned non-zero exit status 137\b")
 ENDED = re.compile(r"(converged|diverged|max_epochs) after \d+ epochs; best epoch")
+# The last line of a job that has done its work.
+TOOK = re.compile(r"^took \S+ s, of CPU ")
+NOT_MADE = "not made yet"
 GOING_ON = re.compile(r"going on after epoch (?P<epoch>\d+)")
 ALREADY = re.compile(r" already complete$", re.MULTILINE)
 EPOCH = re.compile(r"epoch (?P<epoch>\d+): training loss (?P<train>\S+), validation loss (?P<validation>\S+),")
@@ -55,8 +58,8 @@ def status_of(name: str, log: str | None, at_work: bool) -> RunStatus:
         return RunStatus(name, RUNNING, detail)
     if lines and STOPPED.search(lines[-1]):
         return RunStatus(name, INTERRUPTED, detail)
-    if lines and FAILURE.match(lines[-1]):
-        return RunStatus(name, FAILED, lines[-1])
+    if failed := failure(log):
+        return RunStatus(name, FAILED, failed)
     if any(map(ENDED.search, lines)):  # it was whole, and was deleted
         return RunStatus(name, LEFT)
     return RunStatus(name, INTERRUPTED, detail)
@@ -85,9 +88,9 @@ def read_rest(study: Study) -> list[str]:
     lines = []
     for job, output in (("prepare", study.prepared_data), ("network", study.network_file)):
         log = Path(study.log(job))
-        said = (_text(log) or "").strip().splitlines() or [""]
-        if FAILURE.match(said[-1]) and not Path(output).exists() and not is_at_work(log):
-            lines.append(f"failed {job}: {said[-1]}")
+        failed = failure(_text(log) or "")
+        if failed and not Path(output).exists() and not is_at_work(log):
+            lines.append(f"failed {job}: {failed}")
     report = Path(study.report)
     if report.exists():
         return [*lines, f"report of {datetime.fromtimestamp(report.stat().st_mtime):%Y-%m-%d %H:%M}: {report}"]
@@ -101,10 +104,10 @@ def failures(snakemake_log: str, logs: str) -> list[str]:
     """
     lines = {}
     for log in re.findall(rf"^    log: ({re.escape(logs)}/\S+) \(check log", snakemake_log, re.MULTILINE):
-        said = (_text(Path(log)) or "").strip().splitlines() or [""]
-        if FAILURE.match(said[-1]):
-            lines[log] = f"{log}: {said[-1]}"
-        elif KILLED.search(snakemake_log) and said[-1] != "KeyboardInterrupt":
+        text = _text(Path(log)) or ""
+        if failed := failure(text):
+            lines[log] = f"{log}: {failed}"
+        elif KILLED.search(snakemake_log) and not text.rstrip().endswith("KeyboardInterrupt"):
             lines[log] = (
                 f"{log}: the job was killed, as Linux does when memory runs out; run fewer jobs at once (--cores), or "
                 "use smaller batches, smaller images or a smaller network"
@@ -115,6 +118,32 @@ def failures(snakemake_log: str, logs: str) -> list[str]:
 def already_complete(logs: Iterable[str]) -> int:
     """Return how many jobs, as their logs say, found that an earlier one had done all of their work."""
     return sum(1 for log in logs if ALREADY.search(_text(Path(log)) or ""))
+
+
+def failure(log: str) -> str:
+    """Return the line of a job's log that says why the job failed; empty if no line does."""
+    lines = log.strip().splitlines()
+    if lines and FAILURE.match(lines[-1]):
+        return lines[-1]
+    # The message of an exception can have several lines, or none at all as that of a MemoryError.
+    _, found, traceback = log.rpartition("Traceback (most recent call last):\n")
+    error = next((line for line in traceback.splitlines() if not line.startswith(" ")), "") if found else ""
+    return "" if error.startswith("KeyboardInterrupt") else error
+
+
+def why_missing(log: Path) -> str:
+    """Return why the output of a job with this log is not there."""
+    text = _text(log)
+    if is_at_work(log):
+        return "its job is running"
+    if text is None:
+        return NOT_MADE
+    lines = text.strip().splitlines()
+    if failed := failure(text):
+        return failed
+    if lines and TOOK.match(lines[-1]):
+        return NOT_MADE
+    return "its job was interrupted"
 
 
 def _text(path: Path) -> str | None:

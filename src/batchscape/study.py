@@ -124,34 +124,43 @@ class Study(StudyConfig):
             name
             for name, analysis in ANALYSES.items()
             if (name not in type(self).model_fields or getattr(self, name).enabled)
-            and (analysis.jobs == "one" or self.parts(name))
+            and (not analysis.is_gathered or self.parts(name))
         ]
 
     def parts(self, analysis: str) -> list[str]:
         """Paths of what the jobs of an analysis write, to be gathered; each can be lost and made again alone."""
+        return list(self.runs_by_part(analysis))
+
+    def runs_by_part(self, analysis: str) -> dict[str, list[str]]:
+        """The parts of an analysis, each with the runs at which its job looks."""
         jobs = ANALYSES[analysis].jobs
-        if jobs == "one":
-            return []
+        if not ANALYSES[analysis].is_gathered:
+            return {}
         if jobs == "batch sizes":
-            return [self.csv(f"analysis/lr_search/bs{batch_size}") for batch_size in sorted(self.grid.batch_sizes)]
+            return {self.csv(f"analysis/lr_search/bs{batch_size}"): [] for batch_size in sorted(self.grid.batch_sizes)}
         if jobs == "pairs":
-            return [self.csv(f"analysis/{analysis}/{one}--{other}") for one, other in self.pairs]
+            return {
+                self.csv(f"analysis/{analysis}/{one}--{other}"): [
+                    run for setting in (one, other) for run in self.runs_of(analysis, setting)
+                ]
+                for one, other in self.pairs
+            }
         if jobs == "planes":
             grid = self.landscape
             count = -(-grid.points[0] * grid.points[1] // grid.points_per_job)
-            return [
-                self.csv(f"analysis/landscape/{run}/directions{seed}-part{part}of{count}")
+            return {
+                self.csv(f"analysis/landscape/{run}/directions{seed}-part{part}of{count}"): [run]
                 for setting in grid.settings or self.small_and_large
                 for run in self.runs_of(analysis, setting)
                 for seed in grid.direction_seeds
                 for part in range(1, count + 1)
-            ]
+            }
         settings = {
             "compared": lambda: self.compared_settings,
             "fixed": lambda: dict(self.settings_by_arm)["fixed"],
             "shown": lambda: getattr(self, analysis).settings or self.small_and_large,
         }[jobs]()
-        return [self.csv(f"analysis/{analysis}/{setting}") for setting in settings]
+        return {self.csv(f"analysis/{analysis}/{setting}"): self.runs_of(analysis, setting) for setting in settings}
 
     def parts_of(self, rows: str) -> list[str]:
         """Paths of the files that are gathered in one: `tables/landscape`."""
@@ -320,14 +329,16 @@ class Study(StudyConfig):
 
     @property
     def report_slice(self) -> str:
-        """The whole study as YAML, and the tables of each figure, the one that sums it up first, as JSON."""
+        """The study as YAML, the fixed learning rate, and the tables of each figure, the one that sums it up first, as
+        JSON."""
         tables = {
             figure: [
                 source.removeprefix("tables/") for source in reversed(FIGURES[figure].sources) if "tables/" in source
             ]
             for figure in self.figures
         }
-        return _canonical({"name": self.name, "config": to_yaml(_whole(self)), "tables": tables})
+        about = {"name": self.name, "config": to_yaml(_whole(self)), "fixed_lr": self.comparison.fixed_lr}
+        return _canonical({**about, "tables": tables})
 
     # Paths, relative to the folder in which the workflow runs.
 
@@ -384,6 +395,11 @@ class Study(StudyConfig):
         return f"{self.folder}/report.html"
 
     @property
+    def partial_report(self) -> str:
+        """Path of the page that `python -m batchscape report` writes; no rule makes it or reads it."""
+        return f"{self.folder}/report-partial.html"
+
+    @property
     def shown_tables(self) -> list[str]:
         """Paths of all tables that the report reads."""
         names = [*(ANALYSES[name].rows for name in self.analyses), *(f"tables/{table}" for table in self.tables)]
@@ -405,6 +421,15 @@ class Study(StudyConfig):
 
     def log(self, job: str) -> str:
         return f"{self.folder}/logs/{job}.log"
+
+    def log_of_part(self, analysis: str, part: str) -> str:
+        """Path of the log of the job that writes a part of an analysis, or all of its rows."""
+        if not ANALYSES[analysis].is_gathered:
+            return self.log(analysis)
+        rule = "tune" if analysis == "tuning" else analysis
+        return self.log(
+            f"{rule}/{part.removeprefix(f'{self.folder}/analysis/').partition('/')[2].removesuffix('.csv')}"
+        )
 
     def benchmark(self, job: str) -> str:
         return f"{self.folder}/benchmarks/{job}.tsv"

@@ -17,7 +17,7 @@ from batchscape.products import FIGURES
 from batchscape.report.answer import answer
 from batchscape.report.digest import digest
 from batchscape.report.numbers import number, spread
-from batchscape.report.page import render
+from batchscape.report.page import Partial, render
 from batchscape.report.provenance import provenance
 from batchscape.report.story import CAPTIONS, CATEGORIES, CHAPTERS
 from batchscape.report.tables import best_lr, lr_grid, recommendation
@@ -87,6 +87,7 @@ def page(
     figures: Sequence[str] = tuple(FIGURES),
     name: str = "a-study",
     tables: Mapping[str, pd.DataFrame] | None = None,
+    partial: Partial | None = None,
 ) -> str:
     runs = made_up(LOSSES) if runs is None else runs
     runs = runs.assign(epochs=10)
@@ -96,7 +97,7 @@ def page(
     pictures = {figure: picture(place) for place, figure in enumerate(figures)}
     tables_of = {"convergence": ["lr_grid", "runs"], "lr_effect": ["best_lr", "lr_grid"]}
     origin = provenance(summaries(runs), runs)
-    return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin)
+    return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin, 0.1, partial)
 
 
 def claims(**values: object) -> pd.DataFrame:

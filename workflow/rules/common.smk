@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from dataclasses import asdict
@@ -311,6 +312,19 @@ def tell_failures(printed):
         f"What is whole stays as it is. The same command goes on from here{mended}.",
         file=sys.stderr,
     )
+    tell_partial_report()
+
+
+def tell_partial_report():
+    """Say how to get a report of what exists, if a run is complete and the study is that of its file alone."""
+    given = workflow.overwrite_configfiles or ["config/config.yaml"]
+    file = os.path.relpath(given[0])
+    some = any(Path(run_file).exists() for run_file in study.run_files)
+    if some and not workflow.config_settings.config:
+        print(
+            f"`python -m batchscape report {shlex.quote(file)}` writes a report of what exists.",
+            file=sys.stderr,
+        )
 
 
 def on_cluster():
@@ -375,7 +389,7 @@ wildcard_constraints:
     part=r"\d+",
     parts=r"\d+",
     rows="|".join(
-        analysis.rows for analysis in ANALYSES.values() if analysis.jobs != "one"
+        analysis.rows for analysis in ANALYSES.values() if analysis.is_gathered
     ),
     table="|".join(TABLES),
     figure="|".join(FIGURES),

@@ -18,5 +18,8 @@ if __name__ == "__main__":
         figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}
         summaries = [RunDirectory(Path(file).parent).summary() for file in snakemake.input.runs]
         origin = provenance(summaries, tables["runs"])
-        page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin)
-        write_text(Path(snakemake.output[0]), page)
+        page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"])
+        output = Path(snakemake.output[0])
+        write_text(output, page)
+        # What `python -m batchscape report` wrote of an earlier state would mislead now.
+        output.with_name("report-partial.html").unlink(missing_ok=True)

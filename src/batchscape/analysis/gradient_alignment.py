@@ -1,4 +1,4 @@
-"""Why larger batches make smaller updates: how much of the gradients of single examples survives in their mean."""
+"""How far the gradients of examples agree: how much of the gradients of single examples survives in their mean."""
 
 import numpy as np
 import pandas as pd

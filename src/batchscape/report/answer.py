@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from batchscape.report.numbers import interval, listed, number, spread
+from batchscape.report.settings import plain
 from batchscape.report.tables.recommendation import SEEDS_FOR_EQUAL
 
 LOSS = "least_validation_loss"
@@ -41,7 +42,7 @@ def answer(recommendation: pd.DataFrame, runs: pd.DataFrame, tuned_lr: pd.DataFr
     start = f"Best seen, with {few}:" if few else "Train with"
     return Answer(
         headline=f"{start} {setting_name(chosen)}.",
-        reasons=[*_reasons(candidates, best, chosen, *cost(runs)), *_scaling(tuned_lr)],
+        reasons=[*_reasons(candidates, best, chosen, *cost(runs)), *_scaling(tuned_lr, recommendation)],
         caveats=list(_caveats(recommendation, best, chosen, runs)),
     )
 
@@ -93,7 +94,7 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock
         )
 
 
-def _scaling(tuned_lr: pd.DataFrame | None) -> Iterator[str]:
+def _scaling(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame) -> Iterator[str]:
     if tuned_lr is None:
         return
     lost = tuned_lr.loc[~np.isfinite(tuned_lr["validation_loss"]), "batch_size"].astype(str)
@@ -108,9 +109,39 @@ def _scaling(tuned_lr: pd.DataFrame | None) -> Iterator[str]:
     yield (
         f"How the learning rate should follow: the search found {listed([number(rate) for rate in rates], 8)} for "
         f"batch sizes {listed([str(size) for size in sizes], 8)}, about like the batch size to the power of "
-        f"{number(round(power, 2))} (linear scaling is 1, square-root scaling 0.5). It is one search a batch "
-        "size, without an interval."
+        f"{number(round(power, 2))} (linear scaling is 1, square-root scaling 0.5). One search was run per "
+        "batch size, so no uncertainty is known."
         + (f" On the edge of the range, and so but a bound: batch size {', '.join(edges)}." if len(edges) else "")
+    )
+    for size in sizes:
+        yield from _worse_than_grid(recommendation[recommendation["batch_size"] == size])
+
+
+def _worse_than_grid(rows: pd.DataFrame) -> Iterator[str]:
+    """Say if a batch size trains worse at the rate that its search found than at the best constant rate.
+
+    Worse means that a run diverged, or that the mean loss is above that of the constant rate by more than the latter's
+    standard deviation over seeds; with one seed, by any amount.
+    """
+    tuned = rows[rows["setting"].str.contains("-lrtuned")]
+    constant = plain(rows)
+    constant = constant[constant["choice"] != "diverged"]
+    if tuned.empty or constant.empty:
+        return
+    here, there = tuned.iloc[0], constant.loc[constant[f"{LOSS}_mean"].idxmin()]
+    losses = [spread(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]) for row in (here, there)]
+    sd = there[f"{LOSS}_sd"]
+    if here["n_diverged"]:
+        why = f"{here['n_diverged']} of {here['n_diverged'] + here['n_seeds']} runs diverged, against {losses[1]} nats"
+    elif here[f"{LOSS}_mean"] > there[f"{LOSS}_mean"] + np.nan_to_num(sd):
+        beyond = "in one seed" if pd.isna(sd) else "higher by more than the standard deviation of the latter"
+        why = f"{losses[0]} against {losses[1]} nats, {beyond}"
+    else:
+        return
+    yield (
+        f"But batch size {here['batch_size']} trains worse at {number(here['learning_rate'])}, which its search found, "
+        f"than at {number(there['learning_rate'])}, the best constant rate: {why}. Do not take the searched rate, and "
+        "mind that the power rests on it too."
     )
 
 
@@ -151,5 +182,6 @@ def _caveats(recommendation: pd.DataFrame, best: pd.Series, chosen: pd.Series, r
             f"{listed(list(diverged['setting']), 6)}."
         )
     yield (
-        "The loss that chose is the one that is given, on the same validation images: expect a little more on new ones."
+        "The reported loss was also used for the choice, on the same validation images, so it is optimistic: expect a "
+        "little more on new ones."
     )

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from batchscape.report.answer import answer, cost
 from batchscape.report.digest import Digest, digest
+from batchscape.report.findings import findings
 from batchscape.report.story import CHAPTERS
 from batchscape.report.story.chapter import Caption
 
@@ -31,7 +32,17 @@ class Figure:
     caption: Caption
     image: str
     """A data: URI."""
+    findings: list[str]
     tables: list[Table]
+
+
+@dataclass(frozen=True)
+class Partial:
+    """What a page of a study that is not complete says on top."""
+
+    notes: list[str]
+    missing: list[tuple[str, str]]
+    """What the page lacks, and why."""
 
 
 def render(
@@ -41,11 +52,14 @@ def render(
     tables: Mapping[str, pd.DataFrame],
     tables_of: Mapping[str, Sequence[str]],
     provenance: Sequence[tuple[str, str]],
+    fixed_lr: float,
+    partial: Partial | None = None,
 ) -> str:
     """Return the page of a study as HTML; equal arguments give equal text.
 
     `config` is the study file as text, `figures` are PNGs and `tables` data frames by name; `tables_of` names the
-    tables that each figure is drawn from. `tables` has at least `runs` and `recommendation`.
+    tables that each figure is drawn from. `tables` has at least `runs`, and `recommendation` unless the page is
+    `partial`. `fixed_lr` is the learning rate at which batch sizes are compared.
     """
     environment = Environment(
         loader=PackageLoader("batchscape.report", "template"),
@@ -58,17 +72,23 @@ def render(
     claims = tables["claims"].to_dict("records") if "claims" in tables else []
     chapters = []
     for chapter in CHAPTERS:
-        drawn = [_figure(figure, figures, tables, tables_of, shown) for figure in chapter.figures if figure in figures]
+        drawn = [
+            _figure(figure, figures, tables, tables_of, fixed_lr, shown)
+            for figure in chapter.figures
+            if figure in figures
+        ]
         if drawn or (chapter.key == "claims" and claims):
             chapters.append({"chapter": chapter, "figures": drawn, "claims": claims if chapter.key == "claims" else []})
     clock, _ = cost(tables["runs"])
     columns = ["setting", "learning_rate", "least_validation_loss", "choice", clock, "best_epoch"]
     columns += ["difference_to_best", "low", "high"]
+    recommendation = tables.get("recommendation")
     return environment.get_template("page.html.jinja").render(
         name=name,
         config=config,
-        answer=answer(tables["recommendation"], tables["runs"], tables.get("tuned_lr")),
-        settings=digest(tables["recommendation"], ANSWER_ROWS, columns),
+        partial=partial,
+        answer=None if recommendation is None else answer(recommendation, tables["runs"], tables.get("tuned_lr")),
+        settings=None if recommendation is None else digest(recommendation, ANSWER_ROWS, columns),
         chapters=chapters,
         signs=VERDICTS,
         provenance=provenance,
@@ -81,6 +101,7 @@ def _figure(
     figures: Mapping[str, bytes],
     tables: Mapping[str, pd.DataFrame],
     tables_of: Mapping[str, Sequence[str]],
+    fixed_lr: float,
     shown: set[str],
 ) -> Figure:
     """Return a figure with its tables, and note in `shown` which tables have been shown by now."""
@@ -89,4 +110,5 @@ def _figure(
         below.append(Table(table, None if table in shown else digest(tables[table], ROWS)))
         shown.add(table)
     caption = next(chapter.figures[name] for chapter in CHAPTERS if name in chapter.figures)
-    return Figure(name, caption, f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}", below)
+    image = f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}"
+    return Figure(name, caption, image, findings(name, tables, fixed_lr), below)

@@ -1,4 +1,4 @@
-"""How far the weights move in an epoch, and how much further with the small batch than with the large one."""
+"""How far the weights move in an epoch, and the ratio of the small batch to the large one."""
 
 import pandas as pd
 import plotnine as p9

@@ -1,4 +1,4 @@
-"""Why larger batches make smaller updates: the norm of the mean gradient of B examples, against its bound."""
+"""How far the gradients of examples agree: the norm of the mean gradient of B examples, against its bound."""
 
 import pandas as pd
 import plotnine as p9

@@ -1,13 +1,16 @@
 """The one look of all figures: theme, size, and the colour and order of a batch size."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import plotnine as p9
+from matplotlib.figure import Figure
 
 from batchscape.config.base import shortest_decimal
 from batchscape.files import write_atomically
@@ -167,16 +170,32 @@ def decimals(values: Iterable[float]) -> list[str]:
     return [f"{v:.6g}" if v == 0 or not 1e-5 <= abs(v) < 1e6 else shortest_decimal(float(f"{v:.6g}")) for v in values]
 
 
+def png(plot: p9.ggplot) -> bytes:
+    """Return a plot as PNG, the bytes that `write_figure` writes."""
+    stream = BytesIO()
+    with _drawn(plot) as figure:
+        _save(figure, stream, "png")
+    return stream.getvalue()
+
+
 def write_figure(plot: p9.ggplot, png: Path, pdf: Path) -> None:
-    """Write a plot as PNG and PDF; equal plots give equal bytes: no dates, no matplotlibrc of the user."""
+    """Write a plot as PNG and PDF; equal plots give equal bytes."""
+    with _drawn(plot) as figure:
+        for path in (png, pdf):
+            write_atomically(path, lambda partial, kind=path.suffix[1:]: _save(figure, partial, kind))
+
+
+@contextmanager
+def _drawn(plot: p9.ggplot) -> Iterator[Figure]:
+    # Without the settings of the user's own figures, such as those of a matplotlibrc.
     with mpl.rc_context():
         mpl.rcdefaults()
         figure = plot.draw()
-        for path, metadata in ((png, {}), (pdf, {"CreationDate": None})):
-            write_atomically(
-                path,
-                lambda partial, kind=path.suffix[1:], metadata=metadata: figure.savefig(
-                    partial, format=kind, dpi=DPI, metadata=metadata
-                ),
-            )
+        yield figure
         mpl.pyplot.close(figure)
+
+
+def _save(figure: Figure, target: Path | BytesIO, kind: str) -> None:
+    # Without the date, which would make equal plots differ.
+    metadata = {"CreationDate": None} if kind == "pdf" else {}
+    figure.savefig(target, format=kind, dpi=DPI, metadata=metadata)

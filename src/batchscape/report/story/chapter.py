@@ -21,6 +21,8 @@ class Caption:
     reading: str
     surprise: str
     papers: tuple[Paper, ...]
+    claims: tuple[str, ...] = ()
+    """The claims that test what would be surprising: the report says below the figure what they found."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from batchscape.report.story.papers import CHANG, GOYAL, HOFFER, KESKAR
 CHAPTER = Chapter(
     "fixed-rate",
     "One learning rate for all batch sizes",
-    "All batch sizes train at the same learning rate, comparison.fixed_lr. A larger batch then makes fewer and smaller "
-    "steps an epoch; much of what follows comes from that alone.",
+    "All batch sizes train at the same learning rate, comparison.fixed_lr. A larger batch then takes fewer "
+    "steps in an epoch. The figures measure what else it changes: the size of a step, how far the weights move, where "
+    "training ends.",
     {
         "curves_fixed_lr": Caption(
             "Loss by epoch",
@@ -17,6 +18,7 @@ CHAPTER = Chapter(
             "A larger batch that falls faster per epoch would be surprising at one learning rate, for it makes fewer "
             "steps.",
             (CHANG, KESKAR),
+            ("slower_descent",),
         ),
         "convergence": Caption(
             "Where training ends and what it costs",
@@ -26,14 +28,15 @@ CHAPTER = Chapter(
             "The literature expects a larger batch to take less time an epoch, more epochs, and to end at a higher "
             "validation loss. An epoch that does not get faster says that the machine is the limit.",
             (CHANG, KESKAR),
+            ("higher_validation_loss", "shorter_epochs", "more_epochs"),
         ),
         "devices": Caption(
             "Time of an epoch on several devices",
             "Left, the time of an epoch by the number of devices that share each batch, one line a batch size; right, "
             "how many times faster than one device that is.",
             "The further a line stays below the dashed one, the more of the devices' time goes into waiting for one "
-            "another: they do so once a step, so that small batches gain least. The subtitle says what the devices "
-            "were; processes on fewer cores than there are processes cannot be faster.",
+            "another: they do so once a step, so that small batches are expected to gain least. The subtitle says what "
+            "the devices were; processes on fewer cores than there are processes cannot be faster.",
             "A small batch that gains as much as a large one, or a line above the dashed one: then something else than "
             "the devices made the difference.",
             (CHANG, GOYAL),
@@ -47,6 +50,7 @@ CHAPTER = Chapter(
             "Large batches are expected to stay nearer to where they began. The opposite at one learning rate would be "
             "surprising, unless the small batch stopped early.",
             (CHANG, HOFFER, KESKAR),
+            ("nearer_to_init",),
         ),
         "distance_by_layer": Caption(
             "Distance by layer",
@@ -74,18 +78,21 @@ CHAPTER = Chapter(
             "as that of the batch sizes would be the number of steps alone.",
             "A ratio below 1 early in training, at one learning rate.",
             (CHANG,),
+            ("shorter_moves",),
         ),
         "update_norms": Caption(
             "Size of a batch update",
             "The distribution of the norms of all updates of a run, on a logarithmic axis; the labels are medians.",
             "Width is how often a norm occurs. If gradients of single examples had nothing in common, the norm would "
             "fall with the square root of the batch size; if they all agreed, it would not fall.",
-            "Larger updates with a larger batch at one learning rate: the average over more examples is expected to be "
-            "shorter, by the triangle inequality.",
+            "Larger updates with a larger batch at one learning rate: at equal weights the mean gradient of more "
+            "examples is shorter on average, by the triangle inequality. But a larger batch takes another way, and its "
+            "gradients may stay large for longer.",
             (CHANG,),
+            ("smaller_updates",),
         ),
         "gradient_alignment": Caption(
-            "Why larger batches make smaller updates",
+            "How far the gradients of examples agree",
             "Norm of the mean gradient of B examples at fixed weights, against B. Dashed is its bound, the mean norm "
             "of the gradients of single examples.",
             "The gap to the dashed line is what the examples' gradients cancel. A slope of −1/2 on these logarithmic "

@@ -18,6 +18,7 @@ CHAPTER = Chapter(
             "Sharper minima with a smaller batch. Sharpness that orders batch sizes one way and validation loss the "
             "other says that sharpness does not explain generalisation here.",
             (KESKAR, KWON, DINH),
+            ("sharper_minima",),
         ),
         "interpolation": Caption(
             "On the line between two minima",

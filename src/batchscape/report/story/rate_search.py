@@ -17,6 +17,7 @@ CHAPTER = Chapter(
             "diamond is a best rate on the edge; extend the grid on that side.",
             "Lines without a minimum, or a best rate that falls as the batch grows.",
             (GODBOLE, SHALLUE),
+            ("best_rate_grows",),
         ),
         "lr_plane": Caption(
             "Batch size and learning rate at once",
@@ -26,6 +27,7 @@ CHAPTER = Chapter(
             "width says how exactly the rate must be met.",
             "A valley that runs level: then one learning rate suits every batch size.",
             (SHALLUE, GOYAL),
+            ("best_rate_grows",),
         ),
         "lr_search": Caption(
             "The search for the learning rate",
@@ -33,7 +35,7 @@ CHAPTER = Chapter(
             "batch size. Lines scale the rate that was found for the small batch.",
             "See which line the best trials follow. Where many trials are nearly as good, the best one says little; a "
             "diamond is a best rate on the edge of the range.",
-            "Best rates that follow neither line, for so few and short trials are noisy; see tuning.trials and "
+            "Best rates that follow neither line. But few and short trials are noisy; see tuning.trials and "
             "tuning.epochs.",
             (GOYAL, KRIZHEVSKY, GODBOLE),
         ),

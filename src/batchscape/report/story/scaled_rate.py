@@ -7,9 +7,9 @@ CHAPTER = Chapter(
     "scaled-rate",
     "The learning rate scaled with the batch size",
     "The same comparison again with a learning rate for each batch size, arm by arm. In the arm fixed all batch sizes "
-    "have one rate, in high a high one; linear and sqrt, where they are on, multiply it with the batch size or its "
-    "square root, tuned takes what a search found. Arms of other names are the study's own. The rates of every arm "
-    "stand in tables/scaled_lr.csv.",
+    "have one rate, in high another one, comparison.high_lr; linear and sqrt, where they are on, multiply it with the "
+    "batch size or its square root, tuned takes what a search found. Arms of other names are the study's own. The "
+    "rates of every arm stand in tables/scaled_lr.csv.",
     {
         "curves_scaled_lr": Caption(
             "Loss by epoch, before and after scaling",
@@ -26,15 +26,17 @@ CHAPTER = Chapter(
             "happens without any rule.",
             "A large batch that stays worse in every arm: then the learning rate is not what holds it back.",
             (GOYAL, CHANG),
+            ("linear_closes_gap", "linear_restores_epochs"),
         ),
         "distance_before_after": Caption(
             "Distances, before and after scaling",
             "Distance of the minimiser from the start, and the median norm of an update, by batch size, arm beside "
             "arm.",
-            "With linear scaling the number of steps falls as their size rises; a distance that is level shows that "
-            "both cancel.",
-            "A large batch that stays near its start although its steps are scaled.",
+            "With linear scaling a larger batch takes fewer steps, each at a higher rate; a distance that is level "
+            "shows that both cancel.",
+            "A large batch that stays near its start although its rate is scaled.",
             (CHANG, SMITH),
+            ("linear_goes_further",),
         ),
         "sharpness_before_after": Caption(
             "Sharpness, before and after scaling",
@@ -43,6 +45,7 @@ CHAPTER = Chapter(
             "the fixed one rises.",
             "No difference between the arms, or sharper minima at higher rates.",
             (CHANG, SMITH),
+            ("linear_flattens",),
         ),
     },
 )

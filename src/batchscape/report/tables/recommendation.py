@@ -96,6 +96,8 @@ def _with_edges(table: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFra
         found.append((tuned_lr.rename(columns={"tuned_learning_rate": "learning_rate"}), tuned))
     table = table.assign(edge="none", advice="none")
     for best, rows in found:
+        if best.empty:  # no run of a constant rate: a table without rows has no columns either
+            continue
         known = best.set_index(["batch_size", "learning_rate"])
         for place in table.index[rows]:
             key = (table.at[place, "batch_size"], table.at[place, "learning_rate"])

@@ -1,0 +1,87 @@
+"""A study of which an analysis and a run fail: all else is made, and `python -m batchscape report` reports it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchscape.products import FIGURES
+from batchscape.study import Study
+from tests.workflow.conftest import Checkout
+
+pytestmark = pytest.mark.slow
+
+LEFT_OUT = ("tuning", "interpolation", "landscape", "gradient_alignment", "device_timing")
+STUDY = """\
+name: half
+data: {validation_fraction: 0.8}
+grid: {batch_sizes: [64, 256], learning_rates: [0.02, 0.08], seeds: [0]}
+model: {channels: [2], dense: []}
+training: {max_epochs: 3}
+comparison: {fixed_lr: 0.02, high_lr: 0.08}
+arms: {linear: {enabled: false}, sqrt: {enabled: false}}
+sharpness: {checkpoints: [best], subspace_dimension: 2, iterations: 1, random_starts: 0, trace_products: 3}
+""" + "".join(f"{section}: {{enabled: false}}\n" for section in LEFT_OUT)
+COMMAND = "`python -m batchscape report half.yaml` writes a report of what exists."
+
+
+def report(checkout: Checkout) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(checkout.path / "src")}
+    command = [sys.executable, "-m", "batchscape", "report", "half.yaml"]
+    return subprocess.run(command, cwd=checkout.path, env=environment, capture_output=True, text=True, check=False)
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def test_what_fails_costs_only_what_depends_on_it_and_the_rest_is_reported(tmp_path: Path):
+    checkout = Checkout.at(tmp_path / "checkout")
+    (checkout.path / "half.yaml").write_text(STUDY)
+    study = Study.from_file(checkout.path / "half.yaml")
+    results = checkout.path / study.folder
+    failing_run = "bs256-lr0.08-seed0"
+    # Files where jobs make folders: the run cannot write its weights, no job of the sharpness its rows.
+    blocked = [results / "runs" / failing_run / "weights", results / "analysis" / "sharpness" / ".kept"]
+    for path in blocked:
+        path.parent.mkdir(parents=True)
+        path.write_text("")
+
+    done = checkout.snakemake("--cores", "2", "all", "--configfile", "half.yaml")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    assert COMMAND in done.stdout.splitlines()[-8:]
+    assert not (checkout.path / study.report).exists()
+    assert sum((checkout.path / file).exists() for file in study.run_files) == len(study.runs) - 1
+    before = files(results)
+
+    done = report(checkout)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    page = checkout.path / study.partial_report
+    assert files(results) - before == {page}
+    text = page.read_text()
+    assert "3 of 4 runs are complete." in text
+    for named in (
+        f"run {failing_run}",
+        "analysis sharpness/bs64-lr0.02, sharpness/bs64-lr0.08, sharpness/bs256-lr0.02",
+    ):
+        (line,) = (line for line in text.splitlines() if f"<b>{named}</b>: FileExistsError: " in line)
+        assert f"missing {named}: FileExistsError: " in done.stdout
+        assert "File exists" in line
+    shown = {name for name in FIGURES if f'id="figure-{name}"' in text}
+    assert shown == set(study.figures) - {"sharpness", "sharpness_before_after"}
+    assert "Not tested: the sharpness of these runs was not measured." in text
+
+    # The page changes nothing of what is still to be made, and goes once the complete report is there.
+    for path in blocked:
+        path.unlink()
+    stale = checkout.stale("half.yaml")
+    assert {f"train {failing_run}", "analyse bs64-lr0.02: sharpness", "report", "table claims"} <= stale
+    assert f"train {failing_run.replace('256', '64')}" not in stale
+    checkout.run("half.yaml")
+    assert (checkout.path / study.report).exists()
+    assert not page.exists()
+    assert "partial" not in (checkout.path / study.report).read_text()

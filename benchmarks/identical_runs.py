@@ -66,6 +66,7 @@ def run_hashes(folder: Path) -> dict[str, dict[str, str]]:
             "update norms": _hash([np.load(path.parent / "update_norms.npy").tobytes()]),
         }
         for path in sorted(folder.rglob("run.json"))
+        if not path.parent.name.startswith(".")  # a copy that the workflow keeps beside a run
     }
 
 

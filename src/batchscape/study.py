@@ -69,7 +69,7 @@ class Study(StudyConfig):
             parts.append(f"{counts['search']} in {searches} of {self.tuning.trials} learning rates × {seeds}")
         if counts["timing"]:
             parts.append(f"{counts['timing']} of a few epochs that time devices")
-        return f"{counts.total()} trainings: {', '.join(parts)}"
+        return f"{counts.total()} trainings in all: {', '.join(parts)}"
 
     def described_gpus(self, on_cluster: bool | None = None) -> str:
         """How many GPUs a training asks for, in one line; `on_cluster` None is not known."""

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from batchscape.study import Study
+
 
 def check(file: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "batchscape", "check", file]
@@ -29,15 +31,21 @@ def test_check_says_what_would_train_and_what_each_arm_asks_for(study: Path):
     assert f"9 runs: {grid}, and 7 that arms add\n" in done.stdout
     assert "arm fixed: bs32-lr0.01, bs64-lr0.01\narm linear: bs32-lr0.01, bs64-lr0.02\n" in done.stdout
     assert "arm tuned: bs32-lrtuned, bs64-lrtuned\n" in done.stdout
-    assert "63 trainings: 9 runs, 48 in 2 searches of 12 learning rates × 2 seeds, 6 of a few epochs" in done.stdout
+    assert (
+        "63 trainings in all: 9 runs, 48 in 2 searches of 12 learning rates × 2 seeds, 6 of a few epochs" in done.stdout
+    )
     assert "GPUs per training: 1 where the machine has GPUs, 0 on a cluster (" in done.stdout
     assert re.search(r"^time \(.*\): an epoch takes \S+ s at batch size 32, \S+ s at batch", done.stdout, re.MULTILINE)
     assert done.stdout.endswith("results go to results/mine/\n")
 
 
-def test_check_warns_of_results_that_would_be_made_anew(study: Path):
-    (study / "results" / "mine").mkdir(parents=True)
-    assert "results/mine/, which exists" in check("mine.yaml", study).stdout
+def test_check_warns_of_results_that_would_be_made_anew_and_times_nothing_where_all_runs_are_there(study: Path):
+    for run in Study.from_file(study / "mine.yaml").run_files:
+        (study / run).parent.mkdir(parents=True)
+        (study / run).touch()
+    said = check("mine.yaml", study).stdout
+    assert "results/mine/, which exists" in said
+    assert "\ntime: all runs are there\n" in said
 
 
 def test_the_version_is_that_of_the_package():

@@ -647,6 +647,7 @@ def assigned(*assignments: str) -> Study:
         ),
         (["name=007"], {"name": "007"}),
         (["name=1e3"], {"name": "1e3"}),
+        (["name=20_2"], {"name": "20_2"}),
         (["name=true"], {"name": "true"}),
         (["name='007'"], {"name": "007"}),
         (
@@ -715,10 +716,11 @@ def test_all_trainings_are_counted_those_of_the_searches_and_the_timing_too(stud
     ]
     assert len(planned.runs) == 18
     assert planned.described_trainings == (
-        "44 trainings: 18 runs, 20 in 2 searches of 5 learning rates × 2 seeds, 6 of a few epochs that time devices"
+        "44 trainings in all: 18 runs, 20 in 2 searches of 5 learning rates × 2 seeds, "
+        "6 of a few epochs that time devices"
     )
     less = study("name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n")
-    assert less.described_trainings == f"{len(less.runs)} trainings: {len(less.runs)} runs"
+    assert less.described_trainings == f"{len(less.runs)} trainings in all: {len(less.runs)} runs"
 
 
 @pytest.mark.parametrize(

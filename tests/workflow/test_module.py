@@ -141,6 +141,30 @@ def test_rules_that_are_included_take_the_study_that_is_declared_above(checkout:
     assert trainings(output) == {"Training bs32-lr0.5-seed3"}
 
 
+def test_the_snakefile_for_catalogues_has_the_same_default_target(checkout: Checkout):
+    (checkout.path / "study.yaml").write_text(STUDY)
+    arguments = ["--cores", "1", "--snakefile", "workflow/Snakefile", "--configfile", "study.yaml"]
+    status, output = dry_run(checkout.path, arguments)
+    assert status == 0, output[-3000:]
+    assert trainings(output) == {"Training bs32-lr0.5-seed3"}
+
+
+def test_two_studies_can_stand_beside_each_other(checkout: Checkout):
+    second = STUDY.replace("name: outer", "name: second").replace("[3]", "[4]")
+    (checkout.path / "second.yaml").write_text(second)
+    more = (
+        "\nimport yaml\n\nmodule second:\n"
+        '    snakefile:\n        "../workflow/Snakefile"\n'
+        '    config:\n        yaml.safe_load(open("second.yaml"))\n\n'
+        "use rule * from second as second_*\n\n"
+        "rule both:\n    default_target: True\n    input:\n"
+        '        "results/outer/report.html",\n        "results/second/report.html",\n'
+    )
+    status, output = planned(checkout.path, outer() + more)
+    assert status == 0, output[-3000:]
+    assert trainings(output) == {"Training bs32-lr0.5-seed3", "Training bs32-lr0.5-seed4"}
+
+
 def test_forced_jobs_say_what_they_need_to_compute_again(checkout: Checkout):
     _, output = planned(checkout.path, outer(), "-F")
     assert "only if the outer Snakefile has the handler `onstart: batchscape.onstart()`" in output

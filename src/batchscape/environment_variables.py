@@ -24,6 +24,8 @@ DROPPED = re.compile(
             # How the user debugs other programs: warnings become errors, docstrings go, a prompt waits at the end. And
             # the encoding of text, which is UTF-8 wherever the job runs.
             r"PYTHON(WARNINGS|OPTIMIZE|INSPECT|IOENCODING|COERCECLOCALE)",
+            # A git hook sets them, and the commit in a run's provenance would be that of another repository.
+            r"GIT_(DIR|WORK_TREE|INDEX_FILE)",
             # How Slurm's commands answer, which is read here and by Snakemake: other columns, other jobs, other times,
             # and whether `scancel` asks.
             r"(SQUEUE|SACCT|SINFO|SCANCEL)_.*|SLURM_TIME_FORMAT",

@@ -21,6 +21,7 @@ HOSTILE = {
     "MPLBACKEND": "no such backend",
     "PYTHONWARNINGS": "error",
     "PYTHONINSPECT": "1",
+    "GIT_DIR": "/nonexistent",
     "SQUEUE_FORMAT": "%j",
     "SQUEUE_STATES": "PENDING",
     "SLURM_TIME_FORMAT": "relative",

@@ -76,11 +76,25 @@ def test_a_study_has_the_same_numbers_whatever_the_machine(finished: Checkout, t
     assert not list(home.iterdir())
 
 
-@pytest.mark.parametrize("name", ["co:lon", "{brace}"])
-def test_a_folder_in_which_snakemake_cannot_run_jobs_is_refused(tmp_path: Path, name: str):
-    checkout = Checkout.at(tmp_path / name)
-    status, output = dry_run(checkout.path, ["--cores", "1", "all", "--configfile", "config/smoke.yaml"])
+def refused(folder: Path) -> str:
+    """Return the one line with which the study is refused in a folder."""
+    status, output = dry_run(folder, ["--cores", "1", "all", "--configfile", "config/smoke.yaml"])
     assert status == 1
     said = [line for line in output.splitlines() if not line.startswith("Using workflow specific profile")]
     assert len(said) == 1
-    assert said[0].startswith(f"{checkout.path}: Snakemake cannot run jobs in a folder with ")
+    return said[0]
+
+
+@pytest.mark.parametrize("name", ["co:lon", "{brace}"])
+def test_a_folder_in_which_snakemake_cannot_run_jobs_is_refused(tmp_path: Path, name: str):
+    checkout = Checkout.at(tmp_path / name)
+    assert refused(checkout.path).startswith(f"{checkout.path}: Snakemake cannot run jobs in a folder with ")
+
+
+@pytest.mark.parametrize("file", ["random.py", "logging/__init__.py"])
+def test_a_module_that_hides_one_of_pythons_own_is_refused(tmp_path: Path, file: str):
+    checkout = Checkout.at(tmp_path / "checkout")
+    (checkout.path / "test.py").touch()  # which nothing needs
+    (checkout.path / file).parent.mkdir(exist_ok=True)
+    (checkout.path / file).touch()
+    assert f"/{file.split('/')[0]}: hides Python's own module" in refused(checkout.path)

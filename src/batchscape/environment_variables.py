@@ -24,6 +24,8 @@ DROPPED = re.compile(
             # How the user debugs other programs: warnings become errors, docstrings go, a prompt waits at the end. And
             # the encoding of text, which is UTF-8 wherever the job runs.
             r"PYTHON(WARNINGS|OPTIMIZE|INSPECT|IOENCODING|COERCECLOCALE)",
+            # A git hook sets them, and the commit in a run's provenance would be that of another repository.
+            r"GIT_(DIR|WORK_TREE|INDEX_FILE)",
             # How Slurm's commands answer, which is read here and by Snakemake: other columns, other jobs, other times,
             # and whether `scancel` asks.
             r"(SQUEUE|SACCT|SINFO|SCANCEL)_.*|SLURM_TIME_FORMAT",
@@ -52,23 +54,22 @@ def clean() -> None:
 
 def _without_home(variables: Mapping[str, str]) -> dict[str, str]:
     """Return where libraries keep their caches if that cannot be the user's home: in the folder of the workflow."""
-    home = Path("~").expanduser()
+    caches = Path.cwd() / ".snakemake" / "caches"
+    elsewhere = {"XDG_CACHE_HOME": str(caches), "MPLCONFIGDIR": str(caches / "matplotlib")}
+    try:
+        home = Path.home()
+    except RuntimeError:  # a user without one
+        return {**elsewhere, "HOME": str(caches)}
     cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache")
     config = Path(variables.get("MPLCONFIGDIR") or variables.get("XDG_CONFIG_HOME") or home / ".config")
-    if _can_be_written(cache) and _can_be_written(config):
-        return {}
-    caches = Path.cwd() / ".snakemake" / "caches"
-    changed = {"XDG_CACHE_HOME": str(caches), "MPLCONFIGDIR": str(caches / "matplotlib")}
-    # HOME itself stays where it is known, for packages of the user's may be installed there.
-    return changed if home.is_absolute() else {**changed, "HOME": str(caches)}
+    # HOME itself stays, for packages of the user's may be installed there.
+    return {} if _can_be_written(cache) and _can_be_written(config) else elsewhere
 
 
 def _can_be_written(folder: Path) -> bool:
     """Say whether files can be made in a folder, which may have to be made itself."""
-    if not folder.is_absolute():  # `~` of nobody
-        return False
-    there = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
-    return os.access(there, os.W_OK | os.X_OK)
+    there = next((path for path in (folder, *folder.parents) if os.access(path, os.F_OK)), folder)
+    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
 
 
 def _without_name(variables: Mapping[str, str]) -> dict[str, str]:

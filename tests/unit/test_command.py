@@ -77,3 +77,10 @@ def test_check_refuses_in_one_line(study: Path):
     assert done.stderr.splitlines() == [
         "missing.yaml: there is no such file; give the path of a study file, such as config/config.yaml"
     ]
+
+
+def test_a_system_without_locks_of_files_is_refused_in_one_line():
+    code = "import sys; sys.modules['fcntl'] = None; import batchscape.study"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "Batchscape runs on Linux and macOS; on Windows, install and run it in WSL\n"

@@ -1,5 +1,6 @@
 """GPUs are given to one job at a time: real processes on made-up devices."""
 
+import errno
 import json
 import os
 import select
@@ -16,6 +17,7 @@ import pytest
 
 from batchscape.errors import UserError
 from batchscape.gpus import job_gpus, taken, visible_gpus
+from tests.unit.test_job import AS_NFS
 from tests.waiting import SECONDS
 
 # Says which devices it got, and keeps them until it is told to go on.
@@ -327,6 +329,39 @@ def test_a_link_in_place_of_the_folder_or_of_a_lock_is_refused(tmp_path: Path):
     with refused, taken(1, gpus=["0"], folder=tmp_path / "elsewhere"):
         pass
     assert not (tmp_path / "target").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="a descriptor is looked up there")
+def test_on_nfs_two_jobs_never_hold_one_gpu_at_once_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys.modules[__name__], "WORKER", AS_NFS + WORKER)
+    events = work(tmp_path / "locks", tmp_path / "journal", [{"count": 1, "gpus": ["0", "1"]}] * 4, times=4)
+    assert len(events) == 2 * 4 * 4
+    assert_alone(events)
+
+
+def test_without_locks_jobs_share_a_gpu_and_are_warned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def refuse(*_) -> None:
+        raise OSError(errno.ENOTSUP, "Operation not supported")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with taken(1, gpus=["0"], folder=tmp_path / "locks"), taken(1, gpus=["0"], folder=tmp_path / "locks") as names:
+        assert names == ["0"]
+    assert [message for message in caplog.messages if "no locks, so jobs may share a GPU" in message] == caplog.messages
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a while")
+def test_lock_files_of_an_earlier_version_which_only_their_owner_can_write_are_used(machine: Machine):
+    with tempfile.TemporaryDirectory(dir="/tmp") as parent:
+        Path(parent).chmod(0o755)
+        machine.folder = Path(parent) / "locks"
+        machine.folder.mkdir()
+        machine.folder.chmod(0o1777)
+        for name in ("gpu-0", "gpu-0.queue"):
+            (machine.folder / name).touch(0o644)
+        assert machine.job(gpus=["0"], user=65534).gpus() == ["0"]
+        assert machine.job(gpus=["0"], user=65533).waits()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a while")

@@ -69,6 +69,37 @@ def test_a_job_leaves_nothing_but_its_log(jobs, tmp_path: Path):
     assert re.fullmatch(r"this is only\ntook [\d.]+ s, of CPU [\d.]+ s, and [\d.]+ s before that to start\n", log)
 
 
+# A file system without locks, and one as NFS, on which an exclusive lock needs a file that is open for writing.
+NO_LOCKS = """
+import errno, fcntl
+def flock(descriptor, how):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = flock
+"""
+AS_NFS = """
+import errno, fcntl, os
+real = fcntl.flock
+def flock(descriptor, how):
+    if how & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+    if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+    return real(descriptor, how)
+fcntl.flock = flock
+"""
+
+
+def test_without_locks_a_job_works_and_warns(tmp_path: Path):
+    (tmp_path / "only.may leave").touch()
+    command = [sys.executable, "-c", NO_LOCKS + JOB, "only", "job.log", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "job.log").read_text()
+    for said in (log, done.stderr):
+        assert said.count("no lock: the file system has none") == 1
+    assert "this is only" in log
+
+
 def test_many_jobs_that_come_at_once_take_turns(tmp_path: Path):
     job = "import os, sys, time; from batchscape.job import job_log\nwith job_log(sys.argv[1]):\n  {}"
     work = "os.mkdir(sys.argv[2]); time.sleep(0.05); os.rmdir(sys.argv[2])"

@@ -7,6 +7,7 @@ from functools import cache
 from importlib import import_module
 from pathlib import Path
 
+import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -338,13 +339,15 @@ def test_sharpness_and_alignment_tables_are_means_over_seeds():
     assert alignment.loc[("bs32-lr0.01", 4), "alignment_mean"] == 0.5
 
 
-def test_equal_data_gives_equal_bytes(tmp_path: Path):
+def test_equal_data_gives_equal_bytes_whatever_style_the_user_has(tmp_path: Path):
     chosen, epochs, diverges = SCENARIOS["plain"]
     frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
     files = []
-    for folder in ("once", "twice"):
+    users = {"text.usetex": True, "font.size": 40, "savefig.bbox": "tight", "axes.linewidth": 5, "lines.linestyle": ":"}
+    for folder, own in {"once": {}, "twice": users}.items():
         png, pdf = tmp_path / folder / "figure.png", tmp_path / folder / "figure.pdf"
-        write_figure(made(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames), png, pdf)
+        with mpl.rc_context(own):  # as a matplotlibrc would set it
+            write_figure(made(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames), png, pdf)
         files.append((png.read_bytes(), pdf.read_bytes()))
     assert files[0] == files[1]
 

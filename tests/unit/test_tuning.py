@@ -1,5 +1,6 @@
 """The search for the learning rate of a batch size: real trials on a few digits, killed, gone on with and repeated."""
 
+import errno
 import json
 import signal
 import subprocess
@@ -19,7 +20,8 @@ from batchscape.config.tuning import SearchSpec, TuningConfig
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
-from batchscape.tuning import search
+from batchscape.tuning import journal_storage, search
+from tests.waiting import SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -48,6 +50,38 @@ def test_a_grid_comes_first_and_then_the_gaussian_process(found: pd.DataFrame):
     assert np.allclose(found["learning_rate"][:3], [0.01, 0.1, 1.0], rtol=1e-12)
     assert found["learning_rate"].between(0.01, 1.0).all()
     assert found["trial"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("lock", ["a link to a journal that was moved", "a file"])
+def test_a_journal_that_a_killed_search_left_locked_is_gone_on_with(tmp_path: Path, lock: str):
+    journal = tmp_path / "optuna.journal"
+    study = optuna.create_study(storage=journal_storage(journal), study_name="one")
+    study.add_trial(optuna.create_trial(value=1.0))
+    left = tmp_path / "optuna.journal.lock"
+    if lock == "a file":
+        left.touch()
+    else:  # as Optuna's default leaves it
+        left.symlink_to(tmp_path / "elsewhere" / "optuna.journal")
+    code = (
+        "import optuna, sys; from pathlib import Path; from batchscape.tuning import journal_storage;"
+        "study = optuna.load_study(storage=journal_storage(Path(sys.argv[1])), study_name='one');"
+        "study.add_trial(optuna.create_trial(value=2.0))"
+    )
+    # In a process of its own: one that waits for such a link never ends.
+    subprocess.run([sys.executable, "-c", code, str(journal)], check=True, timeout=SECONDS)
+    again = optuna.load_study(storage=journal_storage(journal), study_name="one")
+    assert [trial.value for trial in again.trials] == [1.0, 2.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["optuna.journal"]
+
+
+def test_a_journal_needs_no_symbolic_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.symlink", refuse)
+    study = optuna.create_study(storage=journal_storage(tmp_path / "optuna.journal"))
+    study.add_trial(optuna.create_trial(value=1.0))
+    assert study.best_value == 1.0
 
 
 def test_a_trial_is_the_mean_of_its_seeds_runs(found: pd.DataFrame, few_file: Path, tmp_path: Path):

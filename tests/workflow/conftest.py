@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -52,6 +52,7 @@ class Checkout:
     path: Path
     within: tuple[str, ...] = ()
     """A command that runs another one, such as `nsenter`, to run Snakemake by."""
+    python: str = sys.executable
 
     @classmethod
     def at(cls, path: Path) -> "Checkout":
@@ -63,6 +64,11 @@ class Checkout:
             else:
                 shutil.copy(source, path / part)
         return cls(path)
+
+    def with_own_environment(self) -> "Checkout":
+        """The same, but with the Python of a `.venv` in it, as `make setup` puts it there."""
+        (self.path / ".venv").symlink_to(sys.prefix)
+        return replace(self, python=str(self.path / ".venv" / "bin" / "python"))
 
     def snakemake(self, *arguments: str, timeout: float = 1800) -> subprocess.CompletedProcess[str]:
         """Run Snakemake as a user does; the output holds both streams."""
@@ -76,7 +82,7 @@ class Checkout:
         # The copy must find its own library by itself, not because the tests were started with a path to one.
         environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
         process = subprocess.Popen(
-            [*self.within, sys.executable, "-m", "snakemake", *arguments],
+            [*self.within, self.python, "-m", "snakemake", *arguments],
             cwd=self.path,
             env=environment,
             stdin=subprocess.DEVNULL,

@@ -7,16 +7,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from batchscape.cancel import JOB_NAME_PREFIX
+from batchscape.cancel import JOB_NAME_PREFIX, cancel
 from batchscape.config.run import RunSpec
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
+from batchscape.slurm_job import end_of_job, nodes_of_job
 from batchscape.study import Study
 from batchscape.training import recorder
 from batchscape.training.run_directory import RunDirectory
@@ -26,6 +28,9 @@ from tests.workflow.cluster import PROFILE, Cluster, needs_slurm, wait_for_slurm
 from tests.workflow.conftest import PROJECT, Checkout, heed_ctrl_c
 
 pytestmark = [pytest.mark.slow, needs_slurm]
+
+# How a user may like Slurm's commands to answer.
+LIKED = {"SQUEUE_FORMAT": "%j", "SQUEUE_FORMAT2": "jobid", "SQUEUE_STATES": "SUSPENDED", "SQUEUE_USERS": "nobody"}
 
 # Runs that are told from one another by their batch size, of 48 images: an epoch is one batch of so many, and a rest.
 PLAIN, SLOW, CANCELLED, HUNGRY, LATE, TWO_DEVICES, TWO_NODES, BROKEN = range(40, 48)
@@ -297,3 +302,21 @@ def test_the_profiles_agree_where_they_must():
     assert default.items() <= cluster.items()
     assert cluster["slurm-jobname-prefix"] + "_" == JOB_NAME_PREFIX
     assert json.dumps(cluster["set-resources"]).count("min(") == 2
+
+
+def test_how_a_user_likes_slurm_to_answer_does_not_matter(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """To what cancels jobs, and to what looks when the own one ends."""
+    folder = tmp_path / "a | b"
+    folder.mkdir()
+    submit = ["--parsable", f"--job-name={JOB_NAME_PREFIX}x", f"--chdir={folder}", "--time=60", "--comment=rule_train"]
+    job = cluster.ask("sbatch", *submit, "--output=/dev/null", "--wrap=sleep 600").strip()
+    monkeypatch.setenv("PATH", f"{cluster.clients}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SLURM_JOB_ID", job)
+    for name, value in {**LIKED, "SLURM_TIME_FORMAT": "relative", "SCANCEL_STATE": "SUSPENDED"}.items():
+        monkeypatch.setenv(name, value)
+    wait_for_slurm(end_of_job, cluster.logs)
+    assert nodes_of_job() == 1
+    assert 0 < end_of_job() - time.time() <= 3600
+    assert cancel(folder) == [f"cancelled {job}, rule_train"]

@@ -12,9 +12,15 @@ from tests.workflow.stress import CONFIG, ON_CLUSTER, Stress, made
 pytestmark = [pytest.mark.slow, needs_slurm]
 
 
+# How a user likes Slurm's commands to answer, and the folder that a user works in, must not matter.
+SETTINGS = ("SQUEUE_FORMAT=%j", "SQUEUE_STATES=PENDING", "SLURM_TIME_FORMAT=relative", "SBATCH_WAIT=1")
+FOLDER = "it's (a) & b"
+
+
 def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, stress: Stress, tmp_path: Path):
-    study = made(tmp_path / "checkout", ON_CLUSTER)
-    done = Checkout(study.checkout.path, cluster.prefix).snakemake(*study.targets, *PROFILE, "--configfile", CONFIG)
+    study = made(tmp_path / FOLDER, ON_CLUSTER)
+    checkout = Checkout(study.checkout.path, (*cluster.prefix, *SETTINGS)).with_own_environment()
+    done = checkout.snakemake(*study.targets, *PROFILE, "--configfile", CONFIG)
     assert done.returncode == 0, done.stdout[-4000:]
     assert assert_the_same(stress.results, study.results, part=True) > 25
     jobs = cluster.jobs("all")

@@ -35,6 +35,17 @@ def refuse_letters(letters):
 # A colon separates paths in PYTHONPATH, and Snakemake takes braces for wildcards.
 refuse_letters(":{}\n")
 
+# The folder where the workflow runs comes before Python's own in the path of every job.
+for path in [*Path.cwd().glob("*.py"), *Path.cwd().glob("*/__init__.py")]:
+    hiding = path.parent if path.name == "__init__.py" else path
+    # Of those that nothing has imported, as `test`, no job will have need either.
+    if hiding.stem in sys.stdlib_module_names.intersection(sys.modules):
+        print(
+            f"{hiding}: hides Python's own module `{hiding.stem}` from all jobs; give it another name",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+
 # Snakemake writes it into the commands of jobs as it is. Backslashes, not quotes, for it writes parts of it as well.
 if Path(sys.executable).exists():
     sys.executable = re.sub(r"([^\w@%+=,./-])", r"\\\1", sys.executable)
@@ -270,7 +281,7 @@ def cancel_what_is_left(printed):
 
     Only its own, whose name its log tells: another study may be at work in the same folder.
     """
-    texts = "".join(Path(file).read_text() for file in printed)
+    texts = "".join(Path(file).read_text(errors="replace") for file in printed)
     name = re.search(r"SLURM run ID: (\S+)", texts)
     if workflow.remote_exec or name is None:
         return
@@ -294,7 +305,8 @@ def tell_failures(printed):
     from batchscape.status import failures
 
     lines = failures(
-        "\n".join(Path(file).read_text() for file in printed), f"{study.folder}/logs"
+        "\n".join(Path(file).read_text(errors="replace") for file in printed),
+        f"{study.folder}/logs",
     )
     if lines:
         more = [f"… and {len(lines) - TOLD} more"] if len(lines) > TOLD else []

@@ -1,0 +1,118 @@
+"""What a user sets for other programs changes nothing in a job."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from batchscape.environment_variables import cleaned
+
+LEFT_BY_A_LAUNCHER = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "nowhere", "MASTER_PORT": "x"}
+HOSTILE = {
+    **LEFT_BY_A_LAUNCHER,
+    "PL_TRAINER_FAST_DEV_RUN": "1",
+    "PL_TRAINER_LIMIT_TRAIN_BATCHES": "0.5",
+    "PL_TRAINER_GRADIENT_CLIP_VAL": "0.001",
+    "PL_GLOBAL_SEED": "x",
+    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
+    "MPLBACKEND": "no such backend",
+    "PYTHONWARNINGS": "error",
+    "PYTHONINSPECT": "1",
+    "GIT_DIR": "/nonexistent",
+    "SQUEUE_FORMAT": "%j",
+    "SQUEUE_STATES": "PENDING",
+    "SLURM_TIME_FORMAT": "relative",
+    "SBATCH_ARRAY_INX": "0-3",
+}
+# Trains as a job does: its log is all that it imports first.
+JOB = """
+from batchscape.job import job_log
+import sys
+from pathlib import Path
+import matplotlib.pyplot
+from batchscape.config.run import RunSpec
+from batchscape.training.train import train
+with job_log(sys.argv[1]):
+    train(RunSpec.model_validate_json(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))
+"""
+
+
+def test_what_says_where_to_compute_stays():
+    kept = {
+        "CUDA_VISIBLE_DEVICES": "3",
+        "SLURM_JOB_ID": "7",
+        "SLURM_CONF": "/etc/slurm.conf",
+        "SBATCH_ACCOUNT": "lab",
+        "SBATCH_PARTITION": "gpu",
+        "OMP_NUM_THREADS": "2",
+        "PYTHONPATH": "/x",
+        "NCCL_SOCKET_IFNAME": "ib0",
+        "PATH": "/bin",
+    }
+    assert kept.items() <= cleaned({**HOSTILE, **kept}).items()
+    assert not (HOSTILE.keys() - {"MPLBACKEND"}) & cleaned(HOSTILE).keys()
+
+
+@pytest.mark.slow
+def test_a_training_is_the_same_whatever_the_users_shell_has_set(few_file: Path, tmp_path: Path):
+    spec = {
+        "batch_size": 32,
+        "learning_rate": 0.05,
+        "seed": 1,
+        "model": {"name": "mlp", "dense": [8]},
+        "training": {"max_epochs": 3, "accelerator": "cpu"},
+    }
+    # Those that Python itself reads when it starts come too late here; Snakemake's are gone before a job starts.
+    hostile = {name: value for name, value in HOSTILE.items() if not name.startswith("PYTHON")}
+    for name, variables in {"plain": {}, "hostile": hostile}.items():
+        job = [sys.executable, "-c", JOB, f"{name}.log", json.dumps(spec), str(few_file), str(tmp_path / name)]
+        done = subprocess.run(
+            job, cwd=tmp_path, env={**os.environ, **variables}, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    for file in ("weights/last.safetensors", "weights/best.safetensors", "update_norms.npy"):
+        assert (tmp_path / "plain" / file).read_bytes() == (tmp_path / "hostile" / file).read_bytes()
+
+
+READ_ONLY = pytest.param("read-only", marks=pytest.mark.skipif(os.getuid() == 0, reason="root can write everywhere"))
+
+
+@pytest.mark.parametrize("home", ["missing", READ_ONLY, "unknown"])
+def test_without_a_home_caches_go_to_the_folder_of_the_workflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a file").touch()
+    (tmp_path / "read-only").mkdir(0o500)
+    if home == "unknown":
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", lambda user: {}[user])
+    else:
+        monkeypatch.setenv("HOME", str(tmp_path / ("a file/home" if home == "missing" else home)))
+    variables = cleaned({"PATH": "/bin"})
+    caches = tmp_path / ".snakemake" / "caches"
+    assert variables["XDG_CACHE_HOME"] == str(caches)
+    assert Path(variables["MPLCONFIGDIR"]).is_relative_to(caches)
+    assert variables.get("HOME") == (str(caches) if home == "unknown" else None)
+
+
+def test_a_home_that_can_be_written_stays_the_place_of_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert not {"HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"} & cleaned({"PATH": "/bin"}).keys()
+    assert cleaned({"XDG_CACHE_HOME": str(tmp_path)})["XDG_CACHE_HOME"] == str(tmp_path)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a while")
+def test_a_user_without_a_name_gets_one(tmp_path: Path):
+    code = (
+        "import getpass, os, batchscape.environment_variables as variables; os.setuid(4242424);"
+        "variables.clean(); print(getpass.getuser())"
+    )
+    environment = {"PATH": os.environ["PATH"]}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "4242424\n"

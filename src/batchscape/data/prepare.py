@@ -26,11 +26,12 @@ LOADERS = {
 # More than these would fill the terminal.
 CLASSES_IN_A_LINE = 20
 
-# Looked at together for the levels that they use.
-IMAGES_AT_ONCE = 1000
+# Counted together by their level; NumPy makes integers of eight bytes of them.
+VALUES_AT_ONCE = 2**22
 
-# Images whose pixels are all below this leave half of the range unused.
-DARK = 128
+# Images are dark if no larger share of their values is above the middle; a few pixels of a camera always are.
+MIDDLE = 128
+BRIGHT_SHARE = 0.001
 
 
 class Prepared(NamedTuple):
@@ -103,14 +104,16 @@ def _drawn(config: DataConfig, images: str) -> str:
 
 def levels(data: PreparedData) -> str:
     """Return which of the 256 levels of a byte the images use, in a line."""
-    seen = np.zeros(256, bool)
+    counts = np.zeros(256, np.int64)
     for images in (data.train_images, data.validation_images):
-        for start in range(0, len(images), IMAGES_AT_ONCE):
-            seen[images[start : start + IMAGES_AT_ONCE]] = True
-    used = np.flatnonzero(seen)
+        at_once = max(1, VALUES_AT_ONCE // images[0].size)
+        for start in range(0, len(images), at_once):
+            counts += np.bincount(images[start : start + at_once].ravel(), minlength=256)
+    used = np.flatnonzero(counts)
     line = f"levels: pixels are from {used[0]} to {used[-1]}, and use {len(used)} of 256 levels"
-    if used[-1] < DARK:
-        line += f"; less than half of the range: if {used[-1]} is white, scale the images to 0 to 255 beforehand"
+    if counts[MIDDLE:].sum() <= BRIGHT_SHARE * counts.sum():
+        line += "; almost all are in the darker half: if this is not meant, scale the images beforehand, or set "
+        line += "data.white_level for files of 16 bits"
     return line
 
 

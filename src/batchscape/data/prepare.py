@@ -10,7 +10,7 @@ from batchscape.config.data import DataConfig
 from batchscape.data import arrays, cats_vs_dogs, digits, image_folder, own, synthetic
 from batchscape.data.layout import TEST, TRAIN, VALIDATION, joined
 from batchscape.data.prepared import PreparedData
-from batchscape.data.source import Source
+from batchscape.data.source import Source, require_two_classes
 from batchscape.data.split import split
 from batchscape.errors import UserError
 
@@ -55,10 +55,7 @@ def prepare(config: DataConfig, threads: int = 1) -> Prepared:
     there is nothing to use, or the split leaves a side empty.
     """
     source = LOADERS.get(config.source, own.load)(config, threads)
-    if len(source.classes) < 2:
-        raise UserError(
-            f"data: only one class ({source.classes[0]}) has images that can be used; there must be at least two"
-        )
+    require_two_classes(source.classes)
     sides = np.array([entry.side for entry in source.entries if not entry.reason and entry.side != TEST])
     notes = [*source.notes]
     if VALIDATION in sides:

@@ -403,6 +403,7 @@ def test_12_bits_in_16_are_scaled_by_the_level_that_holds_the_whole_set(tmp_path
     expected = [np.round(values * 255 / 4095) for values in images.values()]
     assert np.array_equal(prepared.data.train_images[:, 0], expected)
     assert line(prepared, "levels: 4,095").startswith("levels: 4,095 is white in 20 files of 16 bits (their largest ")
+    assert "darker half" not in line(prepared, "levels: pixels")
 
 
 @pytest.mark.parametrize(
@@ -499,8 +500,19 @@ def test_images_that_use_few_levels_of_8_bits_are_told(tmp_path: Path):
         write(tmp_path / label / f"{number}.png", as_file(Image.fromarray(values), "PNG"))
     prepared = prepare(config(tmp_path, validation_fraction=0.5))
     assert line(prepared, "levels: ").startswith(
-        "levels: pixels are from 0 to 1, and use 2 of 256 levels; less than half "
+        "levels: pixels are from 0 to 1, and use 2 of 256 levels; almost all are "
     )
+
+
+def test_a_pixel_that_is_always_white_does_not_hide_that_the_others_have_12_bits(tmp_path: Path):
+    write_twelve_bits(tmp_path)
+    for file in tmp_path.rglob("*.png"):
+        values = np.array(Image.open(file).resize((64, 64)))
+        values[5, 5] = 65535
+        write_deep(file, values)
+    dark = prepare(config(tmp_path, colour="grey", image_size=(64, 64)))
+    assert line(dark, "levels: pixels").startswith("levels: pixels are from 0 to 255, and use ")
+    assert "; almost all are in the darker half: " in line(dark, "levels: pixels")
 
 
 # What `check` says.

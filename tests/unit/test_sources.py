@@ -185,13 +185,18 @@ def test_check_reads_of_the_images_the_header_alone(tmp_path: Path, refusal: Cal
 
 
 def test_check_sees_shapes_that_do_not_fit_as_the_job_does(tmp_path: Path, refusal: Callable):
-    for name, content in (
-        ("few", {"images": IMAGES, "labels": LABELS[:5]}),
-        ("flat", {"images": LABELS, "labels": LABELS}),
+    for name, content, expected in (
+        ("few", {"images": IMAGES, "labels": LABELS[:5]}, "labels of shape (5,) for 6 images"),
+        ("column", {"images": IMAGES, "labels": LABELS[:, None]}, "such as labels[:, 0], or of one column a class "),
+        ("flat", {"images": LABELS, "labels": LABELS}, "the images have shape (6,)"),
+        ("one", {"images": IMAGES, "labels": np.zeros(6, int)}, "only one class (0)"),
+        ("objects", {"images": IMAGES, "labels": LABELS.astype(object)}, "it holds Python objects; save text with "),
     ):
         path = tmp_path / f"{name}.npz"
         np.savez(path, **content)
-        assert refusal(inspect_source, config(path)) == refusal(arrays.load, config(path))
+        message = refusal(inspect_source, config(path))
+        assert expected in message
+        assert refusal(prepare, config(path)) == message
 
 
 def test_check_says_how_many_images_are_made():

@@ -120,4 +120,7 @@ def _is_zip(path: str, key: str) -> bool:
 
 def _unreadable(key: str, path: str, error: Exception) -> UserError:
     # The header of an array is Python's text, on which NumPy may fail in any way.
-    return UserError(f"{key}: {path} cannot be read as NumPy's .npy or .npz ({' '.join(str(error).split())})")
+    why = " ".join(str(error).split())
+    if "allow_pickle" in why:
+        why = "it holds Python objects; save text with .astype(str), and images as one array of numbers"
+    return UserError(f"{key}: {path} cannot be read as NumPy's .npy or .npz ({why})")

@@ -8,6 +8,7 @@ from batchscape.data import arrays
 from batchscape.data.archive import opened
 from batchscape.data.image_folder import by_class, require_one_split
 from batchscape.data.layout import SIDES, joined, may_be_image
+from batchscape.data.source import require_two_classes
 from batchscape.errors import UserError
 
 
@@ -20,6 +21,7 @@ def inspect_source(config: DataConfig) -> list[str]:
         return _folder(config)
     if isinstance(config, ArraysConfig):
         header, classes = arrays.looked_at(config)
+        require_two_classes(classes)
         count, height, width = header.shape[:3]
         channels = header.shape[3] if len(header.shape) == 4 else 1
         size = f"{count:,} images of {height} × {width} pixels, channels: {channels}, {header.dtype}"

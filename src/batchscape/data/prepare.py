@@ -10,7 +10,7 @@ from batchscape.config.data import DataConfig
 from batchscape.data import arrays, cats_vs_dogs, digits, image_folder, own, synthetic
 from batchscape.data.layout import TEST, TRAIN, VALIDATION, joined
 from batchscape.data.prepared import PreparedData
-from batchscape.data.source import Source
+from batchscape.data.source import Source, require_two_classes
 from batchscape.data.split import split
 from batchscape.errors import UserError
 
@@ -26,11 +26,12 @@ LOADERS = {
 # More than these would fill the terminal.
 CLASSES_IN_A_LINE = 20
 
-# Looked at together for the levels that they use.
-IMAGES_AT_ONCE = 1000
+# Counted together by their level; NumPy makes integers of eight bytes of them.
+VALUES_AT_ONCE = 2**22
 
-# Images whose pixels are all below this leave half of the range unused.
-DARK = 128
+# Images are dark if no larger share of their values is above the middle; a few pixels of a camera always are.
+MIDDLE = 128
+BRIGHT_SHARE = 0.001
 
 
 class Prepared(NamedTuple):
@@ -54,10 +55,7 @@ def prepare(config: DataConfig, threads: int = 1) -> Prepared:
     there is nothing to use, or the split leaves a side empty.
     """
     source = LOADERS.get(config.source, own.load)(config, threads)
-    if len(source.classes) < 2:
-        raise UserError(
-            f"data: only one class ({source.classes[0]}) has images that can be used; there must be at least two"
-        )
+    require_two_classes(source.classes)
     sides = np.array([entry.side for entry in source.entries if not entry.reason and entry.side != TEST])
     notes = [*source.notes]
     if VALIDATION in sides:
@@ -103,14 +101,16 @@ def _drawn(config: DataConfig, images: str) -> str:
 
 def levels(data: PreparedData) -> str:
     """Return which of the 256 levels of a byte the images use, in a line."""
-    seen = np.zeros(256, bool)
+    counts = np.zeros(256, np.int64)
     for images in (data.train_images, data.validation_images):
-        for start in range(0, len(images), IMAGES_AT_ONCE):
-            seen[images[start : start + IMAGES_AT_ONCE]] = True
-    used = np.flatnonzero(seen)
+        at_once = max(1, VALUES_AT_ONCE // images[0].size)
+        for start in range(0, len(images), at_once):
+            counts += np.bincount(images[start : start + at_once].ravel(), minlength=256)
+    used = np.flatnonzero(counts)
     line = f"levels: pixels are from {used[0]} to {used[-1]}, and use {len(used)} of 256 levels"
-    if used[-1] < DARK:
-        line += f"; less than half of the range: if {used[-1]} is white, scale the images to 0 to 255 beforehand"
+    if counts[MIDDLE:].sum() <= BRIGHT_SHARE * counts.sum():
+        line += "; almost all are in the darker half: if this is not meant, scale the images beforehand, or set "
+        line += "data.white_level for files of 16 bits"
     return line
 
 

@@ -95,7 +95,20 @@ def require_images(shape: tuple[int, ...], dtype: np.dtype, labels_shape: tuple[
     if dtype.kind != "f" and dtype != np.uint8:
         raise UserError(f"{key}: images are {dtype}; they must be uint8, or floats from 0 to 1")
     if labels_shape != shape[:1]:
-        raise UserError(f"{key}: labels of shape {labels_shape} for {shape[0]} images; give one label an image")
+        raise UserError(
+            f"{key}: labels of shape {labels_shape} for {shape[0]} images; give one label an image"
+            + (
+                ", such as labels[:, 0], or of one column a class labels.argmax(axis=1)"
+                if len(labels_shape) == 2
+                else ""
+            )
+        )
+
+
+def require_two_classes(classes: Sequence[str]) -> None:
+    """Raise UserError if there is nothing to tell apart."""
+    if len(classes) < 2:
+        raise UserError(f"data: only one class ({classes[0]}) has images that can be used; there must be at least two")
 
 
 def indices_of(labels: np.ndarray, classes: Sequence[str] | None, key: str) -> tuple[np.ndarray, list[str]]:

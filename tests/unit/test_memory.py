@@ -20,7 +20,7 @@ from batchscape.config.model import OwnModelConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.device import memory_margin
+from batchscape.device import available_memory, memory_margin
 from batchscape.errors import is_out_of_memory
 from batchscape.loss_surface import LossSurface
 from batchscape.models import build_network
@@ -388,6 +388,7 @@ def test_a_job_keeps_to_what_is_free_and_to_its_share_of_a_gpu_with_a_margin(mon
     for jobs in (1, 4):
         with memory_margin(torch.device("cuda"), jobs):
             pass
+    assert [available_memory(torch.device("cuda"), jobs) for jobs in (1, 4)] == [40, 25]
     assert limits == [pytest.approx(0.85 * 0.4), 1.0, pytest.approx(0.85 * 0.25), 1.0]
 
 
@@ -426,7 +427,7 @@ def test_a_batch_is_cut_to_what_fits_a_share_of_a_gpu(
 @pytest.mark.usefixtures("little_gpu_memory")
 def test_a_batch_that_cannot_be_cut_is_named_with_the_gpu(many_file: Path, tmp_path: Path, refusal):
     message = refusal(train, gpu_spec("batch"), many_file, tmp_path / "run")
-    assert f"a batch of 2048 does not fit in the memory of {torch.cuda.get_device_name()}" in message
+    assert f"a batch of 2048 does not fit in the memory of the {torch.cuda.get_device_name()} (" in message
 
 
 @needs_gpu

@@ -16,7 +16,7 @@ from batchscape.chunks import bytes_saved, cache_sized, largest_fitting
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, taken
-from batchscape.device import memory_margin
+from batchscape.device import available_memory, memory_margin
 from batchscape.network_check import FEW, treats_images_alone
 from batchscape.objective import evaluated_totals, evaluation_mode, per_example, totals
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
@@ -132,7 +132,8 @@ class TrainingModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.ranks.require()
         data, device = self.data, self.device
-        home = home_of(data.train_images.nbytes + data.validation_images.nbytes, device)
+        size = data.train_images.nbytes + data.validation_images.nbytes
+        home = home_of(size, device, available_memory(device, self.jobs_per_gpu))
         self.train_images, self.validation_images = (
             torch.from_numpy(images).to(home) for images in (data.train_images, data.validation_images)
         )

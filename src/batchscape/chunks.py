@@ -46,6 +46,19 @@ def cache_sized(network: nn.Module, example: torch.Tensor) -> int:
     return max(1, ACTIVATION_BYTES[example.device.type] // largest)
 
 
+def bytes_saved(network: nn.Module, inputs: torch.Tensor) -> int:
+    """Return how much memory autograd keeps for the gradient of a network at some inputs: activations and weights."""
+    storages: dict[int, torch.UntypedStorage] = {}  # each once, however many operations save a view of it
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        network(inputs)
+    return sum(storage.nbytes() for storage in storages.values())
+
+
 def largest_fitting(size: int, compute: Callable[[int], Result]) -> tuple[int, Result]:
     """Return how many examples fit in memory at once, the first of size, size/2, size/4, …, and what they give.
 

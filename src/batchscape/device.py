@@ -1,6 +1,7 @@
 """Where to compute."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -83,15 +84,23 @@ def has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
     return False
 
 
+def available_memory(device: torch.device, jobs_per_gpu: int = 1) -> float:
+    """Return how many bytes of a GPU's memory this process can have; infinitely many on a CPU.
+
+    On a GPU that is what other processes leave free, and at most the share of a job if `jobs_per_gpu` use the GPU.
+    """
+    if device.type == "cpu":
+        return math.inf
+    free, total = torch.cuda.mem_get_info(device)
+    return min(free + torch.cuda.memory_reserved(device), total / jobs_per_gpu)
+
+
 @contextmanager
 def memory_margin(device: torch.device, jobs_per_gpu: int = 1) -> Iterator[None]:
-    """Let torch allocate only part of a GPU's memory inside the block: a margin less than this job can have.
-
-    That is what other processes leave free, and at most the job's share if `jobs_per_gpu` use the GPU.
-    """
-    free, total = torch.cuda.mem_get_info(device)
-    available = min(free + torch.cuda.memory_reserved(device), total / jobs_per_gpu)
-    torch.cuda.set_per_process_memory_fraction(MEMORY_MARGIN * available / total, device)
+    """Let torch allocate no more of a GPU inside the block than a margin below what this process can have."""
+    total = torch.cuda.mem_get_info(device)[1]
+    limit = MEMORY_MARGIN * available_memory(device, jobs_per_gpu)
+    torch.cuda.set_per_process_memory_fraction(limit / total, device)
     try:
         yield
     finally:

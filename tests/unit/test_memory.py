@@ -9,16 +9,18 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from torch import nn
 
-from batchscape.chunks import largest_fitting
+from batchscape import chunks
+from batchscape.chunks import bytes_saved, largest_fitting
 from batchscape.config.model import OwnModelConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.device import memory_margin
+from batchscape.device import available_memory, memory_margin
 from batchscape.errors import is_out_of_memory
 from batchscape.loss_surface import LossSurface
 from batchscape.models import build_network
@@ -26,6 +28,7 @@ from batchscape.study import Study
 from batchscape.training import module as training_module
 from batchscape.training import recorder
 from batchscape.training.module import TrainingModule
+from batchscape.training.ranks import Ranks
 from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
 from tests.unit.surfaces import batch_norm_network, made_images, vector_of
@@ -183,12 +186,18 @@ def test_a_probe_leaves_the_network_and_the_random_states_as_they_are(
     assert all(map(torch.equal, gradients, (parameter.grad for parameter in network.parameters())))
 
 
-def test_a_probe_fails_where_the_examples_do_not_fit(few: PreparedData, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize(("processes", "resumed_with", "expected"), [(1, None, 25), (2, None, 25), (1, 20, 20)])
+def test_a_micro_batch_is_what_fits_of_the_share_of_a_process_and_of_what_a_resumed_run_began_with(
+    few: PreparedData, monkeypatch: pytest.MonkeyPatch, processes: int, resumed_with: int | None, expected: int
+):
     monkeypatch.setattr(training_module, "memory_margin", lambda *_: nullcontext())
     network = Limited(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), 32)
-    module = TrainingModule(network, few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
-    bare_trainer(1).fit(module)
-    assert largest_fitting(230, module._try_step)[0] == 28  # of 230, 115, 57 and 28
+    spec = RunSpec(batch_size=200, learning_rate=0.1, seed=0)
+    module = TrainingModule(network, few, spec, micro_batch=resumed_with)
+    module.on_fit_start()
+    module.ranks = Ranks(0, processes)
+    module.micro_batch = resumed_with or 200
+    assert module._largest_micro_batch() == expected
 
 
 # A run out of memory.
@@ -302,6 +311,59 @@ def test_a_run_that_runs_out_of_memory_on_its_way_says_so_and_resumes(
     assert np.array_equal(resumed.weights("last").vector, undisturbed.weights("last").vector)
 
 
+def test_a_resumed_run_keeps_its_micro_batch(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal):
+    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
+    spec = RunSpec(
+        batch_size=32,
+        learning_rate=0.1,
+        seed=0,
+        model=VggConfig(channels=(2,), dense=()),
+        training=TrainingConfig(max_epochs=3, patience=3, accelerator="cpu"),
+    )
+    with monkeypatch.context() as smaller:
+        smaller.setitem(chunks.ACTIVATION_BYTES, "cpu", 8 << 10)
+        refusal(train, spec, few_file, tmp_path / "run", code="code", ends=0.0)  # after one epoch
+    environment = RunDirectory(train(spec, few_file, tmp_path / "run", code="code")).summary()["environment"]
+    assert environment["micro_batch"] == 8
+    fresh = RunDirectory(train(spec, few_file, tmp_path / "fresh", code="code")).summary()["environment"]
+    assert fresh["micro_batch"] == 32
+
+
+class Wide(nn.Module):
+    """Keeps for the gradient of 2,048 examples twice the memory that this machine has."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):  # noqa: ARG002
+        super().__init__()
+        self.head = nn.Linear(64, outputs)
+        self.width = psutil.virtual_memory().total * 2 // (2048 * 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs = self.head(images.flatten(1) - images.flatten(1).mean(0))
+        return outputs + torch.exp(outputs[:, :1].expand(-1, self.width)).mean(1, keepdim=True)
+
+
+def test_a_batch_that_keeps_more_than_the_machine_has_is_named_before_linux_kills_the_job(
+    many_file: Path, tmp_path: Path, refusal
+):
+    spec = RunSpec(
+        batch_size=2048,
+        learning_rate=0.1,
+        seed=0,
+        model=OwnModelConfig(name=f"{__name__}:Wide", arguments={}),
+        training=TrainingConfig(max_epochs=1, accelerator="cpu"),
+    )
+    assert "a batch of 2048 does not fit in the memory of this machine" in refusal(
+        train, spec, many_file, tmp_path / "run"
+    )
+
+
+def test_what_autograd_keeps_is_counted_once():
+    network = nn.Sequential(nn.Linear(6, 5), nn.Sigmoid(), nn.Linear(5, 4))
+    inputs = torch.rand(3, 6)
+    # The inputs, the outputs of the sigmoid, which two operations save, and the weights of the second layer.
+    assert bytes_saved(network, inputs) == 4 * (3 * 6 + 3 * 5 + 5 * 4)
+
+
 def test_any_job_out_of_memory_ends_with_one_line(tmp_path: Path):
     work = (
         "from batchscape.job import job_log\nimport numpy as np\n"
@@ -326,6 +388,7 @@ def test_a_job_keeps_to_what_is_free_and_to_its_share_of_a_gpu_with_a_margin(mon
     for jobs in (1, 4):
         with memory_margin(torch.device("cuda"), jobs):
             pass
+    assert [available_memory(torch.device("cuda"), jobs) for jobs in (1, 4)] == [40, 25]
     assert limits == [pytest.approx(0.85 * 0.4), 1.0, pytest.approx(0.85 * 0.25), 1.0]
 
 
@@ -364,7 +427,7 @@ def test_a_batch_is_cut_to_what_fits_a_share_of_a_gpu(
 @pytest.mark.usefixtures("little_gpu_memory")
 def test_a_batch_that_cannot_be_cut_is_named_with_the_gpu(many_file: Path, tmp_path: Path, refusal):
     message = refusal(train, gpu_spec("batch"), many_file, tmp_path / "run")
-    assert f"a batch of 2048 does not fit in the memory of {torch.cuda.get_device_name()}" in message
+    assert f"a batch of 2048 does not fit in the memory of the {torch.cuda.get_device_name()} (" in message
 
 
 @needs_gpu

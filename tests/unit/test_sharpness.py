@@ -1,6 +1,7 @@
 """Sharpness against closed forms: quadratics, whose greatest value in a box lies in a corner; re-scaled networks."""
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from scipy.optimize import minimize
@@ -256,3 +257,9 @@ def test_the_hessian_of_a_network_is_that_of_its_gradient(few: PreparedData):
     rows = by_measure(measure(surface, weights, SharpnessConfig(trace_products=3 * len(weights))))
     assert rows["hessian_eigenvalue", 0] == pytest.approx(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1], rel=2e-3)
     assert rows["hessian_trace", 0] == pytest.approx(np.trace(hessian), rel=1e-3)
+
+
+def test_a_subspace_larger_than_the_memory_is_refused_before_it_is_drawn(refusal):
+    message = refusal(random_subspace, 100, psutil.virtual_memory().total // 1000, seed=0)
+    assert message.startswith("sharpness.subspace_dimension: 100 directions of ")
+    assert "more than the memory of this machine; lower it" in message

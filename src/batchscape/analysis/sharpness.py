@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+import psutil
 from pylops.utils.estimators import trace_hutchpp
 from scipy.optimize import minimize
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
@@ -14,6 +15,7 @@ from batchscape.analysis.surface import at_checkpoints, device_of, initial_netwo
 from batchscape.config.sharpness import SharpnessConfig as Config
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import on_device
+from batchscape.errors import UserError
 from batchscape.network_check import FEW, hessian_fault
 from batchscape.training.run_directory import RunDirectory
 
@@ -115,7 +117,16 @@ def keskar_box(weights: np.ndarray, epsilon: float) -> np.ndarray:
 
 
 def random_subspace(dimension: int, parameters: int, seed: int) -> np.ndarray:
-    """Return A, (p, dimension): normal columns of unit norm (Keskar et al. 2017, section 2.2.1)."""
+    """Return A, (p, dimension): normal columns of unit norm (Keskar et al. 2017, section 2.2.1).
+
+    Raises UserError if the machine has not the memory for it.
+    """
+    needed = 2 * dimension * parameters * np.dtype(np.float64).itemsize  # A, and the copy that least squares works on
+    if needed > psutil.virtual_memory().total:
+        raise UserError(
+            f"sharpness.subspace_dimension: {dimension} directions of {parameters} parameters take "
+            f"{needed / 2**30:.1f} GiB, more than the memory of this machine; lower it"
+        )
     columns = np.random.default_rng(seed).standard_normal((parameters, dimension))
     return columns / np.linalg.norm(columns, axis=0)
 

@@ -14,7 +14,7 @@ def on_device(images: np.ndarray, labels: np.ndarray, device: torch.device) -> t
     return torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
 
 
-def home_of(size: int, device: torch.device, free: int | None = None) -> torch.device:
+def home_of(size: int, device: torch.device, free: float | None = None) -> torch.device:
     """Return where images of `size` bytes are kept for a device that computes with them.
 
     That is the device if they take at most half of its `free` bytes, by default what a GPU says, or else host memory.

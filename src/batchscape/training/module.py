@@ -8,14 +8,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
-from batchscape.chunks import cache_sized, largest_fitting
+from batchscape.chunks import bytes_saved, cache_sized, largest_fitting
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, taken
-from batchscape.device import memory_margin
+from batchscape.device import available_memory, memory_margin
 from batchscape.network_check import FEW, treats_images_alone
 from batchscape.objective import evaluated_totals, evaluation_mode, per_example, totals
 from batchscape.randomness import seeded
@@ -131,7 +132,8 @@ class TrainingModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.ranks.require()
         data, device = self.data, self.device
-        home = home_of(data.train_images.nbytes + data.validation_images.nbytes, device)
+        size = data.train_images.nbytes + data.validation_images.nbytes
+        home = home_of(size, device, available_memory(device, self.jobs_per_gpu))
         self.train_images, self.validation_images = (
             torch.from_numpy(images).to(home) for images in (data.train_images, data.validation_images)
         )
@@ -143,8 +145,31 @@ class TrainingModule(pl.LightningModule):
         if self.may_be_cut and device.type == "cpu":  # on a GPU more parts than memory demands would only cost
             self.micro_batch = min(self.chunk, self.micro_batch)
         elif self.may_be_cut:
-            share = math.ceil(self.spec.batch_size / self.ranks.size)
-            self.micro_batch, _ = largest_fitting(min(share, self.micro_batch), self._try_step)
+            self.micro_batch = self._largest_micro_batch()
+        elif device.type == "cpu":  # a GPU says itself in the first step that its memory does not suffice
+            self._require_memory()
+
+    @property
+    def _share(self) -> int:
+        """How many examples of a batch this process has at most."""
+        return math.ceil(self.spec.batch_size / self.ranks.size)
+
+    def _require_memory(self) -> None:
+        """Raise MemoryError if the network keeps more for the gradient of a batch than the machine has memory.
+
+        Without it Linux would kill the process, or others, once the pages are touched.
+        """
+        if len(self.train_images) < FEW:
+            return
+        with self._randomness():
+            network = copy.deepcopy(self.network)
+            few, half = (bytes_saved(network, self._inputs(torch.arange(n), None)) for n in (FEW, FEW // 2))
+        if (few - half) / (FEW - FEW // 2) * self._share > psutil.virtual_memory().total:
+            raise MemoryError
+
+    def _largest_micro_batch(self) -> int:
+        """Return how many examples fit in a GPU's memory at once, of this process's share of a batch."""
+        return largest_fitting(min(self._share, self.micro_batch), self._try_step)[0]
 
     def _try_step(self, count: int) -> None:
         """Take the gradient of a micro-batch on a GPU, with a margin of memory; the network stays as it is.

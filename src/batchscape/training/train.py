@@ -14,7 +14,7 @@ from torch import nn
 
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData, prepared_digest, read_prepared
-from batchscape.device import choose_device
+from batchscape.device import available_memory, choose_device
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.models import build_network
 from batchscape.network_check import require_batch, takes_one_image
@@ -170,16 +170,19 @@ def _train(
 
 def _out_of_memory(module: TrainingModule, run: str, epochs: int) -> str:
     """Return what to say of a run that has trained some epochs and for which the memory does not suffice."""
-    device = torch.cuda.get_device_name(module.device) if module.device.type == "cuda" else "this machine"
+    device, where = choose_device(module.spec.training.accelerator), "this machine"
+    if device.type == "cuda":
+        gib = available_memory(device, module.jobs_per_gpu) / 2**30
+        where = f"the {torch.cuda.get_device_name(device)} ({gib:.1f} GiB for this job)"
     if epochs:
-        return f"{run}: out of memory after epoch {epochs}; free memory of {device}, then the same command resumes"
+        return f"{run}: out of memory after epoch {epochs}; free memory of {where}, then the same command resumes"
     if module.may_be_cut:
         return (
-            f"{run}: training does not fit in the memory of {device}, not even with a small part of a batch at a time; "
+            f"{run}: training does not fit in the memory of {where}, not even with a small part of a batch at a time; "
             "use a smaller network or smaller images, or run fewer jobs at once"
         )
     return (
-        f"grid.batch_sizes: a batch of {module.spec.batch_size} does not fit in the memory of {device}, and it cannot "
+        f"grid.batch_sizes: a batch of {module.spec.batch_size} does not fit in the memory of {where}, and it cannot "
         "be cut, for this network computes over the examples of a batch (as BatchNorm does); take it out, or use a "
         "smaller network, smaller images or more devices (resources.devices)"
     )

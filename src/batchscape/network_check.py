@@ -56,8 +56,13 @@ def check_network(
         images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], place)
         _require_outputs(network.to(place), images, config.name, outputs, loss, data.classes)
         _require_gradient(network, images, labels, config.name)
-    # Of one that nothing has trained, for so the analysis asks again.
-    fault = hessian_fault(build_network(config, shape, outputs, seed=0).to(place), images, labels)
+    network = build_network(config, shape, outputs, seed=0).to(place)  # untouched, as each analysis has it
+    if not _follows_weights(network, images):
+        raise UserError(
+            f"model.name: {config.name} keeps in evaluation mode what it computed from earlier weights, so that "
+            "analyses, which move the weights there, would be wrong; have it compute that in each forward pass"
+        )
+    fault = hessian_fault(network, images, labels)
     return {
         "name": config.name,
         "image_shape": list(shape),
@@ -120,6 +125,20 @@ def _require_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Te
                 f"model.name: {name} has another gradient by torch.autograd.grad, which analyses take, than by "
                 "backward; with torch.utils.checkpoint write `use_reentrant=False`"
             )
+
+
+def _follows_weights(network: nn.Module, images: torch.Tensor) -> bool:
+    """Say whether weights that are moved in evaluation mode count as those that were there before it.
+
+    They do not where `eval()` merges some weights into others, or where something is computed once and kept.
+    """
+    before, after = perturbed(network.train()).eval(), copy.deepcopy(network).eval()
+    inputs = as_input(images)
+    with torch.no_grad():
+        after(inputs)
+        for parameter, moved in zip(after.parameters(), perturbed(network).parameters(), strict=True):
+            parameter.copy_(moved)
+        return torch.allclose(after(inputs), before(inputs), rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -54,14 +54,14 @@ def check_network(
             )
     for place in dict.fromkeys((CPU, device)):
         images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], place)
-        _require_outputs(network.to(place), images, config.name, outputs, loss, data.classes)
-        _require_gradient(network, images, labels, config.name)
-    network = build_network(config, shape, outputs, seed=0).to(place)  # untouched, as each analysis has it
-    if not _follows_weights(network, images):
-        raise UserError(
-            f"model.name: {config.name} keeps in evaluation mode what it computed from earlier weights, so that "
-            "analyses, which move the weights there, would be wrong; have it compute that in each forward pass"
-        )
+        tried = copy.deepcopy(network.to(place))
+        _require_outputs(tried, images, config.name, outputs, loss, data.classes)
+        if not _follows_weights(network, images):
+            raise UserError(
+                f"model.name: {config.name} keeps in evaluation mode what it computed from earlier weights, so that "
+                "analyses, which move the weights there, would be wrong; have it compute that in each forward pass"
+            )
+        _require_gradient(tried, images, labels, config.name)
     fault = hessian_fault(network, images, labels)
     return {
         "name": config.name,

@@ -54,7 +54,7 @@ def check_network(
             )
     for place in dict.fromkeys((CPU, device)):
         images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], place)
-        tried = copy.deepcopy(network.to(place))
+        tried = _copied(network.to(place), build_network(config, shape, outputs, seed=0).to(place), images, config.name)
         _require_outputs(tried, images, config.name, outputs, loss, data.classes)
         if not _follows_weights(network, images):
             raise UserError(
@@ -76,6 +76,25 @@ def check_network(
     }
 
 
+def _copied(network: nn.Module, twin: nn.Module, images: torch.Tensor, name: str) -> nn.Module:
+    """Return a copy of a network. Raises UserError if it gives other outputs than `twin`, the same network again."""
+    try:
+        copied = copy.deepcopy(network)
+    except Exception as error:
+        raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {told(error)}")
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        expected = outputs_for_images(twin.eval(), as_input(images), name)
+        torch.manual_seed(0)
+        found = outputs_for_images(copied.eval(), as_input(images), f"{name}, copied by copy.deepcopy,")
+    if isinstance(expected, torch.Tensor) and not torch.allclose(found, expected, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise UserError(
+            f"model.name: {name} gives other outputs once it is copied by copy.deepcopy, or made again from the same "
+            "seed; keep nothing outside the module, such as in a hook that holds the original"
+        )
+    return copied
+
+
 def _require_outputs(
     network: nn.Module, images: torch.Tensor, name: str, outputs: int, loss: str, classes: tuple[str, ...]
 ) -> None:
@@ -95,6 +114,14 @@ def _require_outputs(
                 )
             )
         if not training:
+            with torch.no_grad():  # as it is evaluated, where outputs may lie in memory of the network
+                kept = outputs_for_images(network, as_input(images), name)
+                before = kept.clone()
+                outputs_for_images(network, as_input(images.flip(0)), name)
+            if not torch.equal(kept, before):
+                raise UserError(
+                    f"model.name: {name} overwrites the outputs of its last call in the next one; give a new tensor"
+                )
             fewer = outputs_for_images(network, as_input(images[:2]), name)
             if not torch.allclose(fewer, predicted[:2], rtol=1e-3, atol=1e-4, equal_nan=True):
                 raise UserError(

@@ -466,6 +466,50 @@ def test_a_network_that_does_not_follow_its_weights_in_evaluation_is_refused(
     assert re.match(r"model\.name: \S+ keeps in evaluation mode what it computed from earlier weights", message)
 
 
+class Hooked(networks.WritesIntoItsInput):
+    """Keeps what a layer gives, by a hook that holds the network itself: that of a copy writes into the original."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__(image_shape, outputs)
+        self.kept = {"hidden": torch.zeros(1, 8)}
+        self.layers[1].register_forward_hook(lambda _, __, hidden: self.kept.update(hidden=hidden.detach()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images) + self.layers[3](self.kept["hidden"].mean(0))
+
+
+class ReusesItsOutput(networks.WritesIntoItsInput):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs = self.layers(images)
+        if torch.is_grad_enabled():
+            return outputs
+        if not hasattr(self, "memory"):
+            self.memory = torch.empty(1000, outputs.shape[1])
+        return self.memory[: len(outputs)].copy_(outputs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Hooked, r"model\.name: \S+ gives other outputs once it is copied by copy\.deepcopy"),
+        (ReusesItsOutput, r"model\.name: \S+ overwrites the outputs of its last call"),
+    ],
+)
+def test_what_would_give_wrong_numbers_without_a_word_is_refused(
+    kind: type, expected: str, refusal: Callable, data: PreparedData
+):
+    message = refusal(check_network, named(kind), "auto", 2, data)
+    assert re.match(expected, message), message
+
+
+def test_a_compiled_network_is_refused(own: Callable, refusal: Callable, data: PreparedData):
+    config = own(
+        "class Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), torch.compile(nn.Linear(192, 3), backend='eager'))"
+    )
+    assert "is compiled by torch.compile" in refusal(check_network, config, "auto", 2, data)
+
+
 class FreezesInEvaluation(networks.WritesIntoItsInput):
     def train(self, mode: bool = True) -> nn.Module:
         self.layers[1].requires_grad_(mode)

@@ -156,6 +156,11 @@ def own_network(config: OwnModelConfig, image_shape: ImageShape, outputs: int) -
     if not isinstance(network, nn.Module):
         raise UserError(f"model.name: {config.name} gives {type(network).__name__}, not a torch.nn.Module; mend it")
     _refuse_lightning_module(network, config.name)
+    if any(type(module).__name__ == "OptimizedModule" for module in network.modules()):
+        raise UserError(
+            f"model.name: {config.name} is compiled by torch.compile, which does not let Batchscape see how large its "
+            "tensors are; leave that out"
+        )
     if _has_lazy_layers(network):
         with torch.no_grad():  # they learn their sizes from their first input
             outputs_for_images(network.eval(), torch.zeros(1, *image_shape), config.name)
@@ -197,8 +202,8 @@ def _adapted(network: nn.Module, image_shape: ImageShape, name: str) -> nn.Modul
         raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {told(error)}")
     images = torch.rand(2, *image_shape)
     for layout in (torch.channels_last, torch.contiguous_format):
-        laid_out = copy.deepcopy(network).to(memory_format=layout)
         try:
+            laid_out = copy.deepcopy(network).to(memory_format=layout)
             written = _writes_into(laid_out, images.clone(memory_format=layout))
         except Exception:  # not in this layout, or in none, of which `outputs_for_images` tells
             continue
@@ -230,7 +235,7 @@ def _give_copies(network: nn.Module, images: torch.Tensor, layout: torch.memory_
     kept = torch.preserve_format if channels_last else layout
     try:
         network.register_forward_pre_hook(lambda _, inputs: tuple(given.clone(memory_format=kept) for given in inputs))
-        # On a copy, for those of TorchScript and of torch.compile lose their hooks.
+        # On a copy, for those of TorchScript lose their hooks.
         adapted = not _writes_into(copy.deepcopy(network), images)
     except Exception:
         adapted = False

@@ -54,10 +54,15 @@ def check_network(
             )
     for place in dict.fromkeys((CPU, device)):
         images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], place)
-        _require_outputs(network.to(place), images, config.name, outputs, loss, data.classes)
-        _require_gradient(network, images, labels, config.name)
-    # Of one that nothing has trained, for so the analysis asks again.
-    fault = hessian_fault(build_network(config, shape, outputs, seed=0).to(place), images, labels)
+        tried = _copied(network.to(place), build_network(config, shape, outputs, seed=0).to(place), images, config.name)
+        _require_outputs(tried, images, config.name, outputs, loss, data.classes)
+        if not _follows_weights(network, images):
+            raise UserError(
+                f"model.name: {config.name} keeps in evaluation mode what it computed from earlier weights, so that "
+                "analyses, which move the weights there, would be wrong; have it compute that in each forward pass"
+            )
+        _require_gradient(tried, images, labels, config.name)
+    fault = hessian_fault(network, images, labels)
     return {
         "name": config.name,
         "image_shape": list(shape),
@@ -69,6 +74,25 @@ def check_network(
         "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
         "hessian": f"not computed: {fault}" if fault else "computed",
     }
+
+
+def _copied(network: nn.Module, twin: nn.Module, images: torch.Tensor, name: str) -> nn.Module:
+    """Return a copy of a network. Raises UserError if it gives other outputs than `twin`, the same network again."""
+    try:
+        copied = copy.deepcopy(network)
+    except Exception as error:
+        raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {told(error)}")
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        expected = outputs_for_images(twin.eval(), as_input(images), name)
+        torch.manual_seed(0)
+        found = outputs_for_images(copied.eval(), as_input(images), f"{name}, copied by copy.deepcopy,")
+    if isinstance(expected, torch.Tensor) and not torch.allclose(found, expected, rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise UserError(
+            f"model.name: {name} gives other outputs once it is copied by copy.deepcopy, or made again from the same "
+            "seed; keep nothing outside the module, such as in a hook that holds the original"
+        )
+    return copied
 
 
 def _require_outputs(
@@ -90,6 +114,14 @@ def _require_outputs(
                 )
             )
         if not training:
+            with torch.no_grad():  # as it is evaluated, where outputs may lie in memory of the network
+                kept = outputs_for_images(network, as_input(images), name)
+                before = kept.clone()
+                outputs_for_images(network, as_input(images.flip(0)), name)
+            if not torch.equal(kept, before):
+                raise UserError(
+                    f"model.name: {name} overwrites the outputs of its last call in the next one; give a new tensor"
+                )
             fewer = outputs_for_images(network, as_input(images[:2]), name)
             if not torch.allclose(fewer, predicted[:2], rtol=1e-3, atol=1e-4, equal_nan=True):
                 raise UserError(
@@ -120,6 +152,20 @@ def _require_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Te
                 f"model.name: {name} has another gradient by torch.autograd.grad, which analyses take, than by "
                 "backward; with torch.utils.checkpoint write `use_reentrant=False`"
             )
+
+
+def _follows_weights(network: nn.Module, images: torch.Tensor) -> bool:
+    """Say whether weights that are moved in evaluation mode count as those that were there before it.
+
+    They do not where `eval()` merges some weights into others, or where something is computed once and kept.
+    """
+    before, after = perturbed(network.train()).eval(), copy.deepcopy(network).eval()
+    inputs = as_input(images)
+    with torch.no_grad():
+        after(inputs)
+        for parameter, moved in zip(after.parameters(), perturbed(network).parameters(), strict=True):
+            parameter.copy_(moved)
+        return torch.allclose(after(inputs), before(inputs), rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def _few(names: tuple[str, ...]) -> str:

@@ -66,6 +66,7 @@ def evaluation_mode(network: torch.nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
+        network.train(modes[0][1])  # which a network of the user's own may do more in than set the modes
         for module, training in modes:
             module.training = training
 

@@ -27,7 +27,7 @@ from batchscape.inference import InferenceNetwork
 from batchscape.loss_surface import LossSurface
 from batchscape.models import build_network
 from batchscape.network_check import check_network, hessian_fault
-from batchscape.objective import differentiable, twice_differentiable
+from batchscape.objective import differentiable, evaluation_mode, twice_differentiable
 from batchscape.report.figures.sharpness import draw
 from batchscape.report.tables.sharpness import tabulate
 from batchscape.training.run_directory import RunDirectory
@@ -418,6 +418,111 @@ def test_a_network_is_looked_at_where_it_will_train(own: Callable, refusal: Call
     assert check_network(config, "auto", 2, data)["parameters"] == 193 * 3
     message = refusal(check_network, config, "auto", 2, data, there)
     assert re.match(r"model\.name: brought_net:Net cannot take images of shape \(3, 8, 8\): .* device", message)
+
+
+class KeepsItsWeights(networks.WritesIntoItsInput):
+    """Standardises its weights, in evaluation only once."""
+
+    kept = None
+
+    def train(self, mode: bool = True) -> nn.Module:
+        self.kept = None
+        return super().train(mode)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        weights = self.layers[1].weight if self.kept is None else self.kept
+        if self.kept is None:
+            weights = (weights - weights.mean(1, keepdim=True)) / weights.std(1, keepdim=True)
+            self.kept = None if self.training else weights.detach()
+        return self.layers[2:](nn.functional.linear(images.flatten(1), weights, self.layers[1].bias))
+
+
+class Merges(networks.WritesIntoItsInput):
+    """Adds one weight to another for evaluation, as low-rank adapters do."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__(image_shape, outputs)
+        self.adapter = nn.Parameter(torch.zeros_like(self.layers[1].weight))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> nn.Module:
+        if self.merged == mode:
+            self.layers[1].weight.data += -self.adapter if mode else self.adapter
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.layers[:2](images)
+        if not self.merged:
+            hidden = hidden + nn.functional.linear(images.flatten(1), self.adapter)
+        return self.layers[2:](hidden)
+
+
+@pytest.mark.parametrize("kind", [KeepsItsWeights, Merges])
+def test_a_network_that_does_not_follow_its_weights_in_evaluation_is_refused(
+    kind: type, refusal: Callable, data: PreparedData
+):
+    message = refusal(check_network, named(kind), "auto", 2, data)
+    assert re.match(r"model\.name: \S+ keeps in evaluation mode what it computed from earlier weights", message)
+
+
+class Hooked(networks.WritesIntoItsInput):
+    """Keeps what a layer gives, by a hook that holds the network itself: that of a copy writes into the original."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__(image_shape, outputs)
+        self.kept = {"hidden": torch.zeros(1, 8)}
+        self.layers[1].register_forward_hook(lambda _, __, hidden: self.kept.update(hidden=hidden.detach()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images) + self.layers[3](self.kept["hidden"].mean(0))
+
+
+class ReusesItsOutput(networks.WritesIntoItsInput):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs = self.layers(images)
+        if torch.is_grad_enabled():
+            return outputs
+        if not hasattr(self, "memory"):
+            self.memory = torch.empty(1000, outputs.shape[1])
+        return self.memory[: len(outputs)].copy_(outputs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Hooked, r"model\.name: \S+ gives other outputs once it is copied by copy\.deepcopy"),
+        (ReusesItsOutput, r"model\.name: \S+ overwrites the outputs of its last call"),
+    ],
+)
+def test_what_would_give_wrong_numbers_without_a_word_is_refused(
+    kind: type, expected: str, refusal: Callable, data: PreparedData
+):
+    message = refusal(check_network, named(kind), "auto", 2, data)
+    assert re.match(expected, message), message
+
+
+def test_a_compiled_network_is_refused(own: Callable, refusal: Callable, data: PreparedData):
+    config = own(
+        "class Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), torch.compile(nn.Linear(192, 3), backend='eager'))"
+    )
+    assert "is compiled by torch.compile" in refusal(check_network, config, "auto", 2, data)
+
+
+class FreezesInEvaluation(networks.WritesIntoItsInput):
+    def train(self, mode: bool = True) -> nn.Module:
+        self.layers[1].requires_grad_(mode)
+        return super().train(mode)
+
+
+def test_a_network_trains_after_an_evaluation_as_before():
+    network = FreezesInEvaluation(SHAPE, 3)
+    network.layers[2].eval()  # what the user's own code may do
+    with evaluation_mode(network):
+        assert not network.layers[1].weight.requires_grad
+    assert network.layers[1].weight.requires_grad
+    assert (network.training, network.layers[1].training, network.layers[2].training) == (True, True, False)
 
 
 LIGHTNING = """

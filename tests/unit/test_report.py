@@ -129,7 +129,17 @@ def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str,
         ):
             counts = dict.fromkeys(("evaluations", "iterations", "on_bounds"), 10)
             value = bad * run.batch_size * (1 + run.seed) * share
-            sharpness.append({**lead, "measure": measure, "radius": radius, "value": value, "loss": bad, **counts})
+            sharpness.append(
+                {
+                    **lead,
+                    "measure": measure,
+                    "radius": radius,
+                    "value": value,
+                    "loss": bad,
+                    **counts,
+                    "not_computed": "none",
+                }
+            )
         for power in range(5):
             norms = {"mean_norm": bad / 2 ** (power / 2), "bound": bad, "alignment": 1 / 2 ** (power / 2)}
             alignment.append({**lead, "gradient_batch": 2**power, **norms})

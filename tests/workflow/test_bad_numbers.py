@@ -376,7 +376,8 @@ def test_a_sharpness_that_explodes_is_counted_and_leaves_the_others_their_place(
     rows = [
         {"batch_size": size, "learning_rate": 0.1, "setting": f"bs{size}-lr0.1", "seed": seed, "checkpoint": "best",
          "status": status, "measure": measure, "radius": 0.5, "value": value if size == 8 else 3.0,
-         "batch_norm": "none", "loss": 1.0, "evaluations": 7, "iterations": 1, "on_bounds": 0.5}
+         "batch_norm": "none", "loss": 1.0, "evaluations": 7, "iterations": 1, "on_bounds": 0.5,
+         "not_computed": "none"}
         for size in (8, 16)
         for measure, found in values.items()
         for seed, (value, status) in enumerate(zip([*found, np.nan], ["converged"] * 3 + ["diverged"], strict=True))

@@ -19,6 +19,8 @@ if __name__ == "__main__":
     resources = snakemake.resources
     with job_log(snakemake.log[0]) as say, job_gpus(resources.gpu, resources.jobs_per_gpu):
         torch.set_num_threads(snakemake.threads)
+        # Else what a GPU gives twice agrees to ten bits only.
+        torch.backends.cudnn.allow_tf32 = False
         spec = json.loads(snakemake.params.spec)
         model = TypeAdapter(ModelConfig).validate_python(spec["model"])
         data = read_prepared(Path(snakemake.input.data))

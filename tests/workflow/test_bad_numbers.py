@@ -55,9 +55,9 @@ class Made:
                 spec["learning_rate"] = rates[run.batch_size]
             train(RunSpec.model_validate_json(json.dumps(spec)), folder / "images.safetensors", self.run(name))
         for name in self.study.analyses:
-            if ANALYSES[name].jobs != "one":
+            if ANALYSES[name].is_gathered:
                 self.write(ANALYSES[name].rows, pd.concat(self._parts(name), ignore_index=True))
-            elif name != "device_timing":
+            elif ANALYSES[name].jobs == "runs":
                 analysis = import_module(f"batchscape.analysis.{name}")
                 rows = collect([self.run(run) for run in self.study.runs], analysis.analyse)
                 self.write(ANALYSES[name].rows, rows)

@@ -82,9 +82,8 @@ class Made:
         tables = {path.stem: read_frame(path) for path in (self.folder / "tables").iterdir()}
         summaries = [RunDirectory(self.run(run)).summary() for run in self.study.runs]
         figures = dict.fromkeys(self.study.figures, b"")
-        return render(
-            spec["name"], spec["config"], figures, tables, spec["tables"], provenance(summaries, tables["runs"])
-        )
+        origin = provenance(summaries, tables["runs"])
+        return render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"])
 
     def _searched(self, size: int) -> float:
         spec = SearchSpec.model_validate_json(self.study.search_slice(size))

@@ -306,5 +306,5 @@ def test_a_search_of_the_large_batch_alone_has_no_rates_to_scale_from():
 def test_tuned_runs_alone_are_recommended_without_a_best_constant_rate():
     runs = made_up({(32, 0.1): [0.2, 0.3]}).assign(setting="bs32-lrtuned")
     table = recommendation.tabulate(runs, pd.DataFrame())
-    assert table["choice"].tolist() == ["least loss and cheapest"]
+    assert table["choice"].tolist() == ["least loss and cheapest of the equal"]
     assert table["edge"].tolist() == ["none"]

@@ -285,6 +285,30 @@ def test_provenance_says_what_runs_share_and_where_they_differ():
     assert found["Last run finished"] == "2026-01-03 01:00:00 UTC"
 
 
+def test_a_digest_leaves_out_a_column_without_any_value_but_no_quantity():
+    table = pd.DataFrame(
+        {"x_mean": [np.nan] * 2, "x_sd": np.nan, "not_computed": np.nan, "note": ["", "no derivative"]}
+    )
+    assert digest(table, 2).columns == ["x", "note"]
+    assert digest(table, 2).rows == [["–", ""], ["–", "no derivative"]]
+
+
+def test_a_partial_page_says_what_is_missing_before_anything_else():
+    partial = Partial(["3 of 4 runs are complete"], [("figure x", "a <reason>")])
+    text = Page(page(partial=partial)).text
+    places = [
+        text.index(part) for part in ("This report is partial", "3 of 4 runs", "figure x: a <reason>", "The answer")
+    ]
+    assert places == sorted(places)
+    assert "partial" not in page()
+
+
+def test_without_a_recommendation_a_partial_page_has_no_answer_but_the_rest():
+    runs = made_up(LOSSES).assign(epochs=10)
+    text = render("a", "", {}, {"runs": runs}, {}, provenance(summaries(runs), runs), 0.1, Partial([], []))
+    assert "There is none: the table recommendation is missing." in Page(text).text
+
+
 def test_a_digest_joins_mean_and_spread_and_keeps_the_first_rows():
     table = pd.DataFrame(
         {"layer": ["a", "b", "c"], "loss_mean": [0.5, np.nan, 1], "loss_sd": [0.01, np.nan, np.nan], "loss_max": 9.0}

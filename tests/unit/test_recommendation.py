@@ -73,14 +73,14 @@ def test_the_interval_is_the_paired_t_interval():
 def test_twice_the_loss_is_not_equal_only_because_two_seeds_are_few():
     table = recommend(made_up({(32, 0.1): [0.20, 0.22], (64, 0.1): [0.40, 0.50]}, {(64, 0.1): 0.1}))
     assert table.loc["bs64-lr0.1", "low"] < 0 < table.loc["bs64-lr0.1", "high"]
-    assert table["choice"].tolist() == ["least loss and cheapest", "unclear"]
+    assert table["choice"].tolist() == ["least loss and cheapest of the equal", "unclear"]
 
 
 def test_two_seeds_make_nothing_equal():
     """One of them may be so bad that all is within its spread, also what has not learned."""
     table = recommend(made_up({(8, 0.1): [0.177, 0.70], (32, 0.1): [0.68, 0.69]}, {(8, 0.1): 9.0}))
     assert table.loc["bs32-lr0.1", "low"] < 0 < table.loc["bs32-lr0.1", "high"]
-    assert table["choice"].tolist() == ["least loss and cheapest", "unclear"]
+    assert table["choice"].tolist() == ["least loss and cheapest of the equal", "unclear"]
 
 
 def test_a_setting_that_did_not_get_better_by_training_is_not_equal():
@@ -93,7 +93,7 @@ def test_a_setting_that_did_not_get_better_by_training_is_not_equal():
 
 def test_one_seed_makes_nothing_equal():
     table = recommend(made_up({(32, 0.1): [0.2], (64, 0.1): [0.2001]}, {(64, 0.1): 0.1}))
-    assert table["choice"].tolist() == ["least loss and cheapest", "unclear"]
+    assert table["choice"].tolist() == ["least loss and cheapest of the equal", "unclear"]
     assert table[["low", "high"]].isna().all(axis=None)
     assert table.loc["bs64-lr0.1", "difference_to_best"] == pytest.approx(1e-4)
 
@@ -101,12 +101,12 @@ def test_one_seed_makes_nothing_equal():
 def test_a_tie_goes_to_the_cheaper_one():
     table = recommend(made_up({(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.2, 0.3, 0.4]}, {(64, 0.1): 0.1}))
     assert list(table.index) == ["bs64-lr0.1", "bs32-lr0.1"]
-    assert table["choice"].tolist() == ["least loss and cheapest", "equal"]
+    assert table["choice"].tolist() == ["least loss and cheapest of the equal", "equal"]
 
 
 def test_a_setting_with_a_diverged_seed_is_no_candidate():
     table = recommend(made_up({(32, 0.1): [0.01, DIVERGED, 0.02], (64, 0.1): [0.2, 0.3, 0.25]}))
-    assert table["choice"].to_dict() == {"bs64-lr0.1": "least loss and cheapest", "bs32-lr0.1": "diverged"}
+    assert table["choice"].to_dict() == {"bs64-lr0.1": "least loss and cheapest of the equal", "bs32-lr0.1": "diverged"}
     assert np.isnan(table.loc["bs32-lr0.1", "difference_to_best"])
     assert table.loc["bs32-lr0.1", "n_diverged"] == 1
 
@@ -119,7 +119,7 @@ def test_where_every_setting_diverged_there_is_no_choice():
 
 @pytest.mark.parametrize(
     ("device", "expected"),
-    [("cpu", ["least loss", "cheapest of the equal"]), ("A GPU", ["least loss and cheapest", "equal"])],
+    [("cpu", ["least loss", "cheapest of the equal"]), ("A GPU", ["least loss and cheapest of the equal", "equal"])],
 )
 def test_cost_is_cpu_time_on_a_cpu_and_wall_time_else(device: str, expected: list[str]):
     # Wall times are made up the other way round.

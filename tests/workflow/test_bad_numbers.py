@@ -55,9 +55,9 @@ class Made:
                 spec["learning_rate"] = rates[run.batch_size]
             train(RunSpec.model_validate_json(json.dumps(spec)), folder / "images.safetensors", self.run(name))
         for name in self.study.analyses:
-            if ANALYSES[name].jobs != "one":
+            if ANALYSES[name].is_gathered:
                 self.write(ANALYSES[name].rows, pd.concat(self._parts(name), ignore_index=True))
-            elif name != "device_timing":
+            elif ANALYSES[name].jobs == "runs":
                 analysis = import_module(f"batchscape.analysis.{name}")
                 rows = collect([self.run(run) for run in self.study.runs], analysis.analyse)
                 self.write(ANALYSES[name].rows, rows)
@@ -82,9 +82,8 @@ class Made:
         tables = {path.stem: read_frame(path) for path in (self.folder / "tables").iterdir()}
         summaries = [RunDirectory(self.run(run)).summary() for run in self.study.runs]
         figures = dict.fromkeys(self.study.figures, b"")
-        return render(
-            spec["name"], spec["config"], figures, tables, spec["tables"], provenance(summaries, tables["runs"])
-        )
+        origin = provenance(summaries, tables["runs"])
+        return render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"])
 
     def _searched(self, size: int) -> float:
         spec = SearchSpec.model_validate_json(self.study.search_slice(size))

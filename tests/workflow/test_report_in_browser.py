@@ -78,6 +78,20 @@ def test_every_figure_is_seen_and_nothing_is_wider_than_the_screen(browser: webd
         assert right <= width
 
 
+def test_the_first_table_fits_on_a_screen_and_shows_on_a_phone_that_it_goes_on(browser: webdriver.Chrome, page: Path):
+    def sizes(width: int) -> tuple[int, int, str]:
+        open_page(browser, page, width)
+        return browser.execute_script(
+            "const table = document.querySelector('#answer .wide');"
+            "return [table.scrollWidth, table.clientWidth, getComputedStyle(table).overflowX]"
+        )
+
+    content, shown, _ = sizes(1200)
+    assert content <= shown
+    content, shown, overflow = sizes(400)
+    assert (content > shown, overflow) == (True, "auto")
+
+
 def test_links_of_the_contents_lead_somewhere(browser: webdriver.Chrome, page: Path):
     open_page(browser, page, 1200)
     missing = browser.execute_script(

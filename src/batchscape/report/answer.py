@@ -37,7 +37,7 @@ def answer(recommendation: pd.DataFrame, runs: pd.DataFrame, tuned_lr: pd.DataFr
             [],
         )
     best = candidates.iloc[0]
-    chosen = candidates[candidates["choice"].isin(["cheapest of the equal", "least loss and cheapest"])].iloc[0]
+    chosen = candidates[candidates["choice"].str.endswith("cheapest of the equal")].iloc[0]
     few = {1: "one seed", 2: "two seeds"}.get(best["n_seeds"])
     start = f"Best seen, with {few}:" if few else "Train with"
     return Answer(

@@ -21,13 +21,14 @@ class Digest:
 def digest(table: pd.DataFrame, most: int, columns: Sequence[str] | None = None) -> Digest:
     """Return the first `most` rows of a table.
 
-    A quantity that is there as `q_mean` and `q_sd` becomes one column, and its `q_min` and `q_max` are left out.
-    `columns` chooses among the columns that there are then, and orders them.
+    A quantity that is there as `q_mean` and `q_sd` becomes one column, and its `q_min` and `q_max` are left out, and so
+    is another column without any value. `columns` chooses among the columns that there are then, and orders them.
     """
-    names = list(columns or dict.fromkeys(map(_quantity(table), table.columns)))
+    empty = set(table.columns[table.isna().all()])
+    names = columns or [name for name in dict.fromkeys(map(_quantity(table), table.columns)) if name not in empty]
     shown = table.head(most)
     return Digest(
-        columns=[_heading(name) for name in names],
+        columns=list(map(_heading, names)),
         numeric=[name not in table or pd.api.types.is_numeric_dtype(table[name]) for name in names],
         rows=[list(cells) for cells in zip(*(_cells(shown, name) for name in names), strict=True)],
         total=len(table),

@@ -124,7 +124,7 @@ def _hills(table: pd.DataFrame, _: float) -> list[str]:
     for (first, second), line in table.groupby(["first", "second"], sort=False):
         losses = line.set_index("alpha")["train_loss_mean"]
         between = losses[(losses.index > 0) & (losses.index < 1)]
-        if not {0.0, 1.0} <= set(losses.index) or between.empty or losses[[0.0, 1.0]].isna().any():
+        if not {0.0, 1.0} <= set(losses.index) or not np.isfinite(losses).all() or not losses[[0.0, 1.0]].max() > 0:
             continue
         ratio = number(between.max() / losses[[0.0, 1.0]].max())
         found.append(

@@ -24,8 +24,8 @@ def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame |
       (the rule of Breiman et al. 1984). The last condition is there because with three seeds an interval is so wide
       that even twice the loss can hold 0.
     - `cheapest of the equal`: of these and the first one, the one that takes the least time to its best epoch; `least
-      loss and cheapest` if that is the first one itself. One whose best epoch is the first in every seed is not chosen
-      unless that holds of the first one too: it costs little for it has not learned.
+      loss and cheapest of the equal` if that is the first one itself. One whose best epoch is the first in every seed
+      is not chosen unless that holds of the first one too: it costs little for it has not learned.
     - `unclear`: the interval holds 0, or there is none because there is one seed, and the rest does not hold.
     - `worse`: the interval does not hold 0. `diverged`: a seed of it diverged, so it is no candidate.
 
@@ -75,7 +75,7 @@ def _choices(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
     costs = cost[equal]
     cheapest = costs.idxmin() if costs.notna().any() else table.index[0]
     choices.loc[cheapest] = "cheapest of the equal"
-    choices.iloc[0] = "least loss and cheapest" if cheapest == table.index[0] else "least loss"
+    choices.iloc[0] = "least loss and cheapest of the equal" if cheapest == table.index[0] else "least loss"
     return choices
 
 

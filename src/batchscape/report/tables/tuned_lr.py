@@ -15,9 +15,8 @@ def tabulate(trials: pd.DataFrame, *, small_batch: int, lr_range: Sequence[float
     """Return one row a batch size, ascending: its tuned learning rate, its trials, and what scaling would give.
 
     `linear_learning_rate` and `sqrt_learning_rate` start from the tuned rate of `small_batch` (Goyal et al. 2017;
-    Krizhevsky 2014); nan if every trial of it diverged, for then its rate is only the lowest one tried, or if it
-    was not searched. `edge` is
-    `low`, `high` or `none`; a rate on an edge is a bound, not an optimum.
+    Krizhevsky 2014); nan if every trial of it diverged, for then its rate is only the lowest one tried, or if no
+    trial of it is there. `edge` is `low`, `high` or `none`; a rate on an edge is a bound, not an optimum.
     """
     table = pd.DataFrame([_tuned(int(size), rows, lr_range) for size, rows in trials.groupby("batch_size")])
     found = table[(table["batch_size"] == small_batch) & np.isfinite(table["validation_loss"])]

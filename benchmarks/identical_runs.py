@@ -6,7 +6,7 @@
 Each checkout trains its own `config/smoke.yaml` with its own library, by its own workflow, in a temporary folder. Three
 hashes of each run are compared: of all weights (every tensor of every checkpoint), of the history without its times,
 and of the update norms. Names of files and columns do not count, so that a renaming is no difference. The exit status
-is 1 if a run differs or is missing.
+is 1 if a run differs or is missing. In place of a checkout a folder with finished runs may be given.
 
 Bits are a function of the machine too, so compare only what ran on one machine. On 2 cores of an Intel Xeon both
 checkouts together take about four minutes.
@@ -29,16 +29,17 @@ PARTS = ("weights", "history", "update norms")
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("before", type=Path, help="a checkout")
-    parser.add_argument("after", type=Path, help="another checkout")
+    parser.add_argument("before", type=Path, help="a checkout, or a folder with runs")
+    parser.add_argument("after", type=Path, help="another one")
     parser.add_argument("--study", type=Path, default="config/smoke.yaml", help="study file below each checkout")
     parser.add_argument("--cores", type=int, default=2)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         hashes = []
         for name in ("before", "after"):
-            folder = Path(scratch) / name
-            train(getattr(arguments, name).resolve(), arguments.study, folder, arguments.cores)
+            folder = getattr(arguments, name).resolve()
+            if (folder / "Snakefile").exists():
+                folder = train(folder, arguments.study, Path(scratch) / name, arguments.cores)
             hashes.append(run_hashes(folder))
     lines = differences(*hashes)
     print(*lines, sep="\n", end="\n" if lines else "")
@@ -46,8 +47,8 @@ def main() -> int:
     return 1 if lines or not hashes[0] else 0
 
 
-def train(checkout: Path, study: Path, folder: Path, cores: int) -> None:
-    """Train all runs of a study in a folder, with the code of a checkout."""
+def train(checkout: Path, study: Path, folder: Path, cores: int) -> Path:
+    """Train all runs of a study in a folder, with the code of a checkout, and return the folder."""
     folder.mkdir(parents=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", checkout / "Snakefile", "--directory", folder]
     command += ["--cores", str(cores), "--until", "train", "--configfile", checkout / study]
@@ -55,6 +56,7 @@ def train(checkout: Path, study: Path, folder: Path, cores: int) -> None:
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         sys.exit(f"{checkout}: its study failed:\n{done.stdout[-4000:]}")
+    return folder
 
 
 def run_hashes(folder: Path) -> dict[str, dict[str, str]]:

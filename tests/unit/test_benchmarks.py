@@ -1,9 +1,12 @@
 """Each benchmark runs; how long what it measures takes is no matter of a test."""
 
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -19,7 +22,7 @@ def benchmark(name: str, *arguments: str) -> str:
 
 def test_every_benchmark_is_run_here():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
-    assert names == {"images", "loss_surface", "study", "training", "workflow"}
+    assert names == {"identical_runs", "images", "loss_surface", "study", "training", "workflow"}
 
 
 def test_the_losses_of_the_surface_and_of_the_bare_loop_agree_also_without_the_package_beside_them(tmp_path: Path):
@@ -58,3 +61,32 @@ def test_the_time_of_a_study_is_read_from_the_logs_of_its_jobs(tmp_path: Path):
     rows = {line.split()[0]: line.split()[1] for line in benchmark("study", str(tmp_path), "--cores", "2").splitlines()}
     assert rows["train"] == "2"
     assert rows["all"] == "3"
+
+
+ONE_RUN = """
+name: one
+grid: {batch_sizes: [256], learning_rates: [0.02], seeds: [0]}
+model: {channels: [2], dense: [2]}
+training: {max_epochs: 2}
+comparison: {fixed_lr: 0.02, high_lr: 0.02}
+arms: {linear: {enabled: false}, sqrt: {enabled: false}}
+tuning: {enabled: false}
+"""
+
+
+def test_runs_of_two_checkouts_are_compared_bit_by_bit(tmp_path: Path):
+    study = tmp_path / "one.yaml"
+    study.write_text(ONE_RUN)
+    train = runpy.run_path(str(BENCHMARKS / "identical_runs.py"))["train"]
+    before = train(BENCHMARKS.parent, study, tmp_path / "before", 2)
+    after = tmp_path / "after"
+    shutil.copytree(before, after)
+    assert "1 runs compared, 0 differences" in benchmark("identical_runs", str(before), str(after))
+    path = next(path for path in after.rglob("update_norms.npy") if not path.parent.name.startswith("."))
+    norms = np.load(path)
+    norms[-1] = np.nextafter(norms[-1], np.inf)
+    np.save(path, norms)
+    command = [sys.executable, BENCHMARKS / "identical_runs.py", before, after]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[0].endswith(": different update norms")

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -84,7 +85,7 @@ def study_of_command():
 
 def study_of_module():
     """Read the study that the Snakefile which uses these rules as a module hands on as `config`."""
-    if not config:
+    if not (config and isinstance(config, Mapping)):
         raise UserError(
             f"module {__name__}: gets no study; add `config: config` to it, and "
             '`configfile: "config/config.yaml"` above it'

@@ -211,7 +211,7 @@ def tell_kept():
     found = {names: already_complete(logs) for names, logs in asked.items()}
     if any(found.values()):
         counts = " and ".join(
-            f"{count} {what}" for what, count in found.items() if count
+            f"{count} {names[count > 1]}" for names, count in found.items() if count
         )
         print(
             f"Not trained again, since complete for the same data, settings and code: {counts}. To train again, add "

@@ -70,14 +70,14 @@ def read_assignments(assignments: Sequence[str]) -> tuple[dict[str, Any], dict[s
     texts: dict[str, Any] = {}
     for assignment in assignments:
         key, _, value = assignment.partition("=")
-        values = merged(values, {key: _parsed(value, "safe")})
-        texts = merged(texts, {key: _parsed(value, "base")})
+        values = merged(values, {key: _parsed(value, YAML(typ="safe", pure=True))})
+        texts = merged(texts, {key: _parsed(value, YAML(typ="base", pure=True))})
     return values, texts
 
 
-def _parsed(text: str, kind: str) -> Any:
+def _parsed(text: str, yaml: YAML) -> Any:
     try:
-        return YAML(typ=kind, pure=True).load(text)
+        return yaml.load(text)
     except (YAMLError, ValueError):
         return text
 

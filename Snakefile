@@ -25,7 +25,7 @@ onstart:
 
 
 onsuccess:
-    tell_kept()
+    report_kept()
     tell_report()
 
 

@@ -194,7 +194,7 @@ def forget_forced():
                 kept.unlink(missing_ok=True)
 
 
-def tell_kept():
+def report_kept():
     """Say what was not computed again, for it was complete: jobs may run in which nothing is left to do."""
     ran = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.log]
     asked = {
@@ -285,7 +285,7 @@ def on_cluster():
 
 
 @cache
-def tell_plan():
+def report_plan():
     """Say beforehand how much there is to train, and on what."""
     if workflow.exec_mode == ExecMode.DEFAULT:
         hint = "; `python -m batchscape check FILE` estimates their time"
@@ -307,7 +307,7 @@ def tell_plan():
 
 def files_of_study():
     """Return all that the study makes. Snakemake asks when it plans, and then it is known where the jobs run."""
-    tell_plan()
+    report_plan()
     return study.files
 
 

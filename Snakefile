@@ -26,7 +26,7 @@ onstart:
 
 
 onsuccess:
-    tell_kept()
+    report_kept()
     tell_report()
 
 

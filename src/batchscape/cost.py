@@ -74,10 +74,10 @@ def described_cost(study: Study) -> list[str]:
     if count is None:
         epochs = _listed(pace, sizes, 1000, 0)
         return [f"time ({basis}): 1,000 images take {epochs} an epoch; how many there are is not known yet{again}"]
-    whole = duration(at_most(study.trainings, pace, *count))
+    total = duration(at_most(study.trainings, pace, *count))
     return [
         f"time ({basis}): an epoch takes {_listed(pace, sizes, *count)}; all trainings one after another at most "
-        f"{whole}, if none converges before its last epoch; analyses come on top"
+        f"{total}, if none converges before its last epoch; analyses come on top"
     ]
 
 

@@ -740,11 +740,11 @@ def test_all_trainings_are_counted_those_of_the_searches_and_the_timing_too(stud
     ],
 )
 def test_how_many_gpus_a_training_asks_for_is_told(study: Callable, keys: str, on_cluster: bool | None, said: str):
-    told = study(f"name: s\n{keys}\n").described_gpus(on_cluster)
+    line = study(f"name: s\n{keys}\n").described_gpus(on_cluster)
     if said.endswith("; "):
-        assert told.startswith(f"GPUs per training: {said}")
+        assert line.startswith(f"GPUs per training: {said}")
     else:
-        assert told == f"GPUs per training: {said}"
+        assert line == f"GPUs per training: {said}"
 
 
 # Names.

@@ -659,7 +659,7 @@ def unsafe(tree: ast.AST) -> Iterator[str]:
             or (owner == "torch" and name == "load" and given.get("weights_only") != "True")
             or (owner in ("np", "numpy") and name in ("load", "fromfile") and given.get("allow_pickle") != "False")
             or (owner == "yaml" and name == "load")
-            or (name == "YAML" and given.get("typ") != "'safe'")
+            or (name == "YAML" and given.get("typ") not in ("'safe'", "'base'"))  # the second one makes only text
             or "resume_from_checkpoint" in given
             or "ckpt_path" in given
         ):

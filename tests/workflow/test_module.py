@@ -116,6 +116,11 @@ def test_a_section_of_the_outer_config_can_be_the_study(checkout: Checkout):
             STUDY.replace("seeds", "sedes"),
             "outer/study.yaml: grid.sedes: is not a known key; did you mean `se",
         ),
+        (
+            outer(config='"outer/study.yaml"'),
+            STUDY,
+            "module batchscape: gets no study; add `config: config` to it, and",
+        ),
         (outer(config="{}"), STUDY, "module batchscape: gets no study; add `config: config` to it, and `configfile: "),
     ],
 )

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
@@ -123,7 +124,7 @@ def study_of_command():
 
 def study_of_module():
     """Read the study that the Snakefile which uses these rules as a module hands on as `config`."""
-    if not config:
+    if not (config and isinstance(config, Mapping)):
         raise UserError(
             f"module {__name__}: gets no study; add `config: config` to it, and "
             '`configfile: "config/config.yaml"` above it'
@@ -242,7 +243,7 @@ def forget_forced():
                 kept.unlink(missing_ok=True)
 
 
-def tell_kept():
+def report_kept():
     """Say what was not computed again, for it was complete: jobs may run in which nothing is left to do."""
     ran = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.log]
     asked = {
@@ -259,7 +260,7 @@ def tell_kept():
     found = {names: already_complete(logs) for names, logs in asked.items()}
     if any(found.values()):
         counts = " and ".join(
-            f"{count} {what}" for what, count in found.items() if count
+            f"{count} {names[count > 1]}" for names, count in found.items() if count
         )
         print(
             f"Not trained again, since complete for the same data, settings and code: {counts}. To train again, add "
@@ -347,7 +348,7 @@ def on_cluster():
 
 
 @cache
-def tell_plan():
+def report_plan():
     """Say beforehand how much there is to train, and on what."""
     if workflow.exec_mode == ExecMode.DEFAULT:
         hint = "; `python -m batchscape check FILE` estimates their time"
@@ -369,7 +370,7 @@ def tell_plan():
 
 def files_of_study():
     """Return all that the study makes. Snakemake asks when it plans, and then it is known where the jobs run."""
-    tell_plan()
+    report_plan()
     return study.files
 
 

@@ -4,7 +4,7 @@ import copy
 import difflib
 import io
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,14 +70,14 @@ def read_assignments(assignments: Sequence[str]) -> tuple[dict[str, Any], dict[s
     texts: dict[str, Any] = {}
     for assignment in assignments:
         key, _, value = assignment.partition("=")
-        values = merged(values, {key: _parsed(value, "safe")})
-        texts = merged(texts, {key: _parsed(value, "base")})
+        values = merged(values, {key: _parsed(value, YAML(typ="safe", pure=True).load)})
+        texts = merged(texts, {key: _parsed(value, YAML(typ="base", pure=True).load)})
     return values, texts
 
 
-def _parsed(text: str, kind: str) -> Any:
+def _parsed(text: str, load: Callable[[str], Any]) -> Any:
     try:
-        return YAML(typ=kind, pure=True).load(text)
+        return load(text)
     except (YAMLError, ValueError):
         return text
 

@@ -60,7 +60,8 @@ def test_a_study_has_the_same_numbers_whatever_the_machine(finished: Checkout, t
         "TZ": "Asia/Kathmandu",
         "COLUMNS": "3",
     }
-    del hostile["PYTHONWARNINGS"]  # under which Snakemake itself does not start
+    for name in ("PYTHONWARNINGS", "PYTHONINSPECT"):  # with which Snakemake itself does not end well
+        del hostile[name]
     variables = [f"{name}={value}" for name, value in hostile.items()]
     nameless = ("-u", "USER", "-u", "LOGNAME", "-u", "LNAME", "-u", "USERNAME", "-u", "XDG_CACHE_HOME")
     nobody = as_nobody()

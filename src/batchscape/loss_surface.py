@@ -2,7 +2,8 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeVar
+from functools import wraps
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,14 +20,28 @@ FLOAT_BYTES = 512 << 20
 # Examples whose statistics BatchNorm takes together when they are re-estimated.
 STATISTICS_BATCH = 256
 
-Result = TypeVar("Result")
-
 
 class Value(NamedTuple):
     """What a network gives over a data set at some weights."""
 
     loss: float
     accuracy: float
+
+
+def _in_fitting_chunks(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a method of a LossSurface start from scratch with smaller chunks where they do not fit in memory."""
+
+    @wraps(method)
+    def call(surface: "LossSurface", *arguments: np.ndarray) -> Any:
+        def compute(chunk: int) -> Any:
+            if chunk < surface._chunk:
+                surface._chunk, surface._keeps = chunk, False
+                surface._kept.clear()
+            return method(surface, *arguments)
+
+        return largest_fitting(surface._chunk, compute)[1]
+
+    return call
 
 
 class LossSurface:
@@ -113,53 +128,46 @@ class LossSurface:
                 layer.eval()
         self.statistics = self.statistics
 
+    @_in_fitting_chunks
     def value(self, weights: np.ndarray) -> Value:
         """Return loss and accuracy at θ, (p,). A loss that is not finite stays what it is."""
         self._move(self._inference.module, weights)
         with torch.inference_mode():
-            logits = self._in_chunks(
-                lambda: torch.cat(
-                    [self._inference(inputs) for inputs in self._chunks("inference", self._inference.inputs)]
-                )
+            logits = torch.cat(
+                [self._inference(inputs) for inputs in self._chunks("inference", self._inference.inputs)]
             )
             return Value(*loss_and_accuracy(logits, self._labels))
 
+    @_in_fitting_chunks
     def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
         """Return f(θ) and ∇f(θ), (p,), at θ, (p,)."""
         self._move(self._network, weights)
+        loss = torch.zeros((), dtype=torch.float64, device=self._device)
+        total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
+        with differentiable(self._network):
+            for inputs, labels in self._labelled_chunks():
+                part = self._share(inputs, labels)
+                total += _flat(_gradient(part, self._parameters))
+                loss += part.detach()
+        return loss.item(), total.cpu().numpy()
 
-        def compute() -> tuple[float, np.ndarray]:
-            loss = torch.zeros((), dtype=torch.float64, device=self._device)
-            total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
-            with differentiable(self._network):
-                for inputs, labels in self._labelled_chunks():
-                    part = self._share(inputs, labels)
-                    total += _flat(_gradient(part, self._parameters))
-                    loss += part.detach()
-            return loss.item(), total.cpu().numpy()
-
-        return self._in_chunks(compute)
-
+    @_in_fitting_chunks
     def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """Return ∇²f(θ)·v, (p,), at θ, (p,), for v, (p,) (Pearlmutter 1994)."""
         self._move(self._network, weights)
         direction = torch.from_numpy(vector).to(self._device, torch.float64)
+        total = torch.zeros_like(direction)
         sizes = [parameter.numel() for parameter in self._parameters]
         directions = [
             part.view_as(parameter)
             for part, parameter in zip(direction.to(self._dtype).split(sizes), self._parameters, strict=True)
         ]
-
-        def compute() -> np.ndarray:
-            total = torch.zeros_like(direction)
-            with twice_differentiable(self._network):
-                for inputs, labels in self._labelled_chunks():
-                    gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
-                    slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
-                    total += _flat(_gradient(slope, self._parameters))
-            return total.cpu().numpy()
-
-        return self._in_chunks(compute)
+        with twice_differentiable(self._network):
+            for inputs, labels in self._labelled_chunks():
+                gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
+                slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
+                total += _flat(_gradient(slope, self._parameters))
+        return total.cpu().numpy()
 
     def example_gradient(self, weights: np.ndarray, index: int) -> np.ndarray:
         """Return the gradient of the loss of one example at θ, (p,)."""
@@ -181,17 +189,6 @@ class LossSurface:
     def _share(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """A chunk's contribution to the mean loss."""
         return mean_loss(self._network(inputs).double(), labels) * (len(labels) / len(self))
-
-    def _in_chunks(self, compute: Callable[[], Result]) -> Result:
-        """Return what `compute` gives, which goes through the chunks; smaller ones where they do not fit in memory."""
-
-        def compute_in(chunk: int) -> Result:
-            if chunk < self._chunk:
-                self._chunk, self._keeps = chunk, False
-                self._kept.clear()
-            return compute()
-
-        return largest_fitting(self._chunk, compute_in)[1]
 
     def _labelled_chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         return zip(self._chunks("gradient", lambda inputs: inputs), self._labels.split(self._chunk), strict=True)

@@ -9,7 +9,7 @@ from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.slow
 
-# It looks at the whole batch, as BatchNorm does, so that no batch can be cut. Of more than 40 examples the real
+# It computes over all of a batch, as BatchNorm does, so that no batch can be cut. Of more than 40 examples the real
 # allocator has no room for the activations; of 24 Linux kills the process, as it does where all memory is in use.
 NETWORK = """
 import os, signal
@@ -62,7 +62,7 @@ def test_the_largest_batch_fails_first_in_a_line_and_what_fits_is_trained(tmp_pa
     assert all("a batch of 64 does not fit in the memory of this machine" in line for line in lines)
     killed = re.findall(r"^results/\S+/(bs\d+)-\S+: the job was killed, ", done.stdout, re.MULTILINE)
     assert set(killed) == {"bs24"}
-    whole = {path.parent.name for path in (checkout.path / "results" / "memory" / "runs").glob("*/run.json")}
-    assert whole
-    assert all(run.startswith("bs16-") for run in whole)
-    assert len(whole) == trained.count("bs16")
+    complete = {path.parent.name for path in (checkout.path / "results" / "memory" / "runs").glob("*/run.json")}
+    assert complete
+    assert all(run.startswith("bs16-") for run in complete)
+    assert len(complete) == trained.count("bs16")

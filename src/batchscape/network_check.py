@@ -118,7 +118,7 @@ def _require_outputs(
                 kept = outputs_for_images(network, as_input(images), name)
                 before = kept.clone()
                 outputs_for_images(network, as_input(images.flip(0)), name)
-            if not torch.equal(kept, before):
+            if not torch.allclose(kept, before, rtol=0, atol=0, equal_nan=True):
                 raise UserError(
                     f"model.name: {name} overwrites the outputs of its last call in the next one; give a new tensor"
                 )

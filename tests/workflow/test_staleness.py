@@ -353,7 +353,14 @@ MODULES = {
     "data/listing.py": EVERYTHING,
 }
 # What decides which jobs there are, but is in none of them.
-OF_NO_JOB = ("config/comparison.py", "config/arms.py", "config/grid.py", "study.py", "fingerprint.py", "partial_report.py")
+OF_NO_JOB = (
+    "config/comparison.py",
+    "config/arms.py",
+    "config/grid.py",
+    "study.py",
+    "fingerprint.py",
+    "partial_report.py",
+)
 
 
 def keys(section: Section, prefix: str = "") -> Iterator[str]:

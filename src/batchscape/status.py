@@ -122,9 +122,11 @@ def already_complete(logs: Iterable[str]) -> int:
 
 def failure(log: str) -> str:
     """Return the line of a job's log that says why the job failed; empty if no line does."""
-    lines = log.strip().splitlines()
-    if lines and FAILURE.match(lines[-1]):
+    lines = log.strip().splitlines() or [""]
+    if FAILURE.match(lines[-1]):
         return lines[-1]
+    if TOOK.match(lines[-1]):
+        return ""
     # The message of an exception can have several lines, or none at all as that of a MemoryError.
     _, found, traceback = log.rpartition("Traceback (most recent call last):\n")
     error = next((line for line in traceback.splitlines() if not line.startswith(" ")), "") if found else ""
@@ -138,12 +140,9 @@ def why_missing(log: Path) -> str:
         return "its job is running"
     if text is None:
         return NOT_MADE
-    lines = text.strip().splitlines()
     if failed := failure(text):
         return failed
-    if lines and TOOK.match(lines[-1]):
-        return NOT_MADE
-    return "its job was interrupted"
+    return NOT_MADE if TOOK.match(text.strip().rpartition("\n")[2]) else "its job was interrupted"
 
 
 def _text(path: Path) -> str | None:

@@ -93,10 +93,26 @@ def fail(text: str) -> Callable[[Study], None]:
         (fail("20:04:45 epoch 1: training loss 0.7, validation loss 0.69,\n"), "its job was interrupted"),
         (fail("Traceback (most recent call last):\n  File\nKeyboardInterrupt\n"), "its job was interrupted"),
         (fail("took 3.00 s, of CPU 2.00 s, and 1.00 s before that to start\n"), "not made yet"),
+        (
+            fail(
+                "Traceback (most recent call last):\n  File\nOSError: no net\ntried again\ntook 3.00 s, of CPU 2.00 s\n"
+            ),
+            "not made yet",
+        ),
         (lambda study: shutil.rmtree(study.folder + f"/runs/{ONE}"), "not made yet"),
         (damage, f"results/s/runs/{ONE}/run.json: is not as it was written"),
     ],
-    ids=["a user's mistake", "out of memory", "no message", "killed", "Ctrl-C", "deleted", "not begun", "damaged"],
+    ids=[
+        "a user's mistake",
+        "out of memory",
+        "no message",
+        "killed",
+        "Ctrl-C",
+        "deleted",
+        "recovered",
+        "not begun",
+        "damaged",
+    ],
 )
 def test_a_run_that_is_missing_is_left_out_with_the_reason_of_its_log(happen: Callable, reason: str):
     study = a_study()

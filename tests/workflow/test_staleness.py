@@ -323,6 +323,7 @@ MODULES = {
     "report/tables/tuned_lr.py": FROM_TUNED_LR,
     "report/claims/statements.py": CLAIMS,
     "report/page.py": {"report"},
+    "report/findings.py": {"report"},
     "report/story/beyond.py": {"report"},
     "tuning.py": RETUNED,
     "config/tuning.py": RETUNED,
@@ -352,7 +353,14 @@ MODULES = {
     "data/listing.py": EVERYTHING,
 }
 # What decides which jobs there are, but is in none of them.
-OF_NO_JOB = ("config/comparison.py", "config/arms.py", "config/grid.py", "study.py", "fingerprint.py")
+OF_NO_JOB = (
+    "config/comparison.py",
+    "config/arms.py",
+    "config/grid.py",
+    "study.py",
+    "fingerprint.py",
+    "partial_report.py",
+)
 
 
 def keys(section: Section, prefix: str = "") -> Iterator[str]:

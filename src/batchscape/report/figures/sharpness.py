@@ -21,10 +21,11 @@ def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9
     names = list(sharpness["checkpoint"])
     checkpoint = "best" if "best" in names else names[0]
     seeds, summary = (at_rate(frame[frame["checkpoint"] == checkpoint], fixed_lr) for frame in (sharpness, table))
-    if summary.empty:
-        return style.nothing_to_draw(f"The sharpness at {style.rate_name(fixed_lr)} is missing.")
     left_out = summary[summary["not_computed"] != "none"]
     seeds, summary = (frame[frame["not_computed"] == "none"] for frame in (seeds, summary))
+    if summary.empty:
+        missing = f"The sharpness at {style.rate_name(fixed_lr)} is missing."
+        return style.nothing_to_draw("\n".join(_not_computed(left_out)) or missing)
     panels = _panel(summary)
     order = [name for measure in NAMES for name in sorted(set(panels[summary["measure"] == measure]))]
     seeds = seeds.assign(panel=_panel(seeds))[seeds["status"] != "diverged"]

@@ -288,6 +288,8 @@ def test_the_timing_has_a_node_to_itself(cluster: Cluster, probe: Checkout):
 )
 def test_gpus_are_asked_for_where_the_study_wants_them(cluster: Cluster, probe: Checkout, resources: str, field: str):
     on_gpus = ("--config", "training={accelerator: gpu}", f"resources={resources}")
+    done = probe.snakemake("results/probe/network.json", *PROFILE, "--configfile", "probe.yaml")
+    assert done.returncode == 0, done.stdout[-4000:]
     # The training alone, for the network would be looked at on a GPU first, and Slurm has none to give here.
     done = probe.snakemake(*asked(PLAIN), *on_gpus, "--retries", "0", "--allowed-rules", "train")
     assert done.returncode == 1  # Slurm's devices here are none

@@ -74,7 +74,8 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
             with suppress(OSError):
                 stream.write(f"took {took:.2f} s, of CPU {worked:.2f} s, and {to_start:.2f} s before that to start\n")
     except Exception as error:
-        terminal.write(f"{_in_one_line(error, path)}\n")
+        # Flushed, for who holds `say` keeps the stream until the process ends, which then flushes it no more.
+        print(_in_one_line(error, path), file=terminal, flush=True)
         sys.exit(1)
 
 

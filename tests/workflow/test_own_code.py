@@ -1,5 +1,7 @@
 """The worked example of docs/own.md: an own network and data in the real workflow, and what their edits make stale."""
 
+import json
+
 import pytest
 
 from tests.workflow.conftest import PROJECT, Checkout
@@ -74,3 +76,35 @@ def test_a_network_that_does_not_fit_ends_the_study_in_a_line_before_anything_tr
     lines = [line for line in done.stdout.splitlines() if line.startswith("model.name: ")]
     assert len(lines) == 1
     assert expected in lines[0]
+
+
+ONCE = """class Scaled(torch.autograd.Function):
+    @staticmethod
+    def forward(context, values):
+        return values * 1.5
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(context, gradient):
+        return gradient * 1.5
+
+
+class Net(nn.Module):"""
+
+
+def test_a_network_without_second_derivatives_is_named_in_the_terminal_before_anything_trains(example: Checkout):
+    module = example.path / "docs" / "example" / "net.py"
+    before = module.read_text()
+    edited = before.replace("class Net(nn.Module):", ONCE).replace(
+        "self.features(images)", "Scaled.apply(self.features(images))"
+    )
+    try:
+        module.write_text(edited)
+        done = example.snakemake("--cores", "2", "results/shapes/network.json", "--configfile", CONFIG, *SHORT)
+        found = json.loads((example.path / "results" / "shapes" / "network.json").read_text())["hessian"]
+    finally:
+        module.write_text(before)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert found.startswith("not computed: an operation of the network has no second derivative")
+    line = f"model.name: docs.example.net:Net: eigenvalue and trace of the Hessian are {found}"
+    assert line in done.stdout.splitlines()

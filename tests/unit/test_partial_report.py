@@ -57,7 +57,7 @@ def analyse_sharpness(study: Study, setting: str) -> Path:
     """What the job of a setting writes."""
     names = study.runs_of("sharpness", setting)
     lead = {"setting": setting, "batch_size": int(setting[2:4]), "learning_rate": 0.1, "status": "converged"}
-    what = {"checkpoint": "best", "batch_norm": "none", "measure": "keskar", "radius": 1e-3}
+    what = {"checkpoint": "best", "batch_norm": "none", "measure": "keskar", "radius": 1e-3, "not_computed": "none"}
     found = {"value": 2.0, "loss": 0.5, "evaluations": 3, "iterations": 2, "on_bounds": 0}
     path = Path(study.csv(f"analysis/sharpness/{setting}"))
     rows = [{"run": name, **lead, "seed": study.runs[name].seed, **what, **found} for name in names]

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from batchscape.cancel import cancel
 from batchscape.config.base import shortest_decimal
@@ -12,6 +13,9 @@ from batchscape.config.loading import printable
 from batchscape.errors import UserError
 from batchscape.reference import reference, schema
 from batchscape.study import Study
+
+if TYPE_CHECKING:
+    from batchscape.data.inspect import Inspection
 
 
 def main() -> int:
@@ -46,6 +50,8 @@ def main() -> int:
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130  # as a shell says of what Ctrl-C ended
     return 0
 
 
@@ -59,11 +65,23 @@ def _version() -> str:
 def _check(file: Path) -> str:
     study = Study.from_file(file)
     study.require_files(printable(file))
-    parts = (_runs, _arms, _data, _trainings, _cost, _results)
+    # NumPy and Pillow, which nothing else needs.
+    from batchscape.data.inspect import inspect_source
+
     try:
-        lines = [f"{printable(file)}: is a valid study", *(line for part in parts for line in part(study))]
+        inspection = inspect_source(study.data)
     except UserError as error:
         raise UserError(f"{printable(file)}: {error}") from None
+    lines = [
+        f"{printable(file)}: is a valid study",
+        *_runs(study),
+        *_arms(study),
+        *inspection.lines,
+        study.described_trainings,
+        study.described_gpus(),
+        *_cost(study, inspection),
+        *_results(study),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -84,24 +102,13 @@ def _arms(study: Study) -> list[str]:
     ]
 
 
-def _data(study: Study) -> list[str]:
-    # NumPy and Pillow, which nothing else needs.
-    from batchscape.data.inspect import inspect_source
-
-    return inspect_source(study.data)
-
-
-def _trainings(study: Study) -> list[str]:
-    return [study.described_trainings, study.described_gpus()]
-
-
-def _cost(study: Study) -> list[str]:
+def _cost(study: Study, inspection: "Inspection") -> list[str]:
     if all(Path(file).exists() for file in study.run_files):
         return ["time: all runs are there"]
     # Seconds of libraries, which nothing else needs.
     from batchscape.cost import described_cost
 
-    return described_cost(study)
+    return described_cost(study, inspection)
 
 
 def _results(study: Study) -> list[str]:

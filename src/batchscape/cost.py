@@ -9,8 +9,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from batchscape.config.data import ImageFolderConfig, SyntheticConfig
+from batchscape.config.data import SyntheticConfig
 from batchscape.config.run import RunSpec
+from batchscape.data.inspect import Inspection
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, read_prepared, write_prepared
 from batchscape.duration import duration
@@ -57,11 +58,14 @@ def at_most(trainings: list[Trainings], pace: Pace, training: int, validation: i
     return sum(each.count * each.max_epochs * pace.epoch(each.batch_size, training, validation) for each in trainings)
 
 
-def described_cost(study: Study) -> list[str]:
-    """Return lines that say what the trainings of a study cost here, on what that rests, or why it is not known."""
+def described_cost(study: Study, inspection: Inspection) -> list[str]:
+    """Return lines that say what the trainings of a study cost here, on what that rests, or why it is not known.
+
+    `inspection` is what is known of the study's data before it is prepared.
+    """
     again = "; once `snakemake prepare` has run with this file, `check` measures it"
     try:
-        sample, count = _sample(study)
+        sample, count = _sample(study, inspection)
         if sample is None:
             return [f"time: not known before the data is prepared{again}"]
         pace, device = _measured(study, sample)
@@ -85,24 +89,22 @@ def _listed(pace: Pace, sizes: list[int], training: int, validation: int) -> str
     return ", ".join(f"{pace.epoch(size, training, validation):.2g} s at batch size {size}" for size in sizes)
 
 
-def _sample(study: Study) -> tuple[PreparedData | None, tuple[int, int] | None]:
+def _sample(study: Study, inspection: Inspection) -> tuple[PreparedData | None, tuple[int, int] | None]:
     """Return images like those of the study, and how many train and validate; None for what is not known yet."""
     if Path(study.prepared_data).exists():
         data = read_prepared(Path(study.prepared_data))
         return data, (len(data.train_images), len(data.validation_images))
-    config = study.data
-    if config.source == "digits":
-        data = prepare(config)[0]
-        return data, (len(data.train_images), len(data.validation_images))
-    if isinstance(config, SyntheticConfig):
-        few = config.model_copy(update={"images": min(config.images, 10 * config.classes)})
-        validation = round(config.images * config.validation_fraction)
-        return prepare(few)[0], (config.images - validation, validation)
-    if isinstance(config, ImageFolderConfig):
-        channels = 1 if config.colour == "grey" else 3
-        made = SyntheticConfig(source="synthetic", images=20, image_size=config.image_size, channels=channels)
-        return prepare(made)[0], None
-    return None, None
+    if inspection.shape is None:
+        return None, None
+    *image_size, channels = inspection.shape
+    made = SyntheticConfig(
+        source="synthetic",
+        images=max(20, 2 * inspection.classes),
+        image_size=image_size,
+        channels=channels,
+        classes=inspection.classes,
+    )
+    return prepare(made).data, inspection.counts
 
 
 def _measured(study: Study, sample: PreparedData) -> tuple[Pace, str]:

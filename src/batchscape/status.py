@@ -15,7 +15,8 @@ from batchscape.training.run_directory import RunDirectory
 
 DONE, RUNNING, INTERRUPTED, FAILED, LEFT = "done", "running", "interrupted", "failed", "left"
 # What a job that fails prints last: the line for the user, or that of a traceback; a warning is neither.
-FAILURE = re.compile(r"^(?!.*Warning)[\w./-]+: ")
+# Lines of logging begin with a time, in which no space is behind the first colon.
+FAILURE = re.compile(r"^(?!.*Warning)[^\s:][^:]*: ")
 # And one that stops for a time limit.
 STOPPED = re.compile(r": stopped after epoch \d+, ")
 # How Snakemake reports a job that was killed, which can print nothing itself.

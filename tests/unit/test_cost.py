@@ -2,11 +2,17 @@
 
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from batchscape.config.data import ArraysConfig, DataSection, DigitsConfig, ImageFolderConfig, SyntheticConfig
 from batchscape.cost import Pace, at_most, described_cost, fitted
+from batchscape.data.inspect import inspect_source
+from batchscape.data.prepare import prepare
 from batchscape.study import Study, Trainings
 
 
@@ -36,11 +42,11 @@ def test_all_trainings_to_their_last_epoch_are_the_sum_over_parts_and_batch_size
     [
         ({}, r"time \(measured here .*\): an epoch takes \S+ s at batch size 8, \S+ s at batch size 16; all trainings"),
         (
-            {"data": {"source": "image_folder", "path": ".", "image_size": [8, 9]}},
+            {"data": {"source": "cats_vs_dogs", "image_size": [8, 9]}},
             r"time \(measured here .*\): 1,000 images take \S+ s at batch size 8, ",
         ),
         (
-            {"data": {"source": "arrays", "path": "x.npz"}},
+            {"data": {"source": "my_data:load"}},
             "time: not known before the data is prepared; once `snakemake",
         ),
         ({"model": {"name": "no:net"}}, r"time: not estimated here \(model.name: there is no module no; .*\)$"),
@@ -52,6 +58,41 @@ def test_the_estimate_says_what_it_rests_on_or_why_there_is_none(
     monkeypatch.chdir(tmp_path)
     synthetic = {"source": "synthetic", "images": 100_000, "image_size": [8, 8], "channels": 1}
     study = {"name": "s", "data": synthetic, "grid": {"batch_sizes": [8, 16]}, "model": {"name": "mlp"}, **keys}
-    (line,) = described_cost(Study.from_mapping(study, "s.yaml"))
+    checked = Study.from_mapping(study, "s.yaml")
+    (line,) = described_cost(checked, inspect_source(checked.data))
     assert re.match(said, line), line
     assert list(tmp_path.iterdir()) == []
+
+
+def folder_of_images(path: Path) -> ImageFolderConfig:
+    for number in range(12):
+        file = path / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), 20 * number).save(file)
+    return ImageFolderConfig(source="image_folder", path=str(path), image_size=(5, 6), colour="grey")
+
+
+def arrays(path: Path) -> ArraysConfig:
+    path.mkdir()
+    np.savez(path / "a.npz", images=np.zeros((11, 5, 6, 2), np.uint8), labels=np.arange(11) % 3)
+    return ArraysConfig(source="arrays", path=str(path / "a.npz"))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda _: DigitsConfig(),
+        lambda _: DigitsConfig(task="digit", validation_fraction=0.3),
+        lambda _: SyntheticConfig(source="synthetic", images=33, image_size=(5, 6), classes=3),
+        folder_of_images,
+        arrays,
+    ],
+    ids=["digits", "ten digits", "synthetic", "image_folder", "arrays"],
+)
+def test_what_the_time_rests_on_is_what_is_prepared_later(tmp_path: Path, make: Callable[[Path], DataSection]):
+    config = make(tmp_path / "data")
+    inspection, data = inspect_source(config), prepare(config).data
+    height, width, channels = inspection.shape
+    assert data.train_images.shape[1:] == (channels, height, width)
+    assert len(data.classes) == inspection.classes
+    assert inspection.counts == (len(data.train_images), len(data.validation_images))

@@ -364,7 +364,7 @@ def test_folders_that_hold_the_same_classes_are_told(tmp_path: Path):
     assert prepared.data.classes == ("colour", "grey")
     beginning = "classes: each of them holds the same folders, ants, bees; "
     assert line(prepared, "classes: ").startswith(beginning)
-    assert inspect_source(config(tmp_path))[1].startswith(f"data: {beginning}")
+    assert inspect_source(config(tmp_path)).lines[1].startswith(f"data: {beginning}")
     write_images(tmp_path, ["grey/1.png"])
     assert not any(line.startswith("classes: ") for line in prepare(config(tmp_path)).summary)
 
@@ -522,11 +522,13 @@ def test_check_sees_in_names_what_the_job_will_find(tmp_path: Path):
     write_images(tmp_path / "set", split_names("{side}/{label}", COUNTS))
     write(tmp_path / "set" / "val" / "notes" / "1.txt", b"no image")
     write_network_drive(tmp_path / "drive")
-    summary, split = inspect_source(config(tmp_path / "set"))
+    inspection = inspect_source(config(tmp_path / "set"))
+    summary, split = inspection.lines
     sides = "train: 16, validation: 6, test: 4"
     assert summary == f"data: {tmp_path / 'set'}: 26 of 27 files are images of 2 classes, {sides}: ants (13), bees (13)"
     assert split == "data: split: given by the folders: train in train; validation in val; test in test"
-    (drive,) = inspect_source(config(tmp_path / "drive"))
+    assert inspection.counts == (16, 6)
+    (drive,) = inspect_source(config(tmp_path / "drive")).lines
     assert drive.endswith(" files are images of 2 classes: ants (20), bees (20)")
 
 

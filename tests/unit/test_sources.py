@@ -180,7 +180,7 @@ def test_check_reads_of_the_images_the_header_alone(tmp_path: Path, refusal: Cal
     one = config(tmp_path / "pets.npz", channels=channels)
     for asked in (one, two):
         what = "6 images of 400 × 300 pixels, channels: 3, uint8; 3 classes: a, b, c"
-        assert inspect_source(asked) == [f"data: {asked.path}: {what}"]
+        assert inspect_source(asked) == ([f"data: {asked.path}: {what}"], (400, 300, 3), 3, (5, 1))
     assert "cannot be read" in refusal(arrays.load, one)
 
 
@@ -200,7 +200,7 @@ def test_check_sees_shapes_that_do_not_fit_as_the_job_does(tmp_path: Path, refus
 
 
 def test_check_says_how_many_images_are_made():
-    assert inspect_source(made(images=12)) == ["data: synthetic: 12 images"]
+    assert inspect_source(made(images=12)).lines == ["data: synthetic: 12 images"]
 
 
 def test_other_arrays_in_the_file_do_not_matter(tmp_path: Path):

@@ -40,6 +40,7 @@ with job_log(sys.argv[1]):
         ("10:00:00 going on after epoch 109\n", True, "running", "goes on after epoch 109"),
         (EPOCHS + "10:00:09 converged after 9 epochs; best epoch: 4\n", False, "left", ""),
         ("Traceback (most recent call last):\n  File\nKeyError: 1\n", False, "failed", "KeyError: 1"),
+        (EPOCHS + "my study/run (1): is corrupt\n", False, "failed", "my study/run (1): is corrupt"),
     ],
 )  # fmt: skip
 def test_a_run_is_what_its_log_says(log: str | None, at_work: bool, state: str, detail: str):

@@ -2,38 +2,72 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
-from batchscape.config.data import ArraysConfig, DataConfig, ImageFolderConfig
+from batchscape.config.data import (
+    ArraysConfig,
+    DataConfig,
+    DigitsConfig,
+    ImageFolderConfig,
+    SyntheticConfig,
+    validation_count,
+)
 from batchscape.data import arrays
 from batchscape.data.archive import opened
 from batchscape.data.image_folder import by_class, require_one_split
-from batchscape.data.layout import SIDES, joined, may_be_image
+from batchscape.data.layout import SIDES, TEST, TRAIN, VALIDATION, joined, may_be_image
 from batchscape.data.source import require_two_classes
 from batchscape.errors import UserError
 
 
-def inspect_source(config: DataConfig) -> list[str]:
-    """Return what names, headers and sizes say of a source, a line each.
+class Inspection(NamedTuple):
+    """What is known of a source before it is prepared; None is not known."""
+
+    lines: list[str]
+    shape: tuple[int, int, int] | None = None
+    """Height, width and channels of an image."""
+    classes: int | None = None
+    counts: tuple[int, int] | None = None
+    """How many images train and how many validate, if none has to be dropped."""
+
+
+def inspect_source(config: DataConfig) -> Inspection:
+    """Return what names, headers and sizes say of a source.
 
     Raises UserError where they show already that `prepare` would.
     """
-    if isinstance(config, ImageFolderConfig) and config.path:
-        return _folder(config)
+    if isinstance(config, ImageFolderConfig):
+        if config.path:
+            return _folder(config)
+        line = f"data: {config.source}: is downloaded when the study runs, if it is not in downloads/"
+        return Inspection([line], _scaled_shape(config), 2)
     if isinstance(config, ArraysConfig):
         header, classes = arrays.looked_at(config)
         require_two_classes(classes)
         count, height, width = header.shape[:3]
         channels = header.shape[3] if len(header.shape) == 4 else 1
         size = f"{count:,} images of {height} × {width} pixels, channels: {channels}, {header.dtype}"
-        return [f"data: {config.path}: {size}; {len(classes):,} classes: {joined(classes)}"]
-    if isinstance(config, ImageFolderConfig):
-        return [f"data: {config.source}: is downloaded when the study runs, if it is not in downloads/"]
-    if config.known_size.images:
-        return [f"data: {config.source}: {config.known_size.images:,} images"]
-    return [f"data: {config.source}: is called when the study runs"]
+        line = f"data: {config.path}: {size}; {len(classes):,} classes: {joined(classes)}"
+        return Inspection([line], (height, width, channels), len(classes), _drawn(config, count))
+    if isinstance(config, DigitsConfig | SyntheticConfig):
+        count = config.known_size.images
+        made = isinstance(config, SyntheticConfig)
+        shape = (*config.image_size, config.channels) if made else (8, 8, 1)
+        classes = config.classes if made else {"parity": 2, "digit": 10}[config.task]
+        return Inspection([f"data: {config.source}: {count:,} images"], shape, classes, _drawn(config, count))
+    return Inspection([f"data: {config.source}: is called when the study runs"])
 
 
-def _folder(config: ImageFolderConfig) -> list[str]:
+def _drawn(config: DataConfig, count: int) -> tuple[int, int]:
+    validation = validation_count(count, config.validation_fraction)
+    return count - validation, validation
+
+
+def _scaled_shape(config: ImageFolderConfig) -> tuple[int, int, int]:
+    return (*config.image_size, 1 if config.colour == "grey" else 3)
+
+
+def _folder(config: ImageFolderConfig) -> Inspection:
     with opened(Path(config.path)) as files:
         listed, layout = by_class(files, config.path)
     require_one_split(layout, config)
@@ -48,4 +82,7 @@ def _folder(config: ImageFolderConfig) -> list[str]:
     sides = "".join(f", {side}: {by_side[side]:,}" for side in SIDES if by_side[side])
     classes = joined([f"{label} ({count:,})" for label, count in counts.items()])
     total = f"data: {config.path}: {counts.total():,} of {len(listed):,} files are images of {len(counts):,} classes"
-    return [f"{total}{sides}: {classes}", *(f"data: {note}" for note in layout.notes)]
+    lines = [f"{total}{sides}: {classes}", *(f"data: {note}" for note in layout.notes)]
+    given = by_side[TRAIN], by_side[VALIDATION]
+    sizes = given if by_side[VALIDATION] else _drawn(config, counts.total() - by_side[TEST])
+    return Inspection(lines, _scaled_shape(config), len(counts), sizes)

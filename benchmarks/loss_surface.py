@@ -105,7 +105,8 @@ TRIAL_SECONDS = 0.3
 
 
 def landscape(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Contender:
-    weights = nn.utils.parameters_to_vector(network.parameters()).detach().numpy()
+    # `parameters_to_vector` of torch takes no channels-last weights.
+    weights = torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()]).numpy()
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
     directions = np.stack([filter_normalised(d, weights, shapes) for d in random_directions(len(weights), 0)])
     surface = LossSurface(network, images, labels)

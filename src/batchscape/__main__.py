@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from batchscape.cancel import cancel
 from batchscape.config.base import shortest_decimal
 from batchscape.config.loading import printable
+from batchscape.environment_variables import clean
 from batchscape.errors import UserError
 from batchscape.reference import reference, schema
 from batchscape.study import Study
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
+    clean()
     parser = argparse.ArgumentParser(prog="python -m batchscape", description=__doc__)
     parser.add_argument("--version", action="version", version=f"batchscape {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

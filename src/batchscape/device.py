@@ -1,5 +1,6 @@
 """Where to compute."""
 
+import gc
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -93,6 +94,15 @@ def available_memory(device: torch.device, jobs_per_gpu: int = 1) -> float:
         return math.inf
     free, total = torch.cuda.mem_get_info(device)
     return min(free + torch.cuda.memory_reserved(device), total / jobs_per_gpu)
+
+
+def free_memory(device: torch.device, jobs_per_gpu: int = 1) -> float:
+    """Return how many bytes of `available_memory` are not in use, once what an earlier training left is freed."""
+    if device.type == "cpu":
+        return math.inf
+    gc.collect()  # Lightning's modules are in reference cycles, with their images
+    torch.cuda.empty_cache()
+    return available_memory(device, jobs_per_gpu) - torch.cuda.memory_allocated(device)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from batchscape.config.model import MlpConfig, ModelConfig, OwnModelConfig, ResNetConfig, VggConfig
-from batchscape.errors import UserError
+from batchscape.errors import UserError, is_out_of_memory
 from batchscape.import_path import called, imported, told
 from batchscape.randomness import seeded
 
@@ -257,6 +257,8 @@ def outputs_for_images(network: nn.Module, images: torch.Tensor, name: str) -> A
     try:
         return network(images)
     except Exception as error:  # whatever the user's code does
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"model.name: {name} cannot take images of shape {tuple(images.shape[1:])}: {told(error)}")
 
 

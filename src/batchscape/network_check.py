@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 from batchscape.config.model import ModelConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, on_device
-from batchscape.errors import UserError
+from batchscape.errors import UserError, is_out_of_memory
 from batchscape.import_path import told
 from batchscape.models import build_network, outputs_for_images
 from batchscape.objective import differentiable, mean_loss, outputs_for, twice_differentiable
@@ -143,6 +143,8 @@ def _require_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Te
                 loss = mean_loss(network(as_input(images)), labels)
                 gradient = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise UserError(f"model.name: {name} cannot be differentiated in {mode} mode: {told(error)}")
     accumulated = [torch.zeros_like(part) if part.grad is None else part.grad for part in trained]
     network.zero_grad()
@@ -229,13 +231,22 @@ def hessian_fault(network: nn.Module, images: torch.Tensor, labels: torch.Tensor
         single = _Loss(network, images, labels, torch.float32)
         single.product(single.directions()[0])
     except Exception as error:  # torch's, or of the user's own operation
+        if is_out_of_memory(error):
+            raise
         return told(error)
     try:
-        double = _Loss(network, images, labels, torch.float64)
-        with _Precisions() as precisions:
-            size = _norm(double.gradient())
-    except Exception:
+        return _differing_product(network, images, labels)
+    except Exception as error:  # of a network that does not take float64
+        if is_out_of_memory(error):
+            raise
         return ""
+
+
+def _differing_product(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> str:
+    """Return how a Hessian product differs from differences of gradients; empty if not, or if they cannot be compared."""
+    double = _Loss(network, images, labels, torch.float64)
+    with _Precisions() as precisions:
+        size = _norm(double.gradient())
     if precisions.seen > {torch.float64} or not torch.isfinite(size):
         return ""
     waiting = set(double.names)

@@ -296,6 +296,34 @@ def test_a_network_without_second_derivatives_is_found_out_where_its_products_ar
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
+class Starved(nn.Module):
+    """Runs out of memory, as on a GPU that another process fills, in float32 or later in float64."""
+
+    dtype = torch.float32
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs))
+        self.layers(torch.zeros(1, *image_shape))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.dtype == self.dtype:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.layers(images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_memory_that_runs_out_says_nothing_of_second_derivatives(
+    few: tuple, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    network = built(networks.OnceDifferentiable)
+    starved = Starved(SHAPE, 3)
+    monkeypatch.setattr(Starved, "dtype", dtype)
+    with pytest.raises(torch.OutOfMemoryError):
+        hessian_fault(starved, *few)
+    assert hessian_fault(network, *few)
+
+
 class HalfWay(nn.Module):
     """Computes in float32 whatever its weights are, so that a difference of gradients says nothing in float64."""
 

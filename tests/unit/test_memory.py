@@ -16,11 +16,12 @@ from torch import nn
 
 from batchscape import chunks
 from batchscape.chunks import bytes_saved, largest_fitting
+from batchscape.config.device_timing import TimingSpec
 from batchscape.config.model import OwnModelConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.device import available_memory, memory_margin
+from batchscape.device import available_memory, free_memory, memory_margin
 from batchscape.errors import is_out_of_memory
 from batchscape.loss_surface import LossSurface
 from batchscape.models import build_network
@@ -30,6 +31,7 @@ from batchscape.training import recorder
 from batchscape.training.module import TrainingModule
 from batchscape.training.ranks import Ranks
 from batchscape.training.run_directory import RunDirectory
+from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
 from tests.unit.surfaces import batch_norm_network, made_images, vector_of
 from tests.unit.trainers import bare_trainer
@@ -263,7 +265,7 @@ def test_a_batch_that_cannot_be_cut_ends_with_a_line_that_names_it(many_file: Pa
     done = in_little_memory(many_file, tmp_path, [2048], "batch", devices)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
-    assert "grid.batch_sizes: a batch of 2048 does not fit in the memory of this machine" in line
+    assert line.startswith("grid.batch_sizes: a batch of 2048 does not fit in the memory of this machine")
     assert "take it out" in line
     assert not (tmp_path / "run" / "run.json").exists()
 
@@ -355,6 +357,8 @@ def test_a_batch_that_keeps_more_than_the_machine_has_is_named_before_linux_kill
     assert "a batch of 2048 does not fit in the memory of this machine" in refusal(
         train, spec, many_file, tmp_path / "run"
     )
+    rows = time_epochs(TimingSpec(runs=(spec,), devices=(1,)), many_file, gpus=0)
+    assert list(rows["epoch"]) == [0]
 
 
 def test_what_autograd_keeps_is_counted_once():
@@ -384,11 +388,13 @@ def test_a_job_keeps_to_what_is_free_and_to_its_share_of_a_gpu_with_a_margin(mon
     limits = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (30, 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 8)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda limit, _: limits.append(limit))
     for jobs in (1, 4):
         with memory_margin(torch.device("cuda"), jobs):
             pass
     assert [available_memory(torch.device("cuda"), jobs) for jobs in (1, 4)] == [40, 25]
+    assert [free_memory(torch.device("cuda"), jobs) for jobs in (1, 4)] == [32, 17]
     assert limits == [pytest.approx(0.85 * 0.4), 1.0, pytest.approx(0.85 * 0.25), 1.0]
 
 

@@ -208,6 +208,8 @@ def test_forced_jobs_compute_again_and_what_others_take_over_is_told(study: Chec
     assert taken_over not in run("-F")
     after = times()
     assert all(new > old for new, old in zip(after, before, strict=True))
+    run("-F", "--touch")
+    assert times() == after
     searched = folder / "logs/tune/bs16.log"
     assert "trial 1 of 2: " in searched.read_text()
     trials = read_frame(folder / "analysis/lr_search/bs16.csv")

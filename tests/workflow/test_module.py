@@ -97,12 +97,18 @@ def test_keys_of_the_command_line_are_read_as_in_a_study_file(checkout: Checkout
     assert "All of 007" in output
 
 
-def test_a_section_of_the_outer_config_can_be_the_study(checkout: Checkout):
-    nested = "other: 1\nstudy:\n" + "".join(f"  {line}\n" for line in STUDY.splitlines())
-    snakefile = outer(config='config["study"]')
-    status, output = planned(
-        checkout.path, snakefile, "--config", "study={grid: {seeds: [5]}, name: 008}", study=nested
-    )
+@pytest.mark.parametrize(
+    ("section", "beginning", "assigned"),
+    [
+        ('config["study"]', "study:\n", "study={grid: {seeds: [5]}, name: 008}"),
+        ('config["ours"]["study"]', "ours:\n study:\n", "ours={study: {grid: {seeds: [5]}, name: 008}}"),
+    ],
+)
+def test_a_section_of_the_outer_config_can_be_the_study(
+    checkout: Checkout, section: str, beginning: str, assigned: str
+):
+    nested = f"other: 1\n{beginning}" + "".join(f"  {line}\n" for line in STUDY.splitlines())
+    status, output = planned(checkout.path, outer(config=section), "--config", assigned, study=nested)
     assert status == 0, output[-3000:]
     assert trainings(output) == {"Training bs32-lr0.5-seed5"}
     assert "All of 008" in output

@@ -28,7 +28,9 @@ COMMAND = "`python -m batchscape report half.yaml` writes a report of what exist
 
 
 def report(checkout: Checkout) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": str(checkout.path / "src")}
+    # As in a terminal of a notebook, whose backend is not installed here.
+    user = {"MPLBACKEND": "module://matplotlib_inline.nowhere"}
+    environment = {**os.environ, **user, "PYTHONPATH": str(checkout.path / "src")}
     command = [sys.executable, "-m", "batchscape", "report", "half.yaml"]
     return subprocess.run(command, cwd=checkout.path, env=environment, capture_output=True, text=True, check=False)
 

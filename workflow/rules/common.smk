@@ -96,7 +96,10 @@ clean()
 
 
 def load_study():
-    """Check the one study of this invocation; end with one line for each mistake in it."""
+    """Check the one study of this invocation; end with one line for each mistake in it.
+
+    Return also its file, if that alone describes the study.
+    """
     try:
         return study_of_module() if IS_MODULE else study_of_command()
     except UserError as error:
@@ -119,7 +122,7 @@ def study_of_command():
     assignments = workflow.config_settings.config_args
     checked = Study.from_file(shown, *read_assignments(assignments))
     checked.require_files(str(shown))
-    return checked
+    return checked, None if assignments else shown
 
 
 def study_of_module():
@@ -134,17 +137,27 @@ def study_of_module():
     given = without_texts(config, values, texts)
     checked = Study.from_mapping(given, source, values, texts)
     checked.require_files(source)
-    return checked
+    return checked, None
 
 
 def assignments_to(config):
     """Return what `--config` assigns to the config of a module: all of the outer one, or one of its sections."""
     values, texts = read_assignments(workflow.config_settings.config_args)
     outer = workflow.modifier_stack[0].globals["config"]
-    if config is outer:
-        return values, texts
-    sections = [key for key in values if outer.get(key) is config]
-    return (values[sections[0]], texts[sections[0]]) if sections else ({}, {})
+    waiting = [(outer, values, texts)]
+    while waiting:
+        section, assigned, typed = waiting.pop()
+        if section is config:
+            return assigned, typed
+        waiting += [
+            (section[key], assigned[key], typed[key])
+            for key in assigned
+            if all(
+                isinstance(part.get(key), Mapping)
+                for part in (section, assigned, typed)
+            )
+        ]
+    return {}, {}
 
 
 @cache
@@ -231,8 +244,8 @@ KEPT = (".whole", "resume", "optuna.journal", "trial", ".kept")
 
 def forget_forced():
     """Delete what forced jobs (`-F`, `-R`, `-f`) keep, so that they compute again rather than find their work done."""
-    if workflow.exec_mode != ExecMode.DEFAULT:
-        return  # a job forces itself, and is to resume
+    if workflow.exec_mode != ExecMode.DEFAULT or workflow.touch:
+        return  # a job forces itself, and is to resume; `--touch` computes nothing
     dag = workflow.dag
     forced = [job for job in dag.needrun_jobs() if dag.reason(job).forced]
     for folder in {Path(file).parent for job in forced for file in job.output}:
@@ -330,12 +343,10 @@ def tell_failures(printed):
 
 def tell_partial_report():
     """Say how to get a report of what exists, if a run is complete and the study is that of its file alone."""
-    given = workflow.overwrite_configfiles or ["config/config.yaml"]
-    file = os.path.relpath(given[0])
     some = any(Path(run_file).exists() for run_file in study.run_files)
-    if some and not workflow.config_settings.config:
+    if some and STUDY_FILE:
         print(
-            f"`python -m batchscape report {shlex.quote(file)}` writes a report of what exists.",
+            f"`python -m batchscape report {shlex.quote(str(STUDY_FILE))}` writes a report of what exists.",
             file=sys.stderr,
         )
 
@@ -379,7 +390,7 @@ def asked_gpus(count):
     return 0 if on_cluster() and study.training.accelerator == "auto" else count
 
 
-study = load_study()
+study, STUDY_FILE = load_study()
 
 # A path to a caption holds no wildcards, but a caption is a template that sees this and its job's wildcards.
 # A new mapping, for that of a module is also the one of the Snakefile that uses it.

@@ -86,7 +86,11 @@ def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id:
             elastic_launch(config, sys.executable)("-m", rank.__name__, *what)
         except ChildFailedError as error:
             failed, failure = error.get_first_failure()
-            raise RankFailed(f"process {failed} of {devices * nodes}: {failure.message}") from None
+            # A mapping if it comes from the file in which the process reports its exception: with the call stack.
+            said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+            if said.startswith(f"{UserError.__name__}: "):
+                raise UserError(said.partition(": ")[2]) from None
+            raise RankFailed(f"process {failed} of {devices * nodes}: {said}") from None
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None

@@ -2,6 +2,7 @@
 
 import copy
 import math
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from batchscape.chunks import bytes_saved, cache_sized, largest_fitting
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, taken
-from batchscape.device import available_memory, memory_margin
+from batchscape.device import free_memory, memory_margin
 from batchscape.network_check import FEW, treats_images_alone
 from batchscape.objective import evaluated_totals, evaluation_mode, per_example, totals
 from batchscape.randomness import seeded
@@ -133,7 +134,7 @@ class TrainingModule(pl.LightningModule):
         self.ranks.require()
         data, device = self.data, self.device
         size = data.train_images.nbytes + data.validation_images.nbytes
-        home = home_of(size, device, available_memory(device, self.jobs_per_gpu))
+        home = home_of(size, device, free_memory(device, self.jobs_per_gpu))
         self.train_images, self.validation_images = (
             torch.from_numpy(images).to(home) for images in (data.train_images, data.validation_images)
         )
@@ -164,8 +165,9 @@ class TrainingModule(pl.LightningModule):
         with self._randomness():
             network = copy.deepcopy(self.network)
             few, half = (bytes_saved(network, self._inputs(torch.arange(n), None)) for n in (FEW, FEW // 2))
-        if (few - half) / (FEW - FEW // 2) * self._share > psutil.virtual_memory().total:
-            raise MemoryError
+        processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this machine; torchrun sets it
+        if (few - half) / (FEW - FEW // 2) * self._share * processes > psutil.virtual_memory().total:
+            raise MemoryError("out of memory: a batch keeps more for its gradient than this machine has")
 
     def _largest_micro_batch(self) -> int:
         """Return how many examples fit in a GPU's memory at once, of this process's share of a batch."""

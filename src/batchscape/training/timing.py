@@ -42,8 +42,8 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
     the machine), other_cores (how many of them other processes kept busy meanwhile, on average over the epochs; nan if
     these are too short to tell), epoch (from 1, after the one that warms up), seconds (wall time of the training). A
     number of devices that the machine does not have (of processes, more than two a core), that is larger than the
-    batch, that cannot share the network, or whose memory a batch does not fit, has one row, with epoch 0 and nan
-    seconds.
+    batch, that cannot share the network, or whose memory does not hold a batch that cannot be cut, has one row, with
+    epoch 0 and nan seconds.
     Learning rate and weights do not matter; nothing of the runs is kept.
     """
     frames = []

@@ -243,7 +243,7 @@ def hessian_fault(network: nn.Module, images: torch.Tensor, labels: torch.Tensor
 
 
 def _differing_product(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> str:
-    """Return how a Hessian product differs from differences of gradients; empty if it does not, or is not comparable."""
+    """Return how a Hessian product differs from differences of gradients; empty if it agrees or cannot be compared."""
     double = _Loss(network, images, labels, torch.float64)
     with _Precisions() as precisions:
         size = _norm(double.gradient())

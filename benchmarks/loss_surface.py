@@ -83,10 +83,10 @@ from torch.nn import functional as F
 from batchscape.analysis.landscape import filter_normalised, grid, losses_on_plane, random_directions
 from batchscape.config.data import DigitsConfig
 from batchscape.config.model import VggConfig
+from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepare import prepare
 from batchscape.data.tensors import on_device
-from batchscape.loss_surface import LossSurface
-from batchscape.models import build_network
+from batchscape.models.build import build_network
 from batchscape.training.environment import describe_environment
 
 Contender = Callable[[int], float]

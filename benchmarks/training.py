@@ -54,7 +54,7 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.models import build_network
+from batchscape.models.build import build_network
 from batchscape.training import recorder
 from batchscape.training.environment import describe_environment
 from batchscape.training.train import train

@@ -7,13 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from batchscape.cancel import cancel
+from batchscape.cli.cancel import cancel
+from batchscape.cli.reference import reference, schema
 from batchscape.config.base import shortest_decimal
 from batchscape.config.loading import printable
-from batchscape.environment_variables import clean
 from batchscape.errors import UserError
-from batchscape.reference import reference, schema
-from batchscape.study import Study
+from batchscape.runtime.environment_variables import clean
+from batchscape.study.study import Study
 
 if TYPE_CHECKING:
     from batchscape.data.inspect import Inspection
@@ -108,7 +108,7 @@ def _cost(study: Study, inspection: "Inspection") -> list[str]:
     if all(Path(file).exists() for file in study.run_files):
         return ["time: all runs are there"]
     # Seconds of libraries, which nothing else needs.
-    from batchscape.cost import described_cost
+    from batchscape.cli.cost import described_cost
 
     return described_cost(study, inspection)
 
@@ -124,7 +124,7 @@ def _results(study: Study) -> list[str]:
 
 def _status(file: Path) -> str:
     # A second of numeric libraries, which nothing else needs.
-    from batchscape.status import described, read_rest, read_status
+    from batchscape.cli.status import described, read_rest, read_status
 
     study = Study.from_file(file)
     return "\n".join([*described(study.name, read_status(study)), *read_rest(study)]) + "\n"
@@ -132,7 +132,7 @@ def _status(file: Path) -> str:
 
 def _report(file: Path) -> str:
     # Seconds of numeric and plotting libraries, which nothing else needs.
-    from batchscape.partial_report import write_partial_report
+    from batchscape.cli.report import write_partial_report
 
     return "\n".join(write_partial_report(Study.from_file(file), file)) + "\n"
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from batchscape.objective import evaluated_totals, per_example
+from batchscape.tasks.losses import evaluated_totals, per_example
 
 MATRIX = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
 

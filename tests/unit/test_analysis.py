@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 
 from batchscape.analysis import distance, epoch_distance, history, runs, update_norms
+from batchscape.analysis.cache import kept
 from batchscape.analysis.collect import collect, collect_pair
-from batchscape.analysis.kept import kept
-from batchscape.training.run_directory import RunDirectory
-from batchscape.weights import write_weights
+from batchscape.io.run_directory import RunDirectory
+from batchscape.io.weights import write_weights
 
 LOSSES = [0.9, 0.4, 0.6]
 SECONDS = [5.0, 1.0, 2.0]

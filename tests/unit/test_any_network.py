@@ -9,7 +9,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness, trajectory
-from batchscape.analysis.surface import training_surface, validation_surface
+from batchscape.analysis.surfaces import training_surface, validation_surface
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.interpolation import InterpolationConfig
@@ -19,12 +19,12 @@ from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
+from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.data.tensors import on_device
-from batchscape.loss_surface import LossSurface
-from batchscape.models import build_network
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
+from batchscape.models.build import build_network
 from batchscape.training.train import train
 from tests.unit.networks import Attends, ReadsRows, ViewsAndWrites, ViewsItsWeights, WritesIntoItsInput
 from tests.unit.surfaces import evaluate

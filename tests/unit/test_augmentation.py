@@ -6,13 +6,13 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 
-from batchscape import chunks
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData
+from batchscape.models import memory as chunks
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
-from batchscape.training.batches import epoch_order
 from batchscape.training.module import TrainingModule
+from batchscape.training.sampler import epoch_order
 
 
 def moved(image: np.ndarray, flip: bool, down: int, right: int) -> np.ndarray:

@@ -10,8 +10,8 @@ from torch import nn
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData
-from batchscape.training.batches import epoch_order
 from batchscape.training.module import TrainingModule
+from batchscape.training.sampler import epoch_order
 from tests.unit.trainers import bare_trainer
 
 SEEDS = st.integers(0, 2**32 - 1)

@@ -56,7 +56,7 @@ def test_it_runs(name: str, arguments: list[str], contenders: list[str]):
 def test_the_time_of_a_study_is_read_from_the_logs_of_its_jobs(tmp_path: Path):
     for job in ("prepare", "train/one", "train/two"):
         log = tmp_path / "logs" / f"{job}.log"
-        work = f"from batchscape.job import job_log\nwith job_log({str(log)!r}): sum(range(10**7))"
+        work = f"from batchscape.runtime.job import job_log\nwith job_log({str(log)!r}): sum(range(10**7))"
         subprocess.run([sys.executable, "-c", work], check=True)
     rows = {line.split()[0]: line.split()[1] for line in benchmark("study", str(tmp_path), "--cores", "2").splitlines()}
     assert rows["train"] == "2"

@@ -20,17 +20,17 @@ from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig, Vgg
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
+from batchscape.curvature.inference import InferenceNetwork
+from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.data.tensors import as_input, on_device
-from batchscape.inference import InferenceNetwork
-from batchscape.loss_surface import LossSurface
-from batchscape.models import build_network
-from batchscape.network_check import check_network, hessian_fault
-from batchscape.objective import differentiable, evaluation_mode, twice_differentiable
+from batchscape.io.run_directory import RunDirectory
+from batchscape.models.build import build_network
 from batchscape.report.figures.sharpness import draw
 from batchscape.report.tables.sharpness import tabulate
-from batchscape.training.run_directory import RunDirectory
+from batchscape.tasks.compatibility import check_network, hessian_fault
+from batchscape.tasks.losses import differentiable, evaluation_mode, twice_differentiable
 from batchscape.training.train import train
 from tests.unit import networks
 from tests.unit.surfaces import made_images, vector_of

@@ -16,9 +16,9 @@ from batchscape.data import cats_vs_dogs
 from batchscape.data.archive import File
 from batchscape.data.cats_vs_dogs import downloaded, edition_order, load
 from batchscape.data.prepare import prepare
-from batchscape.models import build_network
-from batchscape.objective import outputs_for
-from batchscape.study import Study
+from batchscape.models.build import build_network
+from batchscape.study.study import Study
+from batchscape.tasks.losses import outputs_for
 from tests.bad_images import as_file, good_image, write, write_zip
 
 COUNT = 10
@@ -257,7 +257,7 @@ def test_the_log_says_how_much_is_downloaded(
     server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     caplog.set_level(logging.INFO, "batchscape")
-    monkeypatch.setattr("batchscape.data.progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("batchscape.runtime.read_progress.SECONDS_BETWEEN_LINES", 0.0)
     server.content = bytes(5_000_000)
     downloaded(url_of(server), hashlib.sha256(server.content).hexdigest(), Path("downloads"))
     assert caplog.messages[0] == f"downloading {url_of(server)} to downloads/pets of all.zip"

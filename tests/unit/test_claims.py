@@ -10,12 +10,12 @@ from statsmodels.stats.power import TTestPower
 
 from batchscape.analysis.distance import WHOLE
 from batchscape.config.study import Run
-from batchscape.frames import read_frame, write_frame
+from batchscape.io.frames import read_frame, write_frame
 from batchscape.report.claims.statements import CLAIMS
 from batchscape.report.claims.verdict import seeds_needed, t_interval, verdict
 from batchscape.report.figures import claims as figure
 from batchscape.report.tables import arm_runs, claims
-from batchscape.study import Study
+from batchscape.study.study import Study
 
 SEEDS = [0, 1, 2]
 SMALL, LARGE, LINEAR = Run(32, 0.01, 0), Run(128, 0.01, 0), Run(128, 0.04, 0)

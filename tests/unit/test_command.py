@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.study import Study
+from batchscape.study.study import Study
 
 
 def check(file: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -80,7 +80,7 @@ def test_check_refuses_in_one_line(study: Path):
 
 
 def test_a_system_without_locks_of_files_is_refused_in_one_line():
-    code = "import sys; sys.modules['fcntl'] = None; import batchscape.study"
+    code = "import sys; sys.modules['fcntl'] = None; import batchscape.study.study"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "Batchscape runs on Linux and macOS; on Windows, install and run it in WSL\n"

@@ -21,8 +21,8 @@ from batchscape.config.loading import read_assignments, without_texts
 from batchscape.config.run import RunSpec
 from batchscape.config.study import Run
 from batchscape.errors import UserError
-from batchscape.products import FIGURES
-from batchscape.study import Study, Trainings
+from batchscape.study.registry import FIGURES
+from batchscape.study.study import Study, Trainings
 
 FULL = """\
 name: full
@@ -1090,7 +1090,7 @@ def test_a_figure_is_stale_when_the_batch_sizes_that_it_compares_change_and_only
 def test_the_workflow_starts_without_loading_a_numeric_library():
     code = """
 import sys
-import batchscape.study, batchscape.fingerprint
+import batchscape.study.study, batchscape.study.fingerprint
 heavy = {"numpy", "torch", "pandas", "pytorch_lightning", "optuna", "sklearn", "safetensors"} & set(sys.modules)
 sys.exit(f"loaded: {sorted(heavy)}" if heavy else 0)
 """

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from batchscape.cli.cost import Pace, at_most, described_cost, fitted
 from batchscape.config.data import ArraysConfig, DataSection, DigitsConfig, ImageFolderConfig, SyntheticConfig
-from batchscape.cost import Pace, at_most, described_cost, fitted
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
-from batchscape.study import Study, Trainings
+from batchscape.study.study import Study, Trainings
 
 
 def test_the_pace_goes_through_both_batch_sizes_that_were_timed():

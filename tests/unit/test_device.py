@@ -5,8 +5,8 @@ import logging
 import pytest
 import torch
 
-from batchscape import device
-from batchscape.device import choose_device, has_kernels
+from batchscape.runtime import device
+from batchscape.runtime.device import choose_device, has_kernels
 
 # What some releases of torch were built for.
 OLD = ["sm_37", "sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86"]

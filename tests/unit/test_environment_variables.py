@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.environment_variables import cleaned
+from batchscape.runtime.environment_variables import cleaned
 
 LEFT_BY_A_LAUNCHER = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "nowhere", "MASTER_PORT": "x"}
 HOSTILE = {
@@ -29,7 +29,7 @@ HOSTILE = {
 }
 # Trains as a job does: its log is all that it imports first.
 JOB = """
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 import sys
 from pathlib import Path
 import matplotlib.pyplot
@@ -108,7 +108,7 @@ def test_a_home_that_can_be_written_stays_the_place_of_caches(tmp_path: Path, mo
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a while")
 def test_a_user_without_a_name_gets_one(tmp_path: Path):
     code = (
-        "import getpass, os, batchscape.environment_variables as variables; os.setuid(4242424);"
+        "import getpass, os, batchscape.runtime.environment_variables as variables; os.setuid(4242424);"
         "variables.clean(); print(getpass.getuser())"
     )
     environment = {"PATH": os.environ["PATH"]}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.files import MACHINE, write_atomically, write_json, write_text
+from batchscape.io.files import MACHINE, write_atomically, write_json, write_text
 
 
 def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_path: Path):

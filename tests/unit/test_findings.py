@@ -5,11 +5,11 @@ import re
 import pandas as pd
 import pytest
 
-from batchscape.products import FIGURES
-from batchscape.report.answer import answer
+from batchscape.report.chapters import CAPTIONS, CHAPTERS
 from batchscape.report.findings import findings
-from batchscape.report.story import CAPTIONS, CHAPTERS
+from batchscape.report.summary import answer
 from batchscape.report.tables import best_lr, claims, lr_grid, recommendation
+from batchscape.study.registry import FIGURES
 from tests.unit.test_claims import NAMES, scaled, sources, study
 from tests.unit.test_recommendation import made_up
 from tests.unit.test_report import SCENARIOS, scenario_of

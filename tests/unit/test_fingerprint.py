@@ -21,7 +21,7 @@ SCRIPT = "from batchscape.training.train import train\n\ntrain()\n"
 PLAIN = '''\
 """A module."""
 
-from batchscape.files import write_json
+from batchscape.io.files import write_json
 
 LIMIT = 3
 
@@ -65,7 +65,7 @@ class Checkout:
 
     def fingerprint(self, *roots: Path) -> str:
         """Of the script, or of the given roots, by the copy's own code, fresh, as a new process would."""
-        spec = importlib.util.spec_from_file_location("fresh_fingerprint", self.module("fingerprint.py"))
+        spec = importlib.util.spec_from_file_location("fresh_fingerprint", self.module("study/fingerprint.py"))
         fresh = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(fresh)
         return fresh.fingerprint(*(roots or [self.script]))
@@ -130,24 +130,24 @@ def test_a_changed_statement_makes_the_job_stale(checkout: Checkout, old: str, n
 @pytest.mark.parametrize(
     "statement",
     [
-        "import batchscape.files",
-        "import batchscape.files as files",
-        "from batchscape import files",
-        "from batchscape import files as f",
-        "from batchscape.files import write_json",
-        "def later():\n    from batchscape.files import write_json",
-        "if True:\n    import json, batchscape.files",
-        "if True:\n    pass\nelse:\n    import batchscape.files",
-        "try:\n    pass\nexcept ImportError:\n    import batchscape.files",
-        "try:\n    pass\nfinally:\n    import batchscape.files",
-        "match 1:\n    case _:\n        import batchscape.files",
-        "class Late:\n    async def later(self):\n        with open(0):\n            import batchscape.files",
+        "import batchscape.io.files",
+        "import batchscape.io.files as files",
+        "from batchscape.io import files",
+        "from batchscape.io import files as f",
+        "from batchscape.io.files import write_json",
+        "def later():\n    from batchscape.io.files import write_json",
+        "if True:\n    import json, batchscape.io.files",
+        "if True:\n    pass\nelse:\n    import batchscape.io.files",
+        "try:\n    pass\nexcept ImportError:\n    import batchscape.io.files",
+        "try:\n    pass\nfinally:\n    import batchscape.io.files",
+        "match 1:\n    case _:\n        import batchscape.io.files",
+        "class Late:\n    async def later(self):\n        with open(0):\n            import batchscape.io.files",
     ],
 )
 def test_every_way_to_import_a_module_is_followed(checkout: Checkout, statement: str):
     checkout.script.write_text(statement, encoding="utf-8")
     before = checkout.fingerprint()
-    checkout.append("files.py", "\nLIMIT = 1\n")
+    checkout.append("io/files.py", "\nLIMIT = 1\n")
     assert checkout.fingerprint() != before
 
 
@@ -161,17 +161,17 @@ RUN_BY_TRAINING = [
     "data/prepared.py",
     "data/tensors.py",
     "errors.py",
-    "files.py",
-    "models.py",
-    "objective.py",
+    "io/files.py",
+    "models/build.py",
+    "tasks/losses.py",
     "training/__init__.py",
-    "training/batches.py",
+    "training/sampler.py",
     "training/recorder.py",
-    "weights.py",
+    "io/weights.py",
 ]
 NOT_RUN_BY_TRAINING = [
-    "study.py",
-    "fingerprint.py",
+    "study/study.py",
+    "study/fingerprint.py",
     "config/comparison.py",
     "config/data.py",
     "config/grid.py",
@@ -206,7 +206,7 @@ def test_the_folder_of_the_checkout_does_not_matter(checkout: Checkout, tmp_path
 
 
 def test_the_order_of_the_roots_does_not_matter(checkout: Checkout):
-    extra = checkout.module("study.py")
+    extra = checkout.module("study/study.py")
     both = checkout.fingerprint(checkout.script, extra)
     assert checkout.fingerprint(extra, checkout.script) == both
     assert checkout.fingerprint(checkout.script) != both
@@ -300,7 +300,7 @@ def other_pythons() -> list[str]:
 
 def hashes(python: str, files: list[Path], **environment: str) -> list[str]:
     done = subprocess.run(
-        [python, "-c", HASHES, str(PACKAGE / "fingerprint.py")],
+        [python, "-c", HASHES, str(PACKAGE / "study/fingerprint.py")],
         input="\n".join(map(str, files)),
         env={**os.environ, **environment},
         capture_output=True,

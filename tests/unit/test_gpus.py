@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from batchscape.errors import UserError
-from batchscape.gpus import job_gpus, taken, visible_gpus
+from batchscape.runtime.gpus import job_gpus, taken, visible_gpus
 from tests.unit.test_job import AS_NFS
 from tests.waiting import SECONDS
 
@@ -24,7 +24,7 @@ from tests.waiting import SECONDS
 HOLDER = """
 import json, logging, os, sys
 from pathlib import Path
-from batchscape.gpus import taken
+from batchscape.runtime.gpus import taken
 logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 arguments = json.loads(sys.argv[1])
 folder = arguments.pop("folder", None)
@@ -38,7 +38,7 @@ with taken(folder=folder and Path(folder), **arguments) as gpus:
 WORKER = """
 import json, os, sys, time
 from pathlib import Path
-from batchscape.gpus import taken
+from batchscape.runtime.gpus import taken
 arguments, times = json.loads(sys.argv[1]), int(sys.argv[2])
 journal = os.open(sys.argv[3], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 folder = Path(arguments.pop("folder"))

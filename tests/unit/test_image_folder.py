@@ -21,7 +21,6 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from batchscape.config.data import ImageFolderConfig
-from batchscape.data import progress as data_progress
 from batchscape.data.archive import Unusable
 from batchscape.data.decode import decoded
 from batchscape.data.image_folder import AHEAD, in_order, load
@@ -29,8 +28,9 @@ from batchscape.data.layout import class_root
 from batchscape.data.listing import files_below, state_of
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import read_prepared, write_prepared
-from batchscape.data.progress import Progress
 from batchscape.data.source import Entry
+from batchscape.runtime import read_progress as data_progress
+from batchscape.runtime.read_progress import Progress
 from tests.bad_images import as_file, good_image, png_of_size, write, write_bad_images, write_zip
 from tests.waiting import SECONDS
 

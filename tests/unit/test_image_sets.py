@@ -16,7 +16,7 @@ from batchscape.data.inspect import inspect_source
 from batchscape.data.layout import layout_of
 from batchscape.data.listing import is_clutter
 from batchscape.data.prepare import Prepared, prepare
-from batchscape.study import Study
+from batchscape.study.study import Study
 from tests.bad_images import as_file, good_image, write, write_zip
 from tests.image_sets import (
     deep_png,

@@ -17,7 +17,7 @@ from tests.waiting import SECONDS, wait_for
 JOB = """
 import sys, time
 from pathlib import Path
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 name, log, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
 with job_log(log):
     print("this is", name, flush=True)
@@ -101,7 +101,7 @@ def test_without_locks_a_job_works_and_warns(tmp_path: Path):
 
 
 def test_many_jobs_that_come_at_once_take_turns(tmp_path: Path):
-    job = "import os, sys, time; from batchscape.job import job_log\nwith job_log(sys.argv[1]):\n  {}"
+    job = "import os, sys, time; from batchscape.runtime.job import job_log\nwith job_log(sys.argv[1]):\n  {}"
     work = "os.mkdir(sys.argv[2]); time.sleep(0.05); os.rmdir(sys.argv[2])"
     command = [sys.executable, "-c", job.format(work), str(tmp_path / "job.log"), str(tmp_path / "alone")]
     started = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(6)]
@@ -110,7 +110,8 @@ def test_many_jobs_that_come_at_once_take_turns(tmp_path: Path):
 
 def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_what_they_left(tmp_path: Path):
     job = (
-        "from batchscape.job import job_log; import gc; print(gc.isenabled(), gc.get_freeze_count() > 0, flush=True)\n"
+        "from batchscape.runtime.job import job_log; import gc\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 0, flush=True)\n"
         f"with job_log({str(tmp_path / 'job.log')!r}): print(gc.isenabled(), gc.get_freeze_count() > 0)"
     )
     done = subprocess.run([sys.executable, "-c", job], capture_output=True, text=True, check=True)
@@ -120,7 +121,7 @@ def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_w
 
 IMPORTING = """
 import sys
-from batchscape.imports import imported
+from batchscape.runtime.startup import imported
 if sys.argv[1] == "work":
     imported()
 import time
@@ -145,7 +146,7 @@ def test_ctrl_c_ends_a_process_in_its_imports_without_a_word(where: str):
 
 def test_so_it_does_in_each_process_of_a_training(tmp_path: Path):
     (tmp_path / "work.py").write_text("import gc\ndef tell(): print(gc.isenabled(), gc.get_freeze_count() > 0)")
-    rank = [sys.executable, "-m", "batchscape.training.rank", "work", "tell", "{}"]
+    rank = [sys.executable, "-m", "batchscape.training.worker", "work", "tell", "{}"]
     environment = {**os.environ, "RANK": "0", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(rank, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "True True\n"

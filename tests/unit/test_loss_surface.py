@@ -10,9 +10,9 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from batchscape.config.model import VggConfig
-from batchscape.inference import InferenceNetwork, rearranged
-from batchscape.loss_surface import LossSurface
-from batchscape.models import build_network
+from batchscape.curvature.inference import InferenceNetwork, rearranged
+from batchscape.curvature.loss_surface import LossSurface
+from batchscape.models.build import build_network
 from tests.unit.surfaces import batch_norm_network, made_images, vector_of
 
 IMAGES, LABELS = made_images(70)
@@ -86,7 +86,7 @@ def test_the_number_of_threads_does_not_matter():
 def test_images_that_are_not_kept_as_floats_give_the_same_bits(monkeypatch: pytest.MonkeyPatch):
     kept = surface(chunk=16)
     expected = kept.value(WEIGHTS), kept.gradient(WEIGHTS)[0], kept.value(WEIGHTS)
-    monkeypatch.setattr("batchscape.loss_surface.FLOAT_BYTES", 0)
+    monkeypatch.setattr("batchscape.curvature.loss_surface.FLOAT_BYTES", 0)
     fresh = surface(chunk=16)
     assert (fresh.value(WEIGHTS), fresh.gradient(WEIGHTS)[0], fresh.value(WEIGHTS)) == expected
     assert not fresh._kept

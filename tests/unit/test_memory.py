@@ -14,23 +14,23 @@ import pytest
 import torch
 from torch import nn
 
-from batchscape import chunks
-from batchscape.chunks import bytes_saved, largest_fitting
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.model import OwnModelConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
+from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.device import available_memory, free_memory, memory_margin
 from batchscape.errors import is_out_of_memory
-from batchscape.loss_surface import LossSurface
-from batchscape.models import build_network
-from batchscape.study import Study
+from batchscape.io.run_directory import RunDirectory
+from batchscape.models import memory as chunks
+from batchscape.models.build import build_network
+from batchscape.models.memory import bytes_saved, largest_fitting
+from batchscape.runtime.device import available_memory, free_memory, memory_margin
+from batchscape.study.study import Study
 from batchscape.training import module as training_module
 from batchscape.training import recorder
+from batchscape.training.distributed import Ranks
 from batchscape.training.module import TrainingModule
-from batchscape.training.ranks import Ranks
-from batchscape.training.run_directory import RunDirectory
 from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
 from tests.unit.surfaces import batch_norm_network, made_images, vector_of
@@ -218,7 +218,7 @@ def many_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # A job as the workflow starts it, in a process that may have 400 MiB more than torch takes at the start. With 256
 # channels one tensor of 2,048 examples takes 128 MiB, one of 64 takes 4.
 IN_LITTLE_MEMORY = """
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 import json, resource, sys
 from pathlib import Path
 import torch
@@ -370,7 +370,7 @@ def test_what_autograd_keeps_is_counted_once():
 
 def test_any_job_out_of_memory_ends_with_one_line(tmp_path: Path):
     work = (
-        "from batchscape.job import job_log\nimport numpy as np\n"
+        "from batchscape.runtime.job import job_log\nimport numpy as np\n"
         f"with job_log({str(tmp_path / 'job.log')!r}): np.empty({TOO_MANY_BYTES}, np.uint8)"
     )
     done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True)

@@ -8,19 +8,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from batchscape import chunks
-from batchscape.chunks import cache_sized
 from batchscape.config.model import ModelConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input
-from batchscape.models import build_network
-from batchscape.network_check import treats_images_alone
+from batchscape.models import memory as chunks
+from batchscape.models.build import build_network
+from batchscape.models.memory import cache_sized
+from batchscape.tasks.compatibility import treats_images_alone
 from batchscape.training import module as training_module
-from batchscape.training.batches import dropout_seed, epoch_order
 from batchscape.training.micro_batches import backward
 from batchscape.training.module import CONVERTED_BYTES, TrainingModule
+from batchscape.training.sampler import dropout_seed, epoch_order
 from tests.unit.trainers import bare_trainer
 
 CPU = torch.device("cpu")

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from batchscape import chunks
 from batchscape.config.model import MlpConfig, ResNetConfig, VggConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, on_device, taken
-from batchscape.models import build_network
-from batchscape.objective import loss_and_accuracy, mean_loss
+from batchscape.models import memory as chunks
+from batchscape.models.build import build_network
+from batchscape.tasks.losses import loss_and_accuracy, mean_loss
 from tests.unit.surfaces import evaluate
 
 DIGIT = (1, 8, 8)

@@ -9,8 +9,8 @@ from torch import nn
 
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input
+from batchscape.io.run_directory import noise_is_measured
 from batchscape.training.noise_scale import gradient_noise
-from batchscape.training.run_directory import noise_is_measured
 
 
 def network(*, batch_norm: bool = False) -> nn.Module:

@@ -14,14 +14,14 @@ from batchscape.config.data import OwnDataConfig
 from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
-from batchscape.data.own import load
+from batchscape.data.custom import load
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.errors import UserError
-from batchscape.fingerprint import fingerprint
-from batchscape.import_path import module_file
-from batchscape.models import build_network
-from batchscape.network_check import check_network
-from batchscape.study import Study
+from batchscape.models.build import build_network
+from batchscape.runtime.user_code import module_file
+from batchscape.study.fingerprint import fingerprint
+from batchscape.study.study import Study
+from batchscape.tasks.compatibility import check_network
 from batchscape.training.train import train
 
 RGB = (3, 12, 10)

@@ -12,15 +12,15 @@ import pytest
 from docutils.core import publish_parts
 from PIL import Image
 
-from batchscape.duration import duration
-from batchscape.products import FIGURES
-from batchscape.report.answer import answer
-from batchscape.report.digest import digest
+from batchscape.report.chapters import CAPTIONS, CATEGORIES, CHAPTERS
 from batchscape.report.numbers import number, spread
 from batchscape.report.page import Partial, render
+from batchscape.report.preview import digest
 from batchscape.report.provenance import provenance
-from batchscape.report.story import CAPTIONS, CATEGORIES, CHAPTERS
+from batchscape.report.summary import answer
 from batchscape.report.tables import best_lr, lr_grid, recommendation
+from batchscape.runtime.duration import duration
+from batchscape.study.registry import FIGURES
 from tests.unit.test_recommendation import DIVERGED, made_up
 
 LOSSES = {(32, 0.1): [0.10, 0.20, 0.30], (64, 0.1): [0.12, 0.19, 0.31], (128, 0.1): [0.2, 0.3, DIVERGED]}

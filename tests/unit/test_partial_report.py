@@ -11,11 +11,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from batchscape.files import write_json
-from batchscape.frames import write_frame
-from batchscape.partial_report import Collector, write_partial_report
+from batchscape.cli.report import Collector, write_partial_report
+from batchscape.io.files import write_json
+from batchscape.io.frames import write_frame
 from batchscape.report.tables import recommendation, tuned_lr
-from batchscape.study import Study
+from batchscape.study.study import Study
 from tests.unit.test_analysis import write_run
 from tests.unit.test_page import Page
 from tests.unit.test_recommendation import made_up

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from batchscape.products import TABLES
 from batchscape.report.tables import best_lr, lr_grid
 from batchscape.report.tables.recommendation import tabulate
-from batchscape.study import Study
+from batchscape.study.registry import TABLES
+from batchscape.study.study import Study
 
 DIVERGED = None
 

@@ -17,13 +17,13 @@ from matplotlib.text import Text
 
 from batchscape.analysis.distance import WHOLE
 from batchscape.config.study import Run
-from batchscape.products import FIGURES, TABLES, Product
 from batchscape.report.figures import distance_by_layer, style
 from batchscape.report.figures.loss_map import _contours
 from batchscape.report.figures.style import thinned, write_figure
 from batchscape.report.tables import arm_runs, best_lr, epoch_distance, fixed_lr, lr_grid, tuned_lr, update_norms
 from batchscape.report.tables.over_seeds import over_seeds
-from batchscape.study import Study
+from batchscape.study.registry import FIGURES, TABLES, Product
+from batchscape.study.study import Study
 
 RUN = ["run", "setting", "batch_size", "learning_rate", "seed", "status"]
 TUNED = 0.03

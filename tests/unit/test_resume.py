@@ -18,9 +18,9 @@ from safetensors import safe_open
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
+from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
-from batchscape.training.resume import BEFORE, STATE, RunState, read_state, write_state
-from batchscape.training.run_directory import RunDirectory
+from batchscape.training.checkpoint import BEFORE, STATE, RunState, read_state, write_state
 from batchscape.training.train import train
 from tests.waiting import SECONDS
 

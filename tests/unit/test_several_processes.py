@@ -19,11 +19,11 @@ from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
-from batchscape.training.ranks import Ranks
-from batchscape.training.resume import STATE
-from batchscape.training.run_directory import RunDirectory
+from batchscape.training.checkpoint import STATE
+from batchscape.training.distributed import Ranks
 from batchscape.training.train import train
 from tests.waiting import SECONDS, wait_for
 
@@ -248,7 +248,7 @@ def ranks_of(directory: Path) -> list[int]:
             command = (entry / "cmdline").read_bytes().decode()
         except (OSError, UnicodeDecodeError):
             continue
-        if "batchscape.training.rank" in command and str(directory) in command:
+        if "batchscape.training.worker" in command and str(directory) in command:
             found.append(int(entry.name))
     return sorted(found)
 

@@ -19,10 +19,10 @@ from batchscape.analysis.sharpness import (
 )
 from batchscape.config.model import VggConfig
 from batchscape.config.sharpness import SharpnessConfig
+from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import on_device
-from batchscape.loss_surface import LossSurface
-from batchscape.models import build_network
+from batchscape.models.build import build_network
 from tests.unit.surfaces import MATRIX, Quadratic, vector_of
 
 SEARCH = {"iterations": 10, "random_starts": 3, "seed": 0}

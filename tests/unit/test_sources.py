@@ -15,7 +15,7 @@ from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
 from batchscape.data.source import from_arrays
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
 from batchscape.training.train import train
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), np.uint8)

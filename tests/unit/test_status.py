@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.status import RunStatus, described, failures, read_rest, read_status, status_of
-from batchscape.study import Study
+from batchscape.cli.status import RunStatus, described, failures, read_rest, read_status, status_of
+from batchscape.study.study import Study
 from tests.unit.test_analysis import SECONDS, write_run
 
 EPOCHS = """\
@@ -21,7 +21,7 @@ EPOCHS = """\
 
 JOB = """
 import sys, time
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 with job_log(sys.argv[1]):
     print(sys.argv[2], end="", flush=True)
     time.sleep(60)

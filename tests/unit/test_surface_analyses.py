@@ -14,10 +14,10 @@ from batchscape.analysis.landscape import filter_normalised, grid, losses_on_pla
 from batchscape.analysis.trajectory import bounds, principal_plane
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.model import VggConfig
-from batchscape.loss_surface import LossSurface, Value
-from batchscape.models import build_network
-from batchscape.progress import evaluations
-from batchscape.weights import Weights
+from batchscape.curvature.loss_surface import LossSurface, Value
+from batchscape.io.weights import Weights
+from batchscape.models.build import build_network
+from batchscape.runtime.progress import evaluations
 from tests.unit.surfaces import batch_norm_network, evaluate, made_images, shapes_of, vector_of
 
 IMAGES, LABELS = made_images(70)
@@ -263,7 +263,7 @@ def test_the_log_tells_number_and_time_beforehand_and_then_the_progress(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     clock = iter(range(0, 10_000, 10))
-    monkeypatch.setattr("batchscape.progress.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("batchscape.runtime.progress.time.perf_counter", lambda: float(next(clock)))
     caplog.set_level(logging.INFO)
     work = evaluations(lambda number: number**2, range(1, 21), 20, "the loss over 7 images")
     assert next(work) == 1

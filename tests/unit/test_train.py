@@ -17,8 +17,8 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, prepared_digest, write_prepared
 from batchscape.errors import UserError
-from batchscape.training.batches import epoch_order
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
+from batchscape.training.sampler import epoch_order
 from batchscape.training.train import train
 
 EPOCHS = 3

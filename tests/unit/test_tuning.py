@@ -18,9 +18,9 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.config.tuning import SearchSpec, TuningConfig
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
 from batchscape.training.train import train
-from batchscape.tuning import journal_storage, search
+from batchscape.tuning.search import journal_storage, search
 from tests.waiting import SECONDS
 
 pytestmark = pytest.mark.slow
@@ -63,7 +63,7 @@ def test_a_journal_that_a_killed_search_left_locked_is_gone_on_with(tmp_path: Pa
     else:  # as Optuna's default leaves it
         left.symlink_to(tmp_path / "elsewhere" / "optuna.journal")
     code = (
-        "import optuna, sys; from pathlib import Path; from batchscape.tuning import journal_storage;"
+        "import optuna, sys; from pathlib import Path; from batchscape.tuning.search import journal_storage;"
         "study = optuna.load_study(storage=journal_storage(Path(sys.argv[1])), study_name='one');"
         "study.add_trial(optuna.create_trial(value=2.0))"
     )
@@ -170,7 +170,7 @@ KILLED = """
 import os, signal, sys
 from itertools import count
 from pathlib import Path
-from batchscape import tuning
+from batchscape.tuning import search as tuning
 from batchscape.config.tuning import SearchSpec
 
 train, number = tuning.train, count(1)

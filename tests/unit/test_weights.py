@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from safetensors.numpy import load_file, save_file
 
 import batchscape
-from batchscape.weights import Layers, distance_by_layer, read_weights, write_weights
+from batchscape.io.weights import Layers, distance_by_layer, read_weights, write_weights
 
 PARAMETERS = ["zeta.weight", "zeta.bias", "alpha.weight", "scale", "block.norm.weight", "block.norm.bias"]
 
@@ -206,7 +206,7 @@ def test_weights_are_read_without_torch():
     code = f"""
 import sys
 sys.path.insert(0, {str(Path(batchscape.__file__).parents[1])!r})
-import batchscape.weights
+import batchscape.io.weights
 sys.exit("loaded torch" if "torch" in sys.modules else 0)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from batchscape.frames import read_frame
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.frames import read_frame
+from batchscape.io.run_directory import RunDirectory
 from tests.workflow.dry_run import dry_run
 
 PROJECT = Path(__file__).parents[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.study import Study
+from batchscape.study.study import Study
 from tests.bad_images import write_bad_images
 from tests.workflow.conftest import Checkout
 

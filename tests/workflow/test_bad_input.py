@@ -28,12 +28,12 @@ from batchscape.config.run import Tuned
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import prepared_digest, read_prepared
 from batchscape.errors import UserError
-from batchscape.files import read_json
-from batchscape.frames import read_frame
-from batchscape.training.resume import BEFORE, STATE, RunState, read_state, write_state
-from batchscape.training.run_directory import RunDirectory
-from batchscape.tuning import journal_storage
-from batchscape.weights import write_weights
+from batchscape.io.files import read_json
+from batchscape.io.frames import read_frame
+from batchscape.io.run_directory import RunDirectory
+from batchscape.io.weights import write_weights
+from batchscape.training.checkpoint import BEFORE, STATE, RunState, read_state, write_state
+from batchscape.tuning.search import journal_storage
 from tests.workflow.conftest import PROJECT, Checkout
 from tests.workflow.dry_run import dry_run
 

@@ -23,18 +23,18 @@ from batchscape.config.tuning import SearchSpec
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
 from batchscape.errors import UserError
-from batchscape.frames import read_frame, write_frame
-from batchscape.products import ANALYSES, FIGURES, TABLES
+from batchscape.io.frames import read_frame, write_frame
+from batchscape.io.run_directory import RunDirectory
+from batchscape.io.weights import write_weights
 from batchscape.report.figures import sharpness as sharpness_figure
 from batchscape.report.figures.loss_map import loss_map
 from batchscape.report.page import render
 from batchscape.report.provenance import provenance
 from batchscape.report.tables import sharpness
-from batchscape.study import Study
-from batchscape.training.run_directory import RunDirectory
+from batchscape.study.registry import ANALYSES, FIGURES, TABLES
+from batchscape.study.study import Study
 from batchscape.training.train import train
-from batchscape.tuning import search
-from batchscape.weights import write_weights
+from batchscape.tuning.search import search
 
 pytestmark = pytest.mark.slow
 

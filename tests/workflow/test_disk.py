@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.frames import read_frame
+from batchscape.io.frames import read_frame
 from tests.waiting import SECONDS, wait_for
 from tests.workflow.conftest import Checkout
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from batchscape.products import FIGURES, TABLES
-from batchscape.reference import reference, schema
-from batchscape.study import Study
+from batchscape.cli.reference import reference, schema
+from batchscape.study.registry import FIGURES, TABLES
+from batchscape.study.study import Study
 from tests.workflow.conftest import PROJECT, Checkout
 
 
@@ -55,7 +55,7 @@ def test_rule_files_import_nothing_heavy():
     )
     for file in [PROJECT / "Snakefile", *(PROJECT / "workflow" / "rules").glob("*.smk")]:
         assert not heavy.search(file.read_text()), file
-    code = "import sys; import batchscape.study, batchscape.fingerprint; print(*sys.modules)"
+    code = "import sys; import batchscape.study.study, batchscape.study.fingerprint; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "pytorch_lightning", "pandas", "plotnine", "sklearn"} & set(loaded)
 

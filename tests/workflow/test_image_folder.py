@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from batchscape.study import Study
+from batchscape.study.study import Study
 from tests.workflow.stress import CONFIG, Stress
 
 pytestmark = pytest.mark.slow

@@ -10,10 +10,10 @@ import torch
 
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import read_prepared
-from batchscape.frames import read_frame
-from batchscape.models import build_network
-from batchscape.study import Study
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.frames import read_frame
+from batchscape.io.run_directory import RunDirectory
+from batchscape.models.build import build_network
+from batchscape.study.study import Study
 from tests.workflow.conftest import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def test_the_analysis_of_the_docs_is_three_steps_and_makes_nothing_else_stale(fi
     )
     module, rule, registration = map(textwrap.dedent, re.findall(r"```python\n(.*?)```", section, re.DOTALL))
     added = finished.path / "src/batchscape/analysis/gradient_norm.py"
-    rules, products = finished.path / "workflow/rules/analyse.smk", finished.path / "src/batchscape/products.py"
+    rules, products = finished.path / "workflow/rules/analyse.smk", finished.path / "src/batchscape/study/registry.py"
     before = {file: file.read_text() for file in (rules, products)}
     try:
         added.write_text(module)

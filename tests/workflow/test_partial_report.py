@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.products import FIGURES
-from batchscape.study import Study
+from batchscape.study.registry import FIGURES
+from batchscape.study.study import Study
 from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from selenium import webdriver
 
-from batchscape.products import FIGURES
+from batchscape.study.registry import FIGURES
 from tests.workflow.conftest import Checkout
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from batchscape.cancel import JOB_NAME_PREFIX, cancel
+from batchscape.cli.cancel import JOB_NAME_PREFIX, cancel
 from batchscape.config.run import RunSpec
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
-from batchscape.slurm_job import end_of_job, nodes_of_job
-from batchscape.study import Study
+from batchscape.io.run_directory import RunDirectory
+from batchscape.runtime.slurm import end_of_job, nodes_of_job
+from batchscape.study.study import Study
 from batchscape.training import recorder
-from batchscape.training.run_directory import RunDirectory
 from batchscape.training.train import train
 from tests.waiting import SECONDS
 from tests.workflow.cluster import PROFILE, Cluster, needs_slurm, wait_for_slurm

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.cancel import JOB_NAME_PREFIX
+from batchscape.cli.cancel import JOB_NAME_PREFIX
 from tests.workflow.cluster import PROFILE, Cluster, needs_slurm
 from tests.workflow.conftest import Checkout, assert_the_same
 from tests.workflow.stress import CONFIG, ON_CLUSTER, Stress, made

@@ -6,8 +6,8 @@ import zipfile
 
 import pytest
 
-from batchscape.products import FIGURES, TABLES
-from batchscape.report.story import CAPTIONS, CATEGORIES
+from batchscape.report.chapters import CAPTIONS, CATEGORIES
+from batchscape.study.registry import FIGURES, TABLES
 from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.slow

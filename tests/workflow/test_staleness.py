@@ -12,8 +12,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from batchscape.config.base import Section
-from batchscape.products import FIGURES, TABLES
-from batchscape.study import Study
+from batchscape.study.registry import FIGURES, TABLES
+from batchscape.study.study import Study
 from tests.workflow.conftest import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
@@ -324,12 +324,12 @@ MODULES = {
     "report/claims/statements.py": CLAIMS,
     "report/page.py": {"report"},
     "report/findings.py": {"report"},
-    "report/story/beyond.py": {"report"},
-    "tuning.py": RETUNED,
+    "report/chapters/beyond.py": {"report"},
+    "tuning/search.py": RETUNED,
     "config/tuning.py": RETUNED,
     "training/timing.py": TIMING,
     "training/launcher.py": TRAIN | AGGREGATED,
-    "training/rank.py": TRAIN | AGGREGATED,
+    "training/worker.py": TRAIN | AGGREGATED,
     "report/tables/devices.py": {"table devices", "figure devices"},
     "training/noise_scale.py": TRAIN | AGGREGATED,
     "report/tables/epoch_distance.py": {"table epoch_distance", "figure epoch_distance"},
@@ -340,13 +340,13 @@ MODULES = {
     "analysis/landscape.py": PLANES | WAYS,
     "analysis/gradient_alignment.py": ALIGNMENT,
     "config/interpolation.py": LINES,
-    "loss_surface.py": SURFACES,
-    "inference.py": SURFACES,
-    "progress.py": PLANES | WAYS | LINES | ALIGNMENT,
-    "frames.py": EVERYTHING,  # the manifest is one, and the search reads histories
-    "models.py": {"network"} | TRAIN | AGGREGATED,
-    "network_check.py": {"network"} | TRAIN | AGGREGATED,
-    "training/batches.py": TRAIN | AGGREGATED,
+    "curvature/loss_surface.py": SURFACES,
+    "curvature/inference.py": SURFACES,
+    "runtime/progress.py": PLANES | WAYS | LINES | ALIGNMENT,
+    "io/frames.py": EVERYTHING,  # the manifest is one, and the search reads histories
+    "models/build.py": {"network"} | TRAIN | AGGREGATED,
+    "tasks/compatibility.py": {"network"} | TRAIN | AGGREGATED,
+    "training/sampler.py": TRAIN | AGGREGATED,
     "config/training.py": TRAIN | AGGREGATED,
     "data/digits.py": EVERYTHING,
     "data/image_folder.py": EVERYTHING,
@@ -357,9 +357,9 @@ OF_NO_JOB = (
     "config/comparison.py",
     "config/arms.py",
     "config/grid.py",
-    "study.py",
-    "fingerprint.py",
-    "partial_report.py",
+    "study/study.py",
+    "study/fingerprint.py",
+    "cli/report.py",
 )
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batchscape.frames import read_frame
-from batchscape.products import FIGURES, TABLES
-from batchscape.study import Study
+from batchscape.io.frames import read_frame
+from batchscape.study.registry import FIGURES, TABLES
+from batchscape.study.study import Study
 from tests.workflow.conftest import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow

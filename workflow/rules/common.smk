@@ -76,13 +76,13 @@ def installable():
 
 try:
     from batchscape.config.loading import read_assignments, without_texts
-    from batchscape.environment_variables import clean
+    from batchscape.runtime.environment_variables import clean
     from batchscape.errors import UserError
-    from batchscape.fingerprint import PACKAGE, fingerprint, module_path
-    from batchscape.report.story import CAPTIONS, CATEGORIES
-    from batchscape.products import ANALYSES, FIGURES, TABLES
-    from batchscape.slurm_job import nodes_of_job
-    from batchscape.study import Study
+    from batchscape.study.fingerprint import PACKAGE, fingerprint, module_path
+    from batchscape.report.chapters import CAPTIONS, CATEGORIES
+    from batchscape.study.registry import ANALYSES, FIGURES, TABLES
+    from batchscape.runtime.slurm import nodes_of_job
+    from batchscape.study.study import Study
 except ImportError as error:
     print(
         f"{error.name}: cannot be imported by the Python that runs Snakemake ({error}); install the package of this "
@@ -268,7 +268,7 @@ def report_kept():
     }
     if not any(asked.values()) or workflow.exec_mode != ExecMode.DEFAULT:
         return
-    from batchscape.status import already_complete
+    from batchscape.cli.status import already_complete
 
     found = {names: already_complete(logs) for names, logs in asked.items()}
     if any(found.values()):
@@ -299,7 +299,7 @@ def cancel_what_is_left(printed):
     name = re.search(r"SLURM run ID: (\S+)", texts)
     if workflow.remote_exec or name is None:
         return
-    from batchscape.cancel import cancel
+    from batchscape.cli.cancel import cancel
 
     try:
         for line in cancel(Path.cwd(), name[1]):
@@ -316,7 +316,7 @@ def tell_failures(printed):
 
     Of jobs on a cluster it is the first time.
     """
-    from batchscape.status import failures
+    from batchscape.cli.status import failures
 
     lines = failures(
         "\n".join(Path(file).read_text(errors="replace") for file in printed),

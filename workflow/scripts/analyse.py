@@ -1,12 +1,12 @@
 """Answer one question for every run; the file of the answer has the name of the module that gives it."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 from importlib import import_module
 from pathlib import Path
 
 from batchscape.analysis.collect import collect
-from batchscape.frames import write_frame
+from batchscape.io.frames import write_frame
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):

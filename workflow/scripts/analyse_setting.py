@@ -1,18 +1,18 @@
 """Answer one question about the loss around the weights of a setting's runs; the folder of the answers has the name of
 the module that gives them."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 from importlib import import_module
 from pathlib import Path
 
 import torch
 
+from batchscape.analysis.cache import kept
 from batchscape.analysis.collect import collect
-from batchscape.analysis.kept import kept
 from batchscape.data.prepared import read_prepared
-from batchscape.frames import write_frame
-from batchscape.gpus import job_gpus
+from batchscape.io.frames import write_frame
+from batchscape.runtime.gpus import job_gpus
 
 if __name__ == "__main__":
     resources = snakemake.resources

@@ -1,12 +1,12 @@
 """Time an epoch of each batch size on several numbers of devices."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 from pathlib import Path
 
 from batchscape.config.device_timing import TimingSpec
-from batchscape.frames import write_frame
-from batchscape.gpus import job_gpus
+from batchscape.io.frames import write_frame
+from batchscape.runtime.gpus import job_gpus
 from batchscape.training.timing import time_epochs
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Draw one figure from the tables and analyses below it."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 import json
 from importlib import import_module
 from pathlib import Path
 
-from batchscape.frames import naming, read_frame
+from batchscape.io.frames import naming, read_frame
 from batchscape.report.figures.style import write_figure
 
 if __name__ == "__main__":

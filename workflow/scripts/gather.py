@@ -1,12 +1,12 @@
 """Put the rows of an analysis's jobs one below the other."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 from pathlib import Path
 
 import pandas as pd
 
-from batchscape.frames import read_frame, write_frame
+from batchscape.io.frames import read_frame, write_frame
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):

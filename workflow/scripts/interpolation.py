@@ -1,18 +1,18 @@
 """Evaluate the lines through the weights of the runs of two settings."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 from pathlib import Path
 
 import pandas as pd
 import torch
 
+from batchscape.analysis.cache import kept
 from batchscape.analysis.collect import collect_pair
 from batchscape.analysis.interpolation import Config, analyse
-from batchscape.analysis.kept import kept
 from batchscape.data.prepared import read_prepared
-from batchscape.frames import write_frame
-from batchscape.gpus import job_gpus
+from batchscape.io.frames import write_frame
+from batchscape.runtime.gpus import job_gpus
 
 if __name__ == "__main__":
     resources = snakemake.resources

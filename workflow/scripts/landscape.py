@@ -1,6 +1,6 @@
 """Evaluate one part of a landscape."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ import torch
 from batchscape.analysis.collect import collect
 from batchscape.analysis.landscape import Config, analyse
 from batchscape.data.prepared import read_prepared
-from batchscape.frames import write_frame
-from batchscape.gpus import job_gpus
+from batchscape.io.frames import write_frame
+from batchscape.runtime.gpus import job_gpus
 
 if __name__ == "__main__":
     resources = snakemake.resources

@@ -1,6 +1,6 @@
 """See that the network fits the data, and say what it is."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 import json
 from pathlib import Path
@@ -10,10 +10,10 @@ from pydantic import TypeAdapter
 
 from batchscape.config.model import ModelConfig
 from batchscape.data.prepared import read_prepared
-from batchscape.device import choose_device
-from batchscape.files import write_json
-from batchscape.gpus import job_gpus
-from batchscape.network_check import check_network
+from batchscape.io.files import write_json
+from batchscape.runtime.device import choose_device
+from batchscape.runtime.gpus import job_gpus
+from batchscape.tasks.compatibility import check_network
 
 if __name__ == "__main__":
     resources = snakemake.resources

@@ -1,6 +1,6 @@
 """Prepare the images that all runs of the study train on."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pydantic import TypeAdapter
 from batchscape.config.data import DataConfig
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
-from batchscape.frames import write_frame
+from batchscape.io.frames import write_frame
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]) as say:

@@ -1,15 +1,15 @@
 """Write the report of the study from its figures and tables."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 import json
 from pathlib import Path
 
-from batchscape.files import write_text
-from batchscape.frames import naming, read_frame
+from batchscape.io.files import write_text
+from batchscape.io.frames import naming, read_frame
+from batchscape.io.run_directory import RunDirectory
 from batchscape.report.page import render
 from batchscape.report.provenance import provenance
-from batchscape.training.run_directory import RunDirectory
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]), naming(snakemake.input.tables):

@@ -1,12 +1,12 @@
 """Make one table from the analyses and tables below it."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 import json
 from importlib import import_module
 from pathlib import Path
 
-from batchscape.frames import naming, read_frame, write_frame
+from batchscape.io.frames import naming, read_frame, write_frame
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]), naming(snakemake.input):

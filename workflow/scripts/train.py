@@ -1,14 +1,14 @@
 """Train one run, at the learning rate of its specification or at the one that the search found."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 import json
 from pathlib import Path
 
 from batchscape.config.run import RunSpec, Tuned
-from batchscape.files import read_json
-from batchscape.gpus import job_gpus
-from batchscape.slurm_job import end_of_job
+from batchscape.io.files import read_json
+from batchscape.runtime.gpus import job_gpus
+from batchscape.runtime.slurm import end_of_job
 from batchscape.training.train import train
 
 if __name__ == "__main__":

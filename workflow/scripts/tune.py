@@ -1,15 +1,15 @@
 """Search for the learning rate of one batch size."""
 
-from batchscape.job import job_log
+from batchscape.runtime.job import job_log
 
 from pathlib import Path
 
 from batchscape.config.tuning import SearchSpec
-from batchscape.files import write_json
-from batchscape.frames import write_frame
-from batchscape.gpus import job_gpus
-from batchscape.slurm_job import end_of_job
-from batchscape.tuning import search
+from batchscape.io.files import write_json
+from batchscape.io.frames import write_frame
+from batchscape.runtime.gpus import job_gpus
+from batchscape.runtime.slurm import end_of_job
+from batchscape.tuning.search import search
 
 if __name__ == "__main__":
     resources = snakemake.resources

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
 
 
 def collect(directories: Iterable[Path], analyse: Callable[[RunDirectory], pd.DataFrame]) -> pd.DataFrame:

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.training.run_directory import RunDirectory
-from batchscape.weights import Weights, distance_by_layer
+from batchscape.io.run_directory import RunDirectory
+from batchscape.io.weights import Weights, distance_by_layer
 
 WHOLE = "whole model"
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.analysis.surface import at_checkpoints
+from batchscape.analysis.surfaces import at_checkpoints
 from batchscape.config.gradient_alignment import GradientAlignmentConfig as Config
+from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
-from batchscape.loss_surface import LossSurface
-from batchscape.progress import evaluations
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
+from batchscape.runtime.progress import evaluations
 
 
 def mean_gradient_norms(surface: LossSurface, weights: np.ndarray, batches: np.ndarray) -> pd.DataFrame:

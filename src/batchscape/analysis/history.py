@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
 
 COLUMNS = [
     "epoch",

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from batchscape.analysis.surface import training_surface, validation_surface
+from batchscape.analysis.surfaces import training_surface, validation_surface
 from batchscape.config.interpolation import InterpolationConfig as Config
+from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
-from batchscape.loss_surface import LossSurface
-from batchscape.progress import evaluations
-from batchscape.training.run_directory import RunDirectory
-from batchscape.weights import Weights
+from batchscape.io.run_directory import RunDirectory
+from batchscape.io.weights import Weights
+from batchscape.runtime.progress import evaluations
 
 
 def between(first: np.ndarray, second: np.ndarray, alpha: float) -> np.ndarray:

@@ -5,12 +5,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from batchscape.analysis.surface import training_surface, use_statistics
+from batchscape.analysis.surfaces import training_surface, use_statistics
 from batchscape.config.landscape import LandscapeConfig as Config
+from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
-from batchscape.loss_surface import LossSurface
-from batchscape.progress import evaluations
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
+from batchscape.runtime.progress import evaluations
 
 
 def random_directions(parameters: int, seed: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
 
 FROM_SUMMARY = (
     "epochs",

@@ -11,13 +11,13 @@ from pylops.utils.estimators import trace_hutchpp
 from scipy.optimize import minimize
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-from batchscape.analysis.surface import at_checkpoints, device_of, initial_network
+from batchscape.analysis.surfaces import at_checkpoints, device_of, initial_network
 from batchscape.config.sharpness import SharpnessConfig as Config
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import on_device
 from batchscape.errors import UserError
-from batchscape.network_check import FEW, hessian_fault
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
+from batchscape.tasks.compatibility import FEW, hessian_fault
 
 # From a point to the value there and its gradient.
 Differentiable = Callable[[np.ndarray], tuple[float, np.ndarray]]

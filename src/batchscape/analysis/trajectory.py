@@ -7,10 +7,10 @@ import pandas as pd
 from sklearn.decomposition import PCA
 
 from batchscape.analysis.landscape import grid, losses_on_plane
-from batchscape.analysis.surface import training_surface, use_statistics
+from batchscape.analysis.surfaces import training_surface, use_statistics
 from batchscape.config.trajectory import TrajectoryConfig as Config
 from batchscape.data.prepared import PreparedData
-from batchscape.training.run_directory import RunDirectory
+from batchscape.io.run_directory import RunDirectory
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,10 @@ from batchscape.config.data import CatsVsDogsConfig
 from batchscape.data.archive import File, opened
 from batchscape.data.image_folder import Listed, by_class, read_images
 from batchscape.data.layout import class_root
-from batchscape.data.progress import Progress
 from batchscape.data.source import Source
 from batchscape.errors import UserError
-from batchscape.files import write_atomically
+from batchscape.io.files import write_atomically
+from batchscape.runtime.read_progress import Progress
 
 DOWNLOADS = Path("downloads")
 

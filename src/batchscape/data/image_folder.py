@@ -18,9 +18,9 @@ from batchscape.data.archive import File, Unusable, opened
 from batchscape.data.decode import WHITE_16_BIT, decoded, fitted, opened_image
 from batchscape.data.layout import OUTSIDE, SIDES, TEST, TRAIN, VALIDATION, Layout, joined, layout_of, require_trained
 from batchscape.data.listing import is_clutter
-from batchscape.data.progress import Progress
 from batchscape.data.source import Entry, Source
 from batchscape.errors import UserError
+from batchscape.runtime.read_progress import Progress
 
 # Files read ahead for each thread: enough to keep it busy while an image that takes long holds up the order.
 AHEAD = 4

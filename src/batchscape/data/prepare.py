@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from batchscape.config.data import DataConfig
-from batchscape.data import arrays, cats_vs_dogs, digits, image_folder, own, synthetic
+from batchscape.data import arrays, cats_vs_dogs, digits, image_folder, synthetic
+from batchscape.data import custom as own
 from batchscape.data.layout import TEST, TRAIN, VALIDATION, joined
 from batchscape.data.prepared import PreparedData
 from batchscape.data.source import Source, require_two_classes

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from batchscape.errors import UserError
-from batchscape.files import write_atomically
+from batchscape.io.files import write_atomically
 
 IMAGES = ("train_images", "validation_images")
 LABELS = ("train_labels", "validation_labels")

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 
 from batchscape.analysis.distance import WHOLE
+from batchscape.report.chapters import CAPTIONS
 from batchscape.report.numbers import number
 from batchscape.report.settings import at_rate
-from batchscape.report.story import CAPTIONS
 
 Tables = Mapping[str, pd.DataFrame]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from batchscape.report.answer import answer, cost
-from batchscape.report.digest import Digest, digest
+from batchscape.report.chapters import CHAPTERS
+from batchscape.report.chapters.chapter import Caption
 from batchscape.report.findings import findings
-from batchscape.report.story import CHAPTERS
-from batchscape.report.story.chapter import Caption
+from batchscape.report.preview import Digest, digest
+from batchscape.report.summary import answer, cost
 
 ROWS = 24
 ANSWER_ROWS = 8

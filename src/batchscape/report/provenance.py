@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from batchscape.duration import duration
 from batchscape.report.numbers import listed
+from batchscape.runtime.duration import duration
 
 STATUSES = {"converged": "converged", "max_epochs": "stopped by training.max_epochs", "diverged": "diverged"}
 PLACE = {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from batchscape.training.batches import AUGMENTATION
+from batchscape.training.sampler import AUGMENTATION
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from batchscape.errors import UserError
-from batchscape.network_check import treats_images_alone
-from batchscape.training.ranks import Ranks
+from batchscape.tasks.compatibility import treats_images_alone
+from batchscape.training.distributed import Ranks
 
 
 def synchronise_batch_norm(network: nn.Module, images: torch.Tensor, ranks: Ranks) -> None:

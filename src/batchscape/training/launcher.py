@@ -22,8 +22,8 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from batchscape.errors import UserError
-from batchscape.slurm_job import nodes_of_job
-from batchscape.training import rank
+from batchscape.runtime.slurm import nodes_of_job
+from batchscape.training import worker as rank
 
 # What the agent takes, so that it can end its processes first.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from batchscape.objective import mean_loss
+from batchscape.tasks.losses import mean_loss
 
 Part = tuple[torch.Tensor, torch.Tensor]
 """Inputs, floats, (b, channels, height, width), and labels, (b,)."""

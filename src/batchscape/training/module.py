@@ -13,21 +13,21 @@ import psutil
 import torch
 from torch import nn
 
-from batchscape.chunks import bytes_saved, cache_sized, largest_fitting
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, taken
-from batchscape.device import free_memory, memory_margin
-from batchscape.network_check import FEW, treats_images_alone
-from batchscape.objective import evaluated_totals, evaluation_mode, per_example, totals
-from batchscape.randomness import seeded
+from batchscape.models.memory import bytes_saved, cache_sized, largest_fitting
+from batchscape.runtime.device import free_memory, memory_margin
+from batchscape.runtime.randomness import seeded
+from batchscape.tasks.compatibility import FEW, treats_images_alone
+from batchscape.tasks.losses import evaluated_totals, evaluation_mode, per_example, totals
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
-from batchscape.training.batches import batch_sizes, dropout_seed, epoch_order
+from batchscape.training.distributed import Ranks
 from batchscape.training.lightning import pl
 from batchscape.training.micro_batches import Part, backward
 from batchscape.training.noise_scale import gradient_noise
-from batchscape.training.ranks import Ranks
+from batchscape.training.sampler import batch_sizes, dropout_seed, epoch_order
 
 # What images may take that become floats in one operation, if more than a batch, or a part of it, is converted.
 CONVERTED_BYTES = 512 << 10

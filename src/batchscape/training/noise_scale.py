@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from batchscape.chunks import cache_sized
 from batchscape.data.tensors import as_input, taken
-from batchscape.objective import differentiable, evaluation_mode, mean_loss
+from batchscape.models.memory import cache_sized
+from batchscape.tasks.losses import differentiable, evaluation_mode, mean_loss
 
 # Examples of the batches whose gradients are compared. With smaller ones the estimate would be closer and cost more: of
 # the 1,437 digits, batches of 32, 64 and 128 give tr(Σ) to about 13, 20 and 30 % in 45, 30 and 20 ms.

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from batchscape.errors import UserError
+from batchscape.io.run_directory import RunDirectory, noise_is_measured
+from batchscape.io.weights import Layers, distance_by_layer, write_weights
+from batchscape.training.checkpoint import RunState, write_state
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
-from batchscape.training.resume import RunState, write_state
-from batchscape.training.run_directory import RunDirectory, noise_is_measured
-from batchscape.weights import Layers, distance_by_layer, write_weights
 
 # A state is written at most so often: the longest time that a killed run loses.
 SECONDS_BETWEEN_STATES = 15.0

@@ -15,16 +15,16 @@ import torch
 
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.run import RunSpec
-from batchscape.device import choose_device
 from batchscape.errors import UserError, is_out_of_memory
-from batchscape.frames import read_frame, write_frame
-from batchscape.network_check import FEW
+from batchscape.io.frames import read_frame, write_frame
+from batchscape.runtime.device import choose_device
+from batchscape.tasks.compatibility import FEW
 from batchscape.training.batch_norm import synchronise_batch_norm
+from batchscape.training.distributed import Ranks
 from batchscape.training.environment import describe_environment
 from batchscape.training.launcher import RankFailed, launch
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
-from batchscape.training.ranks import Ranks
 from batchscape.training.train import build, exact_trainer
 
 # On CPUs; what more of them would take in memory (half a GB each) buys nothing.

@@ -14,19 +14,19 @@ from torch import nn
 
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData, prepared_digest, read_prepared
-from batchscape.device import available_memory, choose_device
 from batchscape.errors import UserError, is_out_of_memory
-from batchscape.models import build_network
-from batchscape.network_check import require_batch, takes_one_image
-from batchscape.objective import outputs_for
+from batchscape.io.run_directory import RunDirectory
+from batchscape.models.build import build_network
+from batchscape.runtime.device import available_memory, choose_device
+from batchscape.tasks.compatibility import require_batch, takes_one_image
+from batchscape.tasks.losses import outputs_for
+from batchscape.training.checkpoint import identity, read_state
+from batchscape.training.distributed import Ranks
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.launcher import launch
 from batchscape.training.lightning import DDPStrategy, environments, pl
 from batchscape.training.module import TrainingModule
-from batchscape.training.ranks import Ranks
 from batchscape.training.recorder import Recorder
-from batchscape.training.resume import identity, read_state
-from batchscape.training.run_directory import RunDirectory
 
 log = logging.getLogger(__name__)
 

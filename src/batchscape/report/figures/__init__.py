@@ -1,2 +1,2 @@
 """One module a figure: `draw(*sources, **settings)` takes the data frames and settings that the registry in
-`batchscape.products` names, in that order, and returns a plotnine plot."""
+`batchscape.study.registry` names, in that order, and returns a plotnine plot."""

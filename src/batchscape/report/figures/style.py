@@ -13,7 +13,7 @@ import plotnine as p9
 from matplotlib.figure import Figure
 
 from batchscape.config.base import shortest_decimal
-from batchscape.files import write_atomically
+from batchscape.io.files import write_atomically
 
 # As wide as the text of a page in print; in a column of half that width the letters still have 4 pt.
 WIDTH, HEIGHT, DPI = 6.5, 4.0, 200

@@ -1,2 +1,2 @@
 """One module a table: `tabulate(*sources, **settings)` takes the data frames and settings that the registry in
-`batchscape.products` names, in that order."""
+`batchscape.study.registry` names, in that order."""

@@ -2,9 +2,9 @@
 
 import pandas as pd
 
+from batchscape.io.run_directory import noise_is_measured
 from batchscape.report.settings import SETTING
 from batchscape.report.tables.over_seeds import over_seeds
-from batchscape.training.run_directory import noise_is_measured
 
 
 def tabulate(history: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,78 @@
+"""The JSON schema and the reference page of study files, both made from the typed models."""
+
+import json
+from typing import Any
+
+from batchscape.config.base import Section, sections_in
+from batchscape.study.study import Study
+
+HEADER = """# Config reference
+
+<!-- Made from the typed models by `make docs`; a test compares. Edit the models in src/batchscape/config. -->
+
+A study is one YAML file. It stands alone: what it leaves out takes the defaults below, never the values of another
+study. `python -m batchscape check FILE` checks a file without running anything.
+"""
+
+
+def schema() -> str:
+    """Return the JSON schema of a study file (draft 2020-12), for completion and checks in an editor."""
+    content = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Study.model_json_schema()}
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def reference() -> str:
+    """Return the reference page, Markdown: one table for each section of a study file."""
+    found = {key: sections_in(field.annotation) for key, field in Study.model_fields.items()}
+    parts = [HEADER, _table(Study, [key for key, nested in found.items() if nested is None])]
+    for key, nested in found.items():
+        for kind, section in nested.sections.items() if nested else ():
+            title = f"## `{key}.<name>`" if nested.how == "by name" else f"## `{key}`"
+            if nested.how == "one of":
+                title = f"{title} with `{section.selector}: {kind}`"
+            purpose = " ".join(section.__doc__.split())
+            parts.append(f"{title}\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")
+    return "\n".join(parts)
+
+
+def _table(section: type[Section], keys: list[str]) -> str:
+    properties = section.model_json_schema()["properties"]
+    lines = ["| Key | Value | Default | Meaning |", "| --- | --- | --- | --- |"]
+    for key in keys:
+        field = section.model_fields[key]
+        default = "required" if field.is_required() else f"`{_yaml(field.get_default(call_default_factory=True))}`"
+        meaning = " ".join((field.description or "").split())
+        lines.append(f"| `{key}` | {_values(properties[key])} | {default} | {meaning} |")
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    return json.dumps(value) if value is not None else "null"
+
+
+def _values(entry: dict[str, Any]) -> str:
+    """Describe in words what a property of a JSON schema takes."""
+    if "anyOf" in entry:
+        return " or ".join(_values(choice) for choice in entry["anyOf"])
+    if "const" in entry:
+        return f"`{entry['const']}`"
+    if "enum" in entry:
+        return ", ".join(f"`{choice}`" for choice in entry["enum"])
+    if "prefixItems" in entry:
+        return f"pair of: {_values(entry['prefixItems'][0])}"
+    if entry["type"] == "array":
+        return f"list of: {_values(entry['items'])}" + (", not empty" if entry.get("minItems") else "")
+    if entry["type"] == "object":
+        if entry["additionalProperties"] == {"$ref": "#/$defs/JsonValue"}:
+            return "mapping of names to values"
+        return f"mapping of whole numbers to: {_values(entry['additionalProperties'])}"
+    words = {
+        "integer": "whole number",
+        "number": "number",
+        "string": "text",
+        "null": "nothing",
+        "boolean": "`true` or `false`",
+    }
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {entry[bound]:g}" for bound, sign in bounds.items() if bound in entry and entry[bound] < 2**31]
+    return " ".join([words[entry["type"]], ", ".join(limits)]).strip()

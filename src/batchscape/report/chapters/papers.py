@@ -1,0 +1,26 @@
+"""The papers that captions name."""
+
+from batchscape.report.chapters.chapter import Paper
+
+ARXIV = "https://arxiv.org/abs/"
+CHANG = Paper("Chang & Pathak 2020, Effect of Batch Size on Neural Net Training")
+DINH = Paper("Dinh et al. 2017, Sharp Minima Can Generalize for Deep Nets", f"{ARXIV}1703.04933")
+GODBOLE = Paper(
+    "Godbole et al. 2023, Deep Learning Tuning Playbook", "https://github.com/google-research/tuning_playbook"
+)
+GOODFELLOW = Paper(
+    "Goodfellow et al. 2015, Qualitatively Characterizing Neural Network Optimization Problems", f"{ARXIV}1412.6544"
+)
+GOYAL = Paper("Goyal et al. 2017, Accurate, Large Minibatch SGD", f"{ARXIV}1706.02677")
+HOFFER = Paper("Hoffer et al. 2017, Train Longer, Generalize Better", f"{ARXIV}1705.08741")
+KESKAR = Paper("Keskar et al. 2017, On Large-Batch Training for Deep Learning", f"{ARXIV}1609.04836")
+KRIZHEVSKY = Paper("Krizhevsky 2014, One Weird Trick for Parallelizing Networks", f"{ARXIV}1404.5997")
+KWON = Paper("Kwon et al. 2021, Adaptive Sharpness-Aware Minimization", f"{ARXIV}2102.11600")
+LI = Paper("Li et al. 2018, Visualizing the Loss Landscape of Neural Nets", f"{ARXIV}1712.09913")
+MCCANDLISH = Paper("McCandlish et al. 2018, An Empirical Model of Large-Batch Training", f"{ARXIV}1812.06162")
+SHALLUE = Paper(
+    "Shallue et al. 2019, Measuring the Effects of Data Parallelism on Neural Network Training", f"{ARXIV}1811.03600"
+)
+SMITH = Paper(
+    "Smith & Le 2018, A Bayesian Perspective on Generalization and Stochastic Gradient Descent", f"{ARXIV}1710.06451"
+)

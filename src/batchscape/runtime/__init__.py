@@ -1,0 +1,1 @@
+"""What a job needs around its work: log, lock, device, cluster."""

@@ -1,0 +1,1 @@
+"""What a study makes: runs, jobs, files."""

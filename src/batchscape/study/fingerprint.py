@@ -1,0 +1,177 @@
+"""A hash of the code that a job runs, blind to comments, formatting and docstrings of Python."""
+
+import ast
+import hashlib
+import warnings
+from collections.abc import Iterator
+from functools import cache
+from itertools import takewhile
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+# Folders of installed packages, the second one Debian's.
+INSTALLED = {"site-packages", "dist-packages"}
+
+
+def fingerprint(*roots: Path) -> str:
+    """Return a hash of the given Python files and of every batchscape module that they import, however deep.
+
+    Of a module of the user's own, its package and what it imports of that count too, and if it is installed nowhere,
+    what it imports of all that stands beside its package or in the folder where the process runs. Two texts with the
+    same statements have the same hash, under every version of Python that can parse them. Only static imports are
+    followed: a module that is imported by name at run time must be given as a root. So must a file that is not Python,
+    such as a template; that, and what is no valid Python, counts byte for byte.
+    """
+    return _fingerprint(tuple(sorted({Path(root).resolve() for root in roots})))
+
+
+def module_path(dotted: str) -> Path:
+    """Return the file of a batchscape module, such as `batchscape.report.tables.distance`."""
+    return PACKAGE.parent.joinpath(*dotted.split(".")).with_suffix(".py")
+
+
+@cache
+def _fingerprint(roots: tuple[Path, ...]) -> str:
+    seen: dict[Path, str] = {}
+    waiting = list(roots)
+    while waiting:
+        path = waiting.pop()
+        if path not in seen:
+            seen[path], imported = _read(path)
+            waiting.extend(imported)
+    digest = hashlib.sha256()
+    for path in sorted(seen, key=_label):
+        digest.update(f"{_label(path)}\n{seen[path]}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _label(path: Path) -> str:
+    """Name a file without the folder that the checkout happens to stand in."""
+    return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else _base(path)).as_posix()
+
+
+@cache
+def _base(path: Path) -> Path:
+    """The folder that a module's dotted name starts from: the first one above it that is no package."""
+    return next(folder for folder in path.parents if not (folder / "__init__.py").exists())
+
+
+@cache
+def _read(path: Path) -> tuple[str, frozenset[Path]]:
+    content = path.read_bytes()
+    try:
+        with warnings.catch_warnings():
+            # With PYTHONWARNINGS=error an escape such as "\d" would be a syntax error, and another hash.
+            warnings.simplefilter("ignore")
+            tree = ast.parse(content) if path.suffix == ".py" else None
+    except (SyntaxError, ValueError):  # the job that imports it says so
+        tree = None
+    if tree is None:
+        return hashlib.sha256(content).hexdigest(), frozenset()
+    imported = set(takewhile(Path.exists, (folder / "__init__.py" for folder in path.parents)))  # its packages
+    for node in _with_blocks(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            imported.update(_imported(node, path))
+        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            node.body = [child for child in node.body if not _is_bare_text(child)] or [ast.Pass()]
+    return _normal_form(tree), frozenset(imported)
+
+
+def _normal_form(tree: ast.AST) -> str:
+    """Return a tree as text, the same text under every version of Python.
+
+    Neither `ast.unparse` nor `ast.dump` is: they differ in the quotes and parts of f-strings, in which empty fields
+    they write, and `repr` in which characters it escapes.
+    """
+    parts = []
+    waiting: list[object] = [tree]  # no recursion, whose limit a long expression could reach
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.AST):
+            # A field that a later version adds is empty in what an earlier one can parse.
+            fields = [(name, value) for name, value in _fields(node) if value not in (None, [])]
+            parts.append(f"({type(node).__name__}")
+            waiting.append(_END)
+            for name, value in reversed(fields):
+                waiting += [value, _Name(name)]
+        elif isinstance(node, list):
+            parts.append("[")
+            waiting += [_END, *reversed(node)]
+        elif isinstance(node, _Name):
+            parts.append(node)
+        elif isinstance(node, int) and not isinstance(node, bool):
+            parts.append(hex(node))  # decimal has a limit of digits
+        else:
+            parts.append(ascii(node))
+    return " ".join(parts)
+
+
+class _Name(str):
+    """The name of a field, not a value."""
+
+
+_END = _Name(")")
+
+
+def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
+    """The fields of a node that matter, and those of an f-string as if it was parsed by the latest version."""
+    for name, value in ast.iter_fields(node):
+        if name == "kind" and isinstance(node, ast.Constant):  # the prefix of u"text"
+            continue
+        if name == "values" and isinstance(node, ast.JoinedStr):
+            value = _merged(value)
+        yield name, value
+
+
+def _merged(parts: list[ast.expr]) -> list[ast.expr]:
+    """The parts of an f-string, neighbouring texts put together: where these are split depends on the version."""
+    merged: list[ast.expr] = []
+    for part in parts:
+        if not isinstance(part, ast.Constant):
+            merged.append(part)
+        elif merged and isinstance(merged[-1], ast.Constant):
+            merged[-1] = ast.Constant(merged[-1].value + part.value)
+        elif part.value:
+            merged.append(part)
+    return merged
+
+
+def _with_blocks(node: ast.AST) -> Iterator[ast.AST]:
+    """A module or statement and all statements within it, but none of their expressions: a tenth of the tree."""
+    yield node
+    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, block, ()):
+            yield from _with_blocks(child)
+
+
+def _imported(node: ast.Import | ast.ImportFrom, path: Path) -> list[Path]:
+    """The files that a statement of the file `path` imports, of those that count for it."""
+    if isinstance(node, ast.Import):
+        return [file for alias in node.names for file in _files(alias.name, path)]
+    module = [node.module] if node.module else []
+    names = [".".join(module + name) for name in ([], *([alias.name] for alias in node.names))]
+    if node.level:
+        return [file for name in filter(None, names) for file in _below(path.parents[node.level - 1], name)]
+    return [file for name in names for file in _files(name, path)]
+
+
+def _files(name: str, path: Path) -> list[Path]:
+    """The files that importing a dotted name runs, of those that count for the file that imports it."""
+    top, base = name.partition(".")[0], _base(path)
+    if top == PACKAGE.name:
+        return _below(PACKAGE.parent, name)
+    if INSTALLED.intersection(base.parts):  # of what is installed only the package itself
+        return _below(base, name) if top == path.relative_to(base).with_suffix("").parts[0] else []
+    return [file for folder in {base, Path.cwd()} for file in _below(folder, name)]
+
+
+@cache
+def _below(folder: Path, name: str) -> list[Path]:
+    """The module of a dotted name and the packages above it, if it is counted from this folder."""
+    parts = name.split(".")
+    packages = [folder.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
+    return [file for file in (*packages, folder.joinpath(*parts).with_suffix(".py")) if file.exists()]
+
+
+def _is_bare_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

@@ -345,18 +345,26 @@ MODULES = {
     "runtime/progress.py": PLANES | WAYS | LINES | ALIGNMENT,
     "io/frames.py": EVERYTHING,  # the manifest is one, and the search reads histories
     "models/build.py": {"network"} | TRAIN | AGGREGATED,
+    "models/vgg.py": {"network"} | TRAIN | AGGREGATED,
+    "models/layers.py": {"network"} | TRAIN | AGGREGATED,
     "tasks/compatibility.py": {"network"} | TRAIN | AGGREGATED,
     "training/sampler.py": TRAIN | AGGREGATED,
     "config/training.py": TRAIN | AGGREGATED,
     "data/digits.py": EVERYTHING,
-    "data/image_folder.py": EVERYTHING,
-    "data/listing.py": EVERYTHING,
 }
 # What decides which jobs there are, but is in none of them.
 OF_NO_JOB = (
     "config/comparison.py",
     "config/arms.py",
     "config/grid.py",
+    # Of other networks and sources.
+    "models/resnet.py",
+    "models/mlp.py",
+    "models/custom.py",
+    "data/image_folder.py",
+    "data/layout.py",
+    "data/listing.py",
+    "data/custom.py",
     "study/study.py",
     "study/fingerprint.py",
     "cli/report.py",

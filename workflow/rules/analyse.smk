@@ -202,7 +202,9 @@ rule device_timing:
         gpu=lambda wildcards: asked_gpus(study.timed_gpus),
     params:
         spec=study.timing_slice,
-        code=lambda wildcards: code("device_timing.py", others=study.own_model),
+        code=lambda wildcards: code(
+            "device_timing.py", model_module(study.model.name), others=study.own_model
+        ),
     message:
         "Timing epochs on several devices"
     script:

@@ -11,7 +11,9 @@ rule prepare:
     params:
         spec=study.data_slice,
         files=lambda wildcards: study.data_state,
-        code=lambda wildcards: code("prepare.py", others=study.own_source),
+        code=lambda wildcards: code(
+            "prepare.py", source_module(study.data.source), others=study.own_source
+        ),
     message:
         f"Preparing the data of {study.name}"
     script:

@@ -17,7 +17,9 @@ rule network:
         largest_batch=max(study.grid.batch_sizes),
     params:
         spec=study.network_slice,
-        code=lambda wildcards: code("network.py", others=study.own_model),
+        code=lambda wildcards: code(
+            "network.py", model_module(study.model.name), others=study.own_model
+        ),
     message:
         "Checking that the network fits the data"
     script:
@@ -51,7 +53,9 @@ rule train:
         gres=study.slurm_gres,
     params:
         spec=lambda wildcards: study.run_slice(wildcards.run),
-        code=lambda wildcards: code("train.py", others=study.own_model),
+        code=lambda wildcards: code(
+            "train.py", model_module(study.model.name), others=study.own_model
+        ),
     message:
         "Training {wildcards.run}"
     script:

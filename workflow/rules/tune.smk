@@ -24,7 +24,9 @@ rule tune:
         gres=study.slurm_gres,
     params:
         spec=lambda wildcards: study.search_slice(int(wildcards.batch_size)),
-        code=lambda wildcards: code("tune.py", others=study.own_model),
+        code=lambda wildcards: code(
+            "tune.py", model_module(study.model.name), others=study.own_model
+        ),
     message:
         "Tuning the learning rate of batch size {wildcards.batch_size}"
     script:

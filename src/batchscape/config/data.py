@@ -224,3 +224,8 @@ DataConfig = one_of(
     },
     OwnDataConfig,
 )
+
+
+def source_module(name: str) -> str:
+    """Return the module that loads the source of a name or import path; the code of other sources does not count."""
+    return f"batchscape.data.{'custom' if ':' in name else name}"

@@ -105,3 +105,8 @@ ModelConfig = one_of(
     {"vgg": VggConfig, "mlp": MlpConfig, "resnet": ResNetConfig},
     OwnModelConfig,
 )
+
+
+def model_module(name: str) -> str:
+    """Return the module that builds the network of a name or import path; the code of other networks does not count."""
+    return f"batchscape.models.{'custom' if ':' in name else name}"

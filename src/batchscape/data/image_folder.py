@@ -16,9 +16,10 @@ from PIL import Image
 from batchscape.config.data import ImageFolderConfig
 from batchscape.data.archive import File, Unusable, opened
 from batchscape.data.decode import WHITE_16_BIT, decoded, fitted, opened_image
-from batchscape.data.layout import OUTSIDE, SIDES, TEST, TRAIN, VALIDATION, Layout, joined, layout_of, require_trained
+from batchscape.data.layout import OUTSIDE, Layout, layout_of, require_trained
 from batchscape.data.listing import is_clutter
-from batchscape.data.source import Entry, Source
+from batchscape.data.source import ANOTHER_CLASS, ANOTHER_SIDE, Entry, Source, joined
+from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 from batchscape.runtime.read_progress import Progress
 
@@ -29,8 +30,6 @@ AHEAD = 4
 JFIF_WITHIN = 10
 
 ONE_IMAGE = "class of one image: it cannot be on both sides of the split"
-ANOTHER_CLASS = "of another class"
-ANOTHER_SIDE = "on another side of the split"
 UNTRAINED = "unknown class: no image of it trains"
 
 Item = TypeVar("Item")

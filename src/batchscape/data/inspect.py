@@ -15,8 +15,9 @@ from batchscape.config.data import (
 from batchscape.data import arrays
 from batchscape.data.archive import opened
 from batchscape.data.image_folder import by_class, require_one_split
-from batchscape.data.layout import SIDES, TEST, TRAIN, VALIDATION, joined, may_be_image
-from batchscape.data.source import require_two_classes
+from batchscape.data.layout import may_be_image
+from batchscape.data.source import joined, require_two_classes
+from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 
 

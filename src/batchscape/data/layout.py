@@ -11,9 +11,9 @@ from typing import NamedTuple
 from PIL import Image
 
 from batchscape.data.listing import is_clutter
+from batchscape.data.source import joined
+from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
-
-TRAIN, VALIDATION, TEST = SIDES = ("train", "validation", "test")
 
 # The words of Hugging Face's datasets, and some more of public sets; `pred` has images without labels.
 SIDE_OF_WORD = {
@@ -341,9 +341,3 @@ def require_trained(validated: Collection[str], trained: Collection[str], source
 def _places(names: Sequence[str], placed: dict[str, tuple[str, str]], repeats: dict) -> dict[str, Place]:
     inside = tuple(f"{folder}/" for folder in repeats)
     return {name: Place(*placed.get(name, ("", "")), bool(inside) and name.startswith(inside)) for name in names}
-
-
-def joined(names: Iterable[str], most: int = 6) -> str:
-    """Return names in order, and only the number of those beyond the first few."""
-    names = sorted(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

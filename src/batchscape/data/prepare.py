@@ -1,28 +1,17 @@
 """From a configured source to the prepared data of a study."""
 
 from collections import Counter
+from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from batchscape.config.data import DataConfig
-from batchscape.data import arrays, cats_vs_dogs, digits, image_folder, synthetic
-from batchscape.data import custom as own
-from batchscape.data.layout import TEST, TRAIN, VALIDATION, joined
+from batchscape.config.data import DataConfig, source_module
 from batchscape.data.prepared import PreparedData
-from batchscape.data.source import Source, require_two_classes
-from batchscape.data.split import split
+from batchscape.data.source import ANOTHER_CLASS, ANOTHER_SIDE, Source, joined, require_two_classes
+from batchscape.data.split import TEST, TRAIN, VALIDATION, split
 from batchscape.errors import UserError
-
-LOADERS = {
-    "digits": digits.load,
-    "image_folder": image_folder.load,
-    "arrays": arrays.load,
-    "synthetic": synthetic.load,
-    "cats_vs_dogs": cats_vs_dogs.load,
-}
-
 
 # More than these would fill the terminal.
 CLASSES_IN_A_LINE = 20
@@ -55,7 +44,7 @@ def prepare(config: DataConfig, threads: int = 1) -> Prepared:
     Images of the side `test` are in the manifest alone: nothing trains or validates on them. Raises UserError when
     there is nothing to use, or the split leaves a side empty.
     """
-    source = LOADERS.get(config.source, own.load)(config, threads)
+    source = import_module(source_module(config.source)).load(config, threads)
     require_two_classes(source.classes)
     sides = np.array([entry.side for entry in source.entries if not entry.reason and entry.side != TEST])
     notes = [*source.notes]
@@ -133,12 +122,12 @@ def summary(manifest: pd.DataFrame, given: bool = False) -> list[str]:
     without = sorted(set(manifest["class"]) - {*kept.index, ""})
     if without:
         lines[-1] += f"; without an image that can be used, and so left out: {joined(without)}"
-    contradictory = int(manifest["reason"].str.contains(image_folder.ANOTHER_CLASS, regex=False).sum())
+    contradictory = int(manifest["reason"].str.contains(ANOTHER_CLASS, regex=False).sum())
     if contradictory:
         lines.append(
             f"{contradictory:,} files stand in two classes, and count for the first: see `another class` there"
         )
-    shared = int(manifest["reason"].str.contains(image_folder.ANOTHER_SIDE, regex=False).sum())
+    shared = int(manifest["reason"].str.contains(ANOTHER_SIDE, regex=False).sum())
     if shared:
         lines.append(f"{shared:,} files stand on two sides of the split, and count for the first of train, val, test")
     for side in ("train", "validation"):

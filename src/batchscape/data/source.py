@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,6 +30,10 @@ class Entry(NamedTuple):
     """The side of the split that the source puts it on: `train`, `validation` or `test`; empty if it gives no split."""
 
 
+# In the reason of an entry: the same file counts for the first class or side that has it.
+ANOTHER_CLASS = "of another class"
+ANOTHER_SIDE = "on another side of the split"
+
 # Of fewer numbers, each may be a class whatever its number of images.
 FEW_CLASSES = 10
 IMAGES_OF_A_CLASS = 3
@@ -56,6 +60,12 @@ class Source:
 
     notes: tuple[str, ...] = ()
     """What a user wants to know of how it was read, a line each."""
+
+
+def joined(names: Iterable[str], most: int = 6) -> str:
+    """Return names in order, and only the number of those beyond the first few."""
+    names = sorted(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def from_arrays(images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None, name: str, key: str) -> Source:

@@ -6,6 +6,8 @@ import numpy as np
 
 from batchscape.config.data import validation_count
 
+TRAIN, VALIDATION, TEST = SIDES = ("train", "validation", "test")
+
 
 def split(
     count: int, validation_fraction: float, how: Literal["random", "first"], seed: int

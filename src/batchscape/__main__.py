@@ -72,6 +72,7 @@ def _check(file: Path) -> str:
 
     try:
         inspection = inspect_source(study.data)
+        cost = _cost(study, inspection)
     except UserError as error:
         raise UserError(f"{printable(file)}: {error}") from None
     lines = [
@@ -81,7 +82,7 @@ def _check(file: Path) -> str:
         *inspection.lines,
         study.described_trainings,
         study.described_gpus(),
-        *_cost(study, inspection),
+        *cost,
         *_results(study),
     ]
     return "\n".join(lines) + "\n"

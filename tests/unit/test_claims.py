@@ -426,7 +426,7 @@ def test_runs_that_still_improved_are_counted():
         (
             study(arms={"linear": {"learning_rates": {32: 0.01}}}),
             {name for name in NAMES if "linear" in name},
-            "no batch size 128",
+            "no complete run of batch size 128",
         ),
         (study((32, 64, 128), (0.01,)), {"best_rate_grows"}, "fewer than three learning rates"),
         (study((32,)), set(NAMES), "one batch size"),

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from torch import nn
 
 from batchscape.cli.cost import Pace, at_most, described_cost, fitted
 from batchscape.config.data import ArraysConfig, DataSection, DigitsConfig, ImageFolderConfig, SyntheticConfig
@@ -37,6 +39,26 @@ def test_all_trainings_to_their_last_epoch_are_the_sum_over_parts_and_batch_size
     assert at_most(trainings, pace, 100, 50) == pytest.approx(600 * of_10 + 120 * of_20)
 
 
+class Fails(nn.Linear):
+    """Trains on small batches alone."""
+
+    def __init__(self, outputs: int):
+        super().__init__(64, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training and len(images) > 8:
+            raise RuntimeError("no more than 8 images")
+        return super().forward(images.flatten(1))
+
+
+def test_a_network_that_is_refused_ends_the_estimate(refusal):
+    study = {"name": "s", "grid": {"batch_sizes": [8, 16]}, "model": {"name": f"{__name__}:no_network"}}
+    checked = Study.from_mapping(study, "s.yaml")
+    assert refusal(described_cost, checked, inspect_source(checked.data)).startswith(
+        "model.name: no_network is not there"
+    )
+
+
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
@@ -49,7 +71,11 @@ def test_all_trainings_to_their_last_epoch_are_the_sum_over_parts_and_batch_size
             {"data": {"source": "my_data:load"}},
             "time: not known before the data is prepared; once `snakemake",
         ),
-        ({"model": {"name": "no:net"}}, r"time: not estimated here \(model.name: there is no module no; .*\)$"),
+        ({"training": {"accelerator": "gpu"}}, r"time: not estimated here \(training.accelerator: `gpu`, but .*\)$"),
+        (
+            {"model": {"name": f"{__name__}:Fails", "arguments": {}}},
+            "time: not estimated here, for a few steps of training failed: RuntimeError: no more than 8 images ",
+        ),
     ],
 )
 def test_the_estimate_says_what_it_rests_on_or_why_there_is_none(

@@ -123,7 +123,7 @@ def test_the_manifest_sums_up_by_kinds(bad):
     assert "2 no image" in line
     left_out = "without an image that can be used, and so left out: birds, fish"
     assert classes == f"2 classes: cats (6), dogs (6); {left_out}"
-    assert contradictory.startswith("1 files stand in two classes")
+    assert contradictory.startswith("1 file is in two classes; ")
 
 
 def test_the_number_of_threads_and_where_the_files_are_change_nothing(bad, tmp_path: Path):

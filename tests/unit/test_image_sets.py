@@ -1,5 +1,6 @@
 """Image sets as they are found: how the folders are read, which level is white, and what is said of it."""
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydantic import TypeAdapter
+from ruamel.yaml import YAML
 
 from batchscape.config.data import DataConfig, ImageFolderConfig
 from batchscape.data.decode import decoded, opened_image
@@ -16,6 +18,7 @@ from batchscape.data.inspect import inspect_source
 from batchscape.data.layout import layout_of
 from batchscape.data.listing import is_clutter
 from batchscape.data.prepare import Prepared, prepare
+from batchscape.data.source import joined
 from batchscape.study.study import Study
 from tests.bad_images import as_file, good_image, write, write_zip
 from tests.image_sets import (
@@ -237,7 +240,7 @@ def test_an_image_on_two_sides_stays_on_the_first_one(tmp_path: Path):
     sides = prepared.manifest[prepared.manifest["split"] != ""].groupby("split")["sha256"].agg(set)
     assert not sides["train"] & sides["validation"]
     assert not sides["test"] & (sides["train"] | sides["validation"])
-    assert line(prepared, "3 files").startswith("3 files stand on two sides of the split")
+    assert line(prepared, "3 files are on").startswith("3 files are on two sides of the split; ")
 
 
 def test_a_side_that_repeats_another_one_is_refused(tmp_path: Path, refusal: Callable):
@@ -429,7 +432,7 @@ def test_the_white_level_that_is_set_is_used_and_what_exceeds_it_is_dropped(tmp_
             )
     prepared = prepare(config(tmp_path, colour="grey", white_level=1000))
     reasons = prepared.manifest.set_index("file")["reason"]
-    assert reasons["ants/2.png"] == "unknown colours: values from 1205 to 1205, not from 0 to 1000"
+    assert reasons["ants/2.png"] == "above data.white_level: its largest value is 1,205, white is 1,000"
     used = np.concatenate([prepared.data.train_images, prepared.data.validation_images])
     assert set(used.ravel().tolist()) == {round(255 * value / 1000) for value in (104, 105, 204, 205)}
     assert "levels: 1,000 is white in 4 files of 16 bits (as data.white_level says)" in prepared.summary
@@ -544,3 +547,17 @@ def test_more_classes_than_fit_in_a_line_are_summed_up(tmp_path: Path):
     write_images(tmp_path, [f"c{label:02}/{n}.png" for label in range(30) for n in range(2 + (label == 4))])
     prepared = prepare(config(tmp_path))
     assert line(prepared, "30 classes") == "30 classes: from c00 (2) to c04 (3)"
+
+
+def test_the_study_that_the_report_prints_is_the_study_again(tmp_path: Path):
+    for keys in ({}, {"split_seed": 3}):
+        data = {"source": "image_folder", "path": str(tmp_path), "image_size": [4, 4], **keys}
+        study = Study.from_mapping({"name": "s", "data": data}, "s.yaml")
+        printed = YAML(typ="safe").load(json.loads(study.report_slice)["config"])
+        again = Study.from_mapping(printed, "printed")
+        assert again == study
+        assert again.data_slice == study.data_slice
+
+
+def test_names_are_in_the_order_of_their_numbers():
+    assert joined(["10", "2", "a10", "a9"]) == "2, 10, a9, a10"

@@ -60,6 +60,12 @@ def picture(color: int) -> bytes:
     return stream.getvalue()
 
 
+MANIFEST = pd.DataFrame(
+    [("a", "train", ""), ("b", "train", ""), ("a", "validation", ""), ("b", "", "no image: x")],
+    columns=["class", "split", "reason"],
+)
+
+
 def summaries(runs: pd.DataFrame, **environment: object) -> list[dict]:
     place = {"python": "3.11", "packages": {"torch": "2.13", "numpy": None}, "platform": "Linux", "processor": "A CPU"}
     return [
@@ -96,7 +102,7 @@ def page(
     made = {"runs": runs, "lr_grid": grid, "best_lr": best, "recommendation": recommendation.tabulate(runs, best)}
     pictures = {figure: picture(place) for place, figure in enumerate(figures)}
     tables_of = {"convergence": ["lr_grid", "runs"], "lr_effect": ["best_lr", "lr_grid"]}
-    origin = provenance(summaries(runs), runs)
+    origin = provenance(summaries(runs), runs, MANIFEST)
     return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin, 0.1, partial)
 
 
@@ -276,7 +282,8 @@ def test_provenance_says_what_runs_share_and_where_they_differ():
     runs = made_up({(32, 0.1): [0.1, DIVERGED, 0.3]}).assign(epochs=10)
     records = summaries(runs)
     records[0]["environment"]["device"] = "A GPU"
-    found = dict(provenance(records, runs))
+    found = dict(provenance(records, runs, MANIFEST))
+    assert ("Data", "2 classes: a (2), b (1)") in provenance(records, runs, MANIFEST)
     assert found["Runs"] == "3: 2 converged, 1 diverged"
     assert found["Trained on"] == "cpu (2 runs), A GPU (1 runs)"
     assert found["torch"] == "2.13"
@@ -293,6 +300,15 @@ def test_a_digest_leaves_out_a_column_without_any_value_but_no_quantity():
     assert digest(table, 2).rows == [["–", ""], ["–", "no derivative"]]
 
 
+def test_a_batch_size_without_runs_is_not_taken_for_one_that_was_not_tried():
+    runs = made_up({(64, 0.1): [0.2, 0.3, 0.2]})
+    beyond = "Batch size 64 is the smallest that was tried"
+    assert beyond in Page(page(runs, partial=Partial([], [], [128]))).text
+    text = Page(page(runs, partial=Partial([], [], [32]))).text
+    assert beyond not in text
+    assert "No run of batch size 32 is complete, so whether it is better is not known." in text
+
+
 def test_a_partial_page_says_what_is_missing_before_anything_else():
     partial = Partial(["3 of 4 runs are complete"], [("figure x", "a <reason>")])
     text = Page(page(partial=partial)).text
@@ -305,7 +321,7 @@ def test_a_partial_page_says_what_is_missing_before_anything_else():
 
 def test_without_a_recommendation_a_partial_page_has_no_answer_but_the_rest():
     runs = made_up(LOSSES).assign(epochs=10)
-    text = render("a", "", {}, {"runs": runs}, {}, provenance(summaries(runs), runs), 0.1, Partial([], []))
+    text = render("a", "", {}, {"runs": runs}, {}, provenance(summaries(runs), runs, MANIFEST), 0.1, Partial([], []))
     assert "There is none: the table recommendation is missing." in Page(text).text
 
 

@@ -97,6 +97,8 @@ def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, mon
     for name in (done, broken):
         write_run(Path(study.run_file(name, "run.json")).parent)
     Path(study.run_file(broken, "run.json")).write_text("{")
+    stopped = left.pop()  # before the job that was to resume it wrote a log
+    (Path(study.run_file(stopped, "run.json")).parent / "resume").mkdir(parents=True)
     log = Path(study.log(f"train/{running}"))
     with subprocess.Popen([sys.executable, "-c", JOB, str(log), EPOCHS]) as job:
         while not log.exists() or log.read_text() != EPOCHS:
@@ -107,7 +109,8 @@ def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, mon
         assert sorted(tmp_path.rglob("*")) == before
         job.kill()
     found = {run.name: run.state for run in runs}
-    assert found == {done: "done", broken: "failed", running: "running", **dict.fromkeys(left, "left")}
+    untouched = dict.fromkeys(left, "left")
+    assert found == {done: "done", broken: "failed", running: "running", stopped: "interrupted", **untouched}
     assert runs[0] == RunStatus(done, "done", "converged", pytest.approx(1.25 * sum(SECONDS)))
     assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: is not as it was written (")
     assert read_status(study)[2].state == "interrupted"

@@ -46,7 +46,7 @@ class Made:
         (folder / "study.yaml").write_text(config)
         self.study = Study.from_file(folder / "study.yaml")
         self.folder = folder
-        self.data = prepare(self.study.data).data
+        self.data, self.manifest, _ = prepare(self.study.data)
         write_prepared(folder / "images.safetensors", self.data)
         rates = {size: self._searched(size) for size in self.study.grid.batch_sizes if self.study.tuning.enabled}
         for name, run in self.study.runs.items():
@@ -82,7 +82,7 @@ class Made:
         tables = {path.stem: read_frame(path) for path in (self.folder / "tables").iterdir()}
         summaries = [RunDirectory(self.run(run)).summary() for run in self.study.runs]
         figures = dict.fromkeys(self.study.figures, b"")
-        origin = provenance(summaries, tables["runs"])
+        origin = provenance(summaries, tables["runs"], self.manifest)
         return render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"])
 
     def _searched(self, size: int) -> float:

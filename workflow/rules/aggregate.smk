@@ -63,6 +63,7 @@ rule report:
     """One page that needs nothing beside it: the answer, the claims, every figure with its table, the provenance."""
     input:
         runs=study.run_files,
+        manifest=study.manifest,
         tables=study.shown_tables,
         figures=[study.figure(figure, "png") for figure in study.figures],
     output:

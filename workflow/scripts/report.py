@@ -12,12 +12,12 @@ from batchscape.report.page import render
 from batchscape.report.provenance import provenance
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]), naming(snakemake.input.tables):
+    with job_log(snakemake.log[0]), naming([snakemake.input.manifest, *snakemake.input.tables]):
         spec = json.loads(snakemake.params.spec)
         tables = {Path(file).stem: read_frame(Path(file)) for file in snakemake.input.tables}
         figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}
         summaries = [RunDirectory(Path(file).parent).summary() for file in snakemake.input.runs]
-        origin = provenance(summaries, tables["runs"])
+        origin = provenance(summaries, tables["runs"], read_frame(Path(snakemake.input.manifest)))
         page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"])
         output = Path(snakemake.output[0])
         write_text(output, page)

@@ -17,6 +17,7 @@ from batchscape.data.prepared import PreparedData, read_prepared, write_prepared
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.duration import duration
+from batchscape.runtime.user_code import told
 from batchscape.study.study import Study, Trainings
 from batchscape.training.train import train
 
@@ -61,7 +62,7 @@ def at_most(trainings: list[Trainings], pace: Pace, training: int, validation: i
 def described_cost(study: Study, inspection: Inspection) -> list[str]:
     """Return lines that say what the trainings of a study cost here, on what that rests, or why it is not known.
 
-    `inspection` is what is known of the study's data before it is prepared.
+    `inspection` is what is known of the study's data before it is prepared. Raises UserError if the network is refused.
     """
     again = "; once `snakemake prepare` has run with this file, `check` measures it"
     try:
@@ -70,9 +71,11 @@ def described_cost(study: Study, inspection: Inspection) -> list[str]:
             return [f"time: not known before the data is prepared{again}"]
         pace, device = _measured(study, sample)
     except UserError as error:
+        if str(error).startswith("model."):
+            raise
         return [f"time: not estimated here ({error})"]
     except Exception as error:  # of a network of the user's own
-        return [f"time: not estimated here ({type(error).__name__}: {' '.join(str(error).split())})"]
+        return [f"time: not estimated here, for a few steps of training failed: {told(error)}"]
     sizes = sorted({min(study.grid.batch_sizes), max(study.grid.batch_sizes)})
     basis = f"measured here with a few steps on one {device}, rough"
     if count is None:
@@ -81,7 +84,7 @@ def described_cost(study: Study, inspection: Inspection) -> list[str]:
     total = duration(at_most(study.trainings, pace, *count))
     return [
         f"time ({basis}): an epoch takes {_listed(pace, sizes, *count)}; all trainings one after another at most "
-        f"{total}, if none converges before its last epoch; analyses come on top"
+        f"{total}, if none converges before its last epoch; analyses and some seconds to start each job come on top"
     ]
 
 

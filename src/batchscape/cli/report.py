@@ -45,10 +45,14 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
     frames = found.frames(runs)
     figures = found.figures(frames)
     complete = f"{len(runs)} of {len(study.runs)} runs are complete"
-    partial = Partial([complete, *found.edited_since(file)], found.missing())
+    done = {study.runs[name].batch_size for name in runs}
+    lacking = sorted({run.batch_size for run in study.runs.values()} - done)
+    partial = Partial([complete, *found.edited_since(file)], found.missing(), lacking)
+    if not partial.missing and Path(study.report).exists():
+        return [*partial.notes, f"the report: {study.report}"]
     spec = json.loads(study.report_slice)
     tables = {Path(source).name: frame for source, frame in frames.items() if source.startswith("tables/")}
-    origin = provenance([run.summary() for run in runs.values()], tables["runs"])
+    origin = provenance([run.summary() for run in runs.values()], tables["runs"], found.manifest())
     page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"], partial)
     try:
         write_text(Path(study.partial_report), page)
@@ -114,6 +118,11 @@ class Collector:
         drawn = {name: self._product("figure", name, FIGURES[name], frames) for name in self.study.figures}
         return {name: figure for name, figure in drawn.items() if figure is not None}
 
+    def manifest(self) -> pd.DataFrame:
+        """Return the manifest of the data; empty if it is missing."""
+        path = Path(self.study.manifest)
+        return read_frame(path) if path.exists() else pd.DataFrame(columns=["reason", "split", "class"])
+
     def edited_since(self, file: Path) -> list[str]:
         """Say if the study file is newer than analyses that were read: whether the edit concerns them is not known."""
         older = [path for path in self.used if path.stat().st_mtime < file.stat().st_mtime]
@@ -172,7 +181,7 @@ class Collector:
         for part, looked_at in (self.study.runs_by_part(name) if gathered else {self.study.rows(name): []}).items():
             path = Path(part)
             try:
-                reason = self._why_stale(path, looked_at, runs) if path.exists() else ""
+                reason = self._why_stale(path, looked_at, runs)
                 if path.exists() and not reason:
                     frame = read_frame(path)
                     self.used.append(path)
@@ -188,6 +197,8 @@ class Collector:
         lacking = [run for run in looked_at if run not in runs]
         if lacking:
             return f"needs the missing run {listed(lacking, 4)}"
+        if not part.exists():
+            return ""
         if any(runs[run].run_file.stat().st_mtime > part.stat().st_mtime for run in looked_at):
             return "was made from an earlier training of its runs"
         return ""

@@ -72,7 +72,10 @@ def read_status(study: Study) -> list[RunStatus]:
     for name in study.runs:
         run_file, log = Path(study.run_file(name, "run.json")), Path(study.log(f"train/{name}"))
         if not run_file.exists():
-            found.append(status_of(name, _text(log), is_at_work(log)))
+            status = status_of(name, _text(log), is_at_work(log))
+            if status.state == LEFT and RunDirectory(run_file.parent).resume_folder.exists():
+                status = RunStatus(name, INTERRUPTED, "resumes from its last state")
+            found.append(status)
             continue
         run = RunDirectory(run_file.parent)
         try:

@@ -112,7 +112,12 @@ class ImageFolderConfig(DataSection):
     @model_serializer(mode="wrap")
     def _without_unset_split(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """A job has to know whether the study file asks for a split, for the folders may give one."""
-        return {key: value for key, value in handler(self).items() if key not in SPLIT_KEYS or key in self.split_keys}
+        return {key: value for key, value in handler(self).items() if key not in self.unset_split_keys}
+
+    @property
+    def unset_split_keys(self) -> list[str]:
+        """The keys of the split that the study file leaves to the folders, or to the defaults."""
+        return [key for key in SPLIT_KEYS if key not in self.split_keys]
 
     @property
     def files(self) -> dict[str, str]:

@@ -164,6 +164,8 @@ def _bytes(decoded: Decoded, white_level: int) -> Image.Image:
     colours, opacity = values[..., :3], values[..., 3:]
     low, high = colours.min(), colours.max()
     if not (low >= 0 and high <= white):  # also where one is not a number
+        if white < high <= WHITE_16_BIT and image.mode != "F":
+            raise Unusable(f"above data.white_level: its largest value is {high:,}, white is {white:,}")
         raise Unusable(f"unknown colours: values from {low:g} to {high:g}, not from 0 to {white}")
     scaled = [np.round(colours * (255 / white))]
     if "transparency" in image.info:

@@ -125,11 +125,12 @@ def summary(manifest: pd.DataFrame, given: bool = False) -> list[str]:
     contradictory = int(manifest["reason"].str.contains(ANOTHER_CLASS, regex=False).sum())
     if contradictory:
         lines.append(
-            f"{contradictory:,} files stand in two classes, and count for the first: see `another class` there"
+            f"{contradictory:,} {_files(contradictory)} in two classes; the first class counts, see `another class` in "
+            "manifest.csv"
         )
     shared = int(manifest["reason"].str.contains(ANOTHER_SIDE, regex=False).sum())
     if shared:
-        lines.append(f"{shared:,} files stand on two sides of the split, and count for the first of train, val, test")
+        lines.append(f"{shared:,} {_files(shared)} on two sides of the split; the first of train, val, test counts")
     for side in ("train", "validation"):
         missing = sorted(set(used["class"]) - set(used.loc[used["split"] == side, "class"]))
         if missing:
@@ -145,3 +146,7 @@ def _counts(counts: dict[str, int]) -> str:
         return ", ".join(f"{name} ({count:,})" for name, count in counts.items())
     rarest, commonest = min(counts, key=counts.get), max(counts, key=counts.get)
     return f"from {rarest} ({counts[rarest]:,}) to {commonest} ({counts[commonest]:,})"
+
+
+def _files(count: int) -> str:
+    return "file is" if count == 1 else "files are"

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -63,9 +64,13 @@ class Source:
 
 
 def joined(names: Iterable[str], most: int = 6) -> str:
-    """Return names in order, and only the number of those beyond the first few."""
-    names = sorted(names)
+    """Return names in order, numbers in them by value, and only the number of those beyond the first few."""
+    names = sorted(names, key=_by_numbers)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _by_numbers(name: str) -> list[str | int]:
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def from_arrays(images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None, name: str, key: str) -> Source:

@@ -43,6 +43,8 @@ class Partial:
     notes: list[str]
     missing: list[tuple[str, str]]
     """What the page lacks, and why."""
+    batch_sizes: Sequence[int] = ()
+    """Those of which no run is complete."""
 
 
 def render(
@@ -87,7 +89,9 @@ def render(
         name=name,
         config=config,
         partial=partial,
-        answer=None if recommendation is None else answer(recommendation, tables["runs"], tables.get("tuned_lr")),
+        answer=None
+        if recommendation is None
+        else answer(recommendation, tables["runs"], tables.get("tuned_lr"), partial.batch_sizes if partial else ()),
         settings=None if recommendation is None else digest(recommendation, ANSWER_ROWS, columns),
         chapters=chapters,
         signs=VERDICTS,

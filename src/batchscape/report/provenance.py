@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from batchscape.data.prepare import summary
 from batchscape.report.numbers import listed
 from batchscape.runtime.duration import duration
 
@@ -22,9 +23,12 @@ PLACE = {
 }
 
 
-def provenance(summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> list[tuple[str, str]]:
-    """Return names and values, from the `run.json` of every run and the table `runs`."""
-    return list(_rows(summaries, runs))
+def provenance(
+    summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame, manifest: pd.DataFrame
+) -> list[tuple[str, str]]:
+    """Return names and values, from the `run.json` of every run, the table `runs` and the manifest of the data."""
+    data = [("Data", line) for line in summary(manifest)]
+    return [*data, *_rows(summaries, runs)]
 
 
 def _rows(summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """Which batch size and learning rate to take, why, and what is not sure about it, in sentences."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +21,12 @@ class Answer:
     caveats: list[str]
 
 
-def answer(recommendation: pd.DataFrame, runs: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> Answer:
+def answer(
+    recommendation: pd.DataFrame,
+    runs: pd.DataFrame,
+    tuned_lr: pd.DataFrame | None = None,
+    missing_batch_sizes: Sequence[int] = (),
+) -> Answer:
     """Return the answer that the table `recommendation` gives; `runs` says what it was measured on, and `tuned_lr` how
     the learning rate should follow the batch size."""
     candidates = recommendation[recommendation["choice"] != "diverged"]
@@ -43,7 +48,7 @@ def answer(recommendation: pd.DataFrame, runs: pd.DataFrame, tuned_lr: pd.DataFr
     return Answer(
         headline=f"{start} {setting_name(chosen)}.",
         reasons=[*_reasons(candidates, best, chosen, *cost(runs)), *_scaling(tuned_lr, recommendation)],
-        caveats=list(_caveats(recommendation, best, chosen, runs)),
+        caveats=list(_caveats(recommendation, best, chosen, runs, missing_batch_sizes)),
     )
 
 
@@ -70,7 +75,7 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock
 
     seeds = "one seed" if best["n_seeds"] == 1 else f"{best['n_seeds']} seeds, mean ± standard deviation"
     yield (
-        f"The least validation loss of all {len(candidates)} settings is that of {setting_name(best)}: {loss(best)} "
+        f"The least validation loss of {len(candidates)} settings is that of {setting_name(best)}: {loss(best)} "
         f"({seeds}). It took {time(best)} of training up to its best epoch, {number(best['best_epoch_mean'])}"
         f"{' on average' if best['n_seeds'] > 1 else ''}."
     )
@@ -145,7 +150,13 @@ def _worse_than_grid(rows: pd.DataFrame) -> Iterator[str]:
     )
 
 
-def _caveats(recommendation: pd.DataFrame, best: pd.Series, chosen: pd.Series, runs: pd.DataFrame) -> Iterator[str]:
+def _caveats(
+    recommendation: pd.DataFrame,
+    best: pd.Series,
+    chosen: pd.Series,
+    runs: pd.DataFrame,
+    missing_batch_sizes: Sequence[int],
+) -> Iterator[str]:
     named = pd.DataFrame([best, chosen]).drop_duplicates("setting")
     if best["n_seeds"] == 1:
         yield "One seed says nothing of the spread over seeds, so no difference here is certain. Add seeds."
@@ -163,7 +174,9 @@ def _caveats(recommendation: pd.DataFrame, best: pd.Series, chosen: pd.Series, r
             f"The learning rate of {setting_name(row)} lies on the edge of what was tried, so it is a bound and not an "
             f"optimum: {row['advice']}."
         )
-    sizes = recommendation["batch_size"]
+    for size in missing_batch_sizes:
+        yield f"No run of batch size {size} is complete, so whether it is better is not known."
+    sizes = pd.Series([*recommendation["batch_size"], *missing_batch_sizes])
     for size in named["batch_size"].unique():
         ends = [word for word, end in (("smallest", sizes.min()), ("largest", sizes.max())) if size == end]
         if ends:

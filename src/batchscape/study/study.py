@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from batchscape.config.base import Section
+from batchscape.config.data import ImageFolderConfig
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.loading import to_yaml
 from batchscape.config.run import RunSpec
@@ -443,7 +444,8 @@ def _whole(value: Any) -> Any:
     """Return a section as in a study file, with its defaults; also keys that only say which jobs there are."""
     if isinstance(value, Section):
         fields = type(value).model_fields
-        found = {key: (getattr(value, key), field.default) for key, field in fields.items()}
+        unset = value.unset_split_keys if isinstance(value, ImageFolderConfig) else ()
+        found = {key: (getattr(value, key), field.default) for key, field in fields.items() if key not in unset}
         return {key: _whole(part) for key, (part, default) in found.items() if part is not None or default is not None}
     if isinstance(value, Mapping):
         return {key: _whole(part) for key, part in value.items()}

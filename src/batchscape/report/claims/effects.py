@@ -50,7 +50,7 @@ class Evidence:
             raise NotTested(f"this study has no arm `{arm}`")
         rows = rows[rows["batch_size"] == batch_size]
         if rows.empty:
-            raise NotTested(f"the arm `{arm}` has no batch size {batch_size}")
+            raise NotTested(f"the arm `{arm}` has no complete run of batch size {batch_size}")
         return rows
 
     def small_and_large(self) -> tuple[pd.DataFrame, pd.DataFrame]:

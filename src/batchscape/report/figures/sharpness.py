@@ -8,11 +8,11 @@ from batchscape.report.figures.by_batch_size import by_batch_size
 from batchscape.report.settings import at_rate
 
 NAMES = {
-    "keskar": "Keskar φ (%), ε = {radius:g}",
-    "keskar_subspace": "Subspace φ (%), ε = {radius:g}",
-    "adaptive": "Adaptive (nats), ρ = {radius:g}",
-    "hessian_eigenvalue": "Top eigenvalue (nats/unit²)",
-    "hessian_trace": "Hessian trace (nats/unit²)",
+    "keskar": "Keskar φ (%)\nε = {radius:g}",
+    "keskar_subspace": "Subspace φ (%)\nε = {radius:g}",
+    "adaptive": "Adaptive (nats)\nρ = {radius:g}",
+    "hessian_eigenvalue": "Top eigenvalue\n(nats/unit²)",
+    "hessian_trace": "Hessian trace\n(nats/unit²)",
 }
 
 
@@ -48,7 +48,7 @@ def _not_computed(summary: pd.DataFrame) -> list[str]:
     """Say which measures were not computed, and why."""
     reasons = summary.groupby("not_computed", sort=False)["measure"].unique()
     return [
-        style.wrapped(f"Not computed ({', '.join(NAMES[name] for name in names)}): {why}")
+        style.wrapped(f"Not computed ({', '.join(NAMES[name].replace(chr(10), ' ') for name in names)}): {why}")
         for why, names in reasons.items()
     ]
 

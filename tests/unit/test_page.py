@@ -5,6 +5,7 @@ import io
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 from docutils.core import publish_parts
 from PIL import Image
 
+from batchscape.io.frames import read_frame, write_frame
 from batchscape.report.chapters import CAPTIONS, CATEGORIES, CHAPTERS
 from batchscape.report.numbers import number, spread
 from batchscape.report.page import Partial, render
@@ -290,6 +292,15 @@ def test_provenance_says_what_runs_share_and_where_they_differ():
     assert found["numpy"] == "unknown"
     assert found["First run started"] == "2026-01-01 00:00:00 UTC"
     assert found["Last run finished"] == "2026-01-03 01:00:00 UTC"
+
+
+def test_provenance_says_what_became_of_the_data_also_where_classes_are_numbers_and_nothing_was_dropped(tmp_path: Path):
+    manifest = pd.DataFrame({"class": ["0", "10"], "split": ["train", "validation"], "reason": ["", ""]})
+    write_frame(tmp_path / "manifest.csv", manifest)
+    runs = made_up({(32, 0.1): [0.1, 0.2]}).assign(epochs=10)
+    rows = provenance(summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True))
+    assert ("Data", "2 of 2 files are used: 1 to train on, 1 to validate on") in rows
+    assert ("Data", "2 classes: 0 (1), 10 (1)") in rows
 
 
 def test_a_digest_leaves_out_a_column_without_any_value_but_no_quantity():

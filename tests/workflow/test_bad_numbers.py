@@ -392,7 +392,7 @@ def test_a_sharpness_that_explodes_is_counted_and_leaves_the_others_their_place(
     assert table.loc[(8, "keskar"), "evaluations_mean"] == 7
     texts = drawn(sharpness_figure.draw(frame, sharpness.tabulate(frame), fixed_lr=0.1))
     assert "Not drawn: 4 values, infinite or no number" in texts
-    assert {"8", "16", "Keskar φ (%), ε = 0.5", "Hessian trace (nats/unit²)"} <= set(texts)
+    assert {"8", "16", "Keskar φ (%) ε = 0.5", "Hessian trace (nats/unit²)"} <= set(texts)
 
 
 def test_cells_without_a_loss_are_as_large_as_those_of_their_own_plane():

@@ -17,7 +17,7 @@ if __name__ == "__main__":
         tables = {Path(file).stem: read_frame(Path(file)) for file in snakemake.input.tables}
         figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}
         summaries = [RunDirectory(Path(file).parent).summary() for file in snakemake.input.runs]
-        origin = provenance(summaries, tables["runs"], read_frame(Path(snakemake.input.manifest)))
+        origin = provenance(summaries, tables["runs"], read_frame(Path(snakemake.input.manifest), text=True))
         page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"])
         output = Path(snakemake.output[0])
         write_text(output, page)

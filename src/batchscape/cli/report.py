@@ -121,7 +121,7 @@ class Collector:
     def manifest(self) -> pd.DataFrame:
         """Return the manifest of the data; empty if it is missing."""
         path = Path(self.study.manifest)
-        return read_frame(path) if path.exists() else pd.DataFrame(columns=["reason", "split", "class"])
+        return read_frame(path, text=True) if path.exists() else pd.DataFrame(columns=["reason", "split", "class"])
 
     def edited_since(self, file: Path) -> list[str]:
         """Say if the study file is newer than analyses that were read: whether the edit concerns them is not known."""

@@ -16,14 +16,14 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
     write_text(path, frame.to_csv(index=False, na_rep="nan", lineterminator="\n"))
 
 
-def read_frame(path: Path, mend: str = "delete it so that it is made again") -> pd.DataFrame:
-    """Read a CSV that `write_frame` wrote.
+def read_frame(path: Path, mend: str = "delete it so that it is made again", text: bool = False) -> pd.DataFrame:
+    """Read a CSV that `write_frame` wrote; with `text` all values as they are in the file.
 
     Raises UserError when it is missing or damaged; `mend` says what to do then.
     """
     try:
         content = path.read_bytes()
-        frame = pd.read_csv(BytesIO(content))
+        frame = pd.read_csv(BytesIO(content), **({"dtype": str, "keep_default_na": False} if text else {}))
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); {mend}")
     except (ValueError, OverflowError) as error:  # of pandas too

@@ -465,7 +465,8 @@ def test_rules_take_of_a_study_only_what_is_compared_here():
         for taken in re.findall(r"study\.(\w+)", block)
     ]
     known = {"data_slice", "data_state", "network_slice", "run_slice", "search_slice", "timing_slice", "section_slice"}
-    assert set(params) == known | {"product_slice", "report_slice", "own_model", "own_source"}
+    # Of `model` and `data` the name and the source, which are in their slices.
+    assert set(params) == known | {"product_slice", "report_slice", "own_model", "own_source", "model", "data"}
 
 
 @pytest.mark.parametrize(

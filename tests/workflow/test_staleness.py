@@ -465,8 +465,9 @@ def test_rules_take_of_a_study_only_what_is_compared_here():
         for taken in re.findall(r"study\.(\w+)", block)
     ]
     known = {"data_slice", "data_state", "network_slice", "run_slice", "search_slice", "timing_slice", "section_slice"}
-    # Of `model` and `data` the name and the source, which are in their slices.
-    assert set(params) == known | {"product_slice", "report_slice", "own_model", "own_source", "model", "data"}
+    # The modules follow from the name and the source, which are in the slices of network and data.
+    modules = {"own_model", "own_source", "model_module", "source_module"}
+    assert set(params) == known | modules | {"product_slice", "report_slice"}
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ rule device_timing:
     params:
         spec=study.timing_slice,
         code=lambda wildcards: code(
-            "device_timing.py", model_module(study.model.name), others=study.own_model
+            "device_timing.py", study.model_module, others=study.own_model
         ),
     message:
         "Timing epochs on several devices"

@@ -75,8 +75,6 @@ def installable():
 
 
 try:
-    from batchscape.config.data import source_module
-    from batchscape.config.model import model_module
     from batchscape.config.loading import read_assignments, without_texts
     from batchscape.runtime.environment_variables import clean
     from batchscape.errors import UserError

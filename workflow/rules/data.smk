@@ -12,7 +12,7 @@ rule prepare:
         spec=study.data_slice,
         files=lambda wildcards: study.data_state,
         code=lambda wildcards: code(
-            "prepare.py", source_module(study.data.source), others=study.own_source
+            "prepare.py", study.source_module, others=study.own_source
         ),
     message:
         f"Preparing the data of {study.name}"

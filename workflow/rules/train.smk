@@ -18,7 +18,7 @@ rule network:
     params:
         spec=study.network_slice,
         code=lambda wildcards: code(
-            "network.py", model_module(study.model.name), others=study.own_model
+            "network.py", study.model_module, others=study.own_model
         ),
     message:
         "Checking that the network fits the data"
@@ -54,7 +54,7 @@ rule train:
     params:
         spec=lambda wildcards: study.run_slice(wildcards.run),
         code=lambda wildcards: code(
-            "train.py", model_module(study.model.name), others=study.own_model
+            "train.py", study.model_module, others=study.own_model
         ),
     message:
         "Training {wildcards.run}"

@@ -25,7 +25,7 @@ rule tune:
     params:
         spec=lambda wildcards: study.search_slice(int(wildcards.batch_size)),
         code=lambda wildcards: code(
-            "tune.py", model_module(study.model.name), others=study.own_model
+            "tune.py", study.model_module, others=study.own_model
         ),
     message:
         "Tuning the learning rate of batch size {wildcards.batch_size}"

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from batchscape.config.base import Section
-from batchscape.config.data import ImageFolderConfig
+from batchscape.config.data import ImageFolderConfig, source_module
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.loading import to_yaml
+from batchscape.config.model import model_module
 from batchscape.config.run import RunSpec
 from batchscape.config.study import Run, StudyConfig
 from batchscape.config.tuning import SearchSpec
@@ -234,6 +235,18 @@ class Study(StudyConfig):
         first = Run(run.batch_size, self.comparison.fixed_lr, self.grid.seeds[0])
         # Of the others none, or those that take longest, of the smallest batch size, would start last.
         return self.search_priority(run.batch_size) - 1 if run == first else 0
+
+    # The modules that jobs import by name.
+
+    @property
+    def model_module(self) -> str:
+        """The module that builds the network."""
+        return model_module(self.model.name)
+
+    @property
+    def source_module(self) -> str:
+        """The module that loads the data."""
+        return source_module(self.data.source)
 
     # What the user brings, beside the study file.
 

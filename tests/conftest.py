@@ -9,7 +9,7 @@ from xdist.scheduler import LoadScopeScheduling
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Fixtures of several files.
-pytest_plugins = ["tests.workflow.cluster", "tests.workflow.stress"]
+pytest_plugins = ["tests.helpers.cluster", "tests.helpers.stress"]
 
 # They look at the one study that nothing disturbed.
 ON_THE_STRESS_STUDY = (
@@ -24,7 +24,7 @@ LONG = (
     "tests/workflow/test_slurm.py",
     "tests/workflow/test_disk.py",
     "tests/workflow/test_staleness.py",
-    "tests/unit/test_several_processes.py",
+    "tests/unit/training/test_distributed.py",
     "tests/workflow/test_bad_input.py",
 )
 # Of minutes, and of tests that share nothing that takes long to make.

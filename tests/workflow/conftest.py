@@ -17,7 +17,7 @@ import pytest
 
 from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
-from tests.workflow.dry_run import dry_run
+from tests.helpers.dry_run import dry_run
 
 PROJECT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "src", "config", "envs", "profiles", "pyproject.toml")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from batchscape.io.frames import read_frame
-from tests.waiting import SECONDS, wait_for
+from tests.helpers.waiting import SECONDS, wait_for
 from tests.workflow.conftest import Checkout
 
 pytestmark = pytest.mark.slow

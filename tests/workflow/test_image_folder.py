@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from batchscape.study.study import Study
-from tests.workflow.stress import CONFIG, Stress
+from tests.helpers.stress import CONFIG, Stress
 
 pytestmark = pytest.mark.slow
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.waiting import SECONDS
+from tests.helpers.stress import CONFIG, Stress, made
+from tests.helpers.waiting import SECONDS
 from tests.workflow.conftest import Checkout, assert_the_same, heed_ctrl_c
-from tests.workflow.stress import CONFIG, Stress, made
 
 pytestmark = pytest.mark.slow
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from tests.unit.test_environment_variables import HOSTILE
+from tests.helpers.dry_run import dry_run
+from tests.unit.runtime.test_environment_variables import HOSTILE
 from tests.workflow.conftest import PROJECT, Checkout, assert_the_same
-from tests.workflow.dry_run import dry_run
 
 FOLDER = "it's (a) & b"
 RUN = "runs/bs64-lr0.02-seed0"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.dry_run import dry_run
 from tests.workflow.conftest import JOB, PROJECT, Checkout
-from tests.workflow.dry_run import dry_run
 
 pytestmark = pytest.mark.slow
 

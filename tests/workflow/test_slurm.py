@@ -23,8 +23,8 @@ from batchscape.runtime.slurm import end_of_job, nodes_of_job
 from batchscape.study.study import Study
 from batchscape.training import recorder
 from batchscape.training.train import train
-from tests.waiting import SECONDS
-from tests.workflow.cluster import PROFILE, Cluster, needs_slurm, wait_for_slurm
+from tests.helpers.cluster import PROFILE, Cluster, needs_slurm, wait_for_slurm
+from tests.helpers.waiting import SECONDS
 from tests.workflow.conftest import PROJECT, Checkout, heed_ctrl_c
 
 pytestmark = [pytest.mark.slow, needs_slurm]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from batchscape.cli.cancel import JOB_NAME_PREFIX
-from tests.workflow.cluster import PROFILE, Cluster, needs_slurm
+from tests.helpers.cluster import PROFILE, Cluster, needs_slurm
+from tests.helpers.stress import CONFIG, ON_CLUSTER, Stress, made
 from tests.workflow.conftest import Checkout, assert_the_same
-from tests.workflow.stress import CONFIG, ON_CLUSTER, Stress, made
 
 pytestmark = [pytest.mark.slow, needs_slurm]
 

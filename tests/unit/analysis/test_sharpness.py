@@ -1,0 +1,265 @@
+"""Sharpness against closed forms: quadratics, whose greatest value in a box lies in a corner; re-scaled networks."""
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from scipy.optimize import minimize
+from torch import nn
+
+from batchscape.analysis.sharpness import (
+    in_subspace,
+    keskar_box,
+    keskar_sharpness,
+    maximise,
+    measure,
+    random_subspace,
+    top_eigenvalue,
+    trace,
+)
+from batchscape.config.model import VggConfig
+from batchscape.config.sharpness import SharpnessConfig
+from batchscape.curvature.loss_surface import LossSurface
+from batchscape.data.prepared import PreparedData
+from batchscape.data.tensors import on_device
+from batchscape.models.build import build_network
+from tests.helpers.surfaces import MATRIX, Quadratic, vector_of
+
+SEARCH = {"iterations": 10, "random_starts": 3, "seed": 0}
+CENTRE = np.array([0.5, -2.0, 0.0])
+
+
+def around(surface: Quadratic):
+    return lambda step: surface.gradient(surface.centre + step)
+
+
+def by_measure(rows) -> dict[tuple[str, float], float]:
+    return {(row.measure, row.radius): row.value for row in rows.itertuples()}
+
+
+@pytest.mark.parametrize("slope", [[0.0, 0.0, 0.0], [0.1, -0.2, 0.05]])
+def test_the_greatest_value_of_a_quadratic_in_a_box_is_found_in_its_corner(slope: list[float]):
+    surface = Quadratic(MATRIX, CENTRE, 0.25, np.array(slope))
+    half_widths = np.array([0.1, 0.3, 0.2])
+    found = maximise(around(surface), half_widths, iterations=10, random_starts=20, seed=0)
+    assert found.value == pytest.approx(surface.greatest_in_box(half_widths), rel=1e-9)
+    assert found.centre_value == 0.25
+    assert found.on_bounds == 1
+
+
+def test_at_a_minimum_the_centre_gives_nothing_and_a_random_start_all():
+    surface = Quadratic(MATRIX, CENTRE, 0.0)
+    half_widths = np.full(3, 0.1)
+    alone = maximise(around(surface), half_widths, iterations=10, random_starts=0, seed=0)
+    assert (alone.value, alone.start, alone.iterations) == (0.0, "none", 0)
+    found = maximise(around(surface), half_widths, **SEARCH)
+    assert found.value > 0
+    assert found.start.startswith("random")
+
+
+def test_the_value_is_the_best_seen_and_never_below_the_centre():
+    peak = Quadratic(-MATRIX, CENTRE, 1.0)
+    assert maximise(around(peak), np.full(3, 0.5), **SEARCH).value == 1.0
+
+    def jumping(step: np.ndarray) -> tuple[float, np.ndarray]:
+        """Greatest at a place that a search leaves again: the slope points away from it."""
+        return (9.0 if abs(step[0]) < 0.05 and step.any() else -abs(step[0])), np.array([1.0])
+
+    assert maximise(jumping, np.array([0.1]), iterations=3, random_starts=20, seed=0).value == 9.0
+
+
+def test_a_maximum_inside_a_box_of_unlike_sides_is_found():
+    """With an objective and a gradient that are scaled unlike, the search would miss it."""
+    half_widths, place = np.array([1e-3, 10.0, 0.1]), np.array([0.4e-3, -6.0, 0.02])
+    curvature = np.array([2.0, 1.0, 3.0]) / half_widths**2
+    found = maximise(
+        lambda z: (-curvature @ (z - place) ** 2, -2 * curvature * (z - place)),
+        half_widths,
+        6,
+        random_starts=0,
+        seed=0,
+    )
+    assert found.value == pytest.approx(0, abs=1e-6)
+
+
+def test_the_number_of_evaluations_is_that_of_the_calls():
+    calls = []
+    surface = Quadratic(MATRIX, CENTRE)
+    found = maximise(lambda step: (calls.append(1), surface.gradient(CENTRE + step))[1], np.full(3, 0.1), **SEARCH)
+    assert found.evaluations == len(calls) > 4
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_stays_what_it_is(bad: float):
+    def cliff(step: np.ndarray) -> tuple[float, np.ndarray]:
+        return (bad, np.full(1, np.nan)) if step[0] > 0.05 else (step[0], np.ones(1))
+
+    found = maximise(cliff, np.array([0.1]), **SEARCH)
+    assert found.value is not None
+    assert np.isnan(found.value) if np.isnan(bad) else found.value == np.inf
+    nowhere = maximise(lambda step: (bad, step), np.array([0.1]), **SEARCH)
+    assert not np.isfinite(nowhere.value)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_the_scale_of_the_function_does_not_matter(scale: float):
+    surface = Quadratic(scale * MATRIX, CENTRE, 0.0, scale * np.array([1e-3, 0, 0]))
+    half_widths = np.full(3, 0.1)
+    assert maximise(around(surface), half_widths, **SEARCH).value == pytest.approx(
+        surface.greatest_in_box(half_widths), rel=1e-9
+    )
+
+
+def test_every_measure_of_a_quadratic_is_its_closed_form():
+    config = SharpnessConfig(epsilons=(0.1, 0.2), adaptive_radii=(0.3,), random_starts=5, trace_products=9)
+    surface = Quadratic(MATRIX, CENTRE, 0.25)
+    found = by_measure(measure(surface, CENTRE, config))
+    for epsilon in (0.1, 0.2):
+        box = epsilon * np.array([1.5, 3.0, 1.0])
+        phi = 100 * (surface.greatest_in_box(box) - 0.25) / 1.25
+        assert found["keskar", epsilon] == pytest.approx(phi, rel=1e-6)
+    # |δ_i| ≤ ρ|θ_i| with θ = (½, −2, 0): greatest where both have one sign.
+    step = np.array([0.15, 0.6, 0.0])
+    assert found["adaptive", 0.3] == pytest.approx(step @ MATRIX @ step / 2, rel=1e-6)
+    assert found["hessian_eigenvalue", 0.0] == pytest.approx(np.linalg.eigvalsh(MATRIX)[-1], rel=1e-3)
+    assert found["hessian_trace", 0.0] == pytest.approx(9.0, rel=1e-9)  # Hutch++ of rank 3 in 3 dimensions is exact
+
+
+def test_in_a_subspace_the_box_is_around_the_coordinates_of_the_weights():
+    basis = random_subspace(2, 3, seed=4)
+    assert np.linalg.norm(basis, axis=0) == pytest.approx(1)
+    assert np.array_equal(basis, random_subspace(2, 3, seed=4))
+    surface = Quadratic(MATRIX, CENTRE, 0.25)
+    config = SharpnessConfig(epsilons=(0.1,), subspace_dimension=2, random_starts=5, trace_products=3, seed=4)
+    half_widths = 0.1 * (np.abs(np.linalg.pinv(basis) @ CENTRE) + 1)
+    corners = [basis @ (half_widths * np.array(signs)) for signs in ([1, 1], [1, -1])]
+    greatest = max(0.25 + corner @ MATRIX @ corner / 2 for corner in corners)
+    found = by_measure(measure(surface, CENTRE, config))
+    assert found["keskar_subspace", 0.1] == pytest.approx(100 * (greatest - 0.25) / 1.25, rel=1e-6)
+
+
+def test_the_gradient_in_a_subspace_is_that_of_the_function_in_it():
+    basis = random_subspace(2, 3, seed=0)
+    inner = in_subspace(around(Quadratic(MATRIX, CENTRE, 0.0, np.ones(3))), basis)
+    point, step = np.array([0.3, -0.2]), 1e-6
+    numeric = [(inner(point + step * axis)[0] - inner(point - step * axis)[0]) / (2 * step) for axis in np.eye(2)]
+    assert inner(point)[1] == pytest.approx(numeric, rel=1e-6)
+
+
+def test_eigenvalue_and_trace_of_a_larger_matrix():
+    draw = np.random.default_rng(0)
+    half = draw.normal(size=(200, 30))
+    matrix = half @ half.T - 5 * np.eye(200)
+    assert top_eigenvalue(matrix.__matmul__, 200, 0) == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=2e-3)
+    assert trace(matrix.__matmul__, 200, 120, 0) == pytest.approx(np.trace(matrix), rel=0.05)
+    assert top_eigenvalue((-matrix).__matmul__, 200, 0) == pytest.approx(5, rel=2e-3)  # the greatest, not the largest
+
+
+def test_a_hessian_of_zeros_or_of_no_numbers_is_said_so():
+    """As of a network of dead units, of saturated outputs, or of weights so large that products overflow."""
+    calls = iter(range(1000))
+    assert top_eigenvalue(np.zeros_like, 50, 0) == trace(np.zeros_like, 50, 12, 0) == 0
+    assert np.isnan(top_eigenvalue(lambda vector: vector * np.nan, 50, 0))
+    assert np.isnan(top_eigenvalue(lambda vector: vector * (np.nan if next(calls) else 1.0), 50, 0))
+    assert np.isnan(trace(lambda vector: vector * np.nan, 50, 12, 0))
+
+
+def test_the_estimates_leave_the_random_state_alone_and_are_functions_of_the_seed():
+    draw = np.random.default_rng(0).normal(size=(50, 50))
+    matrix = draw + draw.T
+    np.random.seed(5)  # noqa: NPY002
+    first = trace(matrix.__matmul__, 50, 30, 1)
+    after = np.random.random()  # noqa: NPY002
+    np.random.seed(5)  # noqa: NPY002
+    assert np.random.random() == after  # noqa: NPY002
+    assert trace(matrix.__matmul__, 50, 30, 1) == first != trace(matrix.__matmul__, 50, 30, 2)
+
+
+def test_where_nothing_is_finite_all_measures_are_nan():
+    class Nowhere(Quadratic):
+        def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+            return np.nan, weights
+
+        def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:  # noqa: ARG002
+            return np.full(3, np.nan)
+
+    rows = measure(Nowhere(MATRIX, CENTRE), np.full(3, np.nan), SharpnessConfig())
+    assert len(rows) == 7
+    assert rows["value"].isna().all()
+
+
+# On networks.
+
+
+@pytest.fixture(scope="module")
+def trained(few: PreparedData) -> tuple[nn.Module, LossSurface]:
+    return on_its_way(VggConfig(channels=(4,), dense=(6,)), few)
+
+
+def on_its_way(config: VggConfig, few: PreparedData) -> tuple[nn.Module, LossSurface]:
+    """A network on its way to a minimum, and its loss over some digits."""
+    network = build_network(config, (1, 8, 8), 1, 0)
+    images, labels = on_device(few.train_images, few.train_labels, torch.device("cpu"))
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(40):
+        optimizer.zero_grad()
+        nn.functional.binary_cross_entropy_with_logits(network(images / 255)[:, 0], labels.float()).backward()
+        optimizer.step()
+    return network, LossSurface(network, images, labels, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("epsilon", [1e-3, 5e-4])
+def test_sharpness_is_that_of_scipy_on_the_flat_vector(trained: tuple, epsilon: float):
+    network, surface = trained
+    weights = vector_of(network)
+    found = maximise(lambda z: surface.gradient(weights + z), keskar_box(weights, epsilon), 10, 2, seed=0)
+    # Apart from the library's search: in plain coordinates, by other methods, with many more evaluations.
+    half_widths = epsilon * (np.abs(weights) + 1)
+    limits = list(zip(weights - half_widths, weights + half_widths, strict=True))
+    random = weights + np.random.default_rng(9).uniform(-half_widths, half_widths)
+    scale, greatest = 1e4, 0.0
+    for method in ("L-BFGS-B", "TNC"):
+        for start in (weights, random):
+            result = minimize(
+                lambda w: tuple(-scale * part for part in surface.gradient(w)),
+                start, jac=True, method=method, bounds=limits, options={"maxfun": 200},
+            )  # fmt: skip
+            greatest = max(greatest, -result.fun / scale)
+    phi = 100 * (greatest - surface.value(weights).loss) / (1 + surface.value(weights).loss)
+    assert keskar_sharpness(found) == pytest.approx(phi, rel=0.01)
+    assert keskar_sharpness(found) > 0
+
+
+def test_rescaled_relu_layers_change_keskars_sharpness_and_not_the_adaptive_one(trained: tuple):
+    """Dinh et al. 2017: α times one layer and 1/α times the next is the same function."""
+    network, surface = trained
+    weights, config = vector_of(network), SharpnessConfig(random_starts=0)
+    factors = {"conv1.weight": 8.0, "conv1.bias": 8.0, "dense1.weight": 1 / 8}
+    scaled = np.concatenate(
+        [factors.get(name, 1.0) * p.detach().numpy().ravel().astype(float) for name, p in network.named_parameters()]
+    )
+    assert surface.value(scaled).loss == pytest.approx(surface.value(weights).loss, rel=1e-10)
+    before, after = (by_measure(measure(surface, at, config)) for at in (weights, scaled))
+    assert after["adaptive", 0.01] == pytest.approx(before["adaptive", 0.01], rel=1e-6)
+    assert abs(after["keskar", 0.001] / before["keskar", 0.001] - 1) > 0.2
+    assert abs(after["hessian_eigenvalue", 0] / before["hessian_eigenvalue", 0] - 1) > 0.2
+
+
+def test_the_hessian_of_a_network_is_that_of_its_gradient(few: PreparedData):
+    network, surface = on_its_way(VggConfig(channels=(3,), dense=()), few)  # each weight takes five passes
+    weights = vector_of(network)
+    step = 1e-7  # small, for there are kinks
+    columns = [
+        (surface.gradient(weights + step * axis)[1] - surface.gradient(weights - step * axis)[1]) / (2 * step)
+        for axis in np.eye(len(weights))
+    ]
+    hessian = np.stack(columns)
+    rows = by_measure(measure(surface, weights, SharpnessConfig(trace_products=3 * len(weights))))
+    assert rows["hessian_eigenvalue", 0] == pytest.approx(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1], rel=2e-3)
+    assert rows["hessian_trace", 0] == pytest.approx(np.trace(hessian), rel=1e-3)
+
+
+def test_a_subspace_larger_than_the_memory_is_refused_before_it_is_drawn(refusal):
+    message = refusal(random_subspace, 100, psutil.virtual_memory().total // 1000, seed=0)
+    assert message.startswith("sharpness.subspace_dimension: 100 directions of ")
+    assert "more than the memory of this machine; lower it" in message

@@ -1,0 +1,326 @@
+"""The report of a study that is not complete: what it is made of, what it says is missing, and why."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from batchscape.cli.report import Collector, write_partial_report
+from batchscape.io.files import write_json
+from batchscape.io.frames import write_frame
+from batchscape.report.tables import recommendation, tuned_lr
+from batchscape.study.study import Study
+from tests.unit.analysis.test_runs import write_run
+from tests.unit.cli.test_status import JOB
+from tests.unit.report.tables.test_recommendation import made_up
+from tests.unit.report.test_page import Page
+
+OFF = {"enabled": False}
+SETTINGS = {
+    "name": "s",
+    "grid": {"batch_sizes": [32, 64], "learning_rates": [0.1], "seeds": [0, 1]},
+    "comparison": {"fixed_lr": 0.1, "high_lr": 0.1},
+    "arms": {"linear": OFF, "sqrt": OFF},
+    **dict.fromkeys(("tuning", "interpolation", "landscape", "gradient_alignment", "device_timing"), OFF),
+}
+ONE, TWO, THREE, FOUR = (f"bs{size}-lr0.1-seed{seed}" for size in (32, 64) for seed in (0, 1))
+
+
+def a_study(**sections: object) -> Study:
+    return Study.from_mapping({**SETTINGS, **sections}, "s.yaml")
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def train(study: Study, *names: str) -> None:
+    for name in names:
+        run = study.runs[name]
+        write_run(Path(study.run_file(name, "run.json")).parent, run.batch_size, run.seed)
+
+
+def log(study: Study, job: str, text: str) -> None:
+    path = Path(study.log(job))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def analyse_sharpness(study: Study, setting: str) -> Path:
+    """What the job of a setting writes."""
+    names = study.runs_of("sharpness", setting)
+    lead = {"setting": setting, "batch_size": int(setting[2:4]), "learning_rate": 0.1, "status": "converged"}
+    what = {"checkpoint": "best", "batch_norm": "none", "measure": "keskar", "radius": 1e-3, "not_computed": "none"}
+    found = {"value": 2.0, "loss": 0.5, "evaluations": 3, "iterations": 2, "on_bounds": 0}
+    path = Path(study.csv(f"analysis/sharpness/{setting}"))
+    rows = [{"run": name, **lead, "seed": study.runs[name].seed, **what, **found} for name in names]
+    write_frame(path, pd.DataFrame(rows))
+    return path
+
+
+def reasons(collector: Collector, kind: str) -> dict[str, str]:
+    return {gap.name: gap.reason for gap in collector.gaps if gap.kind == kind}
+
+
+def damage(study: Study) -> None:
+    Path(study.run_file(ONE, "run.json")).write_text("{")
+
+
+def fail(text: str) -> Callable[[Study], None]:
+    def failed(study: Study) -> None:
+        Path(study.run_file(ONE, "run.json")).unlink()
+        log(study, f"train/{ONE}", text)
+
+    return failed
+
+
+@pytest.mark.parametrize(
+    ("happen", "reason"),
+    [
+        (fail("began\ngrid.batch_sizes: 64 is too many\n"), "grid.batch_sizes: 64 is too many"),
+        (
+            fail("Traceback (most recent call last):\n  File\ntorch.OutOfMemoryError: no memory left.\nTry less.\n"),
+            "torch.OutOfMemoryError: no memory left.",
+        ),
+        (fail("Traceback (most recent call last):\n  File\nMemoryError\n"), "MemoryError"),
+        (fail("20:04:45 epoch 1: training loss 0.7, validation loss 0.69,\n"), "its job was interrupted"),
+        (fail("Traceback (most recent call last):\n  File\nKeyboardInterrupt\n"), "its job was interrupted"),
+        (fail("took 3.00 s, of CPU 2.00 s, and 1.00 s before that to start\n"), "not made yet"),
+        (
+            fail(
+                "Traceback (most recent call last):\n  File\nOSError: no net\ntried again\ntook 3.00 s, of CPU 2.00 s\n"
+            ),
+            "not made yet",
+        ),
+        (lambda study: shutil.rmtree(study.folder + f"/runs/{ONE}"), "not made yet"),
+        (damage, f"results/s/runs/{ONE}/run.json: is not as it was written"),
+    ],
+    ids=[
+        "a user's mistake",
+        "out of memory",
+        "no message",
+        "killed",
+        "Ctrl-C",
+        "deleted",
+        "recovered",
+        "not begun",
+        "damaged",
+    ],
+)
+def test_a_run_that_is_missing_is_left_out_with_the_reason_of_its_log(happen: Callable, reason: str):
+    study = a_study()
+    train(study, *study.runs)
+    happen(study)
+    collector = Collector(study)
+    assert list(collector.runs()) == [TWO, THREE, FOUR]
+    (found,) = reasons(collector, "run").values()
+    assert found.startswith(reason)
+
+
+def test_a_job_at_work_is_told_from_one_that_ended():
+    study = a_study()
+    path = Path(study.log(f"train/{ONE}"))
+    with subprocess.Popen([sys.executable, "-c", JOB, str(path), "epoch 1"]) as job:
+        while not path.exists() or not path.read_text():
+            assert job.poll() is None
+            time.sleep(0.01)
+        collector = Collector(study)
+        assert collector.runs() == {}
+        job.kill()
+    assert reasons(collector, "run")[ONE] == "its job is running"
+
+
+def test_runs_of_other_settings_or_other_data_are_not_reported(few_file: Path):
+    study = a_study()
+    train(study, *study.runs)
+    collector = Collector(a_study(training={"max_epochs": 7}))
+    assert collector.runs() == {}
+    other = "was trained with other settings than the study asks for now"
+    assert reasons(collector, "run") == dict.fromkeys(study.runs, other)
+    Path(study.prepared_data).parent.mkdir()
+    shutil.copy(few_file, study.prepared_data)
+    collector = Collector(study)
+    assert collector.runs() == {}
+    assert set(reasons(collector, "run").values()) == {"was trained on other data than the study has now"}
+
+
+def test_a_tuned_run_is_reported_only_at_the_rate_that_its_search_has_found():
+    study = a_study(tuning={"enabled": True})
+    names = [name for name in study.runs if "tuned" in name]
+    train(study, *names)  # at 0.1
+    write_json(Path(study.tuning_file(32, "tuned.json")), {"learning_rate": 0.1})
+    log(study, "tune/bs64", "RuntimeError: the search\n")
+    collector = Collector(study)
+    found = collector.runs()
+    assert list(found) == ["bs32-lrtuned-seed0", "bs32-lrtuned-seed1"]
+    assert reasons(collector, "run")["bs64-lrtuned-seed0"] == "the search for its learning rate is not complete"
+    collector.frames(found)
+    assert reasons(collector, "analysis")["lr_search/bs64"] == "RuntimeError: the search"
+    write_json(Path(study.tuning_file(32, "tuned.json")), {"learning_rate": 0.2})
+    assert Collector(study).runs() == {}
+
+
+def test_tables_are_made_from_the_runs_that_exist_and_not_from_older_tables():
+    study = a_study(sharpness=OFF)
+    train(study, ONE, TWO, THREE)
+    old = pd.DataFrame({"setting": ["bs32-lr0.1"], "least_validation_loss_mean": [99.0]})
+    write_frame(Path(study.csv("tables/fixed_lr")), old)
+    collector = Collector(study)
+    frames = collector.frames(collector.runs())
+    table = frames["tables/fixed_lr"].set_index("batch_size")
+    assert table["n_seeds"].to_dict() == {32: 2, 64: 1}
+    assert table["least_validation_loss_mean"].to_dict() == {32: 0.4, 64: 0.4}
+    assert {name for name in frames if name.startswith("tables/")} == {
+        "tables/runs",
+        *(f"tables/{t}" for t in study.tables),
+    }
+    assert [gap.name for gap in collector.gaps] == ["prepare", "network", FOUR]
+
+
+def test_a_damaged_file_of_a_run_costs_the_analyses_that_read_it():
+    study = a_study(sharpness=OFF)
+    train(study, *study.runs)
+    Path(study.run_file(ONE, "update_norms.npy")).write_bytes(b"")
+    collector = Collector(study)
+    frames = collector.frames(collector.runs())
+    assert len(frames["tables/runs"]) == 4
+    assert set(frames["analysis/update_norms"]["run"]) == {TWO, THREE, FOUR}
+    (reason,) = reasons(collector, "analysis").values()
+    assert reason.startswith(f"results/s/runs/{ONE}/update_norms.npy: cannot be read")
+
+
+def test_a_failed_analysis_costs_itself_and_one_older_than_its_runs_is_not_used():
+    study = a_study()
+    train(study, *study.runs)
+    one, other = (analyse_sharpness(study, setting) for setting in study.compared_settings)
+
+    def collected() -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+        collector = Collector(study)
+        return collector.frames(collector.runs()), reasons(collector, "analysis")
+
+    frames, missing = collected()
+    assert (len(frames["analysis/sharpness"]), missing) == (4, {})
+    before = one.stat().st_mtime
+    os.utime(one, (before - 1000, before - 1000))
+    frames, missing = collected()
+    assert set(frames["analysis/sharpness"]["setting"]) == {"bs64-lr0.1"}
+    assert missing == {"sharpness/bs32-lr0.1": "was made from an earlier training of its runs"}
+    assert set(frames["tables/claims"]["claim"]) >= {"sharper_minima"}  # the others are tested all the same
+    one.unlink()
+    other.write_text(other.read_text()[:-5])
+    log(study, "sharpness/bs32-lr0.1", "Traceback (most recent call last):\n  File\nRuntimeError: no derivative\n")
+    frames, missing = collected()
+    assert "analysis/sharpness" not in frames
+    assert missing["sharpness/bs32-lr0.1"] == "RuntimeError: no derivative"
+    assert missing["sharpness/bs64-lr0.1"].startswith(f"{other}: is cut off in its last line")
+    claims = frames["tables/claims"].set_index("claim")
+    assert claims.loc["sharper_minima", "reading"] == "Not tested: the sharpness of these runs was not measured."
+    assert claims.loc["nearer_to_init", "n_seeds"] == 2
+
+
+def test_a_table_that_cannot_be_made_costs_what_is_made_from_it():
+    study = a_study()
+    train(study, *study.runs)
+    for setting in study.compared_settings:
+        path = analyse_sharpness(study, setting)
+        write_frame(path, pd.read_csv(path).drop(columns="radius"))  # as of an older version
+    collector = Collector(study)
+    frames = collector.frames(collector.runs())
+    missing = reasons(collector, "table")
+    assert missing["arm_runs"] == "cannot be made from what exists (KeyError: 'radius')"
+    assert missing["claims"] == "needs tables/arm_runs"
+    assert {f"tables/{name}" for name in set(study.tables) - set(missing)} < set(frames)
+    assert set(missing) == {"arm_runs", "sharpness", "scaled_lr", "claims"}
+
+
+def test_an_analysis_of_runs_that_are_missing_names_them():
+    study = a_study()
+    train(study, ONE, TWO, THREE)
+    for setting in study.compared_settings:
+        analyse_sharpness(study, setting)
+    collector = Collector(study)
+    collector.frames(collector.runs())
+    assert reasons(collector, "analysis") == {"sharpness/bs64-lr0.1": f"needs the missing run {FOUR}"}
+
+
+def test_an_edit_of_the_study_file_after_the_analyses_is_told():
+    study = a_study()
+    train(study, *study.runs)
+    file = Path("s.yaml")
+    file.write_text("name: s\n")
+    os.utime(file, (1e9, 1e9))
+    for setting in study.compared_settings:
+        analyse_sharpness(study, setting)
+    collector = Collector(study)
+    collector.frames(collector.runs())
+    assert collector.edited_since(file) == []
+    file.touch()
+    (line,) = collector.edited_since(file)
+    assert line.startswith("s.yaml was edited after 2 of the 2 files of analyses were made")
+
+
+def test_gaps_of_one_reason_are_told_together():
+    study = a_study()
+    collector = Collector(study)
+    collector.runs()
+    assert collector.missing() == [
+        ("job prepare, network", "not made yet"),
+        ("run " + ", ".join(study.runs), "not made yet"),
+    ]
+
+
+def test_the_page_says_what_is_missing_and_nothing_else_is_written(refusal: Callable[..., str]):
+    study = a_study(sharpness=OFF)
+    train(study, ONE, TWO, THREE)
+    log(study, f"train/{FOUR}", "CUDA: out of <memory>\n")
+    before = set(Path().rglob("*"))
+    Path("s.yaml").write_text("name: s\n")
+    lines = write_partial_report(study, Path("s.yaml"))
+    page = Path("results/s/report-partial.html")
+    assert set(Path().rglob("*")) - before == {page, Path("s.yaml")}
+    assert lines[0] == "3 of 4 runs are complete"
+    assert f"missing run {FOUR}: CUDA: out of <memory>" in lines
+    assert lines[-1] == f"the partial report: {page}"
+    text = Page(page.read_text()).text
+    assert text.index("This report is partial") < text.index("The answer")
+    assert f"{FOUR}: CUDA: out of <memory>" in text
+    page.unlink()
+    page.mkdir()
+    assert refusal(write_partial_report, study, Path("s.yaml")).startswith(f"{page}: cannot be written (")
+
+
+def test_with_no_run_there_is_nothing_to_report_which_is_told_in_one_line(refusal: Callable[..., str]):
+    Path("s.yaml").write_text("name: s\ngrid: {seeds: [0]}\n")
+    nothing = "results/s: no run is complete, so there is nothing to report yet"
+    assert refusal(write_partial_report, Study.from_file(Path("s.yaml")), Path("s.yaml")) == nothing
+    log(a_study(), "prepare", "data.path: there is no x\n")
+    command = [sys.executable, "-m", "batchscape", "report", "s.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"{nothing} (job prepare: data.path: there is no x)\n"
+
+
+# Tables of fewer runs than the study asks for.
+
+
+def test_a_search_of_the_large_batch_alone_has_no_rates_to_scale_from():
+    trials = pd.DataFrame(
+        {"batch_size": [64, 64], "learning_rate": [0.1, 0.2], "validation_loss": [0.5, 0.4], "best": [0, 1]}
+    )
+    table = tuned_lr.tabulate(trials, small_batch=32, lr_range=(0.01, 3))
+    assert table["tuned_learning_rate"].tolist() == [0.2]
+    assert table[["linear_learning_rate", "sqrt_learning_rate"]].isna().all(axis=None)
+
+
+def test_tuned_runs_alone_are_recommended_without_a_best_constant_rate():
+    runs = made_up({(32, 0.1): [0.2, 0.3]}).assign(setting="bs32-lrtuned")
+    table = recommendation.tabulate(runs, pd.DataFrame())
+    assert table["choice"].tolist() == ["least loss and cheapest of the equal"]
+    assert table["edge"].tolist() == ["none"]

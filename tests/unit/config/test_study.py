@@ -1,0 +1,1113 @@
+"""The study file: what is refused and in which words, and what a checked study asks for."""
+
+import copy
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
+
+import batchscape
+from batchscape.config.base import shortest_decimal
+from batchscape.config.loading import read_assignments, without_texts
+from batchscape.config.run import RunSpec
+from batchscape.config.study import Run
+from batchscape.errors import UserError
+from batchscape.study.registry import FIGURES
+from batchscape.study.study import Study, Trainings
+
+FULL = """\
+name: full
+data:
+  source: digits
+  validation_fraction: 0.25
+  split_seed: 5
+grid:
+  batch_sizes: [32, 64]
+  learning_rates: [0.01, 0.08]
+  seeds: [0, 1]
+model:
+  name: vgg
+  channels: [4, 8]
+  dense: [16]
+training:
+  max_epochs: 20
+  patience: 3
+  momentum: 0.9
+  weight_decay: 0.0001
+  snapshots: [1, 10]
+  accelerator: cpu
+comparison:
+  fixed_lr: 0.01
+  high_lr: 0.08
+  small_batch: 32
+  large_batch: 64
+"""
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Callable[..., Study]:
+    """Write a text to `study.yaml` and read it as a study."""
+
+    def read(text: str, overrides: dict[str, Any] | None = None) -> Study:
+        path = tmp_path / "study.yaml"
+        path.write_text(text, encoding="utf-8")
+        return Study.from_file(path, overrides)
+
+    return read
+
+
+def full_mapping() -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load(FULL)
+
+
+def sections_reversed(mapping: dict[str, Any]) -> dict[str, Any]:
+    """The same keys in the opposite order, on every level."""
+    return {k: sections_reversed(v) if isinstance(v, dict) else v for k, v in reversed(mapping.items())}
+
+
+# Mistakes. Each row: what it is, the text, where the message must place it, what the message must say.
+
+MISTAKES = [
+    # name
+    ("no name", "grid: {seeds: [0]}", "name: ", "is missing"),
+    ("an empty file", "", "name: ", "is missing"),
+    ("a file of comments", "# to do\n", "name: ", "is missing"),
+    ("a number as name", "name: 5", "name: ", "must be text, got 5"),
+    ("no value for name", "name:", "name: ", "must be text, got null"),
+    ("a date as name", "name: 2020-12-05", "name: ", "must be text"),
+    ("a list as name", "name: [a]", "name: ", "must be text, got a list"),
+    ("an empty name", "name: ''", "name: ", "letters, digits, `-` and `_`, got ''"),
+    ("a slash in the name", "name: a/b", "name: ", "got 'a/b'; write `name: my-study`"),
+    ("a name that leaves the results folder", "name: ..", "name: ", "got '..'"),
+    ("a hidden folder as name", "name: .a", "name: ", "got '.a'"),
+    ("an absolute path as name", "name: /tmp", "name: ", "got '/tmp'"),
+    ("a space in the name", "name: my study", "name: ", "got 'my study'"),
+    ("a line break in the name", 'name: "a\\nb"', "name: ", r"got 'a\nb'"),
+    ("a letter outside ASCII in the name", "name: étude", "name: ", "got 'étude'"),
+    ("a wildcard brace in the name", "name: '{run}'", "name: ", "got '{run}'"),
+    # keys
+    ("an unknown section", "name: s\nplots: {}", "plots: ", "known keys here: name, data, grid"),
+    ("a mistyped section", "name: s\ntrainning: {}", "trainning: ", "did you mean `training`?"),
+    ("a mistyped data key", "name: s\ndata: {split_sed: 1}", "data.split_sed: ", "did you mean `split_seed`?"),
+    ("a mistyped grid key", "name: s\ngrid: {batch_size: [1]}", "grid.batch_size: ", "did you mean `batch_sizes`?"),
+    ("a mistyped model key", "name: s\nmodel: {chanels: [4]}", "model.chanels: ", "did you mean `channels`?"),
+    ("a mistyped training key", "name: s\ntraining: {epochs: 3}", "training.epochs: ", "did you mean `max_epochs`?"),
+    ("a mistyped comparison key", "name: s\ncomparison: {hi_lr: 1}", "comparison.hi_lr: ", "mean `high_lr`?"),
+    ("an unknown key in a section", "name: s\ngrid: {zzz: 1}", "grid.zzz: ", "known keys here: batch_sizes, learn"),
+    ("a key that looks internal", "name: s\nfunction-x: 1", "function-x: ", "is not a known key"),
+    ("a line break in a key", 'name: s\n"a\\nb": 1', "", "is not a known key"),
+    ("a number as key", "name: s\ngrid: {5: 1}", "grid", "5"),
+    # keys of another kind of data or network
+    (
+        "a key of vgg in mlp",
+        "name: s\nmodel: {name: mlp, channels: [4]}",
+        "model.channels: ",
+        "`model` with `name: vgg`",
+    ),
+    ("a key of resnet in vgg", "name: s\nmodel: {blocks: 2}", "model.blocks: ", "`model` with `name: resnet`"),
+    ("a network's key", "name: s\nmodel: {arguments: {}}", "model.arguments: ", "`model` with `name: import path`"),
+    ("a data set's key", "name: s\ndata: {arguments: {}}", "data.arguments: ", "`data` with `source: import path`"),
+    ("a key of a folder", "name: s\ndata: {path: x}", "data.path: ", "`data` with `source: image_folder`"),
+    (
+        "a key of digits",
+        "name: s\ndata: {source: synthetic, task: digit}",
+        "data.task: ",
+        "`data` with `source: digits`",
+    ),
+    ("a network's key in data", "name: s\ndata: {dropout: 0.5}", "data.dropout: ", "`model` with `name: vgg`"),
+    ("no path of a folder", "name: s\ndata: {source: image_folder, image_size: [8, 8]}", "data.path: ", "is missing"),
+    ("a name with two colons", "name: s\nmodel: {name: 'a:b:c'}", "model.name: ", "write `my_package.my_module:name`"),
+    (
+        "a path for a module",
+        "name: s\ndata: {source: 'a/b.py:load'}",
+        "data.source: ",
+        "write `my_package.my_module:name`",
+    ),
+    (
+        "a list as network",
+        "name: s\nmodel: {name: [vgg]}",
+        "model.name: ",
+        "must be 'vgg', 'mlp', 'resnet' or an import",
+    ),
+    (
+        "no argument list",
+        "name: s\nmodel: {name: 'a:b', arguments: [1]}",
+        "model.arguments: ",
+        "must be a section of keys",
+    ),
+    (
+        "a nan argument",
+        "name: s\nmodel: {name: 'a:b', arguments: {x: [.nan]}}",
+        "model.arguments: ",
+        "not hold nan or inf",
+    ),
+    (
+        "an argument that is a date",
+        "name: s\nmodel: {name: 'a:b', arguments: {x: 2020-01-01}}",
+        "model.arguments.x: ",
+        "JSON",
+    ),
+    # sections
+    ("an empty section", "name: s\ndata:", "data: ", "must be a section of keys and values, got null"),
+    ("a list as section", "name: s\ngrid: [32, 64]", "grid: ", "must be a section of keys and values, got a list"),
+    ("a list of keys as section", "name: s\ntraining:\n  - patience: 3", "training: ", "got a list"),
+    ("a word as section", "name: s\nmodel: vgg", "model: ", "below `model:` (name, channels, convolutions,"),
+    ("a number as section", "name: s\ncomparison: 0.01", "comparison: ", "must be a section"),
+    # lists
+    ("no batch sizes", "name: s\ngrid: {batch_sizes: []}", "grid.batch_sizes: ", "must not be empty"),
+    ("no learning rates", "name: s\ngrid: {learning_rates: []}", "grid.learning_rates: ", "must not be empty"),
+    ("no seeds", "name: s\ngrid: {seeds: []}", "grid.seeds: ", "must not be empty"),
+    ("no channels", "name: s\nmodel: {channels: []}", "model.channels: ", "must not be empty"),
+    ("one batch size without a list", "name: s\ngrid: {batch_sizes: 32}", "grid.batch_sizes: ", "must be a list"),
+    ("text as list", "name: s\ngrid: {batch_sizes: 32 64}", "grid.batch_sizes: ", "must be a list, got '32 64'"),
+    ("null as list", "name: s\ngrid: {seeds: }", "grid.seeds: ", "must be a list, got null"),
+    ("keys as list", "name: s\ngrid: {seeds: {a: 1}}", "grid.seeds: ", "must be a list, got a section"),
+    ("a repeated batch size", "name: s\ngrid: {batch_sizes: [8, 8]}", "grid.batch_sizes: ", "repeats 8"),
+    ("a repeated seed", "name: s\ngrid: {seeds: [1, 2, 1]}", "grid.seeds: ", "repeats 1; list each value once"),
+    ("one rate twice", "name: s\ngrid: {learning_rates: [0.001, 1e-3]}", "grid.learning_rates: ", "repeats 0.001"),
+    ("a repeated snapshot", "name: s\ntraining: {snapshots: [2, 2]}", "training.snapshots: ", "repeats 2"),
+    # whole numbers
+    ("a real batch size", "name: s\ngrid: {batch_sizes: [32.0]}", "grid.batch_sizes[0]: ", "whole number, got 32.0"),
+    ("half a batch size", "name: s\ngrid: {batch_sizes: [1, 2.5]}", "grid.batch_sizes[1]: ", "whole number, got 2.5"),
+    ("a quoted batch size", "name: s\ngrid: {batch_sizes: ['32']}", "grid.batch_sizes[0]: ", "whole number, got '32'"),
+    ("a true batch size", "name: s\ngrid: {batch_sizes: [true]}", "grid.batch_sizes[0]: ", "whole number, got true"),
+    ("a null batch size", "name: s\ngrid: {batch_sizes: [null]}", "grid.batch_sizes[0]: ", "whole number, got null"),
+    ("a batch of nothing", "name: s\ngrid: {batch_sizes: [0]}", "grid.batch_sizes[0]: ", "at least 1, got 0"),
+    ("a negative batch size", "name: s\ngrid: {batch_sizes: [-8]}", "grid.batch_sizes[0]: ", "at least 1, got -8"),
+    ("a list in a list", "name: s\ngrid: {batch_sizes: [[8]]}", "grid.batch_sizes[0]: ", "got a list"),
+    ("a negative seed", "name: s\ngrid: {seeds: [-1]}", "grid.seeds[0]: ", "must be at least 0, got -1"),
+    ("a seed past 32 bits", "name: s\ngrid: {seeds: [4294967296]}", "grid.seeds[0]: ", "at most 4294967295"),
+    ("no epochs", "name: s\ntraining: {max_epochs: 0}", "training.max_epochs: ", "at least 1, got 0"),
+    ("epochs as a real", "name: s\ntraining: {max_epochs: 1e3}", "training.max_epochs: ", "whole number, got 1000.0"),
+    ("no patience", "name: s\ntraining: {patience: 0}", "training.patience: ", "at least 1, got 0"),
+    (
+        "endless patience",
+        "name: s\ntraining: {patience: .inf}",
+        "training.patience: ",
+        "must be a whole number, got inf",
+    ),
+    ("a word as split seed", "name: s\ndata: {split_seed: a}", "data.split_seed: ", "whole number, got 'a'"),
+    ("no units", "name: s\nmodel: {dense: [0]}", "model.dense[0]: ", "at least 1, got 0"),
+    ("a snapshot at 0", "name: s\ntraining: {snapshots: [0]}", "training.snapshots[0]: ", "at least 1, got 0"),
+    # real numbers
+    ("a rate of 0", "name: s\ngrid: {learning_rates: [0]}", "grid.learning_rates[0]: ", "greater than 0"),
+    ("a negative rate", "name: s\ngrid: {learning_rates: [-0.1]}", "grid.learning_rates[0]: ", "greater than 0"),
+    ("a NaN rate", "name: s\ngrid: {learning_rates: [.nan]}", "grid.learning_rates[0]: ", "finite number, got nan"),
+    ("an infinite rate", "name: s\ngrid: {learning_rates: [.inf]}", "grid.learning_rates[0]: ", "finite number"),
+    ("a quoted NaN", "name: s\ngrid: {learning_rates: ['nan']}", "grid.learning_rates[0]: ", "finite number"),
+    ("a rate past all floats", "name: s\ncomparison: {fixed_lr: 1e400}", "comparison.fixed_lr: ", "finite number"),
+    ("a rate in words", "name: s\ngrid: {learning_rates: [low]}", "grid.learning_rates[0]: ", "a number, got 'low'"),
+    ("a true rate", "name: s\ncomparison: {high_lr: true}", "comparison.high_lr: ", "must be a number, got true"),
+    ("a null rate", "name: s\ncomparison: {fixed_lr: null}", "comparison.fixed_lr: ", "must be a number, got null"),
+    ("a list as rate", "name: s\ncomparison: {fixed_lr: [1]}", "comparison.fixed_lr: ", "got a list"),
+    ("a momentum of 1", "name: s\ntraining: {momentum: 1}", "training.momentum: ", "must be less than 1"),
+    ("a negative momentum", "name: s\ntraining: {momentum: -0.1}", "training.momentum: ", "at least 0"),
+    ("a negative decay", "name: s\ntraining: {weight_decay: -1}", "training.weight_decay: ", "at least 0"),
+    ("nothing to validate", "name: s\ndata: {validation_fraction: 0}", "data.validation_fraction: ", "greater than 0"),
+    ("nothing to train", "name: s\ndata: {validation_fraction: 1}", "data.validation_fraction: ", "less than 1"),
+    ("per cent", "name: s\ndata: {validation_fraction: 20%}", "data.validation_fraction: ", "a number, got '20%'"),
+    # choices
+    ("an unknown source", "name: s\ndata: {source: mnist}", "data.source: ", "or an import path `my_package"),
+    ("an unknown network", "name: s\nmodel: {name: alexnet}", "model.name: ", "must be 'vgg', 'mlp', 're"),
+    ("an unknown device", "name: s\ntraining: {accelerator: tpu}", "training.accelerator: ", "'auto', 'cpu' or 'gpu'"),
+    # keys that contradict each other
+    (
+        "a snapshot after the end",
+        "name: s\ntraining: {max_epochs: 3, snapshots: [2, 9]}",
+        "training.snapshots: ",
+        "epoch 9 is after max_epochs 3",
+    ),
+    (
+        "a small batch off the grid",
+        "name: s\ncomparison: {small_batch: 33}",
+        "comparison.small_batch: ",
+        "33 is not in",
+    ),
+    ("a large batch off the grid", "name: s\ncomparison: {large_batch: 512}", "comparison.large_batch: ", "or add it"),
+    (
+        "small and large swapped",
+        "name: s\ncomparison: {small_batch: 256, large_batch: 32}",
+        "comparison.small_batch: ",
+        "the small batch, 256, must be smaller than the large one, 32",
+    ),
+    ("small as large", "name: s\ncomparison: {small_batch: 64, large_batch: 64}", "comparison.small_batch: ", "64"),
+    ("large is the smallest", "name: s\ncomparison: {large_batch: 32}", "comparison.large_batch: ", "32"),
+    # analyses
+    (
+        "an unknown checkpoint",
+        "name: s\nsharpness: {checkpoints: [best, final]}",
+        "sharpness.checkpoints[1]: ",
+        "'final'",
+    ),
+    (
+        "a checkpoint of no epoch",
+        "name: s\nlandscape: {checkpoint: 0}",
+        "landscape.checkpoint: ",
+        "init, best, last or",
+    ),
+    ("a true checkpoint", "name: s\nlandscape: {checkpoint: true}", "landscape.checkpoint: ", "init, best, last or"),
+    ("weights not kept", "name: s\nsharpness: {checkpoints: [9]}", "sharpness.checkpoints: ", "training.snapshots"),
+    ("no checkpoint", "name: s\ngradient_alignment: {checkpoints: []}", "gradient_alignment.checkpoints: ", "empty"),
+    ("an epsilon of 0", "name: s\nsharpness: {epsilons: [0]}", "sharpness.epsilons[0]: ", "greater than 0"),
+    ("an epsilon past 1", "name: s\nsharpness: {epsilons: [2]}", "sharpness.epsilons[0]: ", "less than 1"),
+    ("an epsilon in words", "name: s\nsharpness: {epsilons: [small]}", "sharpness.epsilons[0]: ", "got 'small'"),
+    ("a repeated radius", "name: s\nsharpness: {adaptive_radii: [0.1, 1e-1]}", "sharpness.adaptive_radii: ", "0.1"),
+    ("no subspace", "name: s\nsharpness: {subspace_dimension: 0}", "sharpness.subspace_dimension: ", "at least 1"),
+    ("no iteration", "name: s\nsharpness: {iterations: 0}", "sharpness.iterations: ", "at least 1"),
+    ("fewer than no start", "name: s\nsharpness: {random_starts: -1}", "sharpness.random_starts: ", "at least 0"),
+    ("too few products", "name: s\nsharpness: {trace_products: 2}", "sharpness.trace_products: ", "at least 3"),
+    ("neither yes nor no", "name: s\nsharpness: {enabled: 1}", "sharpness.enabled: ", "true or false, got 1"),
+    ("alphas that descend", "name: s\ninterpolation: {alphas: [2, -1]}", "interpolation.alphas: ", "below the last"),
+    ("one alpha", "name: s\ninterpolation: {alphas: [2]}", "interpolation.alphas: ", "a list of two"),
+    ("a line of one point", "name: s\ninterpolation: {points: 1}", "interpolation.points: ", "at least 2"),
+    ("a policy that is none", "name: s\ninterpolation: {batch_norm: off}", "interpolation.batch_norm: ", "'fixed'"),
+    ("an arm of nothing", "name: s\narms: {mine: {}}", "arms.mine.rule: ", "either a `rule` or `learning_rates`"),
+    ("an unknown rule", "name: s\narms: {mine: {rule: cubic}}", "arms.mine.rule: ", "'sqrt', got 'cubic'"),
+    (
+        "a reserved arm",
+        "name: s\narms: {fixed: {rule: sqrt}}",
+        "arms: ",
+        "set its learning rate as `comparison.fixed_lr`",
+    ),
+    ("an arm with a space", "name: s\narms: {a b: {rule: sqrt}}", "arms: ", "letters, digits, `-` and `_`, got 'a b'"),
+    (
+        "an arm that is a number",
+        "name: s\narms: {mine: 3}",
+        "arms.mine: ",
+        "must be a section of keys and values, got 3",
+    ),
+    (
+        "arms in a list",
+        "name: s\narms: [linear]",
+        "arms: ",
+        "section of keys and values, got a list; write for example",
+    ),
+    (
+        "a typo in an arm",
+        "name: s\narms: {linear: {warmup: 1}}",
+        "arms.linear.warmup: ",
+        "did you mean `warmup_epochs`?",
+    ),
+    ("a foreign key of an arm", "name: s\nwarmup_epochs: 1", "warmup_epochs: ", "in the section `arms.<name>`"),
+    ("a map to 0", "name: s\narms: {m: {learning_rates: {32: 0}}}", "arms.m.learning_rates[32]: ", "greater than 0"),
+    (
+        "a map from text",
+        "name: s\narms: {m: {learning_rates: {a: 1}}}",
+        "arms.m.learning_rates.a: ",
+        "whole number, got 'a'",
+    ),
+    (
+        "a map of no size",
+        "name: s\narms: {m: {learning_rates: {9: 1}}}",
+        "arms.m.learning_rates: ",
+        "9 is not in grid.batch",
+    ),
+    (
+        "a base of a map",
+        "name: s\narms: {m: {learning_rates: {32: 1}, base_lr: 1}}",
+        "arms.m.base_lr: ",
+        "belongs to a `rule`",
+    ),
+    (
+        "a warm-up beyond the end",
+        "name: s\ntraining: {max_epochs: 3}\narms: {linear: {warmup_epochs: 5}}",
+        "arms.linear.warmup_epochs: ",
+        "5 is more than training.max_epochs, 3",
+    ),
+    (
+        "a rate beyond bounds",
+        "name: s\narms: {m: {rule: linear, base_lr: 1e30}}",
+        "arms.m: ",
+        "must be between 1e-30 and",
+    ),
+    ("a lonely pair", "name: s\ninterpolation: {pairs: [[bs32-lr0.01]]}", "interpolation.pairs[0]: ", "a list of two"),
+    (
+        "a pair of no list",
+        "name: s\ninterpolation: {pairs: [bs32-lr0.01]}",
+        "interpolation.pairs[0]: ",
+        "a list of two",
+    ),
+    (
+        "a pair with a stranger",
+        "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs33-lr0.01]]}",
+        "interpolation.pairs: ",
+        "'bs33-lr0.01' is no setting of this study",
+    ),
+    ("a key like a mark", "name: s\n'[key]': 1", "[key]: ", "is not a known key"),
+    ("a key like a mark below", "name: s\ngrid: {'[key]': 1}", "grid.[key]: ", "is not a known key"),
+    (
+        "a repeated pair",
+        "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs64-lr0.01], [bs32-lr0.01, bs64-lr0.01]]}",
+        "interpolation.pairs: ",
+        "repeats ('bs32-lr0.01', 'bs64-lr0.01'); list each value once",
+    ),
+    (
+        "a pair of one",
+        "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs32-lr0.01]]}",
+        "interpolation.pairs: ",
+        "between bs32-lr0.01 and itself there is no line; name two settings",
+    ),
+    ("no pair", "name: s\ninterpolation: {pairs: []}", "interpolation.pairs: ", "must not be empty"),
+    ("a pair of nothing", "name: s\ninterpolation: {alphas: null}", "interpolation.alphas: ", "a list of two"),
+    ("too fine a grid", "name: s\nlandscape: {points: [100000, 9]}", "landscape.points[0]: ", "at most 2000"),
+    ("an unknown setting", "name: s\nlandscape: {settings: [bs32]}", "landscape.settings: ", "'bs32' is no setting"),
+    ("a seed of no run", "name: s\nlandscape: {seeds: [7]}", "landscape.seeds: ", "7 is not in grid.seeds"),
+    (
+        "a range that descends",
+        "name: s\nlandscape: {x_range: [1, -1]}",
+        "landscape.x_range: ",
+        "1, must be below the last, -1",
+    ),
+    (
+        "a range of nothing",
+        "name: s\nlandscape: {y_range: [1, 1]}",
+        "landscape.y_range: ",
+        "1, must be below the last, 1",
+    ),
+    ("an endless range", "name: s\nlandscape: {y_range: [0, .inf]}", "landscape.y_range[1]: ", "finite number"),
+    ("three ends of a range", "name: s\nlandscape: {y_range: [0, 1, 2]}", "landscape.y_range: ", "a list of two"),
+    ("a grid of one row", "name: s\nlandscape: {points: [51, 1]}", "landscape.points[1]: ", "at least 2"),
+    ("a grid of one number", "name: s\nlandscape: {points: 51}", "landscape.points: ", "a list of two"),
+    ("no direction", "name: s\nlandscape: {direction_seeds: []}", "landscape.direction_seeds: ", "empty"),
+    ("jobs of no point", "name: s\nlandscape: {points_per_job: 0}", "landscape.points_per_job: ", "at least 1"),
+    ("a way without steps", "name: s\ntrajectory: {enabled: true}", "trajectory.enabled: ", "training.snapshots"),
+    ("a negative margin", "name: s\ntrajectory: {margin: -1}", "trajectory.margin: ", "at least 0"),
+    (
+        "no power of two",
+        "name: s\ngradient_alignment: {largest_batch: 100}",
+        "gradient_alignment.largest_batch: ",
+        "a power of two, got 100",
+    ),
+    # YAML
+    ("a repeated key", "name: s\nname: t", "line 2: ", "the key `name` stands twice"),
+    ("a repeated key below", "name: s\ngrid:\n  seeds: [1]\n  seeds: [2]", "line 4: ", "`seeds` stands twice"),
+    ("a tab", "name: s\ngrid:\n\tseeds: [1]", "line 3: ", "is not valid YAML"),
+    ("an open bracket", "name: s\ngrid: {seeds: [1", "line 2: ", "is not valid YAML"),
+    ("an open quote", "name: 's", "line 1: ", "is not valid YAML"),
+    ("wrong indentation", "name: s\n  grid: {}", "line 2: ", "is not valid YAML"),
+    ("two documents", "name: s\n---\nname: t", "line 2: ", "is not valid YAML"),
+    ("an object tag", "name: !!python/object/apply:os.getcwd []", "line 1: ", "is not valid YAML"),
+    ("an unknown alias", "name: *other", "line 1: ", "is not valid YAML"),
+    ("a control character", "name: s\0", "", "is not valid YAML"),
+    ("a date that is none", "name: 2020-13-45", "", "is not valid YAML"),
+    ("a tagged number that is none", "training: {max_epochs: !!int many}", "", "is not valid YAML"),
+    ("a tagged truth that is none", "name: !!bool perhaps", "", "is not valid YAML"),
+    ("a number of 5000 digits", f"name: s\ntraining: {{max_epochs: {'9' * 5000}}}", "", ""),
+    ("a list as file", "- name: s", "", "must hold keys and values (`name: my-study`), holds a list"),
+    ("a word as file", "hello", "", "must hold keys and values"),
+    ("a number as file", "3", "", "must hold keys and values"),
+    # resources, device_timing
+    ("no device", "name: a\nresources: {devices: 0}", "resources.devices: ", "must be at least 1"),
+    ("half a device", "name: a\nresources: {devices: 1.5}", "resources.devices: ", "whole number"),
+    (
+        "more devices than examples in a batch",
+        "name: a\ngrid: {batch_sizes: [2, 64]}\nresources: {devices: 4}",
+        "resources.devices: ",
+        "4 devices cannot share a batch of 2",
+    ),
+    (
+        "more devices on all nodes than examples in a batch",
+        "name: a\ngrid: {batch_sizes: [4, 64]}\nresources: {devices: 3, nodes: 2}",
+        "resources.nodes: ",
+        "6 devices cannot share a batch of 4",
+    ),
+    ("no number of devices to time", "name: a\ndevice_timing: {devices: []}", "device_timing.devices: ", ""),
+    ("a number of devices twice", "name: a\ndevice_timing: {devices: [2, 2]}", "device_timing.devices: ", "2"),
+]
+
+
+@pytest.mark.parametrize(("text", "where", "said"), [pytest.param(*row[1:], id=row[0]) for row in MISTAKES])
+def test_a_mistake_is_one_line_that_names_the_file_the_key_and_what_is_wrong(
+    text: str, where: str, said: str, study: Callable, refusal: Callable, tmp_path: Path
+):
+    message = refusal(study, text)
+    assert message.startswith(f"{tmp_path}/study.yaml: {where}")
+    assert said in message
+    assert len(message) < len(str(tmp_path)) + 300
+
+
+def test_a_missing_file_is_refused(tmp_path: Path, refusal: Callable):
+    message = refusal(Study.from_file, tmp_path / "none.yaml")
+    assert message.startswith(f"{tmp_path}/none.yaml: there is no such file")
+
+
+def test_a_folder_is_refused(tmp_path: Path, refusal: Callable):
+    assert refusal(Study.from_file, tmp_path).startswith(f"{tmp_path}: is a folder")
+
+
+def test_a_binary_file_is_refused(tmp_path: Path, refusal: Callable):
+    path = tmp_path / "study.yaml"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\xff\xfe")
+    assert refusal(Study.from_file, path).startswith(f"{path}: is not a text file")
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("name: s\ngrid: {seeds: []}\ntraining: {patience: 0}", ["grid.seeds", "training.patience"]),
+        ("name: s\ngrid: {seeds: [-1, 0, a]}", ["grid.seeds[0]", "grid.seeds[2]"]),
+        ("nmae: s", ["name", "nmae"]),
+        ("name: a/b\ngrid: {seeds: []}", ["name", "grid.seeds"]),
+    ],
+    ids=["two sections", "one list", "a mistyped required key", "the name and a section"],
+)
+def test_two_mistakes_give_two_lines(text: str, keys: list[str], study: Callable, tmp_path: Path):
+    with pytest.raises(UserError) as caught:
+        study(text)
+    told = {line.removeprefix(f"{tmp_path}/study.yaml: ").split(": ")[0] for line in str(caught.value).split("\n")}
+    assert told == set(keys)
+
+
+# Whatever stands in a file, the answer is a study or lines for the user.
+
+
+def told_lines(read: Callable[[], Study], source: str = "study.yaml") -> list[str]:
+    """The lines of the refusal, none if there is none; each must be one line that starts with the source."""
+    try:
+        read()
+    except UserError as error:
+        lines = str(error).split("\n")
+        for line in lines:
+            assert line.splitlines() == [line]
+            assert line.startswith(f"{source}: ")
+            assert "Traceback" not in line
+        return lines
+    return []
+
+
+SECTIONS = {section: list(keys) for section, keys in full_mapping().items() if isinstance(keys, dict)}
+KNOWN_KEYS = sorted({"name", *SECTIONS, *(key for keys in SECTIONS.values() for key in keys)})
+KEYS = st.sampled_from(KNOWN_KEYS) | st.text(max_size=8)
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4)
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | SCALARS, inner, max_size=3),
+    max_leaves=8,
+)
+PATHS = [(section,) for section in ["name", *SECTIONS]]
+PATHS += [(section, key) for section, keys in SECTIONS.items() for key in keys]
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(KEYS, VALUES, max_size=6))
+@example({"a\nb": 1})
+@example({"a\u2028b": 1})
+@example({"": 1})
+@example({"function-": {}})
+@example({"grid": {"function-after": [1]}})
+@example({"name": "x" * 5000})
+def test_no_mapping_makes_anything_but_a_study_or_lines_for_the_user(mapping: dict):
+    told_lines(lambda: Study.from_mapping(mapping, "study.yaml"))
+
+
+@given(st.sampled_from(PATHS), VALUES)
+def test_one_bad_value_in_a_good_study_is_told_with_its_key(path: tuple[str, ...], value: Any):
+    mapping = full_mapping()
+    parent = mapping if len(path) == 1 else mapping[path[0]]
+    parent[path[-1]] = value
+    for line in told_lines(lambda: Study.from_mapping(mapping, "study.yaml")):
+        assert path[-1] in line
+
+
+@given(st.sampled_from([(), *((section,) for section in SECTIONS)]), st.text(max_size=12), VALUES)
+def test_no_unknown_key_slips_into_a_good_study(path: tuple[str, ...], key: str, value: Any):
+    mapping = full_mapping()
+    parent = mapping[path[0]] if path else mapping
+    if key not in parent:
+        parent[key] = value
+        assert len(told_lines(lambda: Study.from_mapping(mapping, "study.yaml"))) == 1
+
+
+@given(st.integers(0, len(FULL)), st.integers(0, 2), st.sampled_from(["", *"\t\n:-,#&*!|>%@`?'\"[]{}~<=0.eé\0"]))
+def test_one_slip_of_the_keyboard_never_ends_in_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, position: int, deleted: int, typed: str
+):
+    path = tmp_path_factory.getbasetemp() / "slip.yaml"
+    path.write_text(FULL[:position] + typed + FULL[position + deleted :], encoding="utf-8")
+    told_lines(lambda: Study.from_file(path), str(path))
+
+
+# What is accepted, and as what.
+
+
+@pytest.mark.parametrize("written", ["1e-3", "1E-3", "'1e-3'", "0.001", "1.0e-3", "+1e-3"])
+def test_every_way_to_write_a_thousandth_is_the_number(written: str, study: Callable):
+    checked = study(f"name: s\ngrid: {{learning_rates: [{written}]}}\ncomparison: {{fixed_lr: {written}}}")
+    assert checked.grid.learning_rates == (0.001,)
+    assert checked.comparison.fixed_lr == 0.001
+
+
+def test_a_whole_number_is_accepted_for_a_real_one_and_is_the_same_study(study: Callable):
+    whole = study("name: s\ngrid: {learning_rates: [1]}\ntraining: {momentum: 0, weight_decay: 0}")
+    real = study("name: s\ngrid: {learning_rates: [1.0]}\ntraining: {momentum: 0.0, weight_decay: 0.0}")
+    assert isinstance(whole.grid.learning_rates[0], float)
+    assert whole == real
+    assert [whole.run_slice(name) for name in whole.runs] == [real.run_slice(name) for name in real.runs]
+
+
+def test_a_name_alone_is_a_study_with_the_documented_defaults(study: Callable):
+    checked = study("name: s")
+    assert checked.grid.batch_sizes == (32, 64, 128, 256)
+    assert checked.grid.learning_rates == (0.01, 0.02, 0.04, 0.08)
+    assert checked.grid.seeds == (0, 1, 2)
+    assert (checked.data.validation_fraction, checked.data.split_seed) == (0.2, 0)
+    assert (checked.model.channels, checked.model.dense) == ((8, 16), (32,))
+    assert (checked.training.momentum, checked.training.weight_decay) == (0, 0)
+    assert (checked.small_batch, checked.large_batch) == (32, 256)
+    # √ scaling asks for two settings that are not in the grid, the tuned arm for one of each batch size.
+    assert len(checked.runs) == 4 * 4 * 3 + 2 * 3 + 4 * 3
+
+
+def test_a_partly_written_section_keeps_the_defaults_of_the_rest(study: Callable):
+    checked = study("name: s\ntraining: {patience: 4}")
+    assert checked.training.patience == 4
+    assert checked.training.max_epochs == study("name: s").training.max_epochs
+
+
+def test_no_hidden_layer_and_no_snapshot_are_fine(study: Callable):
+    checked = study("name: s\nmodel: {dense: []}\ntraining: {snapshots: []}")
+    assert (checked.model.dense, checked.training.snapshots) == ((), ())
+
+
+def test_a_grid_of_one_batch_size_is_fine(study: Callable):
+    checked = study("name: s\ngrid: {batch_sizes: [32]}")
+    assert (checked.small_batch, checked.large_batch) == (32, 32)
+
+
+def test_the_small_and_the_large_batch_are_the_chosen_ones(study: Callable):
+    checked = study("name: s\ncomparison: {small_batch: 64, large_batch: 128}")
+    assert (checked.small_batch, checked.large_batch) == (64, 128)
+
+
+def test_the_smallest_and_the_largest_are_found_in_an_unsorted_grid(study: Callable):
+    checked = study("name: s\ngrid: {batch_sizes: [64, 512, 16]}")
+    assert (checked.small_batch, checked.large_batch) == (16, 512)
+
+
+def test_a_checked_study_cannot_be_changed(study: Callable):
+    checked = study("name: s")
+    with pytest.raises(ValueError, match="frozen"):
+        checked.training.patience = 1
+
+
+# Overrides.
+
+
+def test_an_override_replaces_single_nested_keys_only(study: Callable):
+    overrides = {"grid": {"seeds": [7]}, "training": {"patience": 9}}
+    expected = FULL.replace("seeds: [0, 1]", "seeds: [7]").replace("patience: 3", "patience: 9")
+    assert study(FULL, overrides) == study(expected)
+
+
+def test_an_override_can_bring_a_section_that_the_file_leaves_out(study: Callable):
+    assert study("name: s", {"grid": {"seeds": [7]}}) == study("name: s\ngrid: {seeds: [7]}")
+
+
+def test_overrides_are_left_as_they_were(study: Callable):
+    overrides = {"grid": {"seeds": [7]}, "training": {"patience": 9}}
+    before = copy.deepcopy(overrides)
+    study(FULL, overrides)
+    assert overrides == before
+
+
+def test_a_bad_override_is_refused_like_a_bad_file(study: Callable, refusal: Callable, tmp_path: Path):
+    message = refusal(study, FULL, {"grid": {"seeds": []}})
+    assert message.startswith(f"{tmp_path}/study.yaml with --config: grid.seeds: must not be empty")
+
+
+def assigned(*assignments: str) -> Study:
+    """A study with some `--config` of the command line."""
+    return Study.from_mapping(full_mapping(), "study.yaml", *read_assignments(assignments))
+
+
+@pytest.mark.parametrize(
+    ("assignments", "same"),
+    [
+        (
+            ["training={patience: 50}", "grid={seeds: [7, 8]}"],
+            {"training": {"patience": 50}, "grid": {"seeds": [7, 8]}},
+        ),
+        (["comparison={high_lr: 1e-1}"], {"comparison": {"high_lr": 0.1}}),
+        (["training={patience: 50}", "training={momentum: 0}"], {"training": {"patience": 50, "momentum": 0}}),
+        (["arms={mine: {learning_rates: {32: 0.5, 64: 1}}}"], {"arms": {"mine": {"learning_rates": {32: 0.5, 64: 1}}}}),
+        (
+            ["data={source: 'my:load', arguments: {deep: {on: true}, x: [1, a, null]}}"],
+            {"data": {"source": "my:load", "arguments": {"deep": {"on": True}, "x": [1, "a", None]}}},
+        ),
+        (["name=007"], {"name": "007"}),
+        (["name=1e3"], {"name": "1e3"}),
+        (["name=20_2"], {"name": "20_2"}),
+        (["name=true"], {"name": "true"}),
+        (["name='007'"], {"name": "007"}),
+        (
+            ["data={source: arrays, path: 007, labels: 1.50}"],
+            {"data": {"source": "arrays", "path": "007", "labels": "1.50"}},
+        ),
+    ],
+)
+def test_the_command_line_is_read_as_a_study_file_but_what_wants_text_is_taken_as_typed(
+    assignments: list[str], same: dict[str, Any]
+):
+    assert assigned(*assignments) == Study.from_mapping(full_mapping(), "study.yaml", same)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "said"),
+    [
+        (
+            ["grid={seeds: [1"],
+            "study.yaml with --config: grid: must be a section of keys and values, got '{seeds: [1'; ",
+        ),
+        (["data={source: arrays, path: [1]}"], "study.yaml with --config: data.path: must be text, got a list; "),
+        (["name="], "study.yaml with --config: name: must be text, got null; "),
+        (["name=0.5"], "study.yaml with --config: name: must be at most 100 letters, digits, `-` and `_`, got '0.5'; "),
+    ],
+)
+def test_a_wrong_command_line_is_told_like_a_wrong_file(assignments: list[str], said: str):
+    with pytest.raises(UserError) as refused:
+        assigned(*assignments)
+    assert str(refused.value).startswith(said)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_of_what_snakemake_merged_only_its_own_reading_of_keys_is_left_out():
+    values, texts = read_assignments(["arms={mine: {learning_rates: {32: 0.5}}}", "training={patience: 5}"])
+    merged = {
+        "name": "s",
+        "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2, "32": "0.5"}}, "other": {"rule": "linear"}},
+        "training": {"patience": "5", "momentum": 0.9},
+    }
+    assert without_texts(merged, values, texts) == {
+        "name": "s",
+        "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2}}, "other": {"rule": "linear"}},
+        "training": {"patience": "5", "momentum": 0.9},
+    }
+
+
+# How much there is to train.
+
+
+def test_all_trainings_are_counted_those_of_the_searches_and_the_timing_too(study: Callable):
+    planned = study(
+        "name: s\n"
+        "grid: {batch_sizes: [16, 32], learning_rates: [0.01, 0.08], seeds: [0, 1, 2]}\n"
+        "training: {max_epochs: 30}\n"
+        "arms: {linear: {enabled: false}, sqrt: {enabled: false}}\n"
+        "comparison: {fixed_lr: 0.01, high_lr: 0.08}\n"
+        "tuning: {trials: 5, coarse_trials: 3, epochs: 100, seeds: [7, 8]}\n"
+        "device_timing: {devices: [1, 2, 4], epochs: 6}\n"
+    )
+    # Of each batch size two rates and the tuned one, by three seeds.
+    assert planned.trainings == [
+        *(Trainings("run", size, 9, 30) for size in (16, 32)),
+        *(Trainings("search", size, 10, 30) for size in (16, 32)),
+        *(Trainings("timing", size, 3, 7) for size in (16, 32)),
+    ]
+    assert len(planned.runs) == 18
+    assert planned.described_trainings == (
+        "44 trainings in all: 18 runs, 20 in 2 searches of 5 learning rates × 2 seeds, "
+        "6 of a few epochs that time devices"
+    )
+    less = study("name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n")
+    assert less.described_trainings == f"{len(less.runs)} trainings in all: {len(less.runs)} runs"
+
+
+@pytest.mark.parametrize(
+    ("keys", "on_cluster", "said"),
+    [
+        ("", True, "0 (training.accelerator: auto asks a cluster for none; write `accelerator: gpu` to train on them)"),
+        ("", False, "1 where the machine has GPUs, else 0"),
+        (
+            "",
+            None,
+            "1 where the machine has GPUs, 0 on a cluster (training.accelerator: auto asks a cluster for none; ",
+        ),
+        ("training: {accelerator: gpu}", True, "1"),
+        ("training: {accelerator: gpu}\nresources: {devices: 4}", False, "4"),
+        ("training: {accelerator: gpu}\nresources: {devices: 2, nodes: 3}", True, "2 on each of 3 nodes"),
+        ("training: {accelerator: cpu}", True, "0 (training.accelerator: cpu)"),
+    ],
+)
+def test_how_many_gpus_a_training_asks_for_is_told(study: Callable, keys: str, on_cluster: bool | None, said: str):
+    line = study(f"name: s\n{keys}\n").described_gpus(on_cluster)
+    if said.endswith("; "):
+        assert line.startswith(f"GPUs per training: {said}")
+    else:
+        assert line == f"GPUs per training: {said}"
+
+
+# Names.
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+@example(5e-324)
+@example(1.7976931348623157e308)
+@example(1e22)
+@example(0.1 + 0.2)
+def test_a_shortest_decimal_parses_back_to_the_same_float_and_has_nothing_to_spare(value: float):
+    text = shortest_decimal(value)
+    assert float(text) == value
+    assert re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", text)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01, "0.01"), (5e-05, "0.00005"), (1.0, "1"), (100.0, "100"), (0.1, "0.1"), (2.5e3, "2500"), (1, "1")],
+)
+def test_a_shortest_decimal_is_what_a_person_writes(value: float, text: str):
+    assert shortest_decimal(value) == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_without_a_decimal_form_has_no_name(value: float):
+    with pytest.raises(ValueError, match="no decimal form"):
+        shortest_decimal(value)
+
+
+RATES = st.floats(min_value=1e-12, max_value=1e3, allow_nan=False)
+
+
+@given(
+    batch_sizes=st.lists(st.integers(1, 1438), min_size=1, max_size=4, unique=True),
+    rates=st.lists(RATES, min_size=1, max_size=4, unique=True),
+    seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3, unique=True),
+    fixed_lr=RATES,
+)
+def test_every_run_has_a_name_of_its_own_that_says_what_it_is(
+    batch_sizes: list[int], rates: list[float], seeds: list[int], fixed_lr: float
+):
+    grid = {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds}
+    comparison = {"fixed_lr": fixed_lr, "high_lr": rates[0]}
+    arms = {"warm": {"rule": "constant", "warmup_epochs": 3}, "linear": {"enabled": False}, "sqrt": {"enabled": False}}
+    runs = Study.from_mapping({"name": "s", "grid": grid, "comparison": comparison, "arms": arms}, "s").runs
+    assert len(runs) == len(batch_sizes) * (len({*rates, fixed_lr}) + 2) * len(seeds)
+    for name, run in runs.items():
+        parts = re.fullmatch(r"bs(\d+)-lr([0-9.]+|tuned)(?:-warmup(\d+))?-seed(\d+)", name)
+        rate = None if parts[2] == "tuned" else float(parts[2])
+        assert Run(int(parts[1]), rate, int(parts[4]), int(parts[3] or 0)) == run
+
+
+def with_rates(fixed_lr: float, high_lr: float) -> Study:
+    return Study.from_mapping(
+        {
+            "name": "s",
+            "grid": {"batch_sizes": [8, 16, 32], "learning_rates": [0.01, 0.08], "seeds": [0, 1]},
+            "comparison": {"fixed_lr": fixed_lr, "high_lr": high_lr},
+            "arms": {"linear": {"enabled": False}, "sqrt": {"enabled": False}},
+            "tuning": {"enabled": False},
+        },
+        "s",
+    )
+
+
+@pytest.mark.parametrize(
+    ("fixed_lr", "high_lr", "added"),
+    [(0.01, 0.08, 0), (0.08, 0.08, 0), (0.03, 0.08, 1), (0.01, 0.3, 1), (0.03, 0.3, 2), (0.3, 0.3, 1)],
+)
+def test_arms_share_runs_and_a_rate_off_the_grid_adds_each_batch_size_and_seed_once(
+    fixed_lr: float, high_lr: float, added: int
+):
+    in_grid = set(with_rates(0.01, 0.08).runs)
+    runs = with_rates(fixed_lr, high_lr).runs
+    assert in_grid <= set(runs)
+    assert len(runs) - len(in_grid) == added * 3 * 2
+
+
+def settings_of(arms: dict[str, Any]) -> dict[str, list[str]]:
+    grid = {"batch_sizes": [256, 32, 64], "learning_rates": [0.01, 0.02, 0.08], "seeds": [0, 1]}
+    return dict(Study.from_mapping({"name": "s", "grid": grid, "arms": arms}, "s").settings_by_arm)
+
+
+def test_the_built_in_arms_scale_the_rate_with_the_batch_size():
+    assert settings_of({}) == {
+        "fixed": ["bs32-lr0.01", "bs64-lr0.01", "bs256-lr0.01"],
+        "linear": ["bs32-lr0.01", "bs64-lr0.02", "bs256-lr0.08"],
+        "sqrt": ["bs32-lr0.01", "bs64-lr0.0141421", "bs256-lr0.0282843"],
+        "tuned": ["bs32-lrtuned", "bs64-lrtuned", "bs256-lrtuned"],
+        "high": ["bs32-lr0.08", "bs64-lr0.08", "bs256-lr0.08"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("arm", "settings"),
+    [
+        ({"rule": "linear", "base_lr": 0.3, "base_batch": 96}, ["bs32-lr0.1", "bs64-lr0.2", "bs256-lr0.8"]),
+        ({"rule": "sqrt", "base_lr": 0.2, "base_batch": 256}, ["bs32-lr0.0707107", "bs64-lr0.1", "bs256-lr0.2"]),
+        ({"rule": "constant", "base_lr": 0.5}, ["bs32-lr0.5", "bs64-lr0.5", "bs256-lr0.5"]),
+        ({"learning_rates": {256: 0.3, 32: 0.1}}, ["bs32-lr0.1", "bs256-lr0.3"]),
+        (
+            {"rule": "linear", "warmup_epochs": 5},
+            ["bs32-lr0.01-warmup5", "bs64-lr0.02-warmup5", "bs256-lr0.08-warmup5"],
+        ),
+    ],
+    ids=str,
+)
+def test_an_arm_of_ones_own_is_a_rule_or_a_map(arm: dict[str, Any], settings: list[str]):
+    found = settings_of({"mine": arm})
+    assert found["mine"] == settings
+    assert list(found) == ["fixed", "linear", "sqrt", "mine", "tuned", "high"]
+
+
+def test_what_a_study_says_of_a_built_in_arm_changes_only_that():
+    found = settings_of({"linear": {"warmup_epochs": 2}, "sqrt": {"enabled": False}})
+    assert found["linear"] == ["bs32-lr0.01-warmup2", "bs64-lr0.02-warmup2", "bs256-lr0.08-warmup2"]
+    assert list(found) == ["fixed", "linear", "tuned", "high"]
+
+
+def test_the_linear_arm_of_a_grid_of_powers_of_two_trains_nothing_of_its_own(study: Callable):
+    without = study("name: s\narms: {linear: {enabled: false}, sqrt: {enabled: false}}")
+    assert study("name: s\narms: {sqrt: {enabled: false}}").runs == without.runs
+
+
+def test_a_run_with_warm_up_is_another_run(study: Callable):
+    runs = study("name: s\narms: {warm: {rule: constant, warmup_epochs: 5}}").runs
+    assert {"bs32-lr0.01-seed0", "bs32-lr0.01-warmup5-seed0"} <= set(runs)
+
+
+# Slices: what makes a job stale.
+
+
+def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
+    checked = study(FULL)
+    spec = RunSpec.model_validate(json.loads(checked.run_slice("bs64-lr0.08-seed1")))
+    assert (spec.batch_size, spec.learning_rate, spec.seed) == (64, 0.08, 1)
+    assert (spec.model, spec.training) == (checked.model, checked.training)
+
+
+@pytest.mark.parametrize(("tuning", "training", "budget"), [(60, 2000, 60), (60, 5, 5), (4, 5, 4)])
+def test_a_trial_never_trains_longer_than_a_run(study: Callable, tuning: int, training: int, budget: int):
+    checked = study(f"name: s\ntuning: {{epochs: {tuning}}}\ntraining: {{max_epochs: {training}}}")
+    assert json.loads(checked.search_slice(32))["training"]["max_epochs"] == budget
+
+
+@pytest.mark.parametrize("key", ["settings", "seeds"])
+@pytest.mark.parametrize("section", ["landscape", "trajectory"])
+def test_null_is_what_it_is_documented_to_be_the_default(study: Callable, section: str, key: str):
+    assert study(f"name: s\n{section}: {{{key}: null}}") == study("name: s")
+
+
+def test_no_two_runs_have_the_same_slice(study: Callable):
+    checked = study(FULL)
+    assert len({checked.run_slice(name) for name in checked.runs}) == len(checked.runs) == 2 * 4 + 2 * 2 + 2 * 2
+
+
+def test_the_order_of_keys_in_the_file_makes_nothing_stale(study: Callable):
+    one, other = study(FULL), Study.from_mapping(sections_reversed(full_mapping()), "reversed")
+    assert [one.run_slice(name) for name in one.runs] == [other.run_slice(name) for name in other.runs]
+    assert one.data_slice == other.data_slice
+    assert [one.product_slice(p) for p in FIGURES.values()] == [other.product_slice(p) for p in FIGURES.values()]
+
+
+CHANGES = {
+    "model": {"channels": [8, 4], "dense": [17]},
+    "training": {
+        "max_epochs": 21,
+        "patience": 4,
+        "momentum": 0.8,
+        "weight_decay": 0.001,
+        "snapshots": [1, 11],
+        "accelerator": "auto",
+    },
+}
+
+
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section, keys in CHANGES.items() for key in keys])
+def test_each_key_of_model_and_training_makes_all_runs_stale(section: str, key: str, study: Callable):
+    one, other = study(FULL), study(FULL, {section: {key: CHANGES[section][key]}})
+    assert list(one.runs) == list(other.runs)
+    assert all(one.run_slice(name) != other.run_slice(name) for name in one.runs)
+
+
+def test_no_key_of_model_and_training_is_without_a_change_above():
+    for section, keys in CHANGES.items():
+        assert set(SECTIONS[section]) - set(keys) <= {"name"}  # there is one network, so its name cannot change
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"name": "other"},
+        {"grid": {"batch_sizes": [16, 32, 64, 1024]}},
+        {"grid": {"learning_rates": [0.5, 0.01]}},
+        {"grid": {"seeds": [1, 2, 3]}},
+        {"comparison": {"fixed_lr": 0.02, "high_lr": 0.5}},
+        {"comparison": {"small_batch": None, "large_batch": None}},
+    ],
+    ids=str,
+)
+def test_runs_that_remain_are_not_stale_when_the_study_around_them_changes(overrides: dict, study: Callable):
+    one, other = study(FULL), study(FULL, overrides)
+    remaining = one.runs.keys() & other.runs.keys()
+    assert remaining
+    assert all(one.run_slice(name) == other.run_slice(name) for name in remaining)
+
+
+@pytest.mark.parametrize("change", [{"validation_fraction": 0.3}, {"split_seed": 6}], ids=str)
+def test_each_key_of_data_makes_the_data_stale(change: dict, study: Callable):
+    assert study(FULL, {"data": change}).data_slice != study(FULL).data_slice
+
+
+# Every kind of data and network: its keys, each with a value and another one.
+KINDS = {
+    "data": {
+        "digits": {"task": ("parity", "digit")},
+        "image_folder": {
+            "path": ("pets", "cats"),
+            "image_size": ([8, 8], [8, 9]),
+            "fit": ("stretch", "crop"),
+            "colour": ("rgb", "grey"),
+            "drop_duplicates": (True, False),
+            "jfif_only": (True, False),
+            "white_level": (None, 4095),
+        },
+        "arrays": {"path": ("a.npy", "b.npy"), "labels": ("c.npy", "d.npy"), "channels": ("last", "first")},
+        "synthetic": {
+            "images": (900, 901),
+            "image_size": ([8, 8], [9, 8]),
+            "channels": (1, 3),
+            "classes": (2, 3),
+            "noise": (0.5, 1),
+            "data_seed": (0, 1),
+        },
+        "cats_vs_dogs": {
+            "path": ("pets", None),
+            "image_size": ([8, 8], [8, 9]),
+            "fit": ("stretch", "crop"),
+            "colour": ("rgb", "grey"),
+            "drop_duplicates": (True, False),
+            "jfif_only": (True, False),
+            "white_level": (None, 4095),
+            "url": ("http://a.b/c", "http://a.b/d"),
+            "sha256": ("0" * 64, "1" * 64),
+        },
+        "my_data:load": {"arguments": ({"n": 1}, {"n": 2})},
+    },
+    "model": {
+        "vgg": {
+            "channels": ([4], [5]),
+            "convolutions": (1, 2),
+            "dense": ([4], []),
+            "normalization": ("none", "batch"),
+            "dropout": (0, 0.5),
+        },
+        "mlp": {"dense": ([4], []), "dropout": (0, 0.5)},
+        "resnet": {"channels": ([4], [5]), "blocks": (1, 2), "normalization": ("batch", "group")},
+        "my_net:Net": {"arguments": ({"width": 4}, {"width": 5})},
+    },
+}
+SELECTOR = {"data": "source", "model": "name"}
+OF_ALL = {
+    "data": {"validation_fraction": (0.2, 0.3), "split": ("random", "first"), "split_seed": (0, 1)},
+    "model": {},
+}
+EACH_KIND = [(section, kind) for section, kinds in KINDS.items() for kind in kinds]
+
+
+def of_kind(section: str, kind: str, **changed: Any) -> dict[str, Any]:
+    """A study with one section of this kind, all of its keys written out."""
+    keys = {**KINDS[section][kind], **OF_ALL[section]}
+    values = {SELECTOR[section]: kind, **{key: value for key, (value, _) in keys.items()}, **changed}
+    return {"name": "s", section: values}
+
+
+@pytest.mark.parametrize(("section", "kind"), EACH_KIND)
+def test_each_key_of_each_kind_makes_stale_what_stands_on_it(section: str, kind: str):
+    study = Study.from_mapping(of_kind(section, kind), "s")
+    keys = {**KINDS[section][kind], **OF_ALL[section]}
+    assert {*keys, SELECTOR[section]} == set(type(getattr(study, section)).model_fields)
+
+    def slices(study: Study) -> tuple[str, str, str]:
+        return study.data_slice, study.network_slice, study.run_slice("bs32-lr0.01-seed0")
+
+    for key, (_, other) in keys.items():
+        edited = slices(Study.from_mapping(of_kind(section, kind, **{key: other}), "s"))
+        changed = [one != two for one, two in zip(slices(study), edited, strict=True)]
+        assert changed == ([True, False, False] if section == "data" else [False, True, True]), key
+
+
+@pytest.mark.parametrize("section", KINDS)
+def test_another_kind_makes_stale_what_stands_on_it(section: str):
+    studies = [Study.from_mapping(of_kind(section, kind), "s") for kind in KINDS[section]]
+    number = len({study.data_slice if section == "data" else study.network_slice for study in studies})
+    assert number == len(KINDS[section])
+
+
+def test_the_loss_decides_what_the_network_must_give(study: Callable):
+    assert study("name: s\ntraining: {loss: cross_entropy}").network_slice != study("name: s").network_slice
+
+
+SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[3] / "config" / "schema.json").read_text()))
+
+
+@pytest.mark.parametrize(("section", "kind"), EACH_KIND)
+def test_the_schema_takes_each_kind_and_refuses_what_the_study_refuses(section: str, kind: str):
+    other_keys = {key: values[0] for other in KINDS[section].values() for key, values in other.items()}
+    foreign = [{key: value} for key, value in other_keys.items() if key not in KINDS[section][kind]]
+    wrong = [{key: {"no": "value"}} for key in (*KINDS[section][kind], *OF_ALL[section]) if key != "arguments"]
+    assert SCHEMA.is_valid(of_kind(section, kind))
+    for change in (*foreign, *wrong, {"arguments": 3}, {"no_such_key": 1}, {SELECTOR[section]: "no_such_kind"}):
+        mapping = of_kind(section, kind, **change)
+        assert not SCHEMA.is_valid(mapping), change
+        with pytest.raises(UserError):
+            Study.from_mapping(mapping, "s")
+
+
+@pytest.mark.parametrize("section", ["data", "model"])
+def test_without_a_kind_the_schema_means_the_first_one(section: str):
+    first, *others = KINDS[section]
+    without = of_kind(section, first)
+    del without[section][SELECTOR[section]]
+    assert SCHEMA.is_valid(without)
+    assert Study.from_mapping(without, "s") == Study.from_mapping(of_kind(section, first), "s")
+    for kind in others:
+        without = of_kind(section, kind)
+        del without[section][SELECTOR[section]]
+        if not set(KINDS[section][kind]) <= set(KINDS[section][first]):
+            assert not SCHEMA.is_valid(without), kind
+
+
+def test_a_figure_is_stale_when_the_batch_sizes_that_it_compares_change_and_only_then(study: Callable):
+    figure = FIGURES["epoch_distance"]
+    explicit = study(FULL).product_slice(figure)
+    left_out = study(FULL, {"comparison": {"small_batch": None, "large_batch": None}})
+    assert left_out.product_slice(figure) == explicit
+    grown = study(FULL, {"grid": {"batch_sizes": [16, 32, 64]}})
+    assert grown.product_slice(figure) == explicit
+    assert study(FULL, {"comparison": {"fixed_lr": 0.02}}).product_slice(figure) != explicit
+
+
+def test_the_workflow_starts_without_loading_a_numeric_library():
+    code = """
+import sys
+import batchscape.study.study, batchscape.study.fingerprint
+heavy = {"numpy", "torch", "pandas", "pytorch_lightning", "optuna", "sklearn", "safetensors"} & set(sys.modules)
+sys.exit(f"loaded: {sorted(heavy)}" if heavy else 0)
+"""
+    library = str(Path(batchscape.__file__).parents[1])
+    subprocess.run([sys.executable, "-c", f"import sys; sys.path.insert(0, {library!r})\n{code}"], check=True)
+
+
+def test_the_config_in_the_report_is_the_whole_study(tmp_path: Path):
+    study = Study.from_mapping(
+        {
+            "name": "x",
+            "grid": {"learning_rates": [1e-5, 0.1]},
+            "landscape": {"direction_seeds": [3, 4], "points_per_job": 7},
+            "interpolation": {"enabled": False},
+            "arms": {"mine": {"learning_rates": {32: 0.1, 256: 0.2}}},
+        },
+        "x",
+    )
+    (tmp_path / "x.yaml").write_text(json.loads(study.report_slice)["config"])
+    assert Study.from_file(tmp_path / "x.yaml") == study

@@ -1,0 +1,279 @@
+"""Cats vs Dogs: the download, from a server on this machine, and the order of the images."""
+
+import hashlib
+import http.server
+import logging
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchscape.config.data import CatsVsDogsConfig, validation_count
+from batchscape.data import cats_vs_dogs
+from batchscape.data.archive import File
+from batchscape.data.cats_vs_dogs import downloaded, edition_order, load
+from batchscape.data.prepare import prepare
+from batchscape.models.build import build_network
+from batchscape.study.study import Study
+from batchscape.tasks.losses import outputs_for
+from tests.helpers.bad_images import as_file, good_image, write, write_zip
+
+COUNT = 10
+FOLDERS = ("Cat", "Dog")
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Serves one file, whatever is asked for, after some answers that are none."""
+
+    content = b""
+    failures: tuple[str, ...] = ()
+    always = ""
+    requests = 0
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        server = self.server
+        fate = server.always or "".join(server.failures[server.requests : server.requests + 1])
+        server.requests += 1
+        if fate.isdigit():
+            self.send_error(int(fate))
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(server.content)))
+        self.end_headers()
+        self.wfile.write(server.content[: len(server.content) // 2] if fate == "cut" else server.content)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield running
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, where no attempt waits for the next one, and no proxy stands before this machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cats_vs_dogs, "PAUSES", (0, 0, 0))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the zip file holds, with few images: some are not in the edition, or no images."""
+    folder = tmp_path_factory.mktemp("unpacked")
+    for label, name in enumerate(FOLDERS):
+        for number in range(COUNT):
+            write(folder / "PetImages" / name / f"{number}.jpg", as_file(good_image(label, number), "JPEG"))
+        write(folder / "PetImages" / name / "Thumbs.db", b"\xd0\xcf")
+    exif = as_file(good_image(0, COUNT), "JPEG").replace(b"JFIF", b"Exif", 1)
+    write(folder / "PetImages" / "Cat" / "10.jpg", exif)
+    write(folder / "PetImages" / "Dog" / "11702.jpg", b"")
+    write(folder / "PetImages" / "Dog" / "same.jpg", as_file(good_image(0, 0), "JPEG"))
+    write(folder / "PetImages" / "Dog" / "12.png", as_file(good_image(0, 0), "PNG"))
+    write(folder / "PetImages" / "Dog" / "13.jpg", as_file(good_image(1, 0), "JPEG"))  # twice, which the edition keeps
+    write(folder / "readme[1].txt", b"Cats and dogs")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def packed(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("packed") / "pets.zip"
+    write_zip(path, unpacked)
+    return path
+
+
+def config(**keys) -> CatsVsDogsConfig:
+    return CatsVsDogsConfig.model_validate({"source": "cats_vs_dogs", "image_size": (8, 8)} | keys, strict=True)
+
+
+def config_of(server: Server, **keys) -> CatsVsDogsConfig:
+    sha256 = hashlib.sha256(server.content).hexdigest()
+    return config(**({"url": url_of(server), "sha256": sha256} | keys))
+
+
+def url_of(server: Server) -> str:
+    return f"http://127.0.0.1:{server.server_port}/mirror/pets%20of%20all.zip?x=1"
+
+
+def by_the_editions_hash(names: list[str]) -> list[str]:
+    """In the order of the data set's writer: an MD5 salted with the split's name, the key after it."""
+
+    def place(name: str) -> bytes:
+        digest = hashlib.md5(usedforsecurity=False)
+        digest.update(b"train")
+        digest.update(name.encode())
+        return digest.digest()  # most significant byte first, so in the order of the numbers
+
+    return sorted(names, key=place)
+
+
+# Order.
+
+
+def test_images_are_in_the_order_of_the_edition(packed: Path, unpacked: Path):
+    names = [f"PetImages/{name}/{number}.jpg" for name in FOLDERS for number in range(COUNT)]
+    expected = by_the_editions_hash([*names, "PetImages/Dog/13.jpg"])
+    source = load(config(path=str(packed)), 2)
+    used = [entry for entry in source.entries if not entry.reason]
+    assert [entry.file for entry in used] == expected
+    assert source.classes == ("cat", "dog")
+    assert source.labels.tolist() == [int("/Dog/" in name) for name in expected]
+    assert [entry.label for entry in used] == ["dog" if "/Dog/" in name else "cat" for name in expected]
+    whole = load(config(path=str(unpacked)))
+    inner = load(config(path=str(unpacked / "PetImages")))
+    for other in (whole, inner):
+        assert np.array_equal(other.images, source.images)
+        assert np.array_equal(other.labels, source.labels)
+
+
+def test_the_order_does_not_change_between_versions():
+    # A study's split depends on it. If this fails, all published results change with it.
+    files = [File(f"PetImages/{name}/{number}.jpg", bytes) for name in FOLDERS for number in range(4)]
+    expected = ["Cat/2", "Dog/0", "Cat/3", "Dog/2", "Dog/3", "Cat/1", "Dog/1", "Cat/0"]  # by md5sum and sort
+    assert [listed.file.name[10:15] for listed in edition_order(files)] == expected
+
+
+def test_what_the_edition_lacks_is_dropped_with_its_reason(packed: Path):
+    source = load(config(path=str(packed)))
+    assert {entry.file: entry.reason.partition(":")[0] for entry in source.entries if entry.reason} == {
+        "PetImages/Cat/10.jpg": "no JFIF",
+        "PetImages/Cat/Thumbs.db": "system file",
+        "PetImages/Dog/11702.jpg": "empty file",
+        "PetImages/Dog/12.png": "outside the edition",
+        "PetImages/Dog/Thumbs.db": "system file",
+        "PetImages/Dog/same.jpg": "outside the edition",
+        "readme[1].txt": "outside the class folders",
+    }
+
+
+def test_the_first_four_fifths_train_if_that_is_asked(packed: Path):
+    manifest = prepare(config(path=str(packed), split="first", validation_fraction=0.2)).manifest
+    used = manifest[manifest["reason"] == ""]
+    assert used["split"].tolist() == ["train"] * 17 + ["validation"] * 4
+
+
+def test_another_data_set_is_told(tmp_path: Path, refusal: Callable):
+    for label, name in enumerate(("birds", "fish")):
+        write(tmp_path / "zoo" / name / "0.jpg", as_file(good_image(label, 0), "JPEG"))
+    message = refusal(load, config(path="zoo"))
+    assert message.startswith("data.path: zoo holds no image that can be used; of 2 files were dropped: 2 outside the ")
+
+
+# Download.
+
+
+def test_a_file_is_downloaded_once(server: Server, packed: Path, working_folder: Path):
+    server.content = packed.read_bytes()
+    first = load(config_of(server))
+    assert list((working_folder / "downloads").iterdir()) == [working_folder / "downloads" / "pets of all.zip"]
+    assert (working_folder / "downloads" / "pets of all.zip").read_bytes() == server.content
+    second = load(config_of(server))
+    assert server.requests == 1
+    assert np.array_equal(first.images, second.images)
+    assert np.array_equal(first.images, load(config(path=str(packed))).images)
+
+
+@pytest.mark.parametrize("failures", [("503", "cut"), ("cut", "500", "503")])
+def test_a_download_that_breaks_off_begins_again(server: Server, failures: tuple[str, ...], working_folder: Path):
+    server.content, server.failures = bytes(range(256)) * 20_000, failures
+    path = downloaded(url_of(server), hashlib.sha256(server.content).hexdigest(), Path("downloads"))
+    assert server.requests == len(failures) + 1
+    assert path.read_bytes() == server.content
+    assert list((working_folder / "downloads").iterdir()) == [working_folder / path]
+
+
+@pytest.mark.parametrize(
+    ("always", "requests", "reason"),
+    [("404", 1, "404 Client Error: Not Found"), ("503", 4, "503 Server Error"), ("cut", 4, "broken")],
+)
+def test_a_download_that_fails_is_told_and_leaves_no_file(
+    server: Server, always: str, requests: int, reason: str, working_folder: Path, refusal: Callable
+):
+    server.content, server.always = bytes(5_000_000), always
+    message = refusal(load, config_of(server))
+    assert message.startswith(f"data.url: cannot download {url_of(server)} (")
+    assert reason in message
+    assert message.endswith("; get the file by hand, and name it as data.path")
+    assert server.requests == requests
+    assert list((working_folder / "downloads").iterdir()) == []
+
+
+def test_a_server_that_is_not_there_is_told(refusal: Callable):
+    with Server(("127.0.0.1", 0), Handler) as gone:
+        url = url_of(gone)
+    message = refusal(load, config(url=url))
+    assert message.startswith(f"data.url: cannot download {url} (")
+    assert "refused" in message
+    assert message.endswith("name it as data.path")
+
+
+def test_a_wrong_checksum_is_told_with_the_right_one_and_leaves_no_file(
+    server: Server, working_folder: Path, refusal: Callable
+):
+    server.content = b"something else"
+    message = refusal(load, config_of(server, sha256="0" * 64))
+    assert message.startswith("data.sha256: ")
+    assert hashlib.sha256(b"something else").hexdigest() in message
+    assert message.endswith("name it as data.path")
+    assert server.requests == 1
+    assert list((working_folder / "downloads").iterdir()) == []
+
+
+def test_a_file_that_is_not_the_right_one_is_downloaded_again(server: Server, working_folder: Path):
+    server.content = b"whole"
+    write(working_folder / "downloads" / "pets of all.zip", b"who")
+    path = downloaded(url_of(server), hashlib.sha256(b"whole").hexdigest(), Path("downloads"))
+    assert path.read_bytes() == b"whole"
+
+
+def test_a_disk_without_room_is_told(server: Server, working_folder: Path, refusal: Callable):
+    server.content = bytes(3_000_000)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # a write beyond it fails, as on a full disk
+    try:
+        message = refusal(load, config_of(server))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert message.startswith("data.url: ")
+    assert "(File too large)" in message
+    assert server.requests == 1
+    assert list((working_folder / "downloads").iterdir()) == []
+
+
+def test_the_log_says_how_much_is_downloaded(
+    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    caplog.set_level(logging.INFO, "batchscape")
+    monkeypatch.setattr("batchscape.runtime.read_progress.SECONDS_BETWEEN_LINES", 0.0)
+    server.content = bytes(5_000_000)
+    downloaded(url_of(server), hashlib.sha256(server.content).hexdigest(), Path("downloads"))
+    assert caplog.messages[0] == f"downloading {url_of(server)} to downloads/pets of all.zip"
+    assert caplog.messages[1].startswith("1 of 5 MB (20 %), about ")
+    assert caplog.messages[-1].startswith("5 MB in ")
+
+
+def test_the_study_file_is_the_original_study():
+    study = Study.from_file(Path(__file__).parents[3] / "config" / "cats_vs_dogs.yaml")
+    network = build_network(study.model, (3, *study.data.image_size), outputs_for(study.training.loss, 2), 0)
+    assert sum(parameter.numel() for parameter in network.parameters()) == 353_161
+    held_out = validation_count(23_262, study.data.validation_fraction)
+    assert (23_262 - held_out, held_out) == (18_610, 4_652)
+    assert (study.data.split, study.data.jfif_only, study.data.drop_duplicates) == ("first", True, False)
+    assert study.grid.batch_sizes == (32, 64, 128, 256)
+    assert study.grid.learning_rates == (0.01, 0.02, 0.04, 0.08, 0.16)
+    assert len(study.grid.seeds) == 1
+    assert (study.training.momentum, study.training.patience, study.training.max_epochs) == (0, 100, 1000)
+    assert not study.training.reshuffle

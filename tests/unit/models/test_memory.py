@@ -1,0 +1,462 @@
+"""Memory that does not hold what was asked for: fewer examples at a time, or one line that says so."""
+
+import copy
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import torch
+from torch import nn
+
+from batchscape.config.device_timing import TimingSpec
+from batchscape.config.model import OwnModelConfig, VggConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
+from batchscape.curvature.loss_surface import LossSurface
+from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.errors import is_out_of_memory
+from batchscape.io.run_directory import RunDirectory
+from batchscape.models import memory as chunks
+from batchscape.models.build import build_network
+from batchscape.models.memory import bytes_saved, largest_fitting
+from batchscape.runtime.device import available_memory, free_memory, memory_margin
+from batchscape.study.study import Study
+from batchscape.training import module as training_module
+from batchscape.training import recorder
+from batchscape.training.distributed import Ranks
+from batchscape.training.module import TrainingModule
+from batchscape.training.timing import time_epochs
+from batchscape.training.train import train
+from tests.helpers.surfaces import batch_norm_network, made_images, vector_of
+from tests.helpers.trainers import bare_trainer
+
+# More than any machine has.
+TOO_MANY_BYTES = 1 << 60
+
+
+class Limited(nn.Module):
+    """A network in a memory that holds the activations of a few examples; for more, the real allocator fails."""
+
+    def __init__(self, network: nn.Module, limit: int):
+        super().__init__()
+        self.network, self.limit = network, limit
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > self.limit:
+            torch.empty(TOO_MANY_BYTES, dtype=torch.uint8)
+        return self.network(images)
+
+
+# The search.
+
+
+def allocate_with_torch(_: int) -> None:
+    torch.empty(TOO_MANY_BYTES, dtype=torch.uint8)
+
+
+def allocate_with_numpy(_: int) -> None:
+    np.empty(TOO_MANY_BYTES, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("allocate", [allocate_with_torch, allocate_with_numpy])
+def test_half_as_many_are_tried_until_they_fit(allocate):
+    tried = []
+
+    def compute(size: int) -> str:
+        tried.append(size)
+        if size > 13:
+            allocate(size)
+        return f"of {size}"
+
+    assert largest_fitting(100, compute) == (12, "of 12")
+    assert tried == [100, 50, 25, 12]
+
+
+@pytest.mark.parametrize("allocate", [allocate_with_torch, allocate_with_numpy])
+def test_where_not_even_one_fits_the_error_is_raised(allocate):
+    with pytest.raises((RuntimeError, MemoryError)) as caught:
+        largest_fitting(8, allocate)
+    assert is_out_of_memory(caught.value)
+
+
+def test_another_error_is_raised_at_once():
+    tried = []
+
+    def compute(size: int) -> None:
+        tried.append(size)
+        raise RuntimeError("size mismatch")
+
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        largest_fitting(8, compute)
+    assert tried == [8]
+
+
+def test_what_a_failed_attempt_held_is_free_at_the_next():
+    class Held:
+        alive = 0
+
+        def __init__(self) -> None:
+            Held.alive += 1
+            self.itself = self  # as in a network whose outputs refer to their graph
+
+        def __del__(self) -> None:
+            Held.alive -= 1
+
+    found = []
+
+    def compute(size: int) -> None:
+        found.append(Held.alive)
+        held = Held()
+        if size > 1:
+            allocate_with_torch(size)
+        del held
+
+    largest_fitting(4, compute)
+    assert found == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("GET was unable to find an engine to execute this computation"),
+    ],
+    ids=str,
+)
+def test_errors_of_a_gpu_are_recognized(error: Exception):
+    assert is_out_of_memory(error)
+
+
+# Results are those of larger chunks.
+
+
+@pytest.mark.parametrize("network", [nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1)),
+                                     batch_norm_network()], ids=["dense", "BatchNorm"])  # fmt: skip
+def test_a_loss_surface_goes_on_with_smaller_chunks(network: nn.Module):
+    images, labels = made_images(70)
+    surface = LossSurface(Limited(network, 10), images, labels, torch.float64, chunk=64)
+    expected = LossSurface(network, images, labels, torch.float64, chunk=64)
+    weights = vector_of(network)
+    vector = np.random.default_rng(0).normal(size=len(weights))
+    assert surface.value(weights) == pytest.approx(expected.value(weights), rel=1e-12)
+    loss, gradient = surface.gradient(weights)
+    assert loss == pytest.approx(expected.gradient(weights)[0], rel=1e-12)
+    assert gradient == pytest.approx(expected.gradient(weights)[1], rel=1e-10, abs=1e-14)
+    found, product = surface.hessian_product(weights, vector), expected.hessian_product(weights, vector)
+    assert found == pytest.approx(product, rel=1e-10, abs=1e-14)
+
+
+def test_validation_and_gradient_noise_go_on_with_smaller_chunks(few: PreparedData):
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
+    module = TrainingModule(Limited(network, 100), few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    bare_trainer(1).fit(module)
+    expected = module.validate(), module.gradient_noise()
+    module.network.limit = 5
+    module.chunk = 2048
+    assert module.validate() == pytest.approx(expected[0], rel=1e-6)
+    assert module.chunk == 4
+    assert module.gradient_noise() == pytest.approx(expected[1], rel=1e-4)
+
+
+# The probe of a GPU's memory, but for the GPU.
+
+
+def test_a_probe_leaves_the_network_and_the_random_states_as_they_are(
+    few: PreparedData, monkeypatch: pytest.MonkeyPatch, randomness
+):
+    monkeypatch.setattr(training_module, "memory_margin", lambda *_: nullcontext())
+    network = nn.Sequential(batch_norm_network())
+    module = TrainingModule(network, few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    bare_trainer(1).fit(module)
+    before = copy.deepcopy(module.state_dict())
+    gradients = [parameter.grad.clone() for parameter in network.parameters()]
+    randomness.seed(1)
+    untouched = randomness.draws()
+    randomness.seed(1)
+    module._try_step(20)
+    assert randomness.draws() == untouched
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+    assert all(map(torch.equal, gradients, (parameter.grad for parameter in network.parameters())))
+
+
+@pytest.mark.parametrize(("processes", "resumed_with", "expected"), [(1, None, 25), (2, None, 25), (1, 20, 20)])
+def test_a_micro_batch_is_what_fits_of_the_share_of_a_process_and_of_what_a_resumed_run_began_with(
+    few: PreparedData, monkeypatch: pytest.MonkeyPatch, processes: int, resumed_with: int | None, expected: int
+):
+    monkeypatch.setattr(training_module, "memory_margin", lambda *_: nullcontext())
+    network = Limited(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), 32)
+    spec = RunSpec(batch_size=200, learning_rate=0.1, seed=0)
+    module = TrainingModule(network, few, spec, micro_batch=resumed_with)
+    module.on_fit_start()
+    module.ranks = Ranks(0, processes)
+    module.micro_batch = resumed_with or 200
+    assert module._largest_micro_batch() == expected
+
+
+# A run out of memory.
+
+
+@pytest.fixture(scope="module")
+def many_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """2,048 images of 8 × 8 to train on, 64 to validate with."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (2112, 1, 8, 8), dtype=np.uint8), np.arange(2112) % 2
+    path = tmp_path_factory.mktemp("many") / "images.safetensors"
+    write_prepared(path, PreparedData(images[:2048], labels[:2048], images[2048:], labels[2048:], ("no", "yes")))
+    return path
+
+
+# A job as the workflow starts it, in a process that may have 400 MiB more than torch takes at the start. With 256
+# channels one tensor of 2,048 examples takes 128 MiB, one of 64 takes 4.
+IN_LITTLE_MEMORY = """
+from batchscape.runtime.job import job_log
+import json, resource, sys
+from pathlib import Path
+import torch
+from batchscape.config.device_timing import TimingSpec
+from batchscape.config.run import RunSpec
+from batchscape.training.timing import time_epochs
+from batchscape.training.train import train
+
+what, data, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+with job_log(folder / "job.log") as say:
+    torch.set_num_threads(1)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)
+    runs = tuple(map(RunSpec.model_validate, what["runs"]))
+    if what["timed"]:
+        rows = time_epochs(TimingSpec(runs=runs, devices=tuple(what["timed"])), data, gpus=0)
+        say(rows[["batch_size", "devices", "epoch"]].to_csv(index=False))
+    else:
+        train(runs[0], data, folder / "run", devices=what["devices"])
+"""
+
+
+def in_little_memory(
+    data: Path, folder: Path, sizes: list[int], normalization: str, devices: int = 1, timed: tuple[int, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    training = TrainingConfig(max_epochs=1 + bool(timed), accelerator="cpu")
+    model = VggConfig(channels=(256,), dense=(8,), normalization=normalization)
+    runs = [RunSpec(batch_size=size, learning_rate=0.1, seed=0, model=model, training=training) for size in sizes]
+    what = {"runs": [run.model_dump(mode="json") for run in runs], "devices": devices, "timed": timed}
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY, json.dumps(what), str(data), str(folder)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(("size", "normalization"), [(64, "batch"), (2048, "none")])
+def test_a_batch_that_fits_or_is_cut_trains(many_file: Path, tmp_path: Path, size: int, normalization: str):
+    done = in_little_memory(many_file, tmp_path, [size], normalization)
+    assert done.returncode == 0, done.stderr
+    environment = RunDirectory(tmp_path / "run").summary()["environment"]
+    assert environment["micro_batch"] == 64  # that of a 2,048 is cut to the cache, as its parts are then
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_batch_that_cannot_be_cut_ends_with_a_line_that_names_it(many_file: Path, tmp_path: Path, devices: int):
+    done = in_little_memory(many_file, tmp_path, [2048], "batch", devices)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("grid.batch_sizes: a batch of 2048 does not fit in the memory of this machine")
+    assert "take it out" in line
+    assert not (tmp_path / "run" / "run.json").exists()
+
+
+def test_a_batch_that_does_not_fit_is_timed_on_no_device(many_file: Path, tmp_path: Path):
+    done = in_little_memory(many_file, tmp_path, [64, 2048], "batch", timed=(1,))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.split() == ["batch_size,devices,epoch", "64,1,1", "2048,1,0"]
+
+
+class Hungry(nn.Module):
+    """Another process takes the memory after the first epochs of a run, and gives it back later."""
+
+    fed = True
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):  # noqa: ARG002
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))
+        self.steps = 0
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        self.steps += self.training
+        if not Hungry.fed and self.steps > 20:
+            torch.empty(TOO_MANY_BYTES, dtype=torch.uint8)
+        return self.layers(images)
+
+
+def test_a_run_that_runs_out_of_memory_on_its_way_says_so_and_resumes(
+    few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal
+):
+    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
+    spec = RunSpec(
+        batch_size=32,
+        learning_rate=0.1,
+        seed=0,
+        model=OwnModelConfig(name=f"{__name__}:Hungry", arguments={}),
+        training=TrainingConfig(max_epochs=4, patience=4, accelerator="cpu"),
+    )
+    undisturbed = RunDirectory(train(spec, few_file, tmp_path / "undisturbed", code="code"))
+    monkeypatch.setattr(Hungry, "fed", False)
+    message = refusal(train, spec, few_file, tmp_path / "run", code="code")
+    assert message == "run: out of memory after epoch 2; free memory of this machine, then the same command resumes"
+    monkeypatch.setattr(Hungry, "fed", True)
+    resumed = RunDirectory(train(spec, few_file, tmp_path / "run", code="code"))
+    assert np.array_equal(resumed.weights("last").vector, undisturbed.weights("last").vector)
+
+
+def test_a_resumed_run_keeps_its_micro_batch(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal):
+    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
+    spec = RunSpec(
+        batch_size=32,
+        learning_rate=0.1,
+        seed=0,
+        model=VggConfig(channels=(2,), dense=()),
+        training=TrainingConfig(max_epochs=3, patience=3, accelerator="cpu"),
+    )
+    with monkeypatch.context() as smaller:
+        smaller.setitem(chunks.ACTIVATION_BYTES, "cpu", 8 << 10)
+        refusal(train, spec, few_file, tmp_path / "run", code="code", ends=0.0)  # after one epoch
+    environment = RunDirectory(train(spec, few_file, tmp_path / "run", code="code")).summary()["environment"]
+    assert environment["micro_batch"] == 8
+    fresh = RunDirectory(train(spec, few_file, tmp_path / "fresh", code="code")).summary()["environment"]
+    assert fresh["micro_batch"] == 32
+
+
+class Wide(nn.Module):
+    """Keeps for the gradient of 2,048 examples twice the memory that this machine has."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):  # noqa: ARG002
+        super().__init__()
+        self.head = nn.Linear(64, outputs)
+        self.width = psutil.virtual_memory().total * 2 // (2048 * 4)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs = self.head(images.flatten(1) - images.flatten(1).mean(0))
+        return outputs + torch.exp(outputs[:, :1].expand(-1, self.width)).mean(1, keepdim=True)
+
+
+def test_a_batch_that_keeps_more_than_the_machine_has_is_named_before_linux_kills_the_job(
+    many_file: Path, tmp_path: Path, refusal
+):
+    spec = RunSpec(
+        batch_size=2048,
+        learning_rate=0.1,
+        seed=0,
+        model=OwnModelConfig(name=f"{__name__}:Wide", arguments={}),
+        training=TrainingConfig(max_epochs=1, accelerator="cpu"),
+    )
+    assert "a batch of 2048 does not fit in the memory of this machine" in refusal(
+        train, spec, many_file, tmp_path / "run"
+    )
+    rows = time_epochs(TimingSpec(runs=(spec,), devices=(1,)), many_file, gpus=0)
+    assert list(rows["epoch"]) == [0]
+
+
+def test_what_autograd_keeps_is_counted_once():
+    network = nn.Sequential(nn.Linear(6, 5), nn.Sigmoid(), nn.Linear(5, 4))
+    inputs = torch.rand(3, 6)
+    # The inputs, the outputs of the sigmoid, which two operations save, and the weights of the second layer.
+    assert bytes_saved(network, inputs) == 4 * (3 * 6 + 3 * 5 + 5 * 4)
+
+
+def test_any_job_out_of_memory_ends_with_one_line(tmp_path: Path):
+    work = (
+        "from batchscape.runtime.job import job_log\nimport numpy as np\n"
+        f"with job_log({str(tmp_path / 'job.log')!r}): np.empty({TOO_MANY_BYTES}, np.uint8)"
+    )
+    done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"{tmp_path}/job.log: out of memory; run fewer jobs at once or use more memory, then the same command resumes"
+    ]
+    assert "MemoryError" in (tmp_path / "job.log").read_text()
+
+
+# On a GPU.
+
+
+def test_a_job_keeps_to_what_is_free_and_to_its_share_of_a_gpu_with_a_margin(monkeypatch: pytest.MonkeyPatch):
+    limits = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (30, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 8)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda limit, _: limits.append(limit))
+    for jobs in (1, 4):
+        with memory_margin(torch.device("cuda"), jobs):
+            pass
+    assert [available_memory(torch.device("cuda"), jobs) for jobs in (1, 4)] == [40, 25]
+    assert [free_memory(torch.device("cuda"), jobs) for jobs in (1, 4)] == [32, 17]
+    assert limits == [pytest.approx(0.85 * 0.4), 1.0, pytest.approx(0.85 * 0.25), 1.0]
+
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+ON_GPU = {"batch_size": 2048, "learning_rate": 0.1, "seed": 0}
+
+
+def gpu_spec(normalization: str) -> RunSpec:
+    model = VggConfig(channels=(256,), dense=(8,), normalization=normalization)
+    return RunSpec(**ON_GPU, model=model, training=TrainingConfig(max_epochs=2, accelerator="gpu"))
+
+
+@pytest.fixture
+def little_gpu_memory() -> Iterator[int]:
+    """Let torch allocate 400 MiB, too little for a step with 2,048 examples; return how many times a GPU has that."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.mem_get_info()[1]
+    torch.cuda.set_per_process_memory_fraction((400 << 20) / total)
+    yield total // (400 << 20)
+    torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+@needs_gpu
+def test_a_batch_is_cut_to_what_fits_a_share_of_a_gpu(
+    many_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_gpu_memory: int
+):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    cut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "cut", jobs_per_gpu=little_gpu_memory))
+    uncut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "uncut"))
+    assert 1 < cut.summary()["environment"]["micro_batch"] < 2048
+    assert uncut.summary()["environment"]["micro_batch"] == 2048
+    assert cut.update_norms() == pytest.approx(uncut.update_norms(), rel=1e-3)
+
+
+@needs_gpu
+@pytest.mark.usefixtures("little_gpu_memory")
+def test_a_batch_that_cannot_be_cut_is_named_with_the_gpu(many_file: Path, tmp_path: Path, refusal):
+    message = refusal(train, gpu_spec("batch"), many_file, tmp_path / "run")
+    assert f"a batch of 2048 does not fit in the memory of the {torch.cuda.get_device_name()} (" in message
+
+
+@needs_gpu
+@pytest.mark.usefixtures("little_gpu_memory")
+def test_a_loss_surface_on_a_gpu_goes_on_with_smaller_chunks():
+    network = build_network(VggConfig(channels=(256,), dense=(8,)), (1, 8, 8), 1, 0)
+    images, labels = (tensor.cuda() for tensor in made_images(2048))
+    weights = vector_of(network)
+    surface, small = (LossSurface(network, images, labels, torch.float64, chunk) for chunk in (2048, 32))
+    vector = np.random.default_rng(0).normal(size=len(weights))
+    assert surface.value(weights) == pytest.approx(small.value(weights), rel=1e-9)
+    assert surface.hessian_product(weights, vector) == pytest.approx(small.hessian_product(weights, vector), rel=1e-6)
+
+
+# What does not fit fails first.
+
+
+def test_one_run_of_each_batch_size_starts_early_the_largest_first():
+    study = Study.model_validate({"name": "order", "grid": {"batch_sizes": [64, 16, 256], "seeds": [3, 1]}})
+    early = sorted((run for run in study.runs if study.run_priority(run)), key=study.run_priority, reverse=True)
+    rate = study.comparison.fixed_lr
+    assert early == [f"bs256-lr{rate}-seed3", f"bs64-lr{rate}-seed3"]
+    searches = [study.search_priority(size) for size in (16, 64, 256)]
+    assert searches == sorted(searches)
+    assert max(map(study.run_priority, study.runs)) < min(searches)
+    assert sum(searches) < 1000  # the priority of the timing of devices

@@ -1,0 +1,373 @@
+"""The report page: whole in itself, every figure once, and nothing in it that a study's texts could break."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from docutils.core import publish_parts
+from PIL import Image
+
+from batchscape.io.frames import read_frame, write_frame
+from batchscape.report.chapters import CAPTIONS, CATEGORIES, CHAPTERS
+from batchscape.report.numbers import number, spread
+from batchscape.report.page import Partial, render
+from batchscape.report.preview import digest
+from batchscape.report.provenance import provenance
+from batchscape.report.summary import answer
+from batchscape.report.tables import best_lr, lr_grid, recommendation
+from batchscape.runtime.duration import duration
+from batchscape.study.registry import FIGURES
+from tests.unit.report.tables.test_recommendation import DIVERGED, made_up
+
+LOSSES = {(32, 0.1): [0.10, 0.20, 0.30], (64, 0.1): [0.12, 0.19, 0.31], (128, 0.1): [0.2, 0.3, DIVERGED]}
+FETCHING = {"src", "srcset", "data", "poster", "action", "background"}
+
+
+class Page(HTMLParser):
+    """What a test asks of a page: its elements with their attributes, its texts, and that every element is closed."""
+
+    VOID = frozenset({"meta", "link", "img", "br"})
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.open = "", []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attributes)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def picture(color: int) -> bytes:
+    stream = io.BytesIO()
+    Image.new("L", (8, 4), color).save(stream, "png")
+    return stream.getvalue()
+
+
+MANIFEST = pd.DataFrame(
+    [("a", "train", ""), ("b", "train", ""), ("a", "validation", ""), ("b", "", "no image: x")],
+    columns=["class", "split", "reason"],
+)
+
+
+def summaries(runs: pd.DataFrame, **environment: object) -> list[dict]:
+    place = {"python": "3.11", "packages": {"torch": "2.13", "numpy": None}, "platform": "Linux", "processor": "A CPU"}
+    return [
+        {
+            "status": run.status,
+            "spec": {"seed": run.seed},
+            "training_examples": 1438,
+            "validation_examples": 359,
+            "classes": ["even", "odd"],
+            "parameters": 569,
+            "environment": {**place, "cpus": 2, "threads": 1, "device": "cpu", "devices": 1, "nodes": 1, **environment},
+            "provenance": {
+                "source_commit": None,
+                "data_sha256": "abc",
+                "started": f"2026-01-0{run.seed + 1}T00:00:00+00:00",
+                "finished": f"2026-01-0{run.seed + 1}T01:00:00+00:00",
+            },
+        }
+        for run in runs.itertuples()
+    ]
+
+
+def page(
+    runs: pd.DataFrame | None = None,
+    figures: Sequence[str] = tuple(FIGURES),
+    name: str = "a-study",
+    tables: Mapping[str, pd.DataFrame] | None = None,
+    partial: Partial | None = None,
+) -> str:
+    runs = made_up(LOSSES) if runs is None else runs
+    runs = runs.assign(epochs=10)
+    grid = lr_grid.tabulate(runs)
+    best = best_lr.tabulate(grid)
+    made = {"runs": runs, "lr_grid": grid, "best_lr": best, "recommendation": recommendation.tabulate(runs, best)}
+    pictures = {figure: picture(place) for place, figure in enumerate(figures)}
+    tables_of = {"convergence": ["lr_grid", "runs"], "lr_effect": ["best_lr", "lr_grid"]}
+    origin = provenance(summaries(runs), runs, MANIFEST)
+    return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin, 0.1, partial)
+
+
+def claims(**values: object) -> pd.DataFrame:
+    claim = {
+        "claim": "sharper", "statement": "Larger batches find sharper minima", "source": "Keskar et al. 2017",
+        "comparison": "batch 128 against 32", "measure": "Keskar's φ", "scale": "difference", "claimed": "greater",
+        "effect": 1.9, "low": 0.1, "high": 3.7, "n_seeds": 3, "n_missing": 0, "verdict": "supported",
+        "seeds_needed": "nan", "reading": "It is 1.9 higher.",
+    }  # fmt: skip
+    return pd.DataFrame([{**claim, **values}])
+
+
+def test_every_figure_is_there_once_in_the_order_of_the_story_and_is_a_picture():
+    images = Page(page()).all("img")
+    assert len(images) == len(FIGURES)
+    for name, image in zip(CAPTIONS, images, strict=True):
+        head, _, data = image["src"].partition(",")
+        assert head == "data:image/png;base64"
+        decoded = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert decoded.getpixel((0, 0)) == list(FIGURES).index(name)
+        assert image["alt"].startswith(CAPTIONS[name].title)
+
+
+def test_nothing_is_fetched_and_nothing_runs():
+    parsed = Page(page(tables={"claims": claims()}))
+    for tag, attributes in parsed.elements:
+        for key in FETCHING & set(attributes):
+            assert attributes[key].startswith("data:"), (tag, key)
+    assert parsed.all("link") == [{"rel": "icon", "href": "data:,"}]
+    assert not {tag for tag, _ in parsed.elements} & {"script", "iframe", "object", "embed", "base", "form"}
+    style = files("batchscape.report").joinpath("template", "page.css").read_text()
+    assert "url(" not in style
+    assert "@import" not in style
+
+
+def test_a_browser_is_told_how_to_show_it():
+    parsed = Page(page())
+    assert parsed.open == []
+    assert parsed.all("html") == [{"lang": "en"}]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in parsed.all("meta")
+    assert "a-study: batch size and learning rate" in parsed.text
+    ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {link["href"][1:] for link in parsed.all("a") if link["href"].startswith("#")} <= set(ids)
+
+
+def test_a_table_is_shown_once_and_then_pointed_to():
+    text = page()
+    assert text.count('id="table-lr_grid"') == 1
+    assert text.count('href="#table-lr_grid"') == 1
+
+
+def test_texts_are_escaped():
+    odd = "<script>alert(\"1\")</script> & 'x'"
+    text = page(name=odd, tables={"claims": claims(statement=odd, reading=odd, source=odd)})
+    assert "<script" not in text
+    assert Page(text).text.count(odd) >= 5
+
+
+def test_what_is_no_number_is_a_dash():
+    parsed = Page(page(made_up({(32, 0.1): [0.2], (64, 0.1): [DIVERGED]})))
+    assert "nan" not in parsed.text.split()
+    assert "–" in parsed.text
+
+
+@pytest.mark.parametrize(
+    ("verdict", "expected"), [("supported", "✔ supported"), ("refuted", "✘ refuted"), ("undecided", "? undecided")]
+)
+def test_verdicts_are_words_and_signs(verdict: str, expected: str):
+    assert expected in Page(page(tables={"claims": claims(verdict=verdict)})).text
+
+
+def test_a_claim_that_was_not_tested_says_why():
+    untested = claims(comparison="none", verdict="undecided", effect=np.nan, reading="Not tested: no linear arm.")
+    text = Page(page(tables={"claims": untested})).text
+    assert "Not tested: no linear arm." in text
+    assert "Keskar's φ. Claimed by Keskar et al. 2017" in text
+
+
+def test_without_claims_and_analyses_the_rest_is_there():
+    parsed = Page(page(figures=["curves_fixed_lr", "lr_effect"]))
+    ids = [attributes.get("id") for tag, attributes in parsed.elements if tag == "section"]
+    assert ids == ["answer", "fixed-rate", "rate-search", "provenance"]
+
+
+def test_equal_studies_give_equal_pages():
+    assert page() == page()
+
+
+def test_a_study_in_which_all_diverged_has_a_page():
+    assert "No setting can be recommended." in page(made_up({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED]}))
+
+
+# The story.
+
+
+def test_every_figure_has_a_caption_and_a_category_and_no_caption_is_left_over():
+    assert set(CAPTIONS) == set(FIGURES)
+    assert set(CATEGORIES) == set(CAPTIONS)
+    assert list(CATEGORIES.values()) == sorted(CATEGORIES.values())
+    assert len(CAPTIONS) == sum(len(chapter.figures) for chapter in CHAPTERS)
+
+
+@pytest.mark.parametrize("name", CAPTIONS)
+def test_a_caption_is_valid_in_snakemakes_report(name: str):
+    caption = CAPTIONS[name]
+    assert all((caption.title, caption.shows, caption.reading, caption.surprise, caption.papers))
+    text = "\n\n".join((caption.shows, caption.reading, caption.surprise, *(paper.name for paper in caption.papers)))
+    strict = {"halt_level": 2, "report_level": 2}
+    body = publish_parts(text, writer="html", settings_overrides=strict)["body"]
+    plain = Page(body)
+    assert {tag for tag, _ in plain.elements} == {"p"}  # no markup that was not meant
+    assert plain.text.split() == text.split()
+
+
+# The answer.
+
+
+def sentences(runs: pd.DataFrame) -> tuple[str, str, str]:
+    runs = runs.assign(epochs=10)
+    found = answer(recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs))), runs)
+    return found.headline, " ".join(found.reasons), " ".join(found.caveats)
+
+
+def test_the_answer_names_the_cheapest_of_the_equal_and_its_price():
+    runs = made_up({**LOSSES, (256, 0.1): [0.5, 0.6, 0.7]}, {(32, 0.1): 9.0, (64, 0.1): 3.0})
+    headline, reasons, caveats = sentences(runs)
+    assert headline == "Train with batch size 64 at learning rate 0.1."
+    assert "that of batch size 32 at learning rate 0.1: 0.20 ± 0.10 nats (3 seeds" in reasons
+    assert "3 ± 0 CPU s to its best epoch, at a loss of 0.207 ± 0.096 nats" in reasons
+    assert "worse: 1 (" in reasons
+    assert "3 seeds are few" in caveats
+    assert "Batch size 32 is the smallest that was tried" in caveats
+    assert "A run diverged in 1 of 4 settings" in caveats
+    assert "bs128-lr0.1" in caveats
+    assert "on the edge of what was tried" in caveats
+
+
+@pytest.mark.parametrize(
+    ("power", "said"), [(1.0, "of 1 ("), (0.5, "of 0.5 ("), (-0.25, "of −0.25 ("), (0.0, "of 0 (")]
+)
+def test_the_answer_says_how_the_tuned_rate_follows_the_batch_size(power: float, said: str):
+    runs = made_up(LOSSES).assign(epochs=10)
+    sizes = np.array([32, 64, 128, 256])
+    rates = 0.1 * (sizes / 32) ** power * (1 + 1e-15 * sizes)
+    found = pd.DataFrame({"batch_size": sizes, "tuned_learning_rate": rates, "validation_loss": 0.2, "edge": "none"})
+    found.loc[2, "edge"] = "high"
+    table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)))
+    sentence = answer(table, runs, found).reasons[-1]
+    assert f"to the power {said}linear scaling is 1, square-root scaling 0.5)" in sentence
+    assert sentence.endswith("On the edge of the range, and so but a bound: batch size 128.")
+    assert answer(table, runs, found.head(1)).reasons == answer(table, runs).reasons
+    lost = pd.DataFrame({"batch_size": [512], "tuned_learning_rate": 1e-3, "validation_loss": np.inf, "edge": "low"})
+    *_, warning, again = answer(table, runs, pd.concat([found, lost])).reasons
+    assert warning == "In the search for a learning rate every trial of batch size 512 diverged."
+    assert again == sentence  # what no trial found does not bend the power
+
+
+def test_the_answer_of_one_seed_is_only_the_best_seen():
+    headline, reasons, caveats = sentences(made_up({(32, 0.1): [0.2], (64, 0.1): [0.3]}))
+    assert headline == "Best seen, with one seed: batch size 32 at learning rate 0.1."
+    assert "(one seed)" in reasons
+    assert "no difference here is certain" in caveats
+
+
+def test_runs_that_were_stopped_are_said():
+    runs = made_up({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.3, 0.4]})
+    runs.loc[runs["batch_size"] == 64, "status"] = "max_epochs"
+    assert "2 of 4 runs, 0 of them of the settings named above, still improved" in sentences(runs)[2]
+
+
+# Provenance, tables and numbers.
+
+
+def test_provenance_says_what_runs_share_and_where_they_differ():
+    runs = made_up({(32, 0.1): [0.1, DIVERGED, 0.3]}).assign(epochs=10)
+    records = summaries(runs)
+    records[0]["environment"]["device"] = "A GPU"
+    found = dict(provenance(records, runs, MANIFEST))
+    assert ("Data", "2 classes: a (2), b (1)") in provenance(records, runs, MANIFEST)
+    assert found["Runs"] == "3: 2 converged, 1 diverged"
+    assert found["Trained on"] == "cpu (2 runs), A GPU (1 runs)"
+    assert found["torch"] == "2.13"
+    assert found["numpy"] == "unknown"
+    assert found["First run started"] == "2026-01-01 00:00:00 UTC"
+    assert found["Last run finished"] == "2026-01-03 01:00:00 UTC"
+
+
+def test_provenance_says_what_became_of_the_data_also_where_classes_are_numbers_and_nothing_was_dropped(tmp_path: Path):
+    manifest = pd.DataFrame({"class": ["0", "10"], "split": ["train", "validation"], "reason": ["", ""]})
+    write_frame(tmp_path / "manifest.csv", manifest)
+    runs = made_up({(32, 0.1): [0.1, 0.2]}).assign(epochs=10)
+    rows = provenance(summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True))
+    assert ("Data", "2 of 2 files are used: 1 to train on, 1 to validate on") in rows
+    assert ("Data", "2 classes: 0 (1), 10 (1)") in rows
+
+
+def test_a_digest_leaves_out_a_column_without_any_value_but_no_quantity():
+    table = pd.DataFrame(
+        {"x_mean": [np.nan] * 2, "x_sd": np.nan, "not_computed": np.nan, "note": ["", "no derivative"]}
+    )
+    assert digest(table, 2).columns == ["x", "note"]
+    assert digest(table, 2).rows == [["–", ""], ["–", "no derivative"]]
+
+
+def test_a_batch_size_without_runs_is_not_taken_for_one_that_was_not_tried():
+    runs = made_up({(64, 0.1): [0.2, 0.3, 0.2]})
+    beyond = "Batch size 64 is the smallest that was tried"
+    assert beyond in Page(page(runs, partial=Partial([], [], [128]))).text
+    text = Page(page(runs, partial=Partial([], [], [32]))).text
+    assert beyond not in text
+    assert "No run of batch size 32 is complete, so whether it is better is not known." in text
+
+
+def test_a_partial_page_says_what_is_missing_before_anything_else():
+    partial = Partial(["3 of 4 runs are complete"], [("figure x", "a <reason>")])
+    text = Page(page(partial=partial)).text
+    places = [
+        text.index(part) for part in ("This report is partial", "3 of 4 runs", "figure x: a <reason>", "The answer")
+    ]
+    assert places == sorted(places)
+    assert "partial" not in page()
+
+
+def test_without_a_recommendation_a_partial_page_has_no_answer_but_the_rest():
+    runs = made_up(LOSSES).assign(epochs=10)
+    text = render("a", "", {}, {"runs": runs}, {}, provenance(summaries(runs), runs, MANIFEST), 0.1, Partial([], []))
+    assert "There is none: the table recommendation is missing." in Page(text).text
+
+
+def test_a_digest_joins_mean_and_spread_and_keeps_the_first_rows():
+    table = pd.DataFrame(
+        {"layer": ["a", "b", "c"], "loss_mean": [0.5, np.nan, 1], "loss_sd": [0.01, np.nan, np.nan], "loss_max": 9.0}
+    ).assign(n_seeds=[3, 0, 1], x_min=0.123456)
+    found = digest(table, 2)
+    assert found.columns == ["layer", "loss (nats)", "n seeds", "x min"]
+    assert found.numeric == [False, True, True, True]
+    assert found.rows == [["a", "0.500 ± 0.010", "3", "0.123"], ["b", "–", "0", "0.123"]]
+    assert found.total == 3
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (0.0282843, "0.0283"), (0.1, "0.1"), (0, "0"), (5.0, "5"), (1207.4, "1207"), (99.96, "100"), (-0.5, "−0.5"),
+        (np.nan, "–"), (np.inf, "∞"), (-np.inf, "−∞"), (1.234e-7, "1.23 × 10⁻⁷"), (1e30, "1 × 10³⁰"),
+    ],
+)  # fmt: skip
+def test_numbers_have_three_digits(value: float, expected: str):
+    assert number(value) == expected
+
+
+@pytest.mark.parametrize(
+    ("mean", "sd", "expected"),
+    [
+        (0.0196, 0.00581, "0.0196 ± 0.0058"), (237.3, 69.2, "237 ± 69"), (0.5, np.nan, "0.5"), (np.nan, np.nan, "–"),
+        (5.0, 0.0, "5 ± 0"), (np.inf, np.nan, "∞"), (1.0, 1e-9, "1 ± 1 × 10⁻⁹"), (12.0, 0.996, "12.0 ± 1.0"),
+    ],
+)  # fmt: skip
+def test_a_mean_has_the_digits_that_its_spread_allows(mean: float, sd: float, expected: str):
+    assert spread(mean, sd) == expected
+
+
+def test_durations_are_read_at_a_glance():
+    assert [duration(s) for s in (4.4, 61, 500, 7500)] == ["4.4 s", "61.0 s", "8 min", "2 h 5 min"]

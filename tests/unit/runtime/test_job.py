@@ -1,0 +1,152 @@
+"""Two jobs never do the same work at once, whatever became of the Snakemake that started the first."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.waiting import SECONDS, wait_for
+
+# Enters its job, says so, and leaves it when it is told to.
+JOB = """
+import sys, time
+from pathlib import Path
+from batchscape.runtime.job import job_log
+name, log, folder = sys.argv[1], sys.argv[2], Path(sys.argv[3])
+with job_log(log):
+    print("this is", name, flush=True)
+    (folder / f"{name}.in").touch()
+    while not (folder / f"{name}.may leave").exists():
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def jobs(tmp_path: Path) -> Iterator:
+    started = []
+
+    def start(name: str) -> subprocess.Popen:
+        command = [sys.executable, "-c", JOB, name, str(tmp_path / "job.log"), str(tmp_path)]
+        started.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("end", ["it ends", "it is killed"])
+def test_a_job_waits_until_an_earlier_one_that_has_its_log_is_gone(jobs, tmp_path: Path, end: str):
+    first = jobs("first")
+    wait_for((tmp_path / "first.in").exists)
+    (tmp_path / "job.log").unlink()  # as Snakemake does before it starts a job
+    second = jobs("second")
+    assert "job.log: an earlier job is still at work on this" in second.stderr.readline()
+    time.sleep(0.3)
+    assert not (tmp_path / "second.in").exists()
+    if end == "it ends":
+        (tmp_path / "first.may leave").touch()
+    else:
+        first.send_signal(signal.SIGKILL)
+    wait_for((tmp_path / "second.in").exists)
+    assert (tmp_path / "job.log").read_text() == "this is second\n"
+
+
+def test_a_job_leaves_nothing_but_its_log(jobs, tmp_path: Path):
+    job = jobs("only")
+    wait_for((tmp_path / "only.in").exists)
+    (tmp_path / "only.may leave").touch()
+    assert job.wait(SECONDS) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["job.log", "only.in", "only.may leave"]
+    log = (tmp_path / "job.log").read_text()
+    assert re.fullmatch(r"this is only\ntook [\d.]+ s, of CPU [\d.]+ s, and [\d.]+ s before that to start\n", log)
+
+
+# A file system without locks, and one as NFS, on which an exclusive lock needs a file that is open for writing.
+NO_LOCKS = """
+import errno, fcntl
+def flock(descriptor, how):
+    raise OSError(errno.ENOLCK, "No locks available")
+fcntl.flock = flock
+"""
+AS_NFS = """
+import errno, fcntl, os
+real = fcntl.flock
+def flock(descriptor, how):
+    if how & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+    if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+    return real(descriptor, how)
+fcntl.flock = flock
+"""
+
+
+def test_without_locks_a_job_works_and_warns(tmp_path: Path):
+    (tmp_path / "only.may leave").touch()
+    command = [sys.executable, "-c", NO_LOCKS + JOB, "only", "job.log", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == 0, done.stderr
+    log = (tmp_path / "job.log").read_text()
+    for said in (log, done.stderr):
+        assert said.count("no lock: the file system has none") == 1
+    assert "this is only" in log
+
+
+def test_many_jobs_that_come_at_once_take_turns(tmp_path: Path):
+    job = "import os, sys, time; from batchscape.runtime.job import job_log\nwith job_log(sys.argv[1]):\n  {}"
+    work = "os.mkdir(sys.argv[2]); time.sleep(0.05); os.rmdir(sys.argv[2])"
+    command = [sys.executable, "-c", job.format(work), str(tmp_path / "job.log"), str(tmp_path / "alone")]
+    started = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(6)]
+    assert [process.wait(SECONDS) for process in started] == [0] * 6
+
+
+def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_what_they_left(tmp_path: Path):
+    job = (
+        "from batchscape.runtime.job import job_log; import gc\n"
+        "print(gc.isenabled(), gc.get_freeze_count() > 0, flush=True)\n"
+        f"with job_log({str(tmp_path / 'job.log')!r}): print(gc.isenabled(), gc.get_freeze_count() > 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", job], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+    assert (tmp_path / "job.log").read_text().startswith("True True\n")
+
+
+IMPORTING = """
+import sys
+from batchscape.runtime.startup import imported
+if sys.argv[1] == "work":
+    imported()
+import time
+print("in it", flush=True)
+time.sleep(900)
+"""
+
+
+@pytest.mark.parametrize("where", ["imports", "work"])
+def test_ctrl_c_ends_a_process_in_its_imports_without_a_word(where: str):
+    command = [sys.executable, "-c", IMPORTING, where]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
+    ) as job:  # fmt: skip
+        assert job.stdout.readline() == "in it\n"
+        job.send_signal(signal.SIGINT)
+        _, said = job.communicate(timeout=SECONDS)
+    assert job.returncode == -signal.SIGINT
+    assert ("KeyboardInterrupt" in said) == (where == "work")
+
+
+def test_so_it_does_in_each_process_of_a_training(tmp_path: Path):
+    (tmp_path / "work.py").write_text("import gc\ndef tell(): print(gc.isenabled(), gc.get_freeze_count() > 0)")
+    rank = [sys.executable, "-m", "batchscape.training.worker", "work", "tell", "{}"]
+    environment = {**os.environ, "RANK": "0", "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(rank, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"

@@ -1,0 +1,378 @@
+"""The fingerprint: a job is stale when a statement that it runs changed, and never otherwise."""
+
+import ast
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import batchscape
+
+PACKAGE = Path(batchscape.__file__).parent
+PROJECT = Path(__file__).parents[3]
+
+SCRIPT = "from batchscape.training.train import train\n\ntrain()\n"
+
+PLAIN = '''\
+"""A module."""
+
+from batchscape.io.files import write_json
+
+LIMIT = 3
+
+
+class Box:
+    """A class."""
+
+    size: int = 1
+    """An attribute."""
+
+
+def double(value: int) -> int:
+    """A function."""
+    return value * 2
+'''
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the library and one job's script, free to edit."""
+
+    folder: Path
+
+    @classmethod
+    def into(cls, folder: Path) -> "Checkout":
+        shutil.copytree(PACKAGE, folder / "src" / "batchscape", ignore=shutil.ignore_patterns("__pycache__"))
+        checkout = cls(folder)
+        checkout.script.write_text(SCRIPT, encoding="utf-8")
+        return checkout
+
+    @property
+    def script(self) -> Path:
+        return self.folder / "job.py"
+
+    def module(self, file: str) -> Path:
+        return self.folder / "src" / "batchscape" / file
+
+    def append(self, file: str, text: str) -> None:
+        path = self.module(file)
+        path.write_text(path.read_text(encoding="utf-8") + text, encoding="utf-8")
+
+    def fingerprint(self, *roots: Path) -> str:
+        """Of the script, or of the given roots, by the copy's own code, fresh, as a new process would."""
+        spec = importlib.util.spec_from_file_location("fresh_fingerprint", self.module("study/fingerprint.py"))
+        fresh = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(fresh)
+        return fresh.fingerprint(*(roots or [self.script]))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Checkout:
+    return Checkout.into(tmp_path / "checkout")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 3", "LIMIT = 3  # a comment"),
+        ("LIMIT = 3", "# a comment\n\n\n\nLIMIT = 3"),
+        ("LIMIT = 3", "LIMIT = (\n    3\n)"),
+        ("LIMIT = 3", "LIMIT=3"),
+        ("value * 2", "(value * 2)"),
+        ("import write_json", "import (\n    write_json,\n)"),
+        ('"""A module."""', '"""Another module."""'),
+        ('"""A module."""', ""),
+        ('"""A class."""', "'''Another\n    class.'''"),
+        ('    """An attribute."""', ""),
+        ('"""A function."""', '"""Another function."""'),
+        ('    """A function."""', ""),
+    ],
+    ids=str,
+)
+def test_comments_formatting_and_docstrings_make_nothing_stale(checkout: Checkout, old: str, new: str):
+    checkout.script.write_text("import batchscape.plain", encoding="utf-8")
+    checkout.module("plain.py").write_text(PLAIN, encoding="utf-8")
+    before = checkout.fingerprint()
+    assert old in PLAIN
+    checkout.module("plain.py").write_text(PLAIN.replace(old, new), encoding="utf-8")
+    assert checkout.fingerprint() == before
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("LIMIT = 3", "LIMIT = 4"),
+        ("LIMIT = 3", "LIMIT = 3.0"),
+        ("LIMIT = 3", "LIMIT = '3'"),
+        ("LIMIT = 3", "LIMIT = 3\ndel LIMIT"),
+        ("value * 2", "2 * value"),
+        ("size: int = 1", "size: int = 2"),
+        ("import write_json", "import write_text"),
+        ("def double", "@staticmethod\ndef double"),
+        ("    return value", "    value = value\n    return value"),
+    ],
+    ids=str,
+)
+def test_a_changed_statement_makes_the_job_stale(checkout: Checkout, old: str, new: str):
+    checkout.script.write_text("import batchscape.plain", encoding="utf-8")
+    checkout.module("plain.py").write_text(PLAIN, encoding="utf-8")
+    before = checkout.fingerprint()
+    assert old in PLAIN
+    checkout.module("plain.py").write_text(PLAIN.replace(old, new), encoding="utf-8")
+    assert checkout.fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import batchscape.io.files",
+        "import batchscape.io.files as files",
+        "from batchscape.io import files",
+        "from batchscape.io import files as f",
+        "from batchscape.io.files import write_json",
+        "def later():\n    from batchscape.io.files import write_json",
+        "if True:\n    import json, batchscape.io.files",
+        "if True:\n    pass\nelse:\n    import batchscape.io.files",
+        "try:\n    pass\nexcept ImportError:\n    import batchscape.io.files",
+        "try:\n    pass\nfinally:\n    import batchscape.io.files",
+        "match 1:\n    case _:\n        import batchscape.io.files",
+        "class Late:\n    async def later(self):\n        with open(0):\n            import batchscape.io.files",
+    ],
+)
+def test_every_way_to_import_a_module_is_followed(checkout: Checkout, statement: str):
+    checkout.script.write_text(statement, encoding="utf-8")
+    before = checkout.fingerprint()
+    checkout.append("io/files.py", "\nLIMIT = 1\n")
+    assert checkout.fingerprint() != before
+
+
+# What training runs, and what it does not. The first are imported through others, not by the script.
+RUN_BY_TRAINING = [
+    "__init__.py",
+    "config/base.py",
+    "config/model.py",
+    "config/run.py",
+    "config/training.py",
+    "data/prepared.py",
+    "data/tensors.py",
+    "errors.py",
+    "io/files.py",
+    "models/build.py",
+    "tasks/losses.py",
+    "training/__init__.py",
+    "training/sampler.py",
+    "training/recorder.py",
+    "io/weights.py",
+]
+NOT_RUN_BY_TRAINING = [
+    "study/study.py",
+    "study/fingerprint.py",
+    "config/comparison.py",
+    "config/data.py",
+    "config/grid.py",
+    "config/loading.py",
+    "data/digits.py",
+    "data/split.py",
+]
+
+
+@pytest.mark.parametrize("file", RUN_BY_TRAINING)
+def test_training_is_stale_after_a_change_anywhere_below_it(checkout: Checkout, file: str):
+    before = checkout.fingerprint()
+    checkout.append(file, "\nLIMIT = 1\n")
+    assert checkout.fingerprint() != before
+
+
+def test_training_is_not_stale_after_changes_beside_it(checkout: Checkout):
+    before = checkout.fingerprint()
+    for file in NOT_RUN_BY_TRAINING:
+        checkout.append(file, "\nLIMIT = 1\n")
+    assert checkout.fingerprint() == before
+
+
+def test_a_change_of_the_script_itself_makes_the_job_stale(checkout: Checkout):
+    before = checkout.fingerprint()
+    checkout.script.write_text(SCRIPT + "train()\n", encoding="utf-8")
+    assert checkout.fingerprint() != before
+
+
+def test_the_folder_of_the_checkout_does_not_matter(checkout: Checkout, tmp_path: Path):
+    assert Checkout.into(tmp_path / "elsewhere" / "deeper").fingerprint() == checkout.fingerprint()
+
+
+def test_the_order_of_the_roots_does_not_matter(checkout: Checkout):
+    extra = checkout.module("study/study.py")
+    both = checkout.fingerprint(checkout.script, extra)
+    assert checkout.fingerprint(extra, checkout.script) == both
+    assert checkout.fingerprint(checkout.script) != both
+
+
+def test_modules_that_import_each_other_come_to_an_end(checkout: Checkout):
+    checkout.module("one.py").write_text("import batchscape.two", encoding="utf-8")
+    checkout.module("two.py").write_text("import batchscape.one", encoding="utf-8")
+    checkout.script.write_text("import batchscape.one", encoding="utf-8")
+    before = checkout.fingerprint()
+    checkout.append("two.py", "\nLIMIT = 1\n")
+    assert checkout.fingerprint() != before
+
+
+def test_no_module_of_the_library_uses_a_relative_import_for_it_would_not_be_followed():
+    for path in PACKAGE.rglob("*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level], path
+
+
+def test_a_root_that_is_not_python_counts_by_its_text(checkout: Checkout):
+    template = checkout.module("report/template/page.css")
+    before = checkout.fingerprint(checkout.script, template)
+    assert before != checkout.fingerprint()
+    template.touch()
+    assert checkout.fingerprint(checkout.script, template) == before
+    checkout.append("report/template/page.css", "p { color: black; }\n")
+    assert checkout.fingerprint(checkout.script, template) != before
+
+
+# What versions of Python parse, write or escape in different ways.
+TRICKY = r"""
+import re
+name, width, values = "x", 3, {"a": [1]}
+print(f"{name!r:>{width}} {name=} {{}} {values['a'][0]:.3f}" "more" f'{name}' f"")
+print(f"{name:{width}.{width}}", f"{name!s}{name!a}", f"a" "b", f"{'quoted'}", rf"\d{name}", f"{width:}")
+print(f"{(lambda x: x)(1)} {width:%H:%M} {name = } {'nested ' f'{width}'}", f'''
+lines {name
+}''')
+texts = "\u00e9 \ud800 \N{BULLET} \x00 \t 'single' \"double\"", r"\d", b"\xff", u"old", "🫨", "é", ...
+numbers = 0x10, 16, 1_000, 1e400, 1e-7, 0.1, 1j, 0b1, 2**-1, -0.0, 123456789012345678901234567890, True, None
+match values:
+    case {"a": [1, *rest], **others} if (n := len(rest)) < 3:
+        pass
+    case str() | int(real=0) | None | -1 | "text" | [_, _]:
+        pass
+@property
+async def many(a: int, /, b: "str" = "1", *c, d: list[int] | None = None, **e) -> None:
+    async with a as x, b as y:
+        return [z async for z in x if z if not z]
+    try:
+        yield
+    except* ValueError as error:
+        raise error from None
+    finally:
+        del a
+    global g
+    lambda *p, q=1, **r: (p, q, *r)
+class C(metaclass=type): pass
+"""
+# A number of more digits than `int` reads or writes; an escape that is none, of which newer versions warn; and syntax
+# that none has.
+ODD = {"digits.py": "a = 0x" + "f" * 5000, "escape.py": r"a = '\d \{'", "broken.py": "a = = 1", "bytes.py": "a = '\\0'"}
+LONG = "a = " + " + ".join(["b"] * 900)
+# Prints a line for each file: its path, and its hash by the code of the library.
+HASHES = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("fingerprint", sys.argv[1])
+fingerprint = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(fingerprint)
+for path in map(fingerprint.Path, sys.stdin.read().splitlines()):
+    print(path, fingerprint.hashlib.sha256(fingerprint._read(path)[0].encode()).hexdigest())
+"""
+
+
+def other_pythons() -> list[str]:
+    """Other versions of Python that this machine has, on the search path or by pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    found = []
+    for minor in range(11, 20):
+        places = [shutil.which(f"python3.{minor}"), *sorted(pyenv.glob(f"versions/3.{minor}.*/bin/python"))]
+        # Some on the search path are there only to say that there is none.
+        works = (
+            str(place)
+            for place in filter(None, places)
+            if not subprocess.run([place, "-c", ""], stderr=subprocess.DEVNULL).returncode
+        )
+        found.append(next(works, None) if minor != sys.version_info.minor else None)
+    return list(filter(None, found))
+
+
+def hashes(python: str, files: list[Path], **environment: str) -> list[str]:
+    done = subprocess.run(
+        [python, "-c", HASHES, str(PACKAGE / "study/fingerprint.py")],
+        input="\n".join(map(str, files)),
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """All Python of the project, and what the versions of Python have different ways with."""
+    folder = tmp_path_factory.mktemp("tricky")
+    for name, text in {"tricky.py": TRICKY, "long.py": LONG, **ODD}.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    ast.parse((folder / "tricky.py").read_text(encoding="utf-8"))
+    return sorted(
+        file
+        for root in (folder, PROJECT / "src", PROJECT / "workflow", PROJECT / "tests")
+        for file in root.rglob("*.py")
+    )
+
+
+def test_another_version_of_python_makes_nothing_stale(sources: list[Path]):
+    others = other_pythons()
+    if not others:
+        pytest.skip("this machine has no other Python, 3.11 or newer")
+    expected = hashes(sys.executable, sources)
+    assert len(expected) == len(sources) > 100
+    for other in others:
+        assert hashes(other, sources) == expected, other
+
+
+def test_nor_do_settings_of_python(sources: list[Path]):
+    expected = hashes(sys.executable, sources)
+    assert hashes(sys.executable, sources, PYTHONWARNINGS="error", PYTHONOPTIMIZE="2", PYTHONUTF8="0") == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("f'{a}'", "f'{b}'"),
+        ("f'{a}'", "f'{a!r}'"),
+        ("f'{a}'", "f'{a:>3}'"),
+        ("f'{a} b'", "f'{a}  b'"),
+        ("f'{a}'", "'{a}'"),
+        ("None", "..."),
+        ("1", "True"),
+        ("'1'", "1"),
+        ("'1'", "b'1'"),
+        ("[1, 2]", "[[1], 2]"),
+        ("(1, 2)", "[1, 2]"),
+        ("{**a}", "{None: a}"),
+        ("lambda a, /, b: 0", "lambda a, b: 0"),
+        ("lambda *, a=None: 0", "lambda *, a: 0"),
+        ("a[1:]", "a[:1]"),
+        ("a.b(c=1)", "a.b(**{'c': 1})"),
+        ("0.1", "0.10000000000000002"),
+    ],
+)
+def test_what_means_something_else_has_another_hash(checkout: Checkout, one: str, other: str):
+    checkout.script.write_text(f"x = {one}", encoding="utf-8")
+    before = checkout.fingerprint()
+    checkout.script.write_text(f"x = {other}", encoding="utf-8")
+    assert checkout.fingerprint() != before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("f'a' 'b' f'{c}'", 'f"ab{c}"'), ("0x10", "16"), ("u'a'", "'a'"), ("(a)", "a"), ("1_0", "10")]
+)
+def test_what_means_the_same_has_the_same_hash(checkout: Checkout, one: str, other: str):
+    checkout.script.write_text(f"x = {one}", encoding="utf-8")
+    before = checkout.fingerprint()
+    checkout.script.write_text(f"x = {other}", encoding="utf-8")
+    assert checkout.fingerprint() == before

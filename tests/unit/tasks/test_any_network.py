@@ -1,0 +1,215 @@
+"""Training and every analysis of the loss, on networks and data that a user may bring."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+from torch import nn
+
+from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness, trajectory
+from batchscape.analysis.surfaces import training_surface, validation_surface
+from batchscape.config.data import SyntheticConfig
+from batchscape.config.gradient_alignment import GradientAlignmentConfig
+from batchscape.config.interpolation import InterpolationConfig
+from batchscape.config.landscape import LandscapeConfig
+from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.sharpness import SharpnessConfig
+from batchscape.config.training import TrainingConfig
+from batchscape.config.trajectory import TrajectoryConfig
+from batchscape.curvature.loss_surface import LossSurface
+from batchscape.data.prepare import prepare
+from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.data.tensors import on_device
+from batchscape.io.run_directory import RunDirectory
+from batchscape.models.build import build_network
+from batchscape.training.train import train
+from tests.helpers.networks import Attends, ReadsRows, ViewsAndWrites, ViewsItsWeights, WritesIntoItsInput
+from tests.helpers.surfaces import evaluate
+
+
+class Odd(nn.Module):
+    """A network with all that a network may have: frozen, idle and tied parameters, a buffer, and a branch."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__()
+        self.frozen = nn.Conv2d(image_shape[0], 4, 3, padding=1)
+        self.frozen.requires_grad_(False)
+        self.one = nn.Linear(4, 4)
+        self.two = nn.Linear(4, 4)
+        self.two.weight = self.one.weight
+        self.idle = nn.Parameter(torch.ones(3))
+        self.register_buffer("scale", torch.tensor(2.0))
+        self.output = nn.Linear(4, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.scale * torch.tanh(self.frozen(images)).mean((2, 3))
+        return self.output(torch.relu(self.one(hidden)) + self.two(hidden))
+
+
+NETWORKS = {
+    "BatchNorm": ResNetConfig(name="resnet", channels=(4, 8)),
+    "GroupNorm": ResNetConfig(name="resnet", channels=(4, 8), normalization="group"),
+    "dropout": MlpConfig(name="mlp", dense=(16,), dropout=0.3),
+    "odd": OwnModelConfig(name=f"{__name__}:Odd"),
+    **{
+        kind.__name__: OwnModelConfig(name=f"{kind.__module__}:{kind.__name__}")
+        for kind in (WritesIntoItsInput, ViewsAndWrites, ViewsItsWeights, Attends, ReadsRows)
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def data() -> PreparedData:
+    return prepare(SyntheticConfig(source="synthetic", images=90, image_size=(8, 8), classes=3))[0]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def pair(
+    request: pytest.FixtureRequest, data: PreparedData, tmp_path_factory: pytest.TempPathFactory
+) -> list[RunDirectory]:
+    """Two short runs of a network."""
+    folder: Path = tmp_path_factory.mktemp("runs")
+    write_prepared(folder / "data", data)
+    training = TrainingConfig(max_epochs=3, patience=3, snapshots=(1, 2), accelerator="cpu")
+    specs = [
+        RunSpec(batch_size=size, learning_rate=0.05, seed=0, model=NETWORKS[request.param], training=training)
+        for size in (8, 32)
+    ]
+    return [RunDirectory(train(spec, folder / "data", folder / f"bs{spec.batch_size}")) for spec in specs]
+
+
+def test_the_surface_at_the_kept_weights_is_what_training_recorded(pair: list[RunDirectory], data: PreparedData):
+    for run in pair:
+        weights, summary = run.weights("best"), run.summary()
+        surface = validation_surface(run, data)
+        surface.statistics = weights.buffers
+        value = surface.value(weights.vector)
+        assert value.loss == pytest.approx(summary["least_validation_loss"], rel=1e-5)
+        assert value.accuracy == summary["validation_accuracy_at_best"]
+
+
+def test_the_surface_at_the_kept_weights_is_the_network_with_them(pair: list[RunDirectory], data: PreparedData):
+    run = pair[0]
+    spec = RunSpec.model_validate(run.summary()["spec"])
+    network = build_network(spec.model, data.train_images.shape[1:], 3, seed=7)
+    state = load_file(run.weights_file("best"))
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
+    expected = evaluate(network, *on_device(data.train_images, data.train_labels, torch.device("cpu")))
+    surface, weights = training_surface(run, data), run.weights("best")
+    assert not torch.backends.cudnn.allow_tf32
+    surface.statistics = weights.buffers
+    assert surface.value(weights.vector) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_line_begins_and_ends_at_what_its_runs_recorded(pair: list[RunDirectory], data: PreparedData):
+    """Where statistics are interpolated like the weights, both ends have their own."""
+    config = InterpolationConfig(alphas=(0.0, 1.0), points=2, batch_norm="interpolate")
+    found = interpolation.analyse(*pair, data, config)["validation_loss"]
+    expected = [run.summary()["least_validation_loss"] for run in pair]
+    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_gradient_of_the_surface_is_its_slope(pair: list[RunDirectory], data: PreparedData):
+    run = pair[0]
+    spec = RunSpec.model_validate(run.summary()["spec"])
+    network = build_network(spec.model, data.train_images.shape[1:], 3, 0)
+    weights = run.weights("best")
+    images, labels = on_device(data.train_images, data.train_labels, torch.device("cpu"))
+    surface = LossSurface(network, images, labels, dtype=torch.float64)
+    surface.statistics = weights.buffers
+    loss, gradient = surface.gradient(weights.vector)
+    assert loss == pytest.approx(surface.value(weights.vector).loss, rel=1e-9)
+    direction = np.random.default_rng(0).standard_normal(len(gradient))
+    step = 1e-6 * direction / np.linalg.norm(direction)
+    slope = (surface.value(weights.vector + step).loss - surface.value(weights.vector - step).loss) / 2
+    assert gradient @ step == pytest.approx(slope, rel=1e-4, abs=1e-12)
+    ahead, behind = (surface.gradient(weights.vector + sign * step)[1] for sign in (1, -1))
+    product = surface.hessian_product(weights.vector, step)
+    assert np.linalg.norm(product - (ahead - behind) / 2) <= 1e-4 * np.linalg.norm(product)
+    mean = np.mean([surface.example_gradient(weights.vector, index) for index in range(len(surface))], axis=0)
+    assert mean == pytest.approx(gradient, abs=1e-9)
+
+
+def test_every_analysis_has_finite_rows(pair: list[RunDirectory], data: PreparedData):
+    small = SharpnessConfig(subspace_dimension=4, iterations=2, random_starts=1, trace_products=3)
+    found = [
+        sharpness.analyse(pair[0], data, small)["value"],
+        interpolation.analyse(*pair, data, InterpolationConfig(points=3))["train_loss"],
+        trajectory.analyse(pair[0], data, TrajectoryConfig(points=(2, 2)))["loss"],
+        gradient_alignment.analyse(pair[0], data, GradientAlignmentConfig(largest_batch=4, examples=8))["mean_norm"],
+    ]
+    for values in found:
+        assert len(values) > 0
+        assert np.isfinite(values).all()
+
+
+def test_a_landscape_is_centred_on_the_run(pair: list[RunDirectory], data: PreparedData):
+    config = LandscapeConfig(points=(3, 3), batch_norm="fixed")
+    rows = landscape.analyse(pair[0], data, config, 0, 1, 1)
+    centre = rows[(rows["x"] == 0) & (rows["y"] == 0)]["loss"].item()
+    surface, weights = training_surface(pair[0], data), pair[0].weights("best")
+    surface.statistics = weights.buffers
+    assert centre == pytest.approx(surface.value(weights.vector).loss, rel=1e-6)
+
+
+def test_frozen_and_idle_parameters_stay_and_tied_ones_move_together(data: PreparedData, tmp_path: Path):
+    write_prepared(tmp_path / "data", data)
+    training = TrainingConfig(max_epochs=2, patience=2)
+    spec = RunSpec(batch_size=8, learning_rate=0.1, seed=1, model=NETWORKS["odd"], training=training)
+    run = RunDirectory(train(spec, tmp_path / "data", tmp_path / "run"))
+    before, after = run.weights("init"), run.weights("last")
+    moved = {}
+    position = 0
+    for name, shape in before.shapes.items():
+        part = slice(position, position := position + int(np.prod(shape)))
+        moved[name] = not np.array_equal(before.vector[part], after.vector[part])
+    still = {"frozen.weight", "frozen.bias", "idle"}
+    assert {name for name, value in moved.items() if not value} == still
+    assert "two.weight" not in before.shapes
+    assert np.array_equal(after.buffers["two.weight"].ravel(), after.vector[_part(after.shapes, "one.weight")])
+
+
+def _part(shapes: dict[str, tuple[int, ...]], name: str) -> slice:
+    sizes = {key: int(np.prod(shape)) for key, shape in shapes.items()}
+    start = sum(size for key, size in sizes.items() if list(sizes).index(key) < list(sizes).index(name))
+    return slice(start, start + sizes[name])
+
+
+def test_evaluation_by_several_outputs_is_that_of_softmax_by_hand(data: PreparedData):
+    network = build_network(MlpConfig(name="mlp", dense=(5,)), data.train_images.shape[1:], 3, 0)
+    images, labels = on_device(data.train_images, data.train_labels, torch.device("cpu"))
+    with torch.no_grad():
+        logits = network(images / 255).double().numpy()
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    loss, accuracy = evaluate(network, images, labels)
+    assert loss == pytest.approx(-np.log(shares[np.arange(len(labels)), labels]).mean(), rel=1e-6)
+    assert accuracy == (shares.argmax(1) == labels.numpy()).mean()
+
+
+def test_resnet_20_has_the_parameters_of_the_paper():
+    """He et al. 2016, table 6: 0.27 million; here with 1×1 convolutions where the shape changes (option B)."""
+    config = ResNetConfig(name="resnet", blocks=3)
+    network = build_network(config, (3, 32, 32), 10, 0)
+
+    def stage(depth: int, width: int) -> int:
+        first = 9 * depth * width + 9 * width * width + 4 * width
+        shortcut = depth * width + 2 * width if depth != width else 0
+        return first + shortcut + 2 * (18 * width * width + 4 * width)
+
+    expected = 9 * 3 * 16 + 32 + stage(16, 16) + stage(16, 32) + stage(32, 64) + 64 * 10 + 10
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected
+    assert 265_000 < expected < 275_000
+    sizes = {}
+    for name, module in network.named_children():
+        module.register_forward_hook(lambda _, __, out, name=name: sizes.__setitem__(name, tuple(out.shape[1:])))
+    network.eval()(torch.zeros(1, 3, 32, 32))
+    assert [sizes[f"stage{stage}_block3"] for stage in (1, 2, 3)] == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 4), (6, 6), (8, 8), (12, 6), (13, 1), (64, 8)])
+def test_groups_are_eight_or_the_most_below_that_divide_the_channels(channels: int, groups: int):
+    config = ResNetConfig(name="resnet", channels=(channels,), normalization="group")
+    assert build_network(config, (1, 4, 4), 1, 0).norm.num_groups == groups

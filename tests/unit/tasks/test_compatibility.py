@@ -1,0 +1,601 @@
+"""What a network of the user's own asks for is found out before anything trains, and given in one place."""
+
+import copy
+import random
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from batchscape.analysis import sharpness
+from batchscape.analysis.collect import collect
+from batchscape.config.data import SyntheticConfig
+from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig, VggConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.sharpness import SharpnessConfig
+from batchscape.config.training import TrainingConfig
+from batchscape.curvature.inference import InferenceNetwork
+from batchscape.curvature.loss_surface import LossSurface
+from batchscape.data.prepare import prepare
+from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.data.tensors import as_input, on_device
+from batchscape.io.run_directory import RunDirectory
+from batchscape.models.build import build_network
+from batchscape.report.figures.sharpness import draw
+from batchscape.report.tables.sharpness import tabulate
+from batchscape.tasks.compatibility import check_network, hessian_fault
+from batchscape.tasks.losses import differentiable, evaluation_mode, twice_differentiable
+from batchscape.training.train import train
+from tests.helpers import networks
+from tests.helpers.surfaces import made_images, vector_of
+
+SHAPE = (3, 8, 8)
+CPU = torch.device("cpu")
+
+
+def named(kind: type) -> OwnModelConfig:
+    return OwnModelConfig(name=f"{kind.__module__}:{kind.__name__}")
+
+
+def built(kind: type, shape: tuple[int, int, int] = SHAPE) -> nn.Module:
+    return build_network(named(kind), shape, 3, 0)
+
+
+@pytest.fixture(scope="module")
+def data() -> PreparedData:
+    return prepare(SyntheticConfig(source="synthetic", images=60, image_size=SHAPE[1:], classes=3))[0]
+
+
+@pytest.fixture
+def few(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
+    return on_device(data.train_images[:4], data.train_labels[:4], CPU)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], OwnModelConfig]]:
+    """Write a module with a network, `Net`; after it all imports that a network may need."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def write(text: str) -> OwnModelConfig:
+        (tmp_path / "brought_net.py").write_text(f"import torch\nfrom torch import nn\n{text}")
+        return OwnModelConfig(name="brought_net:Net")
+
+    yield write
+    sys.modules.pop("brought_net", None)
+
+
+# Inputs and memory.
+
+WRITING = [
+    networks.WritesIntoItsInput,
+    networks.WritesInTraining,
+    networks.WritesThroughData,
+    networks.ViewsAndWrites,
+]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", WRITING)
+def test_a_network_and_its_copies_leave_their_input_as_it_is(kind: type, channels: int):
+    network = built(kind, (channels, 8, 8))
+    inputs = as_input(made_images(5, (channels, 8, 8))[0])
+    before = inputs.clone()
+    for twin in (network, copy.deepcopy(network)):
+        for training in (False, True):
+            twin.train(training)(inputs)
+            assert torch.equal(inputs, before)
+
+
+class NormalisesACopy(networks.WritesIntoItsInput):
+    """The same function, and the same operations in the same order, without writing."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers((images - 0.5) * 2)
+
+
+def test_a_network_that_writes_trains_as_one_that_does_not(data: PreparedData, tmp_path: Path):
+    """Of a small batch many are converted together, and the network is given views of one tensor."""
+    write_prepared(tmp_path / "data", data)
+    training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
+    histories = []
+    for kind in (networks.WritesIntoItsInput, NormalisesACopy):
+        spec = RunSpec(batch_size=4, learning_rate=0.05, seed=0, model=named(kind), training=training)
+        run = train(spec, tmp_path / "data", tmp_path / kind.__name__)
+        histories.append(pd.read_csv(run / "history.csv").filter(regex="loss|accuracy|noise|norm"))
+    assert len(histories[0].columns) >= 4
+    pd.testing.assert_frame_equal(*histories, check_exact=True)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("kind", [networks.Views, networks.ViewsItsWeights, networks.ViewsAndWrites])
+def test_a_network_that_wants_contiguous_memory_has_it(kind: type, channels: int):
+    network = built(kind, (channels, 8, 8))
+    images, labels = made_images(5, (channels, 8, 8))
+    plain = kind((channels, 8, 8), 3)
+    plain.load_state_dict(network.state_dict())
+    expected = plain(images / 255)
+    assert torch.allclose(network(as_input(images)), expected, atol=1e-6)
+    expected.sum().backward()
+    surface = LossSurface(network, images, labels.long())
+    gradient = surface.gradient(vector_of(plain))[1]
+    loss = nn.functional.cross_entropy(plain(images / 255).double(), labels.long())
+    found = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(plain.parameters()))])
+    assert gradient == pytest.approx(found.numpy(), abs=1e-6)
+
+
+def test_a_network_that_asks_for_nothing_pays_nothing():
+    for network in (built(Plain), build_network(VggConfig(), SHAPE, 3, 0)):
+        assert not network._forward_pre_hooks
+        weights = next(module.weight for module in network.modules() if isinstance(module, nn.Conv2d))
+        assert weights.is_contiguous(memory_format=torch.channels_last)
+    assert all(weights.is_contiguous() for weights in built(networks.Views).parameters())
+
+
+class Plain(nn.Sequential):
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__(nn.Conv2d(image_shape[0], 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.append(nn.Linear(4, outputs))
+
+
+def test_building_a_network_is_a_function_of_its_seed_whatever_it_asks_for(randomness):
+    randomness.seed(1)
+    untouched = randomness.draws()
+    randomness.seed(1)
+    first = vector_of(built(networks.ViewsAndWrites))
+    assert randomness.draws() == untouched
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        expected = vector_of(networks.ViewsAndWrites(SHAPE, 3))
+    assert np.array_equal(first, expected)
+
+
+TORCH_SCRIPT = """
+class Inner(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two, self.head = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.Linear(64, 3)
+
+    def forward(self, images):
+        {write}
+        return self.head(torch.tanh(self.two(self.one(images))).{flatten})
+
+def Net():
+    return torch.jit.{make}
+"""
+
+
+@pytest.mark.parametrize("make", ["script(Inner())", "trace(Inner(), torch.rand(2, 3, 8, 8))"])
+def test_a_network_of_torch_script_is_refused_only_where_nothing_can_give_it_copies(
+    own: Callable, refusal: Callable, make: str
+):
+    def network(write: str, flatten: str) -> OwnModelConfig:
+        sys.modules.pop("brought_net", None)
+        return own(TORCH_SCRIPT.format(write=write, flatten=flatten, make=make))
+
+    assert build_network(network("images = images - 0.5", "flatten(1)"), SHAPE, 3, 0)
+    message = refusal(build_network, network("images -= 0.5", "flatten(1)"), SHAPE, 3, 0)
+    assert re.match(r"model\.name: brought_net:Net writes into its input, and a \w+ keeps no hook", message)
+    message = refusal(build_network, network("images = images - 0.5", "view(-1, 64)"), SHAPE, 3, 0)
+    assert re.match(r"model\.name: brought_net:Net takes no channels-last input, and a \w+ keeps no hook", message)
+
+
+class Remembers(nn.Module):
+    """Adds what stood between two layers; its last layer starts at zero and hides that."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+        self.head = nn.Linear(4, 3)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.layers[0](images)
+        return self.head((self.layers[1](hidden) + hidden).mean((2, 3)))
+
+
+def test_weights_of_zero_do_not_hide_what_a_rearranged_network_gets_wrong(few: tuple):
+    network = Remembers().eval()
+    inference = InferenceNetwork(network, as_input(few[0]))
+    for module in (network, inference.module):
+        with torch.no_grad():
+            module.head.weight.fill_(1.0)
+    with torch.inference_mode():
+        inputs = as_input(few[0])
+        assert torch.allclose(inference(inference.inputs(inputs)), network(inputs), atol=1e-5)
+
+
+class DrawsElsewhere(networks.WritesIntoItsInput):
+    """Weights by NumPy, and noise and stochastic depth by Python."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__(image_shape, outputs)
+        weights = np.random.standard_normal(self.layers[3].weight.shape)  # noqa: NPY002
+        self.layers[3].weight.data.copy_(torch.from_numpy(weights))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            images = images + 0.1 * random.random()
+        return self.layers(images)
+
+
+def test_what_a_network_draws_from_elsewhere_than_torch_is_the_seeds_too(
+    data: PreparedData, tmp_path: Path, randomness
+):
+    write_prepared(tmp_path / "data", data)
+    training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
+    found = []
+    for attempt, seed in enumerate((0, 0, 1)):
+        randomness.seed(attempt)
+        spec = RunSpec(batch_size=8, learning_rate=0.05, seed=seed, model=named(DrawsElsewhere), training=training)
+        run = RunDirectory(train(spec, tmp_path / "data", tmp_path / str(attempt)))
+        found.append((run.weights("init").vector, run.weights("last").vector))
+    for one, same, other in zip(*found, strict=True):
+        assert np.array_equal(one, same)
+        assert not np.array_equal(one, other)
+
+
+# Second derivatives.
+
+COMMON = [
+    VggConfig(),
+    VggConfig(channels=(4, 4), normalization="batch"),
+    MlpConfig(name="mlp"),
+    ResNetConfig(name="resnet", channels=(4, 8), blocks=2, normalization="group"),
+    *map(named, (networks.Attends, networks.ReadsRows, networks.ViewsAndWrites, networks.ViewsItsWeights)),
+]
+
+
+@pytest.mark.parametrize("config", COMMON, ids=str)
+def test_no_fault_is_found_in_networks_that_have_second_derivatives(config, few: tuple):
+    assert hessian_fault(build_network(config, SHAPE, 3, 0), *few) == ""
+
+
+class ZeroHead(networks.OnceDifferentiable):
+    """Its output does not depend on anything before the last layer, as long as that is zero."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__(image_shape, outputs)
+        nn.init.zeros_(self.layers[3].weight)
+
+
+class Raises(networks.OnceDifferentiable):
+    """torch has no second derivative of some operations of its own, and says so."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers[3](_Refused.apply(self.layers[:3](images)))
+
+
+class _Refused(torch.autograd.Function):
+    @staticmethod
+    def forward(context: object, values: torch.Tensor) -> torch.Tensor:
+        context.save_for_backward(values)
+        return values.square()
+
+    @staticmethod
+    def backward(context: object, gradient: torch.Tensor) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            raise RuntimeError("derivative for refused_backward is not implemented")
+        return 2 * context.saved_tensors[0] * gradient
+
+
+@pytest.mark.parametrize("kind", [networks.OnceDifferentiable, ZeroHead, Raises])
+def test_a_network_without_second_derivatives_is_found_out_where_its_products_are_wrong(kind: type, few: tuple):
+    network = built(kind)
+    before = vector_of(network)
+    fault = hessian_fault(network, *few)
+    assert fault
+    assert fault.splitlines() == [fault]
+    assert np.array_equal(vector_of(network), before)
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+class Starved(nn.Module):
+    """Runs out of memory, as on a GPU that another process fills, in float32 or later in float64."""
+
+    dtype = torch.float32
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs))
+        self.layers(torch.zeros(1, *image_shape))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if images.dtype == self.dtype:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return self.layers(images)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+def test_memory_that_runs_out_says_nothing_of_second_derivatives(
+    few: tuple, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+):
+    network = built(networks.OnceDifferentiable)
+    starved = Starved(SHAPE, 3)
+    monkeypatch.setattr(Starved, "dtype", dtype)
+    with pytest.raises(torch.OutOfMemoryError):
+        hessian_fault(starved, *few)
+    assert hessian_fault(network, *few)
+
+
+class HalfWay(nn.Module):
+    """Computes in float32 whatever its weights are, so that a difference of gradients says nothing in float64."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(image_shape[0], 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+        self.head = nn.Linear(8, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layers(images).mean((2, 3))).float()
+
+
+class SingleOnly(HalfWay):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(
+            self.layers(images).mean((2, 3)) + torch.zeros(len(images), 8, dtype=torch.float32) @ torch.eye(8)
+        )
+
+
+@pytest.mark.parametrize("kind", [HalfWay, SingleOnly])
+def test_a_network_of_one_precision_is_not_called_faulty(kind: type, few: tuple):
+    assert hessian_fault(built(kind), *few) == ""
+
+
+def test_recurrent_layers_do_without_cudnn_while_they_are_differentiated_in_evaluation():
+    assert torch.backends.cudnn.enabled
+    for context in (differentiable, twice_differentiable):
+        with context(built(networks.ReadsRows)):
+            assert not torch.backends.cudnn.enabled
+        assert torch.backends.cudnn.enabled
+        with context(built(Plain)):
+            assert torch.backends.cudnn.enabled
+    with twice_differentiable(built(networks.Attends)):
+        assert not torch.backends.cuda.flash_sdp_enabled()
+    assert torch.backends.cuda.flash_sdp_enabled()
+
+
+def test_the_hessian_of_a_network_without_one_is_not_computed_and_all_else_is(data: PreparedData, tmp_path: Path):
+    write_prepared(tmp_path / "data", data)
+    training = TrainingConfig(max_epochs=2, patience=2, accelerator="cpu")
+    runs = []
+    for size, seed in ((8, 0), (8, 1), (24, 0), (24, 1)):
+        spec = RunSpec(
+            batch_size=size, learning_rate=0.05, seed=seed, model=named(networks.OnceDifferentiable), training=training
+        )
+        runs.append(train(spec, tmp_path / "data", tmp_path / f"bs{size}-lr0.05-seed{seed}"))
+    config = SharpnessConfig(subspace_dimension=4, iterations=2, trace_products=3)
+    rows = collect(runs, lambda run: sharpness.analyse(run, data, config))
+    hessian = rows["measure"].str.startswith("hessian")
+    assert rows.loc[hessian, "value"].isna().all()
+    assert rows.loc[hessian, "not_computed"].str.startswith("an operation of the network has no second deriv").all()
+    assert np.isfinite(rows.loc[~hessian, "value"]).all()
+    assert rows.loc[~hessian, "not_computed"].eq("none").all()
+
+    table = tabulate(rows)
+    assert table.groupby("measure").size().loc[["hessian_eigenvalue", "hessian_trace"]].tolist() == [2, 2]
+    assert table["n_not_finite"].eq(0).all()
+    subtitle = " ".join(draw(rows, table, fixed_lr=0.05).labels.subtitle.split())
+    assert "Not computed (Top eigenvalue (nats/unit²), Hessian trace (nats/unit²)): an operation" in subtitle
+    draw(rows, table, fixed_lr=0.05).save(tmp_path / "figure.png", verbose=False)
+
+
+def test_the_check_says_whether_the_hessian_can_be_computed(data: PreparedData):
+    assert check_network(named(networks.Attends), "auto", 2, data)["hessian"] == "computed"
+    fault = check_network(named(networks.OnceDifferentiable), "auto", 2, data)["hessian"]
+    assert fault.startswith("not computed: an operation of the network has no second derivative")
+
+
+# Refused before anything trains.
+
+LAYERS = "self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))"
+NET = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        {init}
+
+    def forward(self, images):
+        {forward}
+"""
+
+
+@pytest.mark.parametrize(
+    ("init", "forward", "expected"),
+    [
+        (
+            f"{LAYERS}; self.layers.bfloat16()", "return self.layers(images.bfloat16()).float()",
+            r"has parameters of torch\.bfloat16 \(layers\.1\.weight\); .* torch\.float32",
+        ),
+        (
+            "self.phase = nn.Parameter(torch.zeros(192, 3, dtype=torch.cfloat))",
+            "return (images.flatten(1).to(torch.cfloat) @ self.phase).abs()",
+            r"has parameters of torch\.complex64 \(phase\)",
+        ),
+        (
+            LAYERS,
+            "return torch.utils.checkpoint.checkpoint(self.layers, images.requires_grad_(), use_reentrant=True)",
+            r"has another gradient by torch\.autograd\.grad, .* `use_reentrant=False`",
+        ),
+        (
+            LAYERS,
+            "hidden = self.layers(images).exp(); outputs = hidden * 1; hidden += self.training; return outputs",
+            r"cannot be differentiated in training mode: RuntimeError: .* inplace operation",
+        ),
+    ],
+    ids=["bfloat16", "complex", "checkpoint", "in place"],
+)  # fmt: skip
+def test_what_would_fail_in_training_or_an_analysis_is_one_line(
+    own: Callable, refusal: Callable, data: PreparedData, init: str, forward: str, expected: str
+):
+    config = own("import torch.utils.checkpoint\n" + NET.format(init=init, forward=forward))
+    message = refusal(check_network, config, "auto", 2, data)
+    assert re.match(r"model\.name: brought_net:Net " + expected, message), message
+
+
+def test_a_network_is_looked_at_where_it_will_train(own: Callable, refusal: Callable, data: PreparedData):
+    """`meta` stands for a GPU here: on a device other than the CPU a tensor of the CPU is refused."""
+    there = torch.device("meta")
+    config = own(NET.format(init=LAYERS, forward="return self.layers(images) + torch.zeros(len(images), 3)"))
+    assert check_network(config, "auto", 2, data)["parameters"] == 193 * 3
+    message = refusal(check_network, config, "auto", 2, data, there)
+    assert re.match(r"model\.name: brought_net:Net cannot take images of shape \(3, 8, 8\): .* device", message)
+
+
+class KeepsItsWeights(networks.WritesIntoItsInput):
+    """Standardises its weights, in evaluation only once."""
+
+    kept = None
+
+    def train(self, mode: bool = True) -> nn.Module:
+        self.kept = None
+        return super().train(mode)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        weights = self.layers[1].weight if self.kept is None else self.kept
+        if self.kept is None:
+            weights = (weights - weights.mean(1, keepdim=True)) / weights.std(1, keepdim=True)
+            self.kept = None if self.training else weights.detach()
+        return self.layers[2:](nn.functional.linear(images.flatten(1), weights, self.layers[1].bias))
+
+
+class Merges(networks.WritesIntoItsInput):
+    """Adds one weight to another for evaluation, as low-rank adapters do."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__(image_shape, outputs)
+        self.adapter = nn.Parameter(torch.zeros_like(self.layers[1].weight))
+        self.merged = False
+
+    def train(self, mode: bool = True) -> nn.Module:
+        if self.merged == mode:
+            self.layers[1].weight.data += -self.adapter if mode else self.adapter
+            self.merged = not mode
+        return super().train(mode)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.layers[:2](images)
+        if not self.merged:
+            hidden = hidden + nn.functional.linear(images.flatten(1), self.adapter)
+        return self.layers[2:](hidden)
+
+
+@pytest.mark.parametrize("kind", [KeepsItsWeights, Merges])
+def test_a_network_that_does_not_follow_its_weights_in_evaluation_is_refused(
+    kind: type, refusal: Callable, data: PreparedData
+):
+    message = refusal(check_network, named(kind), "auto", 2, data)
+    assert re.match(r"model\.name: \S+ keeps in evaluation mode what it computed from earlier weights", message)
+
+
+class Hooked(networks.WritesIntoItsInput):
+    """Keeps what a layer gives, by a hook that holds the network itself: that of a copy writes into the original."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__(image_shape, outputs)
+        self.kept = {"hidden": torch.zeros(1, 8)}
+        self.layers[1].register_forward_hook(lambda _, __, hidden: self.kept.update(hidden=hidden.detach()))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images) + self.layers[3](self.kept["hidden"].mean(0))
+
+
+class ReusesItsOutput(networks.WritesIntoItsInput):
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        outputs = self.layers(images)
+        if torch.is_grad_enabled():
+            return outputs
+        if not hasattr(self, "memory"):
+            self.memory = torch.empty(1000, outputs.shape[1])
+        return self.memory[: len(outputs)].copy_(outputs)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (Hooked, r"model\.name: \S+ gives other outputs once it is copied by copy\.deepcopy"),
+        (ReusesItsOutput, r"model\.name: \S+ overwrites the outputs of its last call"),
+    ],
+)
+def test_what_would_give_wrong_numbers_without_a_word_is_refused(
+    kind: type, expected: str, refusal: Callable, data: PreparedData
+):
+    message = refusal(check_network, named(kind), "auto", 2, data)
+    assert re.match(expected, message), message
+
+
+def test_a_compiled_network_is_refused(own: Callable, refusal: Callable, data: PreparedData):
+    config = own(
+        "class Net(nn.Sequential):\n    def __init__(self):\n"
+        "        super().__init__(nn.Flatten(), torch.compile(nn.Linear(192, 3), backend='eager'))"
+    )
+    assert "is compiled by torch.compile" in refusal(check_network, config, "auto", 2, data)
+
+
+class FreezesInEvaluation(networks.WritesIntoItsInput):
+    def train(self, mode: bool = True) -> nn.Module:
+        self.layers[1].requires_grad_(mode)
+        return super().train(mode)
+
+
+def test_a_network_trains_after_an_evaluation_as_before():
+    network = FreezesInEvaluation(SHAPE, 3)
+    network.layers[2].eval()  # what the user's own code may do
+    with evaluation_mode(network):
+        assert not network.layers[1].weight.requires_grad
+    assert network.layers[1].weight.requires_grad
+    assert (network.training, network.layers[1].training, network.layers[2].training) == (True, True, False)
+
+
+LIGHTNING = """
+import pytorch_lightning as pl
+
+class Lit(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))
+
+    def forward(self, images):
+        return self.layers(images)
+
+class Trained:
+    def training_step(self, batch, index):
+        return nn.functional.mse_loss(self(batch[0]), batch[1])
+
+class Net({bases}):
+    {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("bases", "body", "ignored"),
+    [
+        ("Lit", "def configure_optimizers(self): return torch.optim.AdamW(self.parameters())", "configure_optimizers"),
+        ("Trained, Lit", "pass", "training_step"),
+        ("Trained, Lit", "def configure_optimizers(self): return None", "training_step and configure_optimizers"),
+        ("Lit", "pass", None),
+    ],
+)
+@pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
+def test_a_lightning_module_whose_training_would_be_ignored_is_refused(
+    own: Callable, refusal: Callable, data: PreparedData, package: str, bases: str, body: str, ignored: str | None
+):
+    text = LIGHTNING.format(bases=bases, body=body)
+    if package == "lightning.pytorch":  # which is not installed here, and has the same class
+        text = text.replace(
+            "import pytorch_lightning as pl",
+            "class LightningModule(nn.Module):\n    def training_step(self): pass\n    def configure_optimizers(self): "
+            "pass\nLightningModule.__module__ = 'lightning.pytorch.core.module'",
+        ).replace("pl.LightningModule", "LightningModule")
+    config = own(text)
+    if ignored is None:
+        assert check_network(config, "auto", 2, data)["parameters"] == 193 * 3
+    else:
+        message = refusal(check_network, config, "auto", 2, data)
+        assert message.startswith(f"model.name: brought_net:Net is a LightningModule, whose {ignored} would be ignored")

@@ -1,0 +1,281 @@
+"""Micro-batches: a global batch that goes through the network in parts gives the gradient of the whole."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from batchscape.config.model import ModelConfig, ResNetConfig, VggConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
+from batchscape.data.prepared import PreparedData
+from batchscape.data.tensors import as_input
+from batchscape.models import memory as chunks
+from batchscape.models.build import build_network
+from batchscape.models.memory import cache_sized
+from batchscape.tasks.compatibility import treats_images_alone
+from batchscape.training import module as training_module
+from batchscape.training.micro_batches import backward
+from batchscape.training.module import CONVERTED_BYTES, TrainingModule
+from batchscape.training.sampler import dropout_seed, epoch_order
+from tests.helpers.trainers import bare_trainer
+
+CPU = torch.device("cpu")
+DEFAULT = VggConfig()
+ORIGINAL = VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256))
+# An image of 8×8 takes at least 4 KiB in the networks here, so a part has few of them.
+TINY_CACHE = 32 << 10
+
+
+@pytest.fixture
+def tiny_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", TINY_CACHE)
+
+
+def fit(network: nn.Module, data: PreparedData, epochs: int = 1, **settings) -> TrainingModule:
+    """Train a network in place; settings are a run's, or its training's."""
+    run = {"batch_size": 32, "learning_rate": 0.1, "seed": 5, "warmup_epochs": 0}
+    training = TrainingConfig(**{name: value for name, value in settings.items() if name not in run})
+    spec = RunSpec(**{name: settings.get(name, value) for name, value in run.items()}, training=training)
+    module = TrainingModule(network, data, spec)
+    bare_trainer(epochs).fit(module)
+    return module
+
+
+def sizes_seen(network: nn.Module, training: bool = True) -> list[int]:
+    """A list that fills with the sizes of what goes through a network in training mode, or in evaluation mode."""
+    sizes = []
+
+    def look(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+        if module.training == training:
+            sizes.append(len(inputs[0]))
+
+    network.register_forward_pre_hook(look)
+    return sizes
+
+
+def network_of(model: ModelConfig = DEFAULT, outputs: int = 1) -> nn.Module:
+    return build_network(model, (1, 8, 8), outputs, seed=2)
+
+
+# The gradient.
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize(
+    "part", [1, 7, 16, 32]
+)  # 7 and 16 leave a short last part of 32, or of the 20 of a short batch
+@pytest.mark.parametrize("count", [32, 20])
+def test_the_gradient_of_the_parts_is_that_of_the_whole_batch(outputs: int, part: int, count: int):
+    torch.manual_seed(0)
+    network = network_of(outputs=outputs).double()
+    inputs = torch.rand(count, 1, 8, 8, dtype=torch.float64)
+    labels = torch.randint(0, max(2, outputs), (count,))
+    predicted = network(inputs)
+    loss = (
+        F.binary_cross_entropy_with_logits(predicted[:, 0], labels.double())
+        if outputs == 1
+        else F.cross_entropy(predicted, labels)
+    )
+    expected = torch.autograd.grad(loss, list(network.parameters()))
+    logits = backward(network, zip(inputs.split(part), labels.split(part), strict=True), count)
+    for parameter, whole in zip(network.parameters(), expected, strict=True):
+        assert torch.linalg.vector_norm(parameter.grad - whole) <= 1e-12 * torch.linalg.vector_norm(whole)
+    assert torch.allclose(torch.cat(logits), predicted, rtol=1e-12, atol=1e-14)
+    assert not any(tensor.requires_grad for tensor in logits)  # else each part's activations would be kept
+
+
+@pytest.mark.usefixtures("tiny_cache")
+def test_a_run_in_parts_takes_the_steps_of_one_in_whole_batches(few: PreparedData, monkeypatch: pytest.MonkeyPatch):
+    settings = {"epochs": 2, "momentum": 0.9, "warmup_epochs": 1}
+    cut = network_of()
+    sizes = sizes_seen(cut)
+    in_parts = fit(cut, few, **settings)
+    assert sizes == [4, 4, *[*[8, 8, 8, 8] * 7, 6] * 2]  # to see that it may be cut; then 230 examples, twice
+    monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 8 << 20)
+    whole = network_of()
+    sizes = sizes_seen(whole)
+    in_one = fit(whole, few, **settings)
+    assert sizes == [4, 4, *[*[32] * 7, 6] * 2]
+    start = network_of().state_dict()
+    for name, expected in whole.state_dict().items():
+        moved = (expected - start[name]).norm()
+        assert (cut.state_dict()[name] - expected).norm() <= 1e-4 * moved, name
+    assert in_parts.result.loss == pytest.approx(in_one.result.loss, rel=1e-5)
+    assert in_parts.result.update_norms.tolist() == pytest.approx(in_one.result.update_norms.tolist(), rel=1e-4)
+
+
+@pytest.mark.usefixtures("tiny_cache")
+@pytest.mark.parametrize("normalization", ["none", "batch"])
+def test_validation_and_gradient_noise_go_in_parts_too(few: PreparedData, normalization: str):
+    module = fit(network_of(VggConfig(normalization=normalization)), few)
+    sizes = sizes_seen(module.network, training=False)
+    module.validate()
+    assert sizes == [*[8] * 7, 4]  # 60 examples; running statistics are those of no batch
+    sizes.clear()
+    module.gradient_noise()
+    assert sizes == [*[8] * 28, 6]  # 230 in batches of 64
+
+
+# What is cut, and into how many.
+
+
+class Centred(nn.Module):
+    """A user's own layer, without any state, that looks at the batch."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs - inputs.mean(0).detach() if self.training else inputs
+
+
+@pytest.mark.parametrize(
+    ("layer", "cut"),
+    [
+        (nn.BatchNorm2d(4), False),
+        (nn.BatchNorm2d(4, track_running_stats=False), False),
+        (nn.SyncBatchNorm(4), False),
+        (Centred(), False),
+        (nn.InstanceNorm2d(4, track_running_stats=True), False),  # whose statistics would move once for each part
+        (nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)), False),  # as would its estimate of the norm
+        (nn.InstanceNorm2d(4), True),
+        (nn.GroupNorm(2, 4), True),
+        (nn.Dropout(), True),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_batch_is_cut_where_no_layer_looks_at_it_as_a_whole(
+    few: PreparedData, monkeypatch: pytest.MonkeyPatch, layer: nn.Module, cut: bool
+):
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(layer), nn.Flatten(), nn.Linear(4 * 36, 1))
+    before = copy.deepcopy(network.state_dict())
+    module = TrainingModule(network, few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    assert all(map(torch.equal, before.values(), network.state_dict().values()))
+    monkeypatch.setattr("batchscape.training.module.cache_sized", lambda *_: 8)
+    module.on_fit_start()
+    assert module.micro_batch == (8 if cut else 32)
+
+
+def test_what_moves_only_with_the_weights_is_seen_before_they_have_moved():
+    images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
+    # Of a single row the estimate of the norm is exact from the first.
+    at_rest = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(64, 1)))
+    hidden = nn.Sequential(Centred(), nn.Flatten(), nn.Linear(64, 1))
+    nn.init.zeros_(hidden[-1].weight)
+    assert not treats_images_alone(at_rest, images)
+    assert not treats_images_alone(hidden, images)
+    assert treats_images_alone(hidden[1:], images)
+
+
+@pytest.mark.usefixtures("tiny_cache")
+@pytest.mark.parametrize("model", [VggConfig(normalization="batch"), ResNetConfig(name="resnet", channels=(4, 8))])
+def test_batch_norm_sees_the_whole_batch(few: PreparedData, model: ModelConfig):
+    network, twin = network_of(model), network_of(model).to(memory_format=torch.channels_last)
+    fit(network, few, batch_size=100)
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    for indices in torch.from_numpy(epoch_order(230, 5, 1)).split(100):
+        optimizer.zero_grad()
+        logits = twin(as_input(torch.from_numpy(few.train_images)[indices]))[:, 0]
+        F.binary_cross_entropy_with_logits(logits, torch.from_numpy(few.train_labels)[indices].float()).backward()
+        optimizer.step()
+    statistics = [name for name in twin.state_dict() if name.endswith(("running_mean", "running_var"))]
+    assert statistics
+    for name, expected in twin.state_dict().items():
+        assert torch.allclose(network.state_dict()[name], expected, rtol=1e-4, atol=1e-6), name
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "expected"),
+    [(VggConfig(), (1, 8, 8), 2048), (ORIGINAL, (3, 128, 128), 16)],
+    ids=["digits", "pets"],
+)
+def test_the_default_study_goes_in_one_pass_and_the_original_in_parts_of_16(
+    model: VggConfig, shape: tuple[int, int, int], expected: int
+):
+    # The largest operation is the first ReLU: two tensors of its channels × height × width floats, in 8 MiB.
+    assert expected == (8 << 20) // (2 * model.channels[0] * shape[1] * shape[2] * 4)
+    network = build_network(model, shape, 1, 0).eval()
+    assert cache_sized(network, torch.zeros(3, *shape)) == expected
+    assert not any(module._forward_hooks for module in network.modules())
+
+
+def test_a_network_larger_than_the_cache_goes_example_by_example(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 1)
+    assert cache_sized(network_of().eval(), torch.zeros(4, 1, 8, 8)) == 1
+
+
+# Memory.
+
+
+@pytest.mark.parametrize(
+    ("side", "model", "batch_size", "images"),
+    [
+        (8, VggConfig(), 32, 230),  # few enough to become floats together
+        (32, VggConfig(), 8, 128),  # some batches together
+        (32, VggConfig(channels=(4,)), 200, 200),  # one batch, which goes through the network whole
+        (32, VggConfig(channels=(128,)), 200, 8),  # a part
+    ],
+    ids=["all", "batches", "batch", "part"],
+)
+def test_no_more_images_become_floats_than_are_needed(
+    monkeypatch: pytest.MonkeyPatch, side: int, model: VggConfig, batch_size: int, images: int
+):
+    converted = []
+
+    def watched(some: torch.Tensor) -> torch.Tensor:
+        converted.append(len(some))
+        return as_input(some)
+
+    monkeypatch.setattr(training_module, "as_input", watched)
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (230, 1, side, side), dtype=np.uint8)
+    labels = rng.integers(0, 2, 230)
+    data = PreparedData(pixels, labels, pixels[:4], labels[:4], ("no", "yes"))
+    fit(build_network(model, (1, side, side), 1, 0), data, batch_size=batch_size)
+    assert sum(converted) == 4 + 230  # the first few are only looked at
+    assert max(converted) == images
+    assert images <= batch_size or images * side * side * 4 <= CONVERTED_BYTES
+
+
+# Dropout.
+
+
+DROPPING = VggConfig(dropout=0.5)
+
+
+def test_dropout_draws_by_seed_and_epoch(few: PreparedData, randomness):
+    randomness.seed(1)
+    untouched = randomness.draws()
+    network, twin = network_of(DROPPING), network_of(DROPPING).to(memory_format=torch.channels_last)
+    randomness.seed(1)
+    fit(network, few, epochs=2)
+    assert randomness.draws() == untouched
+    optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    for epoch in (1, 2):
+        torch.manual_seed(dropout_seed(5, epoch))
+        for indices in torch.from_numpy(epoch_order(230, 5, epoch)).split(32):
+            optimizer.zero_grad()
+            logits = twin(as_input(torch.from_numpy(few.train_images)[indices]))[:, 0]
+            F.binary_cross_entropy_with_logits(logits, torch.from_numpy(few.train_labels)[indices].float()).backward()
+            optimizer.step()
+    for name, expected in twin.state_dict().items():
+        assert torch.allclose(network.state_dict()[name], expected, rtol=1e-4, atol=1e-6), name
+
+
+@pytest.mark.usefixtures("tiny_cache")
+def test_a_run_in_parts_with_dropout_is_the_same_bits_again(few: PreparedData):
+    runs = []
+    for state in (1, 2):
+        torch.manual_seed(state)
+        network = network_of(DROPPING)
+        fit(network, few, epochs=2)
+        runs.append(network.state_dict())
+    assert all(torch.equal(tensor, runs[1][name]) for name, tensor in runs[0].items())
+
+
+def test_no_two_epochs_and_no_two_seeds_share_a_seed_of_dropout():
+    seeds = {dropout_seed(seed, epoch) for seed in range(20) for epoch in range(1, 21)}
+    assert len(seeds) == 400
+    assert min(seeds) >= 0
+    assert max(seeds) < 2**64

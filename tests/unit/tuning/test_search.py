@@ -1,0 +1,225 @@
+"""The search for the learning rate of a batch size: real trials on a few digits, killed, gone on with and repeated."""
+
+import errno
+import json
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+import pandas as pd
+import pytest
+
+from batchscape.config.model import VggConfig
+from batchscape.config.run import RunSpec
+from batchscape.config.training import TrainingConfig
+from batchscape.config.tuning import SearchSpec, TuningConfig
+from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.io.run_directory import RunDirectory
+from batchscape.training.train import train
+from batchscape.tuning.search import journal_storage, search
+from tests.helpers.waiting import SECONDS
+
+pytestmark = pytest.mark.slow
+
+MODEL = VggConfig(channels=(2,), dense=(4,))
+
+
+def spec_of(**tuning) -> SearchSpec:
+    settings = {"range": (0.01, 1.0), "trials": 5, "coarse_trials": 3, "epochs": 2, "seeds": (3, 4), **tuning}
+    training = TrainingConfig(max_epochs=settings["epochs"], accelerator="cpu")
+    return SearchSpec(batch_size=32, model=MODEL, training=training, tuning=TuningConfig(**settings))
+
+
+def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether two searches found the same, to the last bit; only what they cost may differ."""
+    return one.drop(columns="cpu_seconds").equals(other.drop(columns="cpu_seconds"))
+
+
+@pytest.fixture(scope="module")
+def found(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """An undisturbed search."""
+    return search(spec_of(), few_file, tmp_path_factory.mktemp("search") / "optuna.journal", "code")
+
+
+def test_a_grid_comes_first_and_then_the_gaussian_process(found: pd.DataFrame):
+    assert found["sampler"].tolist() == ["grid"] * 3 + ["gp"] * 2
+    assert np.allclose(found["learning_rate"][:3], [0.01, 0.1, 1.0], rtol=1e-12)
+    assert found["learning_rate"].between(0.01, 1.0).all()
+    assert found["trial"].tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("lock", ["a link to a journal that was moved", "a file"])
+def test_a_journal_that_a_killed_search_left_locked_is_gone_on_with(tmp_path: Path, lock: str):
+    journal = tmp_path / "optuna.journal"
+    study = optuna.create_study(storage=journal_storage(journal), study_name="one")
+    study.add_trial(optuna.create_trial(value=1.0))
+    left = tmp_path / "optuna.journal.lock"
+    if lock == "a file":
+        left.touch()
+    else:  # as Optuna's default leaves it
+        left.symlink_to(tmp_path / "elsewhere" / "optuna.journal")
+    code = (
+        "import optuna, sys; from pathlib import Path; from batchscape.tuning.search import journal_storage;"
+        "study = optuna.load_study(storage=journal_storage(Path(sys.argv[1])), study_name='one');"
+        "study.add_trial(optuna.create_trial(value=2.0))"
+    )
+    # In a process of its own: one that waits for such a link never ends.
+    subprocess.run([sys.executable, "-c", code, str(journal)], check=True, timeout=SECONDS)
+    again = optuna.load_study(storage=journal_storage(journal), study_name="one")
+    assert [trial.value for trial in again.trials] == [1.0, 2.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["optuna.journal"]
+
+
+def test_a_journal_needs_no_symbolic_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.symlink", refuse)
+    study = optuna.create_study(storage=journal_storage(tmp_path / "optuna.journal"))
+    study.add_trial(optuna.create_trial(value=1.0))
+    assert study.best_value == 1.0
+
+
+def test_a_trial_is_the_mean_of_its_seeds_runs(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+    losses, epochs = [], []
+    for seed in (3, 4):
+        training = TrainingConfig(max_epochs=2, accelerator="cpu")
+        run = RunSpec(batch_size=32, learning_rate=found["learning_rate"][3], seed=seed, model=MODEL, training=training)
+        summary = RunDirectory(train(run, few_file, tmp_path / str(seed))).summary()
+        losses.append(summary["least_validation_loss"])
+        epochs.append(summary["best_epoch"])
+    trial = found.loc[3]
+    assert trial["validation_loss"] == pytest.approx(np.mean(losses), rel=1e-12)
+    assert trial["validation_loss_sd"] == pytest.approx(np.std(losses, ddof=1), rel=1e-9)
+    assert trial["best_epoch"] == np.mean(epochs)
+    assert trial[["n_seeds", "n_diverged"]].tolist() == [2, 0]
+
+
+def test_the_best_trial_has_the_least_loss(found: pd.DataFrame):
+    assert found["best"].sum() == 1
+    assert found.loc[found["best"] == 1, "validation_loss"].item() == found["validation_loss"].min()
+
+
+def test_the_same_seed_gives_the_same_trials_and_another_others(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+    assert same(search(spec_of(), few_file, tmp_path / "again.journal", "code"), found)
+    other = search(spec_of(sampler_seed=1), few_file, tmp_path / "other.journal", "code")
+    assert other["learning_rate"][:3].equals(found["learning_rate"][:3])
+    assert not other["learning_rate"].equals(found["learning_rate"])
+
+
+def test_a_larger_budget_goes_on_where_the_smaller_one_ended(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+    journal = tmp_path / "optuna.journal"
+    first = search(spec_of(trials=4), few_file, journal, "code")
+    more = search(spec_of(), few_file, journal, "code")
+    assert same(more, found)
+    assert more["cpu_seconds"][:4].equals(first["cpu_seconds"])  # not trained again
+    fewer = search(spec_of(trials=3), few_file, journal, "code")
+    assert fewer["trial"].tolist() == [0, 1, 2]
+    assert fewer["best"].sum() == 1
+
+
+@pytest.mark.parametrize("change", ["code", "data", "epochs"])
+def test_another_search_in_the_same_file_begins_anew(change: str, few: PreparedData, few_file: Path, tmp_path: Path):
+    journal, data, code = tmp_path / "optuna.journal", few_file, "code"
+    before = search(spec_of(trials=3), data, journal, code)
+    spec = spec_of(trials=3, epochs=1) if change == "epochs" else spec_of(trials=3)
+    if change == "code":
+        code = "edited"
+    if change == "data":
+        data = tmp_path / "other.safetensors"
+        write_prepared(data, replace(few, train_images=few.train_images[:100], train_labels=few.train_labels[:100]))
+    after = search(spec, data, journal, code)
+    assert not after["cpu_seconds"].equals(before["cpu_seconds"])
+    assert same(search(spec_of(trials=3), few_file, journal, "code"), before)  # and the old one is still there
+
+
+def test_a_rate_that_comes_again_is_not_trained_again(few_file: Path, tmp_path: Path):
+    # In so narrow a range the loss falls up to its end, which the process asks for again and again.
+    spec = spec_of(range=(0.01, 0.011), trials=10, coarse_trials=2)
+    trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
+    again = trials["learning_rate"].duplicated()
+    assert again.any()
+    assert (trials["cpu_seconds"][again] == 0).all()
+    assert (trials["cpu_seconds"][~again] > 0).all()
+    for _, rows in trials.groupby("learning_rate"):
+        assert rows["validation_loss"].nunique() == 1
+
+
+def test_diverged_trials_are_recorded_and_never_the_best(few_file: Path, tmp_path: Path):
+    spec = spec_of(range=(0.01, 1e30), trials=4, coarse_trials=2)
+    trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
+    assert trials["validation_loss"][1] == np.inf
+    # At such a rate a seed whose units all die at once still has a finite loss; which one, rounding decides.
+    assert trials["n_diverged"][1] >= 1
+    assert trials["n_seeds"][1] == 2 - trials["n_diverged"][1]
+    assert trials.loc[trials["best"] == 1, "validation_loss"].item() < 1
+
+
+def test_where_all_diverge_the_lowest_rate_is_marked(few_file: Path, tmp_path: Path):
+    spec = spec_of(range=(1e29, 1e30), trials=2, coarse_trials=2)
+    trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
+    assert np.isinf(trials["validation_loss"]).all()
+    assert trials["best"].tolist() == [1, 0]
+
+
+KILLED = """
+import os, signal, sys
+from itertools import count
+from pathlib import Path
+from batchscape.tuning import search as tuning
+from batchscape.config.tuning import SearchSpec
+
+train, number = tuning.train, count(1)
+
+def killed(*arguments):
+    if next(number) == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train(*arguments)
+
+tuning.train = killed
+tuning.search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), "code")
+"""
+
+
+@pytest.mark.parametrize("at_run", [3, 6, 7, 8])
+def test_a_killed_search_goes_on_and_ends_as_if_nothing_had_been(
+    at_run: int, found: pd.DataFrame, few_file: Path, tmp_path: Path
+):
+    """Killed at the first run of a trial, of which nothing is kept, or at its second one."""
+    journal = tmp_path / "optuna.journal"
+    command = [sys.executable, "-c", KILLED, spec_of().model_dump_json(), str(few_file), str(journal), str(at_run)]
+    assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
+    runs = 2 * (found["cpu_seconds"] > 0).cumsum()  # up to each trial's end; a rate that comes again has none
+    assert finished(journal) == (runs < at_run).sum()
+    again = search(spec_of(), few_file, journal, "code")
+    assert same(again, found)
+    assert finished(journal) == 5
+
+
+def finished(journal: Path) -> int:
+    """How many trials a journal says are complete: Optuna writes a trial's values with its last state."""
+    lines = journal.read_text().splitlines() if journal.exists() else []
+    return sum('"state":1,' in line for line in lines)
+
+
+def test_a_journal_that_a_full_disk_cut_off_is_gone_on_with(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+    journal = tmp_path / "optuna.journal"
+    search(spec_of(trials=3), few_file, journal, "code")
+    content = journal.read_bytes()
+    journal.write_bytes(content[:-20])
+    assert same(search(spec_of(), few_file, journal, "code"), found)
+
+
+def test_the_journal_opens_as_any_optuna_study(few_file: Path, tmp_path: Path):
+    journal = tmp_path / "optuna.journal"
+    trials = search(spec_of(trials=3), few_file, journal, "code")
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
+    (name,) = optuna.get_all_study_names(storage)
+    study = optuna.load_study(study_name=name, storage=storage)
+    assert name.startswith("bs32-")
+    assert study.best_value == trials["validation_loss"].min()
+    assert json.loads(json.dumps(study.user_attrs["search"]))["batch_size"] == 32

@@ -12,7 +12,7 @@ from batchscape.cli.reference import reference, schema
 from batchscape.config.base import shortest_decimal
 from batchscape.config.loading import printable
 from batchscape.errors import UserError
-from batchscape.runtime.environment_variables import clean
+from batchscape.runtime.environment_variables import sanitize_environment
 from batchscape.study.study import Study
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    clean()
+    sanitize_environment()
     parser = argparse.ArgumentParser(prog="python -m batchscape", description=__doc__)
     parser.add_argument("--version", action="version", version=f"batchscape {_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -109,9 +109,9 @@ def _cost(study: Study, inspection: "Inspection") -> list[str]:
     if all(Path(file).exists() for file in study.run_files):
         return ["time: all runs are there"]
     # Seconds of libraries, which nothing else needs.
-    from batchscape.cli.cost import described_cost
+    from batchscape.cli.cost import describe_cost
 
-    return described_cost(study, inspection)
+    return describe_cost(study, inspection)
 
 
 def _results(study: Study) -> list[str]:
@@ -125,10 +125,10 @@ def _results(study: Study) -> list[str]:
 
 def _status(file: Path) -> str:
     # A second of numeric libraries, which nothing else needs.
-    from batchscape.cli.status import described, read_rest, read_status
+    from batchscape.cli.status import format_status, read_other_jobs, read_status
 
     study = Study.from_file(file)
-    return "\n".join([*described(study.name, read_status(study)), *read_rest(study)]) + "\n"
+    return "\n".join([*format_status(study.name, read_status(study)), *read_other_jobs(study)]) + "\n"
 
 
 def _report(file: Path) -> str:

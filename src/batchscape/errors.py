@@ -6,7 +6,7 @@ class UserError(Exception):
 
 
 # As torch, CUDA, cuDNN, cuBLAS and the C++ library say it; few of these errors have a type of their own.
-OUT_OF_MEMORY = (
+OUT_OF_MEMORY_MESSAGES = (
     "out of memory",
     "can't allocate memory",
     "STATUS_ALLOC_FAILED",
@@ -19,4 +19,4 @@ OUT_OF_MEMORY = (
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that the memory of a device or of the machine does not suffice."""
-    return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY)
+    return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES)

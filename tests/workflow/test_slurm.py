@@ -19,7 +19,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import write_prepared
 from batchscape.io.run_directory import RunDirectory
-from batchscape.runtime.slurm import end_of_job, nodes_of_job
+from batchscape.runtime.slurm import job_end_time, job_num_nodes
 from batchscape.study.study import Study
 from batchscape.training import recorder
 from batchscape.training.train import train
@@ -318,7 +318,7 @@ def test_how_a_user_likes_slurm_to_answer_does_not_matter(
     monkeypatch.setenv("SLURM_JOB_ID", job)
     for name, value in {**LIKED, "SLURM_TIME_FORMAT": "relative", "SCANCEL_STATE": "SUSPENDED"}.items():
         monkeypatch.setenv(name, value)
-    wait_for_slurm(end_of_job, cluster.logs)
-    assert nodes_of_job() == 1
-    assert 0 < end_of_job() - time.time() <= 3600
+    wait_for_slurm(job_end_time, cluster.logs)
+    assert job_num_nodes() == 1
+    assert 0 < job_end_time() - time.time() <= 3600
     assert cancel(folder) == [f"cancelled {job}, rule_train"]

@@ -76,12 +76,12 @@ def installable():
 
 try:
     from batchscape.config.loading import read_assignments, without_texts
-    from batchscape.runtime.environment_variables import clean
+    from batchscape.runtime.environment_variables import sanitize_environment
     from batchscape.errors import UserError
     from batchscape.study.fingerprint import PACKAGE, fingerprint, module_path
     from batchscape.report.chapters import CAPTIONS, CATEGORIES
     from batchscape.study.registry import ANALYSES, FIGURES, TABLES
-    from batchscape.runtime.slurm import nodes_of_job
+    from batchscape.runtime.slurm import job_num_nodes
     from batchscape.study.study import Study
 except ImportError as error:
     print(
@@ -92,7 +92,7 @@ except ImportError as error:
     sys.exit(1)
 
 # Those of Snakemake, its plugins and its jobs.
-clean()
+sanitize_environment()
 
 
 def load_study():
@@ -229,7 +229,7 @@ def refuse_letters_on_cluster():
 def refuse_several_nodes():
     """End with one line for several nodes without a cluster: each training would fail with it."""
     nodes = study.resources.nodes
-    if nodes > 1 and not on_cluster() and nodes_of_job() < nodes:
+    if nodes > 1 and not on_cluster() and job_num_nodes() < nodes:
         print(
             f"resources.nodes: {nodes}, but all jobs run on this machine; add "
             "`--workflow-profile profiles/slurm` or write `nodes: 1`",

@@ -10,11 +10,11 @@ from batchscape.analysis.collect import collect
 from batchscape.analysis.landscape import Config, analyse
 from batchscape.data.prepared import read_prepared
 from batchscape.io.frames import write_frame
-from batchscape.runtime.gpus import job_gpus
+from batchscape.runtime.gpus import allocate_gpus
 
 if __name__ == "__main__":
     resources = snakemake.resources
-    with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu):
+    with job_log(snakemake.log[0]), allocate_gpus(resources.gpu, resources.jobs_per_gpu):
         torch.set_num_threads(snakemake.threads)
         config = Config.model_validate_json(snakemake.params.spec)
         data = read_prepared(Path(snakemake.input.data))

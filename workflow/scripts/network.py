@@ -12,12 +12,12 @@ from batchscape.config.model import ModelConfig
 from batchscape.data.prepared import read_prepared
 from batchscape.io.files import write_json
 from batchscape.runtime.device import choose_device
-from batchscape.runtime.gpus import job_gpus
+from batchscape.runtime.gpus import allocate_gpus
 from batchscape.tasks.compatibility import check_network
 
 if __name__ == "__main__":
     resources = snakemake.resources
-    with job_log(snakemake.log[0]) as say, job_gpus(resources.gpu, resources.jobs_per_gpu):
+    with job_log(snakemake.log[0]) as echo, allocate_gpus(resources.gpu, resources.jobs_per_gpu):
         torch.set_num_threads(snakemake.threads)
         # Else what a GPU gives twice agrees to ten bits only.
         torch.backends.cudnn.allow_tf32 = False
@@ -27,5 +27,5 @@ if __name__ == "__main__":
         device = choose_device(spec["accelerator"])
         network = check_network(model, spec["loss"], resources.largest_batch, data, device)
         if network["hessian"] != "computed":
-            say(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
+            echo(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
         write_json(Path(snakemake.output[0]), network)

@@ -12,10 +12,10 @@ from batchscape.data.prepared import write_prepared
 from batchscape.io.frames import write_frame
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]) as say:
+    with job_log(snakemake.log[0]) as echo:
         config = TypeAdapter(DataConfig).validate_json(snakemake.params.spec)
         prepared = prepare(config, snakemake.threads)
         write_frame(Path(snakemake.output.manifest), prepared.manifest)
         write_prepared(Path(snakemake.output.data), prepared.data)
         for line in prepared.summary:
-            say(f"data: {line}")
+            echo(f"data: {line}")

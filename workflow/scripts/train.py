@@ -7,13 +7,16 @@ from pathlib import Path
 
 from batchscape.config.run import RunSpec, Tuned
 from batchscape.io.files import read_json
-from batchscape.runtime.gpus import job_gpus
-from batchscape.runtime.slurm import end_of_job
+from batchscape.runtime.gpus import allocate_gpus
+from batchscape.runtime.slurm import job_end_time
 from batchscape.training.train import train
 
 if __name__ == "__main__":
     resources = snakemake.resources
-    with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu, by_slurm=bool(resources.gres)):
+    with (
+        job_log(snakemake.log[0]),
+        allocate_gpus(resources.gpu, resources.jobs_per_gpu, managed_by_slurm=bool(resources.gres)),
+    ):
         asked = json.loads(snakemake.params.spec)
         for file in snakemake.input.tuned:
             asked |= read_json(Path(file), Tuned, "delete it so that the search goes on from its journal")
@@ -26,6 +29,6 @@ if __name__ == "__main__":
             snakemake.params.code,
             resources.devices,
             resources.nodes,
-            end_of_job(),
+            job_end_time(),
             resources.jobs_per_gpu,
         )

@@ -7,13 +7,16 @@ from pathlib import Path
 from batchscape.config.tuning import SearchSpec
 from batchscape.io.files import write_json
 from batchscape.io.frames import write_frame
-from batchscape.runtime.gpus import job_gpus
-from batchscape.runtime.slurm import end_of_job
+from batchscape.runtime.gpus import allocate_gpus
+from batchscape.runtime.slurm import job_end_time
 from batchscape.tuning.search import search
 
 if __name__ == "__main__":
     resources = snakemake.resources
-    with job_log(snakemake.log[0]), job_gpus(resources.gpu, resources.jobs_per_gpu, by_slurm=bool(resources.gres)):
+    with (
+        job_log(snakemake.log[0]),
+        allocate_gpus(resources.gpu, resources.jobs_per_gpu, managed_by_slurm=bool(resources.gres)),
+    ):
         spec = SearchSpec.model_validate_json(snakemake.params.spec)
         tuned = Path(snakemake.output.tuned)
         # Beside the outputs, but none of them: Snakemake deletes those before it starts a job.
@@ -26,7 +29,7 @@ if __name__ == "__main__":
             max(1, snakemake.threads // resources.devices),
             resources.devices,
             resources.nodes,
-            end_of_job(),
+            job_end_time(),
             resources.jobs_per_gpu,
         )
         write_frame(Path(snakemake.output.trials), trials)

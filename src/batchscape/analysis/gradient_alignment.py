@@ -8,7 +8,7 @@ from batchscape.config.gradient_alignment import GradientAlignmentConfig as Conf
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
 from batchscape.io.run_directory import RunDirectory
-from batchscape.runtime.progress import evaluations
+from batchscape.runtime.progress import map_with_progress
 
 
 def mean_gradient_norms(surface: LossSurface, weights: np.ndarray, batches: np.ndarray) -> pd.DataFrame:
@@ -32,7 +32,7 @@ def mean_gradient_norms(surface: LossSurface, weights: np.ndarray, batches: np.n
         return total, [*parts, [float(np.linalg.norm(total)) / len(batch)]]
 
     what = f"the gradients of {batches.shape[1]} examples"
-    norms = [found for _, found in evaluations(descend, batches, len(batches), what)]
+    norms = [found for _, found in map_with_progress(descend, batches, len(batches), what)]
     by_size = [np.concatenate(found) for found in zip(*norms, strict=True)]
     rows = pd.DataFrame(
         {

@@ -11,7 +11,7 @@ from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import Weights
-from batchscape.runtime.progress import evaluations
+from batchscape.runtime.progress import map_with_progress
 
 
 def between(first: np.ndarray, second: np.ndarray, alpha: float) -> np.ndarray:
@@ -54,7 +54,7 @@ def interpolate(
     # Rounded, so that the zero and the one of a decimal grid are the runs' own weights.
     alphas = np.linspace(*config.alphas, config.points).round(12).tolist()
     images = len(training) + len(validation)
-    rows = evaluations(at, alphas, len(alphas), f"the loss over {images} images")
+    rows = map_with_progress(at, alphas, len(alphas), f"the loss over {images} images")
     return pd.DataFrame(rows).assign(batch_norm=config.batch_norm if training.has_batch_norm else "none")
 
 

@@ -10,7 +10,7 @@ from batchscape.config.landscape import LandscapeConfig as Config
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
 from batchscape.io.run_directory import RunDirectory
-from batchscape.runtime.progress import evaluations
+from batchscape.runtime.progress import map_with_progress
 
 
 def random_directions(parameters: int, seed: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def losses_on_plane(
             surface.estimate_statistics(weights)
         return (*place.tolist(), *surface.value(weights))
 
-    rows = evaluations(at, places, len(places), f"the loss over {len(surface)} images")
+    rows = map_with_progress(at, places, len(places), f"the loss over {len(surface)} images")
     return pd.DataFrame(rows, columns=["x", "y", "loss", "accuracy"])
 
 

@@ -16,8 +16,8 @@ from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, read_prepared, write_prepared
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
-from batchscape.runtime.duration import duration
-from batchscape.runtime.user_code import told
+from batchscape.runtime.duration import format_duration
+from batchscape.runtime.user_code import summarize_error
 from batchscape.study.study import Study, Trainings
 from batchscape.training.train import train
 
@@ -44,7 +44,7 @@ class Pace:
         )
 
 
-def fitted(seconds: Mapping[int, float], validation_image: float) -> Pace:
+def fit_pace(seconds: Mapping[int, float], validation_image: float) -> Pace:
     """Return the pace at which a batch takes the measured seconds, by batch size; neither part of it is negative."""
     small, large = min(seconds), max(seconds)
     if small == large:
@@ -54,12 +54,12 @@ def fitted(seconds: Mapping[int, float], validation_image: float) -> Pace:
     return Pace(seconds[small] - image * small, image, validation_image)
 
 
-def at_most(trainings: list[Trainings], pace: Pace, training: int, validation: int) -> float:
+def max_total_seconds(trainings: list[Trainings], pace: Pace, training: int, validation: int) -> float:
     """Return the seconds of all trainings one after another, if none of them ends before its last epoch."""
     return sum(each.count * each.max_epochs * pace.epoch(each.batch_size, training, validation) for each in trainings)
 
 
-def described_cost(study: Study, inspection: Inspection) -> list[str]:
+def describe_cost(study: Study, inspection: Inspection) -> list[str]:
     """Return lines that say what the trainings of a study cost here, on what that rests, or why it is not known.
 
     `inspection` is what is known of the study's data before it is prepared. Raises UserError if the network is refused.
@@ -75,13 +75,13 @@ def described_cost(study: Study, inspection: Inspection) -> list[str]:
             raise
         return [f"time: not estimated here ({error})"]
     except Exception as error:  # of a network of the user's own
-        return [f"time: not estimated here, for a few steps of training failed: {told(error)}"]
+        return [f"time: not estimated here, for a few steps of training failed: {summarize_error(error)}"]
     sizes = sorted({min(study.grid.batch_sizes), max(study.grid.batch_sizes)})
     basis = f"measured here with a few steps on one {device}, rough"
     if count is None:
         epochs = _listed(pace, sizes, 1000, 0)
         return [f"time ({basis}): 1,000 images take {epochs} an epoch; how many there are is not known yet{again}"]
-    total = duration(at_most(study.trainings, pace, *count))
+    total = format_duration(max_total_seconds(study.trainings, pace, *count))
     return [
         f"time ({basis}): an epoch takes {_listed(pace, sizes, *count)}; all trainings one after another at most "
         f"{total}, if none converges before its last epoch; analyses and some seconds to start each job come on top"
@@ -135,7 +135,7 @@ def _measured(study: Study, sample: PreparedData) -> tuple[Pace, str]:
             device = run.summary()["environment"]["device"]
         seconds[batch_size] = float(history["train_seconds"].median()) / BATCHES
         validation_image = float(history["validation_seconds"].median()) / images
-    return fitted(seconds, validation_image), device
+    return fit_pace(seconds, validation_image), device
 
 
 def _repeated(data: PreparedData, count: int) -> PreparedData:

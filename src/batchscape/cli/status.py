@@ -9,11 +9,11 @@ from pathlib import Path
 
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
-from batchscape.runtime.duration import duration
-from batchscape.runtime.lock import is_at_work
+from batchscape.runtime.duration import format_duration
+from batchscape.runtime.lock import is_running
 from batchscape.study.study import Study
 
-DONE, RUNNING, INTERRUPTED, FAILED, LEFT = "done", "running", "interrupted", "failed", "left"
+DONE, RUNNING, INTERRUPTED, FAILED, PENDING = "done", "running", "interrupted", "failed", "pending"
 # What a job that fails prints last: the line for the user, or that of a traceback; a warning is neither.
 # Lines of logging begin with a time, in which no space is behind the first colon.
 FAILURE = re.compile(r"^(?!.*Warning)[^\s:][^:]*: ")
@@ -47,7 +47,7 @@ def status_of(name: str, log: str | None, at_work: bool) -> RunStatus:
     `at_work` says whether that job is still there.
     """
     if log is None:
-        return RunStatus(name, LEFT)
+        return RunStatus(name, PENDING)
     lines = log.strip().splitlines()
     epochs = [match for line in lines if (match := EPOCH.search(line))]
     going_on = next((match for line in lines if (match := GOING_ON.search(line))), None)
@@ -62,7 +62,7 @@ def status_of(name: str, log: str | None, at_work: bool) -> RunStatus:
     if failed := failure(log):
         return RunStatus(name, FAILED, failed)
     if any(map(ENDED.search, lines)):  # it was whole, and was deleted
-        return RunStatus(name, LEFT)
+        return RunStatus(name, PENDING)
     return RunStatus(name, INTERRUPTED, detail)
 
 
@@ -72,8 +72,8 @@ def read_status(study: Study) -> list[RunStatus]:
     for name in study.runs:
         run_file, log = Path(study.run_file(name, "run.json")), Path(study.log(f"train/{name}"))
         if not run_file.exists():
-            status = status_of(name, _text(log), is_at_work(log))
-            if status.state == LEFT and RunDirectory(run_file.parent).resume_folder.exists():
+            status = status_of(name, _text(log), is_running(log))
+            if status.state == PENDING and RunDirectory(run_file.parent).resume_folder.exists():
                 status = RunStatus(name, INTERRUPTED, "resumes from its last state")
             found.append(status)
             continue
@@ -87,13 +87,13 @@ def read_status(study: Study) -> list[RunStatus]:
     return found
 
 
-def read_rest(study: Study) -> list[str]:
+def read_other_jobs(study: Study) -> list[str]:
     """Look at what comes before the runs and after them: a line for a job that failed, and one for the report."""
     lines = []
     for job, output in (("prepare", study.prepared_data), ("network", study.network_file)):
         log = Path(study.log(job))
         failed = failure(_text(log) or "")
-        if failed and not Path(output).exists() and not is_at_work(log):
+        if failed and not Path(output).exists() and not is_running(log):
             lines.append(f"failed {job}: {failed}")
     report = Path(study.report)
     if report.exists():
@@ -140,7 +140,7 @@ def failure(log: str) -> str:
 def why_missing(log: Path) -> str:
     """Return why the output of a job with this log is not there."""
     text = _text(log)
-    if is_at_work(log):
+    if is_running(log):
         return "its job is running"
     if text is None:
         return NOT_MADE
@@ -156,22 +156,22 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def described(name: str, runs: Sequence[RunStatus]) -> list[str]:
+def format_status(name: str, runs: Sequence[RunStatus]) -> list[str]:
     """Return lines for the terminal: how many runs are where, how long the rest takes, and each that is on its way."""
     counts = Counter(run.state for run in runs)
     ends = Counter(run.detail for run in runs if run.state == DONE)
     told = ", ".join(f"{count} {end.replace('_', ' ')}" for end, count in sorted(ends.items()))
     parts = [f"{counts[DONE]} of {len(runs)} runs done" + (f" ({told})" if told else "")]
-    parts += [f"{counts[state]} {state}" for state in (RUNNING, INTERRUPTED, FAILED, LEFT) if counts[state]]
+    parts += [f"{counts[state]} {state}" for state in (RUNNING, INTERRUPTED, FAILED, PENDING) if counts[state]]
     lines = [f"{name}: {', '.join(parts)}"]
     seconds = [run.seconds for run in runs if run.seconds is not None]
     rest = len(runs) - counts[DONE]
     if seconds and rest and counts[RUNNING]:
         mean = sum(seconds) / len(seconds)
-        ahead = counts[LEFT] + counts[INTERRUPTED] + counts[FAILED] + counts[RUNNING] / 2
+        ahead = counts[PENDING] + counts[INTERRUPTED] + counts[FAILED] + counts[RUNNING] / 2
+        remaining = format_duration(mean * ahead / counts[RUNNING])
         lines.append(
-            f"about {duration(mean * ahead / counts[RUNNING])} of training to go, at {duration(mean)} a run and "
-            f"{counts[RUNNING]} at a time"
+            f"about {remaining} of training to go, at {format_duration(mean)} a run and {counts[RUNNING]} at a time"
         )
     lines += [f"{run.state} {run.name}: {run.detail}" for run in runs if run.state in (RUNNING, INTERRUPTED, FAILED)]
     if counts[FAILED] or counts[INTERRUPTED]:

@@ -3,7 +3,7 @@
 from batchscape.config.data import OwnDataConfig
 from batchscape.data.source import Source, from_arrays
 from batchscape.errors import UserError
-from batchscape.runtime.user_code import called, imported
+from batchscape.runtime.user_code import call_user_code, import_object
 
 
 def load(config: OwnDataConfig, threads: int = 1) -> Source:  # noqa: ARG001
@@ -11,7 +11,7 @@ def load(config: OwnDataConfig, threads: int = 1) -> Source:  # noqa: ARG001
 
     Raises UserError when it cannot be imported, fails, or gives something else.
     """
-    given = called(imported(config.source, "data.source"), config.arguments, config.source, "data")
+    given = call_user_code(import_object(config.source, "data.source"), config.arguments, config.source, "data")
     if not (isinstance(given, tuple | list) and len(given) in (2, 3)):
         raise UserError(f"data.source: {config.source} must return (images, labels) or (images, labels, classes)")
     images, labels, classes = (*given, None)[:3]

@@ -8,8 +8,8 @@ from torch import nn
 
 from batchscape.config.model import ModelConfig, OwnModelConfig, model_module
 from batchscape.errors import UserError, is_out_of_memory
-from batchscape.runtime.randomness import seeded
-from batchscape.runtime.user_code import told
+from batchscape.runtime.randomness import seed_global_rngs
+from batchscape.runtime.user_code import summarize_error
 
 ImageShape = tuple[int, int, int]
 """(channels, height, width) of what a network takes."""
@@ -26,7 +26,7 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
 
     Raises UserError when the network does not go with such images, or the user's own cannot be made.
     """
-    with torch.random.fork_rng(devices=[]), seeded(seed):
+    with torch.random.fork_rng(devices=[]), seed_global_rngs(seed):
         torch.manual_seed(seed)
         build = import_module(model_module(config.name)).build
         if isinstance(config, OwnModelConfig):
@@ -56,4 +56,6 @@ def outputs_for_images(network: nn.Module, images: torch.Tensor, name: str) -> A
     except Exception as error:  # whatever the user's code does
         if is_out_of_memory(error):
             raise
-        raise UserError(f"model.name: {name} cannot take images of shape {tuple(images.shape[1:])}: {told(error)}")
+        raise UserError(
+            f"model.name: {name} cannot take images of shape {tuple(images.shape[1:])}: {summarize_error(error)}"
+        )

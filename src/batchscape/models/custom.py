@@ -10,19 +10,19 @@ from torch.nn.parameter import is_lazy
 from batchscape.config.model import OwnModelConfig
 from batchscape.errors import UserError
 from batchscape.models.build import outputs_for_images
-from batchscape.runtime.user_code import called, imported, told
+from batchscape.runtime.user_code import call_user_code, import_object, summarize_error
 
 
 def build(config: OwnModelConfig, image_shape: tuple[int, int, int], outputs: int) -> nn.Module:
     """Return what the import path gives. Raises UserError if that is no network, or cannot be made."""
-    function = imported(config.name, "model.name")
+    function = import_object(config.name, "model.name")
     offered = {"image_shape": tuple(image_shape), "outputs": outputs}
     try:
         wanted = inspect.signature(function).parameters
     except ValueError:  # it has no signature that can be looked at
         wanted = {}
     arguments = {name: value for name, value in offered.items() if name in wanted} | config.arguments
-    network = called(function, arguments, config.name, "model")
+    network = call_user_code(function, arguments, config.name, "model")
     if not isinstance(network, nn.Module):
         raise UserError(f"model.name: {config.name} gives {type(network).__name__}, not a torch.nn.Module; mend it")
     _refuse_lightning_module(network, config.name)
@@ -69,7 +69,7 @@ def _adapted(network: nn.Module, image_shape: tuple[int, int, int], name: str) -
     try:
         copy.deepcopy(network)  # as every analysis of the loss does
     except Exception as error:
-        raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {told(error)}")
+        raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {summarize_error(error)}")
     images = torch.rand(2, *image_shape)
     for layout in (torch.channels_last, torch.contiguous_format):
         try:

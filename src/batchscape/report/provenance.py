@@ -9,7 +9,7 @@ import pandas as pd
 
 from batchscape.data.prepare import summary
 from batchscape.report.numbers import listed
-from batchscape.runtime.duration import duration
+from batchscape.runtime.duration import format_duration
 
 STATUSES = {"converged": "converged", "max_epochs": "stopped by training.max_epochs", "diverged": "diverged"}
 PLACE = {
@@ -42,8 +42,8 @@ def _rows(summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> Iterato
     yield "Classes", _distinct([listed(summary["classes"], 10) for summary in summaries])
     epochs = runs["epochs"]
     yield "Epochs in all", str(int(epochs.sum()))
-    yield "Training, wall time, all runs together", duration(float((epochs * runs["epoch_seconds"]).sum()))
-    yield "Training, CPU time, all runs together", duration(float((epochs * runs["epoch_cpu_seconds"]).sum()))
+    yield "Training, wall time, all runs together", format_duration(float((epochs * runs["epoch_seconds"]).sum()))
+    yield "Training, CPU time, all runs together", format_duration(float((epochs * runs["epoch_cpu_seconds"]).sum()))
     times = [summary["provenance"] for summary in summaries]
     first = min(datetime.fromisoformat(time["started"]) for time in times)
     last = max(datetime.fromisoformat(time["finished"]) for time in times)

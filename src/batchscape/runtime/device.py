@@ -25,16 +25,16 @@ def choose_device(accelerator: str) -> torch.device:
     """
     if accelerator == "cpu":
         return torch.device("cpu")
-    problem = _problem_of_gpu()
+    problem = _gpu_problem()
     if problem and accelerator == "gpu":
         raise UserError(f"training.accelerator: `gpu`, but {problem}; write `accelerator: auto`")
     if problem and torch.cuda.is_available():
-        _warn(f"{problem}; this job computes on the CPU")
+        _warn_once(f"{problem}; this job computes on the CPU")
     return torch.device("cpu" if problem else "cuda")
 
 
 @cache
-def _problem_of_gpu() -> str:
+def _gpu_problem() -> str:
     """Say why the GPU that this process sees first cannot be used; empty if it can.
 
     Nothing is computed for that: in a process that only starts others it would take memory of the GPU, or all of one
@@ -57,7 +57,7 @@ def _problem_of_gpu() -> str:
 
 
 @cache
-def _warn(message: str) -> None:
+def _warn_once(message: str) -> None:
     """Log a warning, once a process."""
     log.warning(message)
 
@@ -106,7 +106,7 @@ def free_memory(device: torch.device, jobs_per_gpu: int = 1) -> float:
 
 
 @contextmanager
-def memory_margin(device: torch.device, jobs_per_gpu: int = 1) -> Iterator[None]:
+def limit_gpu_memory(device: torch.device, jobs_per_gpu: int = 1) -> Iterator[None]:
     """Let torch allocate no more of a GPU inside the block than a margin below what this process can have."""
     total = torch.cuda.mem_get_info(device)[1]
     limit = MEMORY_MARGIN * available_memory(device, jobs_per_gpu)

@@ -38,15 +38,15 @@ DROPPED = re.compile(
 SET = {"MPLBACKEND": "agg", "PYTHONUTF8": "1"}
 
 
-def cleaned(variables: Mapping[str, str]) -> dict[str, str]:
+def sanitize_variables(variables: Mapping[str, str]) -> dict[str, str]:
     """Return the environment variables for a job, given those of the user."""
     kept = {name: value for name, value in variables.items() if not DROPPED.fullmatch(name)}
     return {**kept, **SET, **_without_home(kept), **_without_name(kept)}
 
 
-def clean() -> None:
+def sanitize_environment() -> None:
     """Clean those of this process, which what it starts inherits. Call it before the libraries that read them."""
-    variables = cleaned(os.environ)
+    variables = sanitize_variables(os.environ)
     for name in os.environ.keys() - variables.keys():
         del os.environ[name]
     os.environ.update(variables)

@@ -43,16 +43,16 @@ def visible_gpus() -> list[str]:
 
 
 @contextmanager
-def taken(
+def acquire_gpus(
     count: int,
     jobs_per_gpu: int = 1,
-    whole: bool = False,
+    exclusive: bool = False,
     gpus: Sequence[str] | None = None,
     folder: Path | None = None,
 ) -> Iterator[list[str]]:
     """Hold `count` GPUs while the block runs: CUDA_VISIBLE_DEVICES names them, and so does what this yields.
 
-    Waits until so many of `gpus` (by default, those visible) each have a free place of `jobs_per_gpu`; with `whole`
+    Waits until so many of `gpus` (by default, those visible) each have a free place of `jobs_per_gpu`; with `exclusive`
     (for timing), until nobody else is on them. A job takes all its GPUs at once or none, and who waits is not
     overtaken by a later job that could use the same GPUs. Call it before CUDA is initialised.
 
@@ -69,7 +69,7 @@ def taken(
             f"resources.devices: a job takes {count} GPUs, but {len(gpus) or 'none'} can be used here{given}; "
             "write fewer, or run where there are more"
         )
-    if whole:
+    if exclusive:
         jobs_per_gpu = 1
     with ExitStack() as stack:
         locks = _Locks(folder or _shared_folder(), stack)
@@ -103,13 +103,15 @@ def _visible(names: str) -> Iterator[None]:
 
 
 @contextmanager
-def job_gpus(count: int, jobs_per_gpu: int = 1, whole: bool = False, by_slurm: bool = False) -> Iterator[list[str]]:
-    """Hold the GPUs that a job of the workflow takes, or as many as the machine has if `whole`; yield their names.
+def allocate_gpus(
+    count: int, jobs_per_gpu: int = 1, exclusive: bool = False, managed_by_slurm: bool = False
+) -> Iterator[list[str]]:
+    """Hold the GPUs that a job of the workflow takes, or as many as the machine has if `exclusive`; yield their names.
 
     A job that takes none, or is on a machine without any, computes on the CPU; but for one of several nodes, whose GPUs
-    are those that Slurm gave it on each (`by_slurm`).
+    are those that Slurm gave it on each (`managed_by_slurm`).
     """
-    if by_slurm:
+    if managed_by_slurm:
         yield []
         return
     seen = len(visible_gpus()) if count else 0
@@ -117,7 +119,7 @@ def job_gpus(count: int, jobs_per_gpu: int = 1, whole: bool = False, by_slurm: b
         with _visible(""):  # not on one that another job holds
             yield []
         return
-    with taken(min(count, seen) if whole else count, jobs_per_gpu, whole) as names:
+    with acquire_gpus(min(count, seen) if exclusive else count, jobs_per_gpu, exclusive) as names:
         yield names
 
 

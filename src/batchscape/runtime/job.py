@@ -1,6 +1,6 @@
 """What every job of the workflow does around its work: its log, and how it fails."""
 
-from batchscape.runtime.startup import imported
+from batchscape.runtime.startup import finish_startup
 
 import errno
 import logging
@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from batchscape.errors import UserError, is_out_of_memory
-from batchscape.runtime.environment_variables import clean
-from batchscape.runtime.lock import locked
+from batchscape.runtime.environment_variables import sanitize_environment
+from batchscape.runtime.lock import job_lock
 
 # Before the job imports the libraries that read them.
-clean()
+sanitize_environment()
 
 # Looked for in the text, for some libraries wrap the error of the system in one of their own.
 FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
@@ -36,7 +36,7 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
 
     A Snakemake that was killed leaves its jobs at work; the same job of the next one waits until they are done.
     """
-    imported()
+    finish_startup()
     entered, to_start = time.monotonic(), _cpu_seconds()
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     target = Path(path)
@@ -46,9 +46,9 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with locked(target, wait) as held, target.open("w", buffering=1, encoding="utf-8") as stream:
+        with job_lock(target, wait) as held, target.open("w", buffering=1, encoding="utf-8") as stream:
 
-            def say(line: str) -> None:
+            def echo(line: str) -> None:
                 print(line, file=stream)
                 print(line, file=terminal, flush=True)
 
@@ -65,7 +65,7 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
             if not held:
                 log.warning("no lock: the file system has none; run no second Snakemake on this study meanwhile")
             try:
-                yield say
+                yield echo
             except Exception as error:
                 with suppress(OSError):
                     stream.write(_told(error))
@@ -74,7 +74,7 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
             with suppress(OSError):
                 stream.write(f"took {took:.2f} s, of CPU {worked:.2f} s, and {to_start:.2f} s before that to start\n")
     except Exception as error:
-        # Flushed, for who holds `say` keeps the stream until the process ends, which then flushes it no more.
+        # Flushed, for who holds `echo` keeps the stream until the process ends, which then flushes it no more.
         print(_in_one_line(error, path), file=terminal, flush=True)
         sys.exit(1)
 

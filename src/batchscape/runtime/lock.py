@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-def is_at_work(log: Path) -> bool:
+def is_running(log: Path) -> bool:
     """Say whether a job with this log is at work, whoever started it."""
     try:
-        descriptor = os.open(_lock_of(log), os.O_RDONLY)
+        descriptor = os.open(_lock_path(log), os.O_RDONLY)
     except OSError:
         return False
     try:
@@ -23,26 +23,26 @@ def is_at_work(log: Path) -> bool:
         os.close(descriptor)
 
 
-def _lock_of(log: Path) -> Path:
+def _lock_path(log: Path) -> Path:
     # Beside the log and not itself, for Snakemake deletes that before it starts a job.
     return log.with_name(f".{log.name}.lock")
 
 
 @contextmanager
-def locked(log: Path, when_it_waits: Callable[[], None]) -> Iterator[bool]:
+def job_lock(log: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
     """Hold the lock of the job with this log; the kernel frees it when the process ends, however it does.
 
     Yields whether it is held: False on a file system without locks.
     """
-    lock = _lock_of(log)
+    lock = _lock_path(log)
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         held = try_lock(descriptor, fcntl.LOCK_EX)
         if held is False:
-            when_it_waits()
+            on_wait()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         # The one before may have deleted it meanwhile, and a third have made and locked another.
-        if _is_at(descriptor, lock):
+        if _is_same_file(descriptor, lock):
             break
         os.close(descriptor)
     try:
@@ -52,7 +52,7 @@ def locked(log: Path, when_it_waits: Callable[[], None]) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _is_at(descriptor: int, path: Path) -> bool:
+def _is_same_file(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:  # deleted, of which NFS tells in both ways

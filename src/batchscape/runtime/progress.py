@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
-from batchscape.runtime.duration import duration
+from batchscape.runtime.duration import format_duration
 
 Point = TypeVar("Point")
 Result = TypeVar("Result")
@@ -15,7 +15,7 @@ SECONDS_BETWEEN_LINES = 30.0
 log = logging.getLogger(__name__)
 
 
-def evaluations(
+def map_with_progress(
     evaluate: Callable[[Point], Result], points: Iterable[Point], count: int, what: str
 ) -> Iterator[Result]:
     """Yield `evaluate(point)` for each of `count` points, in order, and log what a person who waits wants to know.
@@ -29,7 +29,7 @@ def evaluations(
     started = time.perf_counter()
     evaluate(first)
     each = time.perf_counter() - started
-    log.info("%d evaluations of %s, about %s", count, what, duration(each * count))
+    log.info("%d evaluations of %s, about %s", count, what, format_duration(each * count))
     started = told = time.perf_counter()
     yield result
     for done, point in enumerate(points, start=2):
@@ -38,5 +38,5 @@ def evaluations(
         if now - told >= SECONDS_BETWEEN_LINES and done < count:
             told = now
             left = (now - started) / done * (count - done)
-            log.info("%d of %d (%d %%), about %s left", done, count, 100 * done // count, duration(left))
-    log.info("%d of %d in %s", count, count, duration(time.perf_counter() - started))
+            log.info("%d of %d (%d %%), about %s left", done, count, 100 * done // count, format_duration(left))
+    log.info("%d of %d in %s", count, count, format_duration(time.perf_counter() - started))

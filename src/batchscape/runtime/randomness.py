@@ -8,7 +8,7 @@ import numpy as np
 
 
 @contextmanager
-def seeded(seed: int) -> Iterator[None]:
+def seed_global_rngs(seed: int) -> Iterator[None]:
     """Have Python's and NumPy's global generators draw by a seed for a while; then their states are as they were.
 
     Stochastic depth and weights are often drawn from them; unseeded, a run could not be repeated or resumed.

@@ -3,7 +3,7 @@
 import logging
 import time
 
-from batchscape.runtime.duration import duration
+from batchscape.runtime.duration import format_duration
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -33,7 +33,7 @@ class Progress:
         if self._done < self.total:
             left = (now - self._started) / self._done * (self.total - self._done)
             share = 100 * self._done // self.total
-            log.info("%s of %s (%d %%), about %s left", *self._amounts(), share, duration(left))
+            log.info("%s of %s (%d %%), about %s left", *self._amounts(), share, format_duration(left))
         elif not self.total:
             log.info("%s %s", self._amounts()[0], self._unit)
 
@@ -43,7 +43,7 @@ class Progress:
 
     def close(self) -> None:
         """Say that it is done."""
-        log.info("%s %s in %s", self._amounts()[0], self._unit, duration(time.monotonic() - self._started))
+        log.info("%s %s in %s", self._amounts()[0], self._unit, format_duration(time.monotonic() - self._started))
 
     def _amounts(self) -> tuple[str, str]:
         return f"{self._done // self._units:,}", f"{self.total // self._units:,} {self._unit}"

@@ -8,24 +8,24 @@ import os
 import subprocess
 from datetime import datetime
 
-from batchscape.runtime.environment_variables import cleaned
+from batchscape.runtime.environment_variables import sanitize_variables
 
 
-def end_of_job() -> float | None:
+def job_end_time() -> float | None:
     """Return when Slurm ends this job, in seconds since 1970; None outside of one, and without a time limit."""
     try:
-        return datetime.fromisoformat(_asked("%e")).timestamp()
+        return datetime.fromisoformat(_query_squeue("%e")).timestamp()
     except ValueError:  # `NOT_SET`, or no answer
         return None
 
 
-def nodes_of_job() -> int:
+def job_num_nodes() -> int:
     """Return how many nodes this job has; 0 outside of one."""
-    answer = _asked("%D")
+    answer = _query_squeue("%D")
     return int(answer) if answer.isdigit() else 0
 
 
-def _asked(field: str) -> str:
+def _query_squeue(field: str) -> str:
     """What squeue prints for a field of this job, nothing where there is none to ask about."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
@@ -40,5 +40,10 @@ def _asked(field: str) -> str:
 def run_slurm(*command: str, timeout: float | None = None) -> subprocess.CompletedProcess[str]:
     """Run one of Slurm's commands, whatever the user has set of how they answer."""
     return subprocess.run(
-        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, env=cleaned(os.environ)
+        command,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=sanitize_variables(os.environ),
     )

@@ -1,4 +1,4 @@
-"""For jobs, and processes that they start: import this first, and call `imported` when all libraries are there.
+"""For jobs, and processes that they start: import this first, and call `finish_startup` when all libraries are there.
 
 Between the two Python does not look for garbage, of which an import makes none. It would look through all that has been
 imported so far, again and again: a sixth to a quarter of the time that torch and Lightning take to be there. And Ctrl-C
@@ -10,14 +10,14 @@ import gc
 import signal
 
 gc.disable()
-heeds_ctrl_c = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-if heeds_ctrl_c:
+handles_sigint = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+if handles_sigint:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def imported() -> None:
+def finish_startup() -> None:
     """Have Python look for garbage from now on, but not among what is there already, and not when the process ends."""
     gc.freeze()
     gc.enable()
-    if heeds_ctrl_c:
+    if handles_sigint:
         signal.signal(signal.SIGINT, signal.default_int_handler)

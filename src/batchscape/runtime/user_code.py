@@ -35,21 +35,21 @@ def module_file(import_path: str, key: str) -> Path:
     return file
 
 
-def imported(import_path: str, key: str) -> Callable[..., Any]:
+def import_object(import_path: str, key: str) -> Callable[..., Any]:
     """Return the class or function that `package.module:name` names. Raises UserError if there is none."""
     module, _, name = import_path.partition(":")
     file = module_file(import_path, key)
     try:
         found = getattr(importlib.import_module(module), name, None)
     except (Exception, SystemExit) as error:  # whatever the user's code does
-        raise UserError(f"{key}: {module} cannot be imported: {told(error, file)}")
+        raise UserError(f"{key}: {module} cannot be imported: {summarize_error(error, file)}")
     if not callable(found):
         what = "is no class or function" if found is not None else "is not there"
         raise UserError(f"{key}: {name} {what} in {file.name}; mend the name behind the colon")
     return found
 
 
-def called(function: Callable[..., Any], arguments: Mapping[str, Any], import_path: str, key: str) -> Any:
+def call_user_code(function: Callable[..., Any], arguments: Mapping[str, Any], import_path: str, key: str) -> Any:
     """Return what the user's function gives. Raises UserError if it does not take the arguments, or fails.
 
     `key` is the section of the study file that has the arguments.
@@ -67,10 +67,10 @@ def called(function: Callable[..., Any], arguments: Mapping[str, Any], import_pa
     except UserError:
         raise
     except (Exception, SystemExit) as error:
-        raise UserError(f"{key}: {import_path} fails: {told(error)}")
+        raise UserError(f"{key}: {import_path} fails: {summarize_error(error)}")
 
 
-def told(error: BaseException, file: Path | None = None) -> str:
+def summarize_error(error: BaseException, file: Path | None = None) -> str:
     """Return in one line what the user's code raised, and the last line of it that the error came through.
 
     That line is looked for in `file` alone if one is given.

@@ -15,7 +15,7 @@ from batchscape.data.tensors import as_input, on_device
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.models.build import build_network, outputs_for_images
 from batchscape.models.perturbation import perturbed
-from batchscape.runtime.user_code import told
+from batchscape.runtime.user_code import summarize_error
 from batchscape.tasks.losses import differentiable, mean_loss, outputs_for, twice_differentiable
 
 FEW = 4
@@ -81,7 +81,7 @@ def _copied(network: nn.Module, twin: nn.Module, images: torch.Tensor, name: str
     try:
         copied = copy.deepcopy(network)
     except Exception as error:
-        raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {told(error)}")
+        raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {summarize_error(error)}")
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         expected = outputs_for_images(twin.eval(), as_input(images), name)
@@ -145,7 +145,7 @@ def _require_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Te
         except Exception as error:
             if is_out_of_memory(error):
                 raise
-            raise UserError(f"model.name: {name} cannot be differentiated in {mode} mode: {told(error)}")
+            raise UserError(f"model.name: {name} cannot be differentiated in {mode} mode: {summarize_error(error)}")
     accumulated = [torch.zeros_like(part) if part.grad is None else part.grad for part in trained]
     network.zero_grad()
     for of_backward, of_grad in zip(accumulated, gradient, strict=True):
@@ -233,7 +233,7 @@ def hessian_fault(network: nn.Module, images: torch.Tensor, labels: torch.Tensor
     except Exception as error:  # torch's, or of the user's own operation
         if is_out_of_memory(error):
             raise
-        return told(error)
+        return summarize_error(error)
     try:
         return _differing_product(network, images, labels)
     except Exception as error:  # of a network that does not take float64

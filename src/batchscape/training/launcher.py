@@ -22,7 +22,7 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from batchscape.errors import UserError
-from batchscape.runtime.slurm import nodes_of_job
+from batchscape.runtime.slurm import job_num_nodes
 from batchscape.training import worker as rank
 
 # What the agent takes, so that it can end its processes first.
@@ -49,7 +49,7 @@ def launch(function: Callable[..., None], arguments: dict[str, Any], devices: in
     if nodes == 1:
         _run_agent(what, devices, nodes, "localhost:0", uuid.uuid4().hex)
         return
-    if nodes_of_job() < nodes:
+    if job_num_nodes() < nodes:
         raise UserError(
             f"resources.nodes: {nodes}, but this is no Slurm job on so many; submit it to Slurm or write `nodes: 1`"
         )

@@ -17,8 +17,8 @@ from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import as_input, home_of, taken
 from batchscape.models.memory import bytes_saved, cache_sized, largest_fitting
-from batchscape.runtime.device import free_memory, memory_margin
-from batchscape.runtime.randomness import seeded
+from batchscape.runtime.device import free_memory, limit_gpu_memory
+from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.tasks.compatibility import FEW, treats_images_alone
 from batchscape.tasks.losses import evaluated_totals, evaluation_mode, per_example, totals
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
@@ -178,7 +178,7 @@ class TrainingModule(pl.LightningModule):
 
         Raises an out-of-memory error if the examples do not fit.
         """
-        with memory_margin(self.device, self.jobs_per_gpu), self._randomness():
+        with limit_gpu_memory(self.device, self.jobs_per_gpu), self._randomness():
             network = copy.deepcopy(self.network)
             weights = sum(parameter.nbytes for parameter in network.parameters())
             held = torch.empty(WEIGHTS_HELD * weights, dtype=torch.uint8, device=self.device)
@@ -239,7 +239,7 @@ class TrainingModule(pl.LightningModule):
         """Have dropout and the like draw by (seed, epoch) for a while; then all random states are as they were."""
         seed = dropout_seed(self.spec.seed, self.current_epoch + 1, self.ranks.rank)
         on_gpu = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if on_gpu else []), seeded(seed):
+        with torch.random.fork_rng(devices=[self.device] if on_gpu else []), seed_global_rngs(seed):
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes a millisecond: it seeds GPUs too
             if on_gpu:
                 torch.cuda.manual_seed(seed)

@@ -28,7 +28,7 @@ def main(module: str, function: str, arguments: str) -> None:
     logging.getLogger("batchscape").setLevel(logging.INFO if first else logging.WARNING)
     try:
         work = getattr(import_module(module), function)
-        batchscape.runtime.startup.imported()
+        batchscape.runtime.startup.finish_startup()
         work(**json.loads(arguments))
     except LostPeer:
         time.sleep(SECONDS_FOR_THE_CAUSE)

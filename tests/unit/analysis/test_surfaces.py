@@ -17,7 +17,7 @@ from batchscape.config.model import VggConfig
 from batchscape.curvature.loss_surface import LossSurface, Value
 from batchscape.io.weights import Weights
 from batchscape.models.build import build_network
-from batchscape.runtime.progress import evaluations
+from batchscape.runtime.progress import map_with_progress
 from tests.helpers.surfaces import batch_norm_network, evaluate, made_images, shapes_of, vector_of
 
 IMAGES, LABELS = made_images(70)
@@ -265,7 +265,7 @@ def test_the_log_tells_number_and_time_beforehand_and_then_the_progress(
     clock = iter(range(0, 10_000, 10))
     monkeypatch.setattr("batchscape.runtime.progress.time.perf_counter", lambda: float(next(clock)))
     caplog.set_level(logging.INFO)
-    work = evaluations(lambda number: number**2, range(1, 21), 20, "the loss over 7 images")
+    work = map_with_progress(lambda number: number**2, range(1, 21), 20, "the loss over 7 images")
     assert next(work) == 1
     assert caplog.messages == ["20 evaluations of the loss over 7 images, about 3 min"]
     assert list(work) == [number**2 for number in range(2, 21)]

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from batchscape.cli.cost import Pace, at_most, described_cost, fitted
+from batchscape.cli.cost import Pace, describe_cost, fit_pace, max_total_seconds
 from batchscape.config.data import ArraysConfig, DataSection, DigitsConfig, ImageFolderConfig, SyntheticConfig
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
@@ -19,14 +19,14 @@ from batchscape.study.study import Study, Trainings
 
 
 def test_the_pace_goes_through_both_batch_sizes_that_were_timed():
-    pace = fitted({32: 0.010, 128: 0.022}, 1e-5)  # 6 ms a batch, and 125 µs an image
+    pace = fit_pace({32: 0.010, 128: 0.022}, 1e-5)  # 6 ms a batch, and 125 µs an image
     assert pace == Pace(pytest.approx(0.006), pytest.approx(0.000125), 1e-5)
     assert pace.epoch(64, 1000, 200) == pytest.approx(16 * 0.006 + 1000 * 0.000125 + 200e-5)
 
 
 @pytest.mark.parametrize("seconds", [{16: 0.02}, {16: 0.02, 64: 0.01}, {16: 0.02, 64: 0.2}])
 def test_neither_part_is_negative_however_the_times_came_out(seconds: dict[int, float]):
-    pace = fitted(seconds, 0.0)
+    pace = fit_pace(seconds, 0.0)
     assert pace.batch >= 0
     assert pace.image >= 0
     assert math.isclose(pace.batch + 16 * pace.image, 0.02)
@@ -36,7 +36,7 @@ def test_all_trainings_to_their_last_epoch_are_the_sum_over_parts_and_batch_size
     trainings = [Trainings("run", 10, 6, 100), Trainings("search", 20, 4, 30)]
     pace = Pace(batch=0.1, image=0.01, validation_image=0.001)
     of_10, of_20 = 10 * 0.1 + 1 + 0.05, 5 * 0.1 + 1 + 0.05
-    assert at_most(trainings, pace, 100, 50) == pytest.approx(600 * of_10 + 120 * of_20)
+    assert max_total_seconds(trainings, pace, 100, 50) == pytest.approx(600 * of_10 + 120 * of_20)
 
 
 class Fails(nn.Linear):
@@ -54,7 +54,7 @@ class Fails(nn.Linear):
 def test_a_network_that_is_refused_ends_the_estimate(refusal):
     study = {"name": "s", "grid": {"batch_sizes": [8, 16]}, "model": {"name": f"{__name__}:no_network"}}
     checked = Study.from_mapping(study, "s.yaml")
-    assert refusal(described_cost, checked, inspect_source(checked.data)).startswith(
+    assert refusal(describe_cost, checked, inspect_source(checked.data)).startswith(
         "model.name: no_network is not there"
     )
 
@@ -85,7 +85,7 @@ def test_the_estimate_says_what_it_rests_on_or_why_there_is_none(
     synthetic = {"source": "synthetic", "images": 100_000, "image_size": [8, 8], "channels": 1}
     study = {"name": "s", "data": synthetic, "grid": {"batch_sizes": [8, 16]}, "model": {"name": "mlp"}, **keys}
     checked = Study.from_mapping(study, "s.yaml")
-    (line,) = described_cost(checked, inspect_source(checked.data))
+    (line,) = describe_cost(checked, inspect_source(checked.data))
     assert re.match(said, line), line
     assert list(tmp_path.iterdir()) == []
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.cli.status import RunStatus, described, failures, read_rest, read_status, status_of
+from batchscape.cli.status import RunStatus, failures, format_status, read_other_jobs, read_status, status_of
 from batchscape.study.study import Study
 from tests.unit.analysis.test_runs import SECONDS, write_run
 
@@ -31,14 +31,14 @@ with job_log(sys.argv[1]):
 @pytest.mark.parametrize(
     ("log", "at_work", "state", "detail"),
     [
-        (None, True, "left", ""),
+        (None, True, "pending", ""),
         (EPOCHS, True, "running", "epoch 2, training loss 0.478751, validation loss 1.17613"),
         (EPOCHS, False, "interrupted", "epoch 2, training loss 0.478751, validation loss 1.17613"),
         ("", True, "running", "no epoch yet"),
         ("/lib/x.py:3: UserWarning: mind this\n", True, "running", "no epoch yet"),
         (EPOCHS + "data.path: there is no x\n", False, "failed", "data.path: there is no x"),
         ("10:00:00 going on after epoch 109\n", True, "running", "goes on after epoch 109"),
-        (EPOCHS + "10:00:09 converged after 9 epochs; best epoch: 4\n", False, "left", ""),
+        (EPOCHS + "10:00:09 converged after 9 epochs; best epoch: 4\n", False, "pending", ""),
         ("Traceback (most recent call last):\n  File\nKeyError: 1\n", False, "failed", "KeyError: 1"),
         (EPOCHS + "my study/run (1): is corrupt\n", False, "failed", "my study/run (1): is corrupt"),
     ],
@@ -53,10 +53,10 @@ def test_the_rest_takes_the_mean_time_of_a_run_times_those_ahead_shared_by_those
         RunStatus("b", "done", "max_epochs", 300.0),
         RunStatus("c", "running", "epoch 3"),
         RunStatus("d", "running", "epoch 5"),
-        *(RunStatus(name, "left") for name in "efg"),
+        *(RunStatus(name, "pending") for name in "efg"),
     ]
-    assert described("mine", runs) == [
-        "mine: 2 of 7 runs done (1 converged, 1 max epochs), 2 running, 3 left",
+    assert format_status("mine", runs) == [
+        "mine: 2 of 7 runs done (1 converged, 1 max epochs), 2 running, 3 pending",
         "about 7 min of training to go, at 3 min a run and 2 at a time",  # 200 s · (3 + 2/2) / 2 = 400 s
         "running c: epoch 3",
         "running d: epoch 5",
@@ -64,7 +64,7 @@ def test_the_rest_takes_the_mean_time_of_a_run_times_those_ahead_shared_by_those
 
 
 def test_failed_and_interrupted_runs_are_named_with_the_way_on():
-    lines = described(
+    lines = format_status(
         "mine", [RunStatus("a", "failed", "data.path: there is no x"), RunStatus("b", "interrupted", "epoch 2")]
     )
     assert lines == [
@@ -79,14 +79,14 @@ def test_what_comes_before_the_runs_and_after_them_is_told(tmp_path: Path, monke
     monkeypatch.chdir(tmp_path)
     study = Study.from_mapping({"name": "s"}, "s.yaml")
     unfinished = "no report yet; searches, analyses, tables and figures are not counted here"
-    assert read_rest(study) == [unfinished]
+    assert read_other_jobs(study) == [unfinished]
     log, said = Path(study.log("network")), "model.name: my_net:Net cannot take images"
     log.parent.mkdir(parents=True)
     log.write_text(f"10:00:00 looking\n{said}\n")
-    assert read_rest(study) == [f"failed network: {said}", unfinished]
+    assert read_other_jobs(study) == [f"failed network: {said}", unfinished]
     for made in (study.network_file, study.report):
         Path(made).write_text("")
-    (line,) = read_rest(study)
+    (line,) = read_other_jobs(study)
     assert re.fullmatch(r"report of \d{4}-\d\d-\d\d \d\d:\d\d: results/s/report.html", line)
 
 
@@ -109,7 +109,7 @@ def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, mon
         assert sorted(tmp_path.rglob("*")) == before
         job.kill()
     found = {run.name: run.state for run in runs}
-    untouched = dict.fromkeys(left, "left")
+    untouched = dict.fromkeys(left, "pending")
     assert found == {done: "done", broken: "failed", running: "running", stopped: "interrupted", **untouched}
     assert runs[0] == RunStatus(done, "done", "converged", pytest.approx(1.25 * sum(SECONDS)))
     assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: is not as it was written (")

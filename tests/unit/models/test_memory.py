@@ -25,7 +25,7 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.models import memory as chunks
 from batchscape.models.build import build_network
 from batchscape.models.memory import bytes_saved, largest_fitting
-from batchscape.runtime.device import available_memory, free_memory, memory_margin
+from batchscape.runtime.device import available_memory, free_memory, limit_gpu_memory
 from batchscape.study.study import Study
 from batchscape.training import module as training_module
 from batchscape.training import recorder
@@ -173,7 +173,7 @@ def test_validation_and_gradient_noise_go_on_with_smaller_chunks(few: PreparedDa
 def test_a_probe_leaves_the_network_and_the_random_states_as_they_are(
     few: PreparedData, monkeypatch: pytest.MonkeyPatch, randomness
 ):
-    monkeypatch.setattr(training_module, "memory_margin", lambda *_: nullcontext())
+    monkeypatch.setattr(training_module, "limit_gpu_memory", lambda *_: nullcontext())
     network = nn.Sequential(batch_norm_network())
     module = TrainingModule(network, few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
     bare_trainer(1).fit(module)
@@ -192,7 +192,7 @@ def test_a_probe_leaves_the_network_and_the_random_states_as_they_are(
 def test_a_micro_batch_is_what_fits_of_the_share_of_a_process_and_of_what_a_resumed_run_began_with(
     few: PreparedData, monkeypatch: pytest.MonkeyPatch, processes: int, resumed_with: int | None, expected: int
 ):
-    monkeypatch.setattr(training_module, "memory_margin", lambda *_: nullcontext())
+    monkeypatch.setattr(training_module, "limit_gpu_memory", lambda *_: nullcontext())
     network = Limited(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), 32)
     spec = RunSpec(batch_size=200, learning_rate=0.1, seed=0)
     module = TrainingModule(network, few, spec, micro_batch=resumed_with)
@@ -228,14 +228,14 @@ from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
 
 what, data, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-with job_log(folder / "job.log") as say:
+with job_log(folder / "job.log") as echo:
     torch.set_num_threads(1)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)
     runs = tuple(map(RunSpec.model_validate, what["runs"]))
     if what["timed"]:
         rows = time_epochs(TimingSpec(runs=runs, devices=tuple(what["timed"])), data, gpus=0)
-        say(rows[["batch_size", "devices", "epoch"]].to_csv(index=False))
+        echo(rows[["batch_size", "devices", "epoch"]].to_csv(index=False))
     else:
         train(runs[0], data, folder / "run", devices=what["devices"])
 """
@@ -391,7 +391,7 @@ def test_a_job_keeps_to_what_is_free_and_to_its_share_of_a_gpu_with_a_margin(mon
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 8)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda limit, _: limits.append(limit))
     for jobs in (1, 4):
-        with memory_margin(torch.device("cuda"), jobs):
+        with limit_gpu_memory(torch.device("cuda"), jobs):
             pass
     assert [available_memory(torch.device("cuda"), jobs) for jobs in (1, 4)] == [40, 25]
     assert [free_memory(torch.device("cuda"), jobs) for jobs in (1, 4)] == [32, 17]

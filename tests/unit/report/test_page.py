@@ -21,7 +21,7 @@ from batchscape.report.preview import digest
 from batchscape.report.provenance import provenance
 from batchscape.report.summary import answer
 from batchscape.report.tables import best_lr, lr_grid, recommendation
-from batchscape.runtime.duration import duration
+from batchscape.runtime.duration import format_duration
 from batchscape.study.registry import FIGURES
 from tests.unit.report.tables.test_recommendation import DIVERGED, made_up
 
@@ -370,4 +370,4 @@ def test_a_mean_has_the_digits_that_its_spread_allows(mean: float, sd: float, ex
 
 
 def test_durations_are_read_at_a_glance():
-    assert [duration(s) for s in (4.4, 61, 500, 7500)] == ["4.4 s", "61.0 s", "8 min", "2 h 5 min"]
+    assert [format_duration(s) for s in (4.4, 61, 500, 7500)] == ["4.4 s", "61.0 s", "8 min", "2 h 5 min"]

@@ -46,10 +46,10 @@ def old_gpu(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla K80")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (3, 7))
     monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: NEW)
-    for function in (device._problem_of_gpu, device._warn):
+    for function in (device._gpu_problem, device._warn_once):
         function.cache_clear()
     yield
-    for function in (device._problem_of_gpu, device._warn):
+    for function in (device._gpu_problem, device._warn_once):
         function.cache_clear()
 
 

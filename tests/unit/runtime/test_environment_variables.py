@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.runtime.environment_variables import cleaned
+from batchscape.runtime.environment_variables import sanitize_variables
 
 LEFT_BY_A_LAUNCHER = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "nowhere", "MASTER_PORT": "x"}
 HOSTILE = {
@@ -52,8 +52,8 @@ def test_what_says_where_to_compute_stays():
         "NCCL_SOCKET_IFNAME": "ib0",
         "PATH": "/bin",
     }
-    assert kept.items() <= cleaned({**HOSTILE, **kept}).items()
-    assert not (HOSTILE.keys() - {"MPLBACKEND"}) & cleaned(HOSTILE).keys()
+    assert kept.items() <= sanitize_variables({**HOSTILE, **kept}).items()
+    assert not (HOSTILE.keys() - {"MPLBACKEND"}) & sanitize_variables(HOSTILE).keys()
 
 
 @pytest.mark.slow
@@ -92,7 +92,7 @@ def test_without_a_home_caches_go_to_the_folder_of_the_workflow(
         monkeypatch.setattr("pwd.getpwuid", lambda user: {}[user])
     else:
         monkeypatch.setenv("HOME", str(tmp_path / ("a file/home" if home == "missing" else home)))
-    variables = cleaned({"PATH": "/bin"})
+    variables = sanitize_variables({"PATH": "/bin"})
     caches = tmp_path / ".snakemake" / "caches"
     assert variables["XDG_CACHE_HOME"] == str(caches)
     assert Path(variables["MPLCONFIGDIR"]).is_relative_to(caches)
@@ -101,15 +101,15 @@ def test_without_a_home_caches_go_to_the_folder_of_the_workflow(
 
 def test_a_home_that_can_be_written_stays_the_place_of_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert not {"HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"} & cleaned({"PATH": "/bin"}).keys()
-    assert cleaned({"XDG_CACHE_HOME": str(tmp_path)})["XDG_CACHE_HOME"] == str(tmp_path)
+    assert not {"HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"} & sanitize_variables({"PATH": "/bin"}).keys()
+    assert sanitize_variables({"XDG_CACHE_HOME": str(tmp_path)})["XDG_CACHE_HOME"] == str(tmp_path)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a while")
 def test_a_user_without_a_name_gets_one(tmp_path: Path):
     code = (
         "import getpass, os, batchscape.runtime.environment_variables as variables; os.setuid(4242424);"
-        "variables.clean(); print(getpass.getuser())"
+        "variables.sanitize_environment(); print(getpass.getuser())"
     )
     environment = {"PATH": os.environ["PATH"]}
     done = subprocess.run(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from batchscape.errors import UserError
-from batchscape.runtime.gpus import job_gpus, taken, visible_gpus
+from batchscape.runtime.gpus import acquire_gpus, allocate_gpus, visible_gpus
 from tests.helpers.waiting import SECONDS
 from tests.unit.runtime.test_job import AS_NFS
 
@@ -24,13 +24,13 @@ from tests.unit.runtime.test_job import AS_NFS
 HOLDER = """
 import json, logging, os, sys
 from pathlib import Path
-from batchscape.runtime.gpus import taken
+from batchscape.runtime.gpus import acquire_gpus
 logging.basicConfig(stream=sys.stdout, level=logging.INFO, format="%(message)s")
 arguments = json.loads(sys.argv[1])
 folder = arguments.pop("folder", None)
 if "user" in arguments:
     os.setuid(arguments.pop("user"))
-with taken(folder=folder and Path(folder), **arguments) as gpus:
+with acquire_gpus(folder=folder and Path(folder), **arguments) as gpus:
     print(json.dumps([gpus, os.environ["CUDA_VISIBLE_DEVICES"]]), flush=True)
     sys.stdin.readline()
 """
@@ -38,12 +38,12 @@ with taken(folder=folder and Path(folder), **arguments) as gpus:
 WORKER = """
 import json, os, sys, time
 from pathlib import Path
-from batchscape.runtime.gpus import taken
+from batchscape.runtime.gpus import acquire_gpus
 arguments, times = json.loads(sys.argv[1]), int(sys.argv[2])
 journal = os.open(sys.argv[3], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 folder = Path(arguments.pop("folder"))
 for _ in range(times):
-    with taken(folder=folder, **arguments) as gpus:
+    with acquire_gpus(folder=folder, **arguments) as gpus:
         os.write(journal, "".join(f"enter {gpu} {os.getpid()}\\n" for gpu in gpus).encode())
         time.sleep(0.02)
         os.write(journal, "".join(f"leave {gpu} {os.getpid()}\\n" for gpu in gpus).encode())
@@ -139,13 +139,13 @@ def assert_alone(events: list[tuple[str, str, str]]) -> None:
 def test_a_job_that_takes_no_gpu_sees_none(monkeypatch: pytest.MonkeyPatch):
     for given in ("0,1", None):
         with visible(monkeypatch, given):
-            with job_gpus(0) as names:
+            with allocate_gpus(0) as names:
                 assert (names, os.environ["CUDA_VISIBLE_DEVICES"]) == ([], "")
             assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
 
 
 def test_a_job_of_several_nodes_sees_the_gpus_that_slurm_gave_it(monkeypatch: pytest.MonkeyPatch):
-    with visible(monkeypatch, "2,3"), job_gpus(0, by_slurm=True):
+    with visible(monkeypatch, "2,3"), allocate_gpus(0, managed_by_slurm=True):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
@@ -179,7 +179,7 @@ def test_jobs_that_may_share_a_gpu_take_an_empty_one_first(machine: Machine):
     assert machine.job(jobs_per_gpu=2, gpus=["0", "1"]).gpus() == ["0"]
 
 
-@pytest.mark.parametrize("alone", [{"jobs_per_gpu": 2, "whole": True}, {"jobs_per_gpu": 1}])
+@pytest.mark.parametrize("alone", [{"jobs_per_gpu": 2, "exclusive": True}, {"jobs_per_gpu": 1}])
 def test_a_job_that_wants_a_gpu_alone_meets_nobody_there(machine: Machine, alone: dict):
     sharing = machine.job(jobs_per_gpu=2, gpus=["0"])
     sharing.gpus()
@@ -217,7 +217,7 @@ def test_a_killed_job_that_waits_lets_the_next_one_through(machine: Machine):
 
 
 def test_a_process_that_was_forked_meanwhile_keeps_no_gpu(tmp_path: Path):
-    with taken(1, gpus=["0"], folder=tmp_path / "locks"):
+    with acquire_gpus(1, gpus=["0"], folder=tmp_path / "locks"):
         child = os.fork()
         if child == 0:
             signal.pause()
@@ -259,11 +259,11 @@ def test_the_gpus_given_from_outside_are_taken_and_named(machine: Machine):
 @pytest.mark.parametrize("before", ["4,6", None])
 def test_afterwards_the_environment_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None):
     with visible(monkeypatch, before):
-        with pytest.raises(RuntimeError, match="in the job"), taken(1, gpus=["6"], folder=tmp_path / "locks"):
+        with pytest.raises(RuntimeError, match="in the job"), acquire_gpus(1, gpus=["6"], folder=tmp_path / "locks"):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
             raise RuntimeError("in the job")
         assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
-        with taken(1, gpus=["6"], folder=tmp_path / "locks") as names:  # what was held is free again
+        with acquire_gpus(1, gpus=["6"], folder=tmp_path / "locks") as names:  # what was held is free again
             assert names == ["6"]
 
 
@@ -300,7 +300,11 @@ def test_without_the_variable_all_gpus_of_the_machine_are_visible(monkeypatch: p
 @pytest.mark.parametrize(("given", "told"), [("5", r"takes 2 GPUs, but 1 .*\(CUDA_VISIBLE_DEVICES=5\)"), ("", "none")])
 def test_too_few_gpus_are_told_with_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, told: str):
     message = rf"^resources\.devices: .*{told}"
-    with visible(monkeypatch, given), pytest.raises(UserError, match=message), taken(2, folder=tmp_path / "locks"):
+    with (
+        visible(monkeypatch, given),
+        pytest.raises(UserError, match=message),
+        acquire_gpus(2, folder=tmp_path / "locks"),
+    ):
         pass
 
 
@@ -322,11 +326,11 @@ def test_the_jobs_of_a_slurm_job_have_locks_of_their_own(machine: Machine, tmp_p
 def test_a_link_in_place_of_the_folder_or_of_a_lock_is_refused(tmp_path: Path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to("elsewhere")
-    with pytest.raises(UserError, match="link: the folder"), taken(1, gpus=["0"], folder=tmp_path / "link"):
+    with pytest.raises(UserError, match="link: the folder"), acquire_gpus(1, gpus=["0"], folder=tmp_path / "link"):
         pass
     (tmp_path / "elsewhere" / "gpu-0").symlink_to(tmp_path / "target")
     refused = pytest.raises(UserError, match="gpu-0: cannot be opened")
-    with refused, taken(1, gpus=["0"], folder=tmp_path / "elsewhere"):
+    with refused, acquire_gpus(1, gpus=["0"], folder=tmp_path / "elsewhere"):
         pass
     assert not (tmp_path / "target").exists()
 
@@ -346,7 +350,10 @@ def test_without_locks_jobs_share_a_gpu_and_are_warned(
         raise OSError(errno.ENOTSUP, "Operation not supported")
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with taken(1, gpus=["0"], folder=tmp_path / "locks"), taken(1, gpus=["0"], folder=tmp_path / "locks") as names:
+    with (
+        acquire_gpus(1, gpus=["0"], folder=tmp_path / "locks"),
+        acquire_gpus(1, gpus=["0"], folder=tmp_path / "locks") as names,
+    ):
         assert names == ["0"]
     assert [message for message in caplog.messages if "no locks, so jobs may share a GPU" in message] == caplog.messages
 

@@ -121,9 +121,9 @@ def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_w
 
 IMPORTING = """
 import sys
-from batchscape.runtime.startup import imported
+from batchscape.runtime.startup import finish_startup
 if sys.argv[1] == "work":
-    imported()
+    finish_startup()
 import time
 print("in it", flush=True)
 time.sleep(900)

@@ -10,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from tests.helpers.dry_run import dry_run
-from tests.unit.runtime.test_environment_variables import HOSTILE
+from tests.helpers.environment import HOSTILE
 from tests.workflow.conftest import PROJECT, Checkout, assert_the_same
 
 FOLDER = "it's (a) & b"

@@ -11,65 +11,7 @@ from batchscape.analysis.cache import kept
 from batchscape.analysis.collect import collect, collect_pair
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import write_weights
-
-LOSSES = [0.9, 0.4, 0.6]
-SECONDS = [5.0, 1.0, 2.0]
-
-
-def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "converged") -> RunDirectory:
-    """A run of three epochs whose second one was best; a diverged one has no finite loss at all."""
-    run = RunDirectory(path)
-    diverged = status == "diverged"
-    losses = [np.nan] if diverged else LOSSES
-    init = {"conv.weight": np.zeros((2, 2), np.float32), "conv.bias": np.zeros(2, np.float32), "out.bias": np.zeros(1)}
-    best = {name: array + 1 for name, array in init.items()}
-    last = {name: array + 100 for name, array in init.items()}
-    for name, state in {"init": init, "last": last, **({} if diverged else {"best": best})}.items():
-        write_weights(run.weights_file(name), state, list(init))
-    run.write_history(
-        [
-            {
-                "epoch": epoch,
-                "train_loss": loss / 2,
-                "train_accuracy": 0.5,
-                "validation_loss": loss,
-                "validation_accuracy": 0.75,
-                "train_seconds": SECONDS[epoch - 1],
-                "train_cpu_seconds": SECONDS[epoch - 1] / 2,
-                "validation_seconds": SECONDS[epoch - 1] / 4,
-                "gradient_norm": 0.1,
-                "noise_scale": 20.0 if epoch == 1 else np.nan,
-                "distance": 3.0 * epoch,
-                "epoch_distance": 10.0 * epoch,
-            }
-            for epoch, loss in enumerate(losses, start=1)
-        ]
-    )
-    run.write_update_norms(np.array([np.inf, 1.0]) if diverged else np.arange(101.0))
-    summary = {
-        "status": status,
-        "epochs": len(losses),
-        "best_epoch": None if diverged else 2,
-        "least_train_loss": None if diverged else 0.2,
-        "least_validation_loss": None if diverged else 0.4,
-        "validation_accuracy_at_best": None if diverged else 0.75,
-        "parameters": 7,
-        "batches_per_epoch": 7,
-        "training_examples": 200,
-        "validation_examples": 50,
-        "classes": ["a", "b"],
-        "spec": {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
-        "environment": {
-            **dict.fromkeys(("python", "platform", "processor"), "x"),
-            **{"packages": {}, "cpus": 2, "threads": 1, "device": "cpu", "devices": 1, "nodes": 1, "micro_batch": 32},
-        },
-        "provenance": {
-            **{"identity": "0", "source_commit": None, "data_sha256": "0"},
-            **dict.fromkeys(("started", "finished"), "2026-01-01T10:00:00+00:00"),
-        },
-    }
-    run.write_summary(summary)
-    return run
+from tests.helpers.runs import LOSSES, write_run
 
 
 @pytest.fixture

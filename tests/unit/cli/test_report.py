@@ -16,8 +16,8 @@ from batchscape.io.files import write_json
 from batchscape.io.frames import write_frame
 from batchscape.report.tables import recommendation, tuned_lr
 from batchscape.study.study import Study
-from tests.unit.analysis.test_runs import write_run
-from tests.unit.cli.test_status import JOB
+from tests.helpers.jobs import JOB
+from tests.helpers.runs import write_run
 from tests.unit.report.tables.test_recommendation import made_up
 from tests.unit.report.test_page import Page
 

@@ -10,21 +10,13 @@ import pytest
 
 from batchscape.cli.status import RunStatus, failures, format_status, read_other_jobs, read_status, status_of
 from batchscape.study.study import Study
-from tests.unit.analysis.test_runs import SECONDS, write_run
+from tests.helpers.jobs import JOB
+from tests.helpers.runs import EPOCH_SECONDS, write_run
 
 EPOCHS = """\
 20:04:40 bs32-lr0.01-seed0: batch size 32, learning rate 0.01, seed 0; 3361 parameters, 45 batches an epoch
 20:04:45 epoch 1: training loss 0.7, validation loss 0.69, validation accuracy 0.5, 0.023 s
 20:04:46 epoch 2: training loss 0.478751, validation loss 1.17613, validation accuracy 0.5583, 0.023 s
-"""
-
-
-JOB = """
-import sys, time
-from batchscape.runtime.job import job_log
-with job_log(sys.argv[1]):
-    print(sys.argv[2], end="", flush=True)
-    time.sleep(60)
 """
 
 
@@ -111,7 +103,7 @@ def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, mon
     found = {run.name: run.state for run in runs}
     untouched = dict.fromkeys(left, "pending")
     assert found == {done: "done", broken: "failed", running: "running", stopped: "interrupted", **untouched}
-    assert runs[0] == RunStatus(done, "done", "converged", pytest.approx(1.25 * sum(SECONDS)))
+    assert runs[0] == RunStatus(done, "done", "converged", pytest.approx(1.25 * sum(EPOCH_SECONDS)))
     assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: is not as it was written (")
     assert read_status(study)[2].state == "interrupted"
 

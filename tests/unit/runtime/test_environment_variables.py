@@ -9,24 +9,8 @@ from pathlib import Path
 import pytest
 
 from batchscape.runtime.environment_variables import sanitize_variables
+from tests.helpers.environment import HOSTILE
 
-LEFT_BY_A_LAUNCHER = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "nowhere", "MASTER_PORT": "x"}
-HOSTILE = {
-    **LEFT_BY_A_LAUNCHER,
-    "PL_TRAINER_FAST_DEV_RUN": "1",
-    "PL_TRAINER_LIMIT_TRAIN_BATCHES": "0.5",
-    "PL_TRAINER_GRADIENT_CLIP_VAL": "0.001",
-    "PL_GLOBAL_SEED": "x",
-    "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
-    "MPLBACKEND": "no such backend",
-    "PYTHONWARNINGS": "error",
-    "PYTHONINSPECT": "1",
-    "GIT_DIR": "/nonexistent",
-    "SQUEUE_FORMAT": "%j",
-    "SQUEUE_STATES": "PENDING",
-    "SLURM_TIME_FORMAT": "relative",
-    "SBATCH_ARRAY_INX": "0-3",
-}
 # Trains as a job does: its log is all that it imports first.
 JOB = """
 from batchscape.runtime.job import job_log

@@ -17,8 +17,8 @@ import pytest
 
 from batchscape.errors import UserError
 from batchscape.runtime.gpus import acquire_gpus, allocate_gpus, visible_gpus
+from tests.helpers.jobs import AS_NFS
 from tests.helpers.waiting import SECONDS
-from tests.unit.runtime.test_job import AS_NFS
 
 # Says which devices it got, and keeps them until it is told to go on.
 HOLDER = """

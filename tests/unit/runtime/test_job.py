@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.jobs import NO_LOCKS
 from tests.helpers.waiting import SECONDS, wait_for
 
 # Enters its job, says so, and leaves it when it is told to.
@@ -67,26 +68,6 @@ def test_a_job_leaves_nothing_but_its_log(jobs, tmp_path: Path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.log", "only.in", "only.may leave"]
     log = (tmp_path / "job.log").read_text()
     assert re.fullmatch(r"this is only\ntook [\d.]+ s, of CPU [\d.]+ s, and [\d.]+ s before that to start\n", log)
-
-
-# A file system without locks, and one as NFS, on which an exclusive lock needs a file that is open for writing.
-NO_LOCKS = """
-import errno, fcntl
-def flock(descriptor, how):
-    raise OSError(errno.ENOLCK, "No locks available")
-fcntl.flock = flock
-"""
-AS_NFS = """
-import errno, fcntl, os
-real = fcntl.flock
-def flock(descriptor, how):
-    if how & fcntl.LOCK_EX and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-        raise OSError(errno.EBADF, "Bad file descriptor")
-    if os.path.isdir(f"/proc/self/fd/{descriptor}"):
-        raise OSError(errno.EBADF, "Bad file descriptor")
-    return real(descriptor, how)
-fcntl.flock = flock
-"""
 
 
 def test_without_locks_a_job_works_and_warns(tmp_path: Path):

@@ -8,8 +8,8 @@ from xdist.scheduler import LoadScopeScheduling
 # Where it is set, each of a thousand processes would compile the library anew.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-# Fixtures of several files.
-pytest_plugins = ["tests.helpers.cluster", "tests.helpers.stress"]
+# Before anything imports them: their asserts then show their values, as those of tests do.
+pytest.register_assert_rewrite("tests.helpers")
 
 # They look at the one study that nothing disturbed.
 ON_THE_STRESS_STUDY = (

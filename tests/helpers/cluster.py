@@ -1,4 +1,4 @@
-"""A Slurm of the tests' own on this machine: controller and nodes that only the loopback reaches, no root, no /etc."""
+"""A private Slurm on this machine: its daemons listen on the loopback only and need neither root nor /etc."""
 
 import getpass
 import os
@@ -14,14 +14,14 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from tests.helpers.waiting import SECONDS, wait_for
+from tests.helpers.waiting import TIMEOUT, wait_for
 
 NODES = ("node1", "node2")
-# More than the machine has; jobs that sleep need none.
+# More than the machine has: most jobs of the tests sleep.
 CPUS, MEMORY_MB = 8, 12000
-# Slurm wants to see devices; nobody computes on these.
+# Slurm wants existing devices; no job computes on them.
 GPUS = {"node1": ("/dev/null", "/dev/zero"), "node2": ("/dev/full", "/dev/random")}
-# The profile as it is, but impatient.
+# The unchanged profile, with shorter waits.
 PROFILE = (
     *("--workflow-profile", "profiles/slurm"),
     *("--slurm-init-seconds-before-status-checks", "1"),
@@ -46,7 +46,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
-# By process group and without cgroups, which containers seldom give.
+# By process group: containers seldom provide cgroups.
 ProctrackType=proctrack/pgid
 TaskPlugin=task/none
 MpiDefault=none
@@ -64,10 +64,10 @@ InactiveLimit=0
 MessageTimeout=60
 SlurmctldTimeout=120
 SlurmdTimeout=120
-# For an hour the controller knows what became of a job.
+# The controller remembers a finished job for an hour.
 MinJobAge=3600
 JobRequeue=1
-# Without cgroups memory is looked at now and then, and a job that took too much is killed.
+# Without cgroups memory is sampled, and a job above its limit is killed.
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=2
 JobAcctGatherParams=OverMemoryKill
@@ -78,8 +78,8 @@ PartitionName=main Nodes={names} Default=YES MaxTime=UNLIMITED DefaultTime=10 St
 """
 
 
-def missing() -> list[str]:
-    """The programs of Slurm that this machine lacks."""
+def missing_programs() -> list[str]:
+    """Return the programs of Slurm that are not installed."""
     return [name for name in (*DAEMONS, *CLIENTS) if shutil.which(name, path=_search_path()) is None]
 
 
@@ -88,7 +88,7 @@ class Cluster:
     """A running Slurm of two nodes."""
 
     clients: Path
-    """Folder of the commands, which find this cluster and no other one."""
+    """Folder of the commands, which talk to this cluster only."""
 
     @property
     def logs(self) -> Path:
@@ -97,48 +97,48 @@ class Cluster:
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """A command that runs another one as if it were on the login node."""
+        """A command that runs another one as on the login node."""
         return ("env", f"PATH={self.clients}{os.pathsep}{os.environ['PATH']}")
 
-    def ask(self, command: str, *arguments: str) -> str:
-        done = subprocess.run([self.clients / command, *arguments], capture_output=True, text=True, timeout=SECONDS)
+    def run(self, command: str, *arguments: str) -> str:
+        done = subprocess.run([self.clients / command, *arguments], capture_output=True, text=True, timeout=TIMEOUT)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     @contextmanager
-    def slow(self, command: str) -> Iterator[Path]:
-        """Have a command take five seconds from now on; the file is there when one is at it."""
-        client, at_work = self.clients / command, self.clients / f"{command} at work"
+    def delay(self, command: str) -> Iterator[Path]:
+        """Make a command take five seconds; the returned file appears once it has been called."""
+        client, was_called = self.clients / command, self.clients / f"{command} was called"
         before = client.read_text()
-        self._replace(client, before.replace("\n", f"\ntouch '{at_work}'; sleep 5\n", 1))
+        self._replace(client, before.replace("\n", f"\ntouch '{was_called}'; sleep 5\n", 1))
         try:
-            yield at_work
+            yield was_called
         finally:
             self._replace(client, before)
 
     @staticmethod
     def _replace(client: Path, text: str) -> None:
-        """Not in place: a shell may be reading it."""
+        """Replace the file instead of rewriting it: a shell may be reading it."""
         new = client.with_suffix(".new")
         new.write_text(text)
         new.chmod(0o755)
         new.replace(client)
 
     def jobs(self, states: str = "PENDING,RUNNING,COMPLETING") -> dict[str, str]:
-        """The jobs in these states: what each does (`rule_train_wildcards_…`), by its number."""
-        lines = self.ask("squeue", "--noheader", f"--states={states}", "--format=%i|%k").splitlines()
+        """Return the jobs in these states: comment (`rule_train_wildcards_…`) by job ID."""
+        lines = self.run("squeue", "--noheader", f"--states={states}", "--format=%i|%k").splitlines()
         return dict(line.split("|", 1) for line in lines)
 
-    def about(self, job: str) -> dict[str, str]:
-        """What the controller knows of a job."""
-        fields = self.ask("scontrol", "--oneliner", "show", "job", job).split()
+    def details(self, job: str) -> dict[str, str]:
+        """Return what the controller reports for a job."""
+        fields = self.run("scontrol", "--oneliner", "show", "job", job).split()
         return dict(field.partition("=")[::2] for field in fields)
 
 
 @contextmanager
-def slurm() -> Iterator[Cluster]:
-    """Start a Slurm; at the end stop it and whatever runs in it."""
-    # Not in pytest's folder: the path of a socket has at most 107 characters.
+def start_slurm() -> Iterator[Cluster]:
+    """Start a Slurm; at the end cancel its jobs and stop it."""
+    # Not pytest's folder: the path of a socket is limited to 107 characters.
     with TemporaryDirectory(prefix="slurm-") as temporary:
         folder = Path(temporary)
         folder.chmod(0o755)
@@ -162,7 +162,7 @@ def slurm() -> Iterator[Cluster]:
             cluster = Cluster(folder / "bin")
             wait_for_slurm(lambda: _idle_nodes(cluster) == len(NODES), folder)
             yield cluster
-            cluster.ask("scancel", f"--user={getpass.getuser()}")
+            cluster.run("scancel", f"--user={getpass.getuser()}")
             wait_for_slurm(lambda: not cluster.jobs(), folder)
         finally:
             for process in reversed(started):
@@ -202,7 +202,7 @@ def _configure(folder: Path) -> None:
     )
     for name in ("state", "bin", *(f"spool.{node}" for node in NODES)):
         (folder / name).mkdir()
-    # The plugin takes SLURM_CONF from the environment of a job step, so each command brings it.
+    # Snakemake's plugin removes SLURM_CONF from the environment of a job step, so each command sets it.
     for name in CLIENTS:
         command = folder / "bin" / name
         command.write_text(
@@ -223,23 +223,19 @@ def _free_ports(count: int) -> list[int]:
 
 
 def _idle_nodes(cluster: Cluster) -> int:
-    asked = subprocess.run([cluster.clients / "sinfo", "-h", "-N", "-t", "idle", "-o", "%N"], capture_output=True)
-    return len(asked.stdout.split())
+    listed = subprocess.run([cluster.clients / "sinfo", "-h", "-N", "-t", "idle", "-o", "%N"], capture_output=True)
+    return len(listed.stdout.split())
 
 
 def wait_for_slurm(condition: Callable[[], object], logs: Path) -> None:
-    """Wait until a condition holds; if it never does, say what the last lines of the logs in a folder are."""
+    """Wait until a condition holds; after the timeout fail with the ends of the logs in a folder."""
 
-    def told() -> str:
+    def log_tails() -> str:
         return "\n".join(f"{log.name}: {log.read_text()[-1500:]}" for log in sorted(logs.glob("*.log")))
 
-    wait_for(condition, told, every=0.2)
+    wait_for(condition, log_tails, interval=0.2)
 
 
-needs_slurm = pytest.mark.skipif(bool(missing()), reason=f"Slurm is not installed ({INSTALL}): {', '.join(missing())}")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with slurm() as running:
-        yield running
+needs_slurm = pytest.mark.skipif(
+    bool(missing_programs()), reason=f"Slurm is not installed ({INSTALL}): {', '.join(missing_programs())}"
+)

@@ -1,4 +1,4 @@
-"""Snakemake's dry runs from a process that has imported it once: there are some hundred and fifty of them."""
+"""Snakemake's dry runs, forked from a process that has imported it once: the tests need about 150 of them."""
 
 import gc
 import multiprocessing
@@ -7,15 +7,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-# Of the library nothing: each checkout has its own.
-IMPORTED = ("snakemake.cli", "pydantic", "ruamel.yaml")
+# Nothing of the library: each checkout has its own.
+PRELOADED = ("snakemake.cli", "pydantic", "ruamel.yaml")
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(list(IMPORTED))
+_context.set_forkserver_preload(list(PRELOADED))
 
 
 def dry_run(folder: Path, arguments: list[str]) -> tuple[int, str]:
-    """Return the status and the output of `snakemake --dry-run` in a folder."""
+    """Return the exit status and the output of `snakemake --dry-run` in a folder."""
     with tempfile.TemporaryFile("w+") as output:
         process = _context.Process(target=_run, args=(str(folder), arguments, _Descriptor(output.fileno())))
         process.start()
@@ -25,7 +25,7 @@ def dry_run(folder: Path, arguments: list[str]) -> tuple[int, str]:
 
 
 class _Descriptor:
-    """A file descriptor that goes along to the forked process."""
+    """A file descriptor that is passed to the forked process."""
 
     def __init__(self, number: int):
         self.number = number
@@ -33,15 +33,15 @@ class _Descriptor:
     def __reduce__(self):
         from multiprocessing.reduction import DupFd
 
-        return _detached, (DupFd(self.number),)
+        return _detach, (DupFd(self.number),)
 
 
-def _detached(duplicate) -> int:
+def _detach(duplicate) -> int:
     return duplicate.detach()
 
 
 def _run(folder: str, arguments: list[str], output: int) -> None:
-    gc.disable()  # for its few seconds
+    gc.disable()  # faster, and the process lives a few seconds
     os.chdir(folder)
     os.dup2(output, 1)
     os.dup2(output, 2)

@@ -1,27 +1,25 @@
-"""A study of a folder of images with every kind of job, for those tests that disturb it or run it elsewhere."""
+"""A study of an image folder with every kind of job, for tests that disturb it or run it elsewhere."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-
-import pytest
 
 from batchscape.study.study import Study
 from tests.helpers.bad_images import write_bad_images
-from tests.workflow.conftest import Checkout
+from tests.helpers.checkout import Checkout
 
 CONFIG = "stress.yaml"
-# A job of each kind that a cluster gets, and what is made of them.
-ON_CLUSTER = (
+# A job of every rule that a cluster runs, and what is made of their results.
+CLUSTER_TARGETS = (
     *("tables/tuned_lr", "tables/interpolation", "tables/landscape"),
     *("analysis/distance", "analysis/sharpness/bs16-lr0.05"),
 )
 # At least one job of every rule.
-ALL = (
-    *ON_CLUSTER,
+ALL_TARGETS = (
+    *CLUSTER_TARGETS,
     *("tables/runs", "tables/gradient_alignment", "tables/trajectory"),
     *("analysis/epoch_distance", "analysis/update_norms"),
 )
-# Every kind of job, each of a few seconds; the network has all that a resumed run must take up again.
+# Each job takes a few seconds; the network has all the state that a resumed run must restore.
 STUDY = """
 name: stress
 data: {source: image_folder, path: data/pets, image_size: [16, 16]}
@@ -38,7 +36,7 @@ trajectory: {enabled: true, points: [5, 4]}
 gradient_alignment: {checkpoints: [best], largest_batch: 16, examples: 64}
 device_timing: {enabled: false}
 """
-# Keeps a state after every epoch, so that there is one to be killed in.
+# Saves a checkpoint after every epoch, so that kills hit the saving as well.
 NETWORK = """
 from torch import nn
 from batchscape.training import recorder
@@ -54,14 +52,14 @@ class Net(nn.Sequential):
 
 
 @dataclass(frozen=True)
-class Stress:
+class StressStudy:
     """A checkout with the study."""
 
     checkout: Checkout
     targets: list[str]
-    """What Snakemake is asked for: paths of tables and of an analysis's rows."""
+    """Tables and rows of analyses that Snakemake is asked for, as paths."""
     dropped: dict[str, str]
-    """Why each image that cannot be used is dropped, by its path below the folder."""
+    """Why an image is dropped, for each unusable one, by its path below the folder."""
     output: str = ""
     """What Snakemake printed, if it ran."""
 
@@ -70,20 +68,11 @@ class Stress:
         return self.checkout.path / "results" / "stress"
 
 
-def made(folder: Path, asked_for: tuple[str, ...] = ALL) -> Stress:
-    """The study in a new checkout; the batch size does not divide the number of images."""
+def create_stress_study(folder: Path, targets: tuple[str, ...] = ALL_TARGETS) -> StressStudy:
+    """Write the study to a new checkout; its batch size does not divide the number of images."""
     checkout = Checkout.at(folder)
     (folder / CONFIG).write_text(STUDY)
     (folder / "stress_net.py").write_text(NETWORK)
     dropped = write_bad_images(folder / "data" / "pets", 402)
     study = Study.from_file(folder / CONFIG)
-    return Stress(checkout, [study.csv(name) for name in asked_for], dropped)
-
-
-@pytest.fixture(scope="session")
-def stress(tmp_path_factory: pytest.TempPathFactory) -> Stress:
-    """The study when nothing disturbs it and all jobs are here; a test that edits it puts everything back."""
-    study = made(tmp_path_factory.mktemp("undisturbed") / "checkout")
-    done = study.checkout.snakemake(*study.targets, "--cores", "2", "--configfile", CONFIG)
-    assert done.returncode == 0, done.stdout[-4000:]
-    return replace(study, output=done.stdout)
+    return StressStudy(checkout, [study.csv(name) for name in targets], dropped)

@@ -3,13 +3,13 @@
 import time
 from collections.abc import Callable
 
-# After so long something hangs. Machines are shared: what takes 5 s may take a minute elsewhere, and is right.
-SECONDS = 900
+# Anything that takes longer hangs. Machines are shared: what takes 5 s here may take a minute elsewhere.
+TIMEOUT = 900
 
 
-def wait_for(condition: Callable[[], object], told: Callable[[], str] = str, every: float = 0.01) -> None:
-    """Wait until a condition holds, looked at `every` so many seconds; if it never does, fail with what is `told`."""
-    until = time.monotonic() + SECONDS
+def wait_for(condition: Callable[[], object], describe: Callable[[], str] = str, interval: float = 0.01) -> None:
+    """Poll a condition every `interval` seconds until it holds; after the timeout fail with what `describe` returns."""
+    deadline = time.monotonic() + TIMEOUT
     while not condition():
-        assert time.monotonic() < until, f"it did not come: {told()}"
-        time.sleep(every)
+        assert time.monotonic() < deadline, f"timed out: {describe()}"
+        time.sleep(interval)

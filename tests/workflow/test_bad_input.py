@@ -34,8 +34,8 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import write_weights
 from batchscape.training.checkpoint import BEFORE, STATE, RunState, read_state, write_state
 from batchscape.tuning.search import journal_storage
+from tests.helpers.checkout import PROJECT, Checkout
 from tests.helpers.dry_run import dry_run
-from tests.workflow.conftest import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
 

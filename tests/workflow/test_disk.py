@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from batchscape.io.frames import read_frame
-from tests.helpers.waiting import SECONDS, wait_for
-from tests.workflow.conftest import Checkout
+from tests.helpers.checkout import Checkout
+from tests.helpers.waiting import TIMEOUT, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +83,7 @@ def on_a_disk_of_its_own(path: Path, size: str) -> Iterator[tuple[Checkout, Path
                 pytest.skip(f"neither mount nor unshare is allowed here: {said.strip()}")
             wd = f"--wd=/proc/{process.pid}/cwd"
             within = ("nsenter", "-t", str(process.pid), "-U", "-m", "--preserve-credentials", wd)
-            yield replace(checkout, within=within), Path(f"/proc/{process.pid}/root{results}")
+            yield replace(checkout, wrapper=within), Path(f"/proc/{process.pid}/root{results}")
         finally:
             process.kill()
 
@@ -112,14 +112,14 @@ def test_a_full_disk(tmp_path: Path, undisturbed: dict[str, object]):
 
 def test_a_read_only_results_folder(tmp_path: Path):
     with on_a_disk_of_its_own(tmp_path / "checkout", "4m") as (checkout, results):
-        remount = (*checkout.within, "mount", "-o", "remount,ro", "results")
+        remount = (*checkout.wrapper, "mount", "-o", "remount,ro", "results")
         subprocess.run(remount, cwd=checkout.path, check=True)
         refused = checkout.snakemake(*COMMAND)
         assert refused.returncode != 0
         assert refused.stdout.rstrip().splitlines()[-1].startswith("results: is read-only here; ")
         assert "Preparing the data" not in refused.stdout
         assert "Traceback" not in refused.stdout
-        checkout.stale("config/tiny.yaml")  # a dry run works
+        checkout.stale_jobs("config/tiny.yaml")  # a dry run works
         assert not list(results.iterdir())
 
 
@@ -131,7 +131,7 @@ def test_ctrl_c(tmp_path: Path, undisturbed: dict[str, object]):
         (SEARCH, "tune/bs256.log", "trial 1 of 6"),
     ):
         command = ("--cores", "1", f"results/tiny/{target}", "--configfile", "config/tiny.yaml")
-        with checkout.started(*command) as process:
+        with checkout.running(*command) as process:
 
             def is_at_work(log: Path = folder / "logs" / log, line: str = line) -> bool:
                 assert process.poll() is None, f"it came to its end without `{line}`"
@@ -139,7 +139,7 @@ def test_ctrl_c(tmp_path: Path, undisturbed: dict[str, object]):
 
             wait_for(is_at_work)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: Snakemake and its jobs
-            output, _ = process.communicate(timeout=SECONDS)
+            output, _ = process.communicate(timeout=TIMEOUT)
             assert process.returncode != 0
             assert "Traceback" not in output
             with suppress(ProcessLookupError):

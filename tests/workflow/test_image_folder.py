@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 
 from batchscape.study.study import Study
-from tests.helpers.stress import CONFIG, Stress
+from tests.helpers.stress import CONFIG, StressStudy
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_folder_of_images_becomes_tables_and_nothing_is_dropped_in_silence(stress: Stress):
+def test_a_folder_of_images_becomes_tables_and_nothing_is_dropped_in_silence(stress: StressStudy):
     path, study = stress.checkout.path, Study.from_file(stress.checkout.path / CONFIG)
     manifest = pd.read_csv(path / study.manifest, keep_default_na=False)
     used = manifest[manifest["reason"] == ""]
@@ -34,11 +34,11 @@ def test_a_folder_of_images_becomes_tables_and_nothing_is_dropped_in_silence(str
     assert set(runs["status"]) <= {"converged", "max_epochs"}
 
 
-def test_only_files_that_may_be_images_make_a_study_stale(stress: Stress):
+def test_only_files_that_may_be_images_make_a_study_stale(stress: StressStudy):
     images, study = stress.checkout.path / "data" / "pets", Study.from_file(stress.checkout.path / CONFIG)
 
     def stale() -> set[str]:
-        return stress.checkout.stale(CONFIG, target=study.csv("tables/runs"))
+        return stress.checkout.stale_jobs(CONFIG, target=study.csv("tables/runs"))
 
     assert stale() == set()
     left, again = images / "cats" / ".DS_Store", images / "cats" / "again.jpg"

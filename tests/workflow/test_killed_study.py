@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.helpers.stress import CONFIG, Stress, made
-from tests.helpers.waiting import SECONDS
-from tests.workflow.conftest import Checkout, assert_the_same, heed_ctrl_c
+from tests.helpers.checkout import Checkout, assert_same_results, restore_sigint
+from tests.helpers.stress import CONFIG, StressStudy, create_stress_study
+from tests.helpers.waiting import TIMEOUT
 
 pytestmark = pytest.mark.slow
 
@@ -58,7 +58,7 @@ def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills:
         for left in (checkout.path / ".snakemake" / "locks").glob("*"):
             left.unlink()
         with subprocess.Popen(
-            command, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True, preexec_fn=heed_ctrl_c
+            command, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True, preexec_fn=restore_sigint
         ) as process:
             snakemake = psutil.Process(process.pid)
             while process.poll() is None and sum(done.values()) < kills:
@@ -78,7 +78,7 @@ def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills:
                     kill([snakemake, *all_of(checkout)], signal.SIGKILL)
                 else:
                     kill([snakemake, *all_of(checkout)], signal.SIGINT)
-                    process.wait(SECONDS)
+                    process.wait(TIMEOUT)
         if process.returncode == 0:
             shutil.rmtree(checkout.path / "results")  # it was faster than the kills
     log.close()
@@ -86,10 +86,10 @@ def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills:
 
 
 def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(
-    stress: Stress, tmp_path: Path, pytestconfig: pytest.Config
+    stress: StressStudy, tmp_path: Path, pytestconfig: pytest.Config
 ):
     kills = pytestconfig.getoption("--kills")
-    killed = made(tmp_path / "killed")
+    killed = create_stress_study(tmp_path / "killed")
     arguments = [*killed.targets, "--cores", "2", "--configfile", CONFIG]
     done = disturb(killed.checkout, arguments, random.Random(0), kills)
     print(f"killed: {done}")  # noqa: T201
@@ -97,6 +97,6 @@ def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(
     ended = killed.checkout.snakemake(*arguments)
     assert ended.returncode == 0, ended.stdout[-4000:]
 
-    assert assert_the_same(stress.results, killed.results) > 40
+    assert assert_same_results(stress.results, killed.results) > 40
     assert sum(done.values()) >= kills
     assert not all_of(killed.checkout)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tests.helpers.checkout import PROJECT, Checkout, assert_same_results
 from tests.helpers.dry_run import dry_run
 from tests.helpers.environment import HOSTILE
-from tests.workflow.conftest import PROJECT, Checkout, assert_the_same
 
 FOLDER = "it's (a) & b"
 RUN = "runs/bs64-lr0.02-seed0"
@@ -32,7 +32,7 @@ def as_nobody() -> tuple[str, ...]:
 @pytest.mark.slow
 def test_a_study_has_the_same_numbers_whatever_the_machine(finished: Checkout, tmp_path: Path):
     """In a folder of a difficult name, under a hostile shell, without a home, and as a user without a name."""
-    checkout = Checkout.at(tmp_path / FOLDER).with_own_environment()
+    checkout = Checkout.at(tmp_path / FOLDER).with_virtual_environment()
     study = YAML(typ="safe").load(PROJECT / "config" / "smoke.yaml")
     study["grid"] = {"batch_sizes": [64], "learning_rates": [0.02], "seeds": [0]}
     study["comparison"]["high_lr"] = 0.02
@@ -69,11 +69,11 @@ def test_a_study_has_the_same_numbers_whatever_the_machine(finished: Checkout, t
         for path in (checkout.path, *checkout.path.rglob("*")):
             if not path.is_symlink():
                 os.chown(path, USER, USER)
-    replace(checkout, within=("env", *nameless, *variables, *nobody)).run("study.yaml")
+    replace(checkout, wrapper=("env", *nameless, *variables, *nobody)).run("study.yaml")
 
     results = checkout.path / "results" / "smoke"
     assert (results / "report.html").stat().st_size > 100_000
-    assert assert_the_same(finished.path / "results" / "smoke" / RUN, results / RUN) >= 6
+    assert assert_same_results(finished.path / "results" / "smoke" / RUN, results / RUN) >= 6
     assert not list(home.iterdir())
 
 

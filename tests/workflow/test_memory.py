@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Checkout
+from tests.helpers.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.checkout import JOB_LINE, PROJECT, Checkout
 from tests.helpers.dry_run import dry_run
-from tests.workflow.conftest import JOB, PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
 
@@ -43,7 +43,7 @@ def planned(folder: Path, snakefile: str, *arguments: str, study: str = STUDY) -
 
 
 def trainings(output: str) -> set[str]:
-    return {match["message"] for match in JOB.finditer(output) if (match["message"] or "").startswith("Training ")}
+    return {match["message"] for match in JOB_LINE.finditer(output) if (match["message"] or "").startswith("Training ")}
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.study.study import Study
-from tests.workflow.conftest import PROJECT, Checkout
+from tests.helpers.checkout import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def test_the_analysis_of_the_docs_is_three_steps_and_makes_nothing_else_stale(fi
         rules.write_text(f"{before[rules]}\n\n{rule}")
         products.write_text(before[products].replace("ANALYSES = {\n", f"ANALYSES = {{\n    {registration}"))
         jobs = {f"analyse bs{batch_size}-lr0.02: gradient_norm" for batch_size in (64, 128, 256)}
-        assert finished.stale("config/smoke.yaml") == {*jobs, "gather tables/gradient_norm", "report"}
+        assert finished.stale_jobs("config/smoke.yaml") == {*jobs, "gather tables/gradient_norm", "report"}
         table = "results/smoke/tables/gradient_norm.csv"
         done = finished.snakemake(table, "--cores", "2", "--configfile", "config/smoke.yaml")
         assert done.returncode == 0, done.stdout[-4000:]
@@ -45,7 +45,7 @@ def test_the_analysis_of_the_docs_is_three_steps_and_makes_nothing_else_stale(fi
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         for file, text in before.items():
             file.write_text(text)
-    assert finished.stale("config/smoke.yaml") == set()
+    assert finished.stale_jobs("config/smoke.yaml") == set()
     assert {run for run, _ in found.index} == {run.name for run in SMOKE.runs_by_arm["fixed"]}
     for run, checkpoint in found.index:
         assert found[run, checkpoint] == pytest.approx(gradient_norm(finished, run, checkpoint), rel=1e-4)

@@ -9,7 +9,7 @@ import pytest
 
 from batchscape.study.registry import FIGURES
 from batchscape.study.study import Study
-from tests.workflow.conftest import Checkout
+from tests.helpers.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ def test_what_fails_costs_only_what_depends_on_it_and_the_rest_is_reported(tmp_p
     # The page changes nothing of what is still to be made, and goes once the complete report is there.
     for path in blocked:
         path.unlink()
-    stale = checkout.stale("half.yaml")
+    stale = checkout.stale_jobs("half.yaml")
     assert {f"train {failing_run}", "analyse bs64-lr0.02: sharpness", "report", "table claims"} <= stale
     assert f"train {failing_run.replace('256', '64')}" not in stale
     checkout.run("half.yaml")

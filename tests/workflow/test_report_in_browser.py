@@ -10,7 +10,7 @@ import pytest
 from selenium import webdriver
 
 from batchscape.study.registry import FIGURES
-from tests.workflow.conftest import Checkout
+from tests.helpers.checkout import Checkout
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 

@@ -23,9 +23,9 @@ from batchscape.runtime.slurm import job_end_time, job_num_nodes
 from batchscape.study.study import Study
 from batchscape.training import recorder
 from batchscape.training.train import train
+from tests.helpers.checkout import PROJECT, Checkout, restore_sigint
 from tests.helpers.cluster import PROFILE, Cluster, needs_slurm, wait_for_slurm
-from tests.helpers.waiting import SECONDS
-from tests.workflow.conftest import PROJECT, Checkout, heed_ctrl_c
+from tests.helpers.waiting import TIMEOUT
 
 pytestmark = [pytest.mark.slow, needs_slurm]
 
@@ -143,7 +143,7 @@ def job_of(cluster: Cluster, batch_size: int, states: str = "RUNNING") -> str | 
 def attempts(cluster: Cluster, batch_size: int) -> list[dict[str, str]]:
     """What the controller knows of each job that trained a run, in order."""
     numbers = [number for number, what in cluster.jobs("all").items() if name_of(batch_size) in what]
-    return [cluster.about(number) for number in sorted(numbers, key=int)]
+    return [cluster.details(number) for number in sorted(numbers, key=int)]
 
 
 def assert_same_run(one: Checkout, two: Checkout, batch_size: int) -> None:
@@ -172,7 +172,7 @@ def test_a_failing_job_is_told_with_its_log_and_only_what_is_missing_runs_again(
     weights.unlink()
     done = probe.snakemake(*asked(PLAIN, BROKEN), "--retries", "0")
     assert done.returncode == 0, done.stdout[-4000:]
-    assert [cluster.about(number)["Comment"] for number in set(cluster.jobs("all")) - before] == [
+    assert [cluster.details(number)["Comment"] for number in set(cluster.jobs("all")) - before] == [
         f"rule_train_wildcards_{name_of(BROKEN)}"
     ]
     assert_same_run(probe, undisturbed, BROKEN)
@@ -184,11 +184,11 @@ def test_a_job_that_is_killed_goes_on_with_more_and_ends_with_the_same_bits(
     """By scancel, for its memory, for its time; and one that stops in time for its time limit, before it is killed."""
     limits = ["--set-resources", "train:mem_mb=2500 * attempt", "train:runtime=3 * attempt"]
     runs = (SLOW, CANCELLED, HUNGRY, LATE)
-    with probe.started(*asked(*runs), *limits) as process:
+    with probe.running(*asked(*runs), *limits) as process:
         wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
         wait_for_slurm((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
-        cluster.ask("scancel", job_of(cluster, CANCELLED))
-        output, _ = process.communicate(timeout=SECONDS)
+        cluster.run("scancel", job_of(cluster, CANCELLED))
+        output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, output[-4000:]
     states = {run: [attempt["JobState"] for attempt in attempts(cluster, run)] for run in runs}
     first = {run: tried[0] for run, tried in states.items()}
@@ -229,21 +229,21 @@ def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_ste
     cluster: Cluster, probe: Checkout, undisturbed: Checkout
 ):
     shutil.rmtree(directory(probe, CANCELLED).path, ignore_errors=True)
-    of_another_study = cluster.ask(
+    of_another_study = cluster.run(
         "sbatch", "--parsable", "--hold", "--job-name=batchscape_other", f"--chdir={probe.path}", "--wrap=true"
     ).strip()
-    with probe.started(*asked(CANCELLED)) as process:
+    with probe.running(*asked(CANCELLED)) as process:
         wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
         # In the midst of a look at Slurm, when Snakemake has no list of its jobs.
-        with cluster.slow("squeue") as looking:
+        with cluster.delay("squeue") as looking:
             wait_for_slurm(looking.exists, cluster.logs)
             process.send_signal(signal.SIGINT)
-        process.communicate(timeout=SECONDS)
+        process.communicate(timeout=TIMEOUT)
     assert list(cluster.jobs()) == [of_another_study]
-    cluster.ask("scancel", of_another_study)
+    cluster.run("scancel", of_another_study)
     assert attempts(cluster, CANCELLED)[-1]["JobState"] == "CANCELLED"
 
-    with probe.started(*asked(CANCELLED)) as process:
+    with probe.running(*asked(CANCELLED)) as process:
         wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
         wait_for_slurm((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
         process.kill()
@@ -262,8 +262,8 @@ def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_ste
         cwd=probe.path,
         capture_output=True,
         text=True,
-        preexec_fn=heed_ctrl_c,
-        timeout=SECONDS,
+        preexec_fn=restore_sigint,
+        timeout=TIMEOUT,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert f"cancelled {left}, rule_train" in done.stdout
@@ -278,7 +278,7 @@ def test_the_timing_has_a_node_to_itself(cluster: Cluster, probe: Checkout):
     done = probe.snakemake("results/probe/analysis/devices.csv", *PROFILE, "--configfile", "probe.yaml")
     assert done.returncode == 0, done.stdout[-4000:]
     number = next(number for number, what in cluster.jobs("all").items() if what == "rule_device_timing")
-    assert cluster.about(number)["OverSubscribe"] == "NO"
+    assert cluster.details(number)["OverSubscribe"] == "NO"
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_how_a_user_likes_slurm_to_answer_does_not_matter(
     folder = tmp_path / "a | b"
     folder.mkdir()
     submit = ["--parsable", f"--job-name={JOB_NAME_PREFIX}x", f"--chdir={folder}", "--time=60", "--comment=rule_train"]
-    job = cluster.ask("sbatch", *submit, "--output=/dev/null", "--wrap=sleep 600").strip()
+    job = cluster.run("sbatch", *submit, "--output=/dev/null", "--wrap=sleep 600").strip()
     monkeypatch.setenv("PATH", f"{cluster.clients}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_JOB_ID", job)
     for name, value in {**LIKED, "SLURM_TIME_FORMAT": "relative", "SCANCEL_STATE": "SUSPENDED"}.items():

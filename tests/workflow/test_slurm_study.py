@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from batchscape.cli.cancel import JOB_NAME_PREFIX
+from tests.helpers.checkout import Checkout, assert_same_results
 from tests.helpers.cluster import PROFILE, Cluster, needs_slurm
-from tests.helpers.stress import CONFIG, ON_CLUSTER, Stress, made
-from tests.workflow.conftest import Checkout, assert_the_same
+from tests.helpers.stress import CLUSTER_TARGETS, CONFIG, StressStudy, create_stress_study
 
 pytestmark = [pytest.mark.slow, needs_slurm]
 
@@ -17,14 +17,14 @@ SETTINGS = ("SQUEUE_FORMAT=%j", "SQUEUE_STATES=PENDING", "SLURM_TIME_FORMAT=rela
 FOLDER = "it's (a) & b"
 
 
-def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, stress: Stress, tmp_path: Path):
-    study = made(tmp_path / FOLDER, ON_CLUSTER)
-    checkout = Checkout(study.checkout.path, (*cluster.prefix, *SETTINGS)).with_own_environment()
+def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, stress: StressStudy, tmp_path: Path):
+    study = create_stress_study(tmp_path / FOLDER, CLUSTER_TARGETS)
+    checkout = Checkout(study.checkout.path, (*cluster.prefix, *SETTINGS)).with_virtual_environment()
     done = checkout.snakemake(*study.targets, *PROFILE, "--configfile", CONFIG)
     assert done.returncode == 0, done.stdout[-4000:]
-    assert assert_the_same(stress.results, study.results, part=True) > 25
+    assert assert_same_results(stress.results, study.results, subset=True) > 25
     jobs = cluster.jobs("all")
     rules = {what.partition("_wildcards_")[0].removeprefix("rule_") for what in jobs.values()}
     assert {"train", "tune", "sharpness", "landscape", "interpolation", "distance"} <= rules
     assert not {"table", "figure", "gather", "report"} & rules
-    assert all(cluster.about(number)["JobName"].startswith(JOB_NAME_PREFIX) for number in jobs)
+    assert all(cluster.details(number)["JobName"].startswith(JOB_NAME_PREFIX) for number in jobs)

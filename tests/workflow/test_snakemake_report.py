@@ -8,7 +8,7 @@ import pytest
 
 from batchscape.report.chapters import CAPTIONS, CATEGORIES
 from batchscape.study.registry import FIGURES, TABLES
-from tests.workflow.conftest import Checkout
+from tests.helpers.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 

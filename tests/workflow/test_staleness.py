@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from batchscape.config.base import Section
 from batchscape.study.registry import FIGURES, TABLES
 from batchscape.study.study import Study
-from tests.workflow.conftest import PROJECT, Checkout
+from tests.helpers.checkout import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
 
@@ -437,7 +437,7 @@ def test_every_key_has_an_edit():
 
 
 def test_a_second_invocation_has_nothing_to_do(finished: Checkout):
-    assert finished.stale("config/smoke.yaml") == set()
+    assert finished.stale_jobs("config/smoke.yaml") == set()
 
 
 @pytest.mark.parametrize(
@@ -452,7 +452,7 @@ def test_an_edit_of_a_key_reruns_exactly_what_depends_on_it(
     seen = what_rules_see(Study.from_file(config))
     changed = frozenset(name for name in SEEN.keys() | seen.keys() if seen.get(name) != SEEN.get(name))
     if changed not in PLANS:
-        PLANS[changed] = finished.stale(config)
+        PLANS[changed] = finished.stale_jobs(config)
     # The report shows the whole study file, so that every change of it makes the page anew.
     assert PLANS[changed] == expected | ({"report"} & changed)
 
@@ -487,7 +487,7 @@ def test_what_a_failed_job_has_lost_is_made_anew_though_older_files_stand_on_it(
     aside = path.with_name("aside")
     path.rename(aside)
     try:
-        assert expected < finished.stale("config/smoke.yaml")
+        assert expected < finished.stale_jobs("config/smoke.yaml")
     finally:
         aside.rename(path)
 
@@ -499,14 +499,14 @@ def test_order_comments_and_spelled_out_defaults_rerun_nothing(finished: Checkou
         "# a comment\n"
         + study.replace("fixed_lr: 0.02", "fixed_lr: 2e-2").replace("patience: 2", "patience: 2\n  weight_decay: 0.0")
     )
-    assert finished.stale(config) == set()
+    assert finished.stale_jobs(config) == set()
 
 
 @pytest.mark.parametrize(("module", "expected"), [pytest.param(m, e, id=m) for m, e in MODULES.items()])
 def test_an_edit_of_a_module_reruns_the_rules_that_use_it(finished: Checkout, module: str, expected: set[str]):
     with put_back(finished.path / "src" / "batchscape" / module) as file:
         file.write_text(file.read_text() + "\nEDITED = 1\n")
-        assert finished.stale("config/smoke.yaml") == with_report(expected)
+        assert finished.stale_jobs("config/smoke.yaml") == with_report(expected)
 
 
 def test_an_edit_of_modules_that_no_job_runs_reruns_nothing(finished: Checkout):
@@ -514,14 +514,14 @@ def test_an_edit_of_modules_that_no_job_runs_reruns_nothing(finished: Checkout):
         for module in OF_NO_JOB:
             file = edited.enter_context(put_back(finished.path / "src" / "batchscape" / module))
             file.write_text(file.read_text() + "\nEDITED = 1\n")
-        assert finished.stale("config/smoke.yaml") == set()
+        assert finished.stale_jobs("config/smoke.yaml") == set()
 
 
 @pytest.mark.parametrize("template", ["page.css", "page.html.jinja"])
 def test_an_edit_of_the_reports_template_makes_the_page_anew(finished: Checkout, template: str):
     with put_back(finished.path / "src" / "batchscape" / "report" / "template" / template) as file:
         file.write_text(file.read_text() + "\n")
-        assert finished.stale("config/smoke.yaml") == {"report"}
+        assert finished.stale_jobs("config/smoke.yaml") == {"report"}
 
 
 @pytest.mark.parametrize(
@@ -546,7 +546,7 @@ def test_an_edit_of_a_script_reruns_its_rules(finished: Checkout, script: str, e
     with put_back(finished.path / "workflow" / "scripts" / script) as file:
         file.write_text(file.read_text() + "\nEDITED = 1\n")
         # Tables that no script edit reaches otherwise: all figures draw from a table or an analysis.
-        assert finished.stale("config/smoke.yaml") == with_report(expected)
+        assert finished.stale_jobs("config/smoke.yaml") == with_report(expected)
 
 
 def test_touched_and_commented_code_reruns_nothing(finished: Checkout):
@@ -561,7 +561,7 @@ def test_touched_and_commented_code_reruns_nothing(finished: Checkout):
     try:
         for file in files:
             file.write_bytes(before[file] + b"\n# a comment\n\n")
-        assert finished.stale("config/smoke.yaml") == set()
+        assert finished.stale_jobs("config/smoke.yaml") == set()
     finally:
         for file, content in before.items():
             file.write_bytes(content)

@@ -11,7 +11,7 @@ import pytest
 from batchscape.io.frames import read_frame
 from batchscape.study.registry import FIGURES, TABLES
 from batchscape.study.study import Study
-from tests.workflow.conftest import PROJECT, Checkout
+from tests.helpers.checkout import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
 
@@ -137,7 +137,11 @@ def test_a_lost_part_of_a_landscape_is_made_again_alone_and_to_the_same_bits(fin
     lost.unlink()
     (folder / "tables/landscape.csv").unlink()
     expected = {"analyse bs64-lr0.02-seed0: landscape 0, part 2 of 2"}
-    assert finished.stale("config/smoke.yaml") == expected | {"gather tables/landscape", "figure landscape", "report"}
+    assert finished.stale_jobs("config/smoke.yaml") == expected | {
+        "gather tables/landscape",
+        "figure landscape",
+        "report",
+    }
     assert "\nThe report: results/smoke/report.html\n" in finished.run("config/smoke.yaml")
     assert lost.read_bytes() == content
     assert (folder / "tables/landscape.csv").read_bytes() == before
@@ -274,7 +278,7 @@ def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkou
 
     (broken / "weights").unlink()
     expected = {"train bs128-lr0.02-seed0", "analyse runs", "table fixed_lr"}
-    assert finished.stale(config, target=target) == expected
+    assert finished.stale_jobs(config, target=target) == expected
     done = finished.snakemake("--cores", "2", target, "--configfile", str(config))
     assert done.returncode == 0, done.stdout[-2000:]
 

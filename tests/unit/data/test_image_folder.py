@@ -32,7 +32,7 @@ from batchscape.data.source import Entry
 from batchscape.runtime import read_progress as data_progress
 from batchscape.runtime.read_progress import Progress
 from tests.helpers.bad_images import as_file, good_image, png_of_size, write, write_bad_images, write_zip
-from tests.helpers.waiting import SECONDS
+from tests.helpers.waiting import TIMEOUT
 
 GOOD = 6
 
@@ -591,7 +591,7 @@ def test_results_come_in_order_and_few_are_computed_ahead():
 
 
 def test_threads_work_at_the_same_time():
-    both = threading.Barrier(2, timeout=SECONDS)
+    both = threading.Barrier(2, timeout=TIMEOUT)
     assert list(in_order(lambda number: both.wait() * 0 + number, range(4), 2)) == [0, 1, 2, 3]
 
 

@@ -18,7 +18,7 @@ import pytest
 from batchscape.errors import UserError
 from batchscape.runtime.gpus import acquire_gpus, allocate_gpus, visible_gpus
 from tests.helpers.jobs import AS_NFS
-from tests.helpers.waiting import SECONDS
+from tests.helpers.waiting import TIMEOUT
 
 # Says which devices it got, and keeps them until it is told to go on.
 HOLDER = """
@@ -63,7 +63,7 @@ class Holder:
         )
 
     def line(self) -> str:
-        assert select.select([self.process.stdout], [], [], SECONDS)[0], "the process says nothing"
+        assert select.select([self.process.stdout], [], [], TIMEOUT)[0], "the process says nothing"
         return self.process.stdout.readline().decode()
 
     def gpus(self) -> list[str]:
@@ -81,7 +81,7 @@ class Holder:
         return bool(select.select([self.process.stdout], [], [], 0.5)[0])
 
     def leave(self) -> None:
-        self.process.communicate(b"\n", timeout=SECONDS)
+        self.process.communicate(b"\n", timeout=TIMEOUT)
         assert self.process.returncode == 0
 
 
@@ -121,7 +121,7 @@ def work(folder: Path, journal: Path, jobs: list[dict], times: int) -> list[tupl
             process = subprocess.Popen([sys.executable, "-c", WORKER, arguments, str(times), str(journal)])
             processes.append(stack.enter_context(process))
             stack.callback(process.kill)
-        assert [process.wait(SECONDS) for process in processes] == [0] * len(jobs)
+        assert [process.wait(TIMEOUT) for process in processes] == [0] * len(jobs)
     return [tuple(line.split()) for line in journal.read_text().splitlines()]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.jobs import NO_LOCKS
-from tests.helpers.waiting import SECONDS, wait_for
+from tests.helpers.waiting import TIMEOUT, wait_for
 
 # Enters its job, says so, and leaves it when it is told to.
 JOB = """
@@ -64,7 +64,7 @@ def test_a_job_leaves_nothing_but_its_log(jobs, tmp_path: Path):
     job = jobs("only")
     wait_for((tmp_path / "only.in").exists)
     (tmp_path / "only.may leave").touch()
-    assert job.wait(SECONDS) == 0
+    assert job.wait(TIMEOUT) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["job.log", "only.in", "only.may leave"]
     log = (tmp_path / "job.log").read_text()
     assert re.fullmatch(r"this is only\ntook [\d.]+ s, of CPU [\d.]+ s, and [\d.]+ s before that to start\n", log)
@@ -73,7 +73,7 @@ def test_a_job_leaves_nothing_but_its_log(jobs, tmp_path: Path):
 def test_without_locks_a_job_works_and_warns(tmp_path: Path):
     (tmp_path / "only.may leave").touch()
     command = [sys.executable, "-c", NO_LOCKS + JOB, "only", "job.log", "."]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
     log = (tmp_path / "job.log").read_text()
     for said in (log, done.stderr):
@@ -86,7 +86,7 @@ def test_many_jobs_that_come_at_once_take_turns(tmp_path: Path):
     work = "os.mkdir(sys.argv[2]); time.sleep(0.05); os.rmdir(sys.argv[2])"
     command = [sys.executable, "-c", job.format(work), str(tmp_path / "job.log"), str(tmp_path / "alone")]
     started = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(6)]
-    assert [process.wait(SECONDS) for process in started] == [0] * 6
+    assert [process.wait(TIMEOUT) for process in started] == [0] * 6
 
 
 def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_what_they_left(tmp_path: Path):
@@ -120,7 +120,7 @@ def test_ctrl_c_ends_a_process_in_its_imports_without_a_word(where: str):
     ) as job:  # fmt: skip
         assert job.stdout.readline() == "in it\n"
         job.send_signal(signal.SIGINT)
-        _, said = job.communicate(timeout=SECONDS)
+        _, said = job.communicate(timeout=TIMEOUT)
     assert job.returncode == -signal.SIGINT
     assert ("KeyboardInterrupt" in said) == (where == "work")
 

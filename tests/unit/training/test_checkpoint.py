@@ -22,7 +22,7 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
 from batchscape.training.checkpoint import BEFORE, STATE, RunState, read_state, write_state
 from batchscape.training.train import train
-from tests.helpers.waiting import SECONDS
+from tests.helpers.waiting import TIMEOUT
 
 # Everything that a state must carry: momentum, BatchNorm, dropout, augmentation, a warm-up, patience, snapshots.
 SPEC = RunSpec(
@@ -231,7 +231,7 @@ def test_a_state_is_not_written_more_often_than_it_may_be(
 ):
     written = []
     monkeypatch.setattr(recorder, "write_state", lambda *_: written.append(1))
-    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", SECONDS)
+    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", TIMEOUT)
     train(SPEC, few_file, tmp_path / "run", 1, "code")
     assert written == []
 

@@ -25,7 +25,7 @@ from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_no
 from batchscape.training.checkpoint import STATE
 from batchscape.training.distributed import Ranks
 from batchscape.training.train import train
-from tests.helpers.waiting import SECONDS, wait_for
+from tests.helpers.waiting import TIMEOUT, wait_for
 
 # All of an epoch that may go wrong when it is shared: a last batch of one example, of which some process has none; an
 # uneven share of the others; BatchNorm, whose statistics are those of the whole batch; a parameter without a gradient.
@@ -266,7 +266,7 @@ def test_a_dead_process_ends_the_run_with_its_own_error(data: Path, tmp_path: Pa
         ranks = ranks_of(directory)
         assert len(ranks) == 2
         os.kill(ranks[1], signal.SIGKILL)
-        _, said = process.communicate(timeout=SECONDS)
+        _, said = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
     assert "RankFailed: process 1 of 2: Signal 9 (SIGKILL) received by PID" in said.splitlines()[-1]
     assert_none_is_left(directory)
@@ -277,7 +277,7 @@ def test_a_dead_process_ends_the_run_with_its_own_error(data: Path, tmp_path: Pa
 def test_no_process_outlives_the_one_that_started_it(data: Path, tmp_path: Path, which: signal.Signals):
     with started(spec(25, LONG), data, tmp_path / "run") as process:
         process.send_signal(which)
-        process.wait(SECONDS)
+        process.wait(TIMEOUT)
         assert process.returncode != 0
         assert_none_is_left(tmp_path / "run")
 

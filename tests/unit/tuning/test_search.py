@@ -21,7 +21,7 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training.train import train
 from batchscape.tuning.search import journal_storage, search
-from tests.helpers.waiting import SECONDS
+from tests.helpers.waiting import TIMEOUT
 
 pytestmark = pytest.mark.slow
 
@@ -68,7 +68,7 @@ def test_a_journal_that_a_killed_search_left_locked_is_gone_on_with(tmp_path: Pa
         "study.add_trial(optuna.create_trial(value=2.0))"
     )
     # In a process of its own: one that waits for such a link never ends.
-    subprocess.run([sys.executable, "-c", code, str(journal)], check=True, timeout=SECONDS)
+    subprocess.run([sys.executable, "-c", code, str(journal)], check=True, timeout=TIMEOUT)
     again = optuna.load_study(storage=journal_storage(journal), study_name="one")
     assert [trial.value for trial in again.trials] == [1.0, 2.0]
     assert [path.name for path in tmp_path.iterdir()] == ["optuna.journal"]

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from batchscape.cli.reference import reference, schema
 from batchscape.study.registry import FIGURES, TABLES
 from batchscape.study.study import Study
-from tests.workflow.conftest import PROJECT, Checkout
+from tests.helpers.checkout import PROJECT, Checkout
 
 
 @pytest.mark.parametrize(

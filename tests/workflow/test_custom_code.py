@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from tests.workflow.conftest import PROJECT, Checkout
+from tests.helpers.checkout import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +47,7 @@ def test_an_edit_of_a_module_makes_stale_what_stands_on_it(
     before = module.read_text()
     try:
         module.write_text(before.replace(*edit))
-        assert example.stale(CONFIG, *SHORT, target=TARGET) == expected
+        assert example.stale_jobs(CONFIG, *SHORT, target=TARGET) == expected
     finally:
         module.write_text(before)
 

@@ -85,7 +85,7 @@ from batchscape.config.data import DigitsConfig
 from batchscape.config.model import VggConfig
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepare import prepare
-from batchscape.data.tensors import on_device
+from batchscape.data.tensors import to_tensors
 from batchscape.models.build import build_network
 from batchscape.training.environment import describe_environment
 
@@ -179,7 +179,7 @@ def network_and_data(name: str, count: int | None) -> tuple[nn.Module, torch.Ten
     torch.manual_seed(0)
     if name == DEFAULT:
         data = prepare(DigitsConfig())[0]
-        images, labels = on_device(data.train_images, data.train_labels, torch.device("cpu"))
+        images, labels = to_tensors(data.train_images, data.train_labels, torch.device("cpu"))
         network = build_network(VggConfig(), (1, 8, 8), 1, 0)
     else:
         images = torch.randint(0, 256, (2048, 3, 128, 128), dtype=torch.uint8)

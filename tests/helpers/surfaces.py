@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from batchscape.tasks.losses import evaluated_totals, per_example
+from batchscape.tasks.losses import evaluate_loss_and_correct, normalize_sums
 
 MATRIX = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
 
@@ -55,7 +55,7 @@ def evaluate(
     network: nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
 ) -> tuple[float, float]:
     """The mean loss and the accuracy of a network over a data set."""
-    return per_example(evaluated_totals(network, images, labels, chunk), len(labels))
+    return normalize_sums(evaluate_loss_and_correct(network, images, labels, chunk), len(labels))
 
 
 def vector_of(network: nn.Module) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The worked example of docs/own.md: an own network and data in the real workflow, and what their edits make stale."""
+"""The worked example of docs/custom-code.md: custom network and data in the real workflow, and what an edit reruns."""
 
 import json
 

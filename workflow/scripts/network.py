@@ -13,7 +13,7 @@ from batchscape.data.prepared import read_prepared
 from batchscape.io.files import write_json
 from batchscape.runtime.device import choose_device
 from batchscape.runtime.gpus import allocate_gpus
-from batchscape.tasks.compatibility import check_network
+from batchscape.tasks.compatibility import validate_network
 
 if __name__ == "__main__":
     resources = snakemake.resources
@@ -25,7 +25,7 @@ if __name__ == "__main__":
         model = TypeAdapter(ModelConfig).validate_python(spec["model"])
         data = read_prepared(Path(snakemake.input.data))
         device = choose_device(spec["accelerator"])
-        network = check_network(model, spec["loss"], resources.largest_batch, data, device)
+        network = validate_network(model, spec["loss"], resources.largest_batch, data, device)
         if network["hessian"] != "computed":
             echo(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
         write_json(Path(snakemake.output[0]), network)

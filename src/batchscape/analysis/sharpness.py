@@ -14,10 +14,10 @@ from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 from batchscape.analysis.surfaces import at_checkpoints, device_of, initial_network
 from batchscape.config.sharpness import SharpnessConfig as Config
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import on_device
+from batchscape.data.tensors import to_tensors
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
-from batchscape.tasks.compatibility import FEW, hessian_fault
+from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES, diagnose_hessian
 
 # From a point to the value there and its gradient.
 Differentiable = Callable[[np.ndarray], tuple[float, np.ndarray]]
@@ -245,7 +245,9 @@ def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     device = device_of(run)
     # As before anything trained: of the same weights, so that all runs of a study are told the same.
     network = initial_network(run, data, seed=0).to(device)
-    no_hessian = hessian_fault(network, *on_device(data.train_images[:FEW], data.train_labels[:FEW], device))
+    no_hessian = diagnose_hessian(
+        network, *to_tensors(data.train_images[:NUM_PROBE_EXAMPLES], data.train_labels[:NUM_PROBE_EXAMPLES], device)
+    )
     return at_checkpoints(
         run, data, config.checkpoints, lambda surface, weights: measure(surface, weights, config, no_hessian)
     )

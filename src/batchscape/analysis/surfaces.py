@@ -11,12 +11,12 @@ from batchscape.config.checkpoint import Checkpoint
 from batchscape.config.run import RunSpec
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import home_of
+from batchscape.data.tensors import storage_device
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import Weights
 from batchscape.models.build import build_network
 from batchscape.runtime.device import choose_device
-from batchscape.tasks.losses import outputs_for
+from batchscape.tasks.losses import num_outputs
 
 
 def training_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
@@ -63,7 +63,7 @@ def at_checkpoints(
 def initial_network(run: RunDirectory, data: PreparedData, seed: int | None = None) -> nn.Module:
     """Return the network of a run with its initial weights, or with those of another seed."""
     spec = RunSpec.model_validate(run.summary()["spec"])
-    outputs = outputs_for(spec.training.loss, len(data.classes))
+    outputs = num_outputs(spec.training.loss, len(data.classes))
     return build_network(spec.model, data.train_images.shape[1:], outputs, spec.seed if seed is None else seed)
 
 
@@ -76,6 +76,6 @@ def _surface(run: RunDirectory, data: PreparedData, images: np.ndarray, labels: 
     device = device_of(run)
     # Else convolutions on a GPU have ten bits of precision, in which the small steps of the analyses are lost.
     torch.backends.cudnn.allow_tf32 = False
-    home = home_of(images.nbytes, device)
+    home = storage_device(images.nbytes, device)
     network = initial_network(run, data)
     return LossSurface(network, torch.from_numpy(images).to(home), torch.from_numpy(labels).to(device))

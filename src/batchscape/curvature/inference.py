@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from batchscape.models.perturbation import perturbed
+from batchscape.models.perturbation import copy_perturbed
 
 # Their outputs are tensors of their own, so that what follows may overwrite them.
 FRESH = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.MaxPool2d)
@@ -24,7 +24,7 @@ class InferenceNetwork:
     def __init__(self, network: nn.Module, example: torch.Tensor):
         self.module = copy.deepcopy(network).eval()
         self.onednn = False
-        moved, faster = perturbed(network).eval(), rearranged(network)
+        moved, faster = copy_perturbed(network).eval(), rearranged(network)
         ways = ((faster, rearranged(moved), True), (faster, rearranged(moved), False), (self.module, moved, True))
         with torch.inference_mode():
             expected = moved(example)

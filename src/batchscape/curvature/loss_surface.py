@@ -11,9 +11,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from batchscape.curvature.inference import InferenceNetwork
-from batchscape.data.tensors import as_input
-from batchscape.models.memory import cache_sized, largest_fitting
-from batchscape.tasks.losses import differentiable, loss_and_accuracy, mean_loss, twice_differentiable
+from batchscape.data.tensors import normalize_images
+from batchscape.models.memory import find_largest_fitting, max_micro_batch_size
+from batchscape.tasks.losses import enable_backward, enable_double_backward, loss_and_accuracy, mean_loss
 
 # Images are kept as floats if they take at most this; larger sets become floats chunk by chunk, each time.
 FLOAT_BYTES = 512 << 20
@@ -39,7 +39,7 @@ def _in_fitting_chunks(method: Callable[..., Any]) -> Callable[..., Any]:
                 surface._kept.clear()
             return method(surface, *arguments)
 
-        return largest_fitting(surface._chunk, compute)[1]
+        return find_largest_fitting(surface._chunk, compute)[1]
 
     return call
 
@@ -71,7 +71,7 @@ class LossSurface:
         self._network = copy.deepcopy(network).to(self._device, dtype).eval()
         self._network.requires_grad_()  # the surface is a function of all parameters, also of those that do not train
         example = self._inputs(images[:4])
-        self._chunk = chunk or cache_sized(self._network, example)
+        self._chunk = chunk or max_micro_batch_size(self._network, example)
         self._inference = InferenceNetwork(self._network, example)
         self._parameters = list(self._network.parameters())
         self._vectors = {module: _one_vector(module) for module in (self._network, self._inference.module)}
@@ -144,7 +144,7 @@ class LossSurface:
         self._move(self._network, weights)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
-        with differentiable(self._network):
+        with enable_backward(self._network):
             for inputs, labels in self._labelled_chunks():
                 part = self._share(inputs, labels)
                 total += _flat(_gradient(part, self._parameters))
@@ -162,7 +162,7 @@ class LossSurface:
             part.view_as(parameter)
             for part, parameter in zip(direction.to(self._dtype).split(sizes), self._parameters, strict=True)
         ]
-        with twice_differentiable(self._network):
+        with enable_double_backward(self._network):
             for inputs, labels in self._labelled_chunks():
                 gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
                 slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
@@ -173,12 +173,12 @@ class LossSurface:
         """Return the gradient of the loss of one example at θ, (p,)."""
         self._move(self._network, weights)
         example = slice(index, index + 1)
-        with differentiable(self._network):
+        with enable_backward(self._network):
             loss = mean_loss(self._network(self._inputs(self._images[example])).double(), self._labels[example])
             return _flat(_gradient(loss, self._parameters)).double().cpu().numpy()
 
     def _inputs(self, images: torch.Tensor) -> torch.Tensor:
-        return as_input(images.to(self._device), self._dtype)
+        return normalize_images(images.to(self._device), self._dtype)
 
     def _move(self, module: nn.Module, weights: np.ndarray) -> None:
         vector = self._vectors[module]

@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from batchscape.data.listing import files_below
+from batchscape.data.listing import list_files
 from batchscape.errors import UserError
 
 READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
 
-class Unusable(Exception):
+class UnusableFile(Exception):
     """Why a file cannot be used, as `kind: detail`."""
 
 
-class File(NamedTuple):
+class SourceFile(NamedTuple):
     """A file of a source."""
 
     name: str
@@ -33,13 +33,13 @@ class File(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[list[File]]:
+def open_archive(path: Path) -> Iterator[list[SourceFile]]:
     """Give the files of a folder or of a zip file, the same ones in the same order; they can be read while it is open.
 
     Raises UserError, which names `data.path`, if it is neither, or a zip file that cannot be read.
     """
     if path.is_dir():
-        yield sorted((_in_folder(path, name) for name in files_below(path)), key=_place)
+        yield sorted((_in_folder(path, name) for name in list_files(path)), key=_place)
         return
     try:
         archive = zipfile.ZipFile(path)
@@ -72,46 +72,46 @@ def _unknown_packing(path: Path) -> UserError:
     return UserError(f"data.path: {path} is packed in a way that cannot be read; unpack it, and name the folder")
 
 
-def _place(file: File) -> list[str]:
+def _place(file: SourceFile) -> list[str]:
     """What files are sorted by: those of a folder stand together, whatever characters names have."""
     return file.name.split("/")
 
 
-def _in_folder(folder: Path, name: str) -> File:
+def _in_folder(folder: Path, name: str) -> SourceFile:
     def read() -> bytes:
         file = folder / name
         try:
             if file.is_dir():
-                raise Unusable("unreadable file: a folder that cannot be listed")
+                raise UnusableFile("unreadable file: a folder that cannot be listed")
             if not file.is_file():  # to open a pipe would wait for ever
-                raise Unusable("unreadable file: a broken link, or no regular file")
+                raise UnusableFile("unreadable file: a broken link, or no regular file")
             _require_size(file.stat().st_size)
             return file.read_bytes()
         except OSError as error:
-            raise Unusable(f"unreadable file: {(error.strerror or str(error)).lower()}")
+            raise UnusableFile(f"unreadable file: {(error.strerror or str(error)).lower()}")
 
     # Names that are no UTF-8 could not be written anywhere.
-    return File(os.fsencode(name).decode(errors="backslashreplace"), read)
+    return SourceFile(os.fsencode(name).decode(errors="backslashreplace"), read)
 
 
-def _in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, lock: threading.Lock) -> File:
+def _in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, lock: threading.Lock) -> SourceFile:
     def read() -> bytes:
         _require_size(info.file_size)
         try:
             with lock:  # a ZipFile's count of its readers is not safe among threads
                 return archive.read(info)
         except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
-            raise Unusable(f"unreadable file: {' '.join(str(error).split())}")
+            raise UnusableFile(f"unreadable file: {' '.join(str(error).split())}")
 
     name = info.filename
     if not info.flag_bits & 0x800:  # the flag of UTF-8, which some programs forget; else names are of code page 437
         with suppress(UnicodeError):
             name = name.encode("cp437").decode()
     parts = name.replace("\\", "/").split("/")  # old versions of .NET write backslashes
-    return File("/".join(part for part in parts if part not in ("", ".", "..")), read)  # nothing is unpacked
+    return SourceFile("/".join(part for part in parts if part not in ("", ".", "..")), read)  # nothing is unpacked
 
 
 def _require_size(size: int) -> None:
     # No image with as many pixels as Pillow allows needs more; a film would fill the memory.
     if size > 4 * Image.MAX_IMAGE_PIXELS:
-        raise Unusable(f"too large: {size:,} bytes")
+        raise UnusableFile(f"too large: {size:,} bytes")

@@ -7,7 +7,7 @@ from typing import IO, NamedTuple
 import numpy as np
 
 from batchscape.config.data import ArraysConfig
-from batchscape.data.source import Source, from_arrays, have_channels_first, indices_of, require_images
+from batchscape.data.source import RawDataset, encode_labels, from_arrays, has_channels_first, validate_images
 from batchscape.errors import UserError
 
 NAMES = ("images", "labels")
@@ -23,7 +23,7 @@ class Header(NamedTuple):
     dtype: np.dtype
 
 
-def load(config: ArraysConfig, threads: int = 1) -> Source:  # noqa: ARG001
+def load(config: ArraysConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
     """Return the images and labels of an `.npz` file, or of two `.npy` files. Raises UserError if they are not."""
     images, labels = _read(config)
     _require_channels(images.shape, config)
@@ -32,7 +32,7 @@ def load(config: ArraysConfig, threads: int = 1) -> Source:  # noqa: ARG001
     return from_arrays(images, labels, None, Path(config.path).name, "data.path")
 
 
-def looked_at(config: ArraysConfig) -> tuple[Header, list[str]]:
+def inspect_arrays(config: ArraysConfig) -> tuple[Header, list[str]]:
     """Return what the header says of the images, channels last, and the classes, without reading the images.
 
     Raises UserError where `load` would, as far as headers and labels show.
@@ -41,15 +41,15 @@ def looked_at(config: ArraysConfig) -> tuple[Header, list[str]]:
     _require_channels(header.shape, config)
     if config.channels == "first":
         header = header._replace(shape=(header.shape[0], *header.shape[2:], header.shape[1]))
-    require_images(header.shape, header.dtype, labels.shape, "data.path")
-    return header, indices_of(labels, None, "data.path")[1]
+    validate_images(header.shape, header.dtype, labels.shape, "data.path")
+    return header, encode_labels(labels, None, "data.path")[1]
 
 
 def _require_channels(shape: tuple[int, ...], config: ArraysConfig) -> None:
     if config.channels == "first":
         if len(shape) != 4:
             raise UserError(f"data.channels: images of shape {shape} have no channels; take the key out")
-    elif have_channels_first(shape):
+    elif has_channels_first(shape):
         raise UserError(f"data.channels: images of shape {shape} have channels first; write `channels: first`")
 
 

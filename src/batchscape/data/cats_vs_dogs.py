@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 from batchscape.config.data import CatsVsDogsConfig
-from batchscape.data.archive import File, opened
-from batchscape.data.image_folder import Listed, by_class, read_images
+from batchscape.data.archive import SourceFile, open_archive
+from batchscape.data.image_folder import ListedFile, assign_classes, read_images
 from batchscape.data.layout import class_root
-from batchscape.data.source import Source
+from batchscape.data.source import RawDataset
 from batchscape.errors import UserError
 from batchscape.io.files import write_atomically
 from batchscape.runtime.read_progress import Progress
@@ -29,17 +29,17 @@ IMAGE = re.compile(r"(Cat|Dog)/\d+\.jpg")
 log = logging.getLogger(__name__)
 
 
-def load(config: CatsVsDogsConfig, threads: int = 1) -> Source:
+def load(config: CatsVsDogsConfig, threads: int = 1) -> RawDataset:
     """Return the images of the zip file, which is downloaded if the study names none, in `edition_order`.
 
     Raises UserError if it can neither be read nor downloaded, or is another data set.
     """
-    path = Path(config.path) if config.path else downloaded(config.url, config.sha256, DOWNLOADS)
-    with opened(path) as files:
-        return read_images(edition_order(files), config.model_copy(update={"path": str(path)}), threads)
+    path = Path(config.path) if config.path else download(config.url, config.sha256, DOWNLOADS)
+    with open_archive(path) as files:
+        return read_images(sort_like_tfds(files), config.model_copy(update={"path": str(path)}), threads)
 
 
-def edition_order(files: Sequence[File]) -> list[Listed]:
+def sort_like_tfds(files: Sequence[SourceFile]) -> list[ListedFile]:
     """Return files in the order of the TensorFlow Datasets edition, and last those that are not in it.
 
     Its builder takes the files `PetImages/Cat/<number>.jpg` and `PetImages/Dog/<number>.jpg`, and its writer sorts them
@@ -48,7 +48,7 @@ def edition_order(files: Sequence[File]) -> list[Listed]:
     """
     root = class_root([file.name for file in files])
     images, others = [], []
-    for listed in by_class(files, "Cats vs Dogs")[0]:
+    for listed in assign_classes(files, "Cats vs Dogs")[0]:
         path = listed.file.name.removeprefix(root)
         if IMAGE.fullmatch(path):
             images.append((_place(f"PetImages/{path}"), listed._replace(label=listed.label.lower(), side="")))
@@ -61,7 +61,7 @@ def _place(key: str) -> int:
     return int(hashlib.md5(f"train{key}".encode(), usedforsecurity=False).hexdigest(), 16)
 
 
-def downloaded(url: str, sha256: str, folder: Path) -> Path:
+def download(url: str, sha256: str, folder: Path) -> Path:
     """Return the file of a URL in a folder, downloaded if it is not there whole; its SHA-256 must be the given one.
 
     Raises UserError, one line, when the download fails.

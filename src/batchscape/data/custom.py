@@ -1,12 +1,12 @@
 """Images from a function of the user's own."""
 
 from batchscape.config.data import OwnDataConfig
-from batchscape.data.source import Source, from_arrays
+from batchscape.data.source import RawDataset, from_arrays
 from batchscape.errors import UserError
 from batchscape.runtime.user_code import call_user_code, import_object
 
 
-def load(config: OwnDataConfig, threads: int = 1) -> Source:  # noqa: ARG001
+def load(config: OwnDataConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
     """Return what the function gives: images, labels, and the names of the classes if it likes.
 
     Raises UserError when it cannot be imported, fails, or gives something else.

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from batchscape.data.archive import Unusable
+from batchscape.data.archive import UnusableFile
 
 WHITE_16_BIT = 65535
 
@@ -31,7 +31,7 @@ UPRIGHT = {
 }
 
 
-class Decoded(NamedTuple):
+class DecodedImage(NamedTuple):
     """An image as a file holds it, upright."""
 
     image: Image.Image
@@ -54,7 +54,7 @@ class Decoded(NamedTuple):
         )
 
 
-def decoded(
+def decode_image(
     content: bytes,
     size: tuple[int, int],
     fit: Literal["stretch", "crop"],
@@ -68,11 +68,11 @@ def decoded(
     [0, 1] become bytes; grey is ITU-R BT.601 luma. Raises Unusable if it is no image, damaged, larger than Pillow's
     limit, or of colours that have no such meaning.
     """
-    return fitted(opened_image(content), size, fit, colour, white_level)
+    return convert_image(open_image(content), size, fit, colour, white_level)
 
 
-def fitted(
-    image: Decoded,
+def convert_image(
+    image: DecodedImage,
     size: tuple[int, int],
     fit: Literal["stretch", "crop"],
     colour: Literal["rgb", "grey"],
@@ -83,7 +83,7 @@ def fitted(
     try:
         image = _opaque(image).convert("RGB")
     except ValueError:
-        raise Unusable(f"unknown colours: mode {image.mode}")
+        raise UnusableFile(f"unknown colours: mode {image.mode}")
     if colour == "grey":
         image = image.convert("L")
     target = size[::-1]
@@ -94,7 +94,7 @@ def fitted(
     return np.asarray(image).reshape(*size, -1)
 
 
-def opened_image(content: bytes) -> Decoded:
+def open_image(content: bytes) -> DecodedImage:
     """Return a file's (first) image. Raises Unusable as `decoded` does."""
     Image.init()
     formats = [name for name in Image.OPEN if name != "EPS"]  # Pillow would run Ghostscript, where there is one
@@ -103,14 +103,14 @@ def opened_image(content: bytes) -> Decoded:
         low = _low_bytes(content, image)
         image.load()
     except Image.UnidentifiedImageError:  # the message has an address of memory
-        raise Unusable("no image: of no format that Pillow reads, or without a whole header")
+        raise UnusableFile("no image: of no format that Pillow reads, or without a whole header")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         pixels = int(re.search(r"\d+", str(error))[0])
-        raise Unusable(f"too large: {pixels:,} pixels")
+        raise UnusableFile(f"too large: {pixels:,} pixels")
     except MemoryError:  # says nothing of the file
         raise
     except Exception as error:  # Pillow's plugins raise whatever damaged bytes lead them to
-        raise Unusable(f"damaged image: {' '.join(str(error).split()) or type(error).__name__}")
+        raise UnusableFile(f"damaged image: {' '.join(str(error).split()) or type(error).__name__}")
     is_first = _holds_several(image)
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
@@ -120,7 +120,7 @@ def opened_image(content: bytes) -> Decoded:
         format, image = image.format, image.transpose(UPRIGHT[orientation])
         image.format = format
         low = low and low.transpose(UPRIGHT[orientation])
-    return Decoded(image, low, is_first)
+    return DecodedImage(image, low, is_first)
 
 
 def _holds_several(image: Image.Image) -> bool:
@@ -150,11 +150,11 @@ def _low_bytes(content: bytes, image: Image.Image) -> Image.Image | None:
     return low
 
 
-def _wide(image: Decoded) -> np.ndarray:
+def _wide(image: DecodedImage) -> np.ndarray:
     return np.asarray(image.image).astype(np.uint16) << 8 | np.asarray(image.low)
 
 
-def _bytes(decoded: Decoded, white_level: int) -> Image.Image:
+def _bytes(decoded: DecodedImage, white_level: int) -> Image.Image:
     """Return an image of 8 bits a channel; Pillow would cut larger numbers off instead of scaling them."""
     image = decoded.image
     if not (decoded.low or image.mode.startswith(("I", "F"))):
@@ -165,8 +165,8 @@ def _bytes(decoded: Decoded, white_level: int) -> Image.Image:
     low, high = colours.min(), colours.max()
     if not (low >= 0 and high <= white):  # also where one is not a number
         if white < high <= WHITE_16_BIT and image.mode != "F":
-            raise Unusable(f"above data.white_level: its largest value is {high:,}, white is {white:,}")
-        raise Unusable(f"unknown colours: values from {low:g} to {high:g}, not from 0 to {white}")
+            raise UnusableFile(f"above data.white_level: its largest value is {high:,}, white is {white:,}")
+        raise UnusableFile(f"unknown colours: values from {low:g} to {high:g}, not from 0 to {white}")
     scaled = [np.round(colours * (255 / white))]
     if "transparency" in image.info:
         scaled[0][(colours == image.info["transparency"]).all(axis=-1)] = 255

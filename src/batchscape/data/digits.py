@@ -3,12 +3,12 @@
 import numpy as np
 
 from batchscape.config.data import DigitsConfig
-from batchscape.data.source import Source, from_arrays
+from batchscape.data.source import RawDataset, from_arrays
 
 DIGITS = tuple("0123456789")
 
 
-def load(config: DigitsConfig, threads: int = 1) -> Source:  # noqa: ARG001
+def load(config: DigitsConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
     """Return 1,797 images of 8×8 grey pixels, labelled odd or even, or by the digit.
 
     The images are the test set of Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998),

@@ -14,17 +14,17 @@ import numpy as np
 from PIL import Image
 
 from batchscape.config.data import ImageFolderConfig
-from batchscape.data.archive import File, Unusable, opened
-from batchscape.data.decode import WHITE_16_BIT, decoded, fitted, opened_image
-from batchscape.data.layout import OUTSIDE, Layout, layout_of, require_trained
+from batchscape.data.archive import SourceFile, UnusableFile, open_archive
+from batchscape.data.decode import WHITE_16_BIT, convert_image, decode_image, open_image
+from batchscape.data.layout import OUTSIDE, Layout, infer_layout, require_training_classes
 from batchscape.data.listing import is_clutter
-from batchscape.data.source import ANOTHER_CLASS, ANOTHER_SIDE, Entry, Source, joined
+from batchscape.data.source import ANOTHER_CLASS, ANOTHER_SIDE, ManifestEntry, RawDataset, join_names
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 from batchscape.runtime.read_progress import Progress
 
 # Files read ahead for each thread: enough to keep it busy while an image that takes long holds up the order.
-AHEAD = 4
+PREFETCH_PER_THREAD = 4
 
 # Bytes from a file's beginning that name the JFIF format: start of image, marker, length, and the name.
 JFIF_WITHIN = 10
@@ -38,10 +38,10 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-class Listed(NamedTuple):
+class ListedFile(NamedTuple):
     """A file, and what its name says of it."""
 
-    file: File
+    file: SourceFile
 
     label: str
     """Name of its class; empty if it is in none."""
@@ -56,7 +56,7 @@ class Listed(NamedTuple):
     """Whether it stands in a folder that holds the set again."""
 
 
-class Examined(NamedTuple):
+class FileContents(NamedTuple):
     """What was found in a file; what there is not is empty."""
 
     digest: str
@@ -75,59 +75,59 @@ class Examined(NamedTuple):
     """Why it cannot be used."""
 
 
-def load(config: ImageFolderConfig, threads: int = 1) -> Source:
+def load(config: ImageFolderConfig, threads: int = 1) -> RawDataset:
     """Return the images below a folder, or in a zip file: classes in order, and files in order within each.
 
     Raises UserError if the path is neither, or fewer than two classes have images that can be used.
     """
-    with opened(Path(config.path)) as files:
-        listed, layout = by_class(files, config.path)
-        require_one_split(layout, config)
+    with open_archive(Path(config.path)) as files:
+        listed, layout = assign_classes(files, config.path)
+        reject_split_keys(layout, config)
         source = read_images(listed, config, threads)
     return replace(source, notes=(*layout.notes, *source.notes))
 
 
-def by_class(files: Sequence[File], source: str) -> tuple[list[Listed], Layout]:
+def assign_classes(files: Sequence[SourceFile], source: str) -> tuple[list[ListedFile], Layout]:
     """Return files with the classes and sides that their folders say, and the layout of the folders.
 
     Files are in the same order, but those to train on come before those to validate on and those to test on, and those
-    of a folder that repeats the set come last on their side. Raises UserError, which names `source`, as `layout_of`.
+    of a folder that repeats the set come last on their side. Raises UserError, which names `source`, as `infer_layout`.
     """
-    layout = layout_of([file.name for file in files if not is_clutter(file.name)], source)
+    layout = infer_layout([file.name for file in files if not is_clutter(file.name)], source)
 
-    def placed(file: File) -> Listed:
+    def placed(file: SourceFile) -> ListedFile:
         if is_clutter(file.name):
-            return Listed(file, "", "system file: kept by a system or a camera, or hidden")
+            return ListedFile(file, "", "system file: kept by a system or a camera, or hidden")
         place = layout.places[file.name]
-        return Listed(file, place.label, "" if place.label else OUTSIDE, place.side, place.repeated)
+        return ListedFile(file, place.label, "" if place.label else OUTSIDE, place.side, place.repeated)
 
-    def rank(each: Listed) -> tuple[int, bool]:
+    def rank(each: ListedFile) -> tuple[int, bool]:
         return SIDES.index(each.side) if each.side else len(SIDES), each.repeated
 
     return sorted(map(placed, files), key=rank), layout
 
 
-def require_one_split(layout: Layout, config: ImageFolderConfig) -> None:
+def reject_split_keys(layout: Layout, config: ImageFolderConfig) -> None:
     """Raise UserError if the folders give images to validate on, and the study file asks for a split too."""
     if VALIDATION in layout.side_folders and config.split_keys:
         keys = ", ".join(f"data.{key}" for key in config.split_keys)
-        sides = joined(folder for folders in layout.side_folders.values() for folder in folders)
+        sides = join_names(folder for folders in layout.side_folders.values() for folder in folders)
         raise UserError(
             f"{keys}: cannot be set, for the folders of {config.path} give the split ({sides}); remove "
             f"{'these keys' if len(config.split_keys) > 1 else 'the key'}, or move all images into one folder a class"
         )
 
 
-def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int) -> Source:
+def read_images(files: Sequence[ListedFile], config: ImageFolderConfig, threads: int) -> RawDataset:
     """Read, check and decode files, each once, in `threads` threads; classes are in order of their names.
 
     Files of 16 bits are decoded twice where the white level has to be found. Images go into one array; beside it only a
     few for each thread are in memory. Raises UserError if fewer than two classes have images that can be used.
     """
-    images = _room(sum(not each.reason and each.side != TEST for each in files), config)
-    entries: list[Entry] = []
-    first: dict[str, Listed] = {}
-    of_16_bits: dict[int, Listed] = {}
+    images = _allocate(sum(not each.reason and each.side != TEST for each in files), config)
+    entries: list[ManifestEntry] = []
+    first: dict[str, ListedFile] = {}
+    of_16_bits: dict[int, ListedFile] = {}
     of_other_class: Counter[str] = Counter()
     repeated, copied = 0, 0
     count = brightest = firsts = 0
@@ -136,7 +136,7 @@ def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what is wrong with a file stands in the manifest
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        found = in_order(lambda each: _examined(each, config), files, threads)
+        found = map_in_order(lambda each: _examined(each, config), files, threads)
         for each, (digest, pixels, peak, is_first, reason) in zip(files, found, strict=True):
             if not reason:
                 same = first.setdefault(digest, each)
@@ -151,11 +151,11 @@ def read_images(files: Sequence[Listed], config: ImageFolderConfig, threads: int
                     of_16_bits[count] = each
                 images[count] = pixels
                 count += 1
-            entries.append(Entry(each.file.name, digest, each.label, reason, each.side))
+            entries.append(ManifestEntry(each.file.name, digest, each.label, reason, each.side))
             progress.update(1)
         white = config.white_level or _white_level(brightest)
         if white != (config.white_level or WHITE_16_BIT):
-            again = in_order(lambda each: _decoded_again(each, config, white), of_16_bits.values(), threads)
+            again = map_in_order(lambda each: _decoded_again(each, config, white), of_16_bits.values(), threads)
             for index, pixels in zip(of_16_bits, again, strict=True):
                 images[index] = pixels
     progress.close()
@@ -181,19 +181,19 @@ def _white_level(brightest: int) -> int:
     return (1 << min(max(brightest.bit_length(), 8), 16)) - 1
 
 
-def in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
+def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
     """Yield `function(item)` for each item, in order, computed in threads a few items ahead of what is taken."""
     with ThreadPoolExecutor(threads) as pool:
         ahead: deque = deque()
         for item in items:
             ahead.append(pool.submit(function, item))
-            if len(ahead) > AHEAD * threads:
+            if len(ahead) > PREFETCH_PER_THREAD * threads:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
 
 
-def _room(count: int, config: ImageFolderConfig) -> np.ndarray:
+def _allocate(count: int, config: ImageFolderConfig) -> np.ndarray:
     shape = (count, *config.image_size, 3 if config.colour == "rgb" else 1)
     try:
         return np.empty(shape, np.uint8)
@@ -204,40 +204,42 @@ def _room(count: int, config: ImageFolderConfig) -> np.ndarray:
         )
 
 
-def _examined(each: Listed, config: ImageFolderConfig) -> Examined:
+def _examined(each: ListedFile, config: ImageFolderConfig) -> FileContents:
     digest, pixels, brightest, is_first, reason = "", None, 0, False, each.reason
     try:
         content = each.file.read()
         digest = hashlib.sha256(content).hexdigest()
         if not reason:
             if not content:
-                raise Unusable("empty file: of zero bytes")
+                raise UnusableFile("empty file: of zero bytes")
             if config.jfif_only and b"JFIF" not in content[:JFIF_WITHIN]:
-                raise Unusable("no JFIF: not in the first ten bytes")
-            image = opened_image(content)
+                raise UnusableFile("no JFIF: not in the first ten bytes")
+            image = open_image(content)
             brightest, is_first = image.brightest, image.is_first
             white = config.white_level or WHITE_16_BIT
-            pixels = fitted(image, config.image_size, config.fit, config.colour, white)
-    except Unusable as error:
+            pixels = convert_image(image, config.image_size, config.fit, config.colour, white)
+    except UnusableFile as error:
         reason = str(error)
-    return Examined(digest, pixels, brightest, is_first, reason)
+    return FileContents(digest, pixels, brightest, is_first, reason)
 
 
-def _decoded_again(each: Listed, config: ImageFolderConfig, white: int) -> np.ndarray:
+def _decoded_again(each: ListedFile, config: ImageFolderConfig, white: int) -> np.ndarray:
     try:
-        return decoded(each.file.read(), config.image_size, config.fit, config.colour, white)
-    except Unusable as error:
+        return decode_image(each.file.read(), config.image_size, config.fit, config.colour, white)
+    except UnusableFile as error:
         raise UserError(f"data.path: {config.path}: {each.file.name} changed while it was read ({error}); run again")
 
 
-def _same_as(first: Listed, each: Listed) -> str:
+def _same_as(first: ListedFile, each: ListedFile) -> str:
     if first is each:
         return ""
     differs = [ANOTHER_CLASS] * (first.label != each.label) + [ANOTHER_SIDE] * (first.side != each.side)
     return f"same file: as {first.file.name}" + (f", which is {' and '.join(differs)}" if differs else "")
 
 
-def _require_own_images(entries: Sequence[Entry], of_other_class: Counter[str], config: ImageFolderConfig) -> None:
+def _require_own_images(
+    entries: Sequence[ManifestEntry], of_other_class: Counter[str], config: ImageFolderConfig
+) -> None:
     """Raise UserError if half of the images of a class, and more than one, are the same files as those of others."""
     read = Counter(entry.label for entry in entries if not entry.reason or entry.reason.startswith("same file"))
     for label, count in sorted(of_other_class.items()):
@@ -254,7 +256,7 @@ def _require_own_images(entries: Sequence[Entry], of_other_class: Counter[str], 
             )
 
 
-def _with_classes(images: np.ndarray, entries: list[Entry], config: ImageFolderConfig) -> Source:
+def _with_classes(images: np.ndarray, entries: list[ManifestEntry], config: ImageFolderConfig) -> RawDataset:
     """Return the source of images, (n, height, width, channels), and entries; both are changed in place."""
     given = any(entry.side == VALIDATION for entry in entries)
     used = [place for place, entry in enumerate(entries) if not entry.reason]
@@ -282,16 +284,16 @@ def _with_classes(images: np.ndarray, entries: list[Entry], config: ImageFolderC
     if given and not validated:
         of_side = [entry for entry in entries if entry.side == VALIDATION]
         raise UserError(f"data.path: {config.path} has no usable image to validate on; there {_dropped(of_side)}")
-    require_trained(validated, classes, config.path)
+    require_training_classes(validated, classes, config.path)
     without = sorted({entry.label for entry in entries} - {*classes, ""})
     if without:
         log.warning("no class, for want of images that can be used: %s", ", ".join(without))
     number = {label: index for index, label in enumerate(classes)}
     labels = np.array([number[of_row[row]] for row in kept], np.int64)
-    return Source(images[: len(kept)], labels, tuple(classes), entries)
+    return RawDataset(images[: len(kept)], labels, tuple(classes), entries)
 
 
-def _dropped(entries: Sequence[Entry]) -> str:
+def _dropped(entries: Sequence[ManifestEntry]) -> str:
     dropped = Counter(entry.reason.partition(":")[0] for entry in entries if entry.reason)
     why = ", ".join(f"{count:,} {kind}" for kind, count in dropped.most_common())
     return f"of {len(entries):,} files were dropped: {why or 'none'}"

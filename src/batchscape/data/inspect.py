@@ -13,10 +13,10 @@ from batchscape.config.data import (
     validation_count,
 )
 from batchscape.data import arrays
-from batchscape.data.archive import opened
-from batchscape.data.image_folder import by_class, require_one_split
+from batchscape.data.archive import open_archive
+from batchscape.data.image_folder import assign_classes, reject_split_keys
 from batchscape.data.layout import may_be_image
-from batchscape.data.source import joined, require_two_classes
+from batchscape.data.source import join_names, require_two_classes
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 
@@ -43,12 +43,12 @@ def inspect_source(config: DataConfig) -> Inspection:
         line = f"data: {config.source}: is downloaded when the study runs, if it is not in downloads/"
         return Inspection([line], _scaled_shape(config), 2)
     if isinstance(config, ArraysConfig):
-        header, classes = arrays.looked_at(config)
+        header, classes = arrays.inspect_arrays(config)
         require_two_classes(classes)
         count, height, width = header.shape[:3]
         channels = header.shape[3] if len(header.shape) == 4 else 1
         size = f"{count:,} images of {height} × {width} pixels, channels: {channels}, {header.dtype}"
-        line = f"data: {config.path}: {size}; {len(classes):,} classes: {joined(classes)}"
+        line = f"data: {config.path}: {size}; {len(classes):,} classes: {join_names(classes)}"
         return Inspection([line], (height, width, channels), len(classes), _drawn(config, count))
     if isinstance(config, DigitsConfig | SyntheticConfig):
         count = config.known_size.images
@@ -69,9 +69,9 @@ def _scaled_shape(config: ImageFolderConfig) -> tuple[int, int, int]:
 
 
 def _folder(config: ImageFolderConfig) -> Inspection:
-    with opened(Path(config.path)) as files:
-        listed, layout = by_class(files, config.path)
-    require_one_split(layout, config)
+    with open_archive(Path(config.path)) as files:
+        listed, layout = assign_classes(files, config.path)
+    reject_split_keys(layout, config)
     images = [each for each in listed if not each.reason and may_be_image(each.file.name)]
     counts = Counter(each.label for each in images)
     if len(counts) < 2:
@@ -81,7 +81,7 @@ def _folder(config: ImageFolderConfig) -> Inspection:
         )
     by_side = Counter(each.side for each in images)
     sides = "".join(f", {side}: {by_side[side]:,}" for side in SIDES if by_side[side])
-    classes = joined([f"{label} ({count:,})" for label, count in counts.items()])
+    classes = join_names([f"{label} ({count:,})" for label, count in counts.items()])
     total = f"data: {config.path}: {counts.total():,} of {len(listed):,} files are images of {len(counts):,} classes"
     lines = [f"{total}{sides}: {classes}", *(f"data: {note}" for note in layout.notes)]
     given = by_side[TRAIN], by_side[VALIDATION]

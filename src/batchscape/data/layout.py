@@ -11,7 +11,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from batchscape.data.listing import is_clutter
-from batchscape.data.source import joined
+from batchscape.data.source import join_names
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 
@@ -38,7 +38,7 @@ OUTSIDE = "outside the class folders: no class"
 MIME_TYPES = mimetypes.MimeTypes()
 
 
-class Place(NamedTuple):
+class Placement(NamedTuple):
     """Where a file stands in an image set."""
 
     side: str
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 class Layout(NamedTuple):
     """What the folders of an image set mean."""
 
-    places: dict[str, Place]
+    places: dict[str, Placement]
     """Of each file, by its name."""
 
     side_folders: dict[str, list[str]]
@@ -71,22 +71,22 @@ class Layout(NamedTuple):
         """What a user wants to know of it, one line each."""
         notes = []
         if self.side_folders:
-            sides = "; ".join(f"{side} in {joined(names)}" for side, names in self.side_folders.items())
+            sides = "; ".join(f"{side} in {join_names(names)}" for side, names in self.side_folders.items())
             notes.append(f"split: given by the folders: {sides}")
         notes += [
-            f"repeated: the folder {folder} holds {joined(names)} again, which also stand beside it; "
+            f"repeated: the folder {folder} holds {join_names(names)} again, which also stand beside it; "
             "its images count for these, if most of them are the same files"
             for folder, names in self.repeats.items()
         ]
         if self.common:
             notes.append(
-                f"classes: each of them holds the same folders, {joined(self.common)}; "
+                f"classes: each of them holds the same folders, {join_names(self.common)}; "
                 "if these are the classes, name one of the folders around them as data.path"
             )
         return notes
 
 
-def layout_of(names: Sequence[str], source: str) -> Layout:
+def infer_layout(names: Sequence[str], source: str) -> Layout:
     """Return what the folders of files, paths with `/`, mean.
 
     The classes are the first level with several folders, or with folders of images. Folders are sides of a split, above
@@ -123,14 +123,14 @@ def class_root(names: Iterable[str], keep: Collection[str] = (), keep_sides: boo
         folder = folders.pop()
         deeper = f"{folder}/"
         inside = [name.removeprefix(deeper) for name in below if name.startswith(deeper)]
-        if folder in keep or (keep_sides and side_of(folder)):
+        if folder in keep or (keep_sides and parse_side(folder)):
             return root
         if not any("/" in name for name in inside) or any(_is_image(name) for name in inside if "/" not in name):
             return root
         root += deeper
 
 
-def side_of(folder: str) -> str:
+def parse_side(folder: str) -> str:
     """Return the side of a split that a folder is named after: `train`, `seg_train`, `TestData2`; or nothing."""
     words = re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", folder))
     sides = [SIDE_OF_WORD.get(word.lower().removesuffix("set")) for word in words]
@@ -188,7 +188,7 @@ def _without_repeats(groups: Groups, root: str, source: str) -> tuple[Groups, di
         if others:
             raise UserError(
                 f"data.path: {source}/{root}{folder} holds folders named like those beside it "
-                f"({joined(held[folder] & folders)}) and others ({joined(others)}); "
+                f"({join_names(held[folder] & folders)}) and others ({join_names(others)}); "
                 "name one of the two levels as data.path, or move the folder away"
             )
     merged: Groups = {folder: dict(files) for folder, files in groups.items() if folder not in alike}
@@ -212,20 +212,20 @@ def _with_images(groups: Groups) -> Groups:
 
 def _sides(folders: Collection[str], where: str) -> dict[str, str]:
     """Return the side of each folder if they are the sides of a split; else nothing."""
-    sides = {folder: side_of(folder) for folder in folders}
+    sides = {folder: parse_side(folder) for folder in folders}
     named = {folder for folder, side in sides.items() if side}
     found = {sides[folder] for folder in named}
     if len(found) < 2 or (TRAIN not in found and len(named) < len(folders)):
         return {}
     if TRAIN not in found:
         raise UserError(
-            f"data.path: {where} has the folders {joined(named)} of a split, but none to train on; "
+            f"data.path: {where} has the folders {join_names(named)} of a split, but none to train on; "
             "add a folder `train`, or rename the folders if they are classes"
         )
     if len(named) < len(folders):
         raise UserError(
-            f"data.path: {where} has folders of a split ({joined(named)}) beside others "
-            f"({joined(set(folders) - named)}); move the others away, or rename the folders if all are classes"
+            f"data.path: {where} has folders of a split ({join_names(named)}) beside others "
+            f"({join_names(set(folders) - named)}); move the others away, or rename the folders if all are classes"
         )
     return sides
 
@@ -250,7 +250,7 @@ def _sides_within(names: Sequence[str], groups: Groups, repeats: dict, source: s
     images = _with_images(groups)
     roots = {label: class_root(files.values(), keep_sides=True) for label, files in images.items()}
     held = {label: _folders(_below(files.values(), roots[label])) for label, files in images.items()}
-    within = {label for label, folders in held.items() if folders and all(map(side_of, folders))}
+    within = {label for label, folders in held.items() if folders and all(map(parse_side, folders))}
     union = sorted({folder for label in within for folder in held[label]})
     sides = _sides(union, f"{source}/*")
     unlike = {
@@ -264,8 +264,8 @@ def _sides_within(names: Sequence[str], groups: Groups, repeats: dict, source: s
         return Layout(_places(names, placed, repeats), {}, repeats, _common(images, held, roots))
     if unlike:
         raise UserError(
-            f"data.path: {source} has classes with folders of a split ({joined(union)}) and classes without "
-            f"({joined(unlike)}); put all images of a class into such folders, or none"
+            f"data.path: {source} has classes with folders of a split ({join_names(union)}) and classes without "
+            f"({join_names(unlike)}); put all images of a class into such folders, or none"
         )
     placed = {}
     deeper: list[set[str]] = []
@@ -279,8 +279,8 @@ def _sides_within(names: Sequence[str], groups: Groups, repeats: dict, source: s
     common = set.intersection(*deeper)
     if len(common) > 1:
         raise UserError(
-            f"data.path: {source} has several sets ({joined(images)}), each with the folders of a split and in these "
-            f"{joined(common)}; name one of the sets as data.path"
+            f"data.path: {source} has several sets ({join_names(images)}), each with the folders of a split and in "
+            f"these {join_names(common)}; name one of the sets as data.path"
         )
     return _split_layout(names, placed, sides, repeats, source)
 
@@ -298,12 +298,12 @@ def _common(groups: Groups, held: dict[str, set[str]], roots: dict[str, str]) ->
 def _require_no_sides(paths: Iterable[str], source: str) -> None:
     """Raise UserError if folders of a split are among the folders of images, where no split was found."""
     folders = {folder for path in paths if may_be_image(path) for folder in path.split("/")[:-1]}
-    named = {folder for folder in folders if side_of(folder) and re.fullmatch(r"[^\W\d_]+[\d_]*", folder)}
-    sides = {side_of(folder) for folder in named}
+    named = {folder for folder in folders if parse_side(folder) and re.fullmatch(r"[^\W\d_]+[\d_]*", folder)}
+    sides = {parse_side(folder) for folder in named}
     if TRAIN in sides and len(sides) > 1:
         raise UserError(
-            f"data.path: {source} has folders of a split ({joined(named)}), but neither around its classes nor right "
-            "inside each of them; move them there, or rename them if they mean something else"
+            f"data.path: {source} has folders of a split ({join_names(named)}), but neither around its classes nor "
+            "right inside each of them; move them there, or rename them if they mean something else"
         )
 
 
@@ -319,25 +319,25 @@ def _split_layout(
     for side in (TRAIN, VALIDATION):
         if folders[side] and not held[side]:
             raise UserError(
-                f"data.path: {source} is split into {joined(sides)}, but {joined(folders[side])} has no class folders; "
-                "put its images into one folder a class"
+                f"data.path: {source} is split into {join_names(sides)}, but {join_names(folders[side])} has no class "
+                "folders; put its images into one folder a class"
             )
     with_images = {label for name, (of, label) in placed.items() if of == VALIDATION and label and may_be_image(name)}
-    require_trained(with_images, held[TRAIN], source)
+    require_training_classes(with_images, held[TRAIN], source)
     used = {side: folders[side] for side in SIDES if folders[side]}
     return Layout(_places(names, placed, repeats), used, repeats, [])
 
 
-def require_trained(validated: Collection[str], trained: Collection[str], source: str) -> None:
+def require_training_classes(validated: Collection[str], trained: Collection[str], source: str) -> None:
     """Raise UserError if a class to validate on is none to train on."""
     strange = set(validated) - set(trained)
     if strange:
         raise UserError(
-            f"data.path: {source} has classes to validate on that it does not train ({joined(strange)}); "
+            f"data.path: {source} has classes to validate on that it does not train ({join_names(strange)}); "
             "give both sides the same class folders"
         )
 
 
-def _places(names: Sequence[str], placed: dict[str, tuple[str, str]], repeats: dict) -> dict[str, Place]:
+def _places(names: Sequence[str], placed: dict[str, tuple[str, str]], repeats: dict) -> dict[str, Placement]:
     inside = tuple(f"{folder}/" for folder in repeats)
-    return {name: Place(*placed.get(name, ("", "")), bool(inside) and name.startswith(inside)) for name in names}
+    return {name: Placement(*placed.get(name, ("", "")), bool(inside) and name.startswith(inside)) for name in names}

@@ -40,7 +40,7 @@ def is_clutter(path: str) -> bool:
     return path.endswith(CLUTTER_SUFFIXES) or any(part in CLUTTER or part.startswith(".") for part in path.split("/"))
 
 
-def files_below(folder: Path) -> Iterator[str]:
+def list_files(folder: Path) -> Iterator[str]:
     """Yield the paths of all files below a folder, relative to it, with `/`, in order.
 
     Links are followed, but not one to a folder that it is in. A folder that cannot be listed is yielded itself.
@@ -49,22 +49,22 @@ def files_below(folder: Path) -> Iterator[str]:
     for parent, folders, names in os.walk(
         folder, followlinks=True, onerror=lambda error: closed.append(error.filename)
     ):
-        folders[:] = sorted(name for name in folders if not _is_circle(Path(parent, name)))
+        folders[:] = sorted(name for name in folders if not _is_symlink_loop(Path(parent, name)))
         inside = Path(parent).relative_to(folder)
         yield from ((inside / name).as_posix() for name in sorted(names))
     yield from (Path(name).relative_to(folder).as_posix() for name in closed if Path(name) != folder)
 
 
-def _is_circle(folder: Path) -> bool:
+def _is_symlink_loop(folder: Path) -> bool:
     return folder.is_symlink() and folder.parent.resolve().is_relative_to(folder.resolve())
 
 
-def state_of(path: Path) -> str:
+def stat_digest(path: Path) -> str:
     """Return what a file or folder looks like from outside: a hash of names, sizes and times of change.
 
     Clutter does not count, nor does what does not exist. 25,000 files take about 0.2 s.
     """
-    names = [name for name in files_below(path) if not is_clutter(name)] if path.is_dir() else [""]
+    names = [name for name in list_files(path) if not is_clutter(name)] if path.is_dir() else [""]
     digest = hashlib.sha256()
     for name in names:
         file = path / name if name else path

@@ -9,7 +9,7 @@ import pandas as pd
 
 from batchscape.config.data import DataConfig, source_module
 from batchscape.data.prepared import PreparedData
-from batchscape.data.source import ANOTHER_CLASS, ANOTHER_SIDE, Source, joined, require_two_classes
+from batchscape.data.source import ANOTHER_CLASS, ANOTHER_SIDE, RawDataset, join_names, require_two_classes
 from batchscape.data.split import TEST, TRAIN, VALIDATION, split
 from batchscape.errors import UserError
 
@@ -24,7 +24,7 @@ MIDDLE = 128
 BRIGHT_SHARE = 0.001
 
 
-class Prepared(NamedTuple):
+class PrepareResult(NamedTuple):
     """What a source gives to a study."""
 
     data: PreparedData
@@ -38,7 +38,7 @@ class Prepared(NamedTuple):
     """What was understood, and what was dropped, a line each."""
 
 
-def prepare(config: DataConfig, threads: int = 1) -> Prepared:
+def prepare(config: DataConfig, threads: int = 1) -> PrepareResult:
     """Load the configured source and split it, as it says itself or else as the config says.
 
     Images of the side `test` are in the manifest alone: nothing trains or validates on them. Raises UserError when
@@ -57,20 +57,22 @@ def prepare(config: DataConfig, threads: int = 1) -> Prepared:
             raise UserError(f"data.validation_fraction: {error}; choose a fraction such as 0.2")
         notes.append(_drawn(config, "images to train on" if TRAIN in sides else "images"))
     data = PreparedData(
-        *(channels_first(source.images[train]), source.labels[train]),
-        *(channels_first(source.images[validation]), source.labels[validation]),
+        *(to_channels_first(source.images[train]), source.labels[train]),
+        *(to_channels_first(source.images[validation]), source.labels[validation]),
         source.classes,
     )
     manifest = _manifest(source, train)
-    return Prepared(data, manifest, [*summary(manifest, VALIDATION in sides), *notes, levels(data)])
+    return PrepareResult(
+        data, manifest, [*summarize_manifest(manifest, VALIDATION in sides), *notes, summarize_levels(data)]
+    )
 
 
-def channels_first(images: np.ndarray) -> np.ndarray:
+def to_channels_first(images: np.ndarray) -> np.ndarray:
     """Return images, (n, height, width, channels), as a view, (n, channels, height, width)."""
     return images.transpose(0, 3, 1, 2)
 
 
-def _manifest(source: Source, train: np.ndarray) -> pd.DataFrame:
+def _manifest(source: RawDataset, train: np.ndarray) -> pd.DataFrame:
     frame = pd.DataFrame(source.entries, columns=["file", "sha256", "class", "reason", "side"])
     sides = np.full(len(source.images), VALIDATION, dtype=object)
     sides[train] = TRAIN
@@ -89,7 +91,7 @@ def _drawn(config: DataConfig, images: str) -> str:
     return f"split: {share} are drawn to validate on (data.split_seed: {config.split_seed})"
 
 
-def levels(data: PreparedData) -> str:
+def summarize_levels(data: PreparedData) -> str:
     """Return which of the 256 levels of a byte the images use, in a line."""
     counts = np.zeros(256, np.int64)
     for images in (data.train_images, data.validation_images):
@@ -104,7 +106,7 @@ def levels(data: PreparedData) -> str:
     return line
 
 
-def summary(manifest: pd.DataFrame, given: bool = False) -> list[str]:
+def summarize_manifest(manifest: pd.DataFrame, given: bool = False) -> list[str]:
     """Return what a person wants to know of a manifest, in lines: what is used, what was dropped and why, and what is
     lopsided. `given`: the split is that of the source. The manifest itself stands beside the prepared data."""
     used = manifest[manifest["reason"] == ""]
@@ -121,7 +123,7 @@ def summary(manifest: pd.DataFrame, given: bool = False) -> list[str]:
     lines.append(f"{len(kept):,} classes: " + _counts(kept.to_dict()))
     without = sorted(set(manifest["class"]) - {*kept.index, ""})
     if without:
-        lines[-1] += f"; without an image that can be used, and so left out: {joined(without)}"
+        lines[-1] += f"; without an image that can be used, and so left out: {join_names(without)}"
     contradictory = int(manifest["reason"].str.contains(ANOTHER_CLASS, regex=False).sum())
     if contradictory:
         lines.append(
@@ -136,7 +138,7 @@ def summary(manifest: pd.DataFrame, given: bool = False) -> list[str]:
         if missing:
             what = "to train on" if side == "train" else "to validate on"
             how = "add some to its folder" if given else "use another data.split_seed or data.split"
-            lines.append(f"no image {what} of {joined(missing)}: {how}")
+            lines.append(f"no image {what} of {join_names(missing)}: {how}")
     return lines
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from batchscape.errors import UserError
 
 
-class Entry(NamedTuple):
+class ManifestEntry(NamedTuple):
     """A file of a source, or an element of its array, and what became of it."""
 
     file: str
@@ -43,7 +43,7 @@ NUMBERED_CLASSES = 100
 
 
 @dataclass(frozen=True)
-class Source:
+class RawDataset:
     """The images of a source that can be used, in its own order, and an account of all that it holds."""
 
     images: np.ndarray
@@ -55,7 +55,7 @@ class Source:
     classes: tuple[str, ...]
     """Names of the classes."""
 
-    entries: Sequence[Entry]
+    entries: Sequence[ManifestEntry]
     """All that the source holds; those without a reason that are not on the side `test` are the images, in the same
     order."""
 
@@ -63,7 +63,7 @@ class Source:
     """What a user wants to know of how it was read, a line each."""
 
 
-def joined(names: Iterable[str], most: int = 6) -> str:
+def join_names(names: Iterable[str], most: int = 6) -> str:
     """Return names in order, numbers in them by value, and only the number of those beyond the first few."""
     names = sorted(names, key=_by_numbers)
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
@@ -73,7 +73,9 @@ def _by_numbers(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def from_arrays(images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None, name: str, key: str) -> Source:
+def from_arrays(
+    images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None, name: str, key: str
+) -> RawDataset:
     """Return arrays as a source.
 
     `images` is (n, height, width) or (n, height, width, channels), uint8, or floats from 0 to 1, which become bytes.
@@ -83,24 +85,24 @@ def from_arrays(images: np.ndarray, labels: np.ndarray, classes: Sequence[str] |
     Raises UserError when the arrays are no such images and labels.
     """
     images, labels = _as_array(images, "images", key), _as_array(labels, "labels", key)
-    require_images(images.shape, images.dtype, labels.shape, key)
-    images = as_bytes(images.reshape(*images.shape[:3], -1), key)
-    labels, classes = indices_of(labels, classes, key)
+    validate_images(images.shape, images.dtype, labels.shape, key)
+    images = to_uint8(images.reshape(*images.shape[:3], -1), key)
+    labels, classes = encode_labels(labels, classes, key)
     entries = [
-        Entry(f"{name}[{index}]", hashlib.sha256(image.tobytes()).hexdigest(), classes[label])
+        ManifestEntry(f"{name}[{index}]", hashlib.sha256(image.tobytes()).hexdigest(), classes[label])
         for index, (image, label) in enumerate(zip(images, labels, strict=True))
     ]
-    return Source(images, labels, tuple(classes), entries)
+    return RawDataset(images, labels, tuple(classes), entries)
 
 
-def require_images(shape: tuple[int, ...], dtype: np.dtype, labels_shape: tuple[int, ...], key: str) -> None:
+def validate_images(shape: tuple[int, ...], dtype: np.dtype, labels_shape: tuple[int, ...], key: str) -> None:
     """Raise UserError if arrays of these shapes and types are no images with their labels."""
     if len(shape) not in (3, 4) or not math.prod(shape):
         raise UserError(
             f"{key}: the images have shape {shape}; they must be (n, height, width) or "
             "(n, height, width, channels), with n at least 1"
         )
-    if have_channels_first(shape):
+    if has_channels_first(shape):
         raise UserError(f"{key}: images of shape {shape} have channels first; np.moveaxis(images, 1, -1) mends it")
     if dtype.kind in "iu" and dtype != np.uint8:
         raise UserError(
@@ -126,7 +128,7 @@ def require_two_classes(classes: Sequence[str]) -> None:
         raise UserError(f"data: only one class ({classes[0]}) has images that can be used; there must be at least two")
 
 
-def indices_of(labels: np.ndarray, classes: Sequence[str] | None, key: str) -> tuple[np.ndarray, list[str]]:
+def encode_labels(labels: np.ndarray, classes: Sequence[str] | None, key: str) -> tuple[np.ndarray, list[str]]:
     """Return labels as indices of classes, and the names of these. Raises UserError if they are no classes."""
     if labels.dtype == object and all(isinstance(label, str) for label in labels):  # as pandas has them
         labels = labels.astype(str)
@@ -163,7 +165,7 @@ def _require_classes(values: np.ndarray, counts: np.ndarray, key: str) -> None:
         )
 
 
-def have_channels_first(shape: tuple[int, ...]) -> bool:
+def has_channels_first(shape: tuple[int, ...]) -> bool:
     """Say whether images of this shape are (n, channels, height, width): of one or three channels, and so wide that
     these are no channels."""
     return len(shape) == 4 and shape[1] in (1, 3) and shape[3] > 4
@@ -184,7 +186,7 @@ def _as_names(classes: Any, key: str) -> list[str]:
     return names
 
 
-def as_bytes(images: np.ndarray, key: str) -> np.ndarray:
+def to_uint8(images: np.ndarray, key: str) -> np.ndarray:
     """Return images, uint8 or floats, as uint8; floats must lie in [0, 1]. Raises UserError if they do not."""
     if images.dtype == np.uint8:
         return images

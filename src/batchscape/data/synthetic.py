@@ -3,13 +3,13 @@
 import numpy as np
 
 from batchscape.config.data import SyntheticConfig
-from batchscape.data.source import Source, from_arrays
+from batchscape.data.source import RawDataset, from_arrays
 
 # Squares along each side of a class's pattern.
 COARSE = 4
 
 
-def load(config: SyntheticConfig, threads: int = 1) -> Source:  # noqa: ARG001
+def load(config: SyntheticConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
     """Return images whose class shows as a coarse pattern of its own, under noise; a function of the config alone.
 
     Image i is of class i mod classes. Each channel of a pattern is 4×4 squares of normally distributed brightness; a

@@ -46,7 +46,7 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
     return network.to(memory_format=torch.channels_last)
 
 
-def outputs_for_images(network: nn.Module, images: torch.Tensor, name: str) -> Any:
+def apply_network(network: nn.Module, images: torch.Tensor, name: str) -> Any:
     """Return what a network gives for images, (n, channels, height, width) float.
 
     Raises UserError if it cannot take them; `name` is what the study file calls it.

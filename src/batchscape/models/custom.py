@@ -9,7 +9,7 @@ from torch.nn.parameter import is_lazy
 
 from batchscape.config.model import OwnModelConfig
 from batchscape.errors import UserError
-from batchscape.models.build import outputs_for_images
+from batchscape.models.build import apply_network
 from batchscape.runtime.user_code import call_user_code, import_object, summarize_error
 
 
@@ -33,7 +33,7 @@ def build(config: OwnModelConfig, image_shape: tuple[int, int, int], outputs: in
         )
     if _has_lazy_layers(network):
         with torch.no_grad():  # they learn their sizes from their first input
-            outputs_for_images(network.eval(), torch.zeros(1, *image_shape), config.name)
+            apply_network(network.eval(), torch.zeros(1, *image_shape), config.name)
         network.train()
         if _has_lazy_layers(network):
             raise UserError(f"model.name: {config.name} has a lazy layer that sees no image; take it out")
@@ -75,7 +75,7 @@ def _adapted(network: nn.Module, image_shape: tuple[int, int, int], name: str) -
         try:
             laid_out = copy.deepcopy(network).to(memory_format=layout)
             written = _writes_into(laid_out, images.clone(memory_format=layout))
-        except Exception:  # not in this layout, or in none, of which `outputs_for_images` tells
+        except Exception:  # not in this layout, or in none, which `apply_network` reports
             continue
         network.to(memory_format=layout)
         if written or layout is torch.contiguous_format:

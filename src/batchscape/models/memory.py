@@ -22,7 +22,7 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def cache_sized(network: nn.Module, example: torch.Tensor) -> int:
+def max_micro_batch_size(network: nn.Module, example: torch.Tensor) -> int:
     """Return how many examples a chunk may have, for the input and output of its largest operation to fit the cache.
 
     `example` is a few inputs, floats, (n, channels, height, width); they go through the network once, which must be in
@@ -46,7 +46,7 @@ def cache_sized(network: nn.Module, example: torch.Tensor) -> int:
     return max(1, ACTIVATION_BYTES[example.device.type] // largest)
 
 
-def bytes_saved(network: nn.Module, inputs: torch.Tensor) -> int:
+def saved_tensor_bytes(network: nn.Module, inputs: torch.Tensor) -> int:
     """Return how much memory autograd keeps for the gradient of a network at some inputs: activations and weights."""
     storages: dict[int, torch.UntypedStorage] = {}  # each once, however many operations save a view of it
 
@@ -59,7 +59,7 @@ def bytes_saved(network: nn.Module, inputs: torch.Tensor) -> int:
     return sum(storage.nbytes() for storage in storages.values())
 
 
-def largest_fitting(size: int, compute: Callable[[int], Result]) -> tuple[int, Result]:
+def find_largest_fitting(size: int, compute: Callable[[int], Result]) -> tuple[int, Result]:
     """Return how many examples fit in memory at once, the first of size, size/2, size/4, …, and what they give.
 
     `compute`, called with such a number, may be left by an out-of-memory error at any point, so it must start from

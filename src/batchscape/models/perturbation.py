@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 
-def perturbed(network: nn.Module) -> nn.Module:
+def copy_perturbed(network: nn.Module) -> nn.Module:
     """Return a copy of a network, each floating-point parameter moved by normal noise of 0.01, the same in each call.
 
     torch's random state stays as it is.

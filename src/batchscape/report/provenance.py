@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from batchscape.data.prepare import summary
+from batchscape.data.prepare import summarize_manifest
 from batchscape.report.numbers import listed
 from batchscape.runtime.duration import format_duration
 
@@ -27,7 +27,7 @@ def provenance(
     summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame, manifest: pd.DataFrame
 ) -> list[tuple[str, str]]:
     """Return names and values, from the `run.json` of every run, the table `runs` and the manifest of the data."""
-    data = [("Data", line) for line in summary(manifest)]
+    data = [("Data", line) for line in summarize_manifest(manifest)]
     return [*data, *_rows(summaries, runs)]
 
 

@@ -19,7 +19,7 @@ from batchscape.config.model import model_module
 from batchscape.config.run import RunSpec
 from batchscape.config.study import Run, StudyConfig
 from batchscape.config.tuning import SearchSpec
-from batchscape.data.listing import state_of
+from batchscape.data.listing import stat_digest
 from batchscape.errors import UserError
 from batchscape.runtime.user_code import module_file
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Product
@@ -280,7 +280,7 @@ class Study(StudyConfig):
     @property
     def data_state(self) -> str:
         """What the files of the data source look like from outside; other ones are prepared anew."""
-        return _canonical([state_of(Path(path)) for path in self.data.files.values()])
+        return _canonical([stat_digest(Path(path)) for path in self.data.files.values()])
 
     @property
     def network_slice(self) -> str:

@@ -11,14 +11,14 @@ from torch.overrides import TorchFunctionMode
 
 from batchscape.config.model import ModelConfig
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import as_input, on_device
+from batchscape.data.tensors import normalize_images, to_tensors
 from batchscape.errors import UserError, is_out_of_memory
-from batchscape.models.build import build_network, outputs_for_images
-from batchscape.models.perturbation import perturbed
+from batchscape.models.build import apply_network, build_network
+from batchscape.models.perturbation import copy_perturbed
 from batchscape.runtime.user_code import summarize_error
-from batchscape.tasks.losses import differentiable, mean_loss, outputs_for, twice_differentiable
+from batchscape.tasks.losses import enable_backward, enable_double_backward, mean_loss, num_outputs
 
-FEW = 4
+NUM_PROBE_EXAMPLES = 4
 CPU = torch.device("cpu")
 
 
@@ -31,7 +31,7 @@ RELATIVE, SHARE = 0.01, 1e-4
 DIRECTIONS = 2
 
 
-def check_network(
+def validate_network(
     config: ModelConfig, loss: str, largest_batch: int, data: PreparedData, device: torch.device = CPU
 ) -> dict[str, Any]:
     """Return what the network is: its input, outputs and parameters, and whether its Hessian can be computed.
@@ -41,8 +41,8 @@ def check_network(
     has nothing to train; and if the largest batch is larger than the data. All is seen on the CPU, where every run
     looks at its network first, and on `device`, where it trains.
     """
-    require_batch(largest_batch, data)
-    outputs = outputs_for(loss, len(data.classes))
+    validate_batch_size(largest_batch, data)
+    outputs = num_outputs(loss, len(data.classes))
     shape = data.train_images.shape[1:]
     network = build_network(config, shape, outputs, seed=0)
     parameters = dict(network.named_parameters())
@@ -53,7 +53,9 @@ def check_network(
                 "compute in torch.float32, so make them of that"
             )
     for place in dict.fromkeys((CPU, device)):
-        images, labels = on_device(data.train_images[:FEW], data.train_labels[:FEW], place)
+        images, labels = to_tensors(
+            data.train_images[:NUM_PROBE_EXAMPLES], data.train_labels[:NUM_PROBE_EXAMPLES], place
+        )
         tried = _copied(network.to(place), build_network(config, shape, outputs, seed=0).to(place), images, config.name)
         _require_outputs(tried, images, config.name, outputs, loss, data.classes)
         if not _follows_weights(network, images):
@@ -62,7 +64,7 @@ def check_network(
                 "analyses, which move the weights there, would be wrong; have it compute that in each forward pass"
             )
         _require_gradient(tried, images, labels, config.name)
-    fault = hessian_fault(network, images, labels)
+    fault = diagnose_hessian(network, images, labels)
     return {
         "name": config.name,
         "image_shape": list(shape),
@@ -84,9 +86,9 @@ def _copied(network: nn.Module, twin: nn.Module, images: torch.Tensor, name: str
         raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {summarize_error(error)}")
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        expected = outputs_for_images(twin.eval(), as_input(images), name)
+        expected = apply_network(twin.eval(), normalize_images(images), name)
         torch.manual_seed(0)
-        found = outputs_for_images(copied.eval(), as_input(images), f"{name}, copied by copy.deepcopy,")
+        found = apply_network(copied.eval(), normalize_images(images), f"{name}, copied by copy.deepcopy,")
     if isinstance(expected, torch.Tensor) and not torch.allclose(found, expected, rtol=1e-3, atol=1e-4, equal_nan=True):
         raise UserError(
             f"model.name: {name} gives other outputs once it is copied by copy.deepcopy, or made again from the same "
@@ -100,7 +102,7 @@ def _require_outputs(
 ) -> None:
     wanted = (len(images), outputs)
     for training in (False, True):  # both, for a network may do other things when it does not train
-        predicted = outputs_for_images(network.train(training), as_input(images), name)
+        predicted = apply_network(network.train(training), normalize_images(images), name)
         if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) != wanted:
             got = f"shape {tuple(predicted.shape)}" if isinstance(predicted, torch.Tensor) else type(predicted).__name__
             raise UserError(
@@ -115,14 +117,14 @@ def _require_outputs(
             )
         if not training:
             with torch.no_grad():  # as it is evaluated, where outputs may lie in memory of the network
-                kept = outputs_for_images(network, as_input(images), name)
+                kept = apply_network(network, normalize_images(images), name)
                 before = kept.clone()
-                outputs_for_images(network, as_input(images.flip(0)), name)
+                apply_network(network, normalize_images(images.flip(0)), name)
             if not torch.allclose(kept, before, rtol=0, atol=0, equal_nan=True):
                 raise UserError(
                     f"model.name: {name} overwrites the outputs of its last call in the next one; give a new tensor"
                 )
-            fewer = outputs_for_images(network, as_input(images[:2]), name)
+            fewer = apply_network(network, normalize_images(images[:2]), name)
             if not torch.allclose(fewer, predicted[:2], rtol=1e-3, atol=1e-4, equal_nan=True):
                 raise UserError(
                     f"model.name: {name} gives an image other outputs among other images, when it is "
@@ -138,9 +140,9 @@ def _require_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Te
     for mode in ("training", "evaluation"):
         network.train(mode == "training").zero_grad()
         try:
-            with differentiable(network) if mode == "evaluation" else nullcontext():
-                mean_loss(network(as_input(images)), labels).backward()
-                loss = mean_loss(network(as_input(images)), labels)
+            with enable_backward(network) if mode == "evaluation" else nullcontext():
+                mean_loss(network(normalize_images(images)), labels).backward()
+                loss = mean_loss(network(normalize_images(images)), labels)
                 gradient = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
         except Exception as error:
             if is_out_of_memory(error):
@@ -161,11 +163,11 @@ def _follows_weights(network: nn.Module, images: torch.Tensor) -> bool:
 
     They do not where `eval()` merges some weights into others, or where something is computed once and kept.
     """
-    before, after = perturbed(network.train()).eval(), copy.deepcopy(network).eval()
-    inputs = as_input(images)
+    before, after = copy_perturbed(network.train()).eval(), copy.deepcopy(network).eval()
+    inputs = normalize_images(images)
     with torch.no_grad():
         after(inputs)
-        for parameter, moved in zip(after.parameters(), perturbed(network).parameters(), strict=True):
+        for parameter, moved in zip(after.parameters(), copy_perturbed(network).parameters(), strict=True):
             parameter.copy_(moved)
         return torch.allclose(after(inputs), before(inputs), rtol=1e-4, atol=1e-6, equal_nan=True)
 
@@ -174,7 +176,7 @@ def _few(names: tuple[str, ...]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
-def require_batch(size: int, data: PreparedData) -> None:
+def validate_batch_size(size: int, data: PreparedData) -> None:
     """Raise UserError if a batch size is above the number of training images."""
     count = len(data.train_labels)
     if size > count:
@@ -185,7 +187,7 @@ def require_batch(size: int, data: PreparedData) -> None:
         )
 
 
-def treats_images_alone(network: nn.Module, images: torch.Tensor) -> bool:
+def examples_are_independent(network: nn.Module, images: torch.Tensor) -> bool:
     """Say whether what a network in training gives an image depends on that image alone, and no step leaves a trace.
 
     Only then do parts of a batch, one after the other or in several processes, give what the batch gives as a whole.
@@ -193,9 +195,9 @@ def treats_images_alone(network: nn.Module, images: torch.Tensor) -> bool:
     uint8, (n, channels, height, width), n at least 2. The network is left as it is.
     """
     # Statistics of the weights are at rest until a step moves these, and weights of zero hide what is before them.
-    twin = perturbed(network).train()
+    twin = copy_perturbed(network).train()
     before = [buffer.clone() for buffer in twin.buffers()]
-    inputs = as_input(images)
+    inputs = normalize_images(images)
     others = torch.cat([inputs[:1], 1 - inputs[1:]])
     outputs = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -206,20 +208,20 @@ def treats_images_alone(network: nn.Module, images: torch.Tensor) -> bool:
     return untouched and torch.allclose(*outputs, rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
-def takes_one_image(network: nn.Module, images: torch.Tensor) -> bool:
+def supports_batch_size_one(network: nn.Module, images: torch.Tensor) -> bool:
     """Say whether a network can train on a batch of one image: BatchNorm of single numbers has no variance there.
 
     `images` is uint8, (n, channels, height, width). The network is left as it is.
     """
     with torch.random.fork_rng(devices=[]):
         try:
-            copy.deepcopy(network).train()(as_input(images[:1]))
+            copy.deepcopy(network).train()(normalize_images(images[:1]))
         except ValueError:
             return False
     return True
 
 
-def hessian_fault(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> str:
+def diagnose_hessian(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> str:
     """Return why Hessian products of a network's loss cannot be computed, in evaluation mode; empty if they can.
 
     torch gives some operations that have no second derivative one of zero, without a word. So a product is compared
@@ -271,8 +273,8 @@ class _Loss:
     """The mean loss of some examples as a function of a network's weights, moved a little, in evaluation mode."""
 
     def __init__(self, network: nn.Module, images: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype):
-        self.network = perturbed(network).to(dtype).eval().requires_grad_()
-        self.inputs, self.labels = as_input(images, dtype), labels
+        self.network = copy_perturbed(network).to(dtype).eval().requires_grad_()
+        self.inputs, self.labels = normalize_images(images, dtype), labels
         self.names, self.parameters = zip(*self.network.named_parameters(), strict=True)
         self.start = [parameter.detach().clone() for parameter in self.parameters]
 
@@ -286,13 +288,13 @@ class _Loss:
         ]
 
     def gradient(self, create_graph: bool = False) -> Sequence[torch.Tensor]:
-        with differentiable(self.network):
+        with enable_backward(self.network):
             loss = mean_loss(self.network(self.inputs).double(), self.labels)
             return self._gradient_of(loss, create_graph)
 
     def product(self, direction: list[torch.Tensor]) -> Sequence[torch.Tensor]:
         """The Hessian times a direction."""
-        with twice_differentiable(self.network):
+        with enable_double_backward(self.network):
             slope = sum((g * v).sum() for g, v in zip(self.gradient(create_graph=True), direction, strict=True))
             return self._gradient_of(slope, create_graph=False)
 

@@ -8,12 +8,12 @@ import torch
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from batchscape.data.tensors import as_input
+from batchscape.data.tensors import normalize_images
 from batchscape.errors import UserError
-from batchscape.models.memory import cache_sized
+from batchscape.models.memory import max_micro_batch_size
 
 
-def outputs_for(loss: str, classes: int) -> int:
+def num_outputs(loss: str, classes: int) -> int:
     """Return how many numbers a network gives for each image: one, the logit of class 1, or one a class.
 
     `loss` is `training.loss`. Raises UserError if it is for another number of classes.
@@ -36,7 +36,7 @@ def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits, labels)
 
 
-def totals(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def summed_loss_and_correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the summed loss of logits, (n, outputs), against labels, (n,), and how many are right: (2,), float64.
 
     The class of the greatest probability is predicted; of two at ½, class 0.
@@ -47,7 +47,7 @@ def totals(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return torch.stack([loss, (predicted == labels).sum().to(loss.dtype)])
 
 
-def per_example(summed: torch.Tensor, count: int) -> tuple[float, float]:
+def normalize_sums(summed: torch.Tensor, count: int) -> tuple[float, float]:
     """Return the mean loss and the accuracy of `count` examples from their totals. Where the loss is nan both are."""
     loss, right = (summed / count).tolist()
     return loss, math.nan if math.isnan(loss) else right
@@ -55,7 +55,7 @@ def per_example(summed: torch.Tensor, count: int) -> tuple[float, float]:
 
 def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     """Return the mean loss and the accuracy of logits, (n, outputs), against labels, (n,), taken in float64."""
-    return per_example(totals(logits, labels), len(labels))
+    return normalize_sums(summed_loss_and_correct(logits, labels), len(labels))
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def evaluation_mode(network: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def differentiable(network: torch.nn.Module) -> Iterator[None]:
+def enable_backward(network: torch.nn.Module) -> Iterator[None]:
     """Let a network in evaluation mode be differentiated for a while.
 
     cuDNN computes recurrent layers without what a backward pass in evaluation mode needs, and refuses it; torch's own
@@ -88,13 +88,13 @@ def differentiable(network: torch.nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def twice_differentiable(network: torch.nn.Module) -> Iterator[None]:
+def enable_double_backward(network: torch.nn.Module) -> Iterator[None]:
     """Let a network in evaluation mode be differentiated twice for a while: no kernel of fused attention can be."""
-    with differentiable(network), sdpa_kernel(SDPBackend.MATH):
+    with enable_backward(network), sdpa_kernel(SDPBackend.MATH):
         yield
 
 
-def evaluated_totals(
+def evaluate_loss_and_correct(
     network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
 ) -> torch.Tensor:
     """Return the summed loss of a network over a data set, and how many of its predictions are right: (2,), float64.
@@ -107,6 +107,6 @@ def evaluated_totals(
     if not len(labels):
         return torch.zeros(2, dtype=torch.float64, device=device)
     with evaluation_mode(network), torch.no_grad():
-        chunk = chunk or cache_sized(network, as_input(images[:4].to(device)))
-        logits = torch.cat([network(as_input(part.to(device))) for part in images.split(chunk)])
-    return totals(logits, labels)
+        chunk = chunk or max_micro_batch_size(network, normalize_images(images[:4].to(device)))
+        logits = torch.cat([network(normalize_images(part.to(device))) for part in images.split(chunk)])
+    return summed_loss_and_correct(logits, labels)

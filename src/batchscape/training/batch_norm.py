@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from batchscape.errors import UserError
-from batchscape.tasks.compatibility import treats_images_alone
+from batchscape.tasks.compatibility import examples_are_independent
 from batchscape.training.distributed import Ranks
 
 
@@ -25,7 +25,7 @@ def synchronise_batch_norm(network: nn.Module, images: torch.Tensor, ranks: Rank
     """
     without = copy.deepcopy(network)
     _replace(without, _Through.of)
-    if not treats_images_alone(without, images):
+    if not examples_are_independent(without, images):
         raise UserError(
             "resources.devices: what the network gives an image in training depends on other images in more ways than "
             "torch's BatchNorm, or it keeps statistics, so that several processes cannot train it; write `devices: 1`"

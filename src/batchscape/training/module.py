@@ -15,12 +15,12 @@ from torch import nn
 
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import as_input, home_of, taken
-from batchscape.models.memory import bytes_saved, cache_sized, largest_fitting
+from batchscape.data.tensors import gather_examples, normalize_images, storage_device
+from batchscape.models.memory import find_largest_fitting, max_micro_batch_size, saved_tensor_bytes
 from batchscape.runtime.device import free_memory, limit_gpu_memory
 from batchscape.runtime.randomness import seed_global_rngs
-from batchscape.tasks.compatibility import FEW, treats_images_alone
-from batchscape.tasks.losses import evaluated_totals, evaluation_mode, per_example, totals
+from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES, examples_are_independent
+from batchscape.tasks.losses import evaluate_loss_and_correct, evaluation_mode, normalize_sums, summed_loss_and_correct
 from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
 from batchscape.training.distributed import Ranks
@@ -100,13 +100,13 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.ranks = ranks or Ranks()
-        few = torch.from_numpy(data.train_images[:FEW])
+        few = torch.from_numpy(data.train_images[:NUM_PROBE_EXAMPLES])
         if self.ranks.size > 1:
             synchronise_batch_norm(network, few, self.ranks)
         # Then a process goes through the network even if its share of a short batch is empty.
         self.ranks_meet_within = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
         # Else the parts of a batch would not give what it gives as a whole.
-        self.may_be_cut = not self.ranks_meet_within if self.ranks.size > 1 else treats_images_alone(network, few)
+        self.may_be_cut = not self.ranks_meet_within if self.ranks.size > 1 else examples_are_independent(network, few)
         self.network = network
         self.data = data
         self.spec = spec
@@ -134,7 +134,7 @@ class TrainingModule(pl.LightningModule):
         self.ranks.require()
         data, device = self.data, self.device
         size = data.train_images.nbytes + data.validation_images.nbytes
-        home = home_of(size, device, free_memory(device, self.jobs_per_gpu))
+        home = storage_device(size, device, free_memory(device, self.jobs_per_gpu))
         self.train_images, self.validation_images = (
             torch.from_numpy(images).to(home) for images in (data.train_images, data.validation_images)
         )
@@ -142,7 +142,9 @@ class TrainingModule(pl.LightningModule):
             torch.from_numpy(labels).to(device) for labels in (data.train_labels, data.validation_labels)
         )
         with evaluation_mode(self.network):
-            self.chunk = cache_sized(self.network, as_input(self.train_images[:FEW].to(device)))
+            self.chunk = max_micro_batch_size(
+                self.network, normalize_images(self.train_images[:NUM_PROBE_EXAMPLES].to(device))
+            )
         if self.may_be_cut and device.type == "cpu":  # on a GPU more parts than memory demands would only cost
             self.micro_batch = min(self.chunk, self.micro_batch)
         elif self.may_be_cut:
@@ -160,18 +162,23 @@ class TrainingModule(pl.LightningModule):
 
         Without it Linux would kill the process, or others, once the pages are touched.
         """
-        if len(self.train_images) < FEW:
+        if len(self.train_images) < NUM_PROBE_EXAMPLES:
             return
         with self._randomness():
             network = copy.deepcopy(self.network)
-            few, half = (bytes_saved(network, self._inputs(torch.arange(n), None)) for n in (FEW, FEW // 2))
+            few, half = (
+                saved_tensor_bytes(network, self._inputs(torch.arange(n), None))
+                for n in (NUM_PROBE_EXAMPLES, NUM_PROBE_EXAMPLES // 2)
+            )
         processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # of this machine; torchrun sets it
-        if (few - half) / (FEW - FEW // 2) * self._share * processes > psutil.virtual_memory().total:
+        if (few - half) / (
+            NUM_PROBE_EXAMPLES - NUM_PROBE_EXAMPLES // 2
+        ) * self._share * processes > psutil.virtual_memory().total:
             raise MemoryError("out of memory: a batch keeps more for its gradient than this machine has")
 
     def _largest_micro_batch(self) -> int:
         """Return how many examples fit in a GPU's memory at once, of this process's share of a batch."""
-        return largest_fitting(min(self._share, self.micro_batch), self._try_step)[0]
+        return find_largest_fitting(min(self._share, self.micro_batch), self._try_step)[0]
 
     def _try_step(self, count: int) -> None:
         """Take the gradient of a micro-batch on a GPU, with a margin of memory; the network stays as it is.
@@ -219,7 +226,9 @@ class TrainingModule(pl.LightningModule):
                 norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
                 before = after
         # Read from the device once an epoch: each read would wait for all work that is queued there.
-        loss, accuracy = per_example(self.ranks.sum(totals(torch.cat(logits), labels)), len(self.train_labels))
+        loss, accuracy = normalize_sums(
+            self.ranks.sum(summed_loss_and_correct(torch.cat(logits), labels)), len(self.train_labels)
+        )
         self.result = EpochResult(
             loss=loss,
             accuracy=accuracy,
@@ -279,19 +288,19 @@ class TrainingModule(pl.LightningModule):
 
     def _inputs(self, indices: torch.Tensor, augmentation: Augmentation | None) -> torch.Tensor:
         """The training images of some indices as the network takes them."""
-        images = taken(self.train_images, indices, self.device)
+        images = gather_examples(self.train_images, indices, self.device)
         if augmentation:
             images = augmented(images, augmentation[indices].to(self.device))
-        return as_input(images)
+        return normalize_images(images)
 
     def validate(self) -> tuple[float, float]:
         """Return the loss and the accuracy over the validation set at the present weights."""
         mine, count = self.ranks.share(len(self.validation_labels)), len(self.validation_labels)
         images, labels = self.validation_images[mine], self.validation_labels[mine]
-        self.chunk, found = largest_fitting(
-            self.chunk, lambda chunk: evaluated_totals(self.network, images, labels, chunk)
+        self.chunk, found = find_largest_fitting(
+            self.chunk, lambda chunk: evaluate_loss_and_correct(self.network, images, labels, chunk)
         )
-        return per_example(self.ranks.sum(found), count)
+        return normalize_sums(self.ranks.sum(found), count)
 
     def over_processes(self, seconds: float) -> float:
         """Return the sum of what each process has."""
@@ -304,7 +313,7 @@ class TrainingModule(pl.LightningModule):
         """
         order = torch.from_numpy(epoch_order(len(self.train_labels), self.spec.seed, self.current_epoch + 2))
         images, labels = self.train_images, self.train_labels
-        self.chunk, found = largest_fitting(
+        self.chunk, found = find_largest_fitting(
             self.chunk, lambda chunk: gradient_noise(self.network, images, labels, order, chunk=chunk)
         )
         return found

@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
-from batchscape.data.tensors import as_input, taken
-from batchscape.models.memory import cache_sized
-from batchscape.tasks.losses import differentiable, evaluation_mode, mean_loss
+from batchscape.data.tensors import gather_examples, normalize_images
+from batchscape.models.memory import max_micro_batch_size
+from batchscape.tasks.losses import enable_backward, evaluation_mode, mean_loss
 
 # Examples of the batches whose gradients are compared. With smaller ones the estimate would be closer and cost more: of
 # the 1,437 digits, batches of 32, 64 and 128 give tr(Σ) to about 13, 20 and 30 % in 45, 30 and 20 ms.
@@ -45,12 +45,14 @@ def gradient_noise(
     total = torch.zeros(sum(map(torch.numel, parameters)), dtype=torch.float64, device=device)
     squares = torch.zeros((), dtype=torch.float64, device=device)
     batches = order.split(size)
-    with evaluation_mode(network), differentiable(network), torch.enable_grad():
-        chunk = chunk or cache_sized(network, as_input(images[:4].to(device)))
+    with evaluation_mode(network), enable_backward(network), torch.enable_grad():
+        chunk = chunk or max_micro_batch_size(network, normalize_images(images[:4].to(device)))
         for examples in batches:
             gradient = torch.zeros_like(total)
             for part in examples.split(chunk):
-                loss = mean_loss(network(as_input(taken(images, part, device))), labels[part.to(device)])
+                loss = mean_loss(
+                    network(normalize_images(gather_examples(images, part, device))), labels[part.to(device)]
+                )
                 gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
                 gradient.add_(torch.cat([tensor.reshape(-1) for tensor in gradients]), alpha=len(part) / len(examples))
             total += len(examples) * gradient

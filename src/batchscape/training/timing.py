@@ -18,7 +18,7 @@ from batchscape.config.run import RunSpec
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.runtime.device import choose_device
-from batchscape.tasks.compatibility import FEW
+from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES
 from batchscape.training.batch_norm import synchronise_batch_norm
 from batchscape.training.distributed import Ranks
 from batchscape.training.environment import describe_environment
@@ -89,7 +89,7 @@ def _can_be_shared(run: RunSpec, data: Path) -> bool:
     """Say whether several processes can train the network of a run."""
     prepared, network = build(run, data, 1)
     try:
-        synchronise_batch_norm(network, torch.from_numpy(prepared.train_images[:FEW]), Ranks())
+        synchronise_batch_norm(network, torch.from_numpy(prepared.train_images[:NUM_PROBE_EXAMPLES]), Ranks())
     except UserError as error:
         log.info("%s", error)
         return False

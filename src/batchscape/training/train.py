@@ -18,8 +18,8 @@ from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.runtime.device import available_memory, choose_device
-from batchscape.tasks.compatibility import require_batch, takes_one_image
-from batchscape.tasks.losses import outputs_for
+from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
+from batchscape.tasks.losses import num_outputs
 from batchscape.training.checkpoint import identity, read_state
 from batchscape.training.distributed import Ranks
 from batchscape.training.environment import describe_environment, source_commit
@@ -196,18 +196,18 @@ def build(spec: RunSpec, data: Path, processes: int) -> tuple[PreparedData, nn.M
     """Return the data and the initial network of a run. Raises UserError where they do not fit it, or one another."""
     prepared = read_prepared(data)
     count = len(prepared.train_labels)
-    require_batch(spec.batch_size, prepared)
+    validate_batch_size(spec.batch_size, prepared)
     if spec.batch_size < processes:
         raise UserError(
             f"resources.devices: {processes} in all cannot share a batch of {spec.batch_size} images; lower it or take "
             "the batch size out of the grid"
         )
     choose_device(spec.training.accelerator)
-    outputs = outputs_for(spec.training.loss, len(prepared.classes))
+    outputs = num_outputs(spec.training.loss, len(prepared.classes))
     network = build_network(spec.model, prepared.train_images.shape[1:], outputs, spec.seed)
     if count % spec.batch_size == 1 or spec.batch_size == 1:
         one = torch.from_numpy(prepared.train_images[:1])
-        if not takes_one_image(network, one):
+        if not supports_batch_size_one(network, one):
             raise UserError(
                 f"grid.batch_sizes: {spec.batch_size} makes a batch of a single one of the {count} training images, on "
                 "which the BatchNorm of this network cannot train; choose another one or data.validation_fraction"

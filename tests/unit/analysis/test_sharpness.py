@@ -21,7 +21,7 @@ from batchscape.config.model import VggConfig
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import on_device
+from batchscape.data.tensors import to_tensors
 from batchscape.models.build import build_network
 from tests.helpers.surfaces import MATRIX, Quadratic, vector_of
 
@@ -199,7 +199,7 @@ def trained(few: PreparedData) -> tuple[nn.Module, LossSurface]:
 def on_its_way(config: VggConfig, few: PreparedData) -> tuple[nn.Module, LossSurface]:
     """A network on its way to a minimum, and its loss over some digits."""
     network = build_network(config, (1, 8, 8), 1, 0)
-    images, labels = on_device(few.train_images, few.train_labels, torch.device("cpu"))
+    images, labels = to_tensors(few.train_images, few.train_labels, torch.device("cpu"))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(40):
         optimizer.zero_grad()

@@ -13,12 +13,12 @@ import pytest
 
 from batchscape.config.data import CatsVsDogsConfig, validation_count
 from batchscape.data import cats_vs_dogs
-from batchscape.data.archive import File
-from batchscape.data.cats_vs_dogs import downloaded, edition_order, load
+from batchscape.data.archive import SourceFile
+from batchscape.data.cats_vs_dogs import download, load, sort_like_tfds
 from batchscape.data.prepare import prepare
 from batchscape.models.build import build_network
 from batchscape.study.study import Study
-from batchscape.tasks.losses import outputs_for
+from batchscape.tasks.losses import num_outputs
 from tests.helpers.bad_images import as_file, good_image, write, write_zip
 
 COUNT = 10
@@ -141,9 +141,9 @@ def test_images_are_in_the_order_of_the_edition(packed: Path, unpacked: Path):
 
 def test_the_order_does_not_change_between_versions():
     # A study's split depends on it. If this fails, all published results change with it.
-    files = [File(f"PetImages/{name}/{number}.jpg", bytes) for name in FOLDERS for number in range(4)]
+    files = [SourceFile(f"PetImages/{name}/{number}.jpg", bytes) for name in FOLDERS for number in range(4)]
     expected = ["Cat/2", "Dog/0", "Cat/3", "Dog/2", "Dog/3", "Cat/1", "Dog/1", "Cat/0"]  # by md5sum and sort
-    assert [listed.file.name[10:15] for listed in edition_order(files)] == expected
+    assert [listed.file.name[10:15] for listed in sort_like_tfds(files)] == expected
 
 
 def test_what_the_edition_lacks_is_dropped_with_its_reason(packed: Path):
@@ -189,7 +189,7 @@ def test_a_file_is_downloaded_once(server: Server, packed: Path, working_folder:
 @pytest.mark.parametrize("failures", [("503", "cut"), ("cut", "500", "503")])
 def test_a_download_that_breaks_off_begins_again(server: Server, failures: tuple[str, ...], working_folder: Path):
     server.content, server.failures = bytes(range(256)) * 20_000, failures
-    path = downloaded(url_of(server), hashlib.sha256(server.content).hexdigest(), Path("downloads"))
+    path = download(url_of(server), hashlib.sha256(server.content).hexdigest(), Path("downloads"))
     assert server.requests == len(failures) + 1
     assert path.read_bytes() == server.content
     assert list((working_folder / "downloads").iterdir()) == [working_folder / path]
@@ -235,7 +235,7 @@ def test_a_wrong_checksum_is_told_with_the_right_one_and_leaves_no_file(
 def test_a_file_that_is_not_the_right_one_is_downloaded_again(server: Server, working_folder: Path):
     server.content = b"whole"
     write(working_folder / "downloads" / "pets of all.zip", b"who")
-    path = downloaded(url_of(server), hashlib.sha256(b"whole").hexdigest(), Path("downloads"))
+    path = download(url_of(server), hashlib.sha256(b"whole").hexdigest(), Path("downloads"))
     assert path.read_bytes() == b"whole"
 
 
@@ -259,7 +259,7 @@ def test_the_log_says_how_much_is_downloaded(
     caplog.set_level(logging.INFO, "batchscape")
     monkeypatch.setattr("batchscape.runtime.read_progress.SECONDS_BETWEEN_LINES", 0.0)
     server.content = bytes(5_000_000)
-    downloaded(url_of(server), hashlib.sha256(server.content).hexdigest(), Path("downloads"))
+    download(url_of(server), hashlib.sha256(server.content).hexdigest(), Path("downloads"))
     assert caplog.messages[0] == f"downloading {url_of(server)} to downloads/pets of all.zip"
     assert caplog.messages[1].startswith("1 of 5 MB (20 %), about ")
     assert caplog.messages[-1].startswith("5 MB in ")
@@ -267,7 +267,7 @@ def test_the_log_says_how_much_is_downloaded(
 
 def test_the_study_file_is_the_original_study():
     study = Study.from_file(Path(__file__).parents[3] / "config" / "cats_vs_dogs.yaml")
-    network = build_network(study.model, (3, *study.data.image_size), outputs_for(study.training.loss, 2), 0)
+    network = build_network(study.model, (3, *study.data.image_size), num_outputs(study.training.loss, 2), 0)
     assert sum(parameter.numel() for parameter in network.parameters()) == 353_161
     held_out = validation_count(23_262, study.data.validation_fraction)
     assert (23_262 - held_out, held_out) == (18_610, 4_652)

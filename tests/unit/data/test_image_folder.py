@@ -21,14 +21,14 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from batchscape.config.data import ImageFolderConfig
-from batchscape.data.archive import Unusable
-from batchscape.data.decode import decoded
-from batchscape.data.image_folder import AHEAD, in_order, load
+from batchscape.data.archive import UnusableFile
+from batchscape.data.decode import decode_image
+from batchscape.data.image_folder import PREFETCH_PER_THREAD, load, map_in_order
 from batchscape.data.layout import class_root
-from batchscape.data.listing import files_below, state_of
+from batchscape.data.listing import list_files, stat_digest
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import read_prepared, write_prepared
-from batchscape.data.source import Entry
+from batchscape.data.source import ManifestEntry
 from batchscape.runtime import read_progress as data_progress
 from batchscape.runtime.read_progress import Progress
 from tests.helpers.bad_images import as_file, good_image, png_of_size, write, write_bad_images, write_zip
@@ -45,12 +45,12 @@ def config(path: Path | str, **keys) -> ImageFolderConfig:
 
 def pixels(image: Image.Image, kind: str = "PNG", colour: str = "rgb", **options) -> np.ndarray:
     """An image's pixels after it was a file, at its own size."""
-    return decoded(as_file(image, kind, **options), image.size[::-1], "stretch", colour)
+    return decode_image(as_file(image, kind, **options), image.size[::-1], "stretch", colour)
 
 
 def unusable(content: bytes) -> str:
-    with pytest.raises(Unusable) as caught:
-        decoded(content, (8, 8), "stretch", "rgb")
+    with pytest.raises(UnusableFile) as caught:
+        decode_image(content, (8, 8), "stretch", "rgb")
     message = str(caught.value)
     assert message.splitlines() == [message]
     assert ": " in message
@@ -99,7 +99,7 @@ def test_all_good_images_are_used_in_order_and_each_bad_one_is_dropped_with_its_
 def test_each_file_that_can_be_read_has_the_hash_of_its_bytes_whether_it_is_used_or_not(bad):
     folder, expected = bad
     entries = load(config(folder), 2).entries
-    assert {entry.file for entry in entries} == set(files_below(folder))
+    assert {entry.file for entry in entries} == set(list_files(folder))
     for entry in entries:
         broken = expected.get(entry.file) == "unreadable file"
         assert entry.sha256 == ("" if broken else hashlib.sha256((folder / entry.file).read_bytes()).hexdigest())
@@ -198,7 +198,7 @@ def test_folders_around_the_classes_do_not_matter_nor_do_deeper_ones(pets: Path,
     source = load(config(tmp_path / "pets.zip"))
     assert source.entries[1].file == "top/PetImages/in/cats/old/older/1.jpg"
     assert [entry for entry in source.entries if entry.reason] == [
-        Entry(file, hashlib.sha256(b"pets").hexdigest(), "", "outside the class folders: no class")
+        ManifestEntry(file, hashlib.sha256(b"pets").hexdigest(), "", "outside the class folders: no class")
         for file in ("top/PetImages/readme.txt", "top/readme.txt")
     ]
     assert np.array_equal(source.images, expected.images)
@@ -242,7 +242,7 @@ def test_a_name_that_is_no_text_can_be_written_to_the_manifest(pets: Path):
     source = load(config(pets))
     assert source.classes == ("caf\\xe9", "dogs")
     assert source.entries[0].file.encode() == rb"caf\xe9/0.jpg"
-    assert len(state_of(pets)) == 16
+    assert len(stat_digest(pets)) == 16
 
 
 def test_a_link_to_a_folder_around_it_does_not_go_round_in_circles(pets: Path):
@@ -310,12 +310,12 @@ def test_a_file_too_large_for_any_image_is_not_read(pets: Path):
 
 
 def test_the_state_of_a_folder_changes_with_its_images_and_not_with_clutter(pets: Path):
-    before = state_of(pets)
+    before = stat_digest(pets)
     write(pets / ".cache" / "index", b"x")
     write(pets / "cats" / "Thumbs.db", b"x")
-    assert state_of(pets) == before
+    assert stat_digest(pets) == before
     write(pets / "cats" / "3.jpg", b"x")
-    assert state_of(pets) != before
+    assert stat_digest(pets) != before
 
 
 # Paths that are no such folder.
@@ -417,7 +417,10 @@ def test_16_bits_are_scaled_to_8_and_not_cut_off(kind: str):
 
 def test_big_endian_16_bits_are_the_same():
     header = b"P5 2 1 65535\n"
-    assert decoded(header + struct.pack(">HH", 257 * 7, 65535), (1, 2), "stretch", "grey").ravel().tolist() == [7, 255]
+    assert decode_image(header + struct.pack(">HH", 257 * 7, 65535), (1, 2), "stretch", "grey").ravel().tolist() == [
+        7,
+        255,
+    ]
 
 
 def test_transparent_16_bits_are_white():
@@ -503,7 +506,7 @@ def test_a_picture_is_turned_upright(orientation: int):
     content = as_file(Image.fromarray(stored), "PNG", exif=exif)
     upright = np.zeros((2, 3) if across else (3, 2), np.uint8)
     upright[0, 0], upright[0, -1] = 255, 128
-    assert np.array_equal(decoded(content, upright.shape, "stretch", "grey")[..., 0], upright)
+    assert np.array_equal(decode_image(content, upright.shape, "stretch", "grey")[..., 0], upright)
 
 
 def test_damaged_exif_data_leave_the_picture_as_it_is():
@@ -519,12 +522,12 @@ def test_damaged_exif_data_leave_the_picture_as_it_is():
 def test_of_an_animation_the_first_frame_is_used():
     frames = [Image.new("RGB", (3, 3), colour) for colour in ((250, 0, 0), (0, 250, 0))]
     content = as_file(frames[0], "GIF", save_all=True, append_images=frames[1:])
-    assert decoded(content, (3, 3), "stretch", "rgb")[0, 0].tolist() == [250, 0, 0]
+    assert decode_image(content, (3, 3), "stretch", "rgb")[0, 0].tolist() == [250, 0, 0]
 
 
 def test_shrinking_averages_and_so_hides_no_pixel():
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
-    shrunk = decoded(as_file(Image.fromarray(stripes), "PNG"), (8, 8), "stretch", "grey")
+    shrunk = decode_image(as_file(Image.fromarray(stripes), "PNG"), (8, 8), "stretch", "grey")
     assert np.abs(shrunk[:, 1:-1].astype(int) - 127.5).max() < 5
 
 
@@ -532,13 +535,13 @@ def test_an_image_is_stretched_or_cropped_to_the_height_and_width():
     # Three squares side by side: the outer ones are what a crop to a square cuts off.
     squares = np.repeat(np.array([50, 100, 150], np.uint8), 40)[None].repeat(40, axis=0)
     content = as_file(Image.fromarray(squares), "PNG")
-    cropped = decoded(content, (20, 20), "crop", "grey")
+    cropped = decode_image(content, (20, 20), "crop", "grey")
     assert (cropped[:, 1:-1] == 100).all()  # the filter looks a pixel beyond the edge
     assert np.abs(cropped.astype(int) - 100).max() < 10
-    stretched = decoded(content, (20, 60), "stretch", "grey")[..., 0]
+    stretched = decode_image(content, (20, 60), "stretch", "grey")[..., 0]
     assert stretched.shape == (20, 60)
     assert stretched[10, [5, 30, 55]].tolist() == [50, 100, 150]
-    assert decoded(content, (20, 30), "crop", "rgb").shape == (20, 30, 3)
+    assert decode_image(content, (20, 30), "crop", "rgb").shape == (20, 30, 3)
 
 
 def test_the_limit_of_pixels_is_that_of_pillow(pets: Path):
@@ -558,9 +561,9 @@ def test_a_file_with_any_damage_is_decoded_or_dropped(kind: str):
         for at in rng.integers(len(content), size=3) if content else []:
             content[at] = rng.integers(256)
         try:
-            assert decoded(bytes(content), (8, 8), "stretch", "rgb").shape == (8, 8, 3)
+            assert decode_image(bytes(content), (8, 8), "stretch", "rgb").shape == (8, 8, 3)
             fates.add("decoded")
-        except Unusable as error:
+        except UnusableFile as error:
             fates.add(str(error).partition(":")[0])
     assert fates <= {"decoded", "damaged image", "no image", "too large", "unknown colours"}
     assert "damaged image" in fates
@@ -583,16 +586,16 @@ def test_results_come_in_order_and_few_are_computed_ahead():
         time.sleep(0.001 * (number % 3))
         return number
 
-    for taken, number in enumerate(in_order(work, range(60), 2), start=1):
-        assert number == taken - 1
+    for gather_examples, number in enumerate(map_in_order(work, range(60), 2), start=1):
+        assert number == gather_examples - 1
         time.sleep(0.004)  # whoever takes them is slower
-        assert len(started) <= taken + 2 * AHEAD
+        assert len(started) <= gather_examples + 2 * PREFETCH_PER_THREAD
     assert sorted(started) == list(range(60))
 
 
 def test_threads_work_at_the_same_time():
     both = threading.Barrier(2, timeout=TIMEOUT)
-    assert list(in_order(lambda number: both.wait() * 0 + number, range(4), 2)) == [0, 1, 2, 3]
+    assert list(map_in_order(lambda number: both.wait() * 0 + number, range(4), 2)) == [0, 1, 2, 3]
 
 
 def test_the_log_says_at_most_every_ten_seconds_how_far_it_is(

@@ -13,12 +13,12 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
 from batchscape.config.data import DataConfig, ImageFolderConfig
-from batchscape.data.decode import decoded, opened_image
+from batchscape.data.decode import decode_image, open_image
 from batchscape.data.inspect import inspect_source
-from batchscape.data.layout import layout_of
+from batchscape.data.layout import infer_layout
 from batchscape.data.listing import is_clutter
-from batchscape.data.prepare import Prepared, prepare
-from batchscape.data.source import joined
+from batchscape.data.prepare import PrepareResult, prepare
+from batchscape.data.source import join_names
 from batchscape.study.study import Study
 from tests.helpers.bad_images import as_file, good_image, write, write_zip
 from tests.helpers.image_sets import (
@@ -41,12 +41,12 @@ def config(path: Path | str, **keys) -> ImageFolderConfig:
     )
 
 
-def sides_of(prepared: Prepared) -> dict[str, set[str]]:
+def sides_of(prepared: PrepareResult) -> dict[str, set[str]]:
     """The files on each side of the split."""
     return prepared.manifest.groupby("split")["file"].agg(set).to_dict()
 
 
-def line(prepared: Prepared, beginning: str) -> str:
+def line(prepared: PrepareResult, beginning: str) -> str:
     return next(line for line in prepared.summary if line.startswith(beginning))
 
 
@@ -346,7 +346,7 @@ def test_a_class_that_repeats_the_images_of_others_is_refused(tmp_path: Path, re
 )
 def test_classes_with_parts_that_are_named_like_classes_stay_classes(labels: Sequence[str], parts: Sequence[str]):
     names = [f"{label}/{part}/{n}.png" for label in labels for part in parts for n in range(2)]
-    layout = layout_of(names, "set")
+    layout = infer_layout(names, "set")
     assert all(place.label == name.partition("/")[0] for name, place in layout.places.items())
     assert not layout.repeats
 
@@ -479,22 +479,24 @@ DEEP = {
 @pytest.mark.parametrize("white", [4095, 65535])
 def test_colours_of_12_bits_keep_all_their_bits(kind: str, white: int):
     content = DEEP[kind](COLOURS)
-    assert opened_image(content).brightest == COLOURS.max()
-    assert np.array_equal(decoded(content, (5, 7), "stretch", "rgb", white), np.round(COLOURS * (255 / white)))
+    assert open_image(content).brightest == COLOURS.max()
+    assert np.array_equal(decode_image(content, (5, 7), "stretch", "rgb", white), np.round(COLOURS * (255 / white)))
 
 
 def test_opacity_of_16_bits_beside_colours_of_12_is_opaque():
     opaque = np.dstack([COLOURS, np.full(COLOURS.shape[:2], 65535, np.uint16)])
-    assert opened_image(deep_png(opaque)).brightest == COLOURS.max()
-    assert np.array_equal(decoded(deep_png(opaque), (5, 7), "stretch", "rgb", 4095), np.round(COLOURS * (255 / 4095)))
+    assert open_image(deep_png(opaque)).brightest == COLOURS.max()
+    assert np.array_equal(
+        decode_image(deep_png(opaque), (5, 7), "stretch", "rgb", 4095), np.round(COLOURS * (255 / 4095))
+    )
     opaque[..., 3] = 0
-    assert (decoded(deep_png(opaque), (5, 7), "stretch", "rgb", 4095) == 255).all()
+    assert (decode_image(deep_png(opaque), (5, 7), "stretch", "rgb", 4095) == 255).all()
 
 
 def test_a_format_that_names_its_white_level_is_scaled_by_that():
     content = b"P5 2 1 4095\n" + np.array([2048, 4095], ">u2").tobytes()
-    assert opened_image(content).brightest == 0
-    assert decoded(content, (1, 2), "stretch", "grey", 1023).ravel().tolist() == [128, 255]
+    assert open_image(content).brightest == 0
+    assert decode_image(content, (1, 2), "stretch", "grey", 1023).ravel().tolist() == [128, 255]
 
 
 def test_images_that_use_few_levels_of_8_bits_are_told(tmp_path: Path):
@@ -560,4 +562,4 @@ def test_the_study_that_the_report_prints_is_the_study_again(tmp_path: Path):
 
 
 def test_names_are_in_the_order_of_their_numbers():
-    assert joined(["10", "2", "a10", "a9"]) == "2, 10, a9, a10"
+    assert join_names(["10", "2", "a10", "a9"]) == "2, 10, a9, a10"

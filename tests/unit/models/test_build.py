@@ -10,7 +10,7 @@ from torch import nn
 
 from batchscape.config.model import MlpConfig, ResNetConfig, VggConfig
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import as_input, home_of, on_device, taken
+from batchscape.data.tensors import gather_examples, normalize_images, storage_device, to_tensors
 from batchscape.models import memory as chunks
 from batchscape.models.build import build_network
 from batchscape.tasks.losses import loss_and_accuracy, mean_loss
@@ -186,13 +186,13 @@ def test_initial_weights_ignore_the_global_random_states_and_leave_them_alone(ra
 def test_every_byte_becomes_its_exact_share_of_255():
     images = torch.arange(256, dtype=torch.uint8).reshape(64, 1, 2, 2)
     expected = (np.arange(256, dtype=np.float32) / np.float32(255)).reshape(64, 1, 2, 2)
-    assert np.array_equal(as_input(images).numpy(), expected)
+    assert np.array_equal(normalize_images(images).numpy(), expected)
     assert images.flatten().tolist() == list(range(256))  # as they were
 
 
 def test_input_is_channels_last_in_memory_and_as_it_was_by_index():
     images = torch.arange(2 * 3 * 4 * 5, dtype=torch.uint8).reshape(2, 3, 4, 5)
-    tensor = as_input(images)
+    tensor = normalize_images(images)
     assert (tensor.shape, tensor.dtype) == ((2, 3, 4, 5), torch.float32)
     assert tensor.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal((tensor * 255).round().to(torch.uint8), images)
@@ -202,7 +202,7 @@ def test_input_is_channels_last_in_memory_and_as_it_was_by_index():
 def test_images_are_taken_by_index_and_are_channels_last_in_memory(channels_last: bool):
     images = torch.arange(6 * 3 * 4 * 5).remainder(256).to(torch.uint8).reshape(6, 3, 4, 5)
     stored = images.contiguous(memory_format=torch.channels_last) if channels_last else images
-    found = taken(stored, torch.tensor([4, 0, 4]), CPU)
+    found = gather_examples(stored, torch.tensor([4, 0, 4]), CPU)
     assert (found.shape, found.dtype) == ((3, 3, 4, 5), torch.uint8)
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(found, torch.stack([images[4], images[0], images[4]]))
@@ -210,16 +210,16 @@ def test_images_are_taken_by_index_and_are_channels_last_in_memory(channels_last
 
 def test_images_are_taken_to_another_device():
     images = torch.zeros(6, 3, 4, 5, dtype=torch.uint8)
-    found = as_input(taken(images, torch.tensor([4, 0]), torch.device("meta")))  # it has shapes and no memory
+    found = normalize_images(gather_examples(images, torch.tensor([4, 0]), torch.device("meta")))
     assert (found.device.type, found.shape) == ("meta", (2, 3, 4, 5))
     assert found.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_images_live_on_the_device_if_they_take_at_most_half_of_its_free_memory():
     gpu = torch.device("cuda", 0)
-    assert home_of(500, gpu, free=1000) == gpu
-    assert home_of(501, gpu, free=1000) == CPU
-    assert home_of(10**15, CPU) == CPU  # there is nowhere else
+    assert storage_device(500, gpu, free=1000) == gpu
+    assert storage_device(501, gpu, free=1000) == CPU
+    assert storage_device(10**15, CPU) == CPU  # there is nowhere else
 
 
 # Loss and accuracy.
@@ -249,7 +249,7 @@ def test_a_logit_of_a_thousand_gives_a_finite_loss():
 
 @pytest.fixture(scope="module")
 def digits(prepared: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
-    return on_device(prepared.validation_images, prepared.validation_labels, CPU)
+    return to_tensors(prepared.validation_images, prepared.validation_labels, CPU)
 
 
 def test_evaluation_equals_cross_entropy_and_accuracy_computed_apart(prepared: PreparedData, digits: tuple):
@@ -312,4 +312,4 @@ def test_a_network_of_functions_is_measured_by_what_its_modules_take_and_give():
 
     bytes_an_example = (3 + 8) * 64 * 64 * 4
     expected = chunks.ACTIVATION_BYTES["cpu"] // bytes_an_example
-    assert chunks.cache_sized(Functional(), torch.zeros(2, 3, 64, 64)) == expected
+    assert chunks.max_micro_batch_size(Functional(), torch.zeros(2, 3, 64, 64)) == expected

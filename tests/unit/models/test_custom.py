@@ -21,7 +21,7 @@ from batchscape.models.build import build_network
 from batchscape.runtime.user_code import module_file
 from batchscape.study.fingerprint import fingerprint
 from batchscape.study.study import Study
-from batchscape.tasks.compatibility import check_network
+from batchscape.tasks.compatibility import validate_network
 from batchscape.training.train import train
 
 RGB = (3, 12, 10)
@@ -111,7 +111,7 @@ def test_a_network_is_given_its_shape_outputs_and_arguments(own: Callable):
 
 def test_a_network_that_asks_for_nothing_is_given_nothing(own: Callable):
     own("my_net.py", "from torch import nn\ndef plain():\n    return nn.Sequential(nn.Flatten(), nn.Linear(360, 1))")
-    assert check_network(model("my_net:plain"), "auto", 2, data(2))["parameters"] == 361
+    assert validate_network(model("my_net:plain"), "auto", 2, data(2))["parameters"] == 361
 
 
 def test_an_own_network_keeps_its_initial_weights_which_the_seed_decides(own: Callable, randomness):
@@ -133,12 +133,12 @@ def test_lazy_layers_learn_their_sizes(own: Callable):
         "my_net.py",
         "from torch import nn\ndef lazy(outputs):\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs))",
     )
-    assert check_network(model("my_net:lazy"), "auto", 2, data(3))["parameters"] == 361 * 3
+    assert validate_network(model("my_net:lazy"), "auto", 2, data(3))["parameters"] == 361 * 3
 
 
 def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
     own("my_net.py", net())
-    assert check_network(model(), "cross_entropy", 2, data(2)) == {
+    assert validate_network(model(), "cross_entropy", 2, data(2)) == {
         "name": "my_net:Net",
         "image_shape": [3, 12, 10],
         "classes": ["0", "1"],
@@ -218,7 +218,7 @@ def test_what_does_not_fit_is_one_line(
     own: Callable, refusal: Callable, text: str, name: str, arguments: dict, expected: str
 ):
     own("my_net.py", text)
-    message = refusal(check_network, OwnModelConfig(name=name, arguments=arguments), "auto", 2, data(3))
+    message = refusal(validate_network, OwnModelConfig(name=name, arguments=arguments), "auto", 2, data(3))
     assert re.search(expected, message), message
 
 
@@ -257,14 +257,14 @@ def test_a_batch_of_one_image_is_refused_where_batch_norm_cannot_train_on_it(
 def test_no_batch_size_of_a_study_is_above_the_training_images(refusal: Callable):
     """Seen with the network, before the first run; a fraction is no way out where no fraction would leave enough."""
     config = MlpConfig(name="mlp")
-    assert check_network(config, "auto", 12, data(2))["outputs"] == 1
+    assert validate_network(config, "auto", 12, data(2))["outputs"] == 1
     for size, way_out in ((13, "take it out or lower data.validation_fraction"), (24, "take it out")):
-        message = refusal(check_network, config, "auto", size, data(2))
+        message = refusal(validate_network, config, "auto", size, data(2))
         assert message == f"grid.batch_sizes: {size} is more than the 12 training images; {way_out}"
 
 
 def test_a_loss_for_another_number_of_classes_is_refused(refusal: Callable):
-    message = refusal(check_network, MlpConfig(name="mlp"), "binary_cross_entropy", 2, data(3))
+    message = refusal(validate_network, MlpConfig(name="mlp"), "binary_cross_entropy", 2, data(3))
     assert message.startswith("training.loss: binary_cross_entropy is for 2 classes, the data has 3; ")
 
 
@@ -282,7 +282,7 @@ def test_a_loss_for_another_number_of_classes_is_refused(refusal: Callable):
     ids=str,
 )
 def test_the_common_networks_fit_any_number_of_classes(config, classes: int, loss: str):
-    found = check_network(config, loss, 2, data(classes))
+    found = validate_network(config, loss, 2, data(classes))
     assert found["outputs"] == (1 if classes == 2 and loss == "auto" else classes)
     assert found["batch_norm"] == (getattr(config, "normalization", "") == "batch")
 

@@ -24,7 +24,7 @@ from batchscape.errors import is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models import memory as chunks
 from batchscape.models.build import build_network
-from batchscape.models.memory import bytes_saved, largest_fitting
+from batchscape.models.memory import find_largest_fitting, saved_tensor_bytes
 from batchscape.runtime.device import available_memory, free_memory, limit_gpu_memory
 from batchscape.study.study import Study
 from batchscape.training import module as training_module
@@ -74,14 +74,14 @@ def test_half_as_many_are_tried_until_they_fit(allocate):
             allocate(size)
         return f"of {size}"
 
-    assert largest_fitting(100, compute) == (12, "of 12")
+    assert find_largest_fitting(100, compute) == (12, "of 12")
     assert tried == [100, 50, 25, 12]
 
 
 @pytest.mark.parametrize("allocate", [allocate_with_torch, allocate_with_numpy])
 def test_where_not_even_one_fits_the_error_is_raised(allocate):
     with pytest.raises((RuntimeError, MemoryError)) as caught:
-        largest_fitting(8, allocate)
+        find_largest_fitting(8, allocate)
     assert is_out_of_memory(caught.value)
 
 
@@ -93,7 +93,7 @@ def test_another_error_is_raised_at_once():
         raise RuntimeError("size mismatch")
 
     with pytest.raises(RuntimeError, match="size mismatch"):
-        largest_fitting(8, compute)
+        find_largest_fitting(8, compute)
     assert tried == [8]
 
 
@@ -117,7 +117,7 @@ def test_what_a_failed_attempt_held_is_free_at_the_next():
             allocate_with_torch(size)
         del held
 
-    largest_fitting(4, compute)
+    find_largest_fitting(4, compute)
     assert found == [0, 0, 0]
 
 
@@ -365,7 +365,7 @@ def test_what_autograd_keeps_is_counted_once():
     network = nn.Sequential(nn.Linear(6, 5), nn.Sigmoid(), nn.Linear(5, 4))
     inputs = torch.rand(3, 6)
     # The inputs, the outputs of the sigmoid, which two operations save, and the weights of the second layer.
-    assert bytes_saved(network, inputs) == 4 * (3 * 6 + 3 * 5 + 5 * 4)
+    assert saved_tensor_bytes(network, inputs) == 4 * (3 * 6 + 3 * 5 + 5 * 4)
 
 
 def test_any_job_out_of_memory_ends_with_one_line(tmp_path: Path):

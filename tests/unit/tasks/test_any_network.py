@@ -22,7 +22,7 @@ from batchscape.config.trajectory import TrajectoryConfig
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.data.tensors import on_device
+from batchscape.data.tensors import to_tensors
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.training.train import train
@@ -97,7 +97,7 @@ def test_the_surface_at_the_kept_weights_is_the_network_with_them(pair: list[Run
     network = build_network(spec.model, data.train_images.shape[1:], 3, seed=7)
     state = load_file(run.weights_file("best"))
     network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
-    expected = evaluate(network, *on_device(data.train_images, data.train_labels, torch.device("cpu")))
+    expected = evaluate(network, *to_tensors(data.train_images, data.train_labels, torch.device("cpu")))
     surface, weights = training_surface(run, data), run.weights("best")
     assert not torch.backends.cudnn.allow_tf32
     surface.statistics = weights.buffers
@@ -117,7 +117,7 @@ def test_the_gradient_of_the_surface_is_its_slope(pair: list[RunDirectory], data
     spec = RunSpec.model_validate(run.summary()["spec"])
     network = build_network(spec.model, data.train_images.shape[1:], 3, 0)
     weights = run.weights("best")
-    images, labels = on_device(data.train_images, data.train_labels, torch.device("cpu"))
+    images, labels = to_tensors(data.train_images, data.train_labels, torch.device("cpu"))
     surface = LossSurface(network, images, labels, dtype=torch.float64)
     surface.statistics = weights.buffers
     loss, gradient = surface.gradient(weights.vector)
@@ -180,7 +180,7 @@ def _part(shapes: dict[str, tuple[int, ...]], name: str) -> slice:
 
 def test_evaluation_by_several_outputs_is_that_of_softmax_by_hand(data: PreparedData):
     network = build_network(MlpConfig(name="mlp", dense=(5,)), data.train_images.shape[1:], 3, 0)
-    images, labels = on_device(data.train_images, data.train_labels, torch.device("cpu"))
+    images, labels = to_tensors(data.train_images, data.train_labels, torch.device("cpu"))
     with torch.no_grad():
         logits = network(images / 255).double().numpy()
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)

@@ -24,13 +24,13 @@ from batchscape.curvature.inference import InferenceNetwork
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.data.tensors import as_input, on_device
+from batchscape.data.tensors import normalize_images, to_tensors
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.report.figures.sharpness import draw
 from batchscape.report.tables.sharpness import tabulate
-from batchscape.tasks.compatibility import check_network, hessian_fault
-from batchscape.tasks.losses import differentiable, evaluation_mode, twice_differentiable
+from batchscape.tasks.compatibility import diagnose_hessian, validate_network
+from batchscape.tasks.losses import enable_backward, enable_double_backward, evaluation_mode
 from batchscape.training.train import train
 from tests.helpers import networks
 from tests.helpers.surfaces import made_images, vector_of
@@ -54,7 +54,7 @@ def data() -> PreparedData:
 
 @pytest.fixture
 def few(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
-    return on_device(data.train_images[:4], data.train_labels[:4], CPU)
+    return to_tensors(data.train_images[:4], data.train_labels[:4], CPU)
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ WRITING = [
 @pytest.mark.parametrize("kind", WRITING)
 def test_a_network_and_its_copies_leave_their_input_as_it_is(kind: type, channels: int):
     network = built(kind, (channels, 8, 8))
-    inputs = as_input(made_images(5, (channels, 8, 8))[0])
+    inputs = normalize_images(made_images(5, (channels, 8, 8))[0])
     before = inputs.clone()
     for twin in (network, copy.deepcopy(network)):
         for training in (False, True):
@@ -121,7 +121,7 @@ def test_a_network_that_wants_contiguous_memory_has_it(kind: type, channels: int
     plain = kind((channels, 8, 8), 3)
     plain.load_state_dict(network.state_dict())
     expected = plain(images / 255)
-    assert torch.allclose(network(as_input(images)), expected, atol=1e-6)
+    assert torch.allclose(network(normalize_images(images)), expected, atol=1e-6)
     expected.sum().backward()
     surface = LossSurface(network, images, labels.long())
     gradient = surface.gradient(vector_of(plain))[1]
@@ -202,12 +202,12 @@ class Remembers(nn.Module):
 
 def test_weights_of_zero_do_not_hide_what_a_rearranged_network_gets_wrong(few: tuple):
     network = Remembers().eval()
-    inference = InferenceNetwork(network, as_input(few[0]))
+    inference = InferenceNetwork(network, normalize_images(few[0]))
     for module in (network, inference.module):
         with torch.no_grad():
             module.head.weight.fill_(1.0)
     with torch.inference_mode():
-        inputs = as_input(few[0])
+        inputs = normalize_images(few[0])
         assert torch.allclose(inference(inference.inputs(inputs)), network(inputs), atol=1e-5)
 
 
@@ -254,7 +254,7 @@ COMMON = [
 
 @pytest.mark.parametrize("config", COMMON, ids=str)
 def test_no_fault_is_found_in_networks_that_have_second_derivatives(config, few: tuple):
-    assert hessian_fault(build_network(config, SHAPE, 3, 0), *few) == ""
+    assert diagnose_hessian(build_network(config, SHAPE, 3, 0), *few) == ""
 
 
 class ZeroHead(networks.OnceDifferentiable):
@@ -289,7 +289,7 @@ class _Refused(torch.autograd.Function):
 def test_a_network_without_second_derivatives_is_found_out_where_its_products_are_wrong(kind: type, few: tuple):
     network = built(kind)
     before = vector_of(network)
-    fault = hessian_fault(network, *few)
+    fault = diagnose_hessian(network, *few)
     assert fault
     assert fault.splitlines() == [fault]
     assert np.array_equal(vector_of(network), before)
@@ -320,8 +320,8 @@ def test_memory_that_runs_out_says_nothing_of_second_derivatives(
     starved = Starved(SHAPE, 3)
     monkeypatch.setattr(Starved, "dtype", dtype)
     with pytest.raises(torch.OutOfMemoryError):
-        hessian_fault(starved, *few)
-    assert hessian_fault(network, *few)
+        diagnose_hessian(starved, *few)
+    assert diagnose_hessian(network, *few)
 
 
 class HalfWay(nn.Module):
@@ -345,18 +345,18 @@ class SingleOnly(HalfWay):
 
 @pytest.mark.parametrize("kind", [HalfWay, SingleOnly])
 def test_a_network_of_one_precision_is_not_called_faulty(kind: type, few: tuple):
-    assert hessian_fault(built(kind), *few) == ""
+    assert diagnose_hessian(built(kind), *few) == ""
 
 
 def test_recurrent_layers_do_without_cudnn_while_they_are_differentiated_in_evaluation():
     assert torch.backends.cudnn.enabled
-    for context in (differentiable, twice_differentiable):
+    for context in (enable_backward, enable_double_backward):
         with context(built(networks.ReadsRows)):
             assert not torch.backends.cudnn.enabled
         assert torch.backends.cudnn.enabled
         with context(built(Plain)):
             assert torch.backends.cudnn.enabled
-    with twice_differentiable(built(networks.Attends)):
+    with enable_double_backward(built(networks.Attends)):
         assert not torch.backends.cuda.flash_sdp_enabled()
     assert torch.backends.cuda.flash_sdp_enabled()
 
@@ -387,8 +387,8 @@ def test_the_hessian_of_a_network_without_one_is_not_computed_and_all_else_is(da
 
 
 def test_the_check_says_whether_the_hessian_can_be_computed(data: PreparedData):
-    assert check_network(named(networks.Attends), "auto", 2, data)["hessian"] == "computed"
-    fault = check_network(named(networks.OnceDifferentiable), "auto", 2, data)["hessian"]
+    assert validate_network(named(networks.Attends), "auto", 2, data)["hessian"] == "computed"
+    fault = validate_network(named(networks.OnceDifferentiable), "auto", 2, data)["hessian"]
     assert fault.startswith("not computed: an operation of the network has no second derivative")
 
 
@@ -435,7 +435,7 @@ def test_what_would_fail_in_training_or_an_analysis_is_one_line(
     own: Callable, refusal: Callable, data: PreparedData, init: str, forward: str, expected: str
 ):
     config = own("import torch.utils.checkpoint\n" + NET.format(init=init, forward=forward))
-    message = refusal(check_network, config, "auto", 2, data)
+    message = refusal(validate_network, config, "auto", 2, data)
     assert re.match(r"model\.name: brought_net:Net " + expected, message), message
 
 
@@ -443,8 +443,8 @@ def test_a_network_is_looked_at_where_it_will_train(own: Callable, refusal: Call
     """`meta` stands for a GPU here: on a device other than the CPU a tensor of the CPU is refused."""
     there = torch.device("meta")
     config = own(NET.format(init=LAYERS, forward="return self.layers(images) + torch.zeros(len(images), 3)"))
-    assert check_network(config, "auto", 2, data)["parameters"] == 193 * 3
-    message = refusal(check_network, config, "auto", 2, data, there)
+    assert validate_network(config, "auto", 2, data)["parameters"] == 193 * 3
+    message = refusal(validate_network, config, "auto", 2, data, there)
     assert re.match(r"model\.name: brought_net:Net cannot take images of shape \(3, 8, 8\): .* device", message)
 
 
@@ -490,7 +490,7 @@ class Merges(networks.WritesIntoItsInput):
 def test_a_network_that_does_not_follow_its_weights_in_evaluation_is_refused(
     kind: type, refusal: Callable, data: PreparedData
 ):
-    message = refusal(check_network, named(kind), "auto", 2, data)
+    message = refusal(validate_network, named(kind), "auto", 2, data)
     assert re.match(r"model\.name: \S+ keeps in evaluation mode what it computed from earlier weights", message)
 
 
@@ -526,7 +526,7 @@ class ReusesItsOutput(networks.WritesIntoItsInput):
 def test_what_would_give_wrong_numbers_without_a_word_is_refused(
     kind: type, expected: str, refusal: Callable, data: PreparedData
 ):
-    message = refusal(check_network, named(kind), "auto", 2, data)
+    message = refusal(validate_network, named(kind), "auto", 2, data)
     assert re.match(expected, message), message
 
 
@@ -535,7 +535,7 @@ def test_a_compiled_network_is_refused(own: Callable, refusal: Callable, data: P
         "class Net(nn.Sequential):\n    def __init__(self):\n"
         "        super().__init__(nn.Flatten(), torch.compile(nn.Linear(192, 3), backend='eager'))"
     )
-    assert "is compiled by torch.compile" in refusal(check_network, config, "auto", 2, data)
+    assert "is compiled by torch.compile" in refusal(validate_network, config, "auto", 2, data)
 
 
 class FreezesInEvaluation(networks.WritesIntoItsInput):
@@ -595,7 +595,7 @@ def test_a_lightning_module_whose_training_would_be_ignored_is_refused(
         ).replace("pl.LightningModule", "LightningModule")
     config = own(text)
     if ignored is None:
-        assert check_network(config, "auto", 2, data)["parameters"] == 193 * 3
+        assert validate_network(config, "auto", 2, data)["parameters"] == 193 * 3
     else:
-        message = refusal(check_network, config, "auto", 2, data)
+        message = refusal(validate_network, config, "auto", 2, data)
         assert message.startswith(f"model.name: brought_net:Net is a LightningModule, whose {ignored} would be ignored")

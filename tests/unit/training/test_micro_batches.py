@@ -12,11 +12,11 @@ from batchscape.config.model import ModelConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import as_input
+from batchscape.data.tensors import normalize_images
 from batchscape.models import memory as chunks
 from batchscape.models.build import build_network
-from batchscape.models.memory import cache_sized
-from batchscape.tasks.compatibility import treats_images_alone
+from batchscape.models.memory import max_micro_batch_size
+from batchscape.tasks.compatibility import examples_are_independent
 from batchscape.training import module as training_module
 from batchscape.training.micro_batches import backward
 from batchscape.training.module import CONVERTED_BYTES, TrainingModule
@@ -152,7 +152,7 @@ def test_a_batch_is_cut_where_no_layer_looks_at_it_as_a_whole(
     before = copy.deepcopy(network.state_dict())
     module = TrainingModule(network, few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
     assert all(map(torch.equal, before.values(), network.state_dict().values()))
-    monkeypatch.setattr("batchscape.training.module.cache_sized", lambda *_: 8)
+    monkeypatch.setattr("batchscape.training.module.max_micro_batch_size", lambda *_: 8)
     module.on_fit_start()
     assert module.micro_batch == (8 if cut else 32)
 
@@ -163,9 +163,9 @@ def test_what_moves_only_with_the_weights_is_seen_before_they_have_moved():
     at_rest = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(64, 1)))
     hidden = nn.Sequential(Centred(), nn.Flatten(), nn.Linear(64, 1))
     nn.init.zeros_(hidden[-1].weight)
-    assert not treats_images_alone(at_rest, images)
-    assert not treats_images_alone(hidden, images)
-    assert treats_images_alone(hidden[1:], images)
+    assert not examples_are_independent(at_rest, images)
+    assert not examples_are_independent(hidden, images)
+    assert examples_are_independent(hidden[1:], images)
 
 
 @pytest.mark.usefixtures("tiny_cache")
@@ -176,7 +176,7 @@ def test_batch_norm_sees_the_whole_batch(few: PreparedData, model: ModelConfig):
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
     for indices in torch.from_numpy(epoch_order(230, 5, 1)).split(100):
         optimizer.zero_grad()
-        logits = twin(as_input(torch.from_numpy(few.train_images)[indices]))[:, 0]
+        logits = twin(normalize_images(torch.from_numpy(few.train_images)[indices]))[:, 0]
         F.binary_cross_entropy_with_logits(logits, torch.from_numpy(few.train_labels)[indices].float()).backward()
         optimizer.step()
     statistics = [name for name in twin.state_dict() if name.endswith(("running_mean", "running_var"))]
@@ -196,13 +196,13 @@ def test_the_default_study_goes_in_one_pass_and_the_original_in_parts_of_16(
     # The largest operation is the first ReLU: two tensors of its channels × height × width floats, in 8 MiB.
     assert expected == (8 << 20) // (2 * model.channels[0] * shape[1] * shape[2] * 4)
     network = build_network(model, shape, 1, 0).eval()
-    assert cache_sized(network, torch.zeros(3, *shape)) == expected
+    assert max_micro_batch_size(network, torch.zeros(3, *shape)) == expected
     assert not any(module._forward_hooks for module in network.modules())
 
 
 def test_a_network_larger_than_the_cache_goes_example_by_example(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 1)
-    assert cache_sized(network_of().eval(), torch.zeros(4, 1, 8, 8)) == 1
+    assert max_micro_batch_size(network_of().eval(), torch.zeros(4, 1, 8, 8)) == 1
 
 
 # Memory.
@@ -225,9 +225,9 @@ def test_no_more_images_become_floats_than_are_needed(
 
     def watched(some: torch.Tensor) -> torch.Tensor:
         converted.append(len(some))
-        return as_input(some)
+        return normalize_images(some)
 
-    monkeypatch.setattr(training_module, "as_input", watched)
+    monkeypatch.setattr(training_module, "normalize_images", watched)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (230, 1, side, side), dtype=np.uint8)
     labels = rng.integers(0, 2, 230)
@@ -256,7 +256,7 @@ def test_dropout_draws_by_seed_and_epoch(few: PreparedData, randomness):
         torch.manual_seed(dropout_seed(5, epoch))
         for indices in torch.from_numpy(epoch_order(230, 5, epoch)).split(32):
             optimizer.zero_grad()
-            logits = twin(as_input(torch.from_numpy(few.train_images)[indices]))[:, 0]
+            logits = twin(normalize_images(torch.from_numpy(few.train_images)[indices]))[:, 0]
             F.binary_cross_entropy_with_logits(logits, torch.from_numpy(few.train_labels)[indices].float()).backward()
             optimizer.step()
     for name, expected in twin.state_dict().items():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import as_input
+from batchscape.data.tensors import normalize_images
 from batchscape.io.run_directory import noise_is_measured
 from batchscape.training.noise_scale import gradient_noise
 
@@ -27,7 +27,7 @@ def gradients_of_examples(net: nn.Module, images: torch.Tensor, labels: torch.Te
     """The gradient of each example's loss, (n, p), by hand from log(1 + eᶻ) − yz."""
     net.eval()
     rows = []
-    for image, label in zip(as_input(images), labels, strict=True):
+    for image, label in zip(normalize_images(images), labels, strict=True):
         logit = net(image[None]).squeeze()
         net.zero_grad()
         (torch.log1p(logit.exp()) - label * logit).backward()

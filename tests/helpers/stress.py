@@ -41,7 +41,7 @@ NETWORK = """
 from torch import nn
 from batchscape.training import recorder
 
-recorder.SECONDS_BETWEEN_STATES = 0.0
+recorder.CHECKPOINT_INTERVAL = 0.0
 
 class Net(nn.Sequential):
     def __init__(self, outputs):

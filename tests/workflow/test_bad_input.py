@@ -32,8 +32,8 @@ from batchscape.io.files import read_json
 from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import write_weights
-from batchscape.training.checkpoint import BEFORE, STATE, RunState, read_state, write_state
-from batchscape.tuning.search import journal_storage
+from batchscape.training.checkpoint import PREVIOUS_CHECKPOINT, CHECKPOINT, TrainingState, read_checkpoint, write_checkpoint
+from batchscape.tuning.search import open_journal
 from tests.helpers.checkout import PROJECT, Checkout
 from tests.helpers.dry_run import dry_run
 
@@ -490,8 +490,8 @@ def whole(tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in (DATA, RUNS, f"{SEARCH}/tuned.json", f"{SEARCH}/optuna.journal", "tiny.npz"):
         shutil.copy(tiny.path / file, folder)
     weights = {"a": np.ones(3, np.float32)}
-    write_state(folder, RunState(weights, weights, {}, np.ones(4), [{"epoch": 1}], None, math.inf, 4), "me")
-    shutil.copy(folder / STATE, folder / BEFORE)
+    write_checkpoint(folder, TrainingState(weights, weights, {}, np.ones(4), [{"epoch": 1}], None, math.inf, 4), "me")
+    shutil.copy(folder / CHECKPOINT, folder / PREVIOUS_CHECKPOINT)
     return folder
 
 
@@ -507,8 +507,8 @@ READERS: dict[str, Callable[[Path], object]] = {
     "images.safetensors": lambda path: (read_prepared(path), prepared_digest(path)),
     "tuned.json": lambda path: read_json(path, Tuned, AGAIN),
     "runs.csv": read_frame,
-    "optuna.journal": journal_storage,
-    STATE: lambda path: read_state(path.parent, "me"),
+    "optuna.journal": open_journal,
+    CHECKPOINT: lambda path: read_checkpoint(path.parent, "me"),
     "images.npy": lambda path: prepare(
         ArraysConfig(source="arrays", path=str(path), labels=str(path.with_name("labels.npy")))
     ),
@@ -552,7 +552,7 @@ def test_a_damaged_file_is_read_or_refused_and_nothing_else(whole: Path, name: s
     damaged()
 
 
-@pytest.mark.parametrize("name", [name for name in READERS if name not in (STATE, "optuna.journal")])
+@pytest.mark.parametrize("name", [name for name in READERS if name not in (CHECKPOINT, "optuna.journal")])
 def test_a_file_that_ends_early_is_refused(whole: Path, name: str):
     content = (whole / name).read_bytes()
     for kept in (0, len(content) // 3, len(content) * 2 // 3, len(content) - 3):
@@ -630,7 +630,10 @@ PICKLED = {
 def test_no_reader_runs_what_a_pickle_says(whole: Path, name: str, dump: Callable, tmp_path: Path):
     dump(tmp_path / "file", Trap(tmp_path / "trapped"))
     message = read_damaged(whole, name, (tmp_path / "file").read_bytes())
-    assert message or name in (STATE, "optuna.journal")  # the state before is read, a journal's last line is left out
+    assert message or name in (
+        CHECKPOINT,
+        "optuna.journal",
+    )  # the previous one is read, a partial line left out
     assert not (tmp_path / "trapped").exists()
 
 

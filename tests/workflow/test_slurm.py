@@ -58,7 +58,7 @@ import numpy as np
 from torch import nn
 from batchscape.training import recorder
 
-recorder.SECONDS_BETWEEN_STATES = 0.0
+recorder.CHECKPOINT_INTERVAL = 0.0
 HERE = Path(__file__).parent
 
 class Net(nn.Sequential):
@@ -117,7 +117,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     (checkout.path / "undisturbed").touch()
     with pytest.MonkeyPatch.context() as patch:
         # What the network's module sets is for these runs only, which are trained in this process.
-        patch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
+        patch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
         patch.chdir(checkout.path)
         patch.syspath_prepend(checkout.path)
         study = Study.from_file(Path("probe.yaml"))
@@ -186,7 +186,7 @@ def test_a_job_that_is_killed_goes_on_with_more_and_ends_with_the_same_bits(
     runs = (SLOW, CANCELLED, HUNGRY, LATE)
     with probe.running(*asked(*runs), *limits) as process:
         wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
-        wait_for_slurm((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
+        wait_for_slurm((directory(probe, CANCELLED).checkpoint_folder / "checkpoint.safetensors").exists, cluster.logs)
         cluster.run("scancel", job_of(cluster, CANCELLED))
         output, _ = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0, output[-4000:]
@@ -245,7 +245,7 @@ def test_ctrl_c_cancels_the_jobs_and_after_a_killed_snakemake_the_documented_ste
 
     with probe.running(*asked(CANCELLED)) as process:
         wait_for_slurm(lambda: job_of(cluster, CANCELLED), cluster.logs)
-        wait_for_slurm((directory(probe, CANCELLED).resume_folder / "state.safetensors").exists, cluster.logs)
+        wait_for_slurm((directory(probe, CANCELLED).checkpoint_folder / "checkpoint.safetensors").exists, cluster.logs)
         process.kill()
         process.wait()
     left = job_of(cluster, CANCELLED)

@@ -239,7 +239,7 @@ def refuse_several_nodes():
 
 
 # What jobs keep beside their outputs, undeclared, to resume from it or to answer from it at once.
-KEPT = (".whole", "resume", "optuna.journal", "trial", ".kept")
+KEPT = (".completed", "resume", "optuna.journal", "trial", ".kept")
 
 
 def forget_forced():

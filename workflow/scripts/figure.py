@@ -6,11 +6,11 @@ import json
 from importlib import import_module
 from pathlib import Path
 
-from batchscape.io.frames import naming, read_frame
+from batchscape.io.frames import name_files_in_errors, read_frame
 from batchscape.report.figures.style import write_figure
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]), naming(snakemake.input):
+    with job_log(snakemake.log[0]), name_files_in_errors(snakemake.input):
         figure = import_module(f"batchscape.report.figures.{snakemake.wildcards.figure}")
         sources = [read_frame(Path(source)) for source in snakemake.input]
         plot = figure.draw(*sources, **json.loads(snakemake.params.spec))

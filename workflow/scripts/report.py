@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from batchscape.io.files import write_text
-from batchscape.io.frames import naming, read_frame
+from batchscape.io.frames import name_files_in_errors, read_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.report.page import render
 from batchscape.report.provenance import provenance
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]), naming([snakemake.input.manifest, *snakemake.input.tables]):
+    with job_log(snakemake.log[0]), name_files_in_errors([snakemake.input.manifest, *snakemake.input.tables]):
         spec = json.loads(snakemake.params.spec)
         tables = {Path(file).stem: read_frame(Path(file)) for file in snakemake.input.tables}
         figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}

@@ -6,10 +6,10 @@ import json
 from importlib import import_module
 from pathlib import Path
 
-from batchscape.io.frames import naming, read_frame, write_frame
+from batchscape.io.frames import name_files_in_errors, read_frame, write_frame
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]), naming(snakemake.input):
+    with job_log(snakemake.log[0]), name_files_in_errors(snakemake.input):
         table = import_module(f"batchscape.report.tables.{snakemake.wildcards.table}")
         sources = [read_frame(Path(source)) for source in snakemake.input]
         write_frame(Path(snakemake.output[0]), table.tabulate(*sources, **json.loads(snakemake.params.spec)))

@@ -20,5 +20,5 @@ def distances(initial: Weights, minimiser: Weights) -> dict[str, float]:
 
 def analyse(run: RunDirectory) -> pd.DataFrame:
     """Return one row a layer, the whole model first."""
-    found = distances(run.weights("init"), run.weights_at("best"))
+    found = distances(run.weights("init"), run.checkpoint_weights("best"))
     return pd.DataFrame({"layer": list(found), "distance": list(found.values())})

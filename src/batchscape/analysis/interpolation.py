@@ -60,7 +60,7 @@ def interpolate(
 
 def analyse(first: RunDirectory, second: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return one row for each α of the line through the weights of two runs; nan if one did not come so far."""
-    weights = [run.weights_at(config.checkpoint) for run in (first, second)]
+    weights = [run.checkpoint_weights(config.checkpoint) for run in (first, second)]
     rows = interpolate(training_surface(first, data), validation_surface(first, data), *weights, config)
     rows.insert(0, "checkpoint", RunDirectory.checkpoint_name(config.checkpoint))
     return rows

@@ -67,7 +67,7 @@ def analyse(
     run: RunDirectory, data: PreparedData, config: Config, direction_seed: int, part: int, parts: int
 ) -> pd.DataFrame:
     """Return one row for each point of one part of the grid; parts are counted from 1."""
-    weights = run.weights_at(config.checkpoint)
+    weights = run.checkpoint_weights(config.checkpoint)
     surface = training_surface(run, data)
     policy = use_statistics(surface, weights, config.batch_norm)
     directions = [

@@ -52,7 +52,7 @@ def at_checkpoints(
     surface = training_surface(run, data)
     frames = []
     for checkpoint in checkpoints:
-        weights = run.weights_at(checkpoint)
+        weights = run.checkpoint_weights(checkpoint)
         policy = use_statistics(surface, weights, "fixed")
         rows = measure(surface, weights.vector)
         rows.insert(0, "checkpoint", run.checkpoint_name(checkpoint))

@@ -56,13 +56,13 @@ def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     snapshots = summary["spec"]["training"]["snapshots"]
     epochs = {0: "init", summary["epochs"]: "last", summary["best_epoch"]: "best"} if summary["best_epoch"] else {}
     epochs |= {epoch: epoch for epoch in snapshots if epoch <= summary["epochs"] and epoch not in epochs}
-    weights = {epoch: run.weights_at(epochs[epoch]).vector for epoch in sorted(epochs)}
+    weights = {epoch: run.checkpoint_weights(epochs[epoch]).vector for epoch in sorted(epochs)}
     weights = {epoch: vector for epoch, vector in weights.items() if np.isfinite(vector).all()}
     if len({vector.tobytes() for vector in weights.values()}) < 3:
         return pd.DataFrame(
             [dict.fromkeys(("epoch", "x", "y", "loss", "accuracy", "share_x", "share_y"), np.nan)]
         ).assign(checkpoint="none", batch_norm="none")
-    minimiser = run.weights_at("best")
+    minimiser = run.checkpoint_weights("best")
     surface = training_surface(run, data)
     policy = use_statistics(surface, minimiser, config.batch_norm)
     order = list(weights)

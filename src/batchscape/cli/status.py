@@ -73,7 +73,7 @@ def read_status(study: Study) -> list[RunStatus]:
         run_file, log = Path(study.run_file(name, "run.json")), Path(study.log(f"train/{name}"))
         if not run_file.exists():
             status = status_of(name, _text(log), is_running(log))
-            if status.state == PENDING and RunDirectory(run_file.parent).resume_folder.exists():
+            if status.state == PENDING and RunDirectory(run_file.parent).checkpoint_folder.exists():
                 status = RunStatus(name, INTERRUPTED, "resumes from its last state")
             found.append(status)
             continue

@@ -34,7 +34,7 @@ def read_frame(path: Path, mend: str = "delete it so that it is made again", tex
 
 
 @contextmanager
-def naming(paths: Iterable[str | Path]) -> Iterator[None]:
+def name_files_in_errors(paths: Iterable[str | Path]) -> Iterator[None]:
     """Say which files it was where a column is asked for that their tables lack. Raises UserError."""
     try:
         yield

@@ -22,7 +22,7 @@ from batchscape.io.weights import Weights, read_weights
 # Written last: a run directory with this file is whole.
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.csv"
-KEPT = ".whole"
+KEPT = ".completed"
 MEND = "delete the run's folder so that it trains again"
 
 
@@ -70,7 +70,7 @@ class Summary(Section):
     provenance: Provenance
 
 
-def noise_is_measured(epoch: int) -> bool:
+def is_noise_scale_epoch(epoch: int) -> bool:
     """Say whether history.csv has the gradient noise after an epoch (from 1): after 1, 2, 4, 8, …"""
     return epoch & (epoch - 1) == 0
 
@@ -80,7 +80,7 @@ class RunDirectory:
     path: Path
 
     @property
-    def resume_folder(self) -> Path:
+    def checkpoint_folder(self) -> Path:
         """Where a run on its way keeps its state; not there once the run is whole."""
         return self.path / "resume"
 
@@ -100,7 +100,7 @@ class RunDirectory:
         """Path of `init`, `best`, `last` or a snapshot (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
 
-    def restored(self, identity: str) -> bool:
+    def restore_if_complete(self, identity: str) -> bool:
         """Say whether all of the very run stands here that has this identity; put back what of it was deleted.
 
         Of one that became whole after its Snakemake had been killed, the next Snakemake deletes the outputs before it
@@ -172,7 +172,7 @@ class RunDirectory:
             )
         return weights
 
-    def weights_at(self, checkpoint: Checkpoint) -> Weights:
+    def checkpoint_weights(self, checkpoint: Checkpoint) -> Weights:
         """The weights at a checkpoint; all nan if the run did not come so far.
 
         That is `best` of a run that had no finite loss, or a snapshot after the run's end.

@@ -37,7 +37,7 @@ def draw_augmentation(count: int, flip: bool, shift: int, seed: int, epoch: int)
     return Augmentation(torch.from_numpy(flips), torch.from_numpy(shifts))
 
 
-def augmented(images: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
+def augment_images(images: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
     """Return images, (n, channels, height, width) uint8, mirrored and then shifted; what comes in is 0.
 
     The result is channels last in memory. All of it is on one device.

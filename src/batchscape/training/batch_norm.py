@@ -14,23 +14,23 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from batchscape.errors import UserError
 from batchscape.tasks.compatibility import examples_are_independent
-from batchscape.training.distributed import Ranks
+from batchscape.training.distributed import ProcessGroup
 
 
-def synchronise_batch_norm(network: nn.Module, images: torch.Tensor, ranks: Ranks) -> None:
+def synchronize_batch_norm(network: nn.Module, images: torch.Tensor, process_group: ProcessGroup) -> None:
     """Have each BatchNorm of a network take its statistics from the global batch; names and parameters stay.
 
     `images` are some that it takes, uint8, (n, channels, height, width). Raises UserError if the network takes more
     from a batch than these statistics: that would be from one process's share.
     """
     without = copy.deepcopy(network)
-    _replace(without, _Through.of)
+    _replace(without, _Identity.of)
     if not examples_are_independent(without, images):
         raise UserError(
             "resources.devices: what the network gives an image in training depends on other images in more ways than "
             "torch's BatchNorm, or it keeps statistics, so that several processes cannot train it; write `devices: 1`"
         )
-    _replace(network, lambda original: GlobalBatchNorm(original, ranks))
+    _replace(network, lambda original: GlobalBatchNorm(original, process_group))
 
 
 def _replace(network: nn.Module, other: Callable[[_BatchNorm], nn.Module]) -> None:
@@ -41,11 +41,11 @@ def _replace(network: nn.Module, other: Callable[[_BatchNorm], nn.Module]) -> No
                 setattr(module, name, other(child))
 
 
-class _Through(_BatchNorm):
+class _Identity(_BatchNorm):
     """A BatchNorm that gives what it gets; what a network may read of one is there."""
 
     @classmethod
-    def of(cls, original: _BatchNorm) -> "_Through":
+    def of(cls, original: _BatchNorm) -> "_Identity":
         original.__class__ = cls
         return original
 
@@ -56,14 +56,14 @@ class _Through(_BatchNorm):
 class GlobalBatchNorm(_BatchNorm):
     """Ioffe & Szegedy 2015, algorithm 1, with the mean and the variance of the examples of all processes."""
 
-    def __init__(self, original: _BatchNorm, ranks: Ranks):
+    def __init__(self, original: _BatchNorm, process_group: ProcessGroup):
         super().__init__(
             original.num_features, original.eps, original.momentum, original.affine, original.track_running_stats
         )
         for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"):
             setattr(self, name, getattr(original, name))  # None where the layer has none
         self.train(original.training)
-        self.ranks = ranks
+        self.process_group = process_group
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Return inputs, (b, channels, …), normalised; b may be 0 in training."""
@@ -72,10 +72,12 @@ class GlobalBatchNorm(_BatchNorm):
             return F.batch_norm(inputs, mean, variance, self.weight, self.bias, training=mean is None, eps=self.eps)
         dims = [0, *range(2, inputs.dim())]
         shape = [1, -1, *[1] * (inputs.dim() - 2)]
-        count = self.ranks.sum(torch.tensor(float(inputs.numel() // inputs.shape[1]), device=inputs.device))
-        batch_mean = _Sum.apply(inputs.sum(dims), self.ranks) / count
+        count = self.process_group.all_reduce(
+            torch.tensor(float(inputs.numel() // inputs.shape[1]), device=inputs.device)
+        )
+        batch_mean = _Sum.apply(inputs.sum(dims), self.process_group) / count
         centred = inputs - batch_mean.view(shape)
-        batch_variance = _Sum.apply(centred.square().sum(dims), self.ranks) / count
+        batch_variance = _Sum.apply(centred.square().sum(dims), self.process_group) / count
         if mean is not None:
             with torch.no_grad():
                 self.num_batches_tracked += 1
@@ -92,10 +94,10 @@ class _Sum(torch.autograd.Function):
     """The sum over all processes, each of whose losses depends on it."""
 
     @staticmethod
-    def forward(context: Any, tensor: torch.Tensor, ranks: Ranks) -> torch.Tensor:
-        context.ranks = ranks
-        return ranks.sum(tensor.clone())
+    def forward(context: Any, tensor: torch.Tensor, process_group: ProcessGroup) -> torch.Tensor:
+        context.process_group = process_group
+        return process_group.all_reduce(tensor.clone())
 
     @staticmethod
     def backward(context: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return context.ranks.sum(gradient.clone(memory_format=torch.contiguous_format)), None
+        return context.process_group.all_reduce(gradient.clone(memory_format=torch.contiguous_format)), None

@@ -12,13 +12,13 @@ from safetensors.numpy import save
 
 from batchscape.io.files import write_bytes
 
-STATE, BEFORE = "state.safetensors", "state-before.safetensors"
+CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.safetensors", "checkpoint-previous.safetensors"
 PARTS = ("network", "momentum", "best")
-TOLD = ("history", "best_epoch", "best_loss", "micro_batch")
+METADATA_FIELDS = ("history", "best_epoch", "best_loss", "micro_batch")
 
 
 @dataclass(frozen=True)
-class RunState:
+class TrainingState:
     """A run after an epoch: with the seed, all that its further course depends on, and all that it has to tell."""
 
     network: dict[str, np.ndarray]
@@ -53,23 +53,23 @@ def identity(spec: str, data_sha256: str, code: str) -> str:
     return hashlib.sha256(json.dumps([spec, data_sha256, code]).encode()).hexdigest()
 
 
-def write_state(folder: Path, state: RunState, belongs_to: str) -> None:
+def write_checkpoint(folder: Path, state: TrainingState, belongs_to: str) -> None:
     """Write the state of a run; the one before it stays until the next time, in case this one gets damaged."""
     arrays = {f"{part}/{name}": np.asarray(array) for part in PARTS for name, array in getattr(state, part).items()}
     arrays["update_norms"] = state.update_norms
-    about = json.dumps({"identity": belongs_to, **{key: getattr(state, key) for key in TOLD}})
-    if (folder / STATE).exists():
-        (folder / STATE).replace(folder / BEFORE)
-    write_bytes(folder / STATE, save(arrays, {"about": about, "sha256": _checksum(arrays, about)}))
+    about = json.dumps({"identity": belongs_to, **{key: getattr(state, key) for key in METADATA_FIELDS}})
+    if (folder / CHECKPOINT).exists():
+        (folder / CHECKPOINT).replace(folder / PREVIOUS_CHECKPOINT)
+    write_bytes(folder / CHECKPOINT, save(arrays, {"about": about, "sha256": _checksum(arrays, about)}))
 
 
-def read_state(folder: Path, belongs_to: str) -> RunState | None:
+def read_checkpoint(folder: Path, belongs_to: str) -> TrainingState | None:
     """Return the last whole state of this very run, or None."""
-    states = (_read(folder / name, belongs_to) for name in (STATE, BEFORE))
+    states = (_read(folder / name, belongs_to) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT))
     return next((state for state in states if state is not None), None)
 
 
-def _read(path: Path, belongs_to: str) -> RunState | None:
+def _read(path: Path, belongs_to: str) -> TrainingState | None:
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -83,7 +83,7 @@ def _read(path: Path, belongs_to: str) -> RunState | None:
         part: {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith(f"{part}/")}
         for part in PARTS
     }
-    return RunState(**parts, update_norms=arrays["update_norms"], **told)
+    return TrainingState(**parts, update_norms=arrays["update_norms"], **told)
 
 
 def _checksum(arrays: dict[str, np.ndarray], about: str) -> str:

@@ -8,39 +8,39 @@ import torch.distributed as dist
 from torch import nn
 
 
-class LostPeer(Exception):
+class PeerDisconnected(Exception):
     """Another of the processes is gone; that one knows why."""
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process among those that train a run together; by default it is alone."""
 
     rank: int = 0
     size: int = 1
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the process that writes and logs."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
+    def shard(self, count: int) -> slice:
         """Return which of `count` things are this process's: shares follow one another and differ by one at most."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
-    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """Put into a tensor the sum over all processes, and return it; the same bits come out in each of them.
 
-        Raises LostPeer if another process is gone.
+        Raises PeerDisconnected if another process is gone.
         """
         if self.size > 1:
             try:
                 dist.all_reduce(tensor)
             except RuntimeError as error:
-                raise LostPeer(str(error)) from error
+                raise PeerDisconnected(str(error)) from error
         return tensor
 
-    def sum_gradients(self, parameters: Sequence[nn.Parameter], used: Sequence[bool]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter], used: Sequence[bool]) -> None:
         """Put into `.grad` of the parameters that are used the sum over all processes; the others get none.
 
         A process without a share of a batch has no gradients to give.
@@ -48,19 +48,19 @@ class Ranks:
         flat = torch.cat(
             [(torch.zeros_like(each) if each.grad is None else each.grad).reshape(-1) for each in parameters]
         )
-        self.sum(flat)
+        self.all_reduce(flat)
         for parameter, part, is_used in zip(
             parameters, flat.split([each.numel() for each in parameters]), used, strict=True
         ):
             # In the memory layout of the parameter, as the optimiser wants it.
             parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape)) if is_used else None
 
-    def used(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
+    def has_gradient(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
         """Return which parameters have a gradient, in whichever process."""
         flags = torch.tensor([each.grad is not None for each in parameters], dtype=torch.float32)
-        return [flag > 0 for flag in self.sum(flags.to(parameters[0].device)).tolist()]
+        return [flag > 0 for flag in self.all_reduce(flags.to(parameters[0].device)).tolist()]
 
-    def require(self) -> None:
+    def assert_initialized(self) -> None:
         """Raise RuntimeError unless the process group is of these processes.
 
         Else each would train on its share alone and nothing would seem wrong.

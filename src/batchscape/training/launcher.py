@@ -28,12 +28,12 @@ from batchscape.training import worker as rank
 # What the agent takes, so that it can end its processes first.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 # How long the others may take to end when one of the processes has died.
-SECONDS_TO_END = 5
+SHUTDOWN_TIMEOUT = 5
 # What of Slurm's variables goes along to other nodes.
-OF_JOB = ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CPUS_PER_TASK")
+FORWARDED_SLURM_VARIABLES = ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CPUS_PER_TASK")
 
 
-class RankFailed(Exception):
+class WorkerFailed(Exception):
     """One of the processes has failed; the others were ended."""
 
 
@@ -43,7 +43,8 @@ def launch(function: Callable[..., None], arguments: dict[str, Any], devices: in
     Each finds its place in RANK, LOCAL_RANK and WORLD_SIZE, and prints where this process prints. All end when one of
     them fails, when this process ends, however it does, or is interrupted.
 
-    Raises RankFailed with what the first to fail said, and UserError for several nodes outside a Slurm job of so many.
+    Raises WorkerFailed with the message of the first process that failed, and UserError where several nodes are
+    requested outside a Slurm job that has them.
     """
     what = [function.__module__, function.__qualname__, json.dumps(arguments)]
     if nodes == 1:
@@ -61,14 +62,18 @@ def launch(function: Callable[..., None], arguments: dict[str, Any], devices: in
         sys.executable, "-m", __name__, json.dumps([what, devices, nodes, endpoint, uuid.uuid4().hex]),
     ]  # fmt: skip
     # This process is in a step on one node, of which the other variables tell: srun would take them for the job's.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name in OF_JOB}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("SLURM_") or name in FORWARDED_SLURM_VARIABLES
+    }
     if status := subprocess.run(command, stdin=subprocess.DEVNULL, env=environment).returncode:
-        raise RankFailed(f"srun ended with status {status}")
+        raise WorkerFailed(f"srun ended with status {status}")
 
 
 def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id: str) -> None:
     """Start this node's processes and wait for their end."""
-    with TemporaryDirectory(prefix="batchscape-ranks-") as folder, _signals_as_they_were():
+    with TemporaryDirectory(prefix="batchscape-workers-") as folder, _preserve_signal_handlers():
         config = LaunchConfig(
             min_nodes=nodes,
             max_nodes=nodes,
@@ -79,7 +84,7 @@ def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id:
             # Not by the machine's name, which may be known to nobody.
             local_addr="127.0.0.1" if nodes == 1 else None,
             max_restarts=0,
-            shutdown_timeout=SECONDS_TO_END,
+            shutdown_timeout=SHUTDOWN_TIMEOUT,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
@@ -90,7 +95,7 @@ def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id:
             said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
             if said.startswith(f"{UserError.__name__}: "):
                 raise UserError(said.partition(": ")[2]) from None
-            raise RankFailed(f"process {failed} of {devices * nodes}: {said}") from None
+            raise WorkerFailed(f"process {failed} of {devices * nodes}: {said}") from None
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -98,7 +103,7 @@ def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id:
 
 
 @contextmanager
-def _signals_as_they_were() -> Iterator[None]:
+def _preserve_signal_handlers() -> Iterator[None]:
     """Undo in the end that the agent takes the signals that would end this process."""
     handlers = {which: signal.getsignal(which) for which in SIGNALS}
     try:

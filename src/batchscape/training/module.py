@@ -21,9 +21,9 @@ from batchscape.runtime.device import free_memory, limit_gpu_memory
 from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES, examples_are_independent
 from batchscape.tasks.losses import evaluate_loss_and_correct, evaluation_mode, normalize_sums, summed_loss_and_correct
-from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
-from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
-from batchscape.training.distributed import Ranks
+from batchscape.training.augmentation import Augmentation, augment_images, draw_augmentation
+from batchscape.training.batch_norm import GlobalBatchNorm, synchronize_batch_norm
+from batchscape.training.distributed import ProcessGroup
 from batchscape.training.lightning import pl
 from batchscape.training.micro_batches import Part, backward
 from batchscape.training.noise_scale import gradient_noise
@@ -56,18 +56,18 @@ class EpochResult:
     """CPU time of the run's processes, all threads: what the epoch costs however many jobs share the machine."""
 
 
-class EpochOrders:
+class EpochSampler:
     """The loader: what Lightning sees as one batch is the order of a whole epoch.
 
     Lightning's work around each of its batches takes a quarter of the time of a small network's step, so
     the module cuts the order into global batches itself. Of each of them a process sees its share.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, ranks: Ranks, epoch: Callable[[], int]):
+    def __init__(self, count: int, batch_size: int, seed: int, process_group: ProcessGroup, epoch: Callable[[], int]):
         self.count = count
         self.batch_size = batch_size
         self.seed = seed
-        self.ranks = ranks
+        self.process_group = process_group
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -75,8 +75,8 @@ class EpochOrders:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         order = torch.from_numpy(epoch_order(self.count, self.seed, self.epoch()))
-        if self.ranks.size > 1:
-            order = torch.cat([batch[self.ranks.share(len(batch))] for batch in order.split(self.batch_size)])
+        if self.process_group.size > 1:
+            order = torch.cat([batch[self.process_group.shard(len(batch))] for batch in order.split(self.batch_size)])
         yield order
 
 
@@ -88,25 +88,27 @@ class TrainingModule(pl.LightningModule):
         network: nn.Module,
         data: PreparedData,
         spec: RunSpec,
-        ranks: Ranks | None = None,
+        process_group: ProcessGroup | None = None,
         jobs_per_gpu: int = 1,
         micro_batch: int | None = None,
     ):
-        """`ranks` is this process among those that train the run together; by default it is alone.
+        """`process_group` is this process among those that train the run together; by default it is alone.
 
         On a GPU that `jobs_per_gpu` share, a batch that may be cut goes through the network in micro-batches that fit
         in memory, of at most `micro_batch` examples if that is given, as by the state from which a run resumes.
         """
         super().__init__()
         self.automatic_optimization = False
-        self.ranks = ranks or Ranks()
+        self.process_group = process_group or ProcessGroup()
         few = torch.from_numpy(data.train_images[:NUM_PROBE_EXAMPLES])
-        if self.ranks.size > 1:
-            synchronise_batch_norm(network, few, self.ranks)
+        if self.process_group.size > 1:
+            synchronize_batch_norm(network, few, self.process_group)
         # Then a process goes through the network even if its share of a short batch is empty.
-        self.ranks_meet_within = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
+        self.has_collectives_in_forward = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
         # Else the parts of a batch would not give what it gives as a whole.
-        self.may_be_cut = not self.ranks_meet_within if self.ranks.size > 1 else examples_are_independent(network, few)
+        self.supports_micro_batches = (
+            not self.has_collectives_in_forward if self.process_group.size > 1 else examples_are_independent(network, few)
+        )
         self.network = network
         self.data = data
         self.spec = spec
@@ -123,15 +125,15 @@ class TrainingModule(pl.LightningModule):
             fused=True,
         )
 
-    def train_dataloader(self) -> EpochOrders:
+    def train_dataloader(self) -> EpochSampler:
         spec, reshuffle = self.spec, self.spec.training.reshuffle
-        return EpochOrders(
-            len(self.data.train_labels), spec.batch_size, spec.seed, self.ranks,
+        return EpochSampler(
+            len(self.data.train_labels), spec.batch_size, spec.seed, self.process_group,
             lambda: self.current_epoch + 1 if reshuffle else 1,
         )  # fmt: skip
 
     def on_fit_start(self) -> None:
-        self.ranks.require()
+        self.process_group.assert_initialized()
         data, device = self.data, self.device
         size = data.train_images.nbytes + data.validation_images.nbytes
         home = storage_device(size, device, free_memory(device, self.jobs_per_gpu))
@@ -142,12 +144,12 @@ class TrainingModule(pl.LightningModule):
             torch.from_numpy(labels).to(device) for labels in (data.train_labels, data.validation_labels)
         )
         with evaluation_mode(self.network):
-            self.chunk = max_micro_batch_size(
-                self.network, normalize_images(self.train_images[:NUM_PROBE_EXAMPLES].to(device))
-            )
-        if self.may_be_cut and device.type == "cpu":  # on a GPU more parts than memory demands would only cost
+            self.chunk = max_micro_batch_size(self.network, normalize_images(self.train_images[:NUM_PROBE_EXAMPLES].to(device)))
+        if (
+            self.supports_micro_batches and device.type == "cpu"
+        ):  # on a GPU more parts than memory demands would only cost
             self.micro_batch = min(self.chunk, self.micro_batch)
-        elif self.may_be_cut:
+        elif self.supports_micro_batches:
             self.micro_batch = self._largest_micro_batch()
         elif device.type == "cpu":  # a GPU says itself in the first step that its memory does not suffice
             self._require_memory()
@@ -155,7 +157,7 @@ class TrainingModule(pl.LightningModule):
     @property
     def _share(self) -> int:
         """How many examples of a batch this process has at most."""
-        return math.ceil(self.spec.batch_size / self.ranks.size)
+        return math.ceil(self.spec.batch_size / self.process_group.size)
 
     def _require_memory(self) -> None:
         """Raise MemoryError if the network keeps more for the gradient of a batch than the machine has memory.
@@ -218,23 +220,25 @@ class TrainingModule(pl.LightningModule):
                 for parameter in parameters:  # `Optimizer.zero_grad` without its hooks, which cost 4 % of a small step
                     parameter.grad = None
                 logits += backward(self.network, parts, count)
-                if self.ranks.size > 1:
-                    used = used or self.ranks.used(trained)  # of the first batch each process has a share
-                    self.ranks.sum_gradients(trained, used)
+                if self.process_group.size > 1:
+                    used = used or self.process_group.has_gradient(
+                        trained
+                    )  # of the first batch each process has a share
+                    self.process_group.all_reduce_gradients(trained, used)
                 optimizer.step()
                 after = _flat(weights)
                 norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
                 before = after
         # Read from the device once an epoch: each read would wait for all work that is queued there.
         loss, accuracy = normalize_sums(
-            self.ranks.sum(summed_loss_and_correct(torch.cat(logits), labels)), len(self.train_labels)
+            self.process_group.all_reduce(summed_loss_and_correct(torch.cat(logits), labels)), len(self.train_labels)
         )
         self.result = EpochResult(
             loss=loss,
             accuracy=accuracy,
             update_norms=torch.stack(norms).cpu().numpy(),
             seconds=time.perf_counter() - started,
-            cpu_seconds=self.over_processes(time.process_time() - cpu_started),
+            cpu_seconds=self.all_reduce_sum(time.process_time() - cpu_started),
         )
 
     def _warm_up(self, optimizer: torch.optim.Optimizer, step: int, steps: int) -> None:
@@ -246,7 +250,7 @@ class TrainingModule(pl.LightningModule):
     @contextmanager
     def _randomness(self) -> Iterator[None]:
         """Have dropout and the like draw by (seed, epoch) for a while; then all random states are as they were."""
-        seed = dropout_seed(self.spec.seed, self.current_epoch + 1, self.ranks.rank)
+        seed = dropout_seed(self.spec.seed, self.current_epoch + 1, self.process_group.rank)
         on_gpu = self.device.type == "cuda"
         with torch.random.fork_rng(devices=[self.device] if on_gpu else []), seed_global_rngs(seed):
             torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes a millisecond: it seeds GPUs too
@@ -270,7 +274,7 @@ class TrainingModule(pl.LightningModule):
         Images become floats some batches at a time, or part by part if batches are cut, which bounds the memory.
         """
         part = self.micro_batch
-        shares = [share.stop - share.start for share in map(self.ranks.share, counts)]
+        shares = [share.stop - share.start for share in map(self.process_group.shard, counts)]
         order = order.to(self.train_images.device)
         if part < shares[0]:
             for indices, targets in zip(order.split(shares), labels.split(shares), strict=True):
@@ -284,27 +288,27 @@ class TrainingModule(pl.LightningModule):
         for group, indices, targets in zip(groups, order.split(sizes), labels.split(sizes), strict=True):
             inputs = self._inputs(indices, augmentation)
             for batch in zip(inputs.split(group), targets.split(group), strict=True):
-                yield [batch] if len(batch[1]) or self.ranks_meet_within else []
+                yield [batch] if len(batch[1]) or self.has_collectives_in_forward else []
 
     def _inputs(self, indices: torch.Tensor, augmentation: Augmentation | None) -> torch.Tensor:
         """The training images of some indices as the network takes them."""
         images = gather_examples(self.train_images, indices, self.device)
         if augmentation:
-            images = augmented(images, augmentation[indices].to(self.device))
+            images = augment_images(images, augmentation[indices].to(self.device))
         return normalize_images(images)
 
     def validate(self) -> tuple[float, float]:
         """Return the loss and the accuracy over the validation set at the present weights."""
-        mine, count = self.ranks.share(len(self.validation_labels)), len(self.validation_labels)
+        mine, count = self.process_group.shard(len(self.validation_labels)), len(self.validation_labels)
         images, labels = self.validation_images[mine], self.validation_labels[mine]
         self.chunk, found = find_largest_fitting(
             self.chunk, lambda chunk: evaluate_loss_and_correct(self.network, images, labels, chunk)
         )
-        return normalize_sums(self.ranks.sum(found), count)
+        return normalize_sums(self.process_group.all_reduce(found), count)
 
-    def over_processes(self, seconds: float) -> float:
+    def all_reduce_sum(self, seconds: float) -> float:
         """Return the sum of what each process has."""
-        return self.ranks.sum(torch.tensor(seconds, dtype=torch.float64, device=self.device)).item()
+        return self.process_group.all_reduce(torch.tensor(seconds, dtype=torch.float64, device=self.device)).item()
 
     def gradient_noise(self) -> tuple[float, float]:
         """Return ‖G‖ and the noise scale tr(Σ)/‖G‖² over the training set at the present weights, after an epoch.

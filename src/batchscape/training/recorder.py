@@ -9,18 +9,18 @@ import numpy as np
 import torch
 
 from batchscape.errors import UserError
-from batchscape.io.run_directory import RunDirectory, noise_is_measured
+from batchscape.io.run_directory import RunDirectory, is_noise_scale_epoch
 from batchscape.io.weights import Layers, distance_by_layer, write_weights
-from batchscape.training.checkpoint import RunState, write_state
+from batchscape.training.checkpoint import TrainingState, write_checkpoint
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
 
 # A state is written at most so often: the longest time that a killed run loses.
-SECONDS_BETWEEN_STATES = 15.0
+CHECKPOINT_INTERVAL = 15.0
 # What a run needs to stop: its state written, and its processes ended.
-SECONDS_TO_STOP = 20.0
+SHUTDOWN_TIME = 20.0
 # Before a time limit, an epoch is taken to last so many times the longest one so far.
-LONGER_EPOCH = 1.5
+EPOCH_TIME_SAFETY_FACTOR = 1.5
 
 CONVERGED, DIVERGED, MAX_EPOCHS = "converged", "diverged", "max_epochs"
 
@@ -36,7 +36,7 @@ class Recorder(pl.Callback):
         patience: int,
         snapshots: tuple[int, ...],
         identity: str,
-        state: RunState | None = None,
+        state: TrainingState | None = None,
         ends: float | None = None,
     ):
         """`identity` says what a state belongs to; `state` is what the run goes on from, None at its beginning.
@@ -63,7 +63,7 @@ class Recorder(pl.Callback):
         self.initial = self.before = module.parameter_vector().cpu().numpy()
         self._write("init", module)
         if self.state:
-            self._go_on(module, self.state)
+            self._restore(module, self.state)
         self.told = self.epoch_began = time.perf_counter()
         self.longest_epoch = 0.0
 
@@ -72,10 +72,10 @@ class Recorder(pl.Callback):
         started, cpu_started = time.perf_counter(), time.process_time()
         validation_loss, validation_accuracy = module.validate()
         validation_seconds = time.perf_counter() - started
-        validation_cpu_seconds = module.over_processes(time.process_time() - cpu_started)
+        validation_cpu_seconds = module.all_reduce_sum(time.process_time() - cpu_started)
 
         gradient_norm, noise_scale = math.nan, math.nan
-        if noise_is_measured(epoch) and module.ranks.is_first:
+        if is_noise_scale_epoch(epoch) and module.process_group.is_main_process:
             gradient_norm, noise_scale = module.gradient_noise()
         vector = module.parameter_vector().cpu().numpy()
         distance = distance_by_layer(self.initial, vector, self.layers)
@@ -123,11 +123,11 @@ class Recorder(pl.Callback):
             self.status = CONVERGED
             trainer.should_stop = True
             return
-        if module.ranks.is_first and epoch < trainer.max_epochs:
-            self._keep_state_in_time(epoch, module)
+        if module.process_group.is_main_process and epoch < trainer.max_epochs:
+            self._maybe_save_checkpoint(epoch, module)
 
     def on_train_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        if not module.ranks.is_first:
+        if not module.process_group.is_main_process:
             return
         if self.best_state:
             self._write("best", module, self.best_state)
@@ -135,13 +135,13 @@ class Recorder(pl.Callback):
         self.directory.write_update_norms(np.concatenate(self.update_norms))
         self.directory.write_history(self.history)
 
-    def _keep_state_in_time(self, epoch: int, module: TrainingModule) -> None:
+    def _maybe_save_checkpoint(self, epoch: int, module: TrainingModule) -> None:
         """Keep the state now and then, and before a time limit. Raises UserError where the next epoch might not fit."""
         now = time.perf_counter()
         self.longest_epoch = max(self.longest_epoch, now - self.epoch_began)
-        out_of_time = time.time() + LONGER_EPOCH * self.longest_epoch + SECONDS_TO_STOP > self.ends
-        if out_of_time or now - self.told >= SECONDS_BETWEEN_STATES:
-            self._keep_state(module)
+        out_of_time = time.time() + EPOCH_TIME_SAFETY_FACTOR * self.longest_epoch + SHUTDOWN_TIME > self.ends
+        if out_of_time or now - self.told >= CHECKPOINT_INTERVAL:
+            self._save_checkpoint(module)
             self.told = time.perf_counter()
         if out_of_time:
             raise UserError(
@@ -150,10 +150,10 @@ class Recorder(pl.Callback):
             )
         self.epoch_began = time.perf_counter()
 
-    def _keep_state(self, module: TrainingModule) -> None:
+    def _save_checkpoint(self, module: TrainingModule) -> None:
         optimizer = module.optimizers(use_pl_optimizer=False).state_dict()["state"]
         momentum = {str(index): entry.get("momentum_buffer") for index, entry in optimizer.items()}
-        state = RunState(
+        state = TrainingState(
             network=_arrays(module.network.state_dict()),
             momentum=_arrays({index: buffer for index, buffer in momentum.items() if buffer is not None}),
             best=_arrays(self.best_state),
@@ -163,9 +163,9 @@ class Recorder(pl.Callback):
             best_loss=self.best_loss,
             micro_batch=module.micro_batch,
         )
-        write_state(self.directory.resume_folder, state, self.identity)
+        write_checkpoint(self.directory.checkpoint_folder, state, self.identity)
 
-    def _go_on(self, module: TrainingModule, state: RunState) -> None:
+    def _restore(self, module: TrainingModule, state: TrainingState) -> None:
         """Put the network, the optimiser and the record where the state has them."""
         module.network.load_state_dict(_tensors(state.network, module.device))
         optimizer = module.optimizers(use_pl_optimizer=False)
@@ -185,7 +185,7 @@ class Recorder(pl.Callback):
 
     def _write(self, name: str, module: TrainingModule, state: dict[str, torch.Tensor] | None = None) -> None:
         """Write a state dict, by default that of the present weights; of several processes the first one does."""
-        if module.ranks.is_first:
+        if module.process_group.is_main_process:
             state = state or module.network.state_dict()
             write_weights(self.directory.weights_file(name), _arrays(state), self.parameter_names)
 

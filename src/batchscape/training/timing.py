@@ -19,13 +19,13 @@ from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.runtime.device import choose_device
 from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES
-from batchscape.training.batch_norm import synchronise_batch_norm
-from batchscape.training.distributed import Ranks
+from batchscape.training.batch_norm import synchronize_batch_norm
+from batchscape.training.distributed import ProcessGroup
 from batchscape.training.environment import describe_environment
-from batchscape.training.launcher import RankFailed, launch
+from batchscape.training.launcher import WorkerFailed, launch
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
-from batchscape.training.train import build, exact_trainer
+from batchscape.training.train import build, make_trainer
 
 # On CPUs; what more of them would take in memory (half a GB each) buys nothing.
 PROCESSES_PER_CORE = 2
@@ -68,9 +68,9 @@ def _timed(runs: Sequence[RunSpec], data: Path, devices: int) -> pd.DataFrame:
         found = Path(folder) / "seconds.csv"
         what = {"runs": [run.model_dump_json() for run in runs], "data": str(data), "found": str(found)}
         try:
-            launch(time_rank, {**what, "devices": devices}, devices)
+            launch(time_worker, {**what, "devices": devices}, devices)
             return read_frame(found)
-        except RankFailed as error:
+        except WorkerFailed as error:
             if not is_out_of_memory(error):
                 raise
     if len(runs) > 1:
@@ -89,24 +89,24 @@ def _can_be_shared(run: RunSpec, data: Path) -> bool:
     """Say whether several processes can train the network of a run."""
     prepared, network = build(run, data, 1)
     try:
-        synchronise_batch_norm(network, torch.from_numpy(prepared.train_images[:NUM_PROBE_EXAMPLES]), Ranks())
+        synchronize_batch_norm(network, torch.from_numpy(prepared.train_images[:NUM_PROBE_EXAMPLES]), ProcessGroup())
     except UserError as error:
         log.info("%s", error)
         return False
     return True
 
 
-def time_rank(runs: Sequence[str], data: str, found: str, devices: int) -> None:
+def time_worker(runs: Sequence[str], data: str, found: str, devices: int) -> None:
     """Time the runs as one of several processes that `launch` started; the first of them writes what it found."""
     torch.set_num_threads(1)
-    ranks = Ranks(int(os.environ["RANK"]), devices)
+    process_group = ProcessGroup(int(os.environ["RANK"]), devices)
     rows = []
     for text in runs:
         run = RunSpec.model_validate_json(text)
         prepared, network = build(run, Path(data), devices)
         timer = _Timer()
-        module = TrainingModule(network, prepared, run, ranks)
-        exact_trainer(run, devices, 1, Path(found).parent, timer).fit(module)
+        module = TrainingModule(network, prepared, run, process_group)
+        make_trainer(run, devices, 1, Path(found).parent, timer).fit(module)
         where = describe_environment(module.device)
         told = {
             "batch_size": run.batch_size,
@@ -119,7 +119,7 @@ def time_rank(runs: Sequence[str], data: str, found: str, devices: int) -> None:
         rows += [
             {**told, "epoch": epoch, "seconds": seconds} for epoch, seconds in enumerate(timer.seconds[1:], start=1)
         ]
-    if ranks.is_first:
+    if process_group.is_main_process:
         write_frame(Path(found), pd.DataFrame(rows))
 
 
@@ -144,7 +144,7 @@ class _Timer(pl.Callback):
         if len(self.seconds) == 1:
             self.began = now
         self.window, self.busy, own = (now - self.began).tolist()
-        self.own = module.over_processes(own)
+        self.own = module.all_reduce_sum(own)
 
 
 def _busy() -> float:

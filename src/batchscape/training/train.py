@@ -18,10 +18,10 @@ from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.runtime.device import available_memory, choose_device
-from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
+from batchscape.tasks.compatibility import validate_batch_size, supports_batch_size_one
 from batchscape.tasks.losses import num_outputs
-from batchscape.training.checkpoint import identity, read_state
-from batchscape.training.distributed import Ranks
+from batchscape.training.checkpoint import identity, read_checkpoint
+from batchscape.training.distributed import ProcessGroup
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.launcher import launch
 from batchscape.training.lightning import DDPStrategy, environments, pl
@@ -64,24 +64,24 @@ def train(
     of it, where `jobs_per_gpu` use the GPU.
 
     Raises UserError when the data is missing or damaged, the run does not fit it or the memory, or it stops before its
-    end, and RankFailed when one of several processes failed.
+    end, and WorkerFailed when one of several processes failed.
     """
-    if code and RunDirectory(directory).restored(_identity(spec, data, code)):
+    if code and RunDirectory(directory).restore_if_complete(_identity(spec, data, code)):
         log.info("%s is already complete", directory.name)
         return directory
     if devices * nodes == 1:
-        _train(spec, data, directory, threads, code, ends, jobs_per_gpu, Ranks())
+        _train(spec, data, directory, threads, code, ends, jobs_per_gpu, ProcessGroup())
         return directory
     torch.set_num_threads(threads)
     build(spec, data, devices * nodes)  # what the processes would refuse is refused here, in one line
     paths = {"data": str(data), "directory": str(directory)}
     how = {"threads": threads, "code": code, "devices": devices, "nodes": nodes, "ends": ends}
     how["jobs_per_gpu"] = jobs_per_gpu
-    launch(train_rank, {"spec": spec.model_dump_json(), **paths, **how}, devices, nodes)
+    launch(train_worker, {"spec": spec.model_dump_json(), **paths, **how}, devices, nodes)
     return directory
 
 
-def train_rank(
+def train_worker(
     spec: str,
     data: str,
     directory: str,
@@ -93,8 +93,8 @@ def train_rank(
     jobs_per_gpu: int,
 ) -> None:
     """Train as one of several processes that `launch` started."""
-    ranks, what = Ranks(int(os.environ["RANK"]), devices * nodes), RunSpec.model_validate_json(spec)
-    _train(what, Path(data), Path(directory), threads, code, ends, jobs_per_gpu, ranks, devices, nodes)
+    process_group, what = ProcessGroup(int(os.environ["RANK"]), devices * nodes), RunSpec.model_validate_json(spec)
+    _train(what, Path(data), Path(directory), threads, code, ends, jobs_per_gpu, process_group, devices, nodes)
 
 
 def _train(
@@ -105,12 +105,12 @@ def _train(
     code: str,
     ends: float | None,
     jobs_per_gpu: int,
-    ranks: Ranks,
+    process_group: ProcessGroup,
     devices: int = 1,
     nodes: int = 1,
 ) -> None:
     torch.set_num_threads(threads)
-    prepared, network = build(spec, data, ranks.size)
+    prepared, network = build(spec, data, process_group.size)
     size = {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "batches_per_epoch": math.ceil(len(prepared.train_labels) / spec.batch_size),
@@ -120,18 +120,18 @@ def _train(
     }
     run = RunDirectory(directory)
     belongs_to = _identity(spec, data, code)
-    state = read_state(run.resume_folder, belongs_to)
-    if ranks.is_first:
+    state = read_checkpoint(run.checkpoint_folder, belongs_to)
+    if process_group.is_main_process:
         run.clear(keep_snapshots_to=state.epoch if state else 0)
 
     started = datetime.now(UTC)
     recorder = Recorder(run, spec.training.patience, spec.training.snapshots, belongs_to, state, ends)
-    module = TrainingModule(network, prepared, spec, ranks, jobs_per_gpu, state.micro_batch if state else None)
+    module = TrainingModule(network, prepared, spec, process_group, jobs_per_gpu, state.micro_batch if state else None)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed, *list(size.values())[:3],
     )  # fmt: skip
-    trainer = exact_trainer(spec, devices, nodes, directory, recorder)
+    trainer = make_trainer(spec, devices, nodes, directory, recorder)
     if state:
         log.info("going on after epoch %d", state.epoch)
         for moment in ("ready", "started", "processed", "completed"):
@@ -143,7 +143,7 @@ def _train(
             raise
         raise UserError(_out_of_memory(module, directory.name, len(recorder.history))) from error
     log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
-    if not ranks.is_first:
+    if not process_group.is_main_process:
         return
     run.write_summary(
         {
@@ -165,7 +165,7 @@ def _train(
             },
         }
     )
-    shutil.rmtree(run.resume_folder, ignore_errors=True)
+    shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
 
 
 def _out_of_memory(module: TrainingModule, run: str, epochs: int) -> str:
@@ -176,7 +176,7 @@ def _out_of_memory(module: TrainingModule, run: str, epochs: int) -> str:
         where = f"the {torch.cuda.get_device_name(device)} ({gib:.1f} GiB for this job)"
     if epochs:
         return f"{run}: out of memory after epoch {epochs}; free memory of {where}, then the same command resumes"
-    if module.may_be_cut:
+    if module.supports_micro_batches:
         return (
             f"{run}: training does not fit in the memory of {where}, not even with a small part of a batch at a time; "
             "use a smaller network or smaller images, or run fewer jobs at once"
@@ -215,7 +215,7 @@ def build(spec: RunSpec, data: Path, processes: int) -> tuple[PreparedData, nn.M
     return prepared, network
 
 
-def exact_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, callback: pl.Callback) -> pl.Trainer:
+def make_trainer(spec: RunSpec, devices: int, nodes: int, directory: Path, callback: pl.Callback) -> pl.Trainer:
     """Lightning with everything off that the callback does itself, and deaf to a Slurm job around it."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

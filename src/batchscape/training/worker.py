@@ -13,16 +13,16 @@ from importlib import import_module
 
 from torch.distributed.elastic.multiprocessing.errors import record
 
-from batchscape.training.distributed import LostPeer
+from batchscape.training.distributed import PeerDisconnected
 
 # The process that a peer misses fails first: time for the agent to see that before this one tells what it felt of it.
-SECONDS_FOR_THE_CAUSE = 20.0
+ROOT_CAUSE_GRACE_PERIOD = 20.0
 
 
 @record
 def main(module: str, function: str, arguments: str) -> None:
     """Call a function; whatever it raises ends the process and all its peers."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     first = os.environ["RANK"] == "0"
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("batchscape").setLevel(logging.INFO if first else logging.WARNING)
@@ -30,12 +30,12 @@ def main(module: str, function: str, arguments: str) -> None:
         work = getattr(import_module(module), function)
         batchscape.runtime.startup.finish_startup()
         work(**json.loads(arguments))
-    except LostPeer:
-        time.sleep(SECONDS_FOR_THE_CAUSE)
+    except PeerDisconnected:
+        time.sleep(ROOT_CAUSE_GRACE_PERIOD)
         raise
 
 
-def _end_with(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     """End this process when its parent is gone: the agent may be killed in a way that lets it do nothing."""
     while os.getppid() == parent:
         time.sleep(0.5)

@@ -64,11 +64,11 @@ def search(
     """
     tuning, how = spec.tuning, (threads, code, devices, nodes, ends, jobs_per_gpu)
     study = _open(spec, data, journal, code)
-    if len(done := _finished(study)) >= tuning.trials:
+    if len(done := _completed_trials(study)) >= tuning.trials:
         log.info("the search is already complete")
     elif done:
         log.info("going on after the %d trials that an earlier job finished", len(done))
-    while len(done := _finished(study)) < tuning.trials:
+    while len(done := _completed_trials(study)) < tuning.trials:
         trial = _next(study, spec)
         rate = trial.suggest_float(RATE, *tuning.range, log=True)
         # The process may ask for a rate again, at an end of the range above all; the same seeds would give the same.
@@ -84,7 +84,7 @@ def search(
         study.tell(trial, loss)
         shutil.rmtree(journal.parent / TRIAL, ignore_errors=True)
         log.info("trial %d of %d: learning rate %.4g, validation loss %.4g", len(done) + 1, tuning.trials, rate, loss)
-    return _with_best(pd.DataFrame([_row(spec, trial) for trial in _finished(study)[: tuning.trials]]))
+    return _with_best(pd.DataFrame([_row(spec, trial) for trial in _completed_trials(study)[: tuning.trials]]))
 
 
 def _with_best(trials: pd.DataFrame) -> pd.DataFrame:
@@ -95,14 +95,14 @@ def _with_best(trials: pd.DataFrame) -> pd.DataFrame:
 
 def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Study:
     """Return the study of this very search, the grid enqueued."""
-    _quiet()
+    _silence_warnings()
     what = spec.model_dump(mode="json")
     del what["tuning"]["trials"]  # a larger budget goes on with the same study
     data_hash = prepared_digest(data)
     identity = json.dumps([what, data_hash, code], sort_keys=True)
     journal.parent.mkdir(parents=True, exist_ok=True)
     study = optuna.create_study(
-        storage=journal_storage(journal),
+        storage=open_journal(journal),
         study_name=f"bs{spec.batch_size}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}",
         direction="minimize",
         load_if_exists=True,
@@ -114,12 +114,12 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
     return study
 
 
-def journal_storage(journal: Path) -> JournalStorage:
+def open_journal(journal: Path) -> JournalStorage:
     """Return the trials of a journal. Raises UserError when it is damaged.
 
     Only one job at a time may use it, which the lock of the job sees to: what a killed one left locked is unlocked.
     """
-    _mend(journal)
+    _truncate_partial_line(journal)
     # By a file, not by a symbolic link as Optuna does unless told otherwise: some file systems have none.
     lock = JournalFileOpenLock(str(journal.resolve()))
     with suppress(RuntimeError):  # it was not locked
@@ -136,27 +136,27 @@ def journal_storage(journal: Path) -> JournalStorage:
         )
 
 
-def _quiet() -> None:
+def _silence_warnings() -> None:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", message="Clip non-finite values")  # of trials that diverged
 
 
-def _mend(journal: Path) -> None:
+def _truncate_partial_line(journal: Path) -> None:
     """Cut off a last line that is not whole, as a full disk leaves it; Optuna would read nothing behind it."""
     content = journal.read_bytes() if journal.exists() else b""
     if content and not content.endswith(b"\n"):
         os.truncate(journal, content.rfind(b"\n") + 1)  # which needs no room on the disk
 
 
-def _finished(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+def _completed_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def _next(study: optuna.Study, spec: SearchSpec) -> optuna.Trial:
     """Return the trial in which an earlier job was killed, or else a new one."""
     left = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    number = left[0].number if left else len(_finished(study))
+    number = left[0].number if left else len(_completed_trials(study))
     # A sampler of its own for each trial: what it suggests depends on the trials before, not on when the job began.
     seed = np.random.SeedSequence([spec.tuning.sampler_seed, number]).generate_state(1)
     study.sampler = optuna.samplers.GPSampler(

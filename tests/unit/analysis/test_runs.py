@@ -127,10 +127,10 @@ def test_an_answer_is_kept_until_its_run_or_the_question_is_another(tmp_path: Pa
 
 def test_weights_are_nan_at_a_checkpoint_that_the_run_did_not_reach(tmp_path: Path):
     run, lost = write_run(tmp_path / "run"), write_run(tmp_path / "lost", status="diverged")
-    assert run.weights_at("best").vector.tolist() == [1] * 7
-    assert run.weights_at("last").vector.tolist() == [100] * 7
+    assert run.checkpoint_weights("best").vector.tolist() == [1] * 7
+    assert run.checkpoint_weights("last").vector.tolist() == [100] * 7
     write_weights(run.weights_file("epoch00003"), {"a.weight": np.ones(7)}, ["a.weight"])
-    assert run.weights_at(3).vector.tolist() == [1] * 7  # the last epoch
-    assert np.isnan(run.weights_at(4).vector).all()
-    assert np.isnan(lost.weights_at("best").vector).all()
-    assert run.weights_at("best").shapes == {"conv.weight": (2, 2), "conv.bias": (2,), "out.bias": (1,)}
+    assert run.checkpoint_weights(3).vector.tolist() == [1] * 7  # the last epoch
+    assert np.isnan(run.checkpoint_weights(4).vector).all()
+    assert np.isnan(lost.checkpoint_weights("best").vector).all()
+    assert run.checkpoint_weights("best").shapes == {"conv.weight": (2, 2), "conv.bias": (2,), "out.bias": (1,)}

@@ -29,7 +29,7 @@ from batchscape.runtime.device import available_memory, free_memory, limit_gpu_m
 from batchscape.study.study import Study
 from batchscape.training import module as training_module
 from batchscape.training import recorder
-from batchscape.training.distributed import Ranks
+from batchscape.training.distributed import ProcessGroup
 from batchscape.training.module import TrainingModule
 from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
@@ -197,7 +197,7 @@ def test_a_micro_batch_is_what_fits_of_the_share_of_a_process_and_of_what_a_resu
     spec = RunSpec(batch_size=200, learning_rate=0.1, seed=0)
     module = TrainingModule(network, few, spec, micro_batch=resumed_with)
     module.on_fit_start()
-    module.ranks = Ranks(0, processes)
+    module.process_group = ProcessGroup(0, processes)
     module.micro_batch = resumed_with or 200
     assert module._largest_micro_batch() == expected
 
@@ -296,7 +296,7 @@ class Hungry(nn.Module):
 def test_a_run_that_runs_out_of_memory_on_its_way_says_so_and_resumes(
     few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal
 ):
-    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
     spec = RunSpec(
         batch_size=32,
         learning_rate=0.1,
@@ -314,7 +314,7 @@ def test_a_run_that_runs_out_of_memory_on_its_way_says_so_and_resumes(
 
 
 def test_a_resumed_run_keeps_its_micro_batch(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal):
-    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
     spec = RunSpec(
         batch_size=32,
         learning_rate=0.1,

@@ -10,7 +10,7 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.models import memory as chunks
-from batchscape.training.augmentation import Augmentation, augmented, draw_augmentation
+from batchscape.training.augmentation import Augmentation, augment_images, draw_augmentation
 from batchscape.training.module import TrainingModule
 from batchscape.training.sampler import epoch_order
 
@@ -41,7 +41,7 @@ def test_images_are_mirrored_and_shifted_as_pixel_by_pixel(channels: int, channe
     tensor = torch.from_numpy(images.copy())
     if channels_last:
         tensor = tensor.contiguous(memory_format=torch.channels_last)
-    found = augmented(tensor, Augmentation(torch.from_numpy(flips), torch.from_numpy(np.stack(shifts, axis=1))))
+    found = augment_images(tensor, Augmentation(torch.from_numpy(flips), torch.from_numpy(np.stack(shifts, axis=1))))
     assert found.is_contiguous(memory_format=torch.channels_last)
     assert found.dtype == torch.uint8
     for case, image, result in zip(cases, images, found.numpy(), strict=True):

@@ -20,7 +20,13 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
-from batchscape.training.checkpoint import BEFORE, STATE, RunState, read_state, write_state
+from batchscape.training.checkpoint import (
+    CHECKPOINT,
+    PREVIOUS_CHECKPOINT,
+    TrainingState,
+    read_checkpoint,
+    write_checkpoint,
+)
 from batchscape.training.train import train
 from tests.helpers.waiting import TIMEOUT
 
@@ -43,7 +49,7 @@ from pathlib import Path
 from batchscape.config.run import RunSpec
 from batchscape.training import recorder
 from batchscape.training.train import train
-recorder.SECONDS_BETWEEN_STATES = 0.0
+recorder.CHECKPOINT_INTERVAL = 0.0
 train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), 1, "code")
 """
 
@@ -63,7 +69,7 @@ def assert_same(run: RunDirectory, other: RunDirectory) -> None:
     assert [file.name for file in files[0]] == [file.name for file in files[1]]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(*files, strict=True))
     for directory in (run, other):
-        assert not directory.resume_folder.exists()
+        assert not directory.checkpoint_folder.exists()
     summaries = [directory.summary() for directory in (run, other)]
     for key in ("status", "epochs", "best_epoch", "least_validation_loss", "least_train_loss"):
         assert summaries[0][key] == summaries[1][key]
@@ -74,7 +80,7 @@ def test_a_run_stops_in_time_for_its_end_and_goes_on_to_the_same_bits(
 ):
     path = tmp_path / "run"
     # However little time there is, an epoch fits into every attempt; so it comes to its end.
-    for epoch, left in enumerate((recorder.SECONDS_TO_STOP, 0.0, -60.0), start=1):
+    for epoch, left in enumerate((recorder.SHUTDOWN_TIME, 0.0, -60.0), start=1):
         message = refusal(lambda left=left: train(SPEC, few_file, path, 1, "code", ends=time.time() + left))
         assert message.startswith(f"run: stopped after epoch {epoch}, ")
         assert max(len(state.history) for state in _states(RunDirectory(path))) == epoch
@@ -90,7 +96,7 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
     epochs = []
     for _ in range(4):
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-            state = run.resume_folder / STATE
+            state = run.checkpoint_folder / CHECKPOINT
             before = state.stat().st_mtime_ns if state.exists() else 0
             while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
                 time.sleep(0.002)
@@ -105,13 +111,13 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
     assert_same(run, undisturbed)
 
 
-def _states(run: RunDirectory) -> list[RunState]:
+def _states(run: RunDirectory) -> list[TrainingState]:
     """The whole states of a run, whatever they belong to."""
     found = []
-    for path in (run.resume_folder / STATE, run.resume_folder / BEFORE):
+    for path in (run.checkpoint_folder / CHECKPOINT, run.checkpoint_folder / PREVIOUS_CHECKPOINT):
         if path.exists():
             with safe_open(path, framework="numpy") as file:
-                found.append(read_state(path.parent, json.loads(file.metadata()["about"])["identity"]))
+                found.append(read_checkpoint(path.parent, json.loads(file.metadata()["about"])["identity"]))
     return found
 
 
@@ -122,7 +128,7 @@ class Stop(BaseException):
 @pytest.fixture
 def stopped(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
     """A run that was stopped in its eighth epoch, with states after each of the seven before."""
-    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
+    monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
     step = recorder.TrainingModule.training_step
 
     def stop_in_the_eighth(module, order, index):
@@ -164,7 +170,7 @@ def test_only_the_epochs_after_the_state_are_trained(
 def test_a_damaged_state_falls_back_to_the_one_before(
     stopped: RunDirectory, undisturbed: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ):
-    path = stopped.resume_folder / STATE
+    path = stopped.checkpoint_folder / CHECKPOINT
     content = bytearray(path.read_bytes())
     if damage == "gone":
         path.unlink()
@@ -180,8 +186,8 @@ def test_a_damaged_state_falls_back_to_the_one_before(
 def test_with_both_states_damaged_the_run_begins_anew(
     stopped: RunDirectory, undisturbed: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for name in (STATE, BEFORE):
-        (stopped.resume_folder / name).write_bytes(b"no state")
+    for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
+        (stopped.checkpoint_folder / name).write_bytes(b"no state")
     assert trained_again(stopped, few_file, monkeypatch)[0] == 1
     assert_same(stopped, undisturbed)
 
@@ -230,14 +236,14 @@ def test_a_state_is_not_written_more_often_than_it_may_be(
     few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     written = []
-    monkeypatch.setattr(recorder, "write_state", lambda *_: written.append(1))
-    monkeypatch.setattr(recorder, "SECONDS_BETWEEN_STATES", TIMEOUT)
+    monkeypatch.setattr(recorder, "write_checkpoint", lambda *_: written.append(1))
+    monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", TIMEOUT)
     train(SPEC, few_file, tmp_path / "run", 1, "code")
     assert written == []
 
 
 def test_a_state_comes_back_as_it_was(tmp_path: Path):
-    state = RunState(
+    state = TrainingState(
         network={"conv.weight": np.arange(8, dtype=np.float32).reshape(2, 4), "count": np.array(3)},
         momentum={"0": np.ones((2, 4), np.float32)},
         best={"conv.weight": np.zeros((2, 4), np.float32)},
@@ -247,12 +253,12 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path):
         best_loss=1 / 3,
         micro_batch=16,
     )
-    write_state(tmp_path, state, "mine")
-    back = read_state(tmp_path, "mine")
+    write_checkpoint(tmp_path, state, "mine")
+    back = read_checkpoint(tmp_path, "mine")
     for part in ("network", "momentum", "best"):
         assert getattr(back, part).keys() == getattr(state, part).keys()
         assert all(np.array_equal(array, getattr(state, part)[name]) for name, array in getattr(back, part).items())
     assert np.array_equal(back.update_norms, state.update_norms)
     assert back.history[0]["train_loss"] == state.history[0]["train_loss"]
     assert (back.best_epoch, back.best_loss, back.epoch, back.micro_batch) == (1, 1 / 3, 1, 16)
-    assert read_state(tmp_path, "another's") is None
+    assert read_checkpoint(tmp_path, "another's") is None

@@ -21,9 +21,9 @@ from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
-from batchscape.training.batch_norm import GlobalBatchNorm, synchronise_batch_norm
-from batchscape.training.checkpoint import STATE
-from batchscape.training.distributed import Ranks
+from batchscape.training.batch_norm import GlobalBatchNorm, synchronize_batch_norm
+from batchscape.training.checkpoint import CHECKPOINT
+from batchscape.training.distributed import ProcessGroup
 from batchscape.training.train import train
 from tests.helpers.waiting import TIMEOUT, wait_for
 
@@ -34,7 +34,7 @@ import torch
 from torch import nn
 from batchscape.training import recorder
 
-recorder.SECONDS_BETWEEN_STATES = 0.0
+recorder.CHECKPOINT_INTERVAL = 0.0
 
 class Exact(nn.Module):
     """In float64, so that only the order of sums is left to differ."""
@@ -88,7 +88,7 @@ def own_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     (folder / "own_exact.py").write_text(OWN)
     with pytest.MonkeyPatch.context() as patch:
         # What the network's module sets is for these runs only, of which one is trained in this process.
-        patch.setattr(recorder, "SECONDS_BETWEEN_STATES", 0.0)
+        patch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
         patch.syspath_prepend(str(folder))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield
@@ -134,7 +134,7 @@ def test_in_float32_they_differ_by_rounding_alone_and_what_they_were_is_recorded
     for (name, expected), found in zip(numbers(one).items(), numbers(two).values(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg=name)
     assert [run.summary()["environment"]["devices"] for run in (one, two)] == [1, 2]
-    assert not two.resume_folder.exists()
+    assert not two.checkpoint_folder.exists()
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(data: Path, tmp_path: Path, refusal: Callable):
@@ -154,10 +154,10 @@ class Activated(nn.BatchNorm2d):
 def test_a_network_that_takes_more_from_a_batch_than_batch_norm_is_refused(layer: nn.Module, refusal: Callable):
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), layer)
     images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
-    assert refusal(synchronise_batch_norm, network, images, Ranks(0, 2)).startswith("resources.devices: ")
+    assert refusal(synchronize_batch_norm, network, images, ProcessGroup(0, 2)).startswith("resources.devices: ")
     assert type(network[1]) is nn.BatchNorm2d
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.BatchNorm2d(4), nn.Dropout()))
-    synchronise_batch_norm(plain, images, Ranks(0, 2))
+    synchronize_batch_norm(plain, images, ProcessGroup(0, 2))
     assert type(plain[1][0]) is GlobalBatchNorm
 
 
@@ -178,7 +178,7 @@ class ReadsItsNorm(nn.Module):
 def test_a_shared_batch_norm_has_the_weights_and_the_outputs_of_the_original(network: nn.Module):
     images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
     shared = copy.deepcopy(network)
-    synchronise_batch_norm(shared, images, Ranks())
+    synchronize_batch_norm(shared, images, ProcessGroup())
     assert any(isinstance(layer, GlobalBatchNorm) for layer in shared.modules())
     assert [name for name, _ in shared.named_parameters()] == [name for name, _ in network.named_parameters()]
     assert torch.allclose(shared(images / 255), network(images / 255), atol=1e-6)
@@ -189,8 +189,8 @@ def test_a_shared_batch_norm_has_the_weights_and_the_outputs_of_the_original(net
 
 def test_processes_that_do_not_find_each_other_are_not_trained_with():
     with pytest.raises(RuntimeError, match="process 1 of 2 finds itself as 0 of 1"):
-        Ranks(1, 2).require()
-    Ranks().require()
+        ProcessGroup(1, 2).assert_initialized()
+    ProcessGroup().assert_initialized()
 
 
 def test_several_nodes_outside_a_slurm_job_are_refused(
@@ -213,7 +213,7 @@ train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv
 def started(what: RunSpec, data: Path, directory: Path) -> Iterator[subprocess.Popen]:
     """A training by two processes, past its first epochs."""
     arguments = [sys.executable, "-c", TRAIN, what.model_dump_json(), str(data), str(directory)]
-    state = RunDirectory(directory).resume_folder / STATE
+    state = RunDirectory(directory).checkpoint_folder / CHECKPOINT
     before = state.stat().st_mtime_ns if state.exists() else None
     with subprocess.Popen(
         arguments,
@@ -268,7 +268,7 @@ def test_a_dead_process_ends_the_run_with_its_own_error(data: Path, tmp_path: Pa
         os.kill(ranks[1], signal.SIGKILL)
         _, said = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
-    assert "RankFailed: process 1 of 2: Signal 9 (SIGKILL) received by PID" in said.splitlines()[-1]
+    assert "WorkerFailed: process 1 of 2: Signal 9 (SIGKILL) received by PID" in said.splitlines()[-1]
     assert_none_is_left(directory)
     assert not RunDirectory(directory).run_file.exists()
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import normalize_images
-from batchscape.io.run_directory import noise_is_measured
+from batchscape.io.run_directory import is_noise_scale_epoch
 from batchscape.training.noise_scale import gradient_noise
 
 
@@ -143,4 +143,4 @@ def test_the_network_and_the_random_states_stay_as_they_are(few: PreparedData, r
 
 
 def test_it_is_measured_after_powers_of_two():
-    assert [epoch for epoch in range(1, 100) if noise_is_measured(epoch)] == [1, 2, 4, 8, 16, 32, 64]
+    assert [epoch for epoch in range(1, 100) if is_noise_scale_epoch(epoch)] == [1, 2, 4, 8, 16, 32, 64]

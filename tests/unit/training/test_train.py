@@ -303,7 +303,7 @@ def test_the_gradient_noise_is_recorded_after_powers_of_two(trained: Callable):
 def test_measuring_the_gradient_noise_changes_nothing_else(
     trained: Callable, fresh: Callable, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("batchscape.training.recorder.noise_is_measured", lambda _: False)
+    monkeypatch.setattr("batchscape.training.recorder.is_noise_scale_epoch", lambda _: False)
     without = fresh(KEPT)
     assert without.files == trained(KEPT).files
     noise = {"gradient_norm": math.nan, "noise_scale": math.nan}
@@ -469,7 +469,7 @@ def test_nothing_else_is_left_in_the_directory(trained: Callable):
     run = trained(KEPT)
     assert {path.name for path in run.path.iterdir()} == {
         *("weights", "history.csv", "update_norms.npy", "run.json"),
-        ".whole",
+        ".completed",
     }
     assert all(path.suffix == ".safetensors" for path in (run.path / "weights").iterdir())
 

@@ -20,7 +20,7 @@ from batchscape.config.tuning import SearchSpec, TuningConfig
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training.train import train
-from batchscape.tuning.search import journal_storage, search
+from batchscape.tuning.search import open_journal, search
 from tests.helpers.waiting import TIMEOUT
 
 pytestmark = pytest.mark.slow
@@ -55,7 +55,7 @@ def test_a_grid_comes_first_and_then_the_gaussian_process(found: pd.DataFrame):
 @pytest.mark.parametrize("lock", ["a link to a journal that was moved", "a file"])
 def test_a_journal_that_a_killed_search_left_locked_is_gone_on_with(tmp_path: Path, lock: str):
     journal = tmp_path / "optuna.journal"
-    study = optuna.create_study(storage=journal_storage(journal), study_name="one")
+    study = optuna.create_study(storage=open_journal(journal), study_name="one")
     study.add_trial(optuna.create_trial(value=1.0))
     left = tmp_path / "optuna.journal.lock"
     if lock == "a file":
@@ -63,13 +63,13 @@ def test_a_journal_that_a_killed_search_left_locked_is_gone_on_with(tmp_path: Pa
     else:  # as Optuna's default leaves it
         left.symlink_to(tmp_path / "elsewhere" / "optuna.journal")
     code = (
-        "import optuna, sys; from pathlib import Path; from batchscape.tuning.search import journal_storage;"
-        "study = optuna.load_study(storage=journal_storage(Path(sys.argv[1])), study_name='one');"
+        "import optuna, sys; from pathlib import Path; from batchscape.tuning.search import open_journal;"
+        "study = optuna.load_study(storage=open_journal(Path(sys.argv[1])), study_name='one');"
         "study.add_trial(optuna.create_trial(value=2.0))"
     )
     # In a process of its own: one that waits for such a link never ends.
     subprocess.run([sys.executable, "-c", code, str(journal)], check=True, timeout=TIMEOUT)
-    again = optuna.load_study(storage=journal_storage(journal), study_name="one")
+    again = optuna.load_study(storage=open_journal(journal), study_name="one")
     assert [trial.value for trial in again.trials] == [1.0, 2.0]
     assert [path.name for path in tmp_path.iterdir()] == ["optuna.journal"]
 
@@ -79,7 +79,7 @@ def test_a_journal_needs_no_symbolic_links(tmp_path: Path, monkeypatch: pytest.M
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr("os.symlink", refuse)
-    study = optuna.create_study(storage=journal_storage(tmp_path / "optuna.journal"))
+    study = optuna.create_study(storage=open_journal(tmp_path / "optuna.journal"))
     study.add_trial(optuna.create_trial(value=1.0))
     assert study.best_value == 1.0
 

@@ -32,7 +32,13 @@ from batchscape.io.files import read_json
 from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import write_weights
-from batchscape.training.checkpoint import PREVIOUS_CHECKPOINT, CHECKPOINT, TrainingState, read_checkpoint, write_checkpoint
+from batchscape.training.checkpoint import (
+    CHECKPOINT,
+    PREVIOUS_CHECKPOINT,
+    TrainingState,
+    read_checkpoint,
+    write_checkpoint,
+)
 from batchscape.tuning.search import open_journal
 from tests.helpers.checkout import PROJECT, Checkout
 from tests.helpers.dry_run import dry_run

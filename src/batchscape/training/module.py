@@ -107,7 +107,9 @@ class TrainingModule(pl.LightningModule):
         self.has_collectives_in_forward = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
         # Else the parts of a batch would not give what it gives as a whole.
         self.supports_micro_batches = (
-            not self.has_collectives_in_forward if self.process_group.size > 1 else examples_are_independent(network, few)
+            not self.has_collectives_in_forward
+            if self.process_group.size > 1
+            else examples_are_independent(network, few)
         )
         self.network = network
         self.data = data
@@ -144,7 +146,9 @@ class TrainingModule(pl.LightningModule):
             torch.from_numpy(labels).to(device) for labels in (data.train_labels, data.validation_labels)
         )
         with evaluation_mode(self.network):
-            self.chunk = max_micro_batch_size(self.network, normalize_images(self.train_images[:NUM_PROBE_EXAMPLES].to(device)))
+            self.chunk = max_micro_batch_size(
+                self.network, normalize_images(self.train_images[:NUM_PROBE_EXAMPLES].to(device))
+            )
         if (
             self.supports_micro_batches and device.type == "cpu"
         ):  # on a GPU more parts than memory demands would only cost

@@ -18,7 +18,7 @@ from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.runtime.device import available_memory, choose_device
-from batchscape.tasks.compatibility import validate_batch_size, supports_batch_size_one
+from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
 from batchscape.tasks.losses import num_outputs
 from batchscape.training.checkpoint import identity, read_checkpoint
 from batchscape.training.distributed import ProcessGroup

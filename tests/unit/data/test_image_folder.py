@@ -586,10 +586,10 @@ def test_results_come_in_order_and_few_are_computed_ahead():
         time.sleep(0.001 * (number % 3))
         return number
 
-    for gather_examples, number in enumerate(map_in_order(work, range(60), 2), start=1):
-        assert number == gather_examples - 1
+    for consumed, number in enumerate(map_in_order(work, range(60), 2), start=1):
+        assert number == consumed - 1
         time.sleep(0.004)  # whoever takes them is slower
-        assert len(started) <= gather_examples + 2 * PREFETCH_PER_THREAD
+        assert len(started) <= consumed + 2 * PREFETCH_PER_THREAD
     assert sorted(started) == list(range(60))
 
 

@@ -13,8 +13,8 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/train.smk"
-include: "workflow/rules/analyse.smk"
-include: "workflow/rules/aggregate.smk"
+include: "workflow/rules/analyze.smk"
+include: "workflow/rules/report.smk"
 
 
 # Not while the rules are read: what only looks, as a dry run does, needs to write nothing.

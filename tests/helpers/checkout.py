@@ -26,7 +26,7 @@ JOB_NAMES = {
     "Checking that the network fits the data": "network",
     "Training ": "train ",
     "Tuning the learning rate of batch size ": "tune ",
-    "Analysing ": "analyse ",
+    "Analyzing ": "analyze ",
     "Timing epochs on several ": "time ",
     "Gathering ": "gather ",
     "Making the table ": "table ",
@@ -114,7 +114,7 @@ class Checkout:
 
 
 def _job_name(message: str) -> str:
-    message = message.replace("Analysing all runs: ", "Analysing ")
+    message = message.replace("Analyzing all runs: ", "Analyzing ")
     for start, job in JOB_NAMES.items():
         if message.startswith(start):
             return job + message.removeprefix(start) if job.endswith(" ") else job

@@ -59,7 +59,7 @@ class Made:
                 self.write(ANALYSES[name].rows, pd.concat(self._parts(name), ignore_index=True))
             elif ANALYSES[name].jobs == "runs":
                 analysis = import_module(f"batchscape.analysis.{name}")
-                rows = collect([self.run(run) for run in self.study.runs], analysis.analyse)
+                rows = collect([self.run(run) for run in self.study.runs], analysis.analyze)
                 self.write(ANALYSES[name].rows, rows)
         for name in self.study.tables:
             self.write(f"tables/{name}", self._product("tables", "tabulate", name, TABLES[name]))
@@ -97,7 +97,7 @@ class Made:
         analysis, config = import_module(f"batchscape.analysis.{name}"), getattr(self.study, name)
         if name == "interpolation":
             return [
-                collect_pair(self.run(a), self.run(b), lambda *runs: analysis.analyse(*runs, self.data, config))
+                collect_pair(self.run(a), self.run(b), lambda *runs: analysis.analyze(*runs, self.data, config))
                 for one, other in self.study.pairs
                 for a, b in zip(*(self.study.runs_of(name, setting) for setting in (one, other)), strict=True)
             ]
@@ -106,7 +106,7 @@ class Made:
         else:
             runs = [run for part in self.study.parts(name) for run in self.study.runs_of(name, Path(part).stem)]
             place = ()
-        return [collect([self.run(run)], lambda run: analysis.analyse(run, self.data, config, *place)) for run in runs]
+        return [collect([self.run(run)], lambda run: analysis.analyze(run, self.data, config, *place)) for run in runs]
 
     def _product(self, kind: str, function: str, name: str, product):
         module = import_module(f"batchscape.report.{kind}.{name}")
@@ -281,7 +281,7 @@ def test_the_way_of_a_run_that_diverged_ends_with_its_last_finite_weights(late: 
     last = copy / "weights" / "last.safetensors"
     arrays = load_file(last)
     write_weights(last, {name: array * np.float32(np.nan) for name, array in arrays.items()}, list(arrays))
-    again = trajectory.analyse(RunDirectory(copy), late.data, late.study.trajectory)
+    again = trajectory.analyze(RunDirectory(copy), late.data, late.study.trajectory)
     assert set(way["checkpoint"]) - set(again["checkpoint"]) == {"last"} & set(way["checkpoint"])
     assert np.isfinite(again[["x", "y"]]).all(axis=None)
 

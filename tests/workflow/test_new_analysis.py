@@ -27,13 +27,13 @@ def test_the_analysis_of_the_docs_is_three_steps_and_makes_nothing_else_stale(fi
     )
     module, rule, registration = map(textwrap.dedent, re.findall(r"```python\n(.*?)```", section, re.DOTALL))
     added = finished.path / "src/batchscape/analysis/gradient_norm.py"
-    rules, products = finished.path / "workflow/rules/analyse.smk", finished.path / "src/batchscape/study/registry.py"
+    rules, products = finished.path / "workflow/rules/analyze.smk", finished.path / "src/batchscape/study/registry.py"
     before = {file: file.read_text() for file in (rules, products)}
     try:
         added.write_text(module)
         rules.write_text(f"{before[rules]}\n\n{rule}")
         products.write_text(before[products].replace("ANALYSES = {\n", f"ANALYSES = {{\n    {registration}"))
-        jobs = {f"analyse bs{batch_size}-lr0.02: gradient_norm" for batch_size in (64, 128, 256)}
+        jobs = {f"analyze bs{batch_size}-lr0.02: gradient_norm" for batch_size in (64, 128, 256)}
         assert finished.stale_jobs("config/smoke.yaml") == {*jobs, "gather tables/gradient_norm", "report"}
         table = "results/smoke/tables/gradient_norm.csv"
         done = finished.snakemake(table, "--cores", "2", "--configfile", "config/smoke.yaml")

@@ -81,7 +81,7 @@ def test_what_fails_costs_only_what_depends_on_it_and_the_rest_is_reported(tmp_p
     for path in blocked:
         path.unlink()
     stale = checkout.stale_jobs("half.yaml")
-    assert {f"train {failing_run}", "analyse bs64-lr0.02: sharpness", "report", "table claims"} <= stale
+    assert {f"train {failing_run}", "analyze bs64-lr0.02: sharpness", "report", "table claims"} <= stale
     assert f"train {failing_run.replace('256', '64')}" not in stale
     checkout.run("half.yaml")
     assert (checkout.path / study.report).exists()

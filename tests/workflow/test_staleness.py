@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 SMOKE = Study.from_file(PROJECT / "config" / "smoke.yaml")
 TRAIN = {f"train {run}" for run in SMOKE.runs}
-OVER_RUNS = {f"analyse {name}" for name in ("runs", "history", "distance", "epoch_distance", "update_norms")}
+OVER_RUNS = {f"analyze {name}" for name in ("runs", "history", "distance", "epoch_distance", "update_norms")}
 ALL_TABLES = {f"table {name}" for name in TABLES}
 ALL_FIGURES = {f"figure {name}" for name in FIGURES}
 AT_FIXED_LR = {f"bs{batch_size}-lr0.02" for batch_size in (64, 128, 256)}
@@ -33,16 +33,16 @@ IN_ARMS = {
     *("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"),
 }
 # The jobs of each analysis of the loss surface, and what is made from their rows.
-SHARPNESS_JOBS = {f"analyse {setting}: sharpness" for setting in IN_ARMS}
-ALIGNMENT_JOBS = {f"analyse {setting}: gradient_alignment" for setting in AT_FIXED_LR}
-LINE_JOBS = {f"analyse bs64-lr0.02: interpolation to bs256-lr{rate}" for rate in ("0.02", "0.08")}
+SHARPNESS_JOBS = {f"analyze {setting}: sharpness" for setting in IN_ARMS}
+ALIGNMENT_JOBS = {f"analyze {setting}: gradient_alignment" for setting in AT_FIXED_LR}
+LINE_JOBS = {f"analyze bs64-lr0.02: interpolation to bs256-lr{rate}" for rate in ("0.02", "0.08")}
 PLANE_JOBS = {
-    f"analyse {run}: landscape {directions}, part {part} of 2"
+    f"analyze {run}: landscape {directions}, part {part} of 2"
     for run in SHOWN
     for directions in (0, 1)
     for part in (1, 2)
 }
-WAY_JOBS = {f"analyse {setting}: trajectory" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
+WAY_JOBS = {f"analyze {setting}: trajectory" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
 BY_ARM = {"table scaled_lr"} | {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")}
 CLAIMS = {"table claims", "figure claims"}
 FROM_ARM_RUNS = {"table arm_runs"} | BY_ARM | CLAIMS
@@ -79,20 +79,20 @@ def runs(batch_sizes: list[int], rates: list[str], seeds: list[int]) -> set[str]
 
 
 def planes(run: str) -> set[str]:
-    return {f"analyse {run}: landscape {directions}, part {part} of 2" for directions in (0, 1) for part in (1, 2)}
+    return {f"analyze {run}: landscape {directions}, part {part} of 2" for directions in (0, 1) for part in (1, 2)}
 
 
 def shown(setting: str) -> set[str]:
     """The jobs that look at the loss around a setting's first run on a plane."""
-    return planes(f"{setting}-seed0") | {f"analyse {setting}: trajectory"}
+    return planes(f"{setting}-seed0") | {f"analyze {setting}: trajectory"}
 
 
 def sharpness(*settings: str) -> set[str]:
-    return {f"analyse {setting}: sharpness" for setting in settings} | FROM_SHARPNESS
+    return {f"analyze {setting}: sharpness" for setting in settings} | FROM_SHARPNESS
 
 
 def alignment(*settings: str) -> set[str]:
-    return {f"analyse {setting}: gradient_alignment" for setting in settings} | FROM_ALIGNMENT
+    return {f"analyze {setting}: gradient_alignment" for setting in settings} | FROM_ALIGNMENT
 
 
 def at_rate(rate: str) -> set[str]:
@@ -284,7 +284,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         ([["bs64-lr0.02", "bs256-lr0.02"]], FROM_LINES),
         (
             [["bs64-lr0.02", "bs256-lr0.02"], ["bs64-lr0.02", "bs128-lr0.08"]],
-            FROM_LINES | {"analyse bs64-lr0.02: interpolation to bs128-lr0.08"},
+            FROM_LINES | {"analyze bs64-lr0.02: interpolation to bs128-lr0.08"},
         ),
     ],
     "landscape.settings": [
@@ -298,12 +298,12 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         ([0], FROM_PLANES),
         (
             [0, 1, 5],
-            FROM_PLANES | {f"analyse {run}: landscape 5, part {part} of 2" for run in SHOWN for part in (1, 2)},
+            FROM_PLANES | {f"analyze {run}: landscape 5, part {part} of 2" for run in SHOWN for part in (1, 2)},
         ),
     ],
     "landscape.points_per_job": [
         (18, set()),
-        (35, FROM_PLANES | {f"analyse {run}: landscape {d}, part 1 of 1" for run in SHOWN for d in (0, 1)}),
+        (35, FROM_PLANES | {f"analyze {run}: landscape {d}, part 1 of 1" for run in SHOWN for d in (0, 1)}),
     ],
     "trajectory.settings": [(["bs64-lr0.02"], FROM_WAYS)],
     "trajectory.seeds": [([0, 1], WAYS)],
@@ -333,8 +333,8 @@ MODULES = {
     "report/tables/devices.py": {"table devices", "figure devices"},
     "training/noise_scale.py": TRAIN | AGGREGATED,
     "report/tables/epoch_distance.py": {"table epoch_distance", "figure epoch_distance"},
-    "analysis/update_norms.py": {"analyse update_norms", "table update_norms", "figure update_norms"} | FROM_ARM_RUNS,
-    "analysis/distance.py": {"analyse distance", "table distance", "figure distance", "figure distance_by_layer"}
+    "analysis/update_norms.py": {"analyze update_norms", "table update_norms", "figure update_norms"} | FROM_ARM_RUNS,
+    "analysis/distance.py": {"analyze distance", "table distance", "figure distance", "figure distance_by_layer"}
     | FROM_ARM_RUNS,
     "analysis/sharpness.py": SHARPNESS,
     "analysis/landscape.py": PLANES | WAYS,
@@ -409,7 +409,7 @@ def what_rules_see(study: Study) -> dict[str, Any]:
         "report": study.report_slice,
         **{f"train {run}": study.run_slice(run) for run in study.runs},
         **{f"tune {batch_size}": study.search_slice(batch_size) for batch_size in study.grid.batch_sizes},
-        **{f"analyse {name}": study.section_slice(name) for name in study.analyses},
+        **{f"analyze {name}": study.section_slice(name) for name in study.analyses},
         **{f"of {name}, {setting}": study.run_files_of(name, setting) for name in OF_SURFACES for setting in settings},
         **{name: (study.product_slice(product), study.sources(product)) for name, product in products},
         **dict.fromkeys(files, "is made"),
@@ -474,8 +474,8 @@ def test_rules_take_of_a_study_only_what_is_compared_here():
     ("file", "expected"),
     [
         ("runs/bs64-lr0.08-seed0/run.json", {"train bs64-lr0.08-seed0"}),
-        ("analysis/gradient_alignment/bs64-lr0.02.csv", {"analyse bs64-lr0.02: gradient_alignment"}),
-        ("analysis/distance.csv", {"analyse distance"}),
+        ("analysis/gradient_alignment/bs64-lr0.02.csv", {"analyze bs64-lr0.02: gradient_alignment"}),
+        ("analysis/distance.csv", {"analyze distance"}),
         ("analysis/lr_search/bs64.csv", {"tune 64"}),
         ("data/images.safetensors", {"prepare"}),
     ],
@@ -531,8 +531,8 @@ def test_an_edit_of_the_reports_template_makes_the_page_anew(finished: Checkout,
         ("network.py", {"network"} | TRAIN | AGGREGATED),
         ("tune.py", RETUNED),
         ("train.py", TRAIN | AFTER_TRAINING),
-        ("analyse.py", OVER_ALL_RUNS),
-        ("analyse_setting.py", SHARPNESS | ALIGNMENT | WAYS),
+        ("analyze_runs.py", OVER_ALL_RUNS),
+        ("analyze_setting.py", SHARPNESS | ALIGNMENT | WAYS),
         ("landscape.py", PLANES),
         ("interpolation.py", LINES),
         ("device_timing.py", TIMING),

@@ -136,7 +136,7 @@ def test_a_lost_part_of_a_landscape_is_made_again_alone_and_to_the_same_bits(fin
     content, others = lost.read_bytes(), {part: part.stat().st_mtime_ns for part in parts if part != parts[1]}
     lost.unlink()
     (folder / "tables/landscape.csv").unlink()
-    expected = {"analyse bs64-lr0.02-seed0: landscape 0, part 2 of 2"}
+    expected = {"analyze bs64-lr0.02-seed0: landscape 0, part 2 of 2"}
     assert finished.stale_jobs("config/smoke.yaml") == expected | {
         "gather tables/landscape",
         "figure landscape",
@@ -277,7 +277,7 @@ def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkou
     assert not (broken / "run.json").exists()
 
     (broken / "weights").unlink()
-    expected = {"train bs128-lr0.02-seed0", "analyse runs", "table fixed_lr"}
+    expected = {"train bs128-lr0.02-seed0", "analyze runs", "table fixed_lr"}
     assert finished.stale_jobs(config, target=target) == expected
     done = finished.snakemake("--cores", "2", target, "--configfile", str(config))
     assert done.returncode == 0, done.stdout[-2000:]

@@ -9,7 +9,7 @@ import torch
 
 from batchscape.analysis.cache import kept
 from batchscape.analysis.collect import collect_pair
-from batchscape.analysis.interpolation import Config, analyse
+from batchscape.analysis.interpolation import Config, analyze
 from batchscape.data.prepared import read_prepared
 from batchscape.io.frames import write_frame
 from batchscape.runtime.gpus import allocate_gpus
@@ -27,7 +27,7 @@ if __name__ == "__main__":
             collect_pair(
                 Path(one).parent,
                 Path(other).parent,
-                lambda *runs: kept(output, question, runs, lambda: analyse(*runs, data, config)),
+                lambda *runs: kept(output, question, runs, lambda: analyze(*runs, data, config)),
             )
             for one, other in pairs
         ]

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from batchscape.analysis.collect import collect
-from batchscape.analysis.landscape import Config, analyse
+from batchscape.analysis.landscape import Config, analyze
 from batchscape.data.prepared import read_prepared
 from batchscape.io.frames import write_frame
 from batchscape.runtime.gpus import allocate_gpus
@@ -20,5 +20,5 @@ if __name__ == "__main__":
         data = read_prepared(Path(snakemake.input.data))
         place = [int(snakemake.wildcards[key]) for key in ("directions", "part", "parts")]
         directory = Path(snakemake.input.run).parent
-        rows = collect([directory], lambda run: analyse(run, data, config, *place))
+        rows = collect([directory], lambda run: analyze(run, data, config, *place))
         write_frame(Path(snakemake.output[0]), rows)

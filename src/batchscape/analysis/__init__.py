@@ -1,1 +1,1 @@
-"""One module a question; `analyse(run)` answers it for one run, as the rows of a data frame."""
+"""One module a question; `analyze(run)` answers it for one run, as the rows of a data frame."""

@@ -8,8 +8,8 @@ import pandas as pd
 from batchscape.io.run_directory import RunDirectory
 
 
-def collect(directories: Iterable[Path], analyse: Callable[[RunDirectory], pd.DataFrame]) -> pd.DataFrame:
-    """Return the rows that `analyse` gives for each run, led by what the run is and how it ended.
+def collect(directories: Iterable[Path], analyze: Callable[[RunDirectory], pd.DataFrame]) -> pd.DataFrame:
+    """Return the rows that `analyze` gives for each run, led by what the run is and how it ended.
 
     The leading columns are run, setting (the run without its seed), batch_size, learning_rate, seed and status
     (converged, diverged or max_epochs).
@@ -24,15 +24,15 @@ def collect(directories: Iterable[Path], analyse: Callable[[RunDirectory], pd.Da
             **{key: summary["spec"][key] for key in ("batch_size", "learning_rate", "seed")},
             "status": summary["status"],
         }
-        frames.append(_led_by(lead, analyse(run)))
+        frames.append(_led_by(lead, analyze(run)))
     frame = pd.concat(frames, ignore_index=True)
     return frame.sort_values(["batch_size", "learning_rate", "setting", "seed"], kind="stable", ignore_index=True)
 
 
 def collect_pair(
-    first: Path, second: Path, analyse: Callable[[RunDirectory, RunDirectory], pd.DataFrame]
+    first: Path, second: Path, analyze: Callable[[RunDirectory, RunDirectory], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return the rows that `analyse` gives for two runs of one seed, led by what they are and how they ended.
+    """Return the rows that `analyze` gives for two runs of one seed, led by what they are and how they ended.
 
     The leading columns are first and second (`bs32-lr0.01`), seed, and status: the worse of both.
     """
@@ -41,7 +41,7 @@ def collect_pair(
     statuses = {run.summary()["status"] for run in runs}
     status = next((status for status in ("diverged", "max_epochs") if status in statuses), "converged")
     lead = {"first": one, "second": other, "seed": int(seed), "status": status}
-    return _led_by(lead, analyse(*runs))
+    return _led_by(lead, analyze(*runs))
 
 
 def _setting_and_seed(directory: Path) -> tuple[str, str]:

@@ -18,7 +18,7 @@ def distances(initial: Weights, minimiser: Weights) -> dict[str, float]:
     return {WHOLE: float(np.linalg.norm(by_layer)), **dict(zip(initial.layers.names, by_layer.tolist(), strict=True))}
 
 
-def analyse(run: RunDirectory) -> pd.DataFrame:
+def analyze(run: RunDirectory) -> pd.DataFrame:
     """Return one row a layer, the whole model first."""
     found = distances(run.weights("init"), run.checkpoint_weights("best"))
     return pd.DataFrame({"layer": list(found), "distance": list(found.values())})

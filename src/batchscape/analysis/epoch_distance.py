@@ -5,6 +5,6 @@ import pandas as pd
 from batchscape.io.run_directory import RunDirectory
 
 
-def analyse(run: RunDirectory) -> pd.DataFrame:
+def analyze(run: RunDirectory) -> pd.DataFrame:
     """Return one row an epoch, from the record that training kept (the weights of every epoch are not kept)."""
     return run.history(["epoch", "epoch_distance"])

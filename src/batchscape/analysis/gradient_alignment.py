@@ -56,7 +56,7 @@ def draw_batches(count: int, size: int, examples: int | None, seed: int) -> np.n
     return order[: usable // size * size].reshape(-1, size)
 
 
-def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
+def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return one row for each checkpoint and number of examples; nan where the run did not come so far."""
     batches = draw_batches(len(data.train_labels), config.largest_batch, config.examples, config.seed)
     return at_checkpoints(

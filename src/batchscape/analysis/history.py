@@ -16,7 +16,7 @@ COLUMNS = [
 ]
 
 
-def analyse(run: RunDirectory) -> pd.DataFrame:
+def analyze(run: RunDirectory) -> pd.DataFrame:
     """Return one row an epoch, with the number of updates (`step`) and of examples that training has met by its end."""
     history = run.history(COLUMNS)
     summary = run.summary()

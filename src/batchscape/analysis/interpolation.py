@@ -58,7 +58,7 @@ def interpolate(
     return pd.DataFrame(rows).assign(batch_norm=config.batch_norm if training.has_batch_norm else "none")
 
 
-def analyse(first: RunDirectory, second: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
+def analyze(first: RunDirectory, second: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return one row for each α of the line through the weights of two runs; nan if one did not come so far."""
     weights = [run.checkpoint_weights(config.checkpoint) for run in (first, second)]
     rows = interpolate(training_surface(first, data), validation_surface(first, data), *weights, config)

@@ -63,7 +63,7 @@ def losses_on_plane(
     return pd.DataFrame(rows, columns=["x", "y", "loss", "accuracy"])
 
 
-def analyse(
+def analyze(
     run: RunDirectory, data: PreparedData, config: Config, direction_seed: int, part: int, parts: int
 ) -> pd.DataFrame:
     """Return one row for each point of one part of the grid; parts are counted from 1."""

@@ -14,7 +14,7 @@ FROM_SUMMARY = (
 )
 
 
-def analyse(run: RunDirectory) -> pd.DataFrame:
+def analyze(run: RunDirectory) -> pd.DataFrame:
     """Return one row; a run without any finite validation loss has nan for what it never reached."""
     summary = run.summary()
     values = {key: np.nan if summary[key] is None else summary[key] for key in FROM_SUMMARY}

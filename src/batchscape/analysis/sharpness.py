@@ -240,7 +240,7 @@ def _row(
     return {"measure": name, "radius": radius, "value": value, **search}
 
 
-def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
+def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return one row for each checkpoint and measure of the training loss; nan where the run did not come so far."""
     device = device_of(run)
     # As before anything trained: of the same weights, so that all runs of a study are told the same.

@@ -68,7 +68,7 @@ def initial_network(run: RunDirectory, data: PreparedData, seed: int | None = No
 
 
 def device_of(run: RunDirectory) -> torch.device:
-    """Return where a run is analysed: where it trained."""
+    """Return where a run is analyzed: where it trained."""
     return choose_device(run.summary()["spec"]["training"]["accelerator"])
 
 

@@ -45,7 +45,7 @@ def bounds(coordinates: np.ndarray, margin: float) -> tuple[float, float]:
     return low - beyond, high + beyond
 
 
-def analyse(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
+def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return the points of the trajectory, with their epoch, and then those of the plane, whose epoch is nan.
 
     The trajectory is `init`, the snapshots that the run reached, `best` and `last`, as far as these weights are finite:

@@ -18,7 +18,7 @@ def percentiles(norms: np.ndarray) -> np.ndarray:
     return np.percentile(norms, PERCENTILES)
 
 
-def analyse(run: RunDirectory) -> pd.DataFrame:
+def analyze(run: RunDirectory) -> pd.DataFrame:
     """Return one row a percentile."""
     norms = run.update_norms()
     return pd.DataFrame({"updates": len(norms), "percentile": PERCENTILES, "update_norm": percentiles(norms)})

@@ -165,11 +165,11 @@ class Collector:
 
     def _analysed(self, name: str, runs: dict[str, RunDirectory]) -> Iterator[pd.DataFrame]:
         """Yield the rows of an analysis that reads files of all runs, without the runs that lack a readable one."""
-        analyse = import_module(f"batchscape.analysis.{name}").analyse
+        analyze = import_module(f"batchscape.analysis.{name}").analyze
         answers = {}
         for run in runs.values():
             try:
-                answers[run.path] = analyse(run)
+                answers[run.path] = analyze(run)
             except UserError as error:
                 self._miss("analysis", f"{name} of {run.path.name}", str(error))
         if answers:

@@ -25,7 +25,7 @@ def diverged(tmp_path: Path) -> RunDirectory:
 
 
 def test_times_are_medians_and_sums_up_to_and_with_the_best_epoch(run: RunDirectory):
-    row = runs.analyse(run).iloc[0]
+    row = runs.analyze(run).iloc[0]
     assert row["epoch_seconds"] == 2.0
     assert row["seconds_to_best"] == 6.0
     assert row["epoch_cpu_seconds"] == 1.0
@@ -34,46 +34,46 @@ def test_times_are_medians_and_sums_up_to_and_with_the_best_epoch(run: RunDirect
 
 
 def test_a_diverged_run_has_nan_for_what_it_never_reached(diverged: RunDirectory):
-    row = runs.analyse(diverged).iloc[0]
+    row = runs.analyze(diverged).iloc[0]
     missing = ["best_epoch", "least_validation_loss", "least_train_loss", "seconds_to_best", "cpu_seconds_to_best"]
     assert row[missing].isna().all()
     assert row["epoch_seconds"] == 5.0
-    assert distance.analyse(diverged)["distance"].isna().all()
-    assert update_norms.analyse(diverged)["update_norm"].isna().all()
-    assert list(update_norms.analyse(diverged)["updates"].unique()) == [2]
+    assert distance.analyze(diverged)["distance"].isna().all()
+    assert update_norms.analyze(diverged)["update_norm"].isna().all()
+    assert list(update_norms.analyze(diverged)["updates"].unique()) == [2]
 
 
 def test_distance_is_from_init_to_best_whole_and_by_layer(run: RunDirectory):
-    found = distance.analyse(run).set_index("layer")["distance"].to_dict()
+    found = distance.analyze(run).set_index("layer")["distance"].to_dict()
     assert found == pytest.approx({"whole model": np.sqrt(7), "conv": np.sqrt(6), "out": 1.0})
     assert next(iter(found)) == "whole model"
 
 
 def test_percentiles_of_the_update_norms(run: RunDirectory):
-    found = update_norms.analyse(run)
+    found = update_norms.analyze(run)
     assert list(found["percentile"]) == list(range(1, 100))
     assert found["update_norm"].tolist() == pytest.approx(list(range(1, 100)))
     assert set(found["updates"]) == {101}
 
 
 def test_history_and_epoch_distance_are_the_record(run: RunDirectory):
-    assert history.analyse(run)["validation_loss"].tolist() == LOSSES
-    assert history.analyse(run)["train_loss"].tolist() == [loss / 2 for loss in LOSSES]
-    assert history.analyse(run)["distance"].tolist() == [3.0, 6.0, 9.0]
-    assert history.analyse(run)["noise_scale"].tolist() == pytest.approx([20.0, np.nan, np.nan], nan_ok=True)
-    assert epoch_distance.analyse(run)["epoch_distance"].tolist() == [10.0, 20.0, 30.0]
+    assert history.analyze(run)["validation_loss"].tolist() == LOSSES
+    assert history.analyze(run)["train_loss"].tolist() == [loss / 2 for loss in LOSSES]
+    assert history.analyze(run)["distance"].tolist() == [3.0, 6.0, 9.0]
+    assert history.analyze(run)["noise_scale"].tolist() == pytest.approx([20.0, np.nan, np.nan], nan_ok=True)
+    assert epoch_distance.analyze(run)["epoch_distance"].tolist() == [10.0, 20.0, 30.0]
 
 
 def test_the_history_counts_steps_and_examples(run: RunDirectory):
-    assert history.analyse(run)["step"].tolist() == [7, 14, 21]
-    assert history.analyse(run)["examples"].tolist() == [200, 400, 600]
+    assert history.analyze(run)["step"].tolist() == [7, 14, 21]
+    assert history.analyze(run)["examples"].tolist() == [200, 400, 600]
 
 
 def test_runs_are_collected_in_the_order_of_what_they_are(tmp_path: Path):
     names = {"c-seed0": (256, 0, "diverged"), "a-seed1": (32, 1, "max_epochs"), "a-seed0": (32, 0, "converged")}
     for name, (batch_size, seed, status) in names.items():
         write_run(tmp_path / name, batch_size, seed, status)
-    frame = collect([tmp_path / name for name in names], epoch_distance.analyse)
+    frame = collect([tmp_path / name for name in names], epoch_distance.analyze)
     lead = ["run", "setting", "batch_size", "learning_rate", "seed", "status"]
     assert list(frame.columns) == [*lead, "epoch", "epoch_distance"]
     expected = pd.DataFrame(

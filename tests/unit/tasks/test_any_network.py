@@ -107,7 +107,7 @@ def test_the_surface_at_the_kept_weights_is_the_network_with_them(pair: list[Run
 def test_a_line_begins_and_ends_at_what_its_runs_recorded(pair: list[RunDirectory], data: PreparedData):
     """Where statistics are interpolated like the weights, both ends have their own."""
     config = InterpolationConfig(alphas=(0.0, 1.0), points=2, batch_norm="interpolate")
-    found = interpolation.analyse(*pair, data, config)["validation_loss"]
+    found = interpolation.analyze(*pair, data, config)["validation_loss"]
     expected = [run.summary()["least_validation_loss"] for run in pair]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
@@ -136,10 +136,10 @@ def test_the_gradient_of_the_surface_is_its_slope(pair: list[RunDirectory], data
 def test_every_analysis_has_finite_rows(pair: list[RunDirectory], data: PreparedData):
     small = SharpnessConfig(subspace_dimension=4, iterations=2, random_starts=1, trace_products=3)
     found = [
-        sharpness.analyse(pair[0], data, small)["value"],
-        interpolation.analyse(*pair, data, InterpolationConfig(points=3))["train_loss"],
-        trajectory.analyse(pair[0], data, TrajectoryConfig(points=(2, 2)))["loss"],
-        gradient_alignment.analyse(pair[0], data, GradientAlignmentConfig(largest_batch=4, examples=8))["mean_norm"],
+        sharpness.analyze(pair[0], data, small)["value"],
+        interpolation.analyze(*pair, data, InterpolationConfig(points=3))["train_loss"],
+        trajectory.analyze(pair[0], data, TrajectoryConfig(points=(2, 2)))["loss"],
+        gradient_alignment.analyze(pair[0], data, GradientAlignmentConfig(largest_batch=4, examples=8))["mean_norm"],
     ]
     for values in found:
         assert len(values) > 0
@@ -148,7 +148,7 @@ def test_every_analysis_has_finite_rows(pair: list[RunDirectory], data: Prepared
 
 def test_a_landscape_is_centred_on_the_run(pair: list[RunDirectory], data: PreparedData):
     config = LandscapeConfig(points=(3, 3), batch_norm="fixed")
-    rows = landscape.analyse(pair[0], data, config, 0, 1, 1)
+    rows = landscape.analyze(pair[0], data, config, 0, 1, 1)
     centre = rows[(rows["x"] == 0) & (rows["y"] == 0)]["loss"].item()
     surface, weights = training_surface(pair[0], data), pair[0].weights("best")
     surface.statistics = weights.buffers

@@ -371,7 +371,7 @@ def test_the_hessian_of_a_network_without_one_is_not_computed_and_all_else_is(da
         )
         runs.append(train(spec, tmp_path / "data", tmp_path / f"bs{size}-lr0.05-seed{seed}"))
     config = SharpnessConfig(subspace_dimension=4, iterations=2, trace_products=3)
-    rows = collect(runs, lambda run: sharpness.analyse(run, data, config))
+    rows = collect(runs, lambda run: sharpness.analyze(run, data, config))
     hessian = rows["measure"].str.startswith("hessian")
     assert rows.loc[hessian, "value"].isna().all()
     assert rows.loc[hessian, "not_computed"].str.startswith("an operation of the network has no second deriv").all()

@@ -17,7 +17,7 @@ NAMES = {
 
 
 def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
-    """`sharpness` gives the points, `table` their means and spreads; at `best` if it was analysed."""
+    """`sharpness` gives the points, `table` their means and spreads; at `best` if it was analyzed."""
     names = list(sharpness["checkpoint"])
     checkpoint = "best" if "best" in names else names[0]
     seeds, summary = (at_rate(frame[frame["checkpoint"] == checkpoint], fixed_lr) for frame in (sharpness, table))

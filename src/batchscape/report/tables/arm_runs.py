@@ -29,7 +29,7 @@ def tabulate(
 
     `arms` are the names of the arms with their settings. A run that several arms ask for has rows in each. The
     quantities are those of `runs` above, `distance` (of the whole model), `update_norm` (the median of the run's
-    updates) and, if it was analysed, `sharpness`: Keskar's φ in the full space with the greatest ε, at `best`.
+    updates) and, if it was analyzed, `sharpness`: Keskar's φ in the full space with the greatest ε, at `best`.
     """
     found = {name: runs[name] for name in OF_RUN}
     lead = [*SETTING, "seed", "status"]

@@ -13,11 +13,11 @@ rule runs:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
-        code=lambda wildcards: code("analyse.py", "batchscape.analysis.runs"),
+        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.runs"),
     message:
-        "Analysing all runs: {rule}"
+        "Analyzing all runs: {rule}"
     script:
-        "../scripts/analyse.py"
+        "../scripts/analyze_runs.py"
 
 
 use rule runs as history with:
@@ -30,7 +30,7 @@ use rule runs as history with:
     log:
         study.log("history"),
     params:
-        code=lambda wildcards: code("analyse.py", "batchscape.analysis.history"),
+        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.history"),
 
 
 use rule runs as distance with:
@@ -39,7 +39,7 @@ use rule runs as distance with:
     log:
         study.log("distance"),
     params:
-        code=lambda wildcards: code("analyse.py", "batchscape.analysis.distance"),
+        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.distance"),
 
 
 use rule runs as epoch_distance with:
@@ -48,7 +48,7 @@ use rule runs as epoch_distance with:
     log:
         study.log("epoch_distance"),
     params:
-        code=lambda wildcards: code("analyse.py", "batchscape.analysis.epoch_distance"),
+        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.epoch_distance"),
 
 
 use rule runs as update_norms with:
@@ -57,7 +57,7 @@ use rule runs as update_norms with:
     log:
         study.log("update_norms"),
     params:
-        code=lambda wildcards: code("analyse.py", "batchscape.analysis.update_norms"),
+        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.update_norms"),
 
 
 # Costly questions about the loss around a run's weights: a job for all seeds of a setting, so that there are not more
@@ -85,12 +85,12 @@ rule sharpness:
     params:
         spec=study.section_slice("sharpness"),
         code=lambda wildcards: code(
-            "analyse_setting.py", "batchscape.analysis.sharpness"
+            "analyze_setting.py", "batchscape.analysis.sharpness"
         ),
     message:
-        "Analysing {wildcards.setting}: {rule}"
+        "Analyzing {wildcards.setting}: {rule}"
     script:
-        "../scripts/analyse_setting.py"
+        "../scripts/analyze_setting.py"
 
 
 use rule sharpness as gradient_alignment with:
@@ -108,7 +108,7 @@ use rule sharpness as gradient_alignment with:
     params:
         spec=study.section_slice("gradient_alignment"),
         code=lambda wildcards: code(
-            "analyse_setting.py", "batchscape.analysis.gradient_alignment"
+            "analyze_setting.py", "batchscape.analysis.gradient_alignment"
         ),
 
 
@@ -125,7 +125,7 @@ use rule sharpness as trajectory with:
     params:
         spec=study.section_slice("trajectory"),
         code=lambda wildcards: code(
-            "analyse_setting.py", "batchscape.analysis.trajectory"
+            "analyze_setting.py", "batchscape.analysis.trajectory"
         ),
 
 
@@ -150,7 +150,7 @@ rule landscape:
         spec=study.section_slice("landscape"),
         code=lambda wildcards: code("landscape.py"),
     message:
-        "Analysing {wildcards.run}: {rule} {wildcards.directions}, part {wildcards.part} of {wildcards.parts}"
+        "Analyzing {wildcards.run}: {rule} {wildcards.directions}, part {wildcards.part} of {wildcards.parts}"
     script:
         "../scripts/landscape.py"
 
@@ -177,7 +177,7 @@ rule interpolation:
         spec=study.section_slice("interpolation"),
         code=lambda wildcards: code("interpolation.py"),
     message:
-        "Analysing {wildcards.setting}: {rule} to {wildcards.other}"
+        "Analyzing {wildcards.setting}: {rule} to {wildcards.other}"
     script:
         "../scripts/interpolation.py"
 

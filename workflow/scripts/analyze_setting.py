@@ -26,6 +26,6 @@ if __name__ == "__main__":
         question = [snakemake.params.spec, snakemake.params.code]
         directories = [Path(file).parent for file in snakemake.input.runs]
         rows = collect(
-            directories, lambda run: kept(output, question, [run], lambda: analysis.analyse(run, data, config))
+            directories, lambda run: kept(output, question, [run], lambda: analysis.analyze(run, data, config))
         )
         write_frame(output, rows)

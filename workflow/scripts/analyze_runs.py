@@ -14,4 +14,4 @@ if __name__ == "__main__":
         # Not that of the rule, which another workflow may have renamed.
         analysis = import_module(f"batchscape.analysis.{output.stem}")
         directories = [Path(run).parent for run in snakemake.input.runs]
-        write_frame(output, collect(directories, analysis.analyse))
+        write_frame(output, collect(directories, analysis.analyze))

@@ -89,7 +89,7 @@ class Made:
         spec = SearchSpec.model_validate_json(self.study.search_slice(size))
         trials = search(spec, self.folder / "images.safetensors", self.folder / f"bs{size}.journal", "code")
         self.write(f"bs{size}", trials)
-        return float(trials.loc[trials["best"] == 1, "learning_rate"].iloc[0])
+        return float(trials.loc[trials["is_best"] == 1, "learning_rate"].iloc[0])
 
     def _parts(self, name: str) -> list[pd.DataFrame]:
         if name == "tuning":
@@ -200,7 +200,7 @@ def test_a_study_in_which_everything_diverges_keeps_every_row(hopeless: Made):
     assert set(runs["run"]) == set(hopeless.study.runs)
     assert set(runs["status"]) == {"diverged"}
     assert (runs["epochs"] == 1).all()
-    assert runs[["best_epoch", "least_train_loss", "least_validation_loss", "seconds_to_best"]].isna().all(axis=None)
+    assert runs[["best_epoch", "min_train_loss", "best_validation_loss", "seconds_to_best"]].isna().all(axis=None)
     settings = runs["setting"].nunique()
     for name, rows in (("recommendation", settings), ("steps_to_target", settings), ("update_norms", settings)):
         table = hopeless.read(f"tables/{name}")
@@ -249,7 +249,7 @@ def test_runs_that_diverge_late_keep_what_they_were(late: Made):
     lost, whole = runs[runs["setting"].isin(["bs8-lr3", "bs16-lr3"])], runs[runs["learning_rate"] == 0.1]
     assert set(lost["status"]) == {"diverged"}
     assert (lost["epochs"] > 3).all()
-    assert np.isfinite(lost[["best_epoch", "least_validation_loss"]]).all(axis=None)
+    assert np.isfinite(lost[["best_epoch", "best_validation_loss"]]).all(axis=None)
     assert "diverged" not in set(whole["status"])
     sharpness = late.read("analysis/sharpness").set_index(["setting", "checkpoint"])
     assert np.isfinite(sharpness.loc[("bs8-lr3", "best"), "value"]).all()
@@ -303,7 +303,7 @@ def test_figures_of_a_study_that_half_diverges_draw_the_other_half(late: Made, d
 
 def test_a_dead_network_has_zeros_and_the_logarithm_of_none_is_drawn(dead: Made, drawn: Callable):
     runs = dead.read("tables/runs")
-    assert (runs["least_validation_loss"] == 0).any()
+    assert (runs["best_validation_loss"] == 0).any()
     assert not runs["status"].eq("diverged").any()
     hessian = dead.read("analysis/sharpness").query("checkpoint == 'best' and measure == 'hessian_eigenvalue'")
     assert (hessian["value"] == 0).any()
@@ -324,7 +324,7 @@ def test_a_dead_network_has_zeros_and_the_logarithm_of_none_is_drawn(dead: Made,
         "lr_plane",
     )
     captions = {name: [text for text in drawn(dead.plot(name)) if "Not drawn: " in text] for name in names}
-    assert captions["lr_effect"] == [f"Not drawn: {(runs['least_validation_loss'] == 0).sum()} values, 0 or less, "
+    assert captions["lr_effect"] == [f"Not drawn: {(runs['best_validation_loss'] == 0).sum()} values, 0 or less, "
                                      "infinite or no number"]  # fmt: skip
     assert captions["update_norms"]
     assert not captions["convergence"]  # its axes are not logarithmic
@@ -332,7 +332,7 @@ def test_a_dead_network_has_zeros_and_the_logarithm_of_none_is_drawn(dead: Made,
 
 def test_a_target_that_some_runs_never_reach_is_told(dead: Made, drawn: Callable):
     table = dead.read("tables/steps_to_target")
-    missed = int(table.loc[table["best"] == 1, "n_missed"].sum())
+    missed = int(table.loc[table["is_best"] == 1, "n_missed"].sum())
     assert missed > 0
     assert any(f"{missed} runs never reached it" in text for text in drawn(dead.plot("steps_to_target")))
 

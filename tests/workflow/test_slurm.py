@@ -153,7 +153,7 @@ def assert_same_run(one: Checkout, two: Checkout, batch_size: int) -> None:
         assert (first.path / file).read_bytes() == (second.path / file).read_bytes(), file
     columns = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy", "distance", "noise_scale"]
     assert first.history(columns).equals(second.history(columns))
-    keys = ("status", "epochs", "best_epoch", "least_validation_loss", "spec")
+    keys = ("status", "epochs", "best_epoch", "best_validation_loss", "spec")
     assert [first.summary()[key] for key in keys] == [second.summary()[key] for key in keys]
 
 

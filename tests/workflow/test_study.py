@@ -48,7 +48,7 @@ def test_every_run_has_a_row_and_the_table_says_what_its_files_say(finished: Che
         assert (row["batch_size"], row["seed"]) == (run.batch_size, run.seed)
         assert row["learning_rate"] == (run.learning_rate or summary["spec"]["learning_rate"])  # a tuned one's is found
         assert summary["spec"]["batch_size"] == run.batch_size
-        assert row["least_validation_loss"] == history["validation_loss"].min()
+        assert row["best_validation_loss"] == history["validation_loss"].min()
         assert row["best_epoch"] == history["epoch"][history["validation_loss"].idxmin()]
         assert row["epoch_seconds"] == history["train_seconds"].median()
         assert {path.stem for path in (folder / "weights").iterdir()} >= {"init", "best", "last", "epoch00001"}
@@ -58,10 +58,10 @@ def test_fixed_lr_is_the_mean_and_spread_over_seeds(finished: Checkout):
     runs, fixed = table(finished, "tables/runs"), table(finished, "tables/fixed_lr")
     assert list(fixed["batch_size"]) == [64, 128, 256]
     for _, row in fixed.iterrows():
-        losses = runs.query("batch_size == @row.batch_size and learning_rate == 0.02")["least_validation_loss"]
+        losses = runs.query("batch_size == @row.batch_size and learning_rate == 0.02")["best_validation_loss"]
         assert row["n_seeds"] == len(losses) == 2
-        assert np.isclose(row["least_validation_loss_mean"], losses.mean(), rtol=1e-12)
-        assert np.isclose(row["least_validation_loss_sd"], np.std(losses, ddof=1), rtol=1e-12)
+        assert np.isclose(row["best_validation_loss_mean"], losses.mean(), rtol=1e-12)
+        assert np.isclose(row["best_validation_loss_sd"], np.std(losses, ddof=1), rtol=1e-12)
 
 
 def test_distance_table_agrees_with_the_weights_on_disk(finished: Checkout):
@@ -98,7 +98,9 @@ def test_update_norm_medians_agree_with_the_record(finished: Checkout):
         np.load(finished.path / f"results/smoke/runs/bs128-lr0.02-seed{seed}/update_norms.npy", allow_pickle=False)
         for seed in (0, 1)
     ]
-    assert np.isclose(medians.loc[(128, 0.02), "median_mean"], np.mean([np.median(n) for n in norms]), rtol=1e-12)
+    assert np.isclose(
+        medians.loc[(128, 0.02), "update_norm_p50_mean"], np.mean([np.median(n) for n in norms]), rtol=1e-12
+    )
     assert all(len(n) % 3 == 0 for n in norms)  # 359 training images: two batches of 128 and one of 103
 
 
@@ -111,14 +113,14 @@ def test_landscapes_of_two_runs_share_their_places_and_the_centre_is_the_run(fin
     lines = table(finished, "analysis/interpolation").query("second == 'bs256-lr0.02' and seed == 0").set_index("alpha")
     for alpha, run in ((0.0, "bs64-lr0.02-seed0"), (1.0, "bs256-lr0.02-seed0")):
         assert centres[run, 0] == centres[run, 1] == lines.loc[alpha, "train_loss"]
-        best = json.loads((finished.path / f"results/smoke/runs/{run}/run.json").read_text())["least_validation_loss"]
+        best = json.loads((finished.path / f"results/smoke/runs/{run}/run.json").read_text())["best_validation_loss"]
         assert np.isclose(lines.loc[alpha, "validation_loss"], best, rtol=1e-6)
 
 
 def test_init_is_the_same_for_all_batch_sizes_of_a_seed(finished: Checkout):
     for name, values, settings in (
         ("sharpness", ["measure", "radius", "value"], len(SMOKE.compared_settings)),
-        ("gradient_alignment", ["gradient_batch", "mean_norm"], 3),
+        ("gradient_alignment", ["gradient_batch", "gradient_norm"], 3),
     ):
         rows = table(finished, f"analysis/{name}").query("checkpoint == 'init' and seed == 1")
         frames = [group[values].reset_index(drop=True) for _, group in rows.groupby("setting")]
@@ -209,7 +211,7 @@ def test_every_claim_has_its_verdict_and_interval(finished: Checkout):
     assert set(claims["verdict"]) <= {"supported", "refuted", "undecided"}
     told = ~claims["reading"].str.startswith("Not tested")
     assert told.sum() >= 10
-    assert np.isfinite(claims.loc[told, ["low", "high"]]).all(axis=None)
+    assert np.isfinite(claims.loc[told, ["ci95_low", "ci95_high"]]).all(axis=None)
     assert (claims.loc[told, "n_seeds"] == 2).all()
 
 

@@ -33,5 +33,5 @@ if __name__ == "__main__":
             resources.jobs_per_gpu,
         )
         write_frame(Path(snakemake.output.trials), trials)
-        best = trials.loc[trials["best"] == 1, "learning_rate"]
+        best = trials.loc[trials["is_best"] == 1, "learning_rate"]
         write_json(tuned, {"learning_rate": float(best.iloc[0])})

@@ -15,9 +15,9 @@ def mean_gradient_norms(surface: LossSurface, weights: np.ndarray, batches: np.n
     """Return the mean norm of the mean gradient of B examples, for B = 1, 2, 4, … up to the size of the batches.
 
     `batches`, (m, size), are indices of examples; the size is a power of two. The two halves of the examples behind a
-    gradient are the examples behind two gradients of half the B, so that `mean_norm` cannot grow with B. `bound` is
+    gradient are the examples behind two gradients of half the B, so that `gradient_norm` cannot grow with B. `bound` is
     the mean norm of single examples' gradients, which by the triangle inequality no other can exceed:
-    ‖(1/B)·Σ g_i‖ ≤ (1/B)·Σ ‖g_i‖ (Chang & Pathak 2020). `alignment`, `mean_norm`/`bound`, would be 1 if all
+    ‖(1/B)·Σ g_i‖ ≤ (1/B)·Σ ‖g_i‖ (Chang & Pathak 2020). `alignment`, `gradient_norm`/`bound`, would be 1 if all
     gradients pointed one way, and about 1/√B if they had nothing in common. `gradients` is their number.
     """
 
@@ -38,11 +38,11 @@ def mean_gradient_norms(surface: LossSurface, weights: np.ndarray, batches: np.n
         {
             "gradient_batch": [2**power for power in range(len(by_size))],
             "gradients": [len(found) for found in by_size],
-            "mean_norm": [found.mean() for found in by_size],
+            "gradient_norm": [found.mean() for found in by_size],
         }
     )
-    bound = rows["mean_norm"].iloc[0]
-    return rows.assign(bound=bound, alignment=rows["mean_norm"] / bound)
+    bound = rows["gradient_norm"].iloc[0]
+    return rows.assign(bound=bound, alignment=rows["gradient_norm"] / bound)
 
 
 def draw_batches(count: int, size: int, examples: int | None, seed: int) -> np.ndarray:

@@ -8,8 +8,8 @@ from batchscape.io.run_directory import RunDirectory
 FROM_SUMMARY = (
     "epochs",
     "best_epoch",
-    "least_train_loss",
-    "least_validation_loss",
+    "min_train_loss",
+    "best_validation_loss",
     "validation_accuracy_at_best",
 )
 

@@ -57,9 +57,9 @@ class Summary(Section):
     status: Literal["converged", "diverged", "max_epochs"]
     epochs: PositiveInt
     best_epoch: PositiveInt | None
-    least_validation_loss: float | None
+    best_validation_loss: float | None
     validation_accuracy_at_best: float | None
-    least_train_loss: float | None
+    min_train_loss: float | None
     parameters: PositiveInt
     batches_per_epoch: PositiveInt
     training_examples: PositiveInt

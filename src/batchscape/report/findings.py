@@ -81,10 +81,10 @@ def _growth(fits: pd.DataFrame, fixed_lr: float) -> list[str]:
 
 
 def _alignment(table: pd.DataFrame, _: float) -> list[str]:
-    rows = table[table["mean_norm_mean"].gt(0)]
+    rows = table[table["gradient_norm_mean"].gt(0)]
     most = rows["gradient_batch"].max()
     one, many = (rows[rows["gradient_batch"] == size].set_index(["setting", "checkpoint"]) for size in (1, most))
-    ratios = (many["mean_norm_mean"] / one["mean_norm_mean"]).dropna()
+    ratios = (many["gradient_norm_mean"] / one["gradient_norm_mean"]).dropna()
     if ratios.empty:
         return []
     parts = [
@@ -108,7 +108,7 @@ def _noise(table: pd.DataFrame, fixed_lr: float) -> list[str]:
 
 
 def _steps(table: pd.DataFrame, _: float) -> list[str]:
-    best = table[table["best"] == 1].dropna(subset=["steps_mean"]).sort_values("batch_size")
+    best = table[table["is_best"] == 1].dropna(subset=["steps_mean"]).sort_values("batch_size")
     if len(best) < 2:
         return []
     first, last = best.iloc[0], best.iloc[-1]
@@ -151,7 +151,7 @@ def _variance(trajectory: pd.DataFrame, _: float) -> list[str]:
 
 
 def _diverged(scaled_lr: pd.DataFrame, _: float) -> list[str]:
-    rows = scaled_lr[(scaled_lr["quantity"] == "least_validation_loss") & (scaled_lr["arm"] != "high")]
+    rows = scaled_lr[(scaled_lr["quantity"] == "best_validation_loss") & (scaled_lr["arm"] != "high")]
     counts = rows.groupby("arm", sort=False)["n_diverged"].sum()
     return [f"Diverged runs: {', '.join(f'{count} in the arm {arm}' for arm, count in counts.items())}."]
 

@@ -82,8 +82,8 @@ def render(
         if drawn or (chapter.key == "claims" and claims):
             chapters.append({"chapter": chapter, "figures": drawn, "claims": claims if chapter.key == "claims" else []})
     clock, _ = cost(tables["runs"])
-    columns = ["setting", "learning_rate", "least_validation_loss", "choice", clock, "best_epoch"]
-    columns += ["difference_to_best", "low", "high"]
+    columns = ["setting", "learning_rate", "best_validation_loss", "choice", clock, "best_epoch"]
+    columns += ["difference_to_best", "ci95_low", "ci95_high"]
     recommendation = tables.get("recommendation")
     return environment.get_template("page.html.jinja").render(
         name=name,

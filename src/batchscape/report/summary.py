@@ -10,7 +10,7 @@ from batchscape.report.numbers import interval, listed, number, spread
 from batchscape.report.settings import plain
 from batchscape.report.tables.recommendation import SEEDS_FOR_EQUAL
 
-LOSS = "least_validation_loss"
+LOSS = "best_validation_loss"
 FEW_SEEDS = 5
 
 
@@ -85,7 +85,7 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock
         yield (
             f"{many}. The cheapest of them is {setting_name(chosen)}: {time(chosen)} to its best epoch, at a loss of "
             f"{loss(chosen)} (paired by seed {number(chosen['difference_to_best'])} more, 95 % interval "
-            f"{interval(chosen['low'], chosen['high'])})."
+            f"{interval(chosen['ci95_low'], chosen['ci95_high'])})."
         )
     elif equal:
         yield f"{many}; none of them is cheaper."

@@ -257,7 +257,7 @@ def _summary(recorder: Recorder) -> dict[str, Any]:
         "status": recorder.status,
         "epochs": len(history),
         "best_epoch": recorder.best_epoch,
-        "least_validation_loss": best["validation_loss"] if best else None,
+        "best_validation_loss": best["validation_loss"] if best else None,
         "validation_accuracy_at_best": best["validation_accuracy"] if best else None,
-        "least_train_loss": min(finite_losses, default=None),
+        "min_train_loss": min(finite_losses, default=None),
     }

@@ -56,7 +56,7 @@ def search(
 
     Columns: batch_size, trial (from 0), sampler (`grid` or `gp`), learning_rate, validation_loss (mean over
     `tuning.seeds` of the least validation loss, nats; inf if a run diverged), validation_loss_sd, best_epoch (mean),
-    n_seeds, n_diverged, cpu_seconds (of training, in all; 0 for a rate that came before), best (1 for the trial with
+    n_seeds, n_diverged, cpu_seconds (of training, in all; 0 for a rate that came before), is_best (1 for the trial with
     the tuned rate: the least loss, of equal ones the lowest rate, also if all diverged; else 0). The trials are a
     function of all arguments but `journal`.
 
@@ -90,7 +90,7 @@ def search(
 def _with_best(trials: pd.DataFrame) -> pd.DataFrame:
     """Mark the trial of the least validation loss; of equal ones the lowest rate's, also where all diverged."""
     best = trials.sort_values(RATE, kind="stable")["validation_loss"].idxmin()
-    return trials.assign(best=(trials.index == best).astype(int))
+    return trials.assign(is_best=(trials.index == best).astype(int))
 
 
 def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Study:
@@ -181,7 +181,7 @@ def _train(
         cpu_seconds = directory.history(["train_cpu_seconds"]).to_numpy().sum()
         results.append((directory.summary(), float(cpu_seconds)))
     whole = [summary for summary, _ in results if summary["status"] != "diverged"]
-    losses = [summary["least_validation_loss"] for summary in whole]
+    losses = [summary["best_validation_loss"] for summary in whole]
     return mean(losses) if len(losses) == len(results) else math.inf, {
         "validation_loss_sd": stdev(losses) if len(losses) > 1 else None,
         "best_epoch": mean(summary["best_epoch"] for summary in whole) if whole else None,

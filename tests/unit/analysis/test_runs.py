@@ -30,12 +30,12 @@ def test_times_are_medians_and_sums_up_to_and_with_the_best_epoch(run: RunDirect
     assert row["seconds_to_best"] == 6.0
     assert row["epoch_cpu_seconds"] == 1.0
     assert row["cpu_seconds_to_best"] == 3.0
-    assert (row["epochs"], row["best_epoch"], row["least_validation_loss"]) == (3, 2, 0.4)
+    assert (row["epochs"], row["best_epoch"], row["best_validation_loss"]) == (3, 2, 0.4)
 
 
 def test_a_diverged_run_has_nan_for_what_it_never_reached(diverged: RunDirectory):
     row = runs.analyze(diverged).iloc[0]
-    missing = ["best_epoch", "least_validation_loss", "least_train_loss", "seconds_to_best", "cpu_seconds_to_best"]
+    missing = ["best_epoch", "best_validation_loss", "min_train_loss", "seconds_to_best", "cpu_seconds_to_best"]
     assert row[missing].isna().all()
     assert row["epoch_seconds"] == 5.0
     assert distance.analyze(diverged)["distance"].isna().all()

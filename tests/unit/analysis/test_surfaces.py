@@ -231,11 +231,11 @@ def test_gradient_norms_are_those_of_the_batches():
             np.linalg.norm(LossSurface(NETWORK, IMAGES[g], LABELS[g], torch.float64).gradient(weights)[1])
             for g in groups
         ]
-        assert rows.loc[size, "mean_norm"] == pytest.approx(np.mean(norms), rel=1e-9)
+        assert rows.loc[size, "gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-9)
         assert rows.loc[size, "gradients"] == len(groups)
-        assert rows.loc[size, "bound"] == rows.loc[1, "mean_norm"]
-        assert rows.loc[size, "alignment"] == pytest.approx(np.mean(norms) / rows.loc[1, "mean_norm"], rel=1e-9)
-    assert rows["mean_norm"].is_monotonic_decreasing
+        assert rows.loc[size, "bound"] == rows.loc[1, "gradient_norm"]
+        assert rows.loc[size, "alignment"] == pytest.approx(np.mean(norms) / rows.loc[1, "gradient_norm"], rel=1e-9)
+    assert rows["gradient_norm"].is_monotonic_decreasing
 
 
 def test_equal_gradients_reach_the_bound():

@@ -170,13 +170,13 @@ def test_a_tuned_run_is_reported_only_at_the_rate_that_its_search_has_found():
 def test_tables_are_made_from_the_runs_that_exist_and_not_from_older_tables():
     study = a_study(sharpness=OFF)
     train(study, ONE, TWO, THREE)
-    old = pd.DataFrame({"setting": ["bs32-lr0.1"], "least_validation_loss_mean": [99.0]})
+    old = pd.DataFrame({"setting": ["bs32-lr0.1"], "best_validation_loss_mean": [99.0]})
     write_frame(Path(study.csv("tables/fixed_lr")), old)
     collector = Collector(study)
     frames = collector.frames(collector.runs())
     table = frames["tables/fixed_lr"].set_index("batch_size")
     assert table["n_seeds"].to_dict() == {32: 2, 64: 1}
-    assert table["least_validation_loss_mean"].to_dict() == {32: 0.4, 64: 0.4}
+    assert table["best_validation_loss_mean"].to_dict() == {32: 0.4, 64: 0.4}
     assert {name for name in frames if name.startswith("tables/")} == {
         "tables/runs",
         *(f"tables/{t}" for t in study.tables),
@@ -312,7 +312,7 @@ def test_with_no_run_there_is_nothing_to_report_which_is_told_in_one_line(refusa
 
 def test_a_search_of_the_large_batch_alone_has_no_rates_to_scale_from():
     trials = pd.DataFrame(
-        {"batch_size": [64, 64], "learning_rate": [0.1, 0.2], "validation_loss": [0.5, 0.4], "best": [0, 1]}
+        {"batch_size": [64, 64], "learning_rate": [0.1, 0.2], "validation_loss": [0.5, 0.4], "is_best": [0, 1]}
     )
     table = tuned_lr.tabulate(trials, small_batch=32, lr_range=(0.01, 3))
     assert table["tuned_learning_rate"].tolist() == [0.2]

@@ -92,7 +92,7 @@ CASES = {
         "gradient_alignment",
         pd.concat(
             [
-                over(checkpoint="best", gradient_batch=size, mean_norm_mean=values)
+                over(checkpoint="best", gradient_batch=size, gradient_norm_mean=values)
                 for size, values in ((1, [1, 2]), (4, [0.5, 1.8]))
             ]
         ),
@@ -100,7 +100,7 @@ CASES = {
     ),
     "steps_to_target": (
         "steps_to_target",
-        over(best=1, steps_mean=[100, 120]),
+        over(is_best=1, steps_mean=[100, 120]),
         "Batch size 64 takes 1.2 times the steps of batch size 32; perfect scaling would take 0.5 times as many.",
     ),
     "interpolation": (
@@ -115,7 +115,7 @@ CASES = {
     ),
     "curves_scaled_lr": (
         "scaled_lr",
-        over(arm=["fixed", "linear"], quantity="least_validation_loss", n_diverged=[0, 2]),
+        over(arm=["fixed", "linear"], quantity="best_validation_loss", n_diverged=[0, 2]),
         "Diverged runs: 0 in the arm fixed, 2 in the arm linear.",
     ),
     "lr_search": (

@@ -112,7 +112,7 @@ def claims(**values: object) -> pd.DataFrame:
     claim = {
         "claim": "sharper", "statement": "Larger batches find sharper minima", "source": "Keskar et al. 2017",
         "comparison": "batch 128 against 32", "measure": "Keskar's φ", "scale": "difference", "claimed": "greater",
-        "effect": 1.9, "low": 0.1, "high": 3.7, "n_seeds": 3, "n_missing": 0, "verdict": "supported",
+        "effect": 1.9, "ci95_low": 0.1, "ci95_high": 3.7, "n_seeds": 3, "n_missing": 0, "verdict": "supported",
         "seeds_needed": "nan", "reading": "It is 1.9 higher.",
     }  # fmt: skip
     return pd.DataFrame([{**claim, **values}])

@@ -87,7 +87,7 @@ def test_the_surface_at_the_kept_weights_is_what_training_recorded(pair: list[Ru
         surface = validation_surface(run, data)
         surface.statistics = weights.buffers
         value = surface.value(weights.vector)
-        assert value.loss == pytest.approx(summary["least_validation_loss"], rel=1e-5)
+        assert value.loss == pytest.approx(summary["best_validation_loss"], rel=1e-5)
         assert value.accuracy == summary["validation_accuracy_at_best"]
 
 
@@ -108,7 +108,7 @@ def test_a_line_begins_and_ends_at_what_its_runs_recorded(pair: list[RunDirector
     """Where statistics are interpolated like the weights, both ends have their own."""
     config = InterpolationConfig(alphas=(0.0, 1.0), points=2, batch_norm="interpolate")
     found = interpolation.analyze(*pair, data, config)["validation_loss"]
-    expected = [run.summary()["least_validation_loss"] for run in pair]
+    expected = [run.summary()["best_validation_loss"] for run in pair]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
@@ -139,7 +139,9 @@ def test_every_analysis_has_finite_rows(pair: list[RunDirectory], data: Prepared
         sharpness.analyze(pair[0], data, small)["value"],
         interpolation.analyze(*pair, data, InterpolationConfig(points=3))["train_loss"],
         trajectory.analyze(pair[0], data, TrajectoryConfig(points=(2, 2)))["loss"],
-        gradient_alignment.analyze(pair[0], data, GradientAlignmentConfig(largest_batch=4, examples=8))["mean_norm"],
+        gradient_alignment.analyze(pair[0], data, GradientAlignmentConfig(largest_batch=4, examples=8))[
+            "gradient_norm"
+        ],
     ]
     for values in found:
         assert len(values) > 0

@@ -71,7 +71,7 @@ def assert_same(run: RunDirectory, other: RunDirectory) -> None:
     for directory in (run, other):
         assert not directory.checkpoint_folder.exists()
     summaries = [directory.summary() for directory in (run, other)]
-    for key in ("status", "epochs", "best_epoch", "least_validation_loss", "least_train_loss"):
+    for key in ("status", "epochs", "best_epoch", "best_validation_loss", "min_train_loss"):
         assert summaries[0][key] == summaries[1][key]
 
 

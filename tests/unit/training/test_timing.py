@@ -40,7 +40,7 @@ def test_speed_up_and_efficiency_are_those_of_the_medians():
     assert rows.loc[(32, 2), "speed_up"] == 1.5
     assert rows.loc[(32, 2), "efficiency"] == 0.75
     assert rows.loc[(64, 2), ["speed_up", "efficiency"]].tolist() == [2, 1]
-    assert rows.loc[(32, 1), ["epoch_seconds_low", "epoch_seconds", "epoch_seconds_high"]].tolist() == [8.5, 9, 44.5]
+    assert rows.loc[(32, 1), ["epoch_seconds_q25", "epoch_seconds", "epoch_seconds_q75"]].tolist() == [8.5, 9, 44.5]
     assert rows["n_epochs"].tolist() == [3, 3, 0, 1, 1]
     assert rows.loc[(32, 4), ["epoch_seconds", "speed_up", "efficiency"]].isna().all()
 

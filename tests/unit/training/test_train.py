@@ -312,13 +312,13 @@ def test_measuring_the_gradient_noise_changes_nothing_else(
 
 
 @pytest.mark.parametrize("spec", [KEPT, RESTLESS], ids=["kept", "restless"])
-def test_the_best_epoch_is_the_first_of_the_least_validation_loss(spec: RunSpec, trained: Callable):
+def test_the_best_epoch_is_the_first_of_the_best_validation_loss(spec: RunSpec, trained: Callable):
     run = trained(spec)
     summary, best = run.summary, 1 + int(np.argmin(run.column("validation_loss")))
     assert summary["best_epoch"] == best
-    assert summary["least_validation_loss"] == min(run.column("validation_loss"))
+    assert summary["best_validation_loss"] == min(run.column("validation_loss"))
     assert summary["validation_accuracy_at_best"] == run.history[best - 1]["validation_accuracy"]
-    assert summary["least_train_loss"] == min(run.column("train_loss"))
+    assert summary["min_train_loss"] == min(run.column("train_loss"))
 
 
 def test_best_and_last_are_the_weights_after_those_epochs(trained: Callable):
@@ -445,7 +445,7 @@ def test_a_run_that_diverges_at_once_is_whole_but_for_a_best(trained: Callable):
     run = trained(EXPLODING)
     summary = run.summary
     assert (summary["status"], summary["epochs"], summary["best_epoch"]) == ("diverged", 1, None)
-    assert summary["least_validation_loss"] is None
+    assert summary["best_validation_loss"] is None
     assert summary["validation_accuracy_at_best"] is None
     assert not math.isfinite(run.history[0]["validation_loss"])
     assert set(run.files) == {"weights/init.safetensors", "weights/last.safetensors", "update_norms.npy"}
@@ -457,7 +457,7 @@ def test_a_run_that_diverges_later_keeps_the_best_that_it_had(trained: Callable)
     summary = run.summary
     assert (summary["status"], summary["best_epoch"]) == ("diverged", 1)
     assert summary["epochs"] == len(run.history) == 2
-    assert math.isfinite(summary["least_validation_loss"])
+    assert math.isfinite(summary["best_validation_loss"])
     assert run.bytes_of("best") != run.bytes_of("last")
 
 

@@ -90,7 +90,7 @@ def test_a_trial_is_the_mean_of_its_seeds_runs(found: pd.DataFrame, few_file: Pa
         training = TrainingConfig(max_epochs=2, accelerator="cpu")
         run = RunSpec(batch_size=32, learning_rate=found["learning_rate"][3], seed=seed, model=MODEL, training=training)
         summary = RunDirectory(train(run, few_file, tmp_path / str(seed))).summary()
-        losses.append(summary["least_validation_loss"])
+        losses.append(summary["best_validation_loss"])
         epochs.append(summary["best_epoch"])
     trial = found.loc[3]
     assert trial["validation_loss"] == pytest.approx(np.mean(losses), rel=1e-12)
@@ -100,8 +100,8 @@ def test_a_trial_is_the_mean_of_its_seeds_runs(found: pd.DataFrame, few_file: Pa
 
 
 def test_the_best_trial_has_the_least_loss(found: pd.DataFrame):
-    assert found["best"].sum() == 1
-    assert found.loc[found["best"] == 1, "validation_loss"].item() == found["validation_loss"].min()
+    assert found["is_best"].sum() == 1
+    assert found.loc[found["is_best"] == 1, "validation_loss"].item() == found["validation_loss"].min()
 
 
 def test_the_same_seed_gives_the_same_trials_and_another_others(found: pd.DataFrame, few_file: Path, tmp_path: Path):
@@ -119,7 +119,7 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(found: pd.DataFrame
     assert more["cpu_seconds"][:4].equals(first["cpu_seconds"])  # not trained again
     fewer = search(spec_of(trials=3), few_file, journal, "code")
     assert fewer["trial"].tolist() == [0, 1, 2]
-    assert fewer["best"].sum() == 1
+    assert fewer["is_best"].sum() == 1
 
 
 @pytest.mark.parametrize("change", ["code", "data", "epochs"])
@@ -156,14 +156,14 @@ def test_diverged_trials_are_recorded_and_never_the_best(few_file: Path, tmp_pat
     # At such a rate a seed whose units all die at once still has a finite loss; which one, rounding decides.
     assert trials["n_diverged"][1] >= 1
     assert trials["n_seeds"][1] == 2 - trials["n_diverged"][1]
-    assert trials.loc[trials["best"] == 1, "validation_loss"].item() < 1
+    assert trials.loc[trials["is_best"] == 1, "validation_loss"].item() < 1
 
 
 def test_where_all_diverge_the_lowest_rate_is_marked(few_file: Path, tmp_path: Path):
     spec = spec_of(range=(1e29, 1e30), trials=2, coarse_trials=2)
     trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
     assert np.isinf(trials["validation_loss"]).all()
-    assert trials["best"].tolist() == [1, 0]
+    assert trials["is_best"].tolist() == [1, 0]
 
 
 KILLED = """

@@ -12,7 +12,7 @@ import pandas as pd
 from batchscape.config.base import shortest_decimal
 from batchscape.report.settings import plain, shared_rates
 
-LOSS = "least_validation_loss"
+LOSS = "best_validation_loss"
 
 
 class NotTested(Exception):
@@ -158,7 +158,7 @@ def smallest_against_best_at_high_rate(evidence: Evidence) -> Effects:
 def best_rate_by_doubling(evidence: Evidence) -> Effects:
     """The factor of the best learning rate for a doubling of the batch size: 2 if it grows linearly, 1 if it stays.
 
-    The best rate of a batch size and seed has the least `least_validation_loss` (of equal ones, the lowest rate) among
+    The best rate of a batch size and seed has the least `best_validation_loss` (of equal ones, the lowest rate) among
     the rates at which all batch sizes train; the factor is 2 to the slope of its log₂ over that of the batch size
     (least squares, a slope a seed).
     """

@@ -57,7 +57,7 @@ CLAIMS = (
         "least validation loss (nats)",
         "greater",
         "The least validation loss is {} times as high",
-        partial(large_against_small, quantity="least_validation_loss"),
+        partial(large_against_small, quantity="best_validation_loss"),
     ),
     Claim(
         "shorter_epochs",
@@ -121,7 +121,7 @@ CLAIMS = (
         "less",
         "With linear scaling the large batch's least validation loss is {} times the middle between both batch sizes "
         "without it",
-        partial(linear_against_halfway, quantity="least_validation_loss"),
+        partial(linear_against_halfway, quantity="best_validation_loss"),
     ),
     Claim(
         "linear_restores_epochs",

@@ -21,13 +21,13 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         row=np.arange(len(claims), 0, -1),
         verdict=pd.Categorical(claims["verdict"], categories=list(VERDICTS), ordered=True),
         side=claims["claimed"].map({"greater": right, "less": left}),
-        start=claims["low"].clip(lower=left),
-        end=claims["high"].clip(upper=right),
-        numbers=[_numbers(*values) for values in claims[["effect", "low", "high"]].itertuples(index=False)],
+        start=claims["ci95_low"].clip(lower=left),
+        end=claims["ci95_high"].clip(upper=right),
+        numbers=[_numbers(*values) for values in claims[["effect", "ci95_low", "ci95_high"]].itertuples(index=False)],
     )
     beyond = [
-        rows[rows["low"] < left].assign(x=left, sign="<"),
-        rows[rows["high"] > right].assign(x=right, sign=">"),
+        rows[rows["ci95_low"] < left].assign(x=left, sign="<"),
+        rows[rows["ci95_high"] > right].assign(x=right, sign=">"),
     ]
     # The numbers stand beside the axis, at shares of its width.
     column, edge = (right * (right / left) ** share for share in (0.03, 0.68))
@@ -37,7 +37,10 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         + p9.geom_rect(p9.aes(xmin="side", xmax=1, ymin="row - 0.42", ymax="row + 0.42"), fill="#EEEEEE", color="none")
         + p9.geom_vline(xintercept=1, color="#777777", size=0.4)
         + p9.geom_segment(
-            p9.aes("start", "row", xend="end", yend="row"), rows.dropna(subset=["low"]), size=0.9, show_legend=False
+            p9.aes("start", "row", xend="end", yend="row"),
+            rows.dropna(subset=["ci95_low"]),
+            size=0.9,
+            show_legend=False,
         )
         + _ends(pd.concat(beyond))
         + p9.geom_point(p9.aes(shape="verdict"), rows.dropna(subset=["effect"]), size=3)

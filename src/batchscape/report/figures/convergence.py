@@ -9,8 +9,8 @@ from batchscape.report.settings import at_rate
 
 # CPU time, for jobs that share the machine's cores stretch the wall time of all.
 PANELS = {
-    "least_train_loss": "Least training loss (nats)",
-    "least_validation_loss": "Least validation loss (nats)",
+    "min_train_loss": "Least training loss (nats)",
+    "best_validation_loss": "Least validation loss (nats)",
     "validation_accuracy_at_best": "Accuracy at best epoch",
     "best_epoch": "Best epoch",
     "epoch_cpu_seconds": "Time per epoch (CPU s)",

@@ -15,7 +15,7 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
     if timed.empty:
         return style.nothing_to_draw("This machine has none of the numbers of devices that were to be timed.")
     time = timed.assign(panel=TIME, value=timed["epoch_seconds"])
-    time = time.assign(low=timed["epoch_seconds_low"], high=timed["epoch_seconds_high"])
+    time = time.assign(low=timed["epoch_seconds_q25"], high=timed["epoch_seconds_q75"])
     speed = timed.assign(panel=SPEED, value=timed["speed_up"])
     data = pd.concat([time, speed], ignore_index=True)
     panels = [TIME, SPEED]

@@ -7,7 +7,7 @@ from batchscape.report.figures import style
 
 
 def draw(table: pd.DataFrame) -> p9.ggplot:
-    chosen, caption = style.drawable(table[table["n_seeds"] > 0], "mean_norm_mean", log=True)
+    chosen, caption = style.drawable(table[table["n_seeds"] > 0], "gradient_norm_mean", log=True)
     panels = [_panel(name) for name in style.checkpoints(table["checkpoint"])]
     one = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
     seeds = style.seeds_name(one["n_seeds"], one["n_diverged"])
@@ -37,11 +37,13 @@ def _lines(rows: pd.DataFrame, panels: list[str], batch_sizes: pd.Series) -> p9.
         batch_size=style.as_batch_size(rows["batch_size"]),
     )
     # A band down to 0 has no end on this axis.
-    rows["mean_norm_min"] = rows["mean_norm_min"].where(rows["mean_norm_min"] > 0, rows["mean_norm_mean"].min())
+    rows["gradient_norm_min"] = rows["gradient_norm_min"].where(
+        rows["gradient_norm_min"] > 0, rows["gradient_norm_mean"].min()
+    )
     breaks = sorted(rows["gradient_batch"].unique())[::2]
     return (
-        p9.ggplot(rows, p9.aes("gradient_batch", "mean_norm_mean", color="batch_size", fill="batch_size"))
-        + p9.geom_ribbon(p9.aes(ymin="mean_norm_min", ymax="mean_norm_max"), alpha=0.15, color="none")
+        p9.ggplot(rows, p9.aes("gradient_batch", "gradient_norm_mean", color="batch_size", fill="batch_size"))
+        + p9.geom_ribbon(p9.aes(ymin="gradient_norm_min", ymax="gradient_norm_max"), alpha=0.15, color="none")
         + p9.geom_line(p9.aes(y="bound_mean"), linetype="dashed", size=0.5, show_legend=False)
         + p9.geom_line(size=0.7)
         + p9.geom_point(size=1.4, show_legend=False)

@@ -6,7 +6,7 @@ import plotnine as p9
 from batchscape.report.figures import style
 from batchscape.report.settings import plain, shared_rates
 
-LOSS = "least_validation_loss"
+LOSS = "best_validation_loss"
 
 
 def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame) -> p9.ggplot:

@@ -7,7 +7,7 @@ import plotnine as p9
 from batchscape.report.figures import style
 from batchscape.report.settings import shared_rates
 
-LOSS = "least_validation_loss"
+LOSS = "best_validation_loss"
 NOT_A_NUMBER, MARK = "#D9D9D9", "#D55E00"
 
 

@@ -11,7 +11,7 @@ PANELS = {"steps": "Steps to the target", "epochs": "Epochs to the target"}
 
 def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame) -> p9.ggplot:
     """`runs` gives the points, `table` their means, `fits` the one row of the fitted curve."""
-    best = table[table["best"] == 1]
+    best = table[table["is_best"] == 1]
     fit = fits.iloc[0]
     seeds = runs[runs["setting"].isin(best["setting"]) & runs["status"].ne("diverged")]
     plot = style.nothing_to_draw() if best.empty else _panels(seeds, best, fit)
@@ -87,7 +87,7 @@ def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
     if fit["verdict"] == "not identified":
         found = f"Critical batch size not identified: {fit['reason']}"
     else:
-        low, high = fit["critical_batch_low"], fit["critical_batch_high"]
+        low, high = fit["critical_batch_ci95_low"], fit["critical_batch_ci95_high"]
         found = f"Critical batch size {fit['critical_batch']:.3g} (95 % interval {low:.3g} to {high:.3g})"
         found += f", {fit['verdict']} the range"
     bound = "" if best["edge"].eq("none").all() else "; diamonds are upper bounds"

@@ -28,15 +28,15 @@ def draw(update_norms: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) ->
 
 def _distributions(rows: pd.DataFrame, table: pd.DataFrame, batch_sizes: pd.Series) -> p9.ggplot:
     rows = rows.assign(batch_size=style.as_batch_size(rows["batch_size"]))
-    medians, _ = style.drawable(table, "median_mean", log=True)
+    medians, _ = style.drawable(table, "update_norm_p50_mean", log=True)
     medians = medians.assign(
-        batch_size=style.as_batch_size(medians["batch_size"]), text=medians["median_mean"].map("{:.2g}".format)
+        batch_size=style.as_batch_size(medians["batch_size"]), text=medians["update_norm_p50_mean"].map("{:.2g}".format)
     )
     sizes = style.batch_sizes(table["batch_size"].astype(int))
     return (
         p9.ggplot(rows, p9.aes("batch_size", "update_norm", fill="batch_size"))
         + p9.geom_violin(color="none", alpha=0.8, show_legend=False)
-        + p9.geom_label(p9.aes(y="median_mean", label="text"), medians, fill="white", size=9, label_size=0)
+        + p9.geom_label(p9.aes(y="update_norm_p50_mean", label="text"), medians, fill="white", size=9, label_size=0)
         + p9.scale_x_discrete(limits=sizes)
         + p9.scale_y_log10(labels=style.decimals)
         + style.batch_size_scales(batch_sizes)

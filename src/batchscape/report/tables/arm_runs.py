@@ -8,8 +8,8 @@ from batchscape.analysis.distance import WHOLE
 from batchscape.report.settings import SETTING
 
 OF_RUN = (
-    "least_train_loss",
-    "least_validation_loss",
+    "min_train_loss",
+    "best_validation_loss",
     "validation_accuracy_at_best",
     "best_epoch",
     "epoch_cpu_seconds",

@@ -23,7 +23,7 @@ def edge_of(rate: float, rates: pd.Series) -> str:
 
 def _best(batch_size: int, rows: pd.DataFrame) -> dict[str, object]:
     rates = rows["learning_rate"]
-    loss = "least_validation_loss"
+    loss = "best_validation_loss"
     candidates = rows[(rows["n_diverged"] == 0) & rows[f"{loss}_mean"].notna()]
     if candidates.empty:
         return {

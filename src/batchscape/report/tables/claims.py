@@ -45,8 +45,8 @@ def _row(claim: Claim, evidence: Evidence) -> dict[str, object]:
         "scale": "ratio",
         "claimed": claim.claimed,
         "effect": np.exp(mean),
-        "low": np.exp(low),
-        "high": np.exp(high),
+        "ci95_low": np.exp(low),
+        "ci95_high": np.exp(high),
         "n_seeds": len(logs),
         "n_missing": 0 if why else evidence.runs["seed"].nunique() - len(logs),
         "verdict": decision,
@@ -58,7 +58,7 @@ def _row(claim: Claim, evidence: Evidence) -> dict[str, object]:
 def _reading(claim: Claim, row: dict[str, object], effects: Effects, runs: pd.DataFrame) -> str:
     """Return in one sentence what was found, and what weakens it."""
     compared = runs[runs["setting"].isin(effects.settings)]["status"]
-    effect, low, high = (_three_digits(row[key]) for key in ("effect", "low", "high"))
+    effect, low, high = (_three_digits(row[key]) for key in ("effect", "ci95_low", "ci95_high"))
     found = claim.finding.format(effect)
     ends = {
         "supported": "as claimed",

@@ -56,7 +56,7 @@ def tabulate(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> pd.
 
     B is the mean size of the batches of an epoch, of which the last may be shorter, so that E = S·B holds.
     """
-    best = steps_to_target[steps_to_target["best"] == 1]
+    best = steps_to_target[steps_to_target["is_best"] == 1]
     runs = runs_to_target[runs_to_target["setting"].isin(best["setting"]) & runs_to_target["status"].ne("diverged")]
     runs = runs.dropna(subset=["steps"])
     found, reason = fit((runs["examples"] / runs["steps"]).to_numpy(), runs["steps"].to_numpy())
@@ -64,7 +64,7 @@ def tabulate(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> pd.
     critical = found["critical_batch"][0]
     row: dict[str, object] = {"target_loss": steps_to_target["target_loss"].iloc[0]}
     for name, (estimate, lower, upper) in found.items():
-        row |= {name: estimate, f"{name}_low": lower, f"{name}_high": upper}
+        row |= {name: estimate, f"{name}_ci95_low": lower, f"{name}_ci95_high": upper}
     row["min_epochs"] = found["min_examples"][0] * (runs["epochs"] / runs["examples"]).mean()
     return pd.DataFrame(
         [

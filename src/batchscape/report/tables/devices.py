@@ -8,7 +8,7 @@ GROUP = ["batch_size", "devices"]
 def tabulate(epochs: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each batch size and number of devices.
 
-    `epoch_seconds` is the median over the epochs, with the quartiles `epoch_seconds_low` and `epoch_seconds_high`: the
+    `epoch_seconds` is the median over the epochs, with the quartiles `epoch_seconds_q25` and `epoch_seconds_q75`: the
     first epochs and moments in which the machine did something else do not move it. `speed_up` is the median on one
     device over that on n (on the fewest devices that were timed, times their number, if one was not), `efficiency`
     the speed-up over n. `other_cores` says how busy other processes kept the machine meanwhile. Where the machine does
@@ -17,7 +17,7 @@ def tabulate(epochs: pd.DataFrame) -> pd.DataFrame:
     groups = epochs.groupby(GROUP)
     rows = groups[["device", "processor", "cores", "other_cores"]].first()
     quartiles = groups["seconds"].quantile([0.25, 0.5, 0.75]).unstack()
-    rows["epoch_seconds"], rows["epoch_seconds_low"], rows["epoch_seconds_high"] = (
+    rows["epoch_seconds"], rows["epoch_seconds_q25"], rows["epoch_seconds_q75"] = (
         quartiles[level] for level in (0.5, 0.25, 0.75)
     )
     rows["n_epochs"] = groups["seconds"].count()

@@ -9,4 +9,4 @@ from batchscape.report.tables.over_seeds import over_seeds
 def tabulate(gradient_alignment: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each setting, checkpoint and number of examples."""
     keys = [*SETTING, "checkpoint", "batch_norm", "gradient_batch"]
-    return over_seeds(gradient_alignment, keys, ["mean_norm", "bound", "alignment"])
+    return over_seeds(gradient_alignment, keys, ["gradient_norm", "bound", "alignment"])

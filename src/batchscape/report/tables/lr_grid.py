@@ -6,8 +6,8 @@ from batchscape.report.settings import SETTING, plain
 from batchscape.report.tables.over_seeds import over_seeds
 
 VALUES = (
-    "least_train_loss",
-    "least_validation_loss",
+    "min_train_loss",
+    "best_validation_loss",
     "validation_accuracy_at_best",
     "best_epoch",
     "epoch_seconds",

@@ -17,9 +17,10 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], values: Sequence[str]) ->
     counts = diverged.groupby([frame[key] for key in by]).agg(["size", "sum"])
     whole = frame[~diverged].groupby(list(by))
     columns = {}
-    for value in values:
-        for name, statistic in (("mean", "mean"), ("sd", "std"), ("min", "min"), ("max", "max")):
-            columns[f"{value}_{name}"] = whole[value].agg(statistic)
+    for statistics in ({"mean": "mean", "sd": "std"}, {"min": "min", "max": "max"}):
+        for value in values:
+            for suffix, statistic in statistics.items():
+                columns[f"{value}_{suffix}"] = whole[value].agg(statistic)
     result = pd.DataFrame(columns).reindex(counts.index)
     result["n_seeds"] = counts["size"] - counts["sum"]
     result["n_diverged"] = counts["sum"]

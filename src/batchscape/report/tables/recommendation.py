@@ -7,7 +7,7 @@ from batchscape.report.claims.verdict import t_interval
 from batchscape.report.settings import SETTING, plain
 from batchscape.report.tables.over_seeds import over_seeds
 
-LOSS = "least_validation_loss"
+LOSS = "best_validation_loss"
 # With fewer, an interval says nothing, and one bad seed makes all settings equal.
 SEEDS_FOR_EQUAL = 3
 VALUES = [LOSS, "best_epoch", "seconds_to_best", "cpu_seconds_to_best"]
@@ -16,8 +16,8 @@ VALUES = [LOSS, "best_epoch", "seconds_to_best", "cpu_seconds_to_best"]
 def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> pd.DataFrame:
     """Return one row for each setting, the one with the least mean of the least validation loss first.
 
-    `difference_to_best` is the mean over seeds of a setting's loss less that of the first one, seed by seed, `low` and
-    `high` the ends of its 95 % t interval (nan for one seed). `choice` says what this makes of the setting:
+    `difference_to_best` is the mean over seeds of a setting's loss less that of the first one, seed by seed, `ci95_low`
+    and `ci95_high` the ends of its 95 % t interval (nan for one seed). `choice` says what this makes of the setting:
 
     - `least loss`: the first one.
     - `equal`: there are three seeds, the interval holds 0, and the mean is within one standard error of the first one's
@@ -50,7 +50,7 @@ def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame |
 
 def _differences(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     """Return the paired difference of each row's loss to the first row's, with its 95 % t interval."""
-    names = ["difference_to_best", "low", "high"]
+    names = ["difference_to_best", "ci95_low", "ci95_high"]
     if not table["candidate"].any():
         return pd.DataFrame(np.nan, index=table.index, columns=names)
     losses = runs[runs["status"] != "diverged"].pivot(index="seed", columns="setting", values=LOSS)
@@ -65,7 +65,7 @@ def _choices(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
         return pd.Series("diverged", index=table.index)
     first = table.iloc[0]
     reach = first[f"{LOSS}_mean"] + first[f"{LOSS}_sd"] / np.sqrt(first["n_seeds"])
-    apart = (table["low"] > 0) | (table["high"] < 0)
+    apart = (table["ci95_low"] > 0) | (table["ci95_high"] < 0)
     equal = table["candidate"] & ~apart & (table[f"{LOSS}_mean"] <= reach) & (table["n_seeds"] >= SEEDS_FOR_EQUAL)
     # Where the best epoch is the first, nothing was learned, and that costs nothing.
     equal &= (table["best_epoch_mean"] > 1) | (first["best_epoch_mean"] <= 1)

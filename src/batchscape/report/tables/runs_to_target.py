@@ -9,12 +9,12 @@ from batchscape.report.settings import SETTING
 def common_target(runs: pd.DataFrame) -> float:
     """Return the least validation loss that every batch size reaches with all seeds at one of its learning rates.
 
-    `runs` has a row a run: batch_size, setting, status and least_validation_loss. What a setting reaches is the
+    `runs` has a row a run: batch_size, setting, status and best_validation_loss. What a setting reaches is the
     greatest of its runs' least losses (infinite if one diverged), what a batch size reaches is the least of its
     settings, and the target is the greatest of the batch sizes. Of a batch size of which every setting has a diverged
     run nothing is asked; nan if that is so of all.
     """
-    losses = runs["least_validation_loss"].mask(runs["status"].eq("diverged")).fillna(np.inf)
+    losses = runs["best_validation_loss"].mask(runs["status"].eq("diverged")).fillna(np.inf)
     by_setting = losses.groupby([runs["batch_size"], runs["setting"]]).max()
     by_batch_size = by_setting.groupby("batch_size").min()
     return float(by_batch_size[np.isfinite(by_batch_size)].max())
@@ -27,7 +27,7 @@ def tabulate(history: pd.DataFrame, *, target_loss: float | None) -> pd.DataFram
     `target_loss` None takes the one that all batch sizes reach.
     """
     run = [*SETTING, "seed", "status"]
-    least = history.groupby(run)["validation_loss"].min().rename("least_validation_loss").reset_index()
+    least = history.groupby(run)["validation_loss"].min().rename("best_validation_loss").reset_index()
     target = common_target(least) if target_loss is None else target_loss
     reached = history[history["validation_loss"] <= target].sort_values("epoch")
     first = reached.groupby(run)[["epoch", "step", "examples"]].first().reset_index()

@@ -29,7 +29,7 @@ def tabulate(trials: pd.DataFrame, *, small_batch: int, lr_range: Sequence[float
 
 def _tuned(batch_size: int, trials: pd.DataFrame, lr_range: Sequence[float]) -> dict[str, object]:
     low, high = lr_range
-    best = trials[trials["best"] == 1].iloc[0]
+    best = trials[trials["is_best"] == 1].iloc[0]
     place = np.log(best["learning_rate"] / low) / np.log(high / low)
     edge = "low" if place <= EDGE else "high" if place >= 1 - EDGE else "none"
     advice = {

@@ -5,12 +5,12 @@ import pandas as pd
 from batchscape.report.settings import SETTING
 from batchscape.report.tables.over_seeds import over_seeds
 
-QUANTILES = {5: "p05", 25: "p25", 50: "median", 75: "p75", 95: "p95"}
+PERCENTILES = {percentile: f"update_norm_p{percentile:02}" for percentile in (5, 25, 50, 75, 95)}
 
 
 def tabulate(update_norms: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each setting: quantiles of a run's update norms, over seeds."""
-    chosen = update_norms[update_norms["percentile"].isin(QUANTILES)].replace({"percentile": QUANTILES})
+    chosen = update_norms[update_norms["percentile"].isin(PERCENTILES)].replace({"percentile": PERCENTILES})
     run = ["run", *SETTING, "seed", "status", "updates"]
     wide = chosen.pivot(index=run, columns="percentile", values="update_norm").reset_index()
-    return over_seeds(wide, SETTING, ["updates", *QUANTILES.values()])
+    return over_seeds(wide, SETTING, ["updates", *PERCENTILES.values()])

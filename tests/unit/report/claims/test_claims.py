@@ -56,7 +56,7 @@ def best_at(rates: dict[int, float]) -> World:
     """A world in which the least validation loss rises with the distance from the best rate of a batch size."""
 
     def world(run: Run, quantity: str) -> float:
-        away = abs(np.log(run.learning_rate / rates[run.batch_size])) if quantity == "least_validation_loss" else 0
+        away = abs(np.log(run.learning_rate / rates[run.batch_size])) if quantity == "best_validation_loss" else 0
         return jitter(run, quantity) * (1 + away)
 
     return world
@@ -115,20 +115,20 @@ def against_one_another(direction: int, quantity: str, of: Callable = of_large) 
 # A study in which the claim is right, and one in which it is wrong.
 WORLDS = {
     "slower_descent": against_one_another(+1, "train_loss"),
-    "higher_validation_loss": against_one_another(+1, "least_validation_loss"),
+    "higher_validation_loss": against_one_another(+1, "best_validation_loss"),
     "shorter_epochs": against_one_another(-1, "epoch_cpu_seconds"),
     "more_epochs": against_one_another(+1, "best_epoch"),
     "nearer_to_init": against_one_another(-1, "distance"),
     "shorter_moves": against_one_another(-1, "epoch_distance"),
     "smaller_updates": against_one_another(-1, "update_norm"),
     "sharper_minima": against_one_another(+1, "sharpness"),
-    "linear_closes_gap": (of_linear("least_validation_loss", 1.9), of_linear("least_validation_loss", 2.1)),
+    "linear_closes_gap": (of_linear("best_validation_loss", 1.9), of_linear("best_validation_loss", 2.1)),
     "linear_restores_epochs": (of_linear("best_epoch", 1.9), of_linear("best_epoch", 2.1)),
     "linear_flattens": (of_linear("sharpness", 3.9), of_linear("sharpness", 4.1)),
     "linear_goes_further": (of_linear("distance", 4.1), of_linear("distance", 3.9)),
     "smallest_not_best": (
-        scaled(("least_validation_loss", 32, 0.08, 2)),
-        scaled(("least_validation_loss", 32, 0.08, 0.5)),
+        scaled(("best_validation_loss", 32, 0.08, 2)),
+        scaled(("best_validation_loss", 32, 0.08, 0.5)),
     ),
     "best_rate_grows": (
         best_at({32: 0.01, 64: 0.04, 128: 0.04}),
@@ -147,7 +147,7 @@ def test_each_claim_has_an_id_of_its_own_and_worlds_of_both_kinds():
 def test_a_claim_is_supported_where_it_is_right_and_refuted_where_it_is_wrong(claim: str, right: bool):
     row = tabulated(sources(WORLDS[claim][0 if right else 1])).loc[claim]
     assert row["verdict"] == ("supported" if right else "refuted")
-    assert row["low"] < row["effect"] < row["high"] or claim == "best_rate_grows"
+    assert row["ci95_low"] < row["effect"] < row["ci95_high"] or claim == "best_rate_grows"
     assert (row["n_seeds"], row["n_missing"], row["seeds_needed"], row["scale"]) == (3, 0, "nan", "ratio")
     assert ("as claimed" if right else "against the claim") in row["reading"]
 
@@ -155,7 +155,7 @@ def test_a_claim_is_supported_where_it_is_right_and_refuted_where_it_is_wrong(cl
 @pytest.mark.parametrize(
     ("claim", "quantity", "first", "second"),
     [
-        ("higher_validation_loss", "least_validation_loss", LARGE, SMALL),
+        ("higher_validation_loss", "best_validation_loss", LARGE, SMALL),
         ("more_epochs", "best_epoch", LARGE, SMALL),
         ("nearer_to_init", "distance", LARGE, SMALL),
         ("linear_flattens", "sharpness", LINEAR, LARGE),
@@ -169,7 +169,7 @@ def test_the_interval_is_that_of_the_paired_t_test(claim: str, quantity: str, fi
     test = stats.ttest_rel(one.to_numpy(), other.to_numpy())
     row = tabulated(frames).loc[claim]
     expected = np.exp([np.mean(one.to_numpy() - other.to_numpy()), *test.confidence_interval(0.95)])
-    assert row[["effect", "low", "high"]].tolist() == pytest.approx(expected)
+    assert row[["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx(expected)
     assert (row["verdict"] == "undecided") == (test.pvalue > 0.05)
 
 
@@ -216,7 +216,9 @@ def test_means_by_epoch_are_over_the_epochs_that_both_runs_of_a_seed_train():
     # The small batch stops after two epochs, with the large one at three times its loss.
     frames[2] = curves[~(small & (curves["epoch"] > 2))]
     frames[2].loc[large & (frames[2]["epoch"] > 2), "train_loss"] = 1e9
-    assert tabulated(frames).loc["slower_descent", ["effect", "low", "high"]].tolist() == pytest.approx([3, 3, 3])
+    assert tabulated(frames).loc["slower_descent", ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx(
+        [3, 3, 3]
+    )
     early = curves["epoch"] == 1  # (1·6 + 2·3) / (1 + 2) in the mean of two epochs
     frames[2].loc[large & early, "train_loss"] = 6.0
     assert tabulated(frames).loc["slower_descent", "effect"] == pytest.approx(4)
@@ -228,7 +230,7 @@ def test_the_middle_of_a_gap_is_that_of_its_logarithms():
         frames[1].loc[frames[1]["setting"] == run.setting, "value"] = value
     table = tabulated(frames)
     for claim in ("linear_closes_gap", "linear_restores_epochs"):
-        assert table.loc[claim, ["effect", "low", "high"]].tolist() == pytest.approx([2 / 3] * 3)
+        assert table.loc[claim, ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([2 / 3] * 3)
     frames[1].loc[frames[1]["setting"] == LINEAR.setting, "value"] = 3.0
     for claim in ("linear_closes_gap", "linear_restores_epochs"):  # just half of the gap
         assert tabulated(frames).loc[claim, ["effect", "verdict"]].tolist() == [1, "undecided"]
@@ -236,7 +238,7 @@ def test_the_middle_of_a_gap_is_that_of_its_logarithms():
 
 @pytest.mark.parametrize("claim", ["linear_closes_gap", "linear_restores_epochs"])
 def test_without_a_gap_there_is_nothing_to_close(claim: str):
-    quantity = {"linear_closes_gap": "least_validation_loss", "linear_restores_epochs": "best_epoch"}[claim]
+    quantity = {"linear_closes_gap": "best_validation_loss", "linear_restores_epochs": "best_epoch"}[claim]
     row = tabulated(sources(scaled((quantity, 128, 0.01, 0.5), (quantity, 128, 0.04, 0.1)))).loc[claim]
     assert np.isnan(row["effect"])
     assert row[["verdict", "n_seeds"]].tolist() == ["undecided", 0]
@@ -250,17 +252,17 @@ def test_the_rival_of_the_smallest_batch_is_chosen_on_the_other_seeds():
     for size, values in losses.items():
         for seed, loss in zip(SEEDS, values, strict=True):
             mask = (frames[1]["setting"] == f"bs{size}-lr0.08") & (frames[1]["seed"] == seed)
-            frames[1].loc[mask & (frames[1]["quantity"] == "least_validation_loss"), "value"] = float(loss)
+            frames[1].loc[mask & (frames[1]["quantity"] == "best_validation_loss"), "value"] = float(loss)
     # Seed 0: √(1·2) < √(16·3), so 64. Seed 1: √(8·2) > √(1·3), so 128. Seed 2: √(8·1) < √(1·16), so 64.
     expected = np.log([4 / 8, 4 / 16, 4 / 2])
     row = tabulated(frames).loc["smallest_not_best"]
     assert row["effect"] == pytest.approx(np.exp(expected.mean()))
     low, high = stats.ttest_1samp(expected, 0).confidence_interval(0.95)
-    assert row[["low", "high"]].tolist() == pytest.approx([np.exp(low), np.exp(high)])
+    assert row[["ci95_low", "ci95_high"]].tolist() == pytest.approx([np.exp(low), np.exp(high)])
 
 
 def test_a_batch_size_that_diverged_in_another_seed_is_no_rival():
-    world = scaled(("least_validation_loss", 64, 0.08, 0.1))  # by far the best, if it does not diverge
+    world = scaled(("best_validation_loss", 64, 0.08, 0.1))  # by far the best, if it does not diverge
     frames = sources(world, lost=lambda run: run == Run(64, 0.08, 0))
     row = tabulated(frames).loc["smallest_not_best"]
     # Seed 0 chooses 64, which diverged there; seeds 1 and 2 see that it did and choose 128.
@@ -271,7 +273,7 @@ def test_a_batch_size_that_diverged_in_another_seed_is_no_rival():
 
 def test_the_only_rival_needs_no_choice():
     chosen = study((32, 128))
-    frames = sources(scaled(("least_validation_loss", 32, 0.08, 2)), chosen)
+    frames = sources(scaled(("best_validation_loss", 32, 0.08, 2)), chosen)
     one = [frame[frame["seed"] == 0] for frame in frames]
     assert tabulated(one, chosen).loc["smallest_not_best", "effect"] == pytest.approx(2, rel=0.01)
     three = [frame[frame["seed"] == 0] for frame in sources(scaled())]
@@ -281,7 +283,7 @@ def test_the_only_rival_needs_no_choice():
 def test_linear_growth_of_the_best_rate_is_a_factor_of_two():
     chosen = study((32, 64, 128), (0.01, 0.02, 0.04))
     row = tabulated(sources(best_at({32: 0.01, 64: 0.02, 128: 0.04}), chosen), chosen).loc["best_rate_grows"]
-    assert row[["effect", "low", "high"]].tolist() == pytest.approx([2, 2, 2])
+    assert row[["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([2, 2, 2])
     assert row["verdict"] == "supported"
     assert "6 of the 9 best rates lie on an edge" in row["reading"]
 
@@ -296,7 +298,7 @@ def test_the_slope_of_the_best_rate_is_that_of_least_squares():
 
 def test_rates_that_some_batch_sizes_alone_train_do_not_count():
     chosen = study((32, 64, 128), (0.01, 0.05, 0.08))  # the linear arm adds 0.02 for 64 and 0.04 for 128
-    world = scaled(("least_validation_loss", 64, 0.02, 0.1), ("least_validation_loss", 128, 0.04, 0.1))
+    world = scaled(("best_validation_loss", 64, 0.02, 0.1), ("best_validation_loss", 128, 0.04, 0.1))
     frames = sources(lambda run, name: world(run, name) * (1 + run.learning_rate), chosen)
     assert tabulated(frames, chosen).loc["best_rate_grows", ["effect", "verdict"]].tolist() == [1, "undecided"]
 
@@ -311,7 +313,7 @@ def test_of_equal_losses_the_lowest_rate_is_the_best():
 def test_ties_decide_nothing():
     table = tabulated(sources(lambda *_: 0.3))
     tested = table.drop(["linear_closes_gap", "linear_restores_epochs"])  # without a gap these are not tested
-    assert (tested[["effect", "low", "high"]] == 1).all(axis=None)
+    assert (tested[["effect", "ci95_low", "ci95_high"]] == 1).all(axis=None)
     assert set(table["verdict"]) == {"undecided"}
     assert set(tested["seeds_needed"]) == {"more than 1000"}
 
@@ -326,7 +328,7 @@ def test_rounding_errors_do_not_break_a_tie():
 def test_equal_effects_without_spread_decide_by_their_sign():
     frames = sources(lambda run, _: 3.0 * run.batch_size)
     table = tabulated(frames)
-    assert table.loc["higher_validation_loss", ["effect", "low", "high"]].tolist() == pytest.approx([4, 4, 4])
+    assert table.loc["higher_validation_loss", ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([4, 4, 4])
     assert table.loc["higher_validation_loss", "verdict"] == "supported"
     assert table.loc["nearer_to_init", "verdict"] == "refuted"
 
@@ -336,7 +338,7 @@ def test_one_seed_is_undecided_and_its_effect_is_shown():
     assert set(table["verdict"]) == {"undecided"}
     row = table.loc["more_epochs"]
     assert row["effect"] == pytest.approx(2, rel=0.01)
-    assert np.isnan(row[["low", "high"]].astype(float)).all()
+    assert np.isnan(row[["ci95_low", "ci95_high"]].astype(float)).all()
     assert row[["n_seeds", "n_missing", "seeds_needed"]].tolist() == [1, 0, "nan"]
     assert "only seed" in row["reading"]
 
@@ -354,7 +356,7 @@ def test_a_seed_in_which_a_compared_run_diverged_is_lost(claim: str):
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
     assert "1 of the" in row["reading"]
     if claim != "smallest_not_best":  # there the lost seed still helps to choose
-        assert row[["effect", "low", "high"]].tolist() == whole[["effect", "low", "high"]].tolist()
+        assert row[["effect", "ci95_low", "ci95_high"]].tolist() == whole[["effect", "ci95_low", "ci95_high"]].tolist()
 
 
 def test_a_batch_size_that_diverged_at_every_rate_loses_its_seed():
@@ -433,7 +435,7 @@ def test_runs_that_still_improved_are_counted():
     ],
 )
 def test_a_claim_that_the_study_cannot_test_keeps_its_row_and_says_why(chosen: Study, untested: set[str], why: str):
-    gaps = scaled(("least_validation_loss", 128, 0.01, 2), ("best_epoch", 128, 0.01, 2))
+    gaps = scaled(("best_validation_loss", 128, 0.01, 2), ("best_epoch", 128, 0.01, 2))
     table = tabulated(sources(gaps, chosen), chosen)
     assert list(table.index) == NAMES
     assert set(table.index[table["reading"].str.startswith("Not tested")]) == untested

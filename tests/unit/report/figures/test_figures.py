@@ -55,7 +55,7 @@ def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool])
         lead = lead_of(name, run, diverged)
         loss = np.nan if diverged else 0.1 + abs(np.log(lead["learning_rate"] / run.batch_size)) / 100 + run.seed / 1000
         length = 1 if diverged else epochs + run.seed
-        row = dict.fromkeys(("least_train_loss", "least_validation_loss", "validation_accuracy_at_best"), loss)
+        row = dict.fromkeys(("min_train_loss", "best_validation_loss", "validation_accuracy_at_best"), loss)
         times = dict.fromkeys(("epoch_seconds", "epoch_cpu_seconds"), run.batch_size / 100)
         to_best = dict.fromkeys(("seconds_to_best", "cpu_seconds_to_best"), np.nan if diverged else run.batch_size)
         best = np.nan if diverged else length
@@ -90,7 +90,7 @@ def made_up_trials(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFram
         for trial, rate in enumerate((study.tuning.range[0], TUNED, study.tuning.range[1])):
             diverged = diverges(Run(batch_size, rate, 0))
             loss = np.inf if diverged else 0.1 + abs(np.log(rate / TUNED))
-            counts = {"n_seeds": int(not diverged), "n_diverged": int(diverged), "best": int(rate == TUNED)}
+            counts = {"n_seeds": int(not diverged), "n_diverged": int(diverged), "is_best": int(rate == TUNED)}
             trained = {"validation_loss_sd": np.nan, "best_epoch": 3.0, "cpu_seconds": 0.1}
             what = {"batch_size": batch_size, "trial": trial, "sampler": "grid", "learning_rate": rate}
             rows.append({**what, "validation_loss": loss, **trained, **counts})
@@ -141,7 +141,7 @@ def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str,
                 }
             )
         for power in range(5):
-            norms = {"mean_norm": bad / 2 ** (power / 2), "bound": bad, "alignment": 1 / 2 ** (power / 2)}
+            norms = {"gradient_norm": bad / 2 ** (power / 2), "bound": bad, "alignment": 1 / 2 ** (power / 2)}
             alignment.append({**lead, "gradient_batch": 2**power, **norms})
         if run.seed == study.grid.seeds[0] and run.setting in study.small_and_large:
             for x in (-1.0, 0.0, 1.0, 2.0):
@@ -395,8 +395,8 @@ def test_a_setting_in_which_all_runs_diverged_keeps_its_row():
 
 
 def grid(*values: tuple) -> pd.DataFrame:
-    columns = ["batch_size", "learning_rate", "least_validation_loss_mean", "n_diverged"]
-    return pd.DataFrame(values, columns=columns).assign(least_validation_loss_sd=0.1, n_seeds=3, n_max_epochs=0)
+    columns = ["batch_size", "learning_rate", "best_validation_loss_mean", "n_diverged"]
+    return pd.DataFrame(values, columns=columns).assign(best_validation_loss_sd=0.1, n_seeds=3, n_max_epochs=0)
 
 
 @pytest.mark.parametrize(
@@ -458,8 +458,8 @@ def test_an_arm_is_a_view_of_its_settings_runs():
     assert cell[("linear", 64, "sharpness"), "value_mean"] == 64 * 1.5  # of the largest ε alone
     assert cell[("linear", 64, "sharpness"), "n_seeds"] == 2
     assert cell[("high", 32, "best_epoch"), ["n_seeds", "n_diverged"]].tolist() == [1, 1]
-    source = frames["tables/runs"].set_index("run")["least_validation_loss"]
-    found = runs[runs["quantity"] == "least_validation_loss"]
+    source = frames["tables/runs"].set_index("run")["best_validation_loss"]
+    found = runs[runs["quantity"] == "best_validation_loss"]
     names = found["setting"] + "-seed" + found["seed"].astype(str)
     assert np.array_equal(found["value"], source[names], equal_nan=True)
 
@@ -485,7 +485,7 @@ def test_what_is_switched_off_takes_along_only_what_is_made_of_it(section: str):
 def test_the_tuned_rate_is_compared_with_scaling_from_the_small_batch_and_its_edge_is_told():
     chosen, epochs, diverges = SCENARIOS["plain"]
     trials = made_up_analyses(chosen, epochs, diverges)["tables/trials"]
-    trials.loc[trials["batch_size"] == 256, "best"] = [0, 0, 1]  # its search ended at the upper end of the range
+    trials.loc[trials["batch_size"] == 256, "is_best"] = [0, 0, 1]  # its search ended at the upper end of the range
     table = tuned_lr.tabulate(trials, small_batch=64, lr_range=[0.003, 0.3]).set_index("batch_size")
     assert table["tuned_learning_rate"].tolist() == [TUNED, TUNED, 0.3]
     assert table["linear_learning_rate"].tolist() == [TUNED / 2, TUNED, 4 * TUNED]
@@ -498,7 +498,7 @@ def test_the_tuned_rate_is_compared_with_scaling_from_the_small_batch_and_its_ed
 @pytest.mark.parametrize(("place", "edge"), [(0.049, "low"), (0.051, "none"), (0.949, "none"), (0.951, "high")])
 def test_a_tuned_rate_near_an_end_of_the_range_is_on_its_edge(place: float, edge: str):
     rate = 0.01 * (1.0 / 0.01) ** place
-    trial = {"batch_size": 8, "trial": 0, "learning_rate": rate, "validation_loss": 1.0, "best": 1}
+    trial = {"batch_size": 8, "trial": 0, "learning_rate": rate, "validation_loss": 1.0, "is_best": 1}
     assert tuned_lr.tabulate(pd.DataFrame([trial]), small_batch=8, lr_range=[0.01, 1.0])["edge"].tolist() == [edge]
 
 
@@ -546,7 +546,7 @@ def test_update_norm_quantiles_are_means_of_the_runs_quantiles():
     chosen, epochs, diverges = SCENARIOS["plain"]
     table = update_norms.tabulate(made_up_analyses(chosen, epochs, diverges)["analysis/update_norms"])
     row = table.set_index(["batch_size", "learning_rate"]).loc[(32, 0.01)]
-    for name, percentile in {"p05": 5, "p25": 25, "median": 50, "p75": 75, "p95": 95}.items():
+    for name, percentile in {f"update_norm_p{percentile:02}": percentile for percentile in (5, 25, 50, 75, 95)}.items():
         assert row[f"{name}_mean"] == pytest.approx(percentile / 32)
     assert row["updates_mean"] == pytest.approx(10 * (6 + 7 + 8) / 3)
 

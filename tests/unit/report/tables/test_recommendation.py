@@ -33,7 +33,7 @@ def made_up(
                     "status": "diverged" if loss is DIVERGED else "converged",
                     **values,
                     "seconds_to_best": 100 - cost,
-                    "least_validation_loss": np.nan if loss is DIVERGED else loss,
+                    "best_validation_loss": np.nan if loss is DIVERGED else loss,
                     "device": device,
                 }
             )
@@ -58,7 +58,7 @@ def test_the_cheapest_of_those_that_the_seeds_do_not_tell_apart_is_chosen():
         "bs64-lr0.1": "equal",
         "bs128-lr0.1": "worse",
     }
-    assert list(table["least_validation_loss_mean"]) == sorted(table["least_validation_loss_mean"])
+    assert list(table["best_validation_loss_mean"]) == sorted(table["best_validation_loss_mean"])
 
 
 def test_the_interval_is_the_paired_t_interval():
@@ -66,20 +66,20 @@ def test_the_interval_is_the_paired_t_interval():
     differences = np.array([0.2, 0.1, 0.05, 0.05])
     low, high = stats.t.interval(0.95, 3, differences.mean(), stats.sem(differences))
     row = table.loc["bs64-lr0.1"]
-    assert np.allclose([row["difference_to_best"], row["low"], row["high"]], [0.1, low, high], rtol=1e-9)
-    assert table.loc["bs32-lr0.1", ["difference_to_best", "low", "high"]].tolist() == [0, 0, 0]
+    assert np.allclose([row["difference_to_best"], row["ci95_low"], row["ci95_high"]], [0.1, low, high], rtol=1e-9)
+    assert table.loc["bs32-lr0.1", ["difference_to_best", "ci95_low", "ci95_high"]].tolist() == [0, 0, 0]
 
 
 def test_twice_the_loss_is_not_equal_only_because_two_seeds_are_few():
     table = recommend(made_up({(32, 0.1): [0.20, 0.22], (64, 0.1): [0.40, 0.50]}, {(64, 0.1): 0.1}))
-    assert table.loc["bs64-lr0.1", "low"] < 0 < table.loc["bs64-lr0.1", "high"]
+    assert table.loc["bs64-lr0.1", "ci95_low"] < 0 < table.loc["bs64-lr0.1", "ci95_high"]
     assert table["choice"].tolist() == ["least loss and cheapest of the equal", "unclear"]
 
 
 def test_two_seeds_make_nothing_equal():
     """One of them may be so bad that all is within its spread, also what has not learned."""
     table = recommend(made_up({(8, 0.1): [0.177, 0.70], (32, 0.1): [0.68, 0.69]}, {(8, 0.1): 9.0}))
-    assert table.loc["bs32-lr0.1", "low"] < 0 < table.loc["bs32-lr0.1", "high"]
+    assert table.loc["bs32-lr0.1", "ci95_low"] < 0 < table.loc["bs32-lr0.1", "ci95_high"]
     assert table["choice"].tolist() == ["least loss and cheapest of the equal", "unclear"]
 
 
@@ -94,7 +94,7 @@ def test_a_setting_that_did_not_get_better_by_training_is_not_equal():
 def test_one_seed_makes_nothing_equal():
     table = recommend(made_up({(32, 0.1): [0.2], (64, 0.1): [0.2001]}, {(64, 0.1): 0.1}))
     assert table["choice"].tolist() == ["least loss and cheapest of the equal", "unclear"]
-    assert table[["low", "high"]].isna().all(axis=None)
+    assert table[["ci95_low", "ci95_high"]].isna().all(axis=None)
     assert table.loc["bs64-lr0.1", "difference_to_best"] == pytest.approx(1e-4)
 
 
@@ -114,7 +114,7 @@ def test_a_setting_with_a_diverged_seed_is_no_candidate():
 def test_where_every_setting_diverged_there_is_no_choice():
     table = recommend(made_up({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED, DIVERGED]}))
     assert set(table["choice"]) == {"diverged"}
-    assert table[["difference_to_best", "low", "high"]].isna().all(axis=None)
+    assert table[["difference_to_best", "ci95_low", "ci95_high"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ GRID = history(
 
 def least(frame: pd.DataFrame) -> pd.DataFrame:
     run = ["batch_size", "setting", "seed", "status"]
-    return frame.groupby(run)["validation_loss"].min().rename("least_validation_loss").reset_index()
+    return frame.groupby(run)["validation_loss"].min().rename("best_validation_loss").reset_index()
 
 
 def test_the_common_target_is_the_least_that_every_batch_size_reaches_with_all_seeds():
@@ -68,7 +68,7 @@ def test_runs_that_miss_the_target_are_counted_and_the_best_rate_is_one_that_non
     assert table["n_seeds"].tolist() == [2, 2, 2, 1]
     assert table["n_diverged"].tolist() == [0, 0, 0, 1]
     assert table.loc["bs10-lr0.2", "steps_mean"] == 10  # of the one that got there, and yet not the best
-    assert table[table["best"] == 1].index.tolist() == ["bs10-lr0.1", "bs40-lr0.1"]
+    assert table[table["is_best"] == 1].index.tolist() == ["bs10-lr0.1", "bs40-lr0.1"]
     assert table["edge"].tolist() == ["low", "none", "low", "none"]
 
 
@@ -85,13 +85,13 @@ def test_runs_that_miss_the_target_are_counted_and_the_best_rate_is_one_that_non
 def test_the_best_rate_takes_the_fewest_steps(rates: dict[float | None, int], best: str, edge: str):
     runs = [(10, rate, 0, "converged", [9.0] * (epochs - 1) + [1.0]) for rate, epochs in rates.items()]
     table = steps_to_target.tabulate(runs_to_target.tabulate(history(*runs), target_loss=1.0))
-    row = table[table["best"] == 1]
+    row = table[table["is_best"] == 1]
     assert (row["setting"].item(), row["edge"].item()) == (best, edge)
 
 
 def test_where_none_reaches_the_target_no_rate_is_best_and_nothing_is_dropped():
     table = steps_to_target.tabulate(runs_to_target.tabulate(GRID, target_loss=0.5))
-    assert table["best"].sum() == 0
+    assert table["is_best"].sum() == 0
     assert table["n_missed"].tolist() == [2, 2, 2, 1]
     assert table["steps_mean"].isna().all()
 

@@ -68,7 +68,7 @@ name: one
 grid: {batch_sizes: [256], learning_rates: [0.02], seeds: [0]}
 model: {channels: [2], dense: [2]}
 training: {max_epochs: 2}
-comparison: {fixed_lr: 0.02, high_lr: 0.02}
+comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.02}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 tuning: {enabled: false}
 """

@@ -52,8 +52,8 @@ data: {source: arrays, path: tiny.npz}
 grid: {batch_sizes: [16], learning_rates: [0.1], seeds: [0]}
 model: {name: mlp, dense: [4]}
 training: {max_epochs: 2}
-comparison: {fixed_lr: 0.1, high_lr: 0.1}
-tuning: {trials: 2, coarse_trials: 2, epochs: 1, seeds: [5]}
+comparison: {fixed_learning_rate: 0.1, high_learning_rate: 0.1}
+tuning: {trials: 2, startup_trials: 2, epochs: 1, seeds: [5]}
 """
 FOLDER = "results/tiny"
 RUN = f"{FOLDER}/runs/bs16-lr0.1-seed0"
@@ -255,7 +255,7 @@ BAD_FILES = {
     "a huge whole number": b"name: tiny\ngrid: {batch_sizes: [1" + b"0" * 5000 + b"]}\n",
     "a whole number past 64 bits": b"name: tiny\ngrid: {seeds: [18446744073709551616]}\n",
     "a rate past all floats": b"name: tiny\ngrid: {learning_rates: [1e999]}\n",
-    "nan": b"name: tiny\ncomparison: {fixed_lr: .nan}\n",
+    "nan": b"name: tiny\ncomparison: {fixed_learning_rate: .nan}\n",
     "minus inf": b"name: tiny\ntraining: {weight_decay: -.inf}\n",
     "true for a number": b"name: tiny\ntraining: {max_epochs: true}\n",
     "a number for true": b"name: tiny\ntuning: {enabled: 1}\n",

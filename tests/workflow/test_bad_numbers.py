@@ -83,7 +83,9 @@ class Made:
         summaries = [RunDirectory(self.run(run)).summary() for run in self.study.runs]
         figures = dict.fromkeys(self.study.figures, b"")
         origin = provenance(summaries, tables["runs"], self.manifest)
-        return render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"])
+        return render(
+            spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"]
+        )
 
     def _searched(self, size: int) -> float:
         spec = SearchSpec.model_validate_json(self.study.search_slice(size))
@@ -119,11 +121,11 @@ SMALL = """
 model: {name: mlp, dense: [8]}
 arms: {sqrt: {enabled: false}}
 sharpness: {checkpoints: [init, best], epsilons: [0.5], adaptive_radii: [0.9], subspace_dimension: 4, iterations: 2,
-            random_starts: 0, trace_products: 3}
+            random_starts: 0, trace_matvecs: 3}
 interpolation: {points: 3}
 landscape: {points: [3, 3]}
 trajectory: {enabled: true, points: [3, 3]}
-gradient_alignment: {largest_batch: 4, examples: 8}
+gradient_alignment: {max_batch_size: 4, max_examples: 8}
 device_timing: {enabled: false}
 """
 
@@ -151,24 +153,24 @@ STUDIES = {
     "hopeless": f"""
 data: {DATA}{SMALL}
 grid: {{batch_sizes: [8, 16], learning_rates: [1e28, 1e29], seeds: [0, 1]}}
-training: {{max_epochs: 3, snapshots: [1]}}
-comparison: {{fixed_lr: 1e28, high_lr: 1e29}}
-tuning: {{range: [1e28, 1e29], trials: 3, coarse_trials: 2, epochs: 2, seeds: [5]}}
+training: {{max_epochs: 3, checkpoints: [1]}}
+comparison: {{fixed_learning_rate: 1e28, high_learning_rate: 1e29}}
+tuning: {{learning_rate_range: [1e28, 1e29], trials: 3, startup_trials: 2, epochs: 2, seeds: [5]}}
 """,
     # At the fixed rate all runs diverge, but only after some epochs: weight decay doubles the weights in each step.
     "late": f"""
 data: {DATA}{SMALL.replace("[init, best]", "[best, 6]").replace("points: 3", "checkpoint: 6")}
 grid: {{batch_sizes: [8, 16], learning_rates: [0.1], seeds: [0, 1]}}
-training: {{max_epochs: 12, patience: 12, snapshots: [1, 2, 6], weight_decay: 1.0}}
-comparison: {{fixed_lr: 3.0, high_lr: 0.1}}
-tuning: {{range: [0.1, 3], trials: 2, coarse_trials: 2, epochs: 12, seeds: [5]}}
+training: {{max_epochs: 12, patience: 12, checkpoints: [1, 2, 6], weight_decay: 1.0}}
+comparison: {{fixed_learning_rate: 3.0, high_learning_rate: 0.1}}
+tuning: {{learning_rate_range: [0.1, 3], trials: 2, startup_trials: 2, epochs: 12, seeds: [5]}}
 """,
     # Steps so long that networks die or saturate at once: losses, gradients, updates and Hessians of exactly 0.
     "dead": f"""
 data: {DATA}{SMALL}
 grid: {{batch_sizes: [8, 16], learning_rates: [1e3], seeds: [0, 1]}}
-training: {{max_epochs: 6, patience: 6, snapshots: [1, 2]}}
-comparison: {{fixed_lr: 1e6, high_lr: 1e3, target_loss: 1e-9}}
+training: {{max_epochs: 6, patience: 6, checkpoints: [1, 2]}}
+comparison: {{fixed_learning_rate: 1e6, high_learning_rate: 1e3, target_loss: 1e-9}}
 tuning: {{enabled: false}}
 """,
 }
@@ -290,7 +292,10 @@ def test_figures_of_a_study_that_half_diverges_draw_the_other_half(late: Made, d
     for name in late.study.figures:
         texts = drawn(late.plot(name))
         empty = any("No run has a number" in text for text in texts)
-        at_fixed_rate = FIGURES[name].settings[:1] == ("fixed_lr",) or name in {"interpolation", "gradient_alignment"}
+        at_fixed_rate = FIGURES[name].settings[:1] == ("fixed_learning_rate",) or name in {
+            "interpolation",
+            "gradient_alignment",
+        }
         assert empty == at_fixed_rate, name
         if empty:
             assert any("4 diverged runs not drawn" in text or "2 diverged runs not drawn" in text for text in texts)
@@ -390,7 +395,7 @@ def test_a_sharpness_that_explodes_is_counted_and_leaves_the_others_their_place(
     assert np.isinf(table.loc[(8, "keskar"), "value_mean"])
     assert np.isnan(table.loc[(8, "hessian_trace"), "value_mean"])
     assert table.loc[(8, "keskar"), "evaluations_mean"] == 7
-    texts = drawn(sharpness_figure.draw(frame, sharpness.tabulate(frame), fixed_lr=0.1))
+    texts = drawn(sharpness_figure.draw(frame, sharpness.tabulate(frame), fixed_learning_rate=0.1))
     assert "Not drawn: 4 values, infinite or no number" in texts
     assert {"8", "16", "Keskar φ (%) ε = 0.5", "Hessian trace (nats/unit²)"} <= set(texts)
 

@@ -12,7 +12,7 @@ CONFIG = "docs/example/shapes.yaml"
 SETTING = "bs64-lr0.05"
 SHORT = (
     *("--config", "training={max_epochs: 3}", "grid={seeds: [0]}"),
-    "sharpness={subspace_dimension: 4, iterations: 2, random_starts: 0, trace_products: 3}",
+    "sharpness={subspace_dimension: 4, iterations: 2, random_starts: 0, trace_matvecs: 3}",
 )
 OF_THE_RUN = {f"train {SETTING}-seed0", f"analyze {SETTING}: sharpness"}
 TARGET = f"results/shapes/analysis/sharpness/{SETTING}.csv"

@@ -35,7 +35,7 @@ def test_a_study_has_the_same_numbers_whatever_the_machine(finished: Checkout, t
     checkout = Checkout.at(tmp_path / FOLDER).with_virtual_environment()
     study = YAML(typ="safe").load(PROJECT / "config" / "smoke.yaml")
     study["grid"] = {"batch_sizes": [64], "learning_rates": [0.02], "seeds": [0]}
-    study["comparison"]["high_lr"] = 0.02
+    study["comparison"]["high_learning_rate"] = 0.02
     del study["arms"]["mine"]
     study["arms"]["linear"] = {"enabled": False}
     for section in ("sharpness", "interpolation", "landscape", "trajectory", "tuning", "device_timing"):

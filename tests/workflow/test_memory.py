@@ -36,9 +36,9 @@ name: memory
 data: {source: synthetic, images: 100, image_size: [4, 4]}
 grid: {batch_sizes: [16, 24, 64], learning_rates: [0.02], seeds: [0]}
 model: {name: "centred:Centred"}
-training: {max_epochs: 2, patience: 2, snapshots: []}
+training: {max_epochs: 2, patience: 2, checkpoints: []}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
-comparison: {fixed_lr: 0.02, high_lr: 0.02}
+comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.02}
 tuning: {enabled: false}
 sharpness: {enabled: false}
 interpolation: {enabled: false}

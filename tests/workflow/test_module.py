@@ -19,7 +19,7 @@ STUDY = """\
 name: outer
 grid: {batch_sizes: [32], learning_rates: [0.5], seeds: [3]}
 training: {max_epochs: 9}
-comparison: {fixed_lr: 0.5, high_lr: 0.5}
+comparison: {fixed_learning_rate: 0.5, high_learning_rate: 0.5}
 tuning: {enabled: false}
 """
 

@@ -20,9 +20,9 @@ data: {validation_fraction: 0.8}
 grid: {batch_sizes: [64, 256], learning_rates: [0.02, 0.08], seeds: [0]}
 model: {channels: [2], dense: []}
 training: {max_epochs: 3}
-comparison: {fixed_lr: 0.02, high_lr: 0.08}
+comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.08}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
-sharpness: {checkpoints: [best], subspace_dimension: 2, iterations: 1, random_starts: 0, trace_products: 3}
+sharpness: {checkpoints: [best], subspace_dimension: 2, iterations: 1, random_starts: 0, trace_matvecs: 3}
 """ + "".join(f"{section}: {{enabled: false}}\n" for section in LEFT_OUT)
 COMMAND = "`python -m batchscape report half.yaml` writes a report of what exists."
 

@@ -39,15 +39,15 @@ name: probe
 data: {{source: synthetic, images: 60, image_size: [8, 8], channels: 1}}
 grid: {{batch_sizes: {list(range(40, 48))}, learning_rates: [0.05], seeds: [0]}}
 model: {{name: "probe_net:Net"}}
-training: {{max_epochs: 40, patience: 40, momentum: 0.9, snapshots: [1, 10, 25]}}
-comparison: {{fixed_lr: 0.05, high_lr: 0.05}}
+training: {{max_epochs: 40, patience: 40, momentum: 0.9, checkpoints: [1, 10, 25]}}
+comparison: {{fixed_learning_rate: 0.05, high_learning_rate: 0.05}}
 arms: {{linear: {{enabled: false}}, sqrt: {{enabled: false}}}}
 tuning: {{enabled: false}}
 sharpness: {{enabled: false}}
 interpolation: {{enabled: false}}
 landscape: {{enabled: false}}
 gradient_alignment: {{enabled: false}}
-device_timing: {{devices: [1], epochs: 1}}
+device_timing: {{device_counts: [1], epochs: 1}}
 """
 # With the file `undisturbed` beside it the network is only a network. Else an epoch of some runs lasts seconds,
 # and the first attempt of some meets its limits. A state is kept after every epoch.

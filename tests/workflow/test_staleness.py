@@ -159,10 +159,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "training.augment_shift": [(1, TRAIN | AGGREGATED)],
     "training.momentum": [(0.5, TRAIN | AGGREGATED), (0, set())],
     "training.weight_decay": [(0.001, TRAIN | AGGREGATED)],
-    "training.snapshots": [([1, 2], TRAIN | AFTER_TRAINING)],
+    "training.checkpoints": [([1, 2], TRAIN | AFTER_TRAINING)],
     "training.accelerator": [("cpu", {"network"} | TRAIN | AGGREGATED)],
     # The pairs of the smoke study are its own; what else is around the loss surface moves with the fixed rate.
-    "comparison.fixed_lr": [
+    "comparison.fixed_learning_rate": [
         (
             0.08,
             OVER_ALL_RUNS
@@ -182,7 +182,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | sharpness("bs64-lr0.01", "bs128-lr0.01", "bs256-lr0.01", "bs256-lr0.04"),
         ),
     ],
-    "comparison.high_lr": [
+    "comparison.high_learning_rate": [
         (0.02, {"figure curves_high_lr", "figure curves_scaled_lr"} | FROM_SHARPNESS),
         (
             0.16,
@@ -192,7 +192,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         ),
     ],
     # The scaled arms start from the small batch.
-    "comparison.small_batch": [
+    "comparison.small_batch_size": [
         (64, set()),
         (
             128,
@@ -207,7 +207,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | sharpness("bs64-lr0.01", "bs256-lr0.04"),
         ),
     ],
-    "comparison.large_batch": [
+    "comparison.large_batch_size": [
         (256, set()),
         (
             128,
@@ -240,9 +240,9 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     ],
     # The search, and what trains at what it finds.
     "tuning.enabled": [(False, OVER_ALL_RUNS | FROM_SHARPNESS)],
-    "tuning.range": [([0.003, 0.5], RETUNED)],
+    "tuning.learning_rate_range": [([0.003, 0.5], RETUNED)],
     "tuning.trials": [(5, RETUNED)],
-    "tuning.coarse_trials": [(3, RETUNED)],
+    "tuning.startup_trials": [(3, RETUNED)],
     "tuning.epochs": [(3, RETUNED)],
     "tuning.seeds": [([6], RETUNED)],
     "tuning.sampler_seed": [(1, RETUNED)],
@@ -253,10 +253,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "sharpness.adaptive_radii": [([0.1], SHARPNESS)],
     "sharpness.iterations": [(4, SHARPNESS)],
     "sharpness.random_starts": [(0, SHARPNESS)],
-    "sharpness.trace_products": [(9, SHARPNESS)],
+    "sharpness.trace_matvecs": [(9, SHARPNESS)],
     "sharpness.seed": [(1, SHARPNESS)],
     "interpolation.checkpoint": [("last", LINES)],
-    "interpolation.alphas": [([0, 1], LINES)],
+    "interpolation.alpha_range": [([0, 1], LINES)],
     "interpolation.points": [(9, LINES)],
     "interpolation.batch_norm": [("fixed", LINES)],
     "landscape.checkpoint": [("init", PLANES), (3, PLANES)],
@@ -268,10 +268,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "trajectory.margin": [(0.5, WAYS)],
     "trajectory.batch_norm": [("fixed", WAYS)],
     "gradient_alignment.checkpoints": [(["best"], ALIGNMENT)],
-    "gradient_alignment.largest_batch": [(32, ALIGNMENT)],
-    "gradient_alignment.examples": [(None, ALIGNMENT)],
+    "gradient_alignment.max_batch_size": [(32, ALIGNMENT)],
+    "gradient_alignment.max_examples": [(None, ALIGNMENT)],
     "gradient_alignment.seed": [(1, ALIGNMENT)],
-    "device_timing.devices": [([1, 3], TIMING)],
+    "device_timing.device_counts": [([1, 3], TIMING)],
     "device_timing.epochs": [(3, TIMING)],
     # Which jobs there are: only those that are new.
     "sharpness.enabled": [(False, FROM_ARM_RUNS - {"figure sharpness_before_after"})],
@@ -497,7 +497,9 @@ def test_order_comments_and_spelled_out_defaults_rerun_nothing(finished: Checkou
     config = tmp_path / "same.yaml"
     config.write_text(
         "# a comment\n"
-        + study.replace("fixed_lr: 0.02", "fixed_lr: 2e-2").replace("patience: 2", "patience: 2\n  weight_decay: 0.0")
+        + study.replace("fixed_learning_rate: 0.02", "fixed_learning_rate: 2e-2").replace(
+            "patience: 2", "patience: 2\n  weight_decay: 0.0"
+        )
     )
     assert finished.stale_jobs(config) == set()
 

@@ -257,7 +257,7 @@ def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkou
         "grid: {batch_sizes: [128, 256], learning_rates: [0.02], seeds: [0]}\n"
         "model: {channels: [4], dense: [8]}\n"
         "training: {max_epochs: 1}\n"
-        "comparison: {fixed_lr: 0.02, high_lr: 0.02}\n"
+        "comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.02}\n"
         "arms: {linear: {enabled: false}, sqrt: {enabled: false}}\n"
         "tuning: {enabled: false}\n"
         + "".join(f"{section}: {{enabled: false}}\n" for section in ("sharpness", "landscape", "gradient_alignment"))
@@ -287,7 +287,7 @@ def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkou
 
 def test_keys_can_be_set_on_the_command_line(finished: Checkout):
     plan = ["--dry-run", "--cores", "1", "all", "--configfile", "config/smoke.yaml"]
-    done = finished.snakemake(*plan, "--config", "training={patience: 50, snapshots: [1, 2]}", "grid={seeds: [7]}")
+    done = finished.snakemake(*plan, "--config", "training={patience: 50, checkpoints: [1, 2]}", "grid={seeds: [7]}")
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Training bs64-lr0.02-seed7" in done.stdout
     assert "seed0" not in done.stdout

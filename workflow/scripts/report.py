@@ -18,7 +18,9 @@ if __name__ == "__main__":
         figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}
         summaries = [RunDirectory(Path(file).parent).summary() for file in snakemake.input.runs]
         origin = provenance(summaries, tables["runs"], read_frame(Path(snakemake.input.manifest), text=True))
-        page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"])
+        page = render(
+            spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"]
+        )
         output = Path(snakemake.output[0])
         write_text(output, page)
         # What `python -m batchscape report` wrote of an earlier state would mislead now.

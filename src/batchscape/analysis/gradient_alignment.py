@@ -58,7 +58,7 @@ def draw_batches(count: int, size: int, examples: int | None, seed: int) -> np.n
 
 def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return one row for each checkpoint and number of examples; nan where the run did not come so far."""
-    batches = draw_batches(len(data.train_labels), config.largest_batch, config.examples, config.seed)
+    batches = draw_batches(len(data.train_labels), config.max_batch_size, config.max_examples, config.seed)
     return at_checkpoints(
         run, data, config.checkpoints, lambda surface, weights: mean_gradient_norms(surface, weights, batches)
     )

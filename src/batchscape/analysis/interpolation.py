@@ -52,7 +52,7 @@ def interpolate(
         }
 
     # Rounded, so that the zero and the one of a decimal grid are the runs' own weights.
-    alphas = np.linspace(*config.alphas, config.points).round(12).tolist()
+    alphas = np.linspace(*config.alpha_range, config.points).round(12).tolist()
     images = len(training) + len(validation)
     rows = map_with_progress(at, alphas, len(alphas), f"the loss over {images} images")
     return pd.DataFrame(rows).assign(batch_norm=config.batch_norm if training.has_batch_norm else "none")

@@ -221,7 +221,7 @@ def measure(surface, weights: np.ndarray, config: Config, no_hessian: str = "") 
     value = top_eigenvalue(product, count, config.seed) if computed else np.nan
     rows.append(_row("hessian_eigenvalue", 0.0, value, products, no_hessian=no_hessian))
     before = products
-    value = trace(product, count, config.trace_products, config.seed) if computed else np.nan
+    value = trace(product, count, config.trace_matvecs, config.seed) if computed else np.nan
     rows.append(_row("hessian_trace", 0.0, value, products - before, no_hessian=no_hessian))
     return pd.DataFrame(rows).assign(loss=found.centre_value)
 

@@ -53,7 +53,7 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     has a single row, of nan.
     """
     summary = run.summary()
-    snapshots = summary["spec"]["training"]["snapshots"]
+    snapshots = summary["spec"]["training"]["checkpoints"]
     epochs = {0: "init", summary["epochs"]: "last", summary["best_epoch"]: "best"} if summary["best_epoch"] else {}
     epochs |= {epoch: epoch for epoch in snapshots if epoch <= summary["epochs"] and epoch not in epochs}
     weights = {epoch: run.checkpoint_weights(epochs[epoch]).vector for epoch in sorted(epochs)}

@@ -114,14 +114,14 @@ def _measured(study: Study, sample: PreparedData) -> tuple[Pace, str]:
     """Return the pace of a training of the study on this machine, and on which device it was measured."""
     first = min(LARGEST_FIRST, min(study.grid.batch_sizes))
     second = min(RATIO * first, max(study.grid.batch_sizes))
-    training = study.training.model_copy(update={"max_epochs": EPOCHS, "patience": EPOCHS, "snapshots": ()})
+    training = study.training.model_copy(update={"max_epochs": EPOCHS, "patience": EPOCHS, "checkpoints": ()})
     seconds, began = {}, time.monotonic()
     for batch_size in sorted({first, second}):
         if seconds and time.monotonic() - began > PATIENCE:
             break
         spec = RunSpec(
             batch_size=batch_size,
-            learning_rate=study.comparison.fixed_lr,
+            learning_rate=study.comparison.fixed_learning_rate,
             seed=study.grid.seeds[0],
             model=study.model,
             training=training,

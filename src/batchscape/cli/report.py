@@ -53,7 +53,9 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
     spec = json.loads(study.report_slice)
     tables = {Path(source).name: frame for source, frame in frames.items() if source.startswith("tables/")}
     origin = provenance([run.summary() for run in runs.values()], tables["runs"], found.manifest())
-    page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_lr"], partial)
+    page = render(
+        spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"], partial
+    )
     try:
         write_text(Path(study.partial_report), page)
     except OSError as error:

@@ -9,8 +9,8 @@ from batchscape.config.base import LearningRate, PositiveInt, Section, misfit
 
 BUILT_IN = ("linear", "sqrt")
 RESERVED = {
-    "fixed": "set its learning rate as `comparison.fixed_lr`",
-    "high": "set its learning rate as `comparison.high_lr`",
+    "fixed": "set its learning rate as `comparison.fixed_learning_rate`",
+    "high": "set its learning rate as `comparison.high_learning_rate`",
     "tuned": "set its search in the section `tuning`",
 }
 
@@ -24,8 +24,8 @@ class ArmConfig(Section):
     """`false` leaves this arm out."""
 
     rule: Annotated[Literal["constant", "linear", "sqrt"] | None, Field(examples=["linear"])] = None
-    """From the batch size B to the learning rate: `base_lr`, `base_lr`·B/`base_batch` (Goyal et al. 2017) or
-    `base_lr`·√(B/`base_batch`) (Krizhevsky 2014), to six digits."""
+    """From the batch size B to the learning rate: `base_learning_rate`, `base_learning_rate`·B/`base_batch_size` (Goyal
+    et al. 2017) or `base_learning_rate`·√(B/`base_batch_size`) (Krizhevsky 2014), to six digits."""
 
     learning_rates: Annotated[
         dict[PositiveInt, LearningRate] | None, Field(min_length=1, examples=[{32: 0.01, 256: 0.05}])
@@ -33,11 +33,11 @@ class ArmConfig(Section):
     """Instead of a rule, the learning rate of each batch size: `{32: 0.01, 256: 0.05}`; those of the grid that are not
     in it are left out."""
 
-    base_lr: Annotated[LearningRate | None, Field(examples=[0.01])] = None
-    """Learning rate that the rule starts from; `comparison.fixed_lr` if left out."""
+    base_learning_rate: Annotated[LearningRate | None, Field(examples=[0.01])] = None
+    """Learning rate that the rule starts from; `comparison.fixed_learning_rate` if left out."""
 
-    base_batch: Annotated[PositiveInt | None, Field(examples=[32])] = None
-    """Batch size at which the rule gives `base_lr`; the small batch of `comparison` if left out."""
+    base_batch_size: Annotated[PositiveInt | None, Field(examples=[32])] = None
+    """Batch size at which the rule gives `base_learning_rate`; the small batch of `comparison` if left out."""
 
     warmup_epochs: Annotated[int, Field(ge=0, examples=[5])] = 0
     """Epochs over which the learning rate rises to its value in equal parts, step by step (Goyal et al. 2017, section
@@ -48,22 +48,22 @@ class ArmConfig(Section):
         if (self.rule is None) == (self.learning_rates is None):
             raise misfit("rule", "an arm has either a `rule` or `learning_rates`; write one of them")
         if self.rule is None:
-            for key in ("base_lr", "base_batch"):
+            for key in ("base_learning_rate", "base_batch_size"):
                 if getattr(self, key) is not None:
                     raise misfit(key, "belongs to a `rule`, but the arm has `learning_rates`; take it out")
         return self
 
-    def learning_rate(self, batch_size: int, base_lr: float, base_batch: int) -> float | None:
+    def learning_rate(self, batch_size: int, base_learning_rate: float, base_batch_size: int) -> float | None:
         """Return the learning rate of a batch size; None if the arm leaves it out.
 
-        `base_lr` and `base_batch` are used where the arm has none of its own.
+        `base_learning_rate` and `base_batch_size` are used where the arm has none of its own.
         """
         if self.learning_rates is not None:
             return self.learning_rates.get(batch_size)
-        times = batch_size / (self.base_batch or base_batch)
+        times = batch_size / (self.base_batch_size or base_batch_size)
         factor = {"constant": 1.0, "linear": times, "sqrt": times**0.5}[self.rule]
         # Runs are named by it, and 0.01·3 would be 0.03 only to sixteen digits.
-        return float(f"{(self.base_lr or base_lr) * factor:.6g}")
+        return float(f"{(self.base_learning_rate or base_learning_rate) * factor:.6g}")
 
 
 def _with_built_in(arms: Any) -> Any:

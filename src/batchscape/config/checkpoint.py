@@ -12,7 +12,7 @@ NAMED = ("init", "best", "last")
 def _is_checkpoint(value: Any) -> Any:
     if value in NAMED or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
         return value
-    raise ValueError(f"must be init, best, last or an epoch of training.snapshots, got {value!r}")
+    raise ValueError(f"must be init, best, last or an epoch of training.checkpoints, got {value!r}")
 
 
 # `best` is the minimiser: the weights at the least validation loss.

@@ -11,16 +11,16 @@ class ComparisonConfig(Section):
     """What the comparisons single out. A learning rate that is not in the grid trains as well; a batch size must be in
     the grid."""
 
-    fixed_lr: Annotated[LearningRate, Field(examples=[0.01])] = 0.01
+    fixed_learning_rate: Annotated[LearningRate, Field(examples=[0.01])] = 0.01
     """The one learning rate at which all batch sizes are compared (the `fixed` arm)."""
 
-    high_lr: Annotated[LearningRate, Field(examples=[0.08])] = 0.08
+    high_learning_rate: Annotated[LearningRate, Field(examples=[0.08])] = 0.08
     """A high learning rate at which all batch sizes are compared (the `high` arm): which one wins there?"""
 
-    small_batch: Annotated[PositiveInt | None, Field(examples=[32])] = None
+    small_batch_size: Annotated[PositiveInt | None, Field(examples=[32])] = None
     """The small batch of small-against-large comparisons; the smallest of the grid if left out."""
 
-    large_batch: Annotated[PositiveInt | None, Field(examples=[256])] = None
+    large_batch_size: Annotated[PositiveInt | None, Field(examples=[256])] = None
     """The large batch of small-against-large comparisons; the largest of the grid if left out."""
 
     target_loss: Annotated[

@@ -90,7 +90,7 @@ class ImageFolderConfig(DataSection):
     """`stretch`: the whole image, whatever that does to its proportions. `crop`: proportions are kept, and what sticks
     out at two sides is cut off."""
 
-    colour: Literal["rgb", "grey"] = "rgb"
+    color: Annotated[Literal["rgb", "grayscale"], Field(examples=["grayscale"])] = "rgb"
     """Three channels, or one."""
 
     drop_duplicates: bool = True

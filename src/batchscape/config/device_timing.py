@@ -15,7 +15,7 @@ class DeviceTimingConfig(Section):
     enabled: Annotated[bool, JobSelection] = True
     """`false` leaves the analysis out."""
 
-    devices: Annotated[tuple[PositiveInt, ...], Field(min_length=1, examples=[[1, 2, 4]]), AsTuple, Distinct] = (
+    device_counts: Annotated[tuple[PositiveInt, ...], Field(min_length=1, examples=[[1, 2, 4]]), AsTuple, Distinct] = (
         1,
         2,
         4,
@@ -31,4 +31,4 @@ class TimingSpec(Section):
     """What the job times: runs of each batch size, whose first epoch warms up, on each number of devices."""
 
     runs: tuple[RunSpec, ...]
-    devices: tuple[PositiveInt, ...]
+    device_counts: tuple[PositiveInt, ...]

@@ -21,12 +21,12 @@ class GradientAlignmentConfig(Section):
     """`false` leaves this analysis out."""
 
     checkpoints: Checkpoints = ("init", "best")
-    """Weights to look at: `init`, `best`, `last`, or epochs of `training.snapshots`."""
+    """Weights to look at: `init`, `best`, `last`, or epochs of `training.checkpoints`."""
 
-    largest_batch: Annotated[PositiveInt, Field(examples=[256]), AfterValidator(_power_of_two)] = 256
+    max_batch_size: Annotated[PositiveInt, Field(examples=[256]), AfterValidator(_power_of_two)] = 256
     """The largest number of examples, a power of two; of fewer images than that, the largest power of two below."""
 
-    examples: Annotated[PositiveInt | None, Field(examples=[4096])] = None
+    max_examples: Annotated[PositiveInt | None, Field(examples=[4096])] = None
     """At most so many training images, drawn at random; all if left out."""
 
     seed: Seed = 0

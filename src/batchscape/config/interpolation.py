@@ -22,12 +22,12 @@ class InterpolationConfig(Section):
         Field(min_length=1, examples=[[["bs32-lr0.01", "bs256-lr0.08"]]]), AsTuple, Distinct, JobSelection,
     ] = None  # fmt: skip
     """Pairs of settings, each `bs{batch size}-lr{learning rate}` of a run; the small and the large batch at
-    `comparison.fixed_lr` if left out."""
+    `comparison.fixed_learning_rate` if left out."""
 
     checkpoint: Annotated[Checkpoint, Field(examples=["best"])] = "best"
-    """Weights of both runs: `init`, `best`, `last`, or an epoch of `training.snapshots`."""
+    """Weights of both runs: `init`, `best`, `last`, or an epoch of `training.checkpoints`."""
 
-    alphas: Annotated[tuple[Alpha, Alpha], Field(examples=[[-1, 2]]), AsPair] = (-1.0, 2.0)
+    alpha_range: Annotated[tuple[Alpha, Alpha], Field(examples=[[-1, 2]]), AsPair] = (-1.0, 2.0)
     """First and last α."""
 
     points: Annotated[int, Field(ge=2, examples=[31])] = 31
@@ -45,7 +45,7 @@ class InterpolationConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _alphas_ascend(self) -> Self:
-        if self.alphas[0] >= self.alphas[1]:
-            raise misfit("alphas", "the first α must be below the last; write for example `alphas: [-1, 2]`")
+    def _alpha_range_ascends(self) -> Self:
+        if self.alpha_range[0] >= self.alpha_range[1]:
+            raise misfit("alpha_range", "the first α must be below the last; write for example `alpha_range: [-1, 2]`")
         return self

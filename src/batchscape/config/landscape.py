@@ -26,13 +26,13 @@ class LandscapeConfig(Section):
 
     settings: Settings = None
     """Settings to compare, each `bs{batch size}-lr{learning rate}` of a run; the small and the large batch at
-    `comparison.fixed_lr` if left out."""
+    `comparison.fixed_learning_rate` if left out."""
 
     seeds: Seeds = None
     """Seeds of the runs; the first of the grid if left out."""
 
     checkpoint: Annotated[Checkpoint, Field(examples=["best"])] = "best"
-    """Weights at the centre: `init`, `best`, `last`, or an epoch of `training.snapshots`."""
+    """Weights at the centre: `init`, `best`, `last`, or an epoch of `training.checkpoints`."""
 
     x_range: Range = (-1.0, 1.0)
     """First and last x."""

@@ -16,6 +16,25 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from batchscape.config.base import Section, sections_in
 from batchscape.errors import UserError
 
+# Keys of earlier versions, by section; a study file that has one gets the new name.
+RENAMED_KEYS = {
+    ("training", "snapshots"): "checkpoints",
+    ("data", "colour"): "color",
+    ("comparison", "fixed_lr"): "fixed_learning_rate",
+    ("comparison", "high_lr"): "high_learning_rate",
+    ("comparison", "small_batch"): "small_batch_size",
+    ("comparison", "large_batch"): "large_batch_size",
+    ("arms", "base_lr"): "base_learning_rate",
+    ("arms", "base_batch"): "base_batch_size",
+    ("tuning", "range"): "learning_rate_range",
+    ("tuning", "coarse_trials"): "startup_trials",
+    ("sharpness", "trace_products"): "trace_matvecs",
+    ("interpolation", "alphas"): "alpha_range",
+    ("gradient_alignment", "largest_batch"): "max_batch_size",
+    ("gradient_alignment", "examples"): "max_examples",
+    ("device_timing", "devices"): "device_counts",
+}
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping that a YAML 1.2 file holds.
@@ -143,7 +162,7 @@ def _line(detail: Mapping[str, Any], model: type[BaseModel], source: str) -> str
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in shown)
     if detail["type"] == "misfit":
         path = f"{path}.{detail['ctx']['key']}"
-    what, mend = _explain(detail, steps, model)
+    what, mend = _explain(detail, shown, steps, model)
     return ": ".join(part for part in (source, path.removeprefix("."), f"{what}; {mend}" if mend else what) if part)
 
 
@@ -172,10 +191,14 @@ def _walk(location: tuple, model: type[BaseModel]) -> tuple[list[str | int], lis
     return shown, steps
 
 
-def _explain(detail: Mapping[str, Any], steps: list[Step], model: type[BaseModel]) -> tuple[str, str]:
+def _explain(
+    detail: Mapping[str, Any], shown: list[str | int], steps: list[Step], model: type[BaseModel]
+) -> tuple[str, str]:
     """Return what is wrong, and how to mend it (empty where the first says both)."""
     kind, context, got = detail["type"], detail.get("ctx", {}), detail.get("input")
     section, field = steps[-1] if steps else (None, None)
+    if kind == "extra_forbidden" and (renamed := RENAMED_KEYS.get((shown[0], shown[-1]))):
+        return f"is now `{'.'.join([*map(printable, shown[:-1]), renamed])}`", "rename it"
     if kind == "extra_forbidden":
         return "is not a known key", _place_of(str(detail["loc"][-1]), section, model)
     if kind == "invalid_key":
@@ -184,27 +207,27 @@ def _explain(detail: Mapping[str, Any], steps: list[Step], model: type[BaseModel
         return str(context["error"]), ""
     if kind == "misfit":
         return context["what"], ""
-    shown = f", got {_shown(got)}"
+    but_got = f", got {_shown(got)}"
     what = {
         "missing": "is missing",
-        "int_type": "must be a whole number" + shown,
-        "int_from_float": "must be a whole number" + shown,
-        "float_type": "must be a number" + shown,
-        "finite_number": "must be a finite number" + shown,
-        "bool_type": "must be true or false" + shown,
-        "string_type": "must be text" + shown,
-        "tuple_type": "must be a list" + shown,
-        "dict_type": "must be a section of keys and values" + shown,
+        "int_type": "must be a whole number" + but_got,
+        "int_from_float": "must be a whole number" + but_got,
+        "float_type": "must be a number" + but_got,
+        "finite_number": "must be a finite number" + but_got,
+        "bool_type": "must be true or false" + but_got,
+        "string_type": "must be text" + but_got,
+        "tuple_type": "must be a list" + but_got,
+        "dict_type": "must be a section of keys and values" + but_got,
         "too_short": "must not be empty",
-        "model_type": "must be a section of keys and values" + shown,
-        "union_tag_not_found": "must be a section of keys and values" + shown,
-        "string_pattern_mismatch": f"must match {context.get('pattern')}{shown}",
-        "greater_than": f"must be greater than {context.get('gt', 0):g}{shown}",
-        "greater_than_equal": f"must be at least {context.get('ge', 0):g}{shown}",
-        "less_than": f"must be less than {context.get('lt', 0):g}{shown}",
-        "less_than_equal": f"must be at most {context.get('le', 0):.10g}{shown}",
-        "literal_error": f"must be {context.get('expected')}{shown}",
-    }.get(kind, " ".join(detail["msg"].split()) + shown)
+        "model_type": "must be a section of keys and values" + but_got,
+        "union_tag_not_found": "must be a section of keys and values" + but_got,
+        "string_pattern_mismatch": f"must match {context.get('pattern')}{but_got}",
+        "greater_than": f"must be greater than {context.get('gt', 0):g}{but_got}",
+        "greater_than_equal": f"must be at least {context.get('ge', 0):g}{but_got}",
+        "less_than": f"must be less than {context.get('lt', 0):g}{but_got}",
+        "less_than_equal": f"must be at most {context.get('le', 0):.10g}{but_got}",
+        "literal_error": f"must be {context.get('expected')}{but_got}",
+    }.get(kind, " ".join(detail["msg"].split()) + but_got)
     if field is None:
         return what, ""
     key = next(name for name, known in section.model_fields.items() if known is field)

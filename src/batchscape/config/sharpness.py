@@ -17,7 +17,7 @@ class SharpnessConfig(Section):
     """`false` leaves this analysis out."""
 
     checkpoints: Checkpoints = ("best",)
-    """Weights to look at: `init`, `best`, `last`, or epochs of `training.snapshots`."""
+    """Weights to look at: `init`, `best`, `last`, or epochs of `training.checkpoints`."""
 
     epsilons: Annotated[tuple[Radius, ...], Field(min_length=1, examples=[[0.001]]), AsTuple, Distinct] = (
         0.001,
@@ -38,7 +38,7 @@ class SharpnessConfig(Section):
     random_starts: Annotated[int, Field(ge=0, examples=[1])] = 1
     """Random starts in the box, besides its centre. At weights where training has not ended the centre is enough."""
 
-    trace_products: Annotated[int, Field(ge=3, examples=[30])] = 30
+    trace_matvecs: Annotated[int, Field(ge=3, examples=[30])] = 30
     """Hessian-vector products for the estimate of the trace (Hutch++): 30 give it to about 1 % on the default study's
     networks, 60 to half of that."""
 

@@ -119,19 +119,19 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _compared_batches_are_in_the_grid(self) -> Self:
-        for key in ("small_batch", "large_batch"):
+        for key in ("small_batch_size", "large_batch_size"):
             value = getattr(self.comparison, key)
             if value is not None and value not in self.grid.batch_sizes:
                 known = ", ".join(map(str, self.grid.batch_sizes))
                 raise misfit(
                     f"comparison.{key}", f"{value} is not in grid.batch_sizes; use one of {known} or add it there"
                 )
-        if self.small_batch >= self.large_batch and len(self.grid.batch_sizes) > 1:
-            key = "large_batch" if self.comparison.small_batch is None else "small_batch"
+        if self.small_batch_size >= self.large_batch_size and len(self.grid.batch_sizes) > 1:
+            key = "large_batch_size" if self.comparison.small_batch_size is None else "small_batch_size"
             raise misfit(
                 f"comparison.{key}",
-                f"the small batch, {self.small_batch}, must be smaller than the large one, {self.large_batch}; "
-                "write other ones or leave both out",
+                f"the small batch, {self.small_batch_size}, must be smaller than the large one, "
+                f"{self.large_batch_size}; write other ones or leave both out",
             )
         return self
 
@@ -144,12 +144,12 @@ class StudyConfig(Section):
                     f"arms.{name}.learning_rates", f"batch size {foreign[0]} is not in grid.batch_sizes; add it there"
                 )
             for batch_size in self.grid.batch_sizes:
-                rate = arm.learning_rate(batch_size, self.comparison.fixed_lr, self.small_batch)
+                rate = arm.learning_rate(batch_size, self.comparison.fixed_learning_rate, self.small_batch_size)
                 if rate is not None and not 1e-30 <= rate <= 1e30:
                     raise misfit(
                         f"arms.{name}",
                         f"gives batch size {batch_size} the learning rate {rate:g}, which must be between 1e-30 and "
-                        "1e30; mend its `base_lr` or `base_batch`",
+                        "1e30; mend its `base_learning_rate` or `base_batch_size`",
                     )
             if arm.warmup_epochs > self.training.max_epochs:
                 raise misfit(
@@ -210,7 +210,7 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _analysed_weights_are_kept(self) -> Self:
-        snapshots = self.training.snapshots
+        snapshots = self.training.checkpoints
         asked = {
             "sharpness.checkpoints": self.sharpness.checkpoints,
             "interpolation.checkpoint": (self.interpolation.checkpoint,),
@@ -220,36 +220,41 @@ class StudyConfig(Section):
         for key, checkpoints in asked.items():
             for epoch in checkpoints:
                 if isinstance(epoch, int) and epoch not in snapshots:
-                    raise misfit(key, f"the weights after epoch {epoch} are not kept; add it to training.snapshots")
+                    raise misfit(key, f"the weights after epoch {epoch} are not kept; add it to training.checkpoints")
         if self.trajectory.enabled and not snapshots:
             raise misfit(
                 "trajectory.enabled",
-                "there are no weights on the way; list epochs in training.snapshots, such as [1, 3, 10, 30, 100]",
+                "there are no weights on the way; list epochs in training.checkpoints, such as [1, 3, 10, 30, 100]",
             )
         return self
 
     @property
-    def small_batch(self) -> int:
-        return self.comparison.small_batch or min(self.grid.batch_sizes)
+    def small_batch_size(self) -> int:
+        return self.comparison.small_batch_size or min(self.grid.batch_sizes)
 
     @property
-    def large_batch(self) -> int:
-        return self.comparison.large_batch or max(self.grid.batch_sizes)
+    def large_batch_size(self) -> int:
+        return self.comparison.large_batch_size or max(self.grid.batch_sizes)
 
     @cached_property
     def runs_by_arm(self) -> dict[str, tuple[Run, ...]]:
         """What each arm asks for, in the order in which it is shown: the runs of a batch size stand together."""
-        rates = {"fixed": dict.fromkeys(self.grid.batch_sizes, (self.comparison.fixed_lr, 0))}
+        rates = {"fixed": dict.fromkeys(self.grid.batch_sizes, (self.comparison.fixed_learning_rate, 0))}
         for name, arm in self.arms.items():
             if arm.enabled:
                 rates[name] = {
                     batch_size: (rate, arm.warmup_epochs)
                     for batch_size in self.grid.batch_sizes
-                    if (rate := arm.learning_rate(batch_size, self.comparison.fixed_lr, self.small_batch)) is not None
+                    if (
+                        rate := arm.learning_rate(
+                            batch_size, self.comparison.fixed_learning_rate, self.small_batch_size
+                        )
+                    )
+                    is not None
                 }
         if self.tuning.enabled:
             rates["tuned"] = dict.fromkeys(self.grid.batch_sizes, (None, 0))
-        rates["high"] = dict.fromkeys(self.grid.batch_sizes, (self.comparison.high_lr, 0))
+        rates["high"] = dict.fromkeys(self.grid.batch_sizes, (self.comparison.high_learning_rate, 0))
         return {
             name: tuple(
                 Run(batch_size, rate, seed, warmup)

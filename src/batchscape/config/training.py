@@ -44,18 +44,18 @@ class TrainingConfig(Section):
     weight_decay: Annotated[NonNegativeReal, Field(examples=[0.0001])] = 0.0
     """L2 penalty factor of SGD."""
 
-    snapshots: Annotated[tuple[PositiveInt, ...], Field(examples=[[1, 10, 100]]), AsTuple, Distinct] = ()
+    checkpoints: Annotated[tuple[PositiveInt, ...], Field(examples=[[1, 10, 100]]), AsTuple, Distinct] = ()
     """Epochs after which the weights are kept, besides `init`, `best` and `last`."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     """Where runs train; `auto` takes a CUDA GPU when there is one."""
 
     @model_validator(mode="after")
-    def _snapshots_are_reachable(self) -> Self:
-        late = [epoch for epoch in self.snapshots if epoch > self.max_epochs]
+    def _checkpoints_are_reachable(self) -> Self:
+        late = [epoch for epoch in self.checkpoints if epoch > self.max_epochs]
         if late:
             raise misfit(
-                "snapshots",
+                "checkpoints",
                 f"epoch {late[0]} is after max_epochs {self.max_epochs}; take it out or raise max_epochs",
             )
         return self

@@ -9,11 +9,11 @@ from batchscape.config.landscape import GridPoints, Seeds, Settings
 
 
 class TrajectoryConfig(Section):
-    """The weights of `training.snapshots` on the plane of their two leading principal components, and the training loss
-    on that plane (Li et al. 2018, section 7.2)."""
+    """The weights of `training.checkpoints` on the plane of their two leading principal components, and the training
+    loss on that plane (Li et al. 2018, section 7.2)."""
 
     enabled: Annotated[bool, JobSelection] = False
-    """`true` adds this analysis; it needs `training.snapshots`."""
+    """`true` adds this analysis; it needs `training.checkpoints`."""
 
     settings: Settings = None
     """Settings to show, as in `landscape`."""

@@ -23,7 +23,7 @@ class TuningConfig(Section):
     enabled: bool = True
     """`false` leaves out the search and the `tuned` arm."""
 
-    range: Annotated[
+    learning_rate_range: Annotated[
         tuple[LearningRate, LearningRate], Field(examples=[[0.003, 0.3]]), AsTuple, AfterValidator(_ascending)
     ] = (0.003, 0.3)
     """The lowest and the highest learning rate that may be tried."""
@@ -32,7 +32,7 @@ class TuningConfig(Section):
     """Learning rates to try for each batch size. A larger number goes on with a search that is done, a smaller one
     takes its first ones."""
 
-    coarse_trials: Annotated[int, Field(ge=2, examples=[6])] = 6
+    startup_trials: Annotated[int, Field(ge=2, examples=[6])] = 6
     """How many of these, the first ones, are the points of the logarithmic grid, the ends of the range included."""
 
     epochs: Annotated[PositiveInt, Field(examples=[60])] = 60
@@ -48,8 +48,8 @@ class TuningConfig(Section):
 
     @model_validator(mode="after")
     def _the_grid_fits_the_budget(self) -> Self:
-        if self.coarse_trials > self.trials:
-            raise misfit("coarse_trials", f"{self.coarse_trials} is more than trials, {self.trials}; lower it")
+        if self.startup_trials > self.trials:
+            raise misfit("startup_trials", f"{self.startup_trials} is more than trials, {self.trials}; lower it")
         return self
 
 

@@ -58,7 +58,7 @@ def decode_image(
     content: bytes,
     size: tuple[int, int],
     fit: Literal["stretch", "crop"],
-    colour: Literal["rgb", "grey"],
+    color: Literal["rgb", "grayscale"],
     white_level: int = WHITE_16_BIT,
 ) -> np.ndarray:
     """Return a file's (first) image, (height, width, 3 or 1), uint8, turned upright as its EXIF data says.
@@ -68,14 +68,14 @@ def decode_image(
     [0, 1] become bytes; grey is ITU-R BT.601 luma. Raises Unusable if it is no image, damaged, larger than Pillow's
     limit, or of colours that have no such meaning.
     """
-    return convert_image(open_image(content), size, fit, colour, white_level)
+    return convert_image(open_image(content), size, fit, color, white_level)
 
 
 def convert_image(
     image: DecodedImage,
     size: tuple[int, int],
     fit: Literal["stretch", "crop"],
-    colour: Literal["rgb", "grey"],
+    color: Literal["rgb", "grayscale"],
     white_level: int = WHITE_16_BIT,
 ) -> np.ndarray:
     """Return an image as `decoded` does."""
@@ -84,7 +84,7 @@ def convert_image(
         image = _opaque(image).convert("RGB")
     except ValueError:
         raise UnusableFile(f"unknown colours: mode {image.mode}")
-    if colour == "grey":
+    if color == "grayscale":
         image = image.convert("L")
     target = size[::-1]
     if fit == "crop":

@@ -194,7 +194,7 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], thre
 
 
 def _allocate(count: int, config: ImageFolderConfig) -> np.ndarray:
-    shape = (count, *config.image_size, 3 if config.colour == "rgb" else 1)
+    shape = (count, *config.image_size, 3 if config.color == "rgb" else 1)
     try:
         return np.empty(shape, np.uint8)
     except (MemoryError, ValueError):  # the latter where the number of bytes is none that NumPy can count
@@ -217,7 +217,7 @@ def _examined(each: ListedFile, config: ImageFolderConfig) -> FileContents:
             image = open_image(content)
             brightest, is_first = image.brightest, image.is_first
             white = config.white_level or WHITE_16_BIT
-            pixels = convert_image(image, config.image_size, config.fit, config.colour, white)
+            pixels = convert_image(image, config.image_size, config.fit, config.color, white)
     except UnusableFile as error:
         reason = str(error)
     return FileContents(digest, pixels, brightest, is_first, reason)
@@ -225,7 +225,7 @@ def _examined(each: ListedFile, config: ImageFolderConfig) -> FileContents:
 
 def _decoded_again(each: ListedFile, config: ImageFolderConfig, white: int) -> np.ndarray:
     try:
-        return decode_image(each.file.read(), config.image_size, config.fit, config.colour, white)
+        return decode_image(each.file.read(), config.image_size, config.fit, config.color, white)
     except UnusableFile as error:
         raise UserError(f"data.path: {config.path}: {each.file.name} changed while it was read ({error}); run again")
 

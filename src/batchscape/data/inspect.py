@@ -65,7 +65,7 @@ def _drawn(config: DataConfig, count: int) -> tuple[int, int]:
 
 
 def _scaled_shape(config: ImageFolderConfig) -> tuple[int, int, int]:
-    return (*config.image_size, 1 if config.colour == "grey" else 3)
+    return (*config.image_size, 1 if config.color == "grayscale" else 3)
 
 
 def _folder(config: ImageFolderConfig) -> Inspection:

@@ -111,7 +111,7 @@ class RunDirectory:
             return False
         summary = (self if self.run_file.exists() else copies).summary()
         names = ["init", "last", *(["best"] if summary["best_epoch"] else [])]
-        names += map(self.checkpoint_name, filter(summary["epochs"].__ge__, summary["spec"]["training"]["snapshots"]))
+        names += map(self.checkpoint_name, filter(summary["epochs"].__ge__, summary["spec"]["training"]["checkpoints"]))
         if not all(path.exists() for path in [self.update_norms_file, *map(self.weights_file, names)]):
             return False
         for copy, file in ((copies.history_file, self.history_file), (copies.run_file, self.run_file)):

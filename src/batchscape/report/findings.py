@@ -13,7 +13,7 @@ from batchscape.report.settings import at_rate
 Tables = Mapping[str, pd.DataFrame]
 
 
-def findings(figure: str, tables: Tables, fixed_lr: float) -> list[str]:
+def findings(figure: str, tables: Tables, fixed_learning_rate: float) -> list[str]:
     """Return sentences about a figure: what the claims of its caption found, and what is measured in the tables.
 
     Empty if nothing was measured, or if a table is missing.
@@ -27,7 +27,7 @@ def findings(figure: str, tables: Tables, fixed_lr: float) -> list[str]:
     if figure in MEASURED:
         names, measure = MEASURED[figure]
         if all(name in tables for name in names):
-            found += measure(*(tables[name] for name in names), fixed_lr)
+            found += measure(*(tables[name] for name in names), fixed_learning_rate)
     return found
 
 
@@ -49,8 +49,8 @@ def _speed_ups(devices: pd.DataFrame, _: float) -> list[str]:
     return [f"On {rows['devices'].iloc[0]} devices the speed-up is {of_sizes}."]
 
 
-def _layers(distance: pd.DataFrame, fixed_lr: float) -> list[str]:
-    rows = at_rate(distance, fixed_lr)
+def _layers(distance: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
+    rows = at_rate(distance, fixed_learning_rate)
     means = rows.pivot(index="layer", columns="batch_size", values="distance_mean").dropna(axis="columns", how="all")
     if means.shape[1] < 2 or WHOLE not in means.index:
         return []
@@ -65,8 +65,8 @@ def _layers(distance: pd.DataFrame, fixed_lr: float) -> list[str]:
     ]
 
 
-def _growth(fits: pd.DataFrame, fixed_lr: float) -> list[str]:
-    rows = at_rate(fits, fixed_lr).dropna(subset=["r2_difference_mean"])
+def _growth(fits: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
+    rows = at_rate(fits, fixed_learning_rate).dropna(subset=["r2_difference_mean"])
     if rows.empty:
         return []
     better = int(rows["r2_difference_mean"].lt(0).sum())
@@ -97,8 +97,8 @@ def _alignment(table: pd.DataFrame, _: float) -> list[str]:
     ]
 
 
-def _noise(table: pd.DataFrame, fixed_lr: float) -> list[str]:
-    rows = at_rate(table, fixed_lr).dropna(subset=["noise_scale_mean"]).sort_values("epoch")
+def _noise(table: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
+    rows = at_rate(table, fixed_learning_rate).dropna(subset=["noise_scale_mean"]).sort_values("epoch")
     ends = rows.groupby("batch_size")["noise_scale_mean"].agg(["first", "last", "size"])
     ends = ends[(ends["size"] > 1) & ends["first"].gt(0) & np.isfinite(ends["last"])]
     if ends.empty:

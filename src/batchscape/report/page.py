@@ -54,14 +54,14 @@ def render(
     tables: Mapping[str, pd.DataFrame],
     tables_of: Mapping[str, Sequence[str]],
     provenance: Sequence[tuple[str, str]],
-    fixed_lr: float,
+    fixed_learning_rate: float,
     partial: Partial | None = None,
 ) -> str:
     """Return the page of a study as HTML; equal arguments give equal text.
 
     `config` is the study file as text, `figures` are PNGs and `tables` data frames by name; `tables_of` names the
     tables that each figure is drawn from. `tables` has at least `runs`, and `recommendation` unless the page is
-    `partial`. `fixed_lr` is the learning rate at which batch sizes are compared.
+    `partial`. `fixed_learning_rate` is the learning rate at which batch sizes are compared.
     """
     environment = Environment(
         loader=PackageLoader("batchscape.report", "template"),
@@ -75,7 +75,7 @@ def render(
     chapters = []
     for chapter in CHAPTERS:
         drawn = [
-            _figure(figure, figures, tables, tables_of, fixed_lr, shown)
+            _figure(figure, figures, tables, tables_of, fixed_learning_rate, shown)
             for figure in chapter.figures
             if figure in figures
         ]
@@ -105,7 +105,7 @@ def _figure(
     figures: Mapping[str, bytes],
     tables: Mapping[str, pd.DataFrame],
     tables_of: Mapping[str, Sequence[str]],
-    fixed_lr: float,
+    fixed_learning_rate: float,
     shown: set[str],
 ) -> Figure:
     """Return a figure with its tables, and note in `shown` which tables have been shown by now."""
@@ -115,4 +115,4 @@ def _figure(
         shown.add(table)
     caption = next(chapter.figures[name] for chapter in CHAPTERS if name in chapter.figures)
     image = f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}"
-    return Figure(name, caption, image, findings(name, tables, fixed_lr), below)
+    return Figure(name, caption, image, findings(name, tables, fixed_learning_rate), below)

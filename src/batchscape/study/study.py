@@ -55,7 +55,7 @@ class Study(StudyConfig):
             found += [Trainings("search", batch_size, tried, searched) for batch_size in batch_sizes]
         if self.device_timing.enabled:
             timed = 1 + self.device_timing.epochs
-            found += [Trainings("timing", size, len(self.device_timing.devices), timed) for size in batch_sizes]
+            found += [Trainings("timing", size, len(self.device_timing.device_counts), timed) for size in batch_sizes]
         return found
 
     @property
@@ -104,8 +104,8 @@ class Study(StudyConfig):
     @property
     def small_and_large(self) -> tuple[str, ...]:
         """The settings of the small and the large batch at the fixed learning rate; one if they are the same."""
-        batch_sizes = dict.fromkeys((self.small_batch, self.large_batch))
-        return tuple(Run(batch_size, self.comparison.fixed_lr, 0).setting for batch_size in batch_sizes)
+        batch_sizes = dict.fromkeys((self.small_batch_size, self.large_batch_size))
+        return tuple(Run(batch_size, self.comparison.fixed_learning_rate, 0).setting for batch_size in batch_sizes)
 
     @property
     def pairs(self) -> tuple[tuple[str, str], ...]:
@@ -210,7 +210,7 @@ class Study(StudyConfig):
     @property
     def timed_devices(self) -> int:
         """How many devices are timed at most."""
-        return max(self.device_timing.devices)
+        return max(self.device_timing.device_counts)
 
     @property
     def timed_gpus(self) -> int:
@@ -232,7 +232,7 @@ class Study(StudyConfig):
     def run_priority(self, name: str) -> float:
         """Return the priority of a training: that of the first run of each batch size is greater the larger it is."""
         run = self.runs[name]
-        first = Run(run.batch_size, self.comparison.fixed_lr, self.grid.seeds[0])
+        first = Run(run.batch_size, self.comparison.fixed_learning_rate, self.grid.seeds[0])
         # Of the others none, or those that take longest, of the smallest batch size, would start last.
         return self.search_priority(run.batch_size) - 1 if run == first else 0
 
@@ -303,7 +303,7 @@ class Study(StudyConfig):
     def search_slice(self, batch_size: int) -> str:
         """The SearchSpec of a batch size, as JSON; without what trials do not use."""
         epochs = min(self.tuning.epochs, self.training.max_epochs)  # not more than the runs that it searches for
-        training = self.training.model_copy(update={"max_epochs": epochs, "snapshots": ()})
+        training = self.training.model_copy(update={"max_epochs": epochs, "checkpoints": ()})
         spec = SearchSpec(batch_size=batch_size, model=self.model, training=training, tuning=self.tuning)
         return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
 
@@ -311,19 +311,19 @@ class Study(StudyConfig):
     def timing_slice(self) -> str:
         """The TimingSpec, as JSON."""
         training = self.training.model_copy(
-            update={"max_epochs": 1 + self.device_timing.epochs, "snapshots": (), "patience": 1}
+            update={"max_epochs": 1 + self.device_timing.epochs, "checkpoints": (), "patience": 1}
         )
         runs = tuple(
             RunSpec(
                 batch_size=batch_size,
-                learning_rate=self.comparison.fixed_lr,
+                learning_rate=self.comparison.fixed_learning_rate,
                 seed=self.grid.seeds[0],
                 model=self.model,
                 training=training,
             )
             for batch_size in sorted(self.grid.batch_sizes)
         )
-        spec = TimingSpec(runs=runs, devices=tuple(sorted(self.device_timing.devices)))
+        spec = TimingSpec(runs=runs, device_counts=tuple(sorted(self.device_timing.device_counts)))
         return _canonical(spec.model_dump(mode="json"))
 
     def section_slice(self, section: str) -> str:
@@ -334,10 +334,10 @@ class Study(StudyConfig):
         """The settings of a table or figure, as JSON."""
         values = {
             **self.comparison.model_dump(mode="json"),
-            "small_batch": self.small_batch,
-            "large_batch": self.large_batch,
+            "small_batch_size": self.small_batch_size,
+            "large_batch_size": self.large_batch_size,
             "arms": self.settings_by_arm,
-            "lr_range": self.tuning.range,
+            "learning_rate_range": self.tuning.learning_rate_range,
         }
         return _canonical({key: values[key] for key in product.settings})
 
@@ -351,7 +351,11 @@ class Study(StudyConfig):
             ]
             for figure in self.figures
         }
-        about = {"name": self.name, "config": to_yaml(_whole(self)), "fixed_lr": self.comparison.fixed_lr}
+        about = {
+            "name": self.name,
+            "config": to_yaml(_whole(self)),
+            "fixed_learning_rate": self.comparison.fixed_learning_rate,
+        }
         return _canonical({**about, "tables": tables})
 
     # Paths, relative to the folder in which the workflow runs.

@@ -49,9 +49,9 @@ def time_epochs(spec: TimingSpec, data: Path, gpus: int) -> pd.DataFrame:
     frames = []
     on_gpu = choose_device(spec.runs[0].training.accelerator).type == "cuda"
     at_most = gpus if on_gpu else PROCESSES_PER_CORE * (os.cpu_count() or 1)
-    if max(spec.devices) > 1 and not _can_be_shared(spec.runs[0], data):
+    if max(spec.device_counts) > 1 and not _can_be_shared(spec.runs[0], data):
         at_most = 1
-    for devices in spec.devices:
+    for devices in spec.device_counts:
         runs = [run for run in spec.runs if devices <= min(run.batch_size, at_most)]
         if runs:
             frames.append(_timed(runs, data, devices))

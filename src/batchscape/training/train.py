@@ -125,7 +125,7 @@ def _train(
         run.clear(keep_snapshots_to=state.epoch if state else 0)
 
     started = datetime.now(UTC)
-    recorder = Recorder(run, spec.training.patience, spec.training.snapshots, belongs_to, state, ends)
+    recorder = Recorder(run, spec.training.patience, spec.training.checkpoints, belongs_to, state, ends)
     module = TrainingModule(network, prepared, spec, process_group, jobs_per_gpu, state.micro_batch if state else None)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",

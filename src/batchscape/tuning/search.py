@@ -70,7 +70,7 @@ def search(
         log.info("going on after the %d trials that an earlier job finished", len(done))
     while len(done := _completed_trials(study)) < tuning.trials:
         trial = _next(study, spec)
-        rate = trial.suggest_float(RATE, *tuning.range, log=True)
+        rate = trial.suggest_float(RATE, *tuning.learning_rate_range, log=True)
         # The process may ask for a rate again, at an end of the range above all; the same seeds would give the same.
         known = next((earlier for earlier in done if math.isclose(earlier.params[RATE], rate)), None)
         if known:
@@ -109,7 +109,7 @@ def _open(spec: SearchSpec, data: Path, journal: Path, code: str) -> optuna.Stud
     )
     study.set_metric_names(["least validation loss"])
     study.set_user_attr("search", what)
-    for rate in np.geomspace(*spec.tuning.range, spec.tuning.coarse_trials):
+    for rate in np.geomspace(*spec.tuning.learning_rate_range, spec.tuning.startup_trials):
         study.enqueue_trial({RATE: float(rate)}, skip_if_exists=True)
     return study
 
@@ -161,11 +161,11 @@ def _next(study: optuna.Study, spec: SearchSpec) -> optuna.Trial:
     seed = np.random.SeedSequence([spec.tuning.sampler_seed, number]).generate_state(1)
     study.sampler = optuna.samplers.GPSampler(
         seed=int(seed[0]),
-        n_startup_trials=spec.tuning.coarse_trials,
+        n_startup_trials=spec.tuning.startup_trials,
     )
     if left:
         return optuna.Trial(study, left[0]._trial_id)
-    return study.ask({RATE: FloatDistribution(*spec.tuning.range, log=True)})
+    return study.ask({RATE: FloatDistribution(*spec.tuning.learning_rate_range, log=True)})
 
 
 def _train(
@@ -195,7 +195,7 @@ def _row(spec: SearchSpec, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
     return {
         "batch_size": spec.batch_size,
         "trial": trial.number,
-        "sampler": "grid" if trial.number < spec.tuning.coarse_trials else "gp",
+        "sampler": "grid" if trial.number < spec.tuning.startup_trials else "gp",
         RATE: trial.params[RATE],
         "validation_loss": trial.value,
         **{name: math.nan if value is None else value for name, value in trial.user_attrs.items()},

@@ -111,7 +111,7 @@ def test_the_scale_of_the_function_does_not_matter(scale: float):
 
 
 def test_every_measure_of_a_quadratic_is_its_closed_form():
-    config = SharpnessConfig(epsilons=(0.1, 0.2), adaptive_radii=(0.3,), random_starts=5, trace_products=9)
+    config = SharpnessConfig(epsilons=(0.1, 0.2), adaptive_radii=(0.3,), random_starts=5, trace_matvecs=9)
     surface = Quadratic(MATRIX, CENTRE, 0.25)
     found = by_measure(measure(surface, CENTRE, config))
     for epsilon in (0.1, 0.2):
@@ -130,7 +130,7 @@ def test_in_a_subspace_the_box_is_around_the_coordinates_of_the_weights():
     assert np.linalg.norm(basis, axis=0) == pytest.approx(1)
     assert np.array_equal(basis, random_subspace(2, 3, seed=4))
     surface = Quadratic(MATRIX, CENTRE, 0.25)
-    config = SharpnessConfig(epsilons=(0.1,), subspace_dimension=2, random_starts=5, trace_products=3, seed=4)
+    config = SharpnessConfig(epsilons=(0.1,), subspace_dimension=2, random_starts=5, trace_matvecs=3, seed=4)
     half_widths = 0.1 * (np.abs(np.linalg.pinv(basis) @ CENTRE) + 1)
     corners = [basis @ (half_widths * np.array(signs)) for signs in ([1, 1], [1, -1])]
     greatest = max(0.25 + corner @ MATRIX @ corner / 2 for corner in corners)
@@ -254,7 +254,7 @@ def test_the_hessian_of_a_network_is_that_of_its_gradient(few: PreparedData):
         for axis in np.eye(len(weights))
     ]
     hessian = np.stack(columns)
-    rows = by_measure(measure(surface, weights, SharpnessConfig(trace_products=3 * len(weights))))
+    rows = by_measure(measure(surface, weights, SharpnessConfig(trace_matvecs=3 * len(weights))))
     assert rows["hessian_eigenvalue", 0] == pytest.approx(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1], rel=2e-3)
     assert rows["hessian_trace", 0] == pytest.approx(np.trace(hessian), rel=1e-3)
 

@@ -163,7 +163,7 @@ def test_batch_norm_on_a_line_follows_the_policy(policy: str):
     first, second = batch_norm_network(0), batch_norm_network(1)
     held_out = made_images(30, seed=5)
     surfaces = LossSurface(first, IMAGES, LABELS), LossSurface(first, *held_out)
-    config = InterpolationConfig(points=3, alphas=(0.0, 1.0), batch_norm=policy)
+    config = InterpolationConfig(points=3, alpha_range=(0.0, 1.0), batch_norm=policy)
     rows = interpolate(*surfaces, weights_of(first), weights_of(second), config)
     assert set(rows["batch_norm"]) == {policy}
     for row in rows.itertuples():

@@ -19,7 +19,8 @@ def check(file: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
     (tmp_path / "mine.yaml").write_text(
-        "name: mine\ngrid: {batch_sizes: [32, 64], learning_rates: [0.02], seeds: [7]}\ncomparison: {high_lr: 0.5}\n"
+        "name: mine\ngrid: {batch_sizes: [32, 64], learning_rates: [0.02], seeds: [7]}\n"
+        "comparison: {high_learning_rate: 0.5}\n"
     )
     return tmp_path
 

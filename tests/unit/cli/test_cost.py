@@ -95,7 +95,7 @@ def folder_of_images(path: Path) -> ImageFolderConfig:
         file = path / "ab"[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4), 20 * number).save(file)
-    return ImageFolderConfig(source="image_folder", path=str(path), image_size=(5, 6), colour="grey")
+    return ImageFolderConfig(source="image_folder", path=str(path), image_size=(5, 6), color="grayscale")
 
 
 def arrays(path: Path) -> ArraysConfig:

@@ -25,7 +25,7 @@ OFF = {"enabled": False}
 SETTINGS = {
     "name": "s",
     "grid": {"batch_sizes": [32, 64], "learning_rates": [0.1], "seeds": [0, 1]},
-    "comparison": {"fixed_lr": 0.1, "high_lr": 0.1},
+    "comparison": {"fixed_learning_rate": 0.1, "high_learning_rate": 0.1},
     "arms": {"linear": OFF, "sqrt": OFF},
     **dict.fromkeys(("tuning", "interpolation", "landscape", "gradient_alignment", "device_timing"), OFF),
 }
@@ -314,7 +314,7 @@ def test_a_search_of_the_large_batch_alone_has_no_rates_to_scale_from():
     trials = pd.DataFrame(
         {"batch_size": [64, 64], "learning_rate": [0.1, 0.2], "validation_loss": [0.5, 0.4], "is_best": [0, 1]}
     )
-    table = tuned_lr.tabulate(trials, small_batch=32, lr_range=(0.01, 3))
+    table = tuned_lr.tabulate(trials, small_batch_size=32, learning_rate_range=(0.01, 3))
     assert table["tuned_learning_rate"].tolist() == [0.2]
     assert table[["linear_learning_rate", "sqrt_learning_rate"]].isna().all(axis=None)
 

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 import batchscape
 from batchscape.config.base import shortest_decimal
-from batchscape.config.loading import read_assignments, without_texts
+from batchscape.config.loading import RENAMED_KEYS, read_assignments, without_texts
 from batchscape.config.run import RunSpec
 from batchscape.config.study import Run
 from batchscape.errors import UserError
@@ -43,13 +43,13 @@ training:
   patience: 3
   momentum: 0.9
   weight_decay: 0.0001
-  snapshots: [1, 10]
+  checkpoints: [1, 10]
   accelerator: cpu
 comparison:
-  fixed_lr: 0.01
-  high_lr: 0.08
-  small_batch: 32
-  large_batch: 64
+  fixed_learning_rate: 0.01
+  high_learning_rate: 0.08
+  small_batch_size: 32
+  large_batch_size: 64
 """
 
 
@@ -101,7 +101,12 @@ MISTAKES = [
     ("a mistyped grid key", "name: s\ngrid: {batch_size: [1]}", "grid.batch_size: ", "did you mean `batch_sizes`?"),
     ("a mistyped model key", "name: s\nmodel: {chanels: [4]}", "model.chanels: ", "did you mean `channels`?"),
     ("a mistyped training key", "name: s\ntraining: {epochs: 3}", "training.epochs: ", "did you mean `max_epochs`?"),
-    ("a mistyped comparison key", "name: s\ncomparison: {hi_lr: 1}", "comparison.hi_lr: ", "mean `high_lr`?"),
+    (
+        "a mistyped comparison key",
+        "name: s\ncomparison: {hi_learning_rate: 1}",
+        "comparison.hi_learning_rate: ",
+        "mean `high_learning_rate`?",
+    ),
     ("an unknown key in a section", "name: s\ngrid: {zzz: 1}", "grid.zzz: ", "known keys here: batch_sizes, learn"),
     ("a key that looks internal", "name: s\nfunction-x: 1", "function-x: ", "is not a known key"),
     ("a line break in a key", 'name: s\n"a\\nb": 1', "", "is not a known key"),
@@ -174,7 +179,7 @@ MISTAKES = [
     ("a repeated batch size", "name: s\ngrid: {batch_sizes: [8, 8]}", "grid.batch_sizes: ", "repeats 8"),
     ("a repeated seed", "name: s\ngrid: {seeds: [1, 2, 1]}", "grid.seeds: ", "repeats 1; list each value once"),
     ("one rate twice", "name: s\ngrid: {learning_rates: [0.001, 1e-3]}", "grid.learning_rates: ", "repeats 0.001"),
-    ("a repeated snapshot", "name: s\ntraining: {snapshots: [2, 2]}", "training.snapshots: ", "repeats 2"),
+    ("a repeated snapshot", "name: s\ntraining: {checkpoints: [2, 2]}", "training.checkpoints: ", "repeats 2"),
     # whole numbers
     ("a real batch size", "name: s\ngrid: {batch_sizes: [32.0]}", "grid.batch_sizes[0]: ", "whole number, got 32.0"),
     ("half a batch size", "name: s\ngrid: {batch_sizes: [1, 2.5]}", "grid.batch_sizes[1]: ", "whole number, got 2.5"),
@@ -197,18 +202,38 @@ MISTAKES = [
     ),
     ("a word as split seed", "name: s\ndata: {split_seed: a}", "data.split_seed: ", "whole number, got 'a'"),
     ("no units", "name: s\nmodel: {dense: [0]}", "model.dense[0]: ", "at least 1, got 0"),
-    ("a snapshot at 0", "name: s\ntraining: {snapshots: [0]}", "training.snapshots[0]: ", "at least 1, got 0"),
+    ("a snapshot at 0", "name: s\ntraining: {checkpoints: [0]}", "training.checkpoints[0]: ", "at least 1, got 0"),
     # real numbers
     ("a rate of 0", "name: s\ngrid: {learning_rates: [0]}", "grid.learning_rates[0]: ", "greater than 0"),
     ("a negative rate", "name: s\ngrid: {learning_rates: [-0.1]}", "grid.learning_rates[0]: ", "greater than 0"),
     ("a NaN rate", "name: s\ngrid: {learning_rates: [.nan]}", "grid.learning_rates[0]: ", "finite number, got nan"),
     ("an infinite rate", "name: s\ngrid: {learning_rates: [.inf]}", "grid.learning_rates[0]: ", "finite number"),
     ("a quoted NaN", "name: s\ngrid: {learning_rates: ['nan']}", "grid.learning_rates[0]: ", "finite number"),
-    ("a rate past all floats", "name: s\ncomparison: {fixed_lr: 1e400}", "comparison.fixed_lr: ", "finite number"),
+    (
+        "a rate past all floats",
+        "name: s\ncomparison: {fixed_learning_rate: 1e400}",
+        "comparison.fixed_learning_rate: ",
+        "finite number",
+    ),
     ("a rate in words", "name: s\ngrid: {learning_rates: [low]}", "grid.learning_rates[0]: ", "a number, got 'low'"),
-    ("a true rate", "name: s\ncomparison: {high_lr: true}", "comparison.high_lr: ", "must be a number, got true"),
-    ("a null rate", "name: s\ncomparison: {fixed_lr: null}", "comparison.fixed_lr: ", "must be a number, got null"),
-    ("a list as rate", "name: s\ncomparison: {fixed_lr: [1]}", "comparison.fixed_lr: ", "got a list"),
+    (
+        "a true rate",
+        "name: s\ncomparison: {high_learning_rate: true}",
+        "comparison.high_learning_rate: ",
+        "must be a number, got true",
+    ),
+    (
+        "a null rate",
+        "name: s\ncomparison: {fixed_learning_rate: null}",
+        "comparison.fixed_learning_rate: ",
+        "must be a number, got null",
+    ),
+    (
+        "a list as rate",
+        "name: s\ncomparison: {fixed_learning_rate: [1]}",
+        "comparison.fixed_learning_rate: ",
+        "got a list",
+    ),
     ("a momentum of 1", "name: s\ntraining: {momentum: 1}", "training.momentum: ", "must be less than 1"),
     ("a negative momentum", "name: s\ntraining: {momentum: -0.1}", "training.momentum: ", "at least 0"),
     ("a negative decay", "name: s\ntraining: {weight_decay: -1}", "training.weight_decay: ", "at least 0"),
@@ -222,25 +247,35 @@ MISTAKES = [
     # keys that contradict each other
     (
         "a snapshot after the end",
-        "name: s\ntraining: {max_epochs: 3, snapshots: [2, 9]}",
-        "training.snapshots: ",
+        "name: s\ntraining: {max_epochs: 3, checkpoints: [2, 9]}",
+        "training.checkpoints: ",
         "epoch 9 is after max_epochs 3",
     ),
     (
         "a small batch off the grid",
-        "name: s\ncomparison: {small_batch: 33}",
-        "comparison.small_batch: ",
+        "name: s\ncomparison: {small_batch_size: 33}",
+        "comparison.small_batch_size: ",
         "33 is not in",
     ),
-    ("a large batch off the grid", "name: s\ncomparison: {large_batch: 512}", "comparison.large_batch: ", "or add it"),
+    (
+        "a large batch off the grid",
+        "name: s\ncomparison: {large_batch_size: 512}",
+        "comparison.large_batch_size: ",
+        "or add it",
+    ),
     (
         "small and large swapped",
-        "name: s\ncomparison: {small_batch: 256, large_batch: 32}",
-        "comparison.small_batch: ",
+        "name: s\ncomparison: {small_batch_size: 256, large_batch_size: 32}",
+        "comparison.small_batch_size: ",
         "the small batch, 256, must be smaller than the large one, 32",
     ),
-    ("small as large", "name: s\ncomparison: {small_batch: 64, large_batch: 64}", "comparison.small_batch: ", "64"),
-    ("large is the smallest", "name: s\ncomparison: {large_batch: 32}", "comparison.large_batch: ", "32"),
+    (
+        "small as large",
+        "name: s\ncomparison: {small_batch_size: 64, large_batch_size: 64}",
+        "comparison.small_batch_size: ",
+        "64",
+    ),
+    ("large is the smallest", "name: s\ncomparison: {large_batch_size: 32}", "comparison.large_batch_size: ", "32"),
     # analyses
     (
         "an unknown checkpoint",
@@ -255,7 +290,7 @@ MISTAKES = [
         "init, best, last or",
     ),
     ("a true checkpoint", "name: s\nlandscape: {checkpoint: true}", "landscape.checkpoint: ", "init, best, last or"),
-    ("weights not kept", "name: s\nsharpness: {checkpoints: [9]}", "sharpness.checkpoints: ", "training.snapshots"),
+    ("weights not kept", "name: s\nsharpness: {checkpoints: [9]}", "sharpness.checkpoints: ", "training.checkpoints"),
     ("no checkpoint", "name: s\ngradient_alignment: {checkpoints: []}", "gradient_alignment.checkpoints: ", "empty"),
     ("an epsilon of 0", "name: s\nsharpness: {epsilons: [0]}", "sharpness.epsilons[0]: ", "greater than 0"),
     ("an epsilon past 1", "name: s\nsharpness: {epsilons: [2]}", "sharpness.epsilons[0]: ", "less than 1"),
@@ -264,10 +299,15 @@ MISTAKES = [
     ("no subspace", "name: s\nsharpness: {subspace_dimension: 0}", "sharpness.subspace_dimension: ", "at least 1"),
     ("no iteration", "name: s\nsharpness: {iterations: 0}", "sharpness.iterations: ", "at least 1"),
     ("fewer than no start", "name: s\nsharpness: {random_starts: -1}", "sharpness.random_starts: ", "at least 0"),
-    ("too few products", "name: s\nsharpness: {trace_products: 2}", "sharpness.trace_products: ", "at least 3"),
+    ("too few products", "name: s\nsharpness: {trace_matvecs: 2}", "sharpness.trace_matvecs: ", "at least 3"),
     ("neither yes nor no", "name: s\nsharpness: {enabled: 1}", "sharpness.enabled: ", "true or false, got 1"),
-    ("alphas that descend", "name: s\ninterpolation: {alphas: [2, -1]}", "interpolation.alphas: ", "below the last"),
-    ("one alpha", "name: s\ninterpolation: {alphas: [2]}", "interpolation.alphas: ", "a list of two"),
+    (
+        "alphas that descend",
+        "name: s\ninterpolation: {alpha_range: [2, -1]}",
+        "interpolation.alpha_range: ",
+        "below the last",
+    ),
+    ("one alpha", "name: s\ninterpolation: {alpha_range: [2]}", "interpolation.alpha_range: ", "a list of two"),
     ("a line of one point", "name: s\ninterpolation: {points: 1}", "interpolation.points: ", "at least 2"),
     ("a policy that is none", "name: s\ninterpolation: {batch_norm: off}", "interpolation.batch_norm: ", "'fixed'"),
     ("an arm of nothing", "name: s\narms: {mine: {}}", "arms.mine.rule: ", "either a `rule` or `learning_rates`"),
@@ -276,7 +316,7 @@ MISTAKES = [
         "a reserved arm",
         "name: s\narms: {fixed: {rule: sqrt}}",
         "arms: ",
-        "set its learning rate as `comparison.fixed_lr`",
+        "set its learning rate as `comparison.fixed_learning_rate`",
     ),
     ("an arm with a space", "name: s\narms: {a b: {rule: sqrt}}", "arms: ", "letters, digits, `-` and `_`, got 'a b'"),
     (
@@ -313,8 +353,8 @@ MISTAKES = [
     ),
     (
         "a base of a map",
-        "name: s\narms: {m: {learning_rates: {32: 1}, base_lr: 1}}",
-        "arms.m.base_lr: ",
+        "name: s\narms: {m: {learning_rates: {32: 1}, base_learning_rate: 1}}",
+        "arms.m.base_learning_rate: ",
         "belongs to a `rule`",
     ),
     (
@@ -325,7 +365,7 @@ MISTAKES = [
     ),
     (
         "a rate beyond bounds",
-        "name: s\narms: {m: {rule: linear, base_lr: 1e30}}",
+        "name: s\narms: {m: {rule: linear, base_learning_rate: 1e30}}",
         "arms.m: ",
         "must be between 1e-30 and",
     ),
@@ -357,7 +397,12 @@ MISTAKES = [
         "between bs32-lr0.01 and itself there is no line; name two settings",
     ),
     ("no pair", "name: s\ninterpolation: {pairs: []}", "interpolation.pairs: ", "must not be empty"),
-    ("a pair of nothing", "name: s\ninterpolation: {alphas: null}", "interpolation.alphas: ", "a list of two"),
+    (
+        "a pair of nothing",
+        "name: s\ninterpolation: {alpha_range: null}",
+        "interpolation.alpha_range: ",
+        "a list of two",
+    ),
     ("too fine a grid", "name: s\nlandscape: {points: [100000, 9]}", "landscape.points[0]: ", "at most 2000"),
     ("an unknown setting", "name: s\nlandscape: {settings: [bs32]}", "landscape.settings: ", "'bs32' is no setting"),
     ("a seed of no run", "name: s\nlandscape: {seeds: [7]}", "landscape.seeds: ", "7 is not in grid.seeds"),
@@ -379,12 +424,12 @@ MISTAKES = [
     ("a grid of one number", "name: s\nlandscape: {points: 51}", "landscape.points: ", "a list of two"),
     ("no direction", "name: s\nlandscape: {direction_seeds: []}", "landscape.direction_seeds: ", "empty"),
     ("jobs of no point", "name: s\nlandscape: {points_per_job: 0}", "landscape.points_per_job: ", "at least 1"),
-    ("a way without steps", "name: s\ntrajectory: {enabled: true}", "trajectory.enabled: ", "training.snapshots"),
+    ("a way without steps", "name: s\ntrajectory: {enabled: true}", "trajectory.enabled: ", "training.checkpoints"),
     ("a negative margin", "name: s\ntrajectory: {margin: -1}", "trajectory.margin: ", "at least 0"),
     (
         "no power of two",
-        "name: s\ngradient_alignment: {largest_batch: 100}",
-        "gradient_alignment.largest_batch: ",
+        "name: s\ngradient_alignment: {max_batch_size: 100}",
+        "gradient_alignment.max_batch_size: ",
         "a power of two, got 100",
     ),
     # YAML
@@ -420,8 +465,18 @@ MISTAKES = [
         "resources.nodes: ",
         "6 devices cannot share a batch of 4",
     ),
-    ("no number of devices to time", "name: a\ndevice_timing: {devices: []}", "device_timing.devices: ", ""),
-    ("a number of devices twice", "name: a\ndevice_timing: {devices: [2, 2]}", "device_timing.devices: ", "2"),
+    (
+        "no number of devices to time",
+        "name: a\ndevice_timing: {device_counts: []}",
+        "device_timing.device_counts: ",
+        "",
+    ),
+    (
+        "a number of devices twice",
+        "name: a\ndevice_timing: {device_counts: [2, 2]}",
+        "device_timing.device_counts: ",
+        "2",
+    ),
 ]
 
 
@@ -433,6 +488,46 @@ def test_a_mistake_is_one_line_that_names_the_file_the_key_and_what_is_wrong(
     assert message.startswith(f"{tmp_path}/study.yaml: {where}")
     assert said in message
     assert len(message) < len(str(tmp_path)) + 300
+
+
+# Each key that was renamed, as a study file of then has it, and its name now.
+RENAMED = {
+    "training: {snapshots: [1]}": "training.checkpoints",
+    "data: {source: image_folder, path: a, image_size: [3, 3], colour: rgb}": "data.color",
+    "comparison: {fixed_lr: 0.01}": "comparison.fixed_learning_rate",
+    "comparison: {high_lr: 0.08}": "comparison.high_learning_rate",
+    "comparison: {small_batch: 32}": "comparison.small_batch_size",
+    "comparison: {large_batch: 256}": "comparison.large_batch_size",
+    "arms: {mine: {rule: sqrt, base_lr: 0.01}}": "arms.mine.base_learning_rate",
+    "arms: {linear: {base_batch: 32}}": "arms.linear.base_batch_size",
+    "tuning: {range: [0.01, 1]}": "tuning.learning_rate_range",
+    "tuning: {coarse_trials: 3}": "tuning.startup_trials",
+    "sharpness: {trace_products: 9}": "sharpness.trace_matvecs",
+    "interpolation: {alphas: [-1, 2]}": "interpolation.alpha_range",
+    "gradient_alignment: {largest_batch: 32}": "gradient_alignment.max_batch_size",
+    "gradient_alignment: {examples: 64}": "gradient_alignment.max_examples",
+    "device_timing: {devices: [1]}": "device_timing.device_counts",
+}
+
+
+@pytest.mark.parametrize(("section", "new"), RENAMED.items())
+def test_a_key_that_was_renamed_is_refused_with_its_new_name(
+    section: str, new: str, study: Callable, refusal: Callable, tmp_path: Path
+):
+    old = re.findall(r"[a-z_]+(?=: )", section)[-1]
+    place = new.rpartition(".")[0]
+    assert refusal(study, f"name: s\n{section}") == (f"{tmp_path}/study.yaml: {place}.{old}: is now `{new}`; rename it")
+
+
+def test_all_renamed_keys_are_tested():
+    assert {new.split(".")[-1] for new in RENAMED.values()} == set(RENAMED_KEYS.values())
+    assert len(RENAMED) == len(RENAMED_KEYS)
+
+
+def test_grey_is_refused_with_grayscale(study: Callable, refusal: Callable):
+    text = "name: s\ndata: {source: image_folder, path: a, image_size: [3, 3], color: grey}"
+    expected = "data.color: must be 'rgb' or 'grayscale', got 'grey'; write for example `color: grayscale`"
+    assert refusal(study, text).endswith(expected)
 
 
 def test_a_missing_file_is_refused(tmp_path: Path, refusal: Callable):
@@ -543,9 +638,9 @@ def test_one_slip_of_the_keyboard_never_ends_in_a_traceback(
 
 @pytest.mark.parametrize("written", ["1e-3", "1E-3", "'1e-3'", "0.001", "1.0e-3", "+1e-3"])
 def test_every_way_to_write_a_thousandth_is_the_number(written: str, study: Callable):
-    checked = study(f"name: s\ngrid: {{learning_rates: [{written}]}}\ncomparison: {{fixed_lr: {written}}}")
+    checked = study(f"name: s\ngrid: {{learning_rates: [{written}]}}\ncomparison: {{fixed_learning_rate: {written}}}")
     assert checked.grid.learning_rates == (0.001,)
-    assert checked.comparison.fixed_lr == 0.001
+    assert checked.comparison.fixed_learning_rate == 0.001
 
 
 def test_a_whole_number_is_accepted_for_a_real_one_and_is_the_same_study(study: Callable):
@@ -564,7 +659,7 @@ def test_a_name_alone_is_a_study_with_the_documented_defaults(study: Callable):
     assert (checked.data.validation_fraction, checked.data.split_seed) == (0.2, 0)
     assert (checked.model.channels, checked.model.dense) == ((8, 16), (32,))
     assert (checked.training.momentum, checked.training.weight_decay) == (0, 0)
-    assert (checked.small_batch, checked.large_batch) == (32, 256)
+    assert (checked.small_batch_size, checked.large_batch_size) == (32, 256)
     # √ scaling asks for two settings that are not in the grid, the tuned arm for one of each batch size.
     assert len(checked.runs) == 4 * 4 * 3 + 2 * 3 + 4 * 3
 
@@ -576,23 +671,23 @@ def test_a_partly_written_section_keeps_the_defaults_of_the_rest(study: Callable
 
 
 def test_no_hidden_layer_and_no_snapshot_are_fine(study: Callable):
-    checked = study("name: s\nmodel: {dense: []}\ntraining: {snapshots: []}")
-    assert (checked.model.dense, checked.training.snapshots) == ((), ())
+    checked = study("name: s\nmodel: {dense: []}\ntraining: {checkpoints: []}")
+    assert (checked.model.dense, checked.training.checkpoints) == ((), ())
 
 
 def test_a_grid_of_one_batch_size_is_fine(study: Callable):
     checked = study("name: s\ngrid: {batch_sizes: [32]}")
-    assert (checked.small_batch, checked.large_batch) == (32, 32)
+    assert (checked.small_batch_size, checked.large_batch_size) == (32, 32)
 
 
 def test_the_small_and_the_large_batch_are_the_chosen_ones(study: Callable):
-    checked = study("name: s\ncomparison: {small_batch: 64, large_batch: 128}")
-    assert (checked.small_batch, checked.large_batch) == (64, 128)
+    checked = study("name: s\ncomparison: {small_batch_size: 64, large_batch_size: 128}")
+    assert (checked.small_batch_size, checked.large_batch_size) == (64, 128)
 
 
 def test_the_smallest_and_the_largest_are_found_in_an_unsorted_grid(study: Callable):
     checked = study("name: s\ngrid: {batch_sizes: [64, 512, 16]}")
-    assert (checked.small_batch, checked.large_batch) == (16, 512)
+    assert (checked.small_batch_size, checked.large_batch_size) == (16, 512)
 
 
 def test_a_checked_study_cannot_be_changed(study: Callable):
@@ -638,7 +733,7 @@ def assigned(*assignments: str) -> Study:
             ["training={patience: 50}", "grid={seeds: [7, 8]}"],
             {"training": {"patience": 50}, "grid": {"seeds": [7, 8]}},
         ),
-        (["comparison={high_lr: 1e-1}"], {"comparison": {"high_lr": 0.1}}),
+        (["comparison={high_learning_rate: 1e-1}"], {"comparison": {"high_learning_rate": 0.1}}),
         (["training={patience: 50}", "training={momentum: 0}"], {"training": {"patience": 50, "momentum": 0}}),
         (["arms={mine: {learning_rates: {32: 0.5, 64: 1}}}"], {"arms": {"mine": {"learning_rates": {32: 0.5, 64: 1}}}}),
         (
@@ -704,9 +799,9 @@ def test_all_trainings_are_counted_those_of_the_searches_and_the_timing_too(stud
         "grid: {batch_sizes: [16, 32], learning_rates: [0.01, 0.08], seeds: [0, 1, 2]}\n"
         "training: {max_epochs: 30}\n"
         "arms: {linear: {enabled: false}, sqrt: {enabled: false}}\n"
-        "comparison: {fixed_lr: 0.01, high_lr: 0.08}\n"
-        "tuning: {trials: 5, coarse_trials: 3, epochs: 100, seeds: [7, 8]}\n"
-        "device_timing: {devices: [1, 2, 4], epochs: 6}\n"
+        "comparison: {fixed_learning_rate: 0.01, high_learning_rate: 0.08}\n"
+        "tuning: {trials: 5, startup_trials: 3, epochs: 100, seeds: [7, 8]}\n"
+        "device_timing: {device_counts: [1, 2, 4], epochs: 6}\n"
     )
     # Of each batch size two rates and the tuned one, by three seeds.
     assert planned.trainings == [
@@ -782,28 +877,28 @@ RATES = st.floats(min_value=1e-12, max_value=1e3, allow_nan=False)
     batch_sizes=st.lists(st.integers(1, 1438), min_size=1, max_size=4, unique=True),
     rates=st.lists(RATES, min_size=1, max_size=4, unique=True),
     seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3, unique=True),
-    fixed_lr=RATES,
+    fixed_learning_rate=RATES,
 )
 def test_every_run_has_a_name_of_its_own_that_says_what_it_is(
-    batch_sizes: list[int], rates: list[float], seeds: list[int], fixed_lr: float
+    batch_sizes: list[int], rates: list[float], seeds: list[int], fixed_learning_rate: float
 ):
     grid = {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds}
-    comparison = {"fixed_lr": fixed_lr, "high_lr": rates[0]}
+    comparison = {"fixed_learning_rate": fixed_learning_rate, "high_learning_rate": rates[0]}
     arms = {"warm": {"rule": "constant", "warmup_epochs": 3}, "linear": {"enabled": False}, "sqrt": {"enabled": False}}
     runs = Study.from_mapping({"name": "s", "grid": grid, "comparison": comparison, "arms": arms}, "s").runs
-    assert len(runs) == len(batch_sizes) * (len({*rates, fixed_lr}) + 2) * len(seeds)
+    assert len(runs) == len(batch_sizes) * (len({*rates, fixed_learning_rate}) + 2) * len(seeds)
     for name, run in runs.items():
         parts = re.fullmatch(r"bs(\d+)-lr([0-9.]+|tuned)(?:-warmup(\d+))?-seed(\d+)", name)
         rate = None if parts[2] == "tuned" else float(parts[2])
         assert Run(int(parts[1]), rate, int(parts[4]), int(parts[3] or 0)) == run
 
 
-def with_rates(fixed_lr: float, high_lr: float) -> Study:
+def with_rates(fixed_learning_rate: float, high_learning_rate: float) -> Study:
     return Study.from_mapping(
         {
             "name": "s",
             "grid": {"batch_sizes": [8, 16, 32], "learning_rates": [0.01, 0.08], "seeds": [0, 1]},
-            "comparison": {"fixed_lr": fixed_lr, "high_lr": high_lr},
+            "comparison": {"fixed_learning_rate": fixed_learning_rate, "high_learning_rate": high_learning_rate},
             "arms": {"linear": {"enabled": False}, "sqrt": {"enabled": False}},
             "tuning": {"enabled": False},
         },
@@ -812,14 +907,14 @@ def with_rates(fixed_lr: float, high_lr: float) -> Study:
 
 
 @pytest.mark.parametrize(
-    ("fixed_lr", "high_lr", "added"),
+    ("fixed_learning_rate", "high_learning_rate", "added"),
     [(0.01, 0.08, 0), (0.08, 0.08, 0), (0.03, 0.08, 1), (0.01, 0.3, 1), (0.03, 0.3, 2), (0.3, 0.3, 1)],
 )
 def test_arms_share_runs_and_a_rate_off_the_grid_adds_each_batch_size_and_seed_once(
-    fixed_lr: float, high_lr: float, added: int
+    fixed_learning_rate: float, high_learning_rate: float, added: int
 ):
     in_grid = set(with_rates(0.01, 0.08).runs)
-    runs = with_rates(fixed_lr, high_lr).runs
+    runs = with_rates(fixed_learning_rate, high_learning_rate).runs
     assert in_grid <= set(runs)
     assert len(runs) - len(in_grid) == added * 3 * 2
 
@@ -842,9 +937,15 @@ def test_the_built_in_arms_scale_the_rate_with_the_batch_size():
 @pytest.mark.parametrize(
     ("arm", "settings"),
     [
-        ({"rule": "linear", "base_lr": 0.3, "base_batch": 96}, ["bs32-lr0.1", "bs64-lr0.2", "bs256-lr0.8"]),
-        ({"rule": "sqrt", "base_lr": 0.2, "base_batch": 256}, ["bs32-lr0.0707107", "bs64-lr0.1", "bs256-lr0.2"]),
-        ({"rule": "constant", "base_lr": 0.5}, ["bs32-lr0.5", "bs64-lr0.5", "bs256-lr0.5"]),
+        (
+            {"rule": "linear", "base_learning_rate": 0.3, "base_batch_size": 96},
+            ["bs32-lr0.1", "bs64-lr0.2", "bs256-lr0.8"],
+        ),
+        (
+            {"rule": "sqrt", "base_learning_rate": 0.2, "base_batch_size": 256},
+            ["bs32-lr0.0707107", "bs64-lr0.1", "bs256-lr0.2"],
+        ),
+        ({"rule": "constant", "base_learning_rate": 0.5}, ["bs32-lr0.5", "bs64-lr0.5", "bs256-lr0.5"]),
         ({"learning_rates": {256: 0.3, 32: 0.1}}, ["bs32-lr0.1", "bs256-lr0.3"]),
         (
             {"rule": "linear", "warmup_epochs": 5},
@@ -916,7 +1017,7 @@ CHANGES = {
         "patience": 4,
         "momentum": 0.8,
         "weight_decay": 0.001,
-        "snapshots": [1, 11],
+        "checkpoints": [1, 11],
         "accelerator": "auto",
     },
 }
@@ -941,8 +1042,8 @@ def test_no_key_of_model_and_training_is_without_a_change_above():
         {"grid": {"batch_sizes": [16, 32, 64, 1024]}},
         {"grid": {"learning_rates": [0.5, 0.01]}},
         {"grid": {"seeds": [1, 2, 3]}},
-        {"comparison": {"fixed_lr": 0.02, "high_lr": 0.5}},
-        {"comparison": {"small_batch": None, "large_batch": None}},
+        {"comparison": {"fixed_learning_rate": 0.02, "high_learning_rate": 0.5}},
+        {"comparison": {"small_batch_size": None, "large_batch_size": None}},
     ],
     ids=str,
 )
@@ -966,7 +1067,7 @@ KINDS = {
             "path": ("pets", "cats"),
             "image_size": ([8, 8], [8, 9]),
             "fit": ("stretch", "crop"),
-            "colour": ("rgb", "grey"),
+            "color": ("rgb", "grayscale"),
             "drop_duplicates": (True, False),
             "jfif_only": (True, False),
             "white_level": (None, 4095),
@@ -984,7 +1085,7 @@ KINDS = {
             "path": ("pets", None),
             "image_size": ([8, 8], [8, 9]),
             "fit": ("stretch", "crop"),
-            "colour": ("rgb", "grey"),
+            "color": ("rgb", "grayscale"),
             "drop_duplicates": (True, False),
             "jfif_only": (True, False),
             "white_level": (None, 4095),
@@ -1080,11 +1181,11 @@ def test_without_a_kind_the_schema_means_the_first_one(section: str):
 def test_a_figure_is_stale_when_the_batch_sizes_that_it_compares_change_and_only_then(study: Callable):
     figure = FIGURES["epoch_distance"]
     explicit = study(FULL).product_slice(figure)
-    left_out = study(FULL, {"comparison": {"small_batch": None, "large_batch": None}})
+    left_out = study(FULL, {"comparison": {"small_batch_size": None, "large_batch_size": None}})
     assert left_out.product_slice(figure) == explicit
     grown = study(FULL, {"grid": {"batch_sizes": [16, 32, 64]}})
     assert grown.product_slice(figure) == explicit
-    assert study(FULL, {"comparison": {"fixed_lr": 0.02}}).product_slice(figure) != explicit
+    assert study(FULL, {"comparison": {"fixed_learning_rate": 0.02}}).product_slice(figure) != explicit
 
 
 def test_the_workflow_starts_without_loading_a_numeric_library():

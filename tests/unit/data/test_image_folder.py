@@ -43,9 +43,9 @@ def config(path: Path | str, **keys) -> ImageFolderConfig:
     )
 
 
-def pixels(image: Image.Image, kind: str = "PNG", colour: str = "rgb", **options) -> np.ndarray:
+def pixels(image: Image.Image, kind: str = "PNG", color: str = "rgb", **options) -> np.ndarray:
     """An image's pixels after it was a file, at its own size."""
-    return decode_image(as_file(image, kind, **options), image.size[::-1], "stretch", colour)
+    return decode_image(as_file(image, kind, **options), image.size[::-1], "stretch", color)
 
 
 def unusable(content: bytes) -> str:
@@ -412,12 +412,14 @@ def test_16_bits_are_scaled_to_8_and_not_cut_off(kind: str):
     values = np.arange(0, 65536, dtype=np.uint16).reshape(256, 256)
     expected = (values.astype(int) + 128) // 257
     assert expected[-1, -1] == 255
-    assert np.array_equal(pixels(Image.fromarray(values), kind, "grey")[..., 0], expected)
+    assert np.array_equal(pixels(Image.fromarray(values), kind, "grayscale")[..., 0], expected)
 
 
 def test_big_endian_16_bits_are_the_same():
     header = b"P5 2 1 65535\n"
-    assert decode_image(header + struct.pack(">HH", 257 * 7, 65535), (1, 2), "stretch", "grey").ravel().tolist() == [
+    assert decode_image(
+        header + struct.pack(">HH", 257 * 7, 65535), (1, 2), "stretch", "grayscale"
+    ).ravel().tolist() == [
         7,
         255,
     ]
@@ -425,18 +427,18 @@ def test_big_endian_16_bits_are_the_same():
 
 def test_transparent_16_bits_are_white():
     image = Image.fromarray(np.array([[257, 514]], np.uint16))
-    assert pixels(image, "PNG", "grey", transparency=257).ravel().tolist() == [255, 2]
+    assert pixels(image, "PNG", "grayscale", transparency=257).ravel().tolist() == [255, 2]
 
 
 def test_floats_from_0_to_1_become_bytes_and_others_are_dropped():
     image = Image.fromarray(np.array([[0, 0.2, 1]], np.float32))
-    assert pixels(image, "TIFF", "grey").ravel().tolist() == [0, 51, 255]
+    assert pixels(image, "TIFF", "grayscale").ravel().tolist() == [0, 51, 255]
     for values in ([[0, 1.01]], [[-0.01, 1]], [[0, np.nan]]):
         assert unusable(as_file(Image.fromarray(np.array(values, np.float32)), "TIFF")).startswith("unknown colours: ")
 
 
 def test_integers_of_32_bits_are_those_of_16_or_dropped():
-    assert pixels(Image.fromarray(np.array([[0, 65535]], np.int32)), "TIFF", "grey").ravel().tolist() == [0, 255]
+    assert pixels(Image.fromarray(np.array([[0, 65535]], np.int32)), "TIFF", "grayscale").ravel().tolist() == [0, 255]
     for values in ([[0, 65536]], [[-1, 0]]):
         assert unusable(as_file(Image.fromarray(np.array(values, np.int32)), "TIFF")).startswith("unknown colours: ")
 
@@ -444,9 +446,9 @@ def test_integers_of_32_bits_are_those_of_16_or_dropped():
 def test_lab_colours_are_those_that_they_name():
     # In bytes: lightness of 255, then two axes of colour around 128.
     white, black = (255, 128, 128), (0, 128, 128)
-    for colour in ("rgb", "grey"):
-        assert (pixels(Image.new("LAB", (4, 4), white), "TIFF", colour) >= 254).all()
-        assert (pixels(Image.new("LAB", (4, 4), black), "TIFF", colour) <= 1).all()
+    for color in ("rgb", "grayscale"):
+        assert (pixels(Image.new("LAB", (4, 4), white), "TIFF", color) >= 254).all()
+        assert (pixels(Image.new("LAB", (4, 4), black), "TIFF", color) <= 1).all()
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
@@ -462,7 +464,7 @@ def test_grey_images_get_three_equal_channels_and_coloured_ones_their_luma():
     assert pixels(Image.new("L", (2, 2), 77)).ravel().tolist() == [77] * 12
     assert pixels(Image.new("1", (2, 2), 1)).ravel().tolist() == [255] * 12
     luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
-    grey = pixels(Image.new("RGB", (2, 2), (200, 100, 50)), colour="grey")
+    grey = pixels(Image.new("RGB", (2, 2), (200, 100, 50)), color="grayscale")
     assert grey.shape == (2, 2, 1)
     assert np.abs(grey - luma).max() <= 0.5
 
@@ -506,7 +508,7 @@ def test_a_picture_is_turned_upright(orientation: int):
     content = as_file(Image.fromarray(stored), "PNG", exif=exif)
     upright = np.zeros((2, 3) if across else (3, 2), np.uint8)
     upright[0, 0], upright[0, -1] = 255, 128
-    assert np.array_equal(decode_image(content, upright.shape, "stretch", "grey")[..., 0], upright)
+    assert np.array_equal(decode_image(content, upright.shape, "stretch", "grayscale")[..., 0], upright)
 
 
 def test_damaged_exif_data_leave_the_picture_as_it_is():
@@ -520,14 +522,14 @@ def test_damaged_exif_data_leave_the_picture_as_it_is():
 
 
 def test_of_an_animation_the_first_frame_is_used():
-    frames = [Image.new("RGB", (3, 3), colour) for colour in ((250, 0, 0), (0, 250, 0))]
+    frames = [Image.new("RGB", (3, 3), color) for color in ((250, 0, 0), (0, 250, 0))]
     content = as_file(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert decode_image(content, (3, 3), "stretch", "rgb")[0, 0].tolist() == [250, 0, 0]
 
 
 def test_shrinking_averages_and_so_hides_no_pixel():
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
-    shrunk = decode_image(as_file(Image.fromarray(stripes), "PNG"), (8, 8), "stretch", "grey")
+    shrunk = decode_image(as_file(Image.fromarray(stripes), "PNG"), (8, 8), "stretch", "grayscale")
     assert np.abs(shrunk[:, 1:-1].astype(int) - 127.5).max() < 5
 
 
@@ -535,10 +537,10 @@ def test_an_image_is_stretched_or_cropped_to_the_height_and_width():
     # Three squares side by side: the outer ones are what a crop to a square cuts off.
     squares = np.repeat(np.array([50, 100, 150], np.uint8), 40)[None].repeat(40, axis=0)
     content = as_file(Image.fromarray(squares), "PNG")
-    cropped = decode_image(content, (20, 20), "crop", "grey")
+    cropped = decode_image(content, (20, 20), "crop", "grayscale")
     assert (cropped[:, 1:-1] == 100).all()  # the filter looks a pixel beyond the edge
     assert np.abs(cropped.astype(int) - 100).max() < 10
-    stretched = decode_image(content, (20, 60), "stretch", "grey")[..., 0]
+    stretched = decode_image(content, (20, 60), "stretch", "grayscale")[..., 0]
     assert stretched.shape == (20, 60)
     assert stretched[10, [5, 30, 55]].tolist() == [50, 100, 150]
     assert decode_image(content, (20, 30), "crop", "rgb").shape == (20, 30, 3)

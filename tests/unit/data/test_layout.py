@@ -397,7 +397,7 @@ def test_files_with_several_images_are_told(tmp_path: Path):
 
 def test_12_bits_in_16_are_scaled_by_the_level_that_holds_the_whole_set(tmp_path: Path):
     write_twelve_bits(tmp_path)
-    prepared = prepare(config(tmp_path, colour="grey"))
+    prepared = prepare(config(tmp_path, color="grayscale"))
     images = {
         file: np.asarray(Image.open(tmp_path / file)).astype(int)
         for file in prepared.manifest["file"]
@@ -418,7 +418,7 @@ def test_the_white_level_has_as_few_bits_as_hold_the_largest_value(tmp_path: Pat
         values = np.zeros((12, 12), np.uint16)
         values[number] = brightest if number == 2 else 1
         write_deep(tmp_path / label / f"{number}.png", values)
-    prepared = prepare(config(tmp_path, colour="grey", validation_fraction=0.5))
+    prepared = prepare(config(tmp_path, color="grayscale", validation_fraction=0.5))
     both = np.concatenate([prepared.data.train_images, prepared.data.validation_images])
     assert both.max() == round(brightest * 255 / white)
     assert any(f"levels: {white:,} is white in 4 files" in line for line in prepared.summary)
@@ -430,7 +430,7 @@ def test_the_white_level_that_is_set_is_used_and_what_exceeds_it_is_dropped(tmp_
             write_deep(
                 tmp_path / label / f"{number}.png", np.full((12, 12), value + len(label) + (label == "ants"), np.uint16)
             )
-    prepared = prepare(config(tmp_path, colour="grey", white_level=1000))
+    prepared = prepare(config(tmp_path, color="grayscale", white_level=1000))
     reasons = prepared.manifest.set_index("file")["reason"]
     assert reasons["ants/2.png"] == "above data.white_level: its largest value is 1,205, white is 1,000"
     used = np.concatenate([prepared.data.train_images, prepared.data.validation_images])
@@ -444,7 +444,7 @@ def test_files_of_8_bits_beside_those_of_12_are_not_scaled(tmp_path: Path):
     plain = {f"ants/plain{n}.png": rng.integers(0, 256, (12, 12), np.uint8) for n in range(3)}
     for name, values in plain.items():
         write(tmp_path / name, as_file(Image.fromarray(values), "PNG"))
-    prepared = prepare(config(tmp_path, colour="grey"))
+    prepared = prepare(config(tmp_path, color="grayscale"))
     side = prepared.manifest.set_index("file")["split"]
     kept = {"train": prepared.data.train_images[:, 0], "validation": prepared.data.validation_images[:, 0]}
     for name, values in plain.items():
@@ -496,7 +496,7 @@ def test_opacity_of_16_bits_beside_colours_of_12_is_opaque():
 def test_a_format_that_names_its_white_level_is_scaled_by_that():
     content = b"P5 2 1 4095\n" + np.array([2048, 4095], ">u2").tobytes()
     assert open_image(content).brightest == 0
-    assert decode_image(content, (1, 2), "stretch", "grey", 1023).ravel().tolist() == [128, 255]
+    assert decode_image(content, (1, 2), "stretch", "grayscale", 1023).ravel().tolist() == [128, 255]
 
 
 def test_images_that_use_few_levels_of_8_bits_are_told(tmp_path: Path):
@@ -515,7 +515,7 @@ def test_a_pixel_that_is_always_white_does_not_hide_that_the_others_have_12_bits
         values = np.array(Image.open(file).resize((64, 64)))
         values[5, 5] = 65535
         write_deep(file, values)
-    dark = prepare(config(tmp_path, colour="grey", image_size=(64, 64)))
+    dark = prepare(config(tmp_path, color="grayscale", image_size=(64, 64)))
     assert line(dark, "levels: pixels").startswith("levels: pixels are from 0 to 255, and use ")
     assert "; almost all are in the darker half: " in line(dark, "levels: pixels")
 

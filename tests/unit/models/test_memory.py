@@ -234,7 +234,7 @@ with job_log(folder / "job.log") as echo:
     resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)
     runs = tuple(map(RunSpec.model_validate, what["runs"]))
     if what["timed"]:
-        rows = time_epochs(TimingSpec(runs=runs, devices=tuple(what["timed"])), data, gpus=0)
+        rows = time_epochs(TimingSpec(runs=runs, device_counts=tuple(what["timed"])), data, gpus=0)
         echo(rows[["batch_size", "devices", "epoch"]].to_csv(index=False))
     else:
         train(runs[0], data, folder / "run", devices=what["devices"])
@@ -357,7 +357,7 @@ def test_a_batch_that_keeps_more_than_the_machine_has_is_named_before_linux_kill
     assert "a batch of 2048 does not fit in the memory of this machine" in refusal(
         train, spec, many_file, tmp_path / "run"
     )
-    rows = time_epochs(TimingSpec(runs=(spec,), devices=(1,)), many_file, gpus=0)
+    rows = time_epochs(TimingSpec(runs=(spec,), device_counts=(1,)), many_file, gpus=0)
     assert list(rows["epoch"]) == [0]
 
 
@@ -454,7 +454,7 @@ def test_a_loss_surface_on_a_gpu_goes_on_with_smaller_chunks():
 def test_one_run_of_each_batch_size_starts_early_the_largest_first():
     study = Study.model_validate({"name": "order", "grid": {"batch_sizes": [64, 16, 256], "seeds": [3, 1]}})
     early = sorted((run for run in study.runs if study.run_priority(run)), key=study.run_priority, reverse=True)
-    rate = study.comparison.fixed_lr
+    rate = study.comparison.fixed_learning_rate
     assert early == [f"bs256-lr{rate}-seed3", f"bs64-lr{rate}-seed3"]
     searches = [study.search_priority(size) for size in (16, 64, 256)]
     assert searches == sorted(searches)

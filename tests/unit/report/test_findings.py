@@ -21,7 +21,7 @@ def claims_where_large_is(factor: float) -> pd.DataFrame:
     """The claims where the quantities of the large batch are those of the small one times a factor."""
     chosen = study()
     changes = [(name, 128, RATE, factor) for name in ("update_norm", "distance", "sharpness", "epoch_distance")]
-    return claims.tabulate(*sources(scaled(*changes), chosen), small_batch=32, large_batch=128)
+    return claims.tabulate(*sources(scaled(*changes), chosen), small_batch_size=32, large_batch_size=128)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_figure_of_updates_says_by_how_much_they_differ_and_what_that_makes_of
 
 
 def test_claims_that_could_not_be_tested_say_nothing_below_their_figures():
-    lost = claims.tabulate(*sources(scaled(), study(), lambda _: True), small_batch=32, large_batch=128)
+    lost = claims.tabulate(*sources(scaled(), study(), lambda _: True), small_batch_size=32, large_batch_size=128)
     assert all(findings(name, {"claims": lost}, RATE) == [] for name in CAPTIONS if name != "claims")
     assert findings("claims", {"claims": lost}, RATE) == [
         f"Of {len(lost)} claims 0 could be tested: 0 are supported, 0 refuted."

@@ -73,7 +73,7 @@ def pair(
     """Two short runs of a network."""
     folder: Path = tmp_path_factory.mktemp("runs")
     write_prepared(folder / "data", data)
-    training = TrainingConfig(max_epochs=3, patience=3, snapshots=(1, 2), accelerator="cpu")
+    training = TrainingConfig(max_epochs=3, patience=3, checkpoints=(1, 2), accelerator="cpu")
     specs = [
         RunSpec(batch_size=size, learning_rate=0.05, seed=0, model=NETWORKS[request.param], training=training)
         for size in (8, 32)
@@ -106,7 +106,7 @@ def test_the_surface_at_the_kept_weights_is_the_network_with_them(pair: list[Run
 
 def test_a_line_begins_and_ends_at_what_its_runs_recorded(pair: list[RunDirectory], data: PreparedData):
     """Where statistics are interpolated like the weights, both ends have their own."""
-    config = InterpolationConfig(alphas=(0.0, 1.0), points=2, batch_norm="interpolate")
+    config = InterpolationConfig(alpha_range=(0.0, 1.0), points=2, batch_norm="interpolate")
     found = interpolation.analyze(*pair, data, config)["validation_loss"]
     expected = [run.summary()["best_validation_loss"] for run in pair]
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
@@ -134,12 +134,12 @@ def test_the_gradient_of_the_surface_is_its_slope(pair: list[RunDirectory], data
 
 
 def test_every_analysis_has_finite_rows(pair: list[RunDirectory], data: PreparedData):
-    small = SharpnessConfig(subspace_dimension=4, iterations=2, random_starts=1, trace_products=3)
+    small = SharpnessConfig(subspace_dimension=4, iterations=2, random_starts=1, trace_matvecs=3)
     found = [
         sharpness.analyze(pair[0], data, small)["value"],
         interpolation.analyze(*pair, data, InterpolationConfig(points=3))["train_loss"],
         trajectory.analyze(pair[0], data, TrajectoryConfig(points=(2, 2)))["loss"],
-        gradient_alignment.analyze(pair[0], data, GradientAlignmentConfig(largest_batch=4, examples=8))[
+        gradient_alignment.analyze(pair[0], data, GradientAlignmentConfig(max_batch_size=4, max_examples=8))[
             "gradient_norm"
         ],
     ]

@@ -370,7 +370,7 @@ def test_the_hessian_of_a_network_without_one_is_not_computed_and_all_else_is(da
             batch_size=size, learning_rate=0.05, seed=seed, model=named(networks.OnceDifferentiable), training=training
         )
         runs.append(train(spec, tmp_path / "data", tmp_path / f"bs{size}-lr0.05-seed{seed}"))
-    config = SharpnessConfig(subspace_dimension=4, iterations=2, trace_products=3)
+    config = SharpnessConfig(subspace_dimension=4, iterations=2, trace_matvecs=3)
     rows = collect(runs, lambda run: sharpness.analyze(run, data, config))
     hessian = rows["measure"].str.startswith("hessian")
     assert rows.loc[hessian, "value"].isna().all()
@@ -381,9 +381,9 @@ def test_the_hessian_of_a_network_without_one_is_not_computed_and_all_else_is(da
     table = tabulate(rows)
     assert table.groupby("measure").size().loc[["hessian_eigenvalue", "hessian_trace"]].tolist() == [2, 2]
     assert table["n_not_finite"].eq(0).all()
-    subtitle = " ".join(draw(rows, table, fixed_lr=0.05).labels.subtitle.split())
+    subtitle = " ".join(draw(rows, table, fixed_learning_rate=0.05).labels.subtitle.split())
     assert "Not computed (Top eigenvalue (nats/unit²), Hessian trace (nats/unit²)): an operation" in subtitle
-    draw(rows, table, fixed_lr=0.05).save(tmp_path / "figure.png", verbose=False)
+    draw(rows, table, fixed_learning_rate=0.05).save(tmp_path / "figure.png", verbose=False)
 
 
 def test_the_check_says_whether_the_hessian_can_be_computed(data: PreparedData):

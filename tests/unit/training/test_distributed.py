@@ -63,7 +63,7 @@ def spec(batch_size: int, epochs: int = 4, **options: object) -> RunSpec:
             "model": {"name": "own_exact:Exact", "arguments": options},
             "training": {
                 "max_epochs": epochs, "momentum": 0.9, "weight_decay": 0.01, "accelerator": "cpu", "augment_flip": True,
-                "augment_shift": 1, "snapshots": [2],
+                "augment_shift": 1, "checkpoints": [2],
             },
         }
     )  # fmt: skip
@@ -128,7 +128,7 @@ def test_in_float32_they_differ_by_rounding_alone_and_what_they_were_is_recorded
         learning_rate=0.05,
         seed=3,
         model=VggConfig(channels=(4,), dense=(8,), normalization="batch"),
-        training=TrainingConfig(max_epochs=3, accelerator="cpu", snapshots=(2,)),
+        training=TrainingConfig(max_epochs=3, accelerator="cpu", checkpoints=(2,)),
     )
     one, two = (RunDirectory(train(what, few_file, tmp_path / f"of{devices}", devices=devices)) for devices in (1, 2))
     for (name, expected), found in zip(numbers(one).items(), numbers(two).values(), strict=True):

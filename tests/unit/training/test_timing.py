@@ -65,7 +65,7 @@ def test_each_batch_size_is_timed_on_each_number_of_devices_that_can_share_it(fe
         for size in (1, 64)
     )
     too_many = 2 * os.cpu_count() + 1
-    rows = time_epochs(TimingSpec(runs=runs, devices=(1, 2, too_many)), few_file, gpus=0)
+    rows = time_epochs(TimingSpec(runs=runs, device_counts=(1, 2, too_many)), few_file, gpus=0)
     found = [(row.batch_size, row.devices, row.epoch) for row in rows.itertuples()]
     of_one = [(1, 1, 1), (1, 1, 2), (1, 2, 0), (1, too_many, 0)]
     assert found == [*of_one, (64, 1, 1), (64, 1, 2), (64, 2, 1), (64, 2, 2), (64, too_many, 0)]
@@ -92,5 +92,5 @@ def test_a_network_that_several_processes_cannot_train_is_timed_alone(few_file: 
         model=OwnModelConfig(name=f"{__name__}:spectral", arguments={}),
         training=TrainingConfig(max_epochs=2, accelerator="cpu"),
     )
-    rows = time_epochs(TimingSpec(runs=(run,), devices=(1, 2)), few_file, gpus=0)
+    rows = time_epochs(TimingSpec(runs=(run,), device_counts=(1, 2)), few_file, gpus=0)
     assert list(zip(rows["devices"], rows["epoch"], strict=True)) == [(1, 1), (2, 0)]

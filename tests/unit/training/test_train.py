@@ -40,7 +40,7 @@ def spec_of(
 
 
 # A run that keeps its weights after each epoch, and then its copies.
-KEPT = spec_of(momentum=0.9, weight_decay=0.001, snapshots=list(range(1, EPOCHS + 1)))
+KEPT = spec_of(momentum=0.9, weight_decay=0.001, checkpoints=list(range(1, EPOCHS + 1)))
 # Steps this small change no loss, so no epoch is better than the first.
 STILL = spec_of(learning_rate=1e-30, patience=2, max_epochs=30)
 # The first step throws the weights to where no logit is finite.
@@ -323,7 +323,7 @@ def test_the_best_epoch_is_the_first_of_the_best_validation_loss(spec: RunSpec, 
 
 def test_best_and_last_are_the_weights_after_those_epochs(trained: Callable):
     epochs = trained(RESTLESS).summary["epochs"]
-    spec = spec_of(learning_rate=0.3, patience=2, max_epochs=60, snapshots=list(range(1, epochs + 1)))
+    spec = spec_of(learning_rate=0.3, patience=2, max_epochs=60, checkpoints=list(range(1, epochs + 1)))
     run = trained(spec)
     best = run.summary["best_epoch"]
     assert 1 <= best < epochs
@@ -333,13 +333,13 @@ def test_best_and_last_are_the_weights_after_those_epochs(trained: Callable):
 
 
 def test_only_the_asked_snapshots_are_kept(trained: Callable):
-    run = trained(spec_of(snapshots=[2]))
+    run = trained(spec_of(checkpoints=[2]))
     assert {path.stem for path in (run.path / "weights").iterdir()} == {"init", "best", "last", "epoch00002"}
-    assert run.bytes_of("epoch00002") == trained(spec_of(snapshots=[2, 3])).bytes_of("epoch00002")
+    assert run.bytes_of("epoch00002") == trained(spec_of(checkpoints=[2, 3])).bytes_of("epoch00002")
 
 
 def test_snapshots_change_nothing_else(trained: Callable):
-    run, without = trained(spec_of(snapshots=[2])), trained(spec_of())
+    run, without = trained(spec_of(checkpoints=[2])), trained(spec_of())
     assert run.bytes_of("last") == without.bytes_of("last")
     assert repr(run.history_without_times) == repr(without.history_without_times)
 

@@ -29,7 +29,14 @@ MODEL = VggConfig(channels=(2,), dense=(4,))
 
 
 def spec_of(**tuning) -> SearchSpec:
-    settings = {"range": (0.01, 1.0), "trials": 5, "coarse_trials": 3, "epochs": 2, "seeds": (3, 4), **tuning}
+    settings = {
+        "learning_rate_range": (0.01, 1.0),
+        "trials": 5,
+        "startup_trials": 3,
+        "epochs": 2,
+        "seeds": (3, 4),
+        **tuning,
+    }
     training = TrainingConfig(max_epochs=settings["epochs"], accelerator="cpu")
     return SearchSpec(batch_size=32, model=MODEL, training=training, tuning=TuningConfig(**settings))
 
@@ -139,7 +146,7 @@ def test_another_search_in_the_same_file_begins_anew(change: str, few: PreparedD
 
 def test_a_rate_that_comes_again_is_not_trained_again(few_file: Path, tmp_path: Path):
     # In so narrow a range the loss falls up to its end, which the process asks for again and again.
-    spec = spec_of(range=(0.01, 0.011), trials=10, coarse_trials=2)
+    spec = spec_of(learning_rate_range=(0.01, 0.011), trials=10, startup_trials=2)
     trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
     again = trials["learning_rate"].duplicated()
     assert again.any()
@@ -150,7 +157,7 @@ def test_a_rate_that_comes_again_is_not_trained_again(few_file: Path, tmp_path: 
 
 
 def test_diverged_trials_are_recorded_and_never_the_best(few_file: Path, tmp_path: Path):
-    spec = spec_of(range=(0.01, 1e30), trials=4, coarse_trials=2)
+    spec = spec_of(learning_rate_range=(0.01, 1e30), trials=4, startup_trials=2)
     trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
     assert trials["validation_loss"][1] == np.inf
     # At such a rate a seed whose units all die at once still has a finite loss; which one, rounding decides.
@@ -160,7 +167,7 @@ def test_diverged_trials_are_recorded_and_never_the_best(few_file: Path, tmp_pat
 
 
 def test_where_all_diverge_the_lowest_rate_is_marked(few_file: Path, tmp_path: Path):
-    spec = spec_of(range=(1e29, 1e30), trials=2, coarse_trials=2)
+    spec = spec_of(learning_rate_range=(1e29, 1e30), trials=2, startup_trials=2)
     trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
     assert np.isinf(trials["validation_loss"]).all()
     assert trials["is_best"].tolist() == [1, 0]

@@ -6,7 +6,7 @@ from batchscape.report.chapters.papers import CHANG, GOYAL, HOFFER, KESKAR
 CHAPTER = Chapter(
     "fixed-rate",
     "One learning rate for all batch sizes",
-    "All batch sizes train at the same learning rate, comparison.fixed_lr. A larger batch then takes fewer "
+    "All batch sizes train at the same learning rate, comparison.fixed_learning_rate. A larger batch then takes fewer "
     "steps in an epoch. The figures measure what else it changes: the size of a step, how far the weights move, where "
     "training ends.",
     {

@@ -6,7 +6,7 @@ from batchscape.report.chapters.papers import CHANG, GOYAL
 CHAPTER = Chapter(
     "high-rate",
     "One high learning rate",
-    "All batch sizes at comparison.high_lr. Is the order of the batch sizes the one of the fixed rate?",
+    "All batch sizes at comparison.high_learning_rate. Is the order of the batch sizes the one of the fixed rate?",
     {
         "curves_high_lr": Caption(
             "Loss by epoch at the high rate",

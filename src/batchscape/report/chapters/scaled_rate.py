@@ -7,9 +7,9 @@ CHAPTER = Chapter(
     "scaled-rate",
     "The learning rate scaled with the batch size",
     "The same comparison again with a learning rate for each batch size, arm by arm. In the arm fixed all batch sizes "
-    "have one rate, in high another one, comparison.high_lr; linear and sqrt, where they are on, multiply it with the "
-    "batch size or its square root, tuned takes what a search found. Arms of other names are the study's own. The "
-    "rates of every arm stand in tables/scaled_lr.csv.",
+    "have one rate, in high another one, comparison.high_learning_rate; linear and sqrt, where they are on, multiply "
+    "it with the batch size or its square root, tuned takes what a search found. Arms of other names are the study's "
+    "own. The rates of every arm stand in tables/scaled_lr.csv.",
     {
         "curves_scaled_lr": Caption(
             "Loss by epoch, before and after scaling",

@@ -40,8 +40,8 @@ class Evidence:
     arm_runs: pd.DataFrame
     history: pd.DataFrame
     epoch_distance: pd.DataFrame
-    small_batch: int
-    large_batch: int
+    small_batch_size: int
+    large_batch_size: int
 
     def arm(self, arm: str, batch_size: int) -> pd.DataFrame:
         """Return what is known of the runs of one batch size in one arm, a row a run and quantity."""
@@ -55,20 +55,20 @@ class Evidence:
 
     def small_and_large(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the rows of the small and of the large batch at the fixed learning rate."""
-        if self.small_batch == self.large_batch:
+        if self.small_batch_size == self.large_batch_size:
             raise NotTested("this study has one batch size")
-        return self.arm("fixed", self.small_batch), self.arm("fixed", self.large_batch)
+        return self.arm("fixed", self.small_batch_size), self.arm("fixed", self.large_batch_size)
 
     def fixed_and_linear(self) -> tuple[pd.DataFrame, pd.DataFrame]:
         """Return the rows of the large batch at the fixed and at the linearly scaled learning rate."""
         self.small_and_large()
-        fixed, linear = self.arm("fixed", self.large_batch), self.arm("linear", self.large_batch)
+        fixed, linear = self.arm("fixed", self.large_batch_size), self.arm("linear", self.large_batch_size)
         # An arm of this name may have learning rates of the user's own.
-        scaled = _rate(self.arm("linear", self.small_batch)) * self.large_batch / self.small_batch
+        scaled = _rate(self.arm("linear", self.small_batch_size)) * self.large_batch_size / self.small_batch_size
         if not np.isclose(_rate(linear), scaled, rtol=1e-4):
             raise NotTested("the learning rates of the arm `linear` are not proportional to the batch size")
         if _setting(fixed) == _setting(linear):
-            raise NotTested(f"the arms `fixed` and `linear` train batch size {self.large_batch} alike")
+            raise NotTested(f"the arms `fixed` and `linear` train batch size {self.large_batch_size} alike")
         return fixed, linear
 
 
@@ -97,7 +97,8 @@ def linear_against_fixed(evidence: Evidence, quantity: str) -> Effects:
     """The quantity of the large batch at the linearly scaled learning rate over that at the fixed one."""
     fixed, linear = evidence.fixed_and_linear()
     return Effects(
-        f"bs{evidence.large_batch} at learning rate {_rate_name(linear)} (linear) against {_rate_name(fixed)} (fixed)",
+        f"bs{evidence.large_batch_size} at learning rate {_rate_name(linear)} (linear) against {_rate_name(fixed)} "
+        "(fixed)",
         _logs(linear, quantity) - _logs(fixed, quantity),
         (_setting(fixed), _setting(linear)),
     )
@@ -117,12 +118,12 @@ def linear_against_halfway(evidence: Evidence, quantity: str) -> Effects:
     gap = (high - low)[logs.notna()].mean()
     if gap <= 0:
         raise NotTested(
-            f"at learning rate {_rate_name(small)} bs{evidence.large_batch} has no greater {_words(quantity)} than "
-            f"bs{evidence.small_batch} (ratio {np.exp(gap):.3g}), so there is no gap to close"
+            f"at learning rate {_rate_name(small)} bs{evidence.large_batch_size} has no greater {_words(quantity)} "
+            f"than bs{evidence.small_batch_size} (ratio {np.exp(gap):.3g}), so there is no gap to close"
         )
     return Effects(
-        f"bs{evidence.large_batch} at learning rate {_rate_name(linear)} (linear) against the middle of "
-        f"bs{evidence.small_batch} and bs{evidence.large_batch} at {_rate_name(small)} (fixed)",
+        f"bs{evidence.large_batch_size} at learning rate {_rate_name(linear)} (linear) against the middle of "
+        f"bs{evidence.small_batch_size} and bs{evidence.large_batch_size} at {_rate_name(small)} (fixed)",
         logs,
         (_setting(small), _setting(large), _setting(linear)),
     )
@@ -188,7 +189,7 @@ def best_rate_by_doubling(evidence: Evidence) -> Effects:
 def _at_fixed_rate(evidence: Evidence, logs: pd.Series) -> Effects:
     small, large = evidence.small_and_large()
     return Effects(
-        f"bs{evidence.large_batch} against bs{evidence.small_batch} at learning rate {_rate_name(small)}",
+        f"bs{evidence.large_batch_size} against bs{evidence.small_batch_size} at learning rate {_rate_name(small)}",
         logs,
         (_setting(small), _setting(large)),
     )

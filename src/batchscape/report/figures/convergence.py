@@ -18,9 +18,9 @@ PANELS = {
 }
 
 
-def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
+def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
     """`runs` gives the points, `table` their means and spreads."""
-    chosen = at_rate(runs[runs["status"] != "diverged"], fixed_lr)
+    chosen = at_rate(runs[runs["status"] != "diverged"], fixed_learning_rate)
     seeds = pd.concat(
         [chosen[["batch_size"]].assign(panel=name, value=chosen[column]) for column, name in PANELS.items()]
     )
@@ -31,7 +31,7 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggpl
         ]
     )
     return by_batch_size(seeds, summary, scales="free_y") + p9.labs(
-        title=f"Where training ends and what it costs, {style.rate_name(fixed_lr)}",
+        title=f"Where training ends and what it costs, {style.rate_name(fixed_learning_rate)}",
         subtitle=style.spread_name(table) + "\nThe best epoch is the one of the least validation loss",
         x="Batch size",
         y="",

@@ -6,5 +6,5 @@ import plotnine as p9
 from batchscape.report.figures.loss_curves import loss_curves
 
 
-def draw(curves: pd.DataFrame, high_lr: float) -> p9.ggplot:
-    return loss_curves(curves, high_lr)
+def draw(curves: pd.DataFrame, high_learning_rate: float) -> p9.ggplot:
+    return loss_curves(curves, high_learning_rate)

@@ -9,14 +9,14 @@ from batchscape.report.figures.by_epoch import subtitle, while_all_train
 from batchscape.report.settings import at_rate
 
 
-def draw(table: pd.DataFrame, fits: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
+def draw(table: pd.DataFrame, fits: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
     """`table` gives the lines, `fits` the logarithms through them."""
-    chosen = at_rate(table, fixed_lr)
+    chosen = at_rate(table, fixed_learning_rate)
     rows = while_all_train(chosen).dropna(subset=["distance_mean"])
-    fits = at_rate(fits, fixed_lr).dropna(subset=["log_slope_mean"])
+    fits = at_rate(fits, fixed_learning_rate).dropna(subset=["log_slope_mean"])
     plot = style.nothing_to_draw() if rows.empty else _lines(rows, fits, table["batch_size"])
     return plot + p9.labs(
-        title=f"Distance over time, {style.rate_name(fixed_lr)}",
+        title=f"Distance over time, {style.rate_name(fixed_learning_rate)}",
         subtitle=subtitle(chosen) + (f"\n{style.wrapped(_compared(fits))}" if len(rows) else ""),
         x="Steps",
         y=r"$\|\theta_t-\theta_{init}\|$",

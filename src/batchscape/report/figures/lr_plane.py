@@ -11,22 +11,24 @@ LOSS = "best_validation_loss"
 NOT_A_NUMBER, MARK = "#D9D9D9", "#D55E00"
 
 
-def draw(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, small_batch: int) -> p9.ggplot:
+def draw(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, small_batch_size: int) -> p9.ggplot:
     """`lr_grid` gives the cells, `best_lr` the marks and where the lines begin."""
     seeds = style.seeds_name(lr_grid["n_seeds"], [])  # cells say themselves how many diverged
-    plot = style.nothing_to_draw() if lr_grid[f"{LOSS}_mean"].isna().all() else _plane(lr_grid, best_lr, small_batch)
+    plot = (
+        style.nothing_to_draw() if lr_grid[f"{LOSS}_mean"].isna().all() else _plane(lr_grid, best_lr, small_batch_size)
+    )
     return plot + p9.labs(
         title="Least validation loss by batch size and learning rate",
         subtitle=style.wrapped(
             f"Mean over {seeds}; n× marks n diverged runs, grey cells have no other. Outlined: the best rate "
-            f"of each batch size. Lines scale that of batch size {small_batch}"
+            f"of each batch size. Lines scale that of batch size {small_batch_size}"
         ),
         x="Batch size",
         y="Learning rate",
     )
 
 
-def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch: int) -> p9.ggplot:
+def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int) -> p9.ggplot:
     cells = _cells(lr_grid)
     losses = np.log(cells[f"{LOSS}_mean"])
     low, high = losses.min(), losses.max()
@@ -37,11 +39,11 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch: int) -> p9
     ].map(lambda count: f" {count}×" if count else "")
     best = best_lr.dropna(subset=["best_learning_rate"]).rename(columns={"best_learning_rate": "learning_rate"})
     sizes = sorted(cells["batch_size"].unique())
-    start = best.loc[best["batch_size"] == small_batch, "learning_rate"]
+    start = best.loc[best["batch_size"] == small_batch_size, "learning_rate"]
     x = np.geomspace(sizes[0], sizes[-1], 50)
     lines = pd.concat(
         [
-            pd.DataFrame({"batch_size": x, "learning_rate": rate * (x / small_batch) ** power, "scaling": name})
+            pd.DataFrame({"batch_size": x, "learning_rate": rate * (x / small_batch_size) ** power, "scaling": name})
             for rate in start
             for name, power in (("linear", 1.0), ("sqrt", 0.5))
         ]

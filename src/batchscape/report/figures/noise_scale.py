@@ -12,8 +12,8 @@ SCALE = "Noise scale tr(Σ)/‖G‖² (examples)"
 NORM = "Gradient norm ‖G‖ (nats per unit)"
 
 
-def draw(noise_scale: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
-    chosen = at_rate(noise_scale, fixed_lr)
+def draw(noise_scale: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
+    chosen = at_rate(noise_scale, fixed_learning_rate)
     rows = while_all_train(chosen)
     data = pd.concat([panel(rows, "noise_scale", SCALE), panel(rows, "gradient_norm", NORM)])
     plot = by_epoch(data, noise_scale["batch_size"], scales="free_y")
@@ -30,7 +30,7 @@ def draw(noise_scale: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
     first = chosen[chosen["epoch"] == 1]
     seeds = style.seeds_name(first["n_seeds"], first["n_diverged"])
     return plot + p9.labs(
-        title=f"Gradient noise during training, {style.rate_name(fixed_lr)}",
+        title=f"Gradient noise during training, {style.rate_name(fixed_learning_rate)}",
         subtitle=style.wrapped(f"Mean and range over {seeds}, after epochs 1, 2, 4, 8, …, while all train")
         + "\n"
         + style.wrapped(

@@ -16,15 +16,17 @@ NAMES = {
 }
 
 
-def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
+def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
     """`sharpness` gives the points, `table` their means and spreads; at `best` if it was analyzed."""
     names = list(sharpness["checkpoint"])
     checkpoint = "best" if "best" in names else names[0]
-    seeds, summary = (at_rate(frame[frame["checkpoint"] == checkpoint], fixed_lr) for frame in (sharpness, table))
+    seeds, summary = (
+        at_rate(frame[frame["checkpoint"] == checkpoint], fixed_learning_rate) for frame in (sharpness, table)
+    )
     left_out = summary[summary["not_computed"] != "none"]
     seeds, summary = (frame[frame["not_computed"] == "none"] for frame in (seeds, summary))
     if summary.empty:
-        missing = f"The sharpness at {style.rate_name(fixed_lr)} is missing."
+        missing = f"The sharpness at {style.rate_name(fixed_learning_rate)} is missing."
         return style.nothing_to_draw("\n".join(_not_computed(left_out)) or missing)
     panels = _panel(summary)
     order = [name for measure in NAMES for name in sorted(set(panels[summary["measure"] == measure]))]
@@ -35,7 +37,7 @@ def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9
     return (
         by_batch_size(seeds, rows, scales="free_y")
         + p9.labs(
-            title=f"Sharpness at the {style.weights_name(checkpoint)}, {style.rate_name(fixed_lr)}",
+            title=f"Sharpness at the {style.weights_name(checkpoint)}, {style.rate_name(fixed_learning_rate)}",
             subtitle="\n".join([style.spread_name(one), *_not_computed(left_out)]),
             x="Batch size",
             y="",

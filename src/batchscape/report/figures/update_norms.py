@@ -7,18 +7,18 @@ from batchscape.report.figures import style
 from batchscape.report.settings import at_rate
 
 
-def draw(update_norms: pd.DataFrame, table: pd.DataFrame, *, fixed_lr: float) -> p9.ggplot:
+def draw(update_norms: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
     """`update_norms` gives the percentiles of each run, whose pool is the shape; `table` the medians."""
-    rows = at_rate(update_norms[update_norms["status"] != "diverged"], fixed_lr)
+    rows = at_rate(update_norms[update_norms["status"] != "diverged"], fixed_learning_rate)
     rows, caption = style.drawable(rows, "update_norm", log=True)
-    chosen = at_rate(table, fixed_lr)
+    chosen = at_rate(table, fixed_learning_rate)
     plot = style.nothing_to_draw() if rows.empty else _distributions(rows, chosen, update_norms["batch_size"])
     seeds = style.seeds_name(chosen["n_seeds"], chosen["n_diverged"])
     return (
         plot
         + caption
         + p9.labs(
-            title=f"Size of a batch update, {style.rate_name(fixed_lr)}",
+            title=f"Size of a batch update, {style.rate_name(fixed_learning_rate)}",
             subtitle=style.wrapped(f"1st to 99th percentile of all updates; the labels are medians, mean over {seeds}"),
             x="Batch size",
             y=r"$\|\theta_{t+1}-\theta_t\|$",

@@ -15,15 +15,15 @@ def tabulate(
     history: pd.DataFrame,
     epoch_distance: pd.DataFrame,
     *,
-    small_batch: int,
-    large_batch: int,
+    small_batch_size: int,
+    large_batch_size: int,
 ) -> pd.DataFrame:
     """Return one row a claim, in the order of `CLAIMS`.
 
     An effect is a ratio: the geometric mean over seeds, and the 95 % t interval of its logarithm. A claim that this
     study cannot test keeps its row: undecided, nan, and `reading` says why.
     """
-    evidence = Evidence(runs, arm_runs, history, epoch_distance, small_batch, large_batch)
+    evidence = Evidence(runs, arm_runs, history, epoch_distance, small_batch_size, large_batch_size)
     return pd.DataFrame([_row(claim, evidence) for claim in CLAIMS])
 
 

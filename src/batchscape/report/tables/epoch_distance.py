@@ -6,7 +6,7 @@ from batchscape.report.settings import SETTING
 from batchscape.report.tables.over_seeds import over_seeds
 
 
-def tabulate(epoch_distance: pd.DataFrame, large_batch: int) -> pd.DataFrame:
+def tabulate(epoch_distance: pd.DataFrame, large_batch_size: int) -> pd.DataFrame:
     """Return one row for each setting and epoch.
 
     `ratio_to_large_*` is the epoch distance of a run over that of the large-batch run of the same learning rate,
@@ -15,7 +15,9 @@ def tabulate(epoch_distance: pd.DataFrame, large_batch: int) -> pd.DataFrame:
     """
     epoch_distance = epoch_distance.assign(schedule=epoch_distance["setting"].str.partition("-")[2])
     pair = ["learning_rate", "schedule", "seed", "epoch"]
-    large = epoch_distance[(epoch_distance["batch_size"] == large_batch) & (epoch_distance["status"] != "diverged")]
+    large = epoch_distance[
+        (epoch_distance["batch_size"] == large_batch_size) & (epoch_distance["status"] != "diverged")
+    ]
     reference = large[[*pair, "epoch_distance"]].rename(columns={"epoch_distance": "reference"})
     paired = epoch_distance.merge(reference, on=pair, how="left")
     paired["ratio_to_large"] = paired["epoch_distance"] / paired["reference"]

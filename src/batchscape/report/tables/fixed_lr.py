@@ -5,6 +5,6 @@ import pandas as pd
 from batchscape.report.tables import lr_grid
 
 
-def tabulate(runs: pd.DataFrame, fixed_lr: float) -> pd.DataFrame:
+def tabulate(runs: pd.DataFrame, fixed_learning_rate: float) -> pd.DataFrame:
     """Return one row a batch size."""
-    return lr_grid.tabulate(runs[runs["learning_rate"] == fixed_lr])
+    return lr_grid.tabulate(runs[runs["learning_rate"] == fixed_learning_rate])

@@ -11,30 +11,30 @@ from batchscape.config.base import shortest_decimal
 EDGE = 0.05
 
 
-def tabulate(trials: pd.DataFrame, *, small_batch: int, lr_range: Sequence[float]) -> pd.DataFrame:
+def tabulate(trials: pd.DataFrame, *, small_batch_size: int, learning_rate_range: Sequence[float]) -> pd.DataFrame:
     """Return one row a batch size, ascending: its tuned learning rate, its trials, and what scaling would give.
 
-    `linear_learning_rate` and `sqrt_learning_rate` start from the tuned rate of `small_batch` (Goyal et al. 2017;
+    `linear_learning_rate` and `sqrt_learning_rate` start from the tuned rate of `small_batch_size` (Goyal et al. 2017;
     Krizhevsky 2014); nan if every trial of it diverged, for then its rate is only the lowest one tried, or if no
     trial of it is there. `edge` is `low`, `high` or `none`; a rate on an edge is a bound, not an optimum.
     """
-    table = pd.DataFrame([_tuned(int(size), rows, lr_range) for size, rows in trials.groupby("batch_size")])
-    found = table[(table["batch_size"] == small_batch) & np.isfinite(table["validation_loss"])]
+    table = pd.DataFrame([_tuned(int(size), rows, learning_rate_range) for size, rows in trials.groupby("batch_size")])
+    found = table[(table["batch_size"] == small_batch_size) & np.isfinite(table["validation_loss"])]
     base = np.nan if found.empty else found["tuned_learning_rate"].iloc[0]
-    times = table["batch_size"] / small_batch
+    times = table["batch_size"] / small_batch_size
     table.insert(2, "linear_learning_rate", base * times)
     table.insert(3, "sqrt_learning_rate", base * times**0.5)
     return table
 
 
-def _tuned(batch_size: int, trials: pd.DataFrame, lr_range: Sequence[float]) -> dict[str, object]:
-    low, high = lr_range
+def _tuned(batch_size: int, trials: pd.DataFrame, learning_rate_range: Sequence[float]) -> dict[str, object]:
+    low, high = learning_rate_range
     best = trials[trials["is_best"] == 1].iloc[0]
     place = np.log(best["learning_rate"] / low) / np.log(high / low)
     edge = "low" if place <= EDGE else "high" if place >= 1 - EDGE else "none"
     advice = {
-        "low": f"let tuning.range begin below {shortest_decimal(low)}",
-        "high": f"let tuning.range end above {shortest_decimal(high)}",
+        "low": f"let tuning.learning_rate_range begin below {shortest_decimal(low)}",
+        "high": f"let tuning.learning_rate_range end above {shortest_decimal(high)}",
         "none": "inside the range",
     }[edge]
     return {

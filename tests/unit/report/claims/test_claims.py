@@ -30,7 +30,7 @@ def study(batch_sizes: tuple[int, ...] = (32, 64, 128), rates: tuple[float, ...]
     mapping = {
         "name": "made-up",
         "grid": {"batch_sizes": list(batch_sizes), "learning_rates": list(rates), "seeds": SEEDS},
-        "comparison": {"fixed_lr": rates[0], "high_lr": rates[-1]},
+        "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
         "tuning": {"enabled": False},
     }
     return Study.from_mapping({**mapping, **more}, "made-up")
@@ -95,7 +95,7 @@ def sources(world: World, chosen: Study | None = None, lost: Callable[[Run], boo
 
 def tabulated(frames: list[pd.DataFrame], chosen: Study | None = None) -> pd.DataFrame:
     chosen = chosen or study()
-    table = claims.tabulate(*frames, small_batch=chosen.small_batch, large_batch=chosen.large_batch)
+    table = claims.tabulate(*frames, small_batch_size=chosen.small_batch_size, large_batch_size=chosen.large_batch_size)
     return table.set_index("claim")
 
 
@@ -421,7 +421,7 @@ def test_runs_that_still_improved_are_counted():
             "not proportional",
         ),
         (
-            study(arms={"linear": {"base_batch": 128}}),
+            study(arms={"linear": {"base_batch_size": 128}}),
             {name for name in NAMES if "linear" in name},
             "train batch size 128 alike",
         ),
@@ -447,7 +447,14 @@ def test_a_claim_that_the_study_cannot_test_keeps_its_row_and_says_why(chosen: S
 
 
 def test_the_batch_sizes_to_compare_are_those_of_the_comparison():
-    chosen = study(comparison={"fixed_lr": 0.01, "high_lr": 0.08, "small_batch": 64, "large_batch": 128})
+    chosen = study(
+        comparison={
+            "fixed_learning_rate": 0.01,
+            "high_learning_rate": 0.08,
+            "small_batch_size": 64,
+            "large_batch_size": 128,
+        }
+    )
     table = tabulated(sources(scaled(("distance", 64, 0.01, 10), ("distance", 128, 0.01, 5)), chosen), chosen)
     assert table.loc["nearer_to_init", "effect"] == pytest.approx(0.5, rel=0.01)
     assert table.loc["nearer_to_init", "comparison"] == "bs128 against bs64 at learning rate 0.01"

@@ -40,8 +40,8 @@ def study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> Study
     mapping = {
         "name": "made-up",
         "grid": {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds},
-        "training": {"snapshots": [1]},
-        "comparison": {"fixed_lr": rates[0], "high_lr": rates[-1]},
+        "training": {"checkpoints": [1]},
+        "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
         "trajectory": {"enabled": True},
     }
     return Study.from_mapping(mapping, "made-up")
@@ -87,7 +87,7 @@ def made_up_trials(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFram
     """What the search would find if the loss had its least value at `TUNED`."""
     rows = []
     for batch_size in study.grid.batch_sizes:
-        for trial, rate in enumerate((study.tuning.range[0], TUNED, study.tuning.range[1])):
+        for trial, rate in enumerate((study.tuning.learning_rate_range[0], TUNED, study.tuning.learning_rate_range[1])):
             diverged = diverges(Run(batch_size, rate, 0))
             loss = np.inf if diverged else 0.1 + abs(np.log(rate / TUNED))
             counts = {"n_seeds": int(not diverged), "n_diverged": int(diverged), "is_best": int(rate == TUNED)}
@@ -424,7 +424,7 @@ def test_the_best_learning_rate_and_its_edge(table: pd.DataFrame, rate: float | 
 def test_fixed_lr_is_the_part_of_the_grid_at_that_rate(rate: float):
     chosen, epochs, diverges = SCENARIOS["plain"]
     runs = made_up_analyses(chosen, epochs, diverges)["tables/runs"]
-    whole, part = lr_grid.tabulate(runs), fixed_lr.tabulate(runs, fixed_lr=rate)
+    whole, part = lr_grid.tabulate(runs), fixed_lr.tabulate(runs, fixed_learning_rate=rate)
     expected = whole[whole["learning_rate"] == rate].reset_index(drop=True)
     pd.testing.assert_frame_equal(part, expected)
 
@@ -486,12 +486,12 @@ def test_the_tuned_rate_is_compared_with_scaling_from_the_small_batch_and_its_ed
     chosen, epochs, diverges = SCENARIOS["plain"]
     trials = made_up_analyses(chosen, epochs, diverges)["tables/trials"]
     trials.loc[trials["batch_size"] == 256, "is_best"] = [0, 0, 1]  # its search ended at the upper end of the range
-    table = tuned_lr.tabulate(trials, small_batch=64, lr_range=[0.003, 0.3]).set_index("batch_size")
+    table = tuned_lr.tabulate(trials, small_batch_size=64, learning_rate_range=[0.003, 0.3]).set_index("batch_size")
     assert table["tuned_learning_rate"].tolist() == [TUNED, TUNED, 0.3]
     assert table["linear_learning_rate"].tolist() == [TUNED / 2, TUNED, 4 * TUNED]
     assert np.allclose(table["sqrt_learning_rate"], [TUNED / 2**0.5, TUNED, 2 * TUNED], rtol=1e-12)
     assert table["edge"].tolist() == ["none", "none", "high"]
-    assert table.loc[256, "advice"] == "let tuning.range end above 0.3"
+    assert table.loc[256, "advice"] == "let tuning.learning_rate_range end above 0.3"
     assert table["n_trials"].tolist() == [3, 3, 3]
 
 
@@ -499,13 +499,13 @@ def test_the_tuned_rate_is_compared_with_scaling_from_the_small_batch_and_its_ed
 def test_a_tuned_rate_near_an_end_of_the_range_is_on_its_edge(place: float, edge: str):
     rate = 0.01 * (1.0 / 0.01) ** place
     trial = {"batch_size": 8, "trial": 0, "learning_rate": rate, "validation_loss": 1.0, "is_best": 1}
-    assert tuned_lr.tabulate(pd.DataFrame([trial]), small_batch=8, lr_range=[0.01, 1.0])["edge"].tolist() == [edge]
+    assert tuned_lr.tabulate(pd.DataFrame([trial]), small_batch_size=8, learning_rate_range=[0.01, 1.0])["edge"].tolist() == [edge]
 
 
 def test_a_search_in_which_all_diverged_says_so():
     chosen, epochs, diverges = SCENARIOS["every run diverges"]
     trials = made_up_analyses(chosen, epochs, diverges)["tables/trials"]
-    table = tuned_lr.tabulate(trials, small_batch=32, lr_range=[0.003, 0.3])
+    table = tuned_lr.tabulate(trials, small_batch_size=32, learning_rate_range=[0.003, 0.3])
     assert table["advice"].str.startswith("every trial diverged").all()
     assert table["n_diverged_trials"].tolist() == [3, 3]
 
@@ -527,10 +527,10 @@ def test_epoch_distance_ratios_are_paired_and_end_with_the_large_batch_run():
     moves = pd.DataFrame(data, columns=columns)
     moves["setting"] = "bs" + moves["batch_size"].astype(str) + "-lr0.1"
     warm = moves.assign(setting=moves["setting"] + "-warmup5", epoch_distance=7.0)  # pairs of their own
-    both = epoch_distance.tabulate(pd.concat([moves, warm], ignore_index=True), large_batch=256)
+    both = epoch_distance.tabulate(pd.concat([moves, warm], ignore_index=True), large_batch_size=256)
     tuned = moves.assign(setting="bs" + moves["batch_size"].astype(str) + "-lrtuned")
     tuned.loc[tuned["batch_size"] == 32, "learning_rate"] = 0.3  # as a search finds: for each batch size another rate
-    alone = epoch_distance.tabulate(tuned, large_batch=256)
+    alone = epoch_distance.tabulate(tuned, large_batch_size=256)
     assert alone.groupby("batch_size")["n_ratios"].sum().to_dict() == {32: 0, 256: 2}
     of_warm = both["setting"].str.endswith("-warmup5")
     assert set(both[of_warm]["ratio_to_large_mean"].dropna()) == {1.0}
@@ -558,6 +558,6 @@ def test_a_network_of_many_layers_gets_a_taller_figure():
         common = {"setting": "bs32-lr0.01", "batch_size": 32, "learning_rate": 0.01}
         points = pd.DataFrame([{**common, "layer": name, "status": "converged", "distance": 1.0} for name in layers])
         means = points.assign(distance_mean=1.0, distance_sd=0.1, n_seeds=2, n_diverged=0)
-        heights.append(distance_by_layer.draw(points, means, fixed_lr=0.01).theme.getp("figure_size")[1])
+        heights.append(distance_by_layer.draw(points, means, fixed_learning_rate=0.01).theme.getp("figure_size")[1])
     assert heights[0] == style.HEIGHT
     assert heights[1] > 1.1 * 11  # eleven rows of three

@@ -21,7 +21,7 @@ def lr_grid() -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame):
-    return lr_plane.draw(frame, best_lr.tabulate(frame), small_batch=32)
+    return lr_plane.draw(frame, best_lr.tabulate(frame), small_batch_size=32)
 
 
 def test_cells_meet_halfway_on_the_logarithmic_axes():

@@ -154,12 +154,12 @@ def test_a_tuned_setting_has_the_edge_of_its_search():
             "batch_size": [32],
             "tuned_learning_rate": [0.3],
             "edge": ["high"],
-            "advice": ["let tuning.range end above 0.3"],
+            "advice": ["let tuning.learning_rate_range end above 0.3"],
         }
     )
     table = recommend(runs, found)
     assert table["edge"].to_dict() == {"bs32-lrtuned": "high", "bs32-lr0.1": "both"}
-    assert table.loc["bs32-lrtuned", "advice"] == "let tuning.range end above 0.3"
+    assert table.loc["bs32-lrtuned", "advice"] == "let tuning.learning_rate_range end above 0.3"
 
 
 def test_the_search_is_a_source_if_there_is_one():

@@ -27,9 +27,9 @@ from batchscape.io.frames import read_frame, write_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import write_weights
 from batchscape.report.figures import sharpness as sharpness_figure
-from batchscape.report.figures.loss_map import loss_map
+from batchscape.report.figures.loss_map import plot_loss_map
 from batchscape.report.page import render
-from batchscape.report.provenance import provenance
+from batchscape.report.provenance import collect_provenance
 from batchscape.report.tables import sharpness
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES
 from batchscape.study.study import Study
@@ -82,7 +82,7 @@ class Made:
         tables = {path.stem: read_frame(path) for path in (self.folder / "tables").iterdir()}
         summaries = [RunDirectory(self.run(run)).summary() for run in self.study.runs]
         figures = dict.fromkeys(self.study.figures, b"")
-        origin = provenance(summaries, tables["runs"], self.manifest)
+        origin = collect_provenance(summaries, tables["runs"], self.manifest)
         return render(
             spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"]
         )
@@ -405,7 +405,7 @@ def test_cells_without_a_loss_are_as_large_as_those_of_their_own_plane():
     grid = pd.DataFrame([(x, y) for x in range(4) for y in range(4)], columns=["x", "y"], dtype=float)
     wide = grid.assign(panel="wide", x=grid["x"] * 10 + 0.3, loss=grid["x"] + 1).replace({"loss": {4.0: np.nan}})
     cells = pd.concat([grid.assign(panel="narrow", loss=1.0 + grid["y"]), wide], ignore_index=True)
-    figure = loss_map(cells, columns=2).draw()
+    figure = plot_loss_map(cells, columns=2).draw()
     narrow, right = figure.axes[:2]
     assert [tuple(image.get_extent()) for image in narrow.images] == [(-0.5, 3.5, -0.5, 3.5)]
     tiles = [shape for shape in right.collections if isinstance(shape, mpl.collections.PolyCollection)]

@@ -9,7 +9,7 @@ from batchscape.io.files import write_text
 from batchscape.io.frames import name_files_in_errors, read_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.report.page import render
-from batchscape.report.provenance import provenance
+from batchscape.report.provenance import collect_provenance
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]), name_files_in_errors([snakemake.input.manifest, *snakemake.input.tables]):
@@ -17,7 +17,7 @@ if __name__ == "__main__":
         tables = {Path(file).stem: read_frame(Path(file)) for file in snakemake.input.tables}
         figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}
         summaries = [RunDirectory(Path(file).parent).summary() for file in snakemake.input.runs]
-        origin = provenance(summaries, tables["runs"], read_frame(Path(snakemake.input.manifest), text=True))
+        origin = collect_provenance(summaries, tables["runs"], read_frame(Path(snakemake.input.manifest), text=True))
         page = render(
             spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"]
         )

@@ -23,10 +23,10 @@ from batchscape.errors import UserError
 from batchscape.io.files import read_json, write_text
 from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
-from batchscape.report.figures.style import png
-from batchscape.report.numbers import listed
+from batchscape.report.figures.style import render_png
+from batchscape.report.numbers import join_truncated
 from batchscape.report.page import Partial, render
-from batchscape.report.provenance import provenance
+from batchscape.report.provenance import collect_provenance
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Product
 from batchscape.study.study import Study
 
@@ -52,7 +52,7 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
         return [*partial.notes, f"the report: {study.report}"]
     spec = json.loads(study.report_slice)
     tables = {Path(source).name: frame for source, frame in frames.items() if source.startswith("tables/")}
-    origin = provenance([run.summary() for run in runs.values()], tables["runs"], found.manifest())
+    origin = collect_provenance([run.summary() for run in runs.values()], tables["runs"], found.manifest())
     page = render(
         spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"], partial
     )
@@ -140,7 +140,7 @@ class Collector:
         groups: dict[tuple[str, str], list[str]] = {}
         for gap in self.gaps:
             groups.setdefault((gap.kind, gap.reason), []).append(gap.name)
-        return [(f"{kind} {listed(names, 12)}", reason) for (kind, reason), names in groups.items()]
+        return [(f"{kind} {join_truncated(names, 12)}", reason) for (kind, reason), names in groups.items()]
 
     def _miss(self, kind: str, name: str, reason: str) -> None:
         self.gaps.append(Gap(kind, name, reason))
@@ -198,7 +198,7 @@ class Collector:
     def _why_stale(part: Path, looked_at: Sequence[str], runs: dict[str, RunDirectory]) -> str:
         lacking = [run for run in looked_at if run not in runs]
         if lacking:
-            return f"needs the missing run {listed(lacking, 4)}"
+            return f"needs the missing run {join_truncated(lacking, 4)}"
         if not part.exists():
             return ""
         if any(runs[run].run_file.stat().st_mtime > part.stat().st_mtime for run in looked_at):
@@ -209,7 +209,7 @@ class Collector:
         """Return a table, or a figure as PNG; None if it cannot be made from what exists."""
         lacking = [source for source in (*product.sources, *product.needs) if source not in frames]
         if lacking:
-            return self._miss(kind, name, f"needs {listed(lacking, 4)}")
+            return self._miss(kind, name, f"needs {join_truncated(lacking, 4)}")
         settings = json.loads(self.study.product_slice(product))
         sources = [frames.get(source) for source in (*product.sources, *product.optional)]
         module = import_module(f"batchscape.report.{kind}s.{name}")
@@ -218,7 +218,7 @@ class Collector:
                 return module.tabulate(*sources, **settings)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return png(module.draw(*sources, **settings))
+                return render_png(module.draw(*sources, **settings))
         except Exception as error:
             # Not every table has an answer for half of its rows, and one that has none must not cost the page.
             text = " ".join(f"{type(error).__name__}: {error}".split())

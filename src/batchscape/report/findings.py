@@ -7,13 +7,13 @@ import pandas as pd
 
 from batchscape.analysis.distance import WHOLE
 from batchscape.report.chapters import CAPTIONS
-from batchscape.report.numbers import number
-from batchscape.report.settings import at_rate
+from batchscape.report.numbers import format_number
+from batchscape.report.settings import at_learning_rate
 
 Tables = Mapping[str, pd.DataFrame]
 
 
-def findings(figure: str, tables: Tables, fixed_learning_rate: float) -> list[str]:
+def describe_findings(figure: str, tables: Tables, fixed_learning_rate: float) -> list[str]:
     """Return sentences about a figure: what the claims of its caption found, and what is measured in the tables.
 
     Empty if nothing was measured, or if a table is missing.
@@ -50,7 +50,7 @@ def _speed_ups(devices: pd.DataFrame, _: float) -> list[str]:
 
 
 def _layers(distance: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
-    rows = at_rate(distance, fixed_learning_rate)
+    rows = at_learning_rate(distance, fixed_learning_rate)
     means = rows.pivot(index="layer", columns="batch_size", values="distance_mean").dropna(axis="columns", how="all")
     if means.shape[1] < 2 or WHOLE not in means.index:
         return []
@@ -60,13 +60,13 @@ def _layers(distance: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
     if layers.empty or WHOLE not in ratios:
         return []
     return [
-        f"The distance of batch size {large} is {number(ratios[WHOLE])} times that of {small} in the whole model, "
-        f"by layer {number(layers.min())} ({layers.idxmin()}) to {number(layers.max())} ({layers.idxmax()}) times."
+        f"The distance of batch size {large} is {format_number(ratios[WHOLE])} times that of {small} in the whole model, "
+        f"by layer {format_number(layers.min())} ({layers.idxmin()}) to {format_number(layers.max())} ({layers.idxmax()}) times."
     ]
 
 
 def _growth(fits: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
-    rows = at_rate(fits, fixed_learning_rate).dropna(subset=["r2_difference_mean"])
+    rows = at_learning_rate(fits, fixed_learning_rate).dropna(subset=["r2_difference_mean"])
     if rows.empty:
         return []
     better = int(rows["r2_difference_mean"].lt(0).sum())
@@ -93,12 +93,12 @@ def _alignment(table: pd.DataFrame, _: float) -> list[str]:
     ]
     return [
         f"The norm of the mean gradient of {most} examples over that of one example: {', '.join(parts)}. Without any "
-        f"agreement it would be {number(most**-0.5)}."
+        f"agreement it would be {format_number(most**-0.5)}."
     ]
 
 
 def _noise(table: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
-    rows = at_rate(table, fixed_learning_rate).dropna(subset=["noise_scale_mean"]).sort_values("epoch")
+    rows = at_learning_rate(table, fixed_learning_rate).dropna(subset=["noise_scale_mean"]).sort_values("epoch")
     ends = rows.groupby("batch_size")["noise_scale_mean"].agg(["first", "last", "size"])
     ends = ends[(ends["size"] > 1) & ends["first"].gt(0) & np.isfinite(ends["last"])]
     if ends.empty:
@@ -114,8 +114,8 @@ def _steps(table: pd.DataFrame, _: float) -> list[str]:
     first, last = best.iloc[0], best.iloc[-1]
     perfect = first["batch_size"] / last["batch_size"]
     return [
-        f"Batch size {last['batch_size']} takes {number(last['steps_mean'] / first['steps_mean'])} times the steps of "
-        f"batch size {first['batch_size']}; perfect scaling would take {number(perfect)} times as many."
+        f"Batch size {last['batch_size']} takes {format_number(last['steps_mean'] / first['steps_mean'])} times the steps of "
+        f"batch size {first['batch_size']}; perfect scaling would take {format_number(perfect)} times as many."
     ]
 
 
@@ -126,7 +126,7 @@ def _hills(table: pd.DataFrame, _: float) -> list[str]:
         between = losses[(losses.index > 0) & (losses.index < 1)]
         if not {0.0, 1.0} <= set(losses.index) or not np.isfinite(losses).all() or not losses[[0.0, 1.0]].max() > 0:
             continue
-        ratio = number(between.max() / losses[[0.0, 1.0]].max())
+        ratio = format_number(between.max() / losses[[0.0, 1.0]].max())
         found.append(
             f"Between {first} and {second} the training loss rises to {ratio} times that of the end with the greater "
             "loss; without a hill this is at most 1."
@@ -164,8 +164,8 @@ def _tuned(tuned_lr: pd.DataFrame, _: float) -> list[str]:
     times = last["batch_size"] / first["batch_size"]
     return [
         f"The rate found for batch size {last['batch_size']} is "
-        f"{number(last['tuned_learning_rate'] / first['tuned_learning_rate'])} times that for {first['batch_size']}; "
-        f"linear scaling would be {number(times)}, square-root scaling {number(times**0.5)} times."
+        f"{format_number(last['tuned_learning_rate'] / first['tuned_learning_rate'])} times that for {first['batch_size']}; "
+        f"linear scaling would be {format_number(times)}, square-root scaling {format_number(times**0.5)} times."
     ]
 
 
@@ -186,9 +186,9 @@ MEASURED: dict[str, tuple[tuple[str, ...], Callable[..., list[str]]]] = {
 
 
 def _by_size(sizes: pd.Series | pd.Index, values: pd.Series) -> str:
-    return ", ".join(f"{number(value)} for batch size {size}" for size, value in zip(sizes, values, strict=True))
+    return ", ".join(f"{format_number(value)} for batch size {size}" for size, value in zip(sizes, values, strict=True))
 
 
 def _range(low: float, high: float) -> str:
-    ends = list(dict.fromkeys([number(low), number(high)]))
+    ends = list(dict.fromkeys([format_number(low), format_number(high)]))
     return " to ".join(ends)

@@ -9,7 +9,7 @@ MISSING = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return three significant digits, `–` for what is no number, `∞` for what is infinite."""
     if pd.isna(value):
         return MISSING
@@ -26,21 +26,21 @@ def number(value: float) -> str:
     return _signed(text.rstrip("0").rstrip(".") if "." in text else text)
 
 
-def spread(mean: float, sd: float) -> str:
+def format_mean_sd(mean: float, sd: float) -> str:
     """Return `mean ± sd` with two digits of the spread; the mean alone if there is no spread."""
     if pd.isna(sd) or not math.isfinite(mean):
-        return number(mean)
+        return format_number(mean)
     if not (1e-4 <= sd < 1e6 and abs(mean) < 1e6):
-        return f"{number(mean)} ± {number(sd)}"
+        return f"{format_number(mean)} ± {format_number(sd)}"
     digits = max(1 - math.floor(math.log10(float(f"{sd:.1e}"))), 0)
     return _signed(f"{mean:.{digits}f} ± {sd:.{digits}f}")
 
 
-def interval(low: float, high: float) -> str:
-    return f"{number(low)} to {number(high)}"
+def format_interval(low: float, high: float) -> str:
+    return f"{format_number(low)} to {format_number(high)}"
 
 
-def listed(words: Sequence[str], most: int) -> str:
+def join_truncated(words: Sequence[str], most: int) -> str:
     """Return words in a row; beyond `most` of them, how many more there are."""
     more = len(words) - most
     return ", ".join(words[:most]) + (f" and {more} more" if more > 0 else "")

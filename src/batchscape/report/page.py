@@ -9,9 +9,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from batchscape.report.chapters import CHAPTERS
 from batchscape.report.chapters.chapter import Caption
-from batchscape.report.findings import findings
-from batchscape.report.preview import Digest, digest
-from batchscape.report.summary import answer, cost
+from batchscape.report.findings import describe_findings
+from batchscape.report.preview import TablePreview, preview_table
+from batchscape.report.summary import cost_column, summarize
 
 ROWS = 24
 ANSWER_ROWS = 8
@@ -23,7 +23,7 @@ class Table:
     """A table below a figure; one that stands further up already has no digest."""
 
     name: str
-    digest: Digest | None
+    digest: TablePreview | None
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def render(
         ]
         if drawn or (chapter.key == "claims" and claims):
             chapters.append({"chapter": chapter, "figures": drawn, "claims": claims if chapter.key == "claims" else []})
-    clock, _ = cost(tables["runs"])
+    clock, _ = cost_column(tables["runs"])
     columns = ["setting", "learning_rate", "best_validation_loss", "choice", clock, "best_epoch"]
     columns += ["difference_to_best", "ci95_low", "ci95_high"]
     recommendation = tables.get("recommendation")
@@ -91,8 +91,8 @@ def render(
         partial=partial,
         answer=None
         if recommendation is None
-        else answer(recommendation, tables["runs"], tables.get("tuned_lr"), partial.batch_sizes if partial else ()),
-        settings=None if recommendation is None else digest(recommendation, ANSWER_ROWS, columns),
+        else summarize(recommendation, tables["runs"], tables.get("tuned_lr"), partial.batch_sizes if partial else ()),
+        settings=None if recommendation is None else preview_table(recommendation, ANSWER_ROWS, columns),
         chapters=chapters,
         signs=VERDICTS,
         provenance=provenance,
@@ -111,8 +111,8 @@ def _figure(
     """Return a figure with its tables, and note in `shown` which tables have been shown by now."""
     below = []
     for table in tables_of.get(name, ()):
-        below.append(Table(table, None if table in shown else digest(tables[table], ROWS)))
+        below.append(Table(table, None if table in shown else preview_table(tables[table], ROWS)))
         shown.add(table)
     caption = next(chapter.figures[name] for chapter in CHAPTERS if name in chapter.figures)
     image = f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}"
-    return Figure(name, caption, image, findings(name, tables, fixed_learning_rate), below)
+    return Figure(name, caption, image, describe_findings(name, tables, fixed_learning_rate), below)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from batchscape.report.numbers import MISSING, number, spread
+from batchscape.report.numbers import MISSING, format_mean_sd, format_number
 
 
 @dataclass(frozen=True)
-class Digest:
+class TablePreview:
     """What stands in the cells; `numeric` says of each column whether it is one of numbers, `total` counts all rows."""
 
     columns: list[str]
@@ -18,7 +18,7 @@ class Digest:
     total: int
 
 
-def digest(table: pd.DataFrame, most: int, columns: Sequence[str] | None = None) -> Digest:
+def preview_table(table: pd.DataFrame, most: int, columns: Sequence[str] | None = None) -> TablePreview:
     """Return the first `most` rows of a table.
 
     A quantity that is there as `q_mean` and `q_sd` becomes one column, and its `q_min` and `q_max` are left out, and so
@@ -27,7 +27,7 @@ def digest(table: pd.DataFrame, most: int, columns: Sequence[str] | None = None)
     empty = set(table.columns[table.isna().all()])
     names = columns or [name for name in dict.fromkeys(map(_quantity(table), table.columns)) if name not in empty]
     shown = table.head(most)
-    return Digest(
+    return TablePreview(
         columns=list(map(_heading, names)),
         numeric=[name not in table or pd.api.types.is_numeric_dtype(table[name]) for name in names],
         rows=[list(cells) for cells in zip(*(_cells(shown, name) for name in names), strict=True)],
@@ -48,8 +48,8 @@ def _quantity(table: pd.DataFrame) -> Callable[[str], str]:
 
 def _cells(rows: pd.DataFrame, name: str) -> list[str]:
     if name not in rows:
-        return [spread(*pair) for pair in zip(rows[f"{name}_mean"], rows[f"{name}_sd"], strict=True)]
-    show = number if pd.api.types.is_float_dtype(rows[name]) else str
+        return [format_mean_sd(*pair) for pair in zip(rows[f"{name}_mean"], rows[f"{name}_sd"], strict=True)]
+    show = format_number if pd.api.types.is_float_dtype(rows[name]) else str
     return [MISSING if pd.isna(value) else show(value) for value in rows[name]]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from batchscape.data.prepare import summarize_manifest
-from batchscape.report.numbers import listed
+from batchscape.report.numbers import join_truncated
 from batchscape.runtime.duration import format_duration
 
 STATUSES = {"converged": "converged", "max_epochs": "stopped by training.max_epochs", "diverged": "diverged"}
@@ -23,7 +23,7 @@ PLACE = {
 }
 
 
-def provenance(
+def collect_provenance(
     summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame, manifest: pd.DataFrame
 ) -> list[tuple[str, str]]:
     """Return names and values, from the `run.json` of every run, the table `runs` and the manifest of the data."""
@@ -39,7 +39,7 @@ def _rows(summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> Iterato
     yield "Parameters of the network", _distinct([summary["parameters"] for summary in summaries])
     yield "Images to train on", _distinct([summary["training_examples"] for summary in summaries])
     yield "Images to validate on", _distinct([summary["validation_examples"] for summary in summaries])
-    yield "Classes", _distinct([listed(summary["classes"], 10) for summary in summaries])
+    yield "Classes", _distinct([join_truncated(summary["classes"], 10) for summary in summaries])
     epochs = runs["epochs"]
     yield "Epochs in all", str(int(epochs.sum()))
     yield "Training, wall time, all runs together", format_duration(float((epochs * runs["epoch_seconds"]).sum()))
@@ -63,4 +63,4 @@ def _distinct(values: Sequence[Any]) -> str:
     counts = Counter("unknown" if value is None else str(value) for value in values)
     if len(counts) == 1:
         return next(iter(counts))
-    return listed([f"{value} ({count} runs)" for value, count in counts.most_common()], 6)
+    return join_truncated([f"{value} ({count} runs)" for value, count in counts.most_common()], 6)

@@ -4,11 +4,11 @@ import pandas as pd
 
 from batchscape.config.base import shortest_decimal
 
-SETTING = ["batch_size", "learning_rate", "setting"]
+SETTING_COLUMNS = ["batch_size", "learning_rate", "setting"]
 """What the runs of all seeds share; the first two may be the same in settings that differ in their warm-up."""
 
 
-def plain(frame: pd.DataFrame) -> pd.DataFrame:
+def constant_lr_settings(frame: pd.DataFrame) -> pd.DataFrame:
     """Return the rows whose setting is a batch size and a constant learning rate, `bs32-lr0.01`."""
     names = [
         f"bs{batch_size}-lr{shortest_decimal(rate)}"
@@ -17,13 +17,13 @@ def plain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[frame["setting"] == names]
 
 
-def at_rate(frame: pd.DataFrame, learning_rate: float) -> pd.DataFrame:
+def at_learning_rate(frame: pd.DataFrame, learning_rate: float) -> pd.DataFrame:
     """Return the rows of the batch sizes at one constant learning rate."""
-    return plain(frame[frame["learning_rate"] == learning_rate])
+    return constant_lr_settings(frame[frame["learning_rate"] == learning_rate])
 
 
-def shared_rates(frame: pd.DataFrame) -> list[float]:
+def shared_learning_rates(frame: pd.DataFrame) -> list[float]:
     """Return the constant learning rates, ascending, at which every batch size of a frame trains."""
-    rows = plain(frame)
+    rows = constant_lr_settings(frame)
     counts = rows.groupby("learning_rate")["batch_size"].nunique()
     return sorted(counts[counts == frame["batch_size"].nunique()].index)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from batchscape.report.numbers import interval, listed, number, spread
-from batchscape.report.settings import plain
+from batchscape.report.numbers import format_interval, format_mean_sd, format_number, join_truncated
+from batchscape.report.settings import constant_lr_settings
 from batchscape.report.tables.recommendation import SEEDS_FOR_EQUAL
 
 LOSS = "best_validation_loss"
@@ -21,7 +21,7 @@ class Answer:
     caveats: list[str]
 
 
-def answer(
+def summarize(
     recommendation: pd.DataFrame,
     runs: pd.DataFrame,
     tuned_lr: pd.DataFrame | None = None,
@@ -31,7 +31,7 @@ def answer(
     the learning rate should follow the batch size."""
     candidates = recommendation[recommendation["choice"] != "diverged"]
     if candidates.empty:
-        rate = number(recommendation["learning_rate"].min())
+        rate = format_number(recommendation["learning_rate"].min())
         return Answer(
             "No setting can be recommended.",
             [
@@ -47,19 +47,19 @@ def answer(
     start = f"Best seen, with {few}:" if few else "Train with"
     return Answer(
         headline=f"{start} {setting_name(chosen)}.",
-        reasons=[*_reasons(candidates, best, chosen, *cost(runs)), *_scaling(tuned_lr, recommendation)],
+        reasons=[*_reasons(candidates, best, chosen, *cost_column(runs)), *_scaling(tuned_lr, recommendation)],
         caveats=list(_caveats(recommendation, best, chosen, runs, missing_batch_sizes)),
     )
 
 
-def cost(runs: pd.DataFrame) -> tuple[str, str]:
+def cost_column(runs: pd.DataFrame) -> tuple[str, str]:
     """Return the quantity that the table `recommendation` compares costs by, and its unit."""
     return ("cpu_seconds_to_best", "CPU s") if runs["device"].eq("cpu").all() else ("seconds_to_best", "s")
 
 
 def setting_name(row: pd.Series) -> str:
     """Return a setting in words."""
-    name = f"batch size {row['batch_size']} at learning rate {number(row['learning_rate'])}"
+    name = f"batch size {row['batch_size']} at learning rate {format_number(row['learning_rate'])}"
     if row["setting"].partition("-lr")[2].startswith("tuned"):
         name += " (which the search found)"
     warmup = row["setting"].partition("-warmup")[2]
@@ -68,15 +68,15 @@ def setting_name(row: pd.Series) -> str:
 
 def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock: str, unit: str) -> Iterator[str]:
     def loss(row: pd.Series) -> str:
-        return f"{spread(row[f'{LOSS}_mean'], row[f'{LOSS}_sd'])} nats"
+        return f"{format_mean_sd(row[f'{LOSS}_mean'], row[f'{LOSS}_sd'])} nats"
 
     def time(row: pd.Series) -> str:
-        return f"{spread(row[f'{clock}_mean'], row[f'{clock}_sd'])} {unit}"
+        return f"{format_mean_sd(row[f'{clock}_mean'], row[f'{clock}_sd'])} {unit}"
 
     seeds = "one seed" if best["n_seeds"] == 1 else f"{best['n_seeds']} seeds, mean ± standard deviation"
     yield (
         f"The least validation loss of {len(candidates)} settings is that of {setting_name(best)}: {loss(best)} "
-        f"({seeds}). It took {time(best)} of training up to its best epoch, {number(best['best_epoch_mean'])}"
+        f"({seeds}). It took {time(best)} of training up to its best epoch, {format_number(best['best_epoch_mean'])}"
         f"{' on average' if best['n_seeds'] > 1 else ''}."
     )
     equal = int(candidates["choice"].isin(["equal", "cheapest of the equal"]).sum())
@@ -84,8 +84,8 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock
     if chosen["setting"] != best["setting"]:
         yield (
             f"{many}. The cheapest of them is {setting_name(chosen)}: {time(chosen)} to its best epoch, at a loss of "
-            f"{loss(chosen)} (paired by seed {number(chosen['difference_to_best'])} more, 95 % interval "
-            f"{interval(chosen['ci95_low'], chosen['ci95_high'])})."
+            f"{loss(chosen)} (paired by seed {format_number(chosen['difference_to_best'])} more, 95 % interval "
+            f"{format_interval(chosen['ci95_low'], chosen['ci95_high'])})."
         )
     elif equal:
         yield f"{many}; none of them is cheaper."
@@ -112,9 +112,9 @@ def _scaling(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame) -> Ite
     power = np.polyfit(np.log(sizes), np.log(rates), 1)[0]
     edges = tuned_lr.loc[tuned_lr["edge"] != "none", "batch_size"].astype(str)
     yield (
-        f"How the learning rate should follow: the search found {listed([number(rate) for rate in rates], 8)} for "
-        f"batch sizes {listed([str(size) for size in sizes], 8)}, about like the batch size to the power of "
-        f"{number(round(power, 2))} (linear scaling is 1, square-root scaling 0.5). One search was run per "
+        f"How the learning rate should follow: the search found {join_truncated([format_number(rate) for rate in rates], 8)} for "
+        f"batch sizes {join_truncated([str(size) for size in sizes], 8)}, about like the batch size to the power of "
+        f"{format_number(round(power, 2))} (linear scaling is 1, square-root scaling 0.5). One search was run per "
         "batch size, so no uncertainty is known."
         + (f" On the edge of the range, and so but a bound: batch size {', '.join(edges)}." if len(edges) else "")
     )
@@ -129,12 +129,12 @@ def _worse_than_grid(rows: pd.DataFrame) -> Iterator[str]:
     standard deviation over seeds; with one seed, by any amount.
     """
     tuned = rows[rows["setting"].str.contains("-lrtuned")]
-    constant = plain(rows)
+    constant = constant_lr_settings(rows)
     constant = constant[constant["choice"] != "diverged"]
     if tuned.empty or constant.empty:
         return
     here, there = tuned.iloc[0], constant.loc[constant[f"{LOSS}_mean"].idxmin()]
-    losses = [spread(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]) for row in (here, there)]
+    losses = [format_mean_sd(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]) for row in (here, there)]
     sd = there[f"{LOSS}_sd"]
     if here["n_diverged"]:
         why = f"{here['n_diverged']} of {here['n_diverged'] + here['n_seeds']} runs diverged, against {losses[1]} nats"
@@ -144,8 +144,8 @@ def _worse_than_grid(rows: pd.DataFrame) -> Iterator[str]:
     else:
         return
     yield (
-        f"But batch size {here['batch_size']} trains worse at {number(here['learning_rate'])}, which its search found, "
-        f"than at {number(there['learning_rate'])}, the best constant rate: {why}. Do not take the searched rate, and "
+        f"But batch size {here['batch_size']} trains worse at {format_number(here['learning_rate'])}, which its search found, "
+        f"than at {format_number(there['learning_rate'])}, the best constant rate: {why}. Do not take the searched rate, and "
         "mind that the power rests on it too."
     )
 
@@ -192,7 +192,7 @@ def _caveats(
     if len(diverged):
         yield (
             f"A run diverged in {len(diverged)} of {len(recommendation)} settings, which are therefore no candidates: "
-            f"{listed(list(diverged['setting']), 6)}."
+            f"{join_truncated(list(diverged['setting']), 6)}."
         )
     yield (
         "The reported loss was also used for the choice, on the same validation images, so it is optimistic: expect a "

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from batchscape.report.chapters import CAPTIONS, CHAPTERS
-from batchscape.report.findings import findings
-from batchscape.report.summary import answer
+from batchscape.report.findings import describe_findings
+from batchscape.report.summary import summarize
 from batchscape.report.tables import best_lr, claims, lr_grid, recommendation
 from batchscape.study.registry import FIGURES
 from tests.unit.report.claims.test_claims import NAMES, scaled, sources, study
@@ -32,7 +32,7 @@ def claims_where_large_is(factor: float) -> pd.DataFrame:
 def test_a_figure_of_updates_says_by_how_much_they_differ_and_what_that_makes_of_the_claim(
     factor: float, ratio: str, verdict: str
 ):
-    (found,) = findings("update_norms", {"claims": claims_where_large_is(factor)}, RATE)
+    (found,) = describe_findings("update_norms", {"claims": claims_where_large_is(factor)}, RATE)
     assert found.startswith("bs128 against bs32 at learning rate 0.01: The median update is ")
     assert float(re.search(r"is ([\d.]+) times as long", found)[1]) == pytest.approx(float(ratio), rel=0.01)
     assert f": {verdict}" in found
@@ -40,8 +40,8 @@ def test_a_figure_of_updates_says_by_how_much_they_differ_and_what_that_makes_of
 
 def test_claims_that_could_not_be_tested_say_nothing_below_their_figures():
     lost = claims.tabulate(*sources(scaled(), study(), lambda _: True), small_batch_size=32, large_batch_size=128)
-    assert all(findings(name, {"claims": lost}, RATE) == [] for name in CAPTIONS if name != "claims")
-    assert findings("claims", {"claims": lost}, RATE) == [
+    assert all(describe_findings(name, {"claims": lost}, RATE) == [] for name in CAPTIONS if name != "claims")
+    assert describe_findings("claims", {"claims": lost}, RATE) == [
         f"Of {len(lost)} claims 0 could be tested: 0 are supported, 0 refuted."
     ]
 
@@ -55,10 +55,10 @@ def test_findings_are_sentences_of_numbers_whatever_became_of_the_runs(scenario:
     _, frames = scenario_of(scenario)
     tables = {name.removeprefix("tables/"): frame for name, frame in frames.items() if name.startswith("tables/")}
     for figure in FIGURES:
-        for sentence in findings(figure, tables, RATE):
+        for sentence in describe_findings(figure, tables, RATE):
             assert sentence.endswith(".")
             assert not re.search(r"\bnan\b|–|∞", sentence), sentence
-        assert findings(figure, {}, RATE) == []
+        assert describe_findings(figure, {}, RATE) == []
 
 
 def over(**columns: object) -> pd.DataFrame:
@@ -139,7 +139,7 @@ CASES = {
 @pytest.mark.parametrize("figure", CASES)
 def test_what_is_measured_is_said_with_its_numbers(figure: str):
     table, frame, expected = CASES[figure]
-    (found,) = findings(figure, {table: frame}, RATE)
+    (found,) = describe_findings(figure, {table: frame}, RATE)
     assert expected in found
 
 
@@ -161,7 +161,9 @@ def said(tuned: list[float | None], constant: list[float | None]) -> list[str]:
         {"batch_size": [32, 64], "tuned_learning_rate": [0.1, 0.5], "validation_loss": 0.2, "edge": "none"}
     )
     table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)))
-    return [reason for reason in answer(table, runs.assign(epochs=10), found).reasons if "its search found" in reason]
+    return [
+        reason for reason in summarize(table, runs.assign(epochs=10), found).reasons if "its search found" in reason
+    ]
 
 
 def test_a_tuned_rate_that_trains_worse_than_a_constant_one_is_named_with_both_losses():

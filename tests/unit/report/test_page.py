@@ -15,11 +15,11 @@ from PIL import Image
 
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.report.chapters import CAPTIONS, CATEGORIES, CHAPTERS
-from batchscape.report.numbers import number, spread
+from batchscape.report.numbers import format_mean_sd, format_number
 from batchscape.report.page import Partial, render
-from batchscape.report.preview import digest
-from batchscape.report.provenance import provenance
-from batchscape.report.summary import answer
+from batchscape.report.preview import preview_table
+from batchscape.report.provenance import collect_provenance
+from batchscape.report.summary import summarize
 from batchscape.report.tables import best_lr, lr_grid, recommendation
 from batchscape.runtime.duration import format_duration
 from batchscape.study.registry import FIGURES
@@ -104,7 +104,7 @@ def page(
     made = {"runs": runs, "lr_grid": grid, "best_lr": best, "recommendation": recommendation.tabulate(runs, best)}
     pictures = {figure: picture(place) for place, figure in enumerate(figures)}
     tables_of = {"convergence": ["lr_grid", "runs"], "lr_effect": ["best_lr", "lr_grid"]}
-    origin = provenance(summaries(runs), runs, MANIFEST)
+    origin = collect_provenance(summaries(runs), runs, MANIFEST)
     return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin, 0.1, partial)
 
 
@@ -226,7 +226,7 @@ def test_a_caption_is_valid_in_snakemakes_report(name: str):
 
 def sentences(runs: pd.DataFrame) -> tuple[str, str, str]:
     runs = runs.assign(epochs=10)
-    found = answer(recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs))), runs)
+    found = summarize(recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs))), runs)
     return found.headline, " ".join(found.reasons), " ".join(found.caveats)
 
 
@@ -254,12 +254,12 @@ def test_the_answer_says_how_the_tuned_rate_follows_the_batch_size(power: float,
     found = pd.DataFrame({"batch_size": sizes, "tuned_learning_rate": rates, "validation_loss": 0.2, "edge": "none"})
     found.loc[2, "edge"] = "high"
     table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)))
-    sentence = answer(table, runs, found).reasons[-1]
+    sentence = summarize(table, runs, found).reasons[-1]
     assert f"to the power {said}linear scaling is 1, square-root scaling 0.5)" in sentence
     assert sentence.endswith("On the edge of the range, and so but a bound: batch size 128.")
-    assert answer(table, runs, found.head(1)).reasons == answer(table, runs).reasons
+    assert summarize(table, runs, found.head(1)).reasons == summarize(table, runs).reasons
     lost = pd.DataFrame({"batch_size": [512], "tuned_learning_rate": 1e-3, "validation_loss": np.inf, "edge": "low"})
-    *_, warning, again = answer(table, runs, pd.concat([found, lost])).reasons
+    *_, warning, again = summarize(table, runs, pd.concat([found, lost])).reasons
     assert warning == "In the search for a learning rate every trial of batch size 512 diverged."
     assert again == sentence  # what no trial found does not bend the power
 
@@ -284,8 +284,8 @@ def test_provenance_says_what_runs_share_and_where_they_differ():
     runs = made_up({(32, 0.1): [0.1, DIVERGED, 0.3]}).assign(epochs=10)
     records = summaries(runs)
     records[0]["environment"]["device"] = "A GPU"
-    found = dict(provenance(records, runs, MANIFEST))
-    assert ("Data", "2 classes: a (2), b (1)") in provenance(records, runs, MANIFEST)
+    found = dict(collect_provenance(records, runs, MANIFEST))
+    assert ("Data", "2 classes: a (2), b (1)") in collect_provenance(records, runs, MANIFEST)
     assert found["Runs"] == "3: 2 converged, 1 diverged"
     assert found["Trained on"] == "cpu (2 runs), A GPU (1 runs)"
     assert found["torch"] == "2.13"
@@ -298,7 +298,7 @@ def test_provenance_says_what_became_of_the_data_also_where_classes_are_numbers_
     manifest = pd.DataFrame({"class": ["0", "10"], "split": ["train", "validation"], "reason": ["", ""]})
     write_frame(tmp_path / "manifest.csv", manifest)
     runs = made_up({(32, 0.1): [0.1, 0.2]}).assign(epochs=10)
-    rows = provenance(summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True))
+    rows = collect_provenance(summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True))
     assert ("Data", "2 of 2 files are used: 1 to train on, 1 to validate on") in rows
     assert ("Data", "2 classes: 0 (1), 10 (1)") in rows
 
@@ -307,8 +307,8 @@ def test_a_digest_leaves_out_a_column_without_any_value_but_no_quantity():
     table = pd.DataFrame(
         {"x_mean": [np.nan] * 2, "x_sd": np.nan, "not_computed": np.nan, "note": ["", "no derivative"]}
     )
-    assert digest(table, 2).columns == ["x", "note"]
-    assert digest(table, 2).rows == [["–", ""], ["–", "no derivative"]]
+    assert preview_table(table, 2).columns == ["x", "note"]
+    assert preview_table(table, 2).rows == [["–", ""], ["–", "no derivative"]]
 
 
 def test_a_batch_size_without_runs_is_not_taken_for_one_that_was_not_tried():
@@ -332,7 +332,9 @@ def test_a_partial_page_says_what_is_missing_before_anything_else():
 
 def test_without_a_recommendation_a_partial_page_has_no_answer_but_the_rest():
     runs = made_up(LOSSES).assign(epochs=10)
-    text = render("a", "", {}, {"runs": runs}, {}, provenance(summaries(runs), runs, MANIFEST), 0.1, Partial([], []))
+    text = render(
+        "a", "", {}, {"runs": runs}, {}, collect_provenance(summaries(runs), runs, MANIFEST), 0.1, Partial([], [])
+    )
     assert "There is none: the table recommendation is missing." in Page(text).text
 
 
@@ -340,7 +342,7 @@ def test_a_digest_joins_mean_and_spread_and_keeps_the_first_rows():
     table = pd.DataFrame(
         {"layer": ["a", "b", "c"], "loss_mean": [0.5, np.nan, 1], "loss_sd": [0.01, np.nan, np.nan], "loss_max": 9.0}
     ).assign(n_seeds=[3, 0, 1], x_min=0.123456)
-    found = digest(table, 2)
+    found = preview_table(table, 2)
     assert found.columns == ["layer", "loss (nats)", "n seeds", "x min"]
     assert found.numeric == [False, True, True, True]
     assert found.rows == [["a", "0.500 ± 0.010", "3", "0.123"], ["b", "–", "0", "0.123"]]
@@ -355,7 +357,7 @@ def test_a_digest_joins_mean_and_spread_and_keeps_the_first_rows():
     ],
 )  # fmt: skip
 def test_numbers_have_three_digits(value: float, expected: str):
-    assert number(value) == expected
+    assert format_number(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -366,7 +368,7 @@ def test_numbers_have_three_digits(value: float, expected: str):
     ],
 )  # fmt: skip
 def test_a_mean_has_the_digits_that_its_spread_allows(mean: float, sd: float, expected: str):
-    assert spread(mean, sd) == expected
+    assert format_mean_sd(mean, sd) == expected
 
 
 def test_durations_are_read_at_a_glance():

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from batchscape.config.base import shortest_decimal
-from batchscape.report.settings import plain, shared_rates
+from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
 LOSS = "best_validation_loss"
 
@@ -163,8 +163,8 @@ def best_rate_by_doubling(evidence: Evidence) -> Effects:
     the rates at which all batch sizes train; the factor is 2 to the slope of its log₂ over that of the batch size
     (least squares, a slope a seed).
     """
-    rates = shared_rates(evidence.runs)
-    grid = plain(evidence.runs)
+    rates = shared_learning_rates(evidence.runs)
+    grid = constant_lr_settings(evidence.runs)
     grid = grid[grid["learning_rate"].isin(rates)]
     sizes = np.sort(grid["batch_size"].unique())
     if len(sizes) < 2:

@@ -8,17 +8,17 @@ import plotnine as p9
 from batchscape.report.figures import style
 
 
-def by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str, str]) -> p9.ggplot:
+def plot_by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str, str]) -> p9.ggplot:
     """Return the plot of the quantities that `panels` names, without its labels.
 
     `arm_runs` gives the points, `scaled_lr` their means and spreads; arms stand in its order.
     """
     scales = style.arm_scales(scaled_lr["arm"])
-    arms, sizes = style.arms(scaled_lr["arm"]), style.batch_sizes(scaled_lr["batch_size"])
-    rows, _ = style.drawable(scaled_lr[scaled_lr["quantity"].isin(panels)], "value_mean")
+    arms, sizes = style.unique_arms(scaled_lr["arm"]), style.batch_size_labels(scaled_lr["batch_size"])
+    rows, _ = style.keep_drawable(scaled_lr[scaled_lr["quantity"].isin(panels)], "value_mean")
     if rows.empty:
-        return style.nothing_to_draw()
-    seeds, caption = style.drawable(
+        return style.empty_plot()
+    seeds, caption = style.keep_drawable(
         arm_runs[arm_runs["quantity"].isin(panels) & (arm_runs["status"] != "diverged")], "value"
     )
     names = list(panels.values())
@@ -47,7 +47,7 @@ def by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str,
         + p9.scale_x_continuous(
             breaks=list(range(1, len(sizes) + 1)), labels=sizes, minor_breaks=[], limits=(0.6, len(sizes) + 0.4)
         )
-        + p9.scale_y_continuous(labels=style.decimals)
+        + p9.scale_y_continuous(labels=style.tick_labels)
         + scales
         + caption
         + style.theme()
@@ -57,4 +57,4 @@ def by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str,
 def subtitle(scaled_lr: pd.DataFrame, panels: Mapping[str, str]) -> str:
     """Say what points and bars are; each setting is counted once."""
     one = scaled_lr[scaled_lr["quantity"] == next(iter(panels))].drop_duplicates("setting")
-    return style.spread_name(one)
+    return style.describe_spread(one)

@@ -6,7 +6,7 @@ import plotnine as p9
 from batchscape.report.figures import style
 
 
-def by_batch_size(
+def plot_by_batch_size(
     seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fixed", columns: int | None = None
 ) -> p9.ggplot:
     """Return the plot without its labels.
@@ -15,17 +15,17 @@ def by_batch_size(
     Panels stand in the order of `summary`; `scales` is `fixed` for panels of one quantity, `free_y` for several.
     Batch sizes that have nothing to draw keep their place.
     """
-    sizes = style.batch_sizes(summary["batch_size"].astype(int))
+    sizes = style.batch_size_labels(summary["batch_size"].astype(int))
     colors = style.batch_size_scales(summary["batch_size"])
-    seeds, caption = style.drawable(seeds, "value")
+    seeds, caption = style.keep_drawable(seeds, "value")
     if seeds.empty:
-        return style.nothing_to_draw()
+        return style.empty_plot()
     panels = [panel for panel in dict.fromkeys(summary["panel"]) if panel in set(seeds["panel"])]
-    summary, _ = style.drawable(summary, "mean")
+    summary, _ = style.keep_drawable(summary, "mean")
     seeds, summary = (
         frame.assign(
             panel=pd.Categorical(frame["panel"], categories=panels, ordered=True),
-            batch_size=style.as_batch_size(frame["batch_size"]),
+            batch_size=style.as_batch_size_categories(frame["batch_size"]),
         )
         for frame in (seeds, summary)
     )
@@ -42,7 +42,7 @@ def by_batch_size(
         )
         + p9.facet_wrap("panel", scales=scales, ncol=columns)
         + p9.scale_x_discrete(limits=sizes)
-        + p9.scale_y_continuous(labels=style.decimals)
+        + p9.scale_y_continuous(labels=style.tick_labels)
         + caption
         + colors
         + style.theme()

@@ -6,7 +6,7 @@ import plotnine as p9
 from batchscape.report.figures import style
 
 
-def by_epoch(
+def plot_by_epoch(
     data: pd.DataFrame, batch_sizes: pd.Series, scales: str = "fixed", columns: int | None = None
 ) -> p9.ggplot:
     """Return the plot without its labels; both axes are logarithmic.
@@ -16,36 +16,36 @@ def by_epoch(
     `data`; `scales` is `fixed` for panels of one quantity, `free_y` for several; `columns` of them stand
     beside one another.
     """
-    data, caption = style.drawable(data, "mean", log=True)
+    data, caption = style.keep_drawable(data, "mean", log=True)
     if data.empty:
-        return style.nothing_to_draw()
+        return style.empty_plot()
     panels = list(dict.fromkeys(data["panel"]))
-    data = style.thinned(data, ["panel", "batch_size"])
+    data = style.thin_epochs(data, ["panel", "batch_size"])
     # A band down to 0 has no end on this axis: it reaches to the least number of its panel.
     floor = data[["min", "mean"]].where(lambda values: values > 0).min(axis="columns").groupby(data["panel"]).min()
     data["min"] = data["min"].where(data["min"] > 0, data["panel"].map(floor))
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
-    data["batch_size"] = style.as_batch_size(data["batch_size"])
+    data["batch_size"] = style.as_batch_size_categories(data["batch_size"])
     return (
         p9.ggplot(data, p9.aes("epoch", "mean", color="batch_size", fill="batch_size"))
         + p9.geom_ribbon(p9.aes(ymin="min", ymax="max"), alpha=0.2, color="none")
         + p9.geom_line(size=0.7)
         + p9.facet_wrap("panel", scales=scales, ncol=columns)
-        + p9.scale_x_log10(labels=style.decimals)
-        + p9.scale_y_log10(labels=style.decimals)
+        + p9.scale_x_log10(labels=style.tick_labels)
+        + p9.scale_y_log10(labels=style.tick_labels)
         + caption
         + style.batch_size_scales(batch_sizes)
         + style.theme()
     )
 
 
-def panel(rows: pd.DataFrame, quantity: str, name: str) -> pd.DataFrame:
+def panel_rows(rows: pd.DataFrame, quantity: str, name: str) -> pd.DataFrame:
     """Return the mean and range of a quantity of a table as the rows of one panel."""
     statistics = {statistic: rows[f"{quantity}_{statistic}"] for statistic in ("mean", "min", "max")}
     return rows[["batch_size", "epoch"]].assign(panel=name, **statistics)
 
 
-def while_all_train(rows: pd.DataFrame) -> pd.DataFrame:
+def epochs_with_all_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the epochs in which all seeds of a batch size that did not diverge still train.
 
     Beyond, the mean would jump as runs end.
@@ -57,5 +57,5 @@ def while_all_train(rows: pd.DataFrame) -> pd.DataFrame:
 def subtitle(rows: pd.DataFrame) -> str:
     """Say what a table's lines and bands are; the first epoch counts every run of a setting once."""
     first = rows[rows["epoch"] == 1]
-    seeds = style.seeds_name(first["n_seeds"], first["n_diverged"])
-    return style.wrapped(f"Mean and range over {seeds}, while all train; epochs within 5 % averaged")
+    seeds = style.describe_seeds(first["n_seeds"], first["n_diverged"])
+    return style.wrap(f"Mean and range over {seeds}, while all train; epochs within 5 % averaged")

@@ -46,7 +46,11 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         + p9.geom_point(p9.aes(shape="verdict"), rows.dropna(subset=["effect"]), size=3)
         + p9.geom_text(p9.aes(column, label="numbers"), size=8, ha="left", color="#222222")
         + p9.scale_x_log10(
-            limits=(left, edge), breaks=_breaks(left, right), minor_breaks=[], expand=(0.01, 0), labels=style.decimals
+            limits=(left, edge),
+            breaks=_breaks(left, right),
+            minor_breaks=[],
+            expand=(0.01, 0),
+            labels=style.tick_labels,
         )
         + p9.scale_y_continuous(
             breaks=rows["row"].tolist(),
@@ -58,8 +62,8 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         + p9.scale_shape_manual(values=shapes, limits=list(VERDICTS), name="Verdict")
         + p9.labs(
             title="Which claims of the original study hold here",
-            subtitle=style.wrapped(
-                f"Ratio, paired by seed: mean and 95 % interval over {style.seeds_name(claims['n_seeds'], [])}; "
+            subtitle=style.wrap(
+                f"Ratio, paired by seed: mean and 95 % interval over {style.describe_seeds(claims['n_seeds'], [])}; "
                 "shaded is the side that is claimed, an arrow means that the interval goes on"
             ),
             x="Ratio (1 is no difference)",

@@ -4,8 +4,8 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.figures.by_batch_size import by_batch_size
-from batchscape.report.settings import at_rate
+from batchscape.report.figures.by_batch_size import plot_by_batch_size
+from batchscape.report.settings import at_learning_rate
 
 # CPU time, for jobs that share the machine's cores stretch the wall time of all.
 PANELS = {
@@ -20,7 +20,7 @@ PANELS = {
 
 def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
     """`runs` gives the points, `table` their means and spreads."""
-    chosen = at_rate(runs[runs["status"] != "diverged"], fixed_learning_rate)
+    chosen = at_learning_rate(runs[runs["status"] != "diverged"], fixed_learning_rate)
     seeds = pd.concat(
         [chosen[["batch_size"]].assign(panel=name, value=chosen[column]) for column, name in PANELS.items()]
     )
@@ -30,9 +30,9 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float)
             for column, name in PANELS.items()
         ]
     )
-    return by_batch_size(seeds, summary, scales="free_y") + p9.labs(
-        title=f"Where training ends and what it costs, {style.rate_name(fixed_learning_rate)}",
-        subtitle=style.spread_name(table) + "\nThe best epoch is the one of the least validation loss",
+    return plot_by_batch_size(seeds, summary, scales="free_y") + p9.labs(
+        title=f"Where training ends and what it costs, {style.learning_rate_label(fixed_learning_rate)}",
+        subtitle=style.describe_spread(table) + "\nThe best epoch is the one of the least validation loss",
         x="Batch size",
         y="",
     )

@@ -4,13 +4,13 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.figures.by_arm import by_arm, subtitle
+from batchscape.report.figures.by_arm import plot_by_arm, subtitle
 from batchscape.report.figures.convergence import PANELS
 
 
 def draw(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame) -> p9.ggplot:
     return (
-        by_arm(arm_runs, scaled_lr, PANELS)
+        plot_by_arm(arm_runs, scaled_lr, PANELS)
         + p9.labs(
             title="Where training ends, before and after LR scaling",
             subtitle=subtitle(scaled_lr, PANELS),

@@ -3,8 +3,8 @@
 import pandas as pd
 import plotnine as p9
 
-from batchscape.report.figures.loss_curves import loss_curves
+from batchscape.report.figures.loss_curves import plot_loss_curves
 
 
 def draw(curves: pd.DataFrame, high_learning_rate: float) -> p9.ggplot:
-    return loss_curves(curves, high_learning_rate)
+    return plot_loss_curves(curves, high_learning_rate)

@@ -6,7 +6,7 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.figures.by_epoch import by_epoch, panel, subtitle, while_all_train
+from batchscape.report.figures.by_epoch import epochs_with_all_seeds, panel_rows, plot_by_epoch, subtitle
 from batchscape.report.figures.loss_curves import PANELS
 
 
@@ -14,12 +14,16 @@ def draw(curves: pd.DataFrame, *, arms: Sequence[tuple[str, Sequence[str]]]) -> 
     """`arms` are the names of the arms with their settings: a row of panels each."""
     shown = [(arm, curves[curves["setting"].isin(settings)]) for arm, settings in arms if arm != "high"]
     data = pd.concat(
-        [panel(while_all_train(rows), loss, f"{name}, {arm}") for arm, rows in shown for loss, name in PANELS.items()],
+        [
+            panel_rows(epochs_with_all_seeds(rows), loss, f"{name}, {arm}")
+            for arm, rows in shown
+            for loss, name in PANELS.items()
+        ],
         ignore_index=True,
     )
     every = pd.concat([rows for _, rows in shown]).drop_duplicates(["setting", "epoch"])
     return (
-        by_epoch(data, curves["batch_size"], columns=len(PANELS))
+        plot_by_epoch(data, curves["batch_size"], columns=len(PANELS))
         + p9.labs(
             title="Loss by epoch, before and after LR scaling",
             subtitle=subtitle(every),

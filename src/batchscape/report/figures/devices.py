@@ -13,14 +13,14 @@ TIME, SPEED = "Time of an epoch (s)", "Speed-up"
 def draw(devices: pd.DataFrame) -> p9.ggplot:
     timed = devices.dropna(subset=["epoch_seconds"])
     if timed.empty:
-        return style.nothing_to_draw("This machine has none of the numbers of devices that were to be timed.")
+        return style.empty_plot("This machine has none of the numbers of devices that were to be timed.")
     time = timed.assign(panel=TIME, value=timed["epoch_seconds"])
     time = time.assign(low=timed["epoch_seconds_q25"], high=timed["epoch_seconds_q75"])
     speed = timed.assign(panel=SPEED, value=timed["speed_up"])
     data = pd.concat([time, speed], ignore_index=True)
     panels = [TIME, SPEED]
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
-    data["batch_size"] = style.as_batch_size(data["batch_size"])
+    data["batch_size"] = style.as_batch_size_categories(data["batch_size"])
     counts = sorted(timed["devices"].unique())
     speed_panel = pd.Categorical([SPEED] * len(counts), categories=panels, ordered=True)
     ideal = pd.DataFrame({"devices": counts, "value": counts, "panel": speed_panel})
@@ -29,8 +29,8 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
         + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), data.dropna(subset=["low"]), size=0.7, show_legend=False)
         + p9.geom_point(size=2)
         + p9.facet_wrap("panel", scales="free_y")
-        + p9.scale_x_continuous(trans="log2", breaks=counts, minor_breaks=None, labels=style.decimals)
-        + p9.scale_y_continuous(trans="log2", labels=style.decimals)
+        + p9.scale_x_continuous(trans="log2", breaks=counts, minor_breaks=None, labels=style.tick_labels)
+        + p9.scale_y_continuous(trans="log2", labels=style.tick_labels)
         + style.batch_size_scales(devices["batch_size"])
         + style.theme()
     )
@@ -39,7 +39,7 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
         plot = plot + dashed + p9.geom_line(size=0.8)
     return plot + p9.labs(
         title="Time of an epoch on several devices",
-        subtitle=style.wrapped(f"Devices: {_what_they_were(devices)}{_disturbed(timed)}")
+        subtitle=style.wrap(f"Devices: {_what_they_were(devices)}{_disturbed(timed)}")
         + f"\nMedian and quartiles of {timed['n_epochs'].max()} epochs; dashed: n devices are n times as fast",
         x="Devices that share each batch",
         y="",

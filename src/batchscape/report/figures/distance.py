@@ -5,25 +5,27 @@ import plotnine as p9
 
 from batchscape.analysis.distance import WHOLE
 from batchscape.report.figures import style
-from batchscape.report.figures.by_batch_size import by_batch_size
-from batchscape.report.settings import plain, shared_rates
+from batchscape.report.figures.by_batch_size import plot_by_batch_size
+from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
 
 def draw(distance: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
     """`distance` gives the points, `table` their means and spreads."""
     whole, rows = (
-        plain(frame[(frame["layer"] == WHOLE) & frame["learning_rate"].isin(shared_rates(table))])
+        constant_lr_settings(
+            frame[(frame["layer"] == WHOLE) & frame["learning_rate"].isin(shared_learning_rates(table))]
+        )
         for frame in (distance, table)
     )
     whole = whole[whole["status"] != "diverged"]
     rows = rows.sort_values("learning_rate", kind="stable")
-    seeds = whole.assign(panel=whole["learning_rate"].map(style.rate_name), value=whole["distance"])
+    seeds = whole.assign(panel=whole["learning_rate"].map(style.learning_rate_label), value=whole["distance"])
     summary = rows.assign(
-        panel=rows["learning_rate"].map(style.rate_name), mean=rows["distance_mean"], sd=rows["distance_sd"]
+        panel=rows["learning_rate"].map(style.learning_rate_label), mean=rows["distance_mean"], sd=rows["distance_sd"]
     )
-    return by_batch_size(seeds, summary) + p9.labs(
+    return plot_by_batch_size(seeds, summary) + p9.labs(
         title="Distance of the minimiser from the initial weights",
-        subtitle=style.spread_name(rows),
+        subtitle=style.describe_spread(rows),
         x="Batch size",
-        y=style.DISTANCE_NAME,
+        y=style.DISTANCE_LABEL,
     )

@@ -3,7 +3,7 @@
 import pandas as pd
 import plotnine as p9
 
-from batchscape.report.figures.by_arm import by_arm, subtitle
+from batchscape.report.figures.by_arm import plot_by_arm, subtitle
 
 PANELS = {
     "distance": "Distance of the minimiser from the start",
@@ -12,7 +12,7 @@ PANELS = {
 
 
 def draw(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame) -> p9.ggplot:
-    return by_arm(arm_runs, scaled_lr, PANELS) + p9.labs(
+    return plot_by_arm(arm_runs, scaled_lr, PANELS) + p9.labs(
         title="How far the weights move, before and after LR scaling",
         subtitle=subtitle(scaled_lr, PANELS),
         x="Batch size",

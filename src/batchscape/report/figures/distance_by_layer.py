@@ -7,27 +7,27 @@ import plotnine as p9
 
 from batchscape.analysis.distance import WHOLE
 from batchscape.report.figures import style
-from batchscape.report.figures.by_batch_size import by_batch_size
-from batchscape.report.settings import at_rate
+from batchscape.report.figures.by_batch_size import plot_by_batch_size
+from batchscape.report.settings import at_learning_rate
 
 
 def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
     """`distance` gives the points and the order of the layers, `table` their means and spreads."""
     order = [layer for layer in dict.fromkeys(distance["layer"]) if layer != WHOLE]
-    whole_runs = at_rate(distance[distance["status"] != "diverged"], fixed_learning_rate)
+    whole_runs = at_learning_rate(distance[distance["status"] != "diverged"], fixed_learning_rate)
     seeds = whole_runs[whole_runs["layer"] != WHOLE].rename(columns={"layer": "panel", "distance": "value"})
-    rows = at_rate(table[table["layer"] != WHOLE], fixed_learning_rate)
+    rows = at_learning_rate(table[table["layer"] != WHOLE], fixed_learning_rate)
     rows = rows.sort_values("layer", key=lambda layers: layers.map(order.index), kind="stable")
     summary = rows.rename(columns={"layer": "panel", "distance_mean": "mean", "distance_sd": "sd"})
     columns = 2 if len(order) in (2, 4) else 3
     lines = math.ceil(len(order) / columns)
     return (
-        by_batch_size(seeds, summary, columns=columns)
+        plot_by_batch_size(seeds, summary, columns=columns)
         + p9.labs(
-            title=f"Distance by layer, {style.rate_name(fixed_learning_rate)}",
-            subtitle=style.spread_name(rows[rows["layer"] == order[0]]),
+            title=f"Distance by layer, {style.learning_rate_label(fixed_learning_rate)}",
+            subtitle=style.describe_spread(rows[rows["layer"] == order[0]]),
             x="Batch size",
-            y=style.DISTANCE_NAME,
+            y=style.DISTANCE_LABEL,
         )
         # Deep networks have more layers than a page of the usual height can show.
         + p9.theme(figure_size=(style.WIDTH, max(style.HEIGHT, 1.2 + 1.2 * lines)))

@@ -7,17 +7,17 @@ from batchscape.report.figures import style
 
 
 def draw(table: pd.DataFrame) -> p9.ggplot:
-    chosen, caption = style.drawable(table[table["n_seeds"] > 0], "gradient_norm_mean", log=True)
-    panels = [_panel(name) for name in style.checkpoints(table["checkpoint"])]
+    chosen, caption = style.keep_drawable(table[table["n_seeds"] > 0], "gradient_norm_mean", log=True)
+    panels = [_panel(name) for name in style.sort_checkpoints(table["checkpoint"])]
     one = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
-    seeds = style.seeds_name(one["n_seeds"], one["n_diverged"])
-    plot = style.nothing_to_draw() if chosen.empty else _lines(chosen, panels, table["batch_size"])
+    seeds = style.describe_seeds(one["n_seeds"], one["n_diverged"])
+    plot = style.empty_plot() if chosen.empty else _lines(chosen, panels, table["batch_size"])
     return (
         plot
         + caption
         + p9.labs(
             title="Norm of the mean gradient of B examples",
-            subtitle=style.wrapped(
+            subtitle=style.wrap(
                 f"Mean and range over {seeds}, by the batch size of the training; dashed: the mean of the B norms, "
                 "the bound of the triangle inequality. All batch sizes start from the same initial weights"
             ),
@@ -28,13 +28,13 @@ def draw(table: pd.DataFrame) -> p9.ggplot:
 
 
 def _panel(checkpoint: str) -> str:
-    return f"At the {style.weights_name(checkpoint)}"
+    return f"At the {style.weights_label(checkpoint)}"
 
 
 def _lines(rows: pd.DataFrame, panels: list[str], batch_sizes: pd.Series) -> p9.ggplot:
     rows = rows.assign(
         panel=pd.Categorical(rows["checkpoint"].map(_panel), categories=panels, ordered=True),
-        batch_size=style.as_batch_size(rows["batch_size"]),
+        batch_size=style.as_batch_size_categories(rows["batch_size"]),
     )
     # A band down to 0 has no end on this axis.
     rows["gradient_norm_min"] = rows["gradient_norm_min"].where(
@@ -48,8 +48,8 @@ def _lines(rows: pd.DataFrame, panels: list[str], batch_sizes: pd.Series) -> p9.
         + p9.geom_line(size=0.7)
         + p9.geom_point(size=1.4, show_legend=False)
         + p9.facet_wrap("panel")
-        + p9.scale_x_log10(breaks=breaks, minor_breaks=[], labels=style.decimals)
-        + p9.scale_y_log10(labels=style.decimals)
+        + p9.scale_x_log10(breaks=breaks, minor_breaks=[], labels=style.tick_labels)
+        + p9.scale_y_log10(labels=style.tick_labels)
         + style.batch_size_scales(batch_sizes)
         + style.theme()
     )

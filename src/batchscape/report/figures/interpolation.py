@@ -30,14 +30,14 @@ def draw(interpolation: pd.DataFrame) -> p9.ggplot:
     ]
     lines["quantity"] = pd.Categorical(lines["quantity"], categories=list(PANELS.values()), ordered=True)
     one = interpolation[interpolation["alpha"] == interpolation["alpha"].min()]
-    seeds = style.seeds_name(one["n_seeds"], one["n_diverged"])
+    seeds = style.describe_seeds(one["n_seeds"], one["n_diverged"])
     infinite = np.isinf(lines["mean"])
-    plot = style.nothing_to_draw() if lines["mean"].isna().all() else _lines(lines, infinite)
-    policy = style.batch_norm_name(interpolation["batch_norm"])
+    plot = style.empty_plot() if lines["mean"].isna().all() else _lines(lines, infinite)
+    policy = style.describe_batch_norm(interpolation["batch_norm"])
     left_out = "; ∞ marks an infinite loss" if infinite.any() else ""
     return plot + p9.labs(
-        title=f"On the line through two runs' {style.weights_name(checkpoint)}",
-        subtitle=style.wrapped(f"Mean and range over {seeds}; dashed: the runs themselves{left_out}{policy}"),
+        title=f"On the line through two runs' {style.weights_label(checkpoint)}",
+        subtitle=style.wrap(f"Mean and range over {seeds}; dashed: the runs themselves{left_out}{policy}"),
         x="α",
         y="",
     )
@@ -55,7 +55,7 @@ def _lines(lines: pd.DataFrame, infinite: pd.Series) -> p9.ggplot:
         + p9.geom_line(size=0.8)
         + p9.geom_text(p9.aes(label="label"), marks, show_legend=False)
         + p9.facet_wrap(["pair", "quantity"], scales="free_y", ncol=2, labeller=lambda name: name)
-        + p9.scale_y_continuous(labels=style.decimals)
+        + p9.scale_y_continuous(labels=style.tick_labels)
         + p9.scale_color_manual(values=COLORS, name="Data")
         + p9.scale_fill_manual(values=COLORS, name="Data")
         + style.theme()

@@ -4,7 +4,7 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.figures.loss_map import loss_map, not_finite_name
+from batchscape.report.figures.loss_map import describe_non_finite, plot_loss_map
 
 
 def draw(landscape: pd.DataFrame) -> p9.ggplot:
@@ -12,7 +12,7 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
     many = landscape.groupby(["seed", "direction_seed"]).ngroups > 1
     order = {setting: place for place, setting in enumerate(settings)}
     panels = [
-        style.panel_name(
+        style.run_panel_title(
             row.batch_size, row.learning_rate, row.setting, row.status,
             f"seed {row.seed}, directions {row.direction_seed}" if many else "",
         )
@@ -21,12 +21,12 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
     cells = landscape.assign(panel=panels, place=landscape["setting"].map(order))
     cells = cells.sort_values(["seed", "direction_seed", "place"], kind="stable")
     first = landscape.iloc[0]
-    return loss_map(cells, columns=min(len(settings), 2)) + p9.labs(
-        title=f"Training loss on a random plane through the {style.weights_name(first['checkpoint'])}",
-        subtitle=style.wrapped(
+    return plot_loss_map(cells, columns=min(len(settings), 2)) + p9.labs(
+        title=f"Training loss on a random plane through the {style.weights_label(first['checkpoint'])}",
+        subtitle=style.wrap(
             f"Filter-normalised directions, the same {'in panels of one number' if many else 'in all panels'}; "
-            f"colours and levels are those of all panels{not_finite_name(landscape['loss'])}"
-            f"{style.batch_norm_name(landscape['batch_norm'])}"
+            f"colours and levels are those of all panels{describe_non_finite(landscape['loss'])}"
+            f"{style.describe_batch_norm(landscape['batch_norm'])}"
         ),
         x="x, along the first direction",
         y="y, along the second",

@@ -4,19 +4,19 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.figures.by_epoch import by_epoch, panel, subtitle, while_all_train
-from batchscape.report.settings import at_rate
+from batchscape.report.figures.by_epoch import epochs_with_all_seeds, panel_rows, plot_by_epoch, subtitle
+from batchscape.report.settings import at_learning_rate
 
 PANELS = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
 
 
-def loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
+def plot_loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
     """One line a batch size, from the table `curves`."""
-    chosen = at_rate(curves, learning_rate)
-    rows = while_all_train(chosen)
-    data = pd.concat([panel(rows, loss, name) for loss, name in PANELS.items()], ignore_index=True)
-    return by_epoch(data, curves["batch_size"]) + p9.labs(
-        title=f"Loss by epoch at {style.rate_name(learning_rate)}",
+    chosen = at_learning_rate(curves, learning_rate)
+    rows = epochs_with_all_seeds(chosen)
+    data = pd.concat([panel_rows(rows, loss, name) for loss, name in PANELS.items()], ignore_index=True)
+    return plot_by_epoch(data, curves["batch_size"]) + p9.labs(
+        title=f"Loss by epoch at {style.learning_rate_label(learning_rate)}",
         subtitle=subtitle(chosen),
         x="Epoch",
         y="Cross-entropy (nats)",

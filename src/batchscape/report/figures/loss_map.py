@@ -12,7 +12,7 @@ NOT_A_NUMBER, INFINITE = "#D9D9D9", "#C51B7D"
 LEVELS = 12
 
 
-def loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
+def plot_loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
     """Return the plot without its labels.
 
     `cells` has the columns panel, x, y and loss: a rectangular grid a panel, in any order. Colours and contour levels
@@ -20,7 +20,7 @@ def loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
     """
     finite = cells[np.isfinite(cells["loss"])]
     if finite.empty:
-        return style.nothing_to_draw()
+        return style.empty_plot()
     panels = list(dict.fromkeys(cells["panel"]))
     floor = finite["loss"][finite["loss"] > 0].min() if (finite["loss"] > 0).any() else 1.0
     finite = _in_order(finite.assign(loss=finite["loss"].clip(lower=floor)), panels)
@@ -35,9 +35,9 @@ def loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
         + p9.geom_path(p9.aes(group="line"), lines, color="white", size=0.35, alpha=0.8)
         + p9.geom_text(p9.aes(label="label"), labels, color="white", size=7, fontweight="bold")
         + p9.facet_wrap("panel", ncol=columns, scales="free")
-        + p9.scale_fill_cmap(cmap_name="viridis", trans="log10", labels=style.decimals, name="Training loss\n(nats)")
-        + p9.scale_x_continuous(expand=(0, 0), labels=style.decimals)
-        + p9.scale_y_continuous(expand=(0, 0), labels=style.decimals)
+        + p9.scale_fill_cmap(cmap_name="viridis", trans="log10", labels=style.tick_labels, name="Training loss\n(nats)")
+        + p9.scale_x_continuous(expand=(0, 0), labels=style.tick_labels)
+        + p9.scale_y_continuous(expand=(0, 0), labels=style.tick_labels)
         + style.theme()
         + p9.theme(
             figure_size=(style.WIDTH, 0.9 + 2.6 * -(-len(panels) // columns)),
@@ -52,7 +52,7 @@ def loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
     return plot
 
 
-def not_finite_name(losses: pd.Series) -> str:
+def describe_non_finite(losses: pd.Series) -> str:
     """Say what the cells without a finite loss look like; empty if there are none."""
     parts = []
     if np.isnan(losses).any():
@@ -105,7 +105,7 @@ def _contours(cells: pd.DataFrame, levels: list[float], floor: float) -> pd.Data
                 label = [""] * len(path)
                 wide = np.ptp(path[:, 0]) > 0.25 * np.ptp(surface.columns)  # in a narrow one, labels would overlap
                 if number == 0 and place % 2 == 0 and wide:
-                    label[len(path) // 4] = style.decimals([level])[0]
+                    label[len(path) // 4] = style.tick_labels([level])[0]
                 name = f"{panel} {level} {number}"
                 rows.append(
                     pd.DataFrame({"panel": panel, "x": path[:, 0], "y": path[:, 1], "line": name, "label": label})

@@ -4,19 +4,19 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.settings import plain, shared_rates
+from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
 LOSS = "best_validation_loss"
 
 
 def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame) -> p9.ggplot:
     """`runs` gives the points, `lr_grid` the lines, `best_lr` the marks."""
-    runs = plain(runs)
-    lines, _ = style.drawable(lr_grid, f"{LOSS}_mean", log=True)
-    seeds = style.seeds_name(lr_grid["n_seeds"], lr_grid["n_diverged"])
-    return (style.nothing_to_draw() if lines.empty else _lines(runs, lines, best_lr)) + p9.labs(
+    runs = constant_lr_settings(runs)
+    lines, _ = style.keep_drawable(lr_grid, f"{LOSS}_mean", log=True)
+    seeds = style.describe_seeds(lr_grid["n_seeds"], lr_grid["n_diverged"])
+    return (style.empty_plot() if lines.empty else _lines(runs, lines, best_lr)) + p9.labs(
         title="Least validation loss by learning rate",
-        subtitle=style.wrapped(
+        subtitle=style.wrap(
             f"Each seed, and mean over {seeds}; a best rate on the edge of the range is a bound, not an optimum"
         ),
         x="Learning rate",
@@ -28,14 +28,14 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9
     # Batch sizes stand beside one another at each rate, so that none hides another one.
     sizes = sorted(runs["batch_size"].unique())
     shift = {size: 1.03 ** (place - (len(sizes) - 1) / 2) for place, size in enumerate(sizes)}
-    seeds, caption = style.drawable(runs[runs["status"] != "diverged"], LOSS, log=True)
-    best, _ = style.drawable(best_lr, f"{LOSS}_mean", log=True)
+    seeds, caption = style.keep_drawable(runs[runs["status"] != "diverged"], LOSS, log=True)
+    best, _ = style.keep_drawable(best_lr, f"{LOSS}_mean", log=True)
     best = best.rename(columns={"best_learning_rate": "learning_rate"})
     best = best.assign(place=best["edge"].eq("none").map({True: "inside the range", False: "on the edge"}))
     seeds, lines, best = (
         frame.assign(
             x=frame["learning_rate"] * frame["batch_size"].map(shift),
-            batch_size=style.as_batch_size(frame["batch_size"]),
+            batch_size=style.as_batch_size_categories(frame["batch_size"]),
         )
         for frame in (seeds, lines, best)
     )
@@ -46,8 +46,8 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9
         + p9.geom_point(
             p9.aes(shape="place"), best, size=4, fill="white", stroke=1, show_legend={"color": False, "shape": True}
         )
-        + p9.scale_x_log10(breaks=shared_rates(lines), minor_breaks=[], labels=style.decimals)
-        + p9.scale_y_log10(labels=style.decimals)
+        + p9.scale_x_log10(breaks=shared_learning_rates(lines), minor_breaks=[], labels=style.tick_labels)
+        + p9.scale_y_log10(labels=style.tick_labels)
         + p9.scale_shape_manual(values={"inside the range": "*", "on the edge": "D"}, name="Best learning rate")
         + caption
         + style.batch_size_scales(runs["batch_size"])

@@ -5,7 +5,7 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.settings import shared_rates
+from batchscape.report.settings import shared_learning_rates
 
 LOSS = "best_validation_loss"
 NOT_A_NUMBER, MARK = "#D9D9D9", "#D55E00"
@@ -13,13 +13,11 @@ NOT_A_NUMBER, MARK = "#D9D9D9", "#D55E00"
 
 def draw(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, small_batch_size: int) -> p9.ggplot:
     """`lr_grid` gives the cells, `best_lr` the marks and where the lines begin."""
-    seeds = style.seeds_name(lr_grid["n_seeds"], [])  # cells say themselves how many diverged
-    plot = (
-        style.nothing_to_draw() if lr_grid[f"{LOSS}_mean"].isna().all() else _plane(lr_grid, best_lr, small_batch_size)
-    )
+    seeds = style.describe_seeds(lr_grid["n_seeds"], [])  # cells say themselves how many diverged
+    plot = style.empty_plot() if lr_grid[f"{LOSS}_mean"].isna().all() else _plane(lr_grid, best_lr, small_batch_size)
     return plot + p9.labs(
         title="Least validation loss by batch size and learning rate",
-        subtitle=style.wrapped(
+        subtitle=style.wrap(
             f"Mean over {seeds}; n× marks n diverged runs, grey cells have no other. Outlined: the best rate "
             f"of each batch size. Lines scale that of batch size {small_batch_size}"
         ),
@@ -51,7 +49,7 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int) 
     )
     bottom, top = cells["bottom"].min(), cells["top"].max()
     lines = lines[lines["learning_rate"].between(bottom, top)]
-    rates = shared_rates(cells) or sorted(cells["learning_rate"].unique())
+    rates = shared_learning_rates(cells) or sorted(cells["learning_rate"].unique())
     return (
         p9.ggplot(cells, p9.aes("batch_size", "learning_rate"))
         + p9.geom_rect(
@@ -65,11 +63,11 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int) 
         + p9.geom_text(p9.aes(label="text", color="ink"), size=8, va="top")  # below where lines begin
         + p9.scale_color_identity()
         + p9.scale_linetype_manual(values={"linear": "dashed", "sqrt": "dotted"}, name="Scaling")
-        + p9.scale_fill_cmap("viridis", trans="log10", na_value=NOT_A_NUMBER, labels=style.decimals, name="Loss (nats)")
+        + p9.scale_fill_cmap("viridis", trans="log10", na_value=NOT_A_NUMBER, labels=style.tick_labels, name="Loss (nats)")
         + p9.scale_x_continuous(
             trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0.01, 0)
         )
-        + p9.scale_y_log10(breaks=rates, labels=style.decimals, minor_breaks=[], expand=(0.01, 0))
+        + p9.scale_y_log10(breaks=rates, labels=style.tick_labels, minor_breaks=[], expand=(0.01, 0))
         + style.theme()
         + p9.theme(figure_size=(style.WIDTH, 4.6), panel_grid=p9.element_blank(), legend_position="right")
     )  # fmt: skip

@@ -26,7 +26,7 @@ def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame) -> p9.ggplot:
         + p9.geom_point(p9.aes(fill="times"), shown, shape="o", size=3.2, stroke=0.2, color="#333333")
         + p9.geom_point(p9.aes(shape="edge"), _marked(found), size=6, stroke=0.9, color="#D55E00", fill="none")
         + p9.scale_x_continuous(trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[])
-        + p9.scale_y_log10(labels=style.decimals)
+        + p9.scale_y_log10(labels=style.tick_labels)
         + p9.scale_fill_cmap(
             "viridis_r", trans="log2", name="Validation loss",
             limits=(1, WORST), breaks=[1, 2, WORST], labels=["least", "2 ×", f"≥ {WORST:g} ×"],
@@ -41,7 +41,7 @@ def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame) -> p9.ggplot:
     crosses = "; × is a diverged trial" if diverged.any() else ""
     return plot + p9.labs(
         title="Learning rates tried for each batch size",
-        subtitle=style.wrapped(f"Lines scale the tuned rate of the small batch{crosses}"),
+        subtitle=style.wrap(f"Lines scale the tuned rate of the small batch{crosses}"),
         x="Batch size",
         y="Learning rate",
     )

@@ -4,8 +4,8 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.figures.by_batch_size import by_batch_size
-from batchscape.report.settings import at_rate
+from batchscape.report.figures.by_batch_size import plot_by_batch_size
+from batchscape.report.settings import at_learning_rate
 
 NAMES = {
     "keskar": "Keskar φ (%)\nε = {radius:g}",
@@ -21,13 +21,13 @@ def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: f
     names = list(sharpness["checkpoint"])
     checkpoint = "best" if "best" in names else names[0]
     seeds, summary = (
-        at_rate(frame[frame["checkpoint"] == checkpoint], fixed_learning_rate) for frame in (sharpness, table)
+        at_learning_rate(frame[frame["checkpoint"] == checkpoint], fixed_learning_rate) for frame in (sharpness, table)
     )
     left_out = summary[summary["not_computed"] != "none"]
     seeds, summary = (frame[frame["not_computed"] == "none"] for frame in (seeds, summary))
     if summary.empty:
-        missing = f"The sharpness at {style.rate_name(fixed_learning_rate)} is missing."
-        return style.nothing_to_draw("\n".join(_not_computed(left_out)) or missing)
+        missing = f"The sharpness at {style.learning_rate_label(fixed_learning_rate)} is missing."
+        return style.empty_plot("\n".join(_not_computed(left_out)) or missing)
     panels = _panel(summary)
     order = [name for measure in NAMES for name in sorted(set(panels[summary["measure"] == measure]))]
     seeds = seeds.assign(panel=_panel(seeds))[seeds["status"] != "diverged"]
@@ -35,10 +35,10 @@ def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: f
     rows = rows.sort_values("panel", key=lambda names: names.map(order.index), kind="stable")
     one = summary[panels == order[0]]
     return (
-        by_batch_size(seeds, rows, scales="free_y")
+        plot_by_batch_size(seeds, rows, scales="free_y")
         + p9.labs(
-            title=f"Sharpness at the {style.weights_name(checkpoint)}, {style.rate_name(fixed_learning_rate)}",
-            subtitle="\n".join([style.spread_name(one), *_not_computed(left_out)]),
+            title=f"Sharpness at the {style.weights_label(checkpoint)}, {style.learning_rate_label(fixed_learning_rate)}",
+            subtitle="\n".join([style.describe_spread(one), *_not_computed(left_out)]),
             x="Batch size",
             y="",
         )
@@ -50,7 +50,7 @@ def _not_computed(summary: pd.DataFrame) -> list[str]:
     """Say which measures were not computed, and why."""
     reasons = summary.groupby("not_computed", sort=False)["measure"].unique()
     return [
-        style.wrapped(f"Not computed ({', '.join(NAMES[name].replace(chr(10), ' ') for name in names)}): {why}")
+        style.wrap(f"Not computed ({', '.join(NAMES[name].replace(chr(10), ' ') for name in names)}): {why}")
         for why, names in reasons.items()
     ]
 

@@ -14,7 +14,7 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame) -> p9.ggpl
     best = table[table["is_best"] == 1]
     fit = fits.iloc[0]
     seeds = runs[runs["setting"].isin(best["setting"]) & runs["status"].ne("diverged")]
-    plot = style.nothing_to_draw() if best.empty else _panels(seeds, best, fit)
+    plot = style.empty_plot() if best.empty else _panels(seeds, best, fit)
     return plot + p9.labs(
         title="Training to one validation loss, batch size by batch size",
         subtitle=_subtitle(best, fit),
@@ -49,7 +49,7 @@ def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series) -> p9.ggplot
         + p9.scale_x_continuous(
             trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0.07, 0, 0.2, 0)
         )
-        + p9.scale_y_log10(labels=style.decimals)
+        + p9.scale_y_log10(labels=style.tick_labels)
         + p9.scale_linetype_manual(values={"perfect scaling": "dashed", "fit": "solid"}, name="Line")
         + p9.scale_shape_manual(values={"inside the range": "o", "on the edge": "D"}, name="Learning rate")
         + p9.scale_color_manual(values=style.batch_size_colors(best["batch_size"]), guide=None)
@@ -58,7 +58,7 @@ def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series) -> p9.ggplot
 
 
 def _panel(rows: pd.DataFrame, panel: str, values: pd.Series) -> pd.DataFrame:
-    return rows.assign(panel=panel, value=values, size=style.as_batch_size(rows["batch_size"]))
+    return rows.assign(panel=panel, value=values, size=style.as_batch_size_categories(rows["batch_size"]))
 
 
 def _curve(x: np.ndarray, values: dict[str, np.ndarray], line: str) -> pd.DataFrame:
@@ -82,7 +82,7 @@ def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
     missed = f"; {lost} run{'s' * (lost != 1)} never reached it" if lost else ""
     what = (
         f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest steps of those that miss "
-        f"it least; each seed, and mean over {style.seeds_name(best['n_seeds'], best['n_diverged'])}{missed}"
+        f"it least; each seed, and mean over {style.describe_seeds(best['n_seeds'], best['n_diverged'])}{missed}"
     )
     if fit["verdict"] == "not identified":
         found = f"Critical batch size not identified: {fit['reason']}"
@@ -91,4 +91,4 @@ def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
         found = f"Critical batch size {fit['critical_batch']:.3g} (95 % interval {low:.3g} to {high:.3g})"
         found += f", {fit['verdict']} the range"
     bound = "" if best["edge"].eq("none").all() else "; diamonds are upper bounds"
-    return f"{style.wrapped(what)}\n{style.wrapped(found + bound)}"
+    return f"{style.wrap(what)}\n{style.wrap(found + bound)}"

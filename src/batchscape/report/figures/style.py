@@ -17,7 +17,7 @@ from batchscape.io.files import write_atomically
 
 # As wide as the text of a page in print; in a column of half that width the letters still have 4 pt.
 WIDTH, HEIGHT, DPI = 6.5, 4.0, 200
-DISTANCE_NAME = r"$\|\theta_{best}-\theta_{init}\|$"
+DISTANCE_LABEL = r"$\|\theta_{best}-\theta_{init}\|$"
 
 
 def theme() -> p9.theme:
@@ -40,19 +40,21 @@ def theme() -> p9.theme:
     )
 
 
-def batch_sizes(values: Iterable[int]) -> list[str]:
+def batch_size_labels(values: Iterable[int]) -> list[str]:
     """The batch sizes in the order in which every figure shows them: the smallest first."""
     return [str(value) for value in sorted(set(values))]
 
 
-def as_batch_size(column: pd.Series) -> pd.Categorical:
+def as_batch_size_categories(column: pd.Series) -> pd.Categorical:
     """Batch sizes as ordered categories, so that an axis gives each one the same room."""
-    return pd.Categorical(column.astype(int).astype(str), categories=batch_sizes(column.astype(int)), ordered=True)
+    return pd.Categorical(
+        column.astype(int).astype(str), categories=batch_size_labels(column.astype(int)), ordered=True
+    )
 
 
 def batch_size_colors(column: pd.Series) -> dict[str, str]:
     """A colour for each batch size: viridis, whose lightness also orders the sizes in grey and for the colour-blind."""
-    names = batch_sizes(column.astype(int))
+    names = batch_size_labels(column.astype(int))
     stops = [0.85 * index / max(len(names) - 1, 1) for index in range(len(names))]
     return {name: mpl.colors.to_hex(mpl.colormaps["viridis"](stop)) for name, stop in zip(names, stops, strict=True)}
 
@@ -66,14 +68,14 @@ def batch_size_scales(column: pd.Series) -> list:
     ]
 
 
-def arms(column: pd.Series) -> list[str]:
+def unique_arms(column: pd.Series) -> list[str]:
     """The arms in the order in which a table has them."""
     return list(dict.fromkeys(column))
 
 
 def arm_scales(column: pd.Series) -> list:
     """Colour and shape by arm, with one legend."""
-    names = arms(column)
+    names = unique_arms(column)
     # Okabe & Ito 2008; beyond seven arms the shapes tell those of one colour apart.
     colors = ["#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9"]
     shapes = ["o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p"]
@@ -83,7 +85,7 @@ def arm_scales(column: pd.Series) -> list:
     ]
 
 
-def nothing_to_draw(
+def empty_plot(
     text: str = "No run has a number that can be drawn here. tables/runs.csv says which ones diverged.",
 ) -> p9.ggplot:
     """The figure of a question that has no answer here: by default, no run has a number that could be drawn."""
@@ -92,7 +94,7 @@ def nothing_to_draw(
     return p9.ggplot() + p9.annotate("text", x=0, y=0, label=textwrap.fill(text, 60), color="#444444") + theme() + bare
 
 
-def drawable(frame: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, p9.labs]:
+def keep_drawable(frame: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, p9.labs]:
     """Return the rows whose value has a place on an axis, and a caption that says how many have none.
 
     That is a finite one, and on a logarithmic axis one above 0. What diverged runs do not have is not for this: leave
@@ -106,52 +108,54 @@ def drawable(frame: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.Da
     return frame[good], p9.labs(caption=f"Not drawn: {lost} value{'s' if lost != 1 else ''}, {what}")
 
 
-def checkpoints(names: Iterable[str]) -> list[str]:
+def sort_checkpoints(names: Iterable[str]) -> list[str]:
     """The checkpoints in the order in which a run passes them, as far as that is known of all runs."""
     place = {"init": 0, "best": 2, "last": 3}
     return sorted(set(names), key=lambda name: (place.get(name, 1), name))
 
 
-def weights_name(checkpoint: str) -> str:
+def weights_label(checkpoint: str) -> str:
     """What the weights of a checkpoint are called in a title."""
     names = {"init": "initial weights", "best": "best weights", "last": "last weights"}
     return names.get(checkpoint, f"weights at {checkpoint}")
 
 
-def rate_name(rate: float) -> str:
-    return f"learning rate {decimals([rate])[0]}"
+def learning_rate_label(rate: float) -> str:
+    return f"learning rate {tick_labels([rate])[0]}"
 
 
-def panel_name(batch_size: int, learning_rate: float, setting: str, status: str, *details: str) -> str:
+def run_panel_title(batch_size: int, learning_rate: float, setting: str, status: str, *details: str) -> str:
     """The title of a single run's panel; below stands how it ended, its schedule, and what else it is told apart by."""
     rate, _, warm_up = setting.partition("-lr")[2].partition("-warmup")
     diverged, tuned, warm = status == "diverged", rate == "tuned", bool(warm_up)
     more = ["diverged"] * diverged + ["tuned"] * tuned + [f"warm-up {warm_up}"] * warm
-    return f"Batch size {batch_size}, {rate_name(learning_rate)}\n{', '.join(filter(None, [*more, *details]))}".rstrip()
+    return f"Batch size {batch_size}, {learning_rate_label(learning_rate)}\n{', '.join(filter(None, [*more, *details]))}".rstrip()
 
 
-def batch_norm_name(policies: Iterable[str]) -> str:
+def describe_batch_norm(policies: Iterable[str]) -> str:
     """Say what re-estimated BatchNorm statistics do to the losses that a figure shows; empty if there are none."""
     if "re-estimate" not in set(policies):
         return ""
     return "; BatchNorm's statistics are estimated anew at each point: a run's own loss is not that of its training"
 
 
-def seeds_name(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
+def describe_seeds(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
     """Say how many seeds stand behind each point, and how many runs are not drawn because they diverged."""
     most, lost = max(n_seeds, default=0), sum(n_diverged)
     text = f"{most} seed" if most == 1 else f"{most} seeds"
     return f"{text} ({lost} diverged run{'s' if lost != 1 else ''} not drawn)" if lost else text
 
 
-def spread_name(table: pd.DataFrame) -> str:
+def describe_spread(table: pd.DataFrame) -> str:
     """Say what the points and bars of a table's means and standard deviations are."""
     if max(table["n_seeds"], default=0) == 1:
-        return wrapped(f"Over {seeds_name(table['n_seeds'], table['n_diverged'])}, so without a spread")
-    return wrapped(f"Each seed, and mean ± standard deviation over {seeds_name(table['n_seeds'], table['n_diverged'])}")
+        return wrap(f"Over {describe_seeds(table['n_seeds'], table['n_diverged'])}, so without a spread")
+    return wrap(
+        f"Each seed, and mean ± standard deviation over {describe_seeds(table['n_seeds'], table['n_diverged'])}"
+    )
 
 
-def thinned(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def thin_epochs(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Average the rows of epochs that lie within 5 % of one another, for a logarithmic axis cannot show them apart.
 
     `frame` has the columns `by`, `epoch` and numbers; each group of `by` is thinned by itself.
@@ -160,17 +164,17 @@ def thinned(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return frame.groupby([*by, step], observed=True).mean(numeric_only=True).reset_index()
 
 
-def wrapped(text: str) -> str:
+def wrap(text: str) -> str:
     """A subtitle in as many lines as the figure's width needs."""
     return textwrap.fill(text, 84)
 
 
-def decimals(values: Iterable[float]) -> list[str]:
+def tick_labels(values: Iterable[float]) -> list[str]:
     """Tick labels without trailing zeros, and without exponents where they are short."""
     return [f"{v:.6g}" if v == 0 or not 1e-5 <= abs(v) < 1e6 else shortest_decimal(float(f"{v:.6g}")) for v in values]
 
 
-def png(plot: p9.ggplot) -> bytes:
+def render_png(plot: p9.ggplot) -> bytes:
     """Return a plot as PNG, the bytes that `write_figure` writes."""
     stream = BytesIO()
     with _drawn(plot) as figure:

@@ -5,13 +5,13 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.figures.loss_map import loss_map, not_finite_name
+from batchscape.report.figures.loss_map import describe_non_finite, plot_loss_map
 
 
 def draw(trajectory: pd.DataFrame) -> p9.ggplot:
     many = trajectory["seed"].nunique() > 1
     panels = [
-        style.panel_name(
+        style.run_panel_title(
             row.batch_size, row.learning_rate, row.setting, row.status,
             f"seed {row.seed}" if many else "", f"{row.share_x:.0%} and {row.share_y:.0%} of the variance",
         )
@@ -19,7 +19,7 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
     ]  # fmt: skip
     shown = trajectory.assign(panel=panels).dropna(subset=["x"])
     cells, way = shown[shown["epoch"].isna()], shown[shown["epoch"].notna()]
-    plot = loss_map(cells, columns=2)
+    plot = plot_loss_map(cells, columns=2)
     if np.isfinite(cells["loss"]).any():
         way = way.assign(panel=pd.Categorical(way["panel"], categories=list(dict.fromkeys(way["panel"])), ordered=True))
         # Above its dot, by a share of the plane's height.
@@ -33,9 +33,9 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
         )
     return plot + p9.labs(
         title="A training on the plane of its principal components",
-        subtitle=style.wrapped(
-            f"Dots: init, snapshots, best and last; the same colours and levels{not_finite_name(cells['loss'])}"
-            f"{_not_shown_name(trajectory)}{style.batch_norm_name(trajectory['batch_norm'])}"
+        subtitle=style.wrap(
+            f"Dots: init, snapshots, best and last; the same colours and levels{describe_non_finite(cells['loss'])}"
+            f"{_not_shown_name(trajectory)}{style.describe_batch_norm(trajectory['batch_norm'])}"
         ),
         x="First component (unit of weight)",
         y="Second component (unit of weight)",

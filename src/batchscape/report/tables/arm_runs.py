@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from batchscape.analysis.distance import WHOLE
-from batchscape.report.settings import SETTING
+from batchscape.report.settings import SETTING_COLUMNS
 
 OF_RUN = (
     "min_train_loss",
@@ -32,7 +32,7 @@ def tabulate(
     updates) and, if it was analyzed, `sharpness`: Keskar's φ in the full space with the greatest ε, at `best`.
     """
     found = {name: runs[name] for name in OF_RUN}
-    lead = [*SETTING, "seed", "status"]
+    lead = [*SETTING_COLUMNS, "seed", "status"]
     frames = [runs[["run", *lead]].assign(quantity=name, value=values) for name, values in found.items()]
     whole = distance[distance["layer"] == WHOLE].rename(columns={"distance": "value"})
     median = update_norms[update_norms["percentile"] == 50].rename(columns={"update_norm": "value"})

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from batchscape.report.settings import SETTING
+from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.tables.over_seeds import over_seeds
 
 
 def tabulate(distance: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each setting and layer (`whole model` and each module)."""
-    return over_seeds(distance, [*SETTING, "layer"], ["distance"])
+    return over_seeds(distance, [*SETTING_COLUMNS, "layer"], ["distance"])

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import least_squares
 
-from batchscape.report.settings import SETTING
+from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.tables.over_seeds import over_seeds
 
 VALUES = [
@@ -53,10 +53,10 @@ def fit(steps: np.ndarray, distances: np.ndarray) -> dict[str, float]:
 def tabulate(history: pd.DataFrame) -> pd.DataFrame:
     """Return one row a setting: what the fits to each of its runs gave."""
     runs = [
-        {**dict(zip([*SETTING, "seed", "status"], run, strict=True)), **_fit(rows)}
-        for run, rows in history.groupby([*SETTING, "seed", "status"])
+        {**dict(zip([*SETTING_COLUMNS, "seed", "status"], run, strict=True)), **_fit(rows)}
+        for run, rows in history.groupby([*SETTING_COLUMNS, "seed", "status"])
     ]
-    return over_seeds(pd.DataFrame(runs), SETTING, VALUES)
+    return over_seeds(pd.DataFrame(runs), SETTING_COLUMNS, VALUES)
 
 
 def _fit(rows: pd.DataFrame) -> dict[str, float]:

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from batchscape.report.settings import SETTING
+from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.tables.over_seeds import over_seeds
 
 
 def tabulate(history: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each setting and epoch; `step` is the number of updates by its end."""
-    return over_seeds(history, [*SETTING, "epoch", "step"], ["distance"])
+    return over_seeds(history, [*SETTING_COLUMNS, "epoch", "step"], ["distance"])

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from batchscape.report.settings import SETTING
+from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.tables.over_seeds import over_seeds
 
 
@@ -21,7 +21,7 @@ def tabulate(epoch_distance: pd.DataFrame, large_batch_size: int) -> pd.DataFram
     reference = large[[*pair, "epoch_distance"]].rename(columns={"epoch_distance": "reference"})
     paired = epoch_distance.merge(reference, on=pair, how="left")
     paired["ratio_to_large"] = paired["epoch_distance"] / paired["reference"]
-    keys = [*SETTING, "epoch"]
+    keys = [*SETTING_COLUMNS, "epoch"]
     table = over_seeds(paired, keys, ["epoch_distance", "ratio_to_large"])
     usable = paired["ratio_to_large"].notna() & paired["status"].ne("diverged")
     table["n_ratios"] = usable.groupby([paired[key] for key in keys]).sum().to_numpy()

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from batchscape.report.settings import SETTING, plain
+from batchscape.report.settings import SETTING_COLUMNS, constant_lr_settings
 from batchscape.report.tables.over_seeds import over_seeds
 
 VALUES = (
@@ -22,8 +22,8 @@ def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
 
     `n_max_epochs` counts the runs that still improved when they were stopped: their least losses are upper bounds.
     """
-    runs = plain(runs)
-    table = over_seeds(runs, SETTING, VALUES)
-    stopped = runs["status"].eq("max_epochs").groupby([runs[key] for key in SETTING]).sum()
+    runs = constant_lr_settings(runs)
+    table = over_seeds(runs, SETTING_COLUMNS, VALUES)
+    stopped = runs["status"].eq("max_epochs").groupby([runs[key] for key in SETTING_COLUMNS]).sum()
     table["n_max_epochs"] = stopped.to_numpy()
     return table

@@ -3,11 +3,11 @@
 import pandas as pd
 
 from batchscape.io.run_directory import is_noise_scale_epoch
-from batchscape.report.settings import SETTING
+from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.tables.over_seeds import over_seeds
 
 
 def tabulate(history: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each setting and epoch after which it was measured; `n_seeds` falls as runs end."""
     measured = history[history["epoch"].map(is_noise_scale_epoch)]
-    return over_seeds(measured, [*SETTING, "epoch"], ["gradient_norm", "noise_scale"])
+    return over_seeds(measured, [*SETTING_COLUMNS, "epoch"], ["gradient_norm", "noise_scale"])

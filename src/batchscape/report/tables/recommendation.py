@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from batchscape.report.claims.verdict import t_interval
-from batchscape.report.settings import SETTING, plain
+from batchscape.report.settings import SETTING_COLUMNS, constant_lr_settings
 from batchscape.report.tables.over_seeds import over_seeds
 
 LOSS = "best_validation_loss"
@@ -33,10 +33,12 @@ def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame |
     `edge` and `advice` are those of `best_lr` or `tuned_lr` where the setting is the best one of its batch size; but a
     rate is on no edge if the search looked beyond it, and the tuned arm trained there.
     """
-    table = over_seeds(runs, SETTING, VALUES)
-    table = table[[*SETTING, *(f"{value}_{part}" for value in VALUES for part in ("mean", "sd")), "n_seeds"]].assign(
+    table = over_seeds(runs, SETTING_COLUMNS, VALUES)
+    table = table[
+        [*SETTING_COLUMNS, *(f"{value}_{part}" for value in VALUES for part in ("mean", "sd")), "n_seeds"]
+    ].assign(
         n_diverged=table["n_diverged"],
-        n_max_epochs=runs["status"].eq("max_epochs").groupby([runs[key] for key in SETTING]).sum().to_numpy(),
+        n_max_epochs=runs["status"].eq("max_epochs").groupby([runs[key] for key in SETTING_COLUMNS]).sum().to_numpy(),
     )
     cost = "cpu_seconds_to_best_mean" if runs["device"].eq("cpu").all() else "seconds_to_best_mean"
     candidate = table["n_diverged"].eq(0) & np.isfinite(table[f"{LOSS}_mean"])
@@ -89,7 +91,7 @@ def _looked_beyond(table: pd.DataFrame, place: int, edge: str) -> bool:
 
 def _with_edges(table: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame | None) -> pd.DataFrame:
     """Say of the best setting of each batch size whether its learning rate is on the edge of what was tried."""
-    constant = table.index.isin(plain(table).index)
+    constant = table.index.isin(constant_lr_settings(table).index)
     found = [(best_lr.rename(columns={"best_learning_rate": "learning_rate"}), constant)]
     if tuned_lr is not None:
         tuned = table["setting"].str.endswith("-lrtuned").to_numpy()

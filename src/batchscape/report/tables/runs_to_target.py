@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.report.settings import SETTING
+from batchscape.report.settings import SETTING_COLUMNS
 
 
 def common_target(runs: pd.DataFrame) -> float:
@@ -26,7 +26,7 @@ def tabulate(history: pd.DataFrame, *, target_loss: float | None) -> pd.DataFram
     The loss is known after each epoch, so these are whole epochs. nan if the run never reached the target;
     `target_loss` None takes the one that all batch sizes reach.
     """
-    run = [*SETTING, "seed", "status"]
+    run = [*SETTING_COLUMNS, "seed", "status"]
     least = history.groupby(run)["validation_loss"].min().rename("best_validation_loss").reset_index()
     target = common_target(least) if target_loss is None else target_loss
     reached = history[history["validation_loss"] <= target].sort_values("epoch")

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.report.settings import SETTING
+from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.tables.over_seeds import over_seeds
 
 
@@ -14,7 +14,7 @@ def tabulate(sharpness: pd.DataFrame) -> pd.DataFrame:
     what is to be made of it, overflows. Runs of which it was known beforehand do not count there: `not_computed`
     says why.
     """
-    keys = [*SETTING, "checkpoint", "measure", "radius", "batch_norm", "not_computed"]
+    keys = [*SETTING_COLUMNS, "checkpoint", "measure", "radius", "batch_norm", "not_computed"]
     table = over_seeds(sharpness, keys, ["value", "loss", "evaluations", "iterations", "on_bounds"])
     lost = ~np.isfinite(sharpness["value"]) & sharpness["status"].ne("diverged") & sharpness["not_computed"].eq("none")
     table["n_not_finite"] = lost.groupby([sharpness[key] for key in keys]).sum().to_numpy()

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from batchscape.report.settings import SETTING
+from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.tables.best_lr import edge_of
 from batchscape.report.tables.over_seeds import over_seeds
 
@@ -15,10 +15,10 @@ def tabulate(runs_to_target: pd.DataFrame) -> pd.DataFrame:
     fewest runs that diverged or missed, the one with the fewest steps. `edge` says whether its rate is the lowest or
     the highest at which the batch size trained, so that its steps are but an upper bound.
     """
-    table = over_seeds(runs_to_target, SETTING, ["epochs", "steps", "examples"])
+    table = over_seeds(runs_to_target, SETTING_COLUMNS, ["epochs", "steps", "examples"])
     missed = runs_to_target["steps"].isna() & runs_to_target["status"].ne("diverged")
-    table["n_missed"] = missed.groupby([runs_to_target[key] for key in SETTING]).sum().to_numpy()
-    table.insert(len(SETTING), "target_loss", runs_to_target["target_loss"].iloc[0])
+    table["n_missed"] = missed.groupby([runs_to_target[key] for key in SETTING_COLUMNS]).sum().to_numpy()
+    table.insert(len(SETTING_COLUMNS), "target_loss", runs_to_target["target_loss"].iloc[0])
     table = table.assign(is_best=0, edge="none")
     for _, rows in table.groupby("batch_size"):
         reached = rows.dropna(subset=["steps_mean"])

@@ -19,7 +19,7 @@ from batchscape.analysis.distance import WHOLE
 from batchscape.config.study import Run
 from batchscape.report.figures import distance_by_layer, style
 from batchscape.report.figures.loss_map import _contours
-from batchscape.report.figures.style import thinned, write_figure
+from batchscape.report.figures.style import thin_epochs, write_figure
 from batchscape.report.tables import arm_runs, best_lr, epoch_distance, fixed_lr, lr_grid, tuned_lr, update_norms
 from batchscape.report.tables.over_seeds import over_seeds
 from batchscape.study.registry import FIGURES, TABLES, Product
@@ -365,7 +365,7 @@ def test_equal_data_gives_equal_bytes_whatever_style_the_user_has(tmp_path: Path
 def test_curves_are_thinned_without_moving_the_early_epochs_or_mixing_batch_sizes():
     epochs = np.arange(1, 2001)
     frame = pd.concat([pd.DataFrame({"batch_size": b, "epoch": epochs, "mean": b * epochs}) for b in (32, 64)])
-    thin = thinned(frame, ["batch_size"])
+    thin = thin_epochs(frame, ["batch_size"])
     assert len(thin) < 300
     assert list(thin["epoch"][:10]) == list(range(1, 11))
     assert np.allclose(thin["mean"], thin["batch_size"] * thin["epoch"])
@@ -499,7 +499,9 @@ def test_the_tuned_rate_is_compared_with_scaling_from_the_small_batch_and_its_ed
 def test_a_tuned_rate_near_an_end_of_the_range_is_on_its_edge(place: float, edge: str):
     rate = 0.01 * (1.0 / 0.01) ** place
     trial = {"batch_size": 8, "trial": 0, "learning_rate": rate, "validation_loss": 1.0, "is_best": 1}
-    assert tuned_lr.tabulate(pd.DataFrame([trial]), small_batch_size=8, learning_rate_range=[0.01, 1.0])["edge"].tolist() == [edge]
+    assert tuned_lr.tabulate(pd.DataFrame([trial]), small_batch_size=8, learning_rate_range=[0.01, 1.0])[
+        "edge"
+    ].tolist() == [edge]
 
 
 def test_a_search_in_which_all_diverged_says_so():

@@ -62,6 +62,7 @@ DATA = f"{FOLDER}/data/images.safetensors"
 SEARCH = f"{FOLDER}/tuning/bs16"
 RUNS, TABLE = f"{FOLDER}/tables/runs.csv", f"{FOLDER}/tables/fixed_lr.csv"
 AGAIN = "delete it so that it is made again"
+PREPARE_AGAIN = "delete it to prepare the data again"
 TRAIN_AGAIN = "delete the run's folder so that it trains again"
 
 
@@ -378,7 +379,7 @@ HISTORY = f"{FOLDER}/analysis/history.csv"
         ),
         (RUNS, without_column("status"), TABLE, (TABLE,), "there is no column status", "so that it is made again"),
         (RUNS, holding(b""), TABLE, (TABLE,), "is no table (No columns to parse from file)", AGAIN),
-        (DATA, cut, TABLE, (f"{FOLDER}/network.json",), "is no whole prepared data file", AGAIN),
+        (DATA, cut, TABLE, (f"{FOLDER}/network.json",), "is corrupt or incomplete (", PREPARE_AGAIN),
     ],
     ids=["run.json", "history.csv", "tuned.json", "a column", "an empty table", "the prepared data"],
 )
@@ -597,7 +598,7 @@ def test_prepared_data_that_is_none_is_refused(images: np.ndarray, labels: np.nd
     save_file(
         {f"{side}_{part}": arrays[part] for side in ("train", "validation") for part in arrays}, path, {"about": about}
     )
-    assert told(read_prepared, path).endswith(AGAIN)
+    assert told(read_prepared, path).endswith(PREPARE_AGAIN)
 
 
 # Nothing unpickles a file.

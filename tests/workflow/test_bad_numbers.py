@@ -360,7 +360,7 @@ def test_images_that_are_no_numbers_are_refused_in_a_line(tmp_path: Path, value:
         prepare(ArraysConfig(source="arrays", path=str(tmp_path / "images.npz")))
     message = str(refused.value)
     assert message.splitlines() == [message]
-    assert "data.path: 2 of the 20 images have pixels that are NaN or infinite, the first one is number 3" in message
+    assert "data.path: 2 of the 20 images have pixels that are NaN or infinite, first at index 3" in message
 
 
 def test_one_class_is_refused_and_a_class_without_validation_images_is_told(tmp_path: Path):

@@ -1,6 +1,7 @@
-"""The files of a folder or of a zip file, read alike."""
+"""Uniform access to the files of a folder or of a zip file."""
 
 import os
+import sys
 import threading
 import zipfile
 import zlib
@@ -17,45 +18,48 @@ from batchscape.errors import UserError
 
 READABLE = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
 
+# No image within Pillow's limit of pixels needs more bytes; a video would fill the memory.
+MAX_FILE_SIZE = 4 * (Image.MAX_IMAGE_PIXELS or sys.maxsize)
+
 
 class UnusableFile(Exception):
-    """Why a file cannot be used, as `kind: detail`."""
+    """A file cannot be used as an image. The message is the reason, as `kind: detail`."""
 
 
 class SourceFile(NamedTuple):
-    """A file of a source."""
+    """A file of a folder or of a zip file."""
 
     name: str
-    """Path below the folder, or in the zip file, with `/`."""
+    """Path below the folder, or inside the zip file, with `/`."""
 
     read: Callable[[], bytes]
-    """Returns what is in it; raises Unusable. May be called in any thread."""
+    """Returns the content; raises UnusableFile. Thread-safe."""
 
 
 @contextmanager
 def open_archive(path: Path) -> Iterator[list[SourceFile]]:
-    """Give the files of a folder or of a zip file, the same ones in the same order; they can be read while it is open.
+    """Yield the files of a folder or of a zip file, in the same order for both; they are readable inside the context.
 
-    Raises UserError, which names `data.path`, if it is neither, or a zip file that cannot be read.
+    Raises UserError, naming the key `data.path`, if the path is neither or the zip file cannot be read.
     """
     if path.is_dir():
-        yield sorted((_in_folder(path, name) for name in list_files(path)), key=_place)
+        yield sorted((_in_folder(path, name) for name in list_files(path)), key=_path_parts)
         return
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
-        raise UserError(f"data.path: there is no {path}; paths count from the folder in which the workflow runs")
+        raise UserError(f"data.path: {path} does not exist; paths are relative to the folder where you run the workflow")
     except NotImplementedError:
-        raise _unknown_packing(path)
+        raise _unsupported_compression(path)
     except zipfile.BadZipFile:
         with path.open("rb") as stream:
-            damaged = stream.read(2) == b"PK"
-        what = (
-            "a damaged zip file; get it again"
-            if damaged
-            else "neither a folder nor a zip file; name the folder around those of the classes"
+            is_corrupt_zip = stream.read(2) == b"PK"
+        problem = (
+            "a corrupt zip file; get it again"
+            if is_corrupt_zip
+            else "neither a folder nor a zip file; name the folder that contains the class folders"
         )
-        raise UserError(f"data.path: {path} is {what}")
+        raise UserError(f"data.path: {path} is {problem}")
     except OSError as error:
         raise UserError(f"data.path: {path} cannot be read ({error.strerror or error})")
     with archive:
@@ -63,17 +67,17 @@ def open_archive(path: Path) -> Iterator[list[SourceFile]]:
         if any(info.flag_bits & 1 for info in infos):
             raise UserError(f"data.path: {path} is encrypted; unpack it with its password, and name the folder")
         if any(info.compress_type not in READABLE for info in infos):
-            raise _unknown_packing(path)
+            raise _unsupported_compression(path)
         lock = threading.Lock()
-        yield sorted((_in_zip(archive, info, lock) for info in infos), key=_place)
+        yield sorted((_in_zip(archive, info, lock) for info in infos), key=_path_parts)
 
 
-def _unknown_packing(path: Path) -> UserError:
-    return UserError(f"data.path: {path} is packed in a way that cannot be read; unpack it, and name the folder")
+def _unsupported_compression(path: Path) -> UserError:
+    return UserError(f"data.path: {path} uses an unsupported compression method; unpack it, and name the folder")
 
 
-def _place(file: SourceFile) -> list[str]:
-    """What files are sorted by: those of a folder stand together, whatever characters names have."""
+def _path_parts(file: SourceFile) -> list[str]:
+    """Return the sort key of a file: files of one folder stay together whatever characters names contain."""
     return file.name.split("/")
 
 
@@ -83,14 +87,14 @@ def _in_folder(folder: Path, name: str) -> SourceFile:
         try:
             if file.is_dir():
                 raise UnusableFile("unreadable file: a folder that cannot be listed")
-            if not file.is_file():  # to open a pipe would wait for ever
-                raise UnusableFile("unreadable file: a broken link, or no regular file")
+            if not file.is_file():  # opening a named pipe would block forever
+                raise UnusableFile("unreadable file: a broken link, or not a regular file")
             _require_size(file.stat().st_size)
             return file.read_bytes()
         except OSError as error:
             raise UnusableFile(f"unreadable file: {(error.strerror or str(error)).lower()}")
 
-    # Names that are no UTF-8 could not be written anywhere.
+    # A name that is not UTF-8 could not be written to the manifest.
     return SourceFile(os.fsencode(name).decode(errors="backslashreplace"), read)
 
 
@@ -98,20 +102,20 @@ def _in_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, lock: threading.Loc
     def read() -> bytes:
         _require_size(info.file_size)
         try:
-            with lock:  # a ZipFile's count of its readers is not safe among threads
+            with lock:  # the reference count inside ZipFile is not thread-safe
                 return archive.read(info)
         except (OSError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error, LZMAError) as error:
             raise UnusableFile(f"unreadable file: {' '.join(str(error).split())}")
 
     name = info.filename
-    if not info.flag_bits & 0x800:  # the flag of UTF-8, which some programs forget; else names are of code page 437
+    if not info.flag_bits & 0x800:  # the UTF-8 flag, which some programs omit; without it names are code page 437
         with suppress(UnicodeError):
             name = name.encode("cp437").decode()
     parts = name.replace("\\", "/").split("/")  # old versions of .NET write backslashes
-    return SourceFile("/".join(part for part in parts if part not in ("", ".", "..")), read)  # nothing is unpacked
+    # Nothing is unpacked, so `..` is harmless; it is removed so that names stay below the zip file.
+    return SourceFile("/".join(part for part in parts if part not in ("", ".", "..")), read)
 
 
 def _require_size(size: int) -> None:
-    # No image with as many pixels as Pillow allows needs more; a film would fill the memory.
-    if size > 4 * Image.MAX_IMAGE_PIXELS:
+    if size > MAX_FILE_SIZE:
         raise UnusableFile(f"too large: {size:,} bytes")

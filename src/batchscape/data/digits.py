@@ -1,4 +1,4 @@
-"""The embedded data set: scikit-learn's digits."""
+"""The built-in data set: scikit-learn's digits."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ DIGITS = tuple("0123456789")
 
 
 def load(config: DigitsConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
-    """Return 1,797 images of 8×8 grey pixels, labelled odd or even, or by the digit.
+    """Return 1,797 grayscale images of 8×8 pixels, labelled odd or even, or by digit.
 
-    The images are the test set of Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998),
-    as scikit-learn ships them: 17 grey levels, spread here over the 256 of a byte.
+    The images are the test set of Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998), as
+    distributed with scikit-learn. Their 17 gray levels are scaled to 0–255.
     """
     from sklearn import datasets
 

@@ -1,21 +1,21 @@
-"""The files below a folder, as a data source sees them."""
+"""The files below a folder, without what systems and cameras leave there."""
 
 import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
-# What systems keep beside the files of a user, in small letters. Only names that nobody gives a class: `trash`,
-# `recycle` and `misc` are classes of public sets.
+# Names, in lower case, that systems create beside a user's files. Only names that are never a class: `trash`,
+# `recycle` and `misc` are classes of public data sets.
 CLUTTER = {
-    # Windows: thumbnails, settings of folders, waste baskets, parts that a disk check found
+    # Windows: thumbnails, folder settings, recycle bins, fragments that a disk check recovered
     *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler", "recycled"),
     *("system volume information", "found.000"),
     # macOS
     *("__macosx", "icon\r", "network trash folder", "temporary items"),
     # Linux, Python
     *("lost+found", "__pycache__"),
-    # network drives: Synology, QNAP, NetApp
+    # Network drives: Synology, QNAP, NetApp
     *(
         "@eadir",
         "#recycle",
@@ -30,12 +30,12 @@ CLUTTER = {
         "~snapshot",
     ),
 }
-# Thumbnails that cameras write beside films and raw images.
+# Thumbnails that cameras write beside videos and raw images.
 CLUTTER_SUFFIXES = (".thm",)
 
 
 def is_clutter(path: str) -> bool:
-    """Say whether a file is none of the user's: hidden, or kept by a system or a camera, or in a folder that is."""
+    """Return whether a file is hidden, or was created by a system or a camera, or is in a folder of this kind."""
     path = path.lower()
     return path.endswith(CLUTTER_SUFFIXES) or any(part in CLUTTER or part.startswith(".") for part in path.split("/"))
 
@@ -43,16 +43,17 @@ def is_clutter(path: str) -> bool:
 def list_files(folder: Path) -> Iterator[str]:
     """Yield the paths of all files below a folder, relative to it, with `/`, in order.
 
-    Links are followed, but not one to a folder that it is in. A folder that cannot be listed is yielded itself.
+    Symbolic links are followed, except links to a folder that contains them. A folder that cannot be listed is yielded
+    itself.
     """
-    closed: list[str] = []
+    unreadable: list[str] = []
     for parent, folders, names in os.walk(
-        folder, followlinks=True, onerror=lambda error: closed.append(error.filename)
+        folder, followlinks=True, onerror=lambda error: unreadable.append(error.filename)
     ):
         folders[:] = sorted(name for name in folders if not _is_symlink_loop(Path(parent, name)))
-        inside = Path(parent).relative_to(folder)
-        yield from ((inside / name).as_posix() for name in sorted(names))
-    yield from (Path(name).relative_to(folder).as_posix() for name in closed if Path(name) != folder)
+        relative = Path(parent).relative_to(folder)
+        yield from ((relative / name).as_posix() for name in sorted(names))
+    yield from (Path(name).relative_to(folder).as_posix() for name in unreadable if Path(name) != folder)
 
 
 def _is_symlink_loop(folder: Path) -> bool:
@@ -60,9 +61,9 @@ def _is_symlink_loop(folder: Path) -> bool:
 
 
 def stat_digest(path: Path) -> str:
-    """Return what a file or folder looks like from outside: a hash of names, sizes and times of change.
+    """Return a hash of the names, sizes and modification times of a file, or of the files below a folder.
 
-    Clutter does not count, nor does what does not exist. 25,000 files take about 0.2 s.
+    Clutter and missing files are ignored. Takes about 0.2 s for 25,000 files.
     """
     names = [name for name in list_files(path) if not is_clutter(name)] if path.is_dir() else [""]
     digest = hashlib.sha256()

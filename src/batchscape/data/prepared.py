@@ -1,4 +1,4 @@
-"""The prepared data of a study: one safetensors file that all of its jobs map, and of which they share one copy."""
+"""The prepared data of a study: one safetensors file that all of its jobs map, sharing one copy in memory."""
 
 import hashlib
 import json
@@ -23,8 +23,12 @@ LABELS = ("train_labels", "validation_labels")
 class PreparedData:
     """Both sides of the split.
 
-    Images are (n, channels, height, width), uint8, with the channels last in memory, as convolutions want them; labels
-    are (n,), int64, indices of `classes`.
+    Attributes:
+        train_images: (n, channels, height, width), uint8, channels-last in memory, the layout that convolutions prefer.
+        train_labels: (n,), int64, indices into `classes`.
+        validation_images: As `train_images`.
+        validation_labels: As `train_labels`.
+        classes: Names of the classes.
     """
 
     train_images: np.ndarray
@@ -35,57 +39,73 @@ class PreparedData:
 
 
 def write_prepared(path: Path, data: PreparedData) -> None:
-    """Write prepared data; the file is whole or not there. It carries the hash of what it holds."""
-    arrays = {part: np.ascontiguousarray(getattr(data, part).transpose(0, 2, 3, 1)) for part in IMAGES}
-    arrays |= {part: np.ascontiguousarray(getattr(data, part)) for part in LABELS}
-    digest = hashlib.sha256(json.dumps(data.classes).encode())
-    for part, array in arrays.items():
-        digest.update(f"{part} {array.shape}".encode())
-        digest.update(array)
+    """Write prepared data atomically, with a hash of its content.
 
-    # One entry, for the library writes several in an order that changes, and equal data shall be equal bytes.
-    about = json.dumps({"classes": data.classes, "sha256": digest.hexdigest()})
+    Args:
+        path: The safetensors file. Images are stored as (n, height, width, channels).
+        data: What to write.
+    """
+    arrays = {name: np.ascontiguousarray(getattr(data, name).transpose(0, 2, 3, 1)) for name in IMAGES}
+    arrays |= {name: np.ascontiguousarray(getattr(data, name)) for name in LABELS}
+    digest = hashlib.sha256(json.dumps(data.classes).encode())
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.shape}".encode())
+        digest.update(array.data)
+
+    # One entry, because safetensors writes several in varying order and equal data must give equal bytes.
+    metadata = json.dumps({"classes": data.classes, "sha256": digest.hexdigest()})
 
     def write(partial: Path) -> None:
-        save_file(arrays, partial, {"about": about})
-        partial.chmod(0o644)  # the library's is for the owner alone, and a group shares its results
+        save_file(arrays, partial, {"about": metadata})
+        partial.chmod(0o644)  # safetensors writes files that only their owner can read; results are shared
 
     write_atomically(path, write)
 
 
 def read_prepared(path: Path) -> PreparedData:
-    """Map what `write_prepared` wrote: memory is taken page by page as images are read, and all processes share it.
+    """Map prepared data into memory; pages are loaded as images are read, and all processes share them.
 
-    Raises UserError when the file is missing or damaged.
+    Args:
+        path: A file that `write_prepared` wrote.
+
+    Returns:
+        The data, as views of the file.
+
+    Raises:
+        UserError: The file is missing, corrupt or incomplete.
     """
-    with _opened(path) as file:
-        images = {part: file.get_tensor(part).numpy().transpose(0, 3, 1, 2) for part in IMAGES}
-        labels = {part: file.get_tensor(part).numpy() for part in LABELS}
-        classes = tuple(_about(file)["classes"])
-        for side, of_side in zip(images.values(), labels.values(), strict=True):
-            if side.dtype != np.uint8 or of_side.dtype != np.int64 or of_side.shape != side.shape[:1] or not side.size:
-                raise ValueError(f"images {side.dtype} {side.shape}, labels {of_side.dtype} {of_side.shape}")
-            if of_side.min() < 0 or of_side.max() >= len(classes):
-                raise ValueError(f"labels from {of_side.min()} to {of_side.max()} of {len(classes)} classes")
+    with _open_prepared(path) as file:
+        images = {name: file.get_tensor(name).numpy().transpose(0, 3, 1, 2) for name in IMAGES}
+        labels = {name: file.get_tensor(name).numpy() for name in LABELS}
+        classes = tuple(_read_metadata(file)["classes"])
+        for x, y in zip(images.values(), labels.values(), strict=True):
+            if x.dtype != np.uint8 or y.dtype != np.int64 or y.shape != x.shape[:1] or not x.size:
+                raise ValueError(f"images {x.dtype} {x.shape}, labels {y.dtype} {y.shape}")
+            if y.min() < 0 or y.max() >= len(classes):
+                raise ValueError(f"labels from {y.min()} to {y.max()} of {len(classes)} classes")
         return PreparedData(**images, **labels, classes=classes)
 
 
 def prepared_digest(path: Path) -> str:
-    """Return the SHA-256 of the images, labels and classes in a prepared file, as it was written there."""
-    with _opened(path) as file:
-        return _about(file)["sha256"]
+    """Return the SHA-256 of the images, labels and classes that is stored in a prepared file.
+
+    Raises:
+        UserError: The file is missing, corrupt or incomplete.
+    """
+    with _open_prepared(path) as file:
+        return _read_metadata(file)["sha256"]
 
 
-def _about(file: Any) -> dict[str, Any]:
+def _read_metadata(file: safe_open) -> dict[str, Any]:
     return json.loads(file.metadata()["about"])
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open_prepared(path: Path) -> Iterator[safe_open]:
     try:
-        with safe_open(path, framework="pt") as file:  # that of NumPy would copy every array
+        with safe_open(path, framework="pt") as file:  # framework "np" would copy every array
             yield file
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no prepared data; run `snakemake --cores 1 {path}` to make it")
+        raise UserError(f"{path}: there is no prepared data; run `snakemake --cores 1 {path}` to prepare it")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is no whole prepared data file ({error}); delete it so that it is made again")
+        raise UserError(f"{path}: is corrupt or incomplete ({error}); delete it to prepare the data again")

@@ -1,4 +1,4 @@
-"""What a source of images gives, whichever it is."""
+"""What every image source returns, and how arrays become one."""
 
 import hashlib
 import math
@@ -13,78 +13,80 @@ from batchscape.errors import UserError
 
 
 class ManifestEntry(NamedTuple):
-    """A file of a source, or an element of its array, and what became of it."""
+    """A file of a source, or an element of its array, and why it was dropped, if it was."""
 
     file: str
-    """Path below the source's folder, or the array and the index."""
+    """Path below the source's folder, or name and index of an array element."""
 
     sha256: str
-    """Hash of the file's bytes, or of the element's; empty if there was nothing to read."""
+    """Hash of the bytes of the file or element; empty if it could not be read."""
 
     label: str
-    """Name of the class."""
+    """Name of the class; empty for a file outside the class folders."""
 
     reason: str = ""
-    """Why it was dropped; empty if it was not."""
+    """Why it was dropped, as `kind: detail`; empty if it is used."""
 
     side: str = ""
-    """The side of the split that the source puts it on: `train`, `validation` or `test`; empty if it gives no split."""
+    """Side of the split given by the source: `train`, `validation` or `test`; empty if it gives none."""
 
 
-# In the reason of an entry: the same file counts for the first class or side that has it.
+# Parts of the reason of a duplicate; the first class or side that has the file counts.
 ANOTHER_CLASS = "of another class"
 ANOTHER_SIDE = "on another side of the split"
 
-# Of fewer numbers, each may be a class whatever its number of images.
-FEW_CLASSES = 10
-IMAGES_OF_A_CLASS = 3
-# Of more numbers than these, gaps between them say that they were measured.
-NUMBERED_CLASSES = 100
+# Up to this many different integers are accepted as classes, however few images each one has.
+MAX_UNCHECKED_CLASSES = 10
+MIN_IMAGES_PER_CLASS = 3
+# More different integers than this are measured values if there are gaps between them.
+MAX_CLASSES_WITH_GAPS = 100
 
 
 @dataclass(frozen=True)
 class RawDataset:
-    """The images of a source that can be used, in its own order, and an account of all that it holds."""
+    """The usable images of a source, in its own order, and a record of everything that it contains.
+
+    Attributes:
+        images: (n, height, width, channels), uint8.
+        labels: (n,), int64, indices into `classes`.
+        classes: Names of the classes.
+        entries: Everything that the source contains. The entries that have no reason and are not on the side `test`
+            are the images, in the same order.
+        notes: How the source was interpreted, one line each, for the log.
+    """
 
     images: np.ndarray
-    """(n, height, width, channels), uint8."""
-
     labels: np.ndarray
-    """Index of each image's class, (n,), int64."""
-
     classes: tuple[str, ...]
-    """Names of the classes."""
-
     entries: Sequence[ManifestEntry]
-    """All that the source holds; those without a reason that are not on the side `test` are the images, in the same
-    order."""
-
     notes: tuple[str, ...] = ()
-    """What a user wants to know of how it was read, a line each."""
 
 
-def join_names(names: Iterable[str], most: int = 6) -> str:
-    """Return names in order, numbers in them by value, and only the number of those beyond the first few."""
-    names = sorted(names, key=_by_numbers)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def join_names(names: Iterable[str], max_names: int = 6) -> str:
+    """Return names in natural order (2 before 10), joined by commas and truncated to the first few."""
+    names = sorted(names, key=_natural_key)
+    return ", ".join(names[:max_names]) + (f" and {len(names) - max_names} more" if len(names) > max_names else "")
 
 
-def _by_numbers(name: str) -> list[str | int]:
+def _natural_key(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def from_arrays(
-    images: np.ndarray, labels: np.ndarray, classes: Sequence[str] | None, name: str, key: str
-) -> RawDataset:
-    """Return arrays as a source.
+def from_arrays(images: Any, labels: Any, classes: Sequence[str] | None, name: str, key: str) -> RawDataset:
+    """Return arrays as a data set.
 
-    `images` is (n, height, width) or (n, height, width, channels), uint8, or floats from 0 to 1, which become bytes.
-    `labels`, (n,), are indices into `classes`, or without these any values, each of them a class. `name` stands for the
-    arrays in the manifest, `key` for the key of the study file in what is raised.
+    Args:
+        images: (n, height, width) or (n, height, width, channels), array-like: uint8, or floats in [0, 1], which are
+            rounded to the 256 levels of a byte.
+        labels: (n,), array-like: indices into `classes`, or without `classes` integers or strings, each value a class.
+        classes: Names of the classes; by default the sorted values of `labels`.
+        name: Name of the arrays in the manifest.
+        key: Key of the study file to name in errors.
 
-    Raises UserError when the arrays are no such images and labels.
+    Raises:
+        UserError: The arrays are not images and labels of this kind.
     """
-    images, labels = _as_array(images, "images", key), _as_array(labels, "labels", key)
+    images, labels = _to_array(images, "images", key), _to_array(labels, "labels", key)
     validate_images(images.shape, images.dtype, labels.shape, key)
     images = to_uint8(images.reshape(*images.shape[:3], -1), key)
     labels, classes = encode_labels(labels, classes, key)
@@ -96,105 +98,132 @@ def from_arrays(
 
 
 def validate_images(shape: tuple[int, ...], dtype: np.dtype, labels_shape: tuple[int, ...], key: str) -> None:
-    """Raise UserError if arrays of these shapes and types are no images with their labels."""
+    """Check the shapes and the data type of images and their labels.
+
+    Args:
+        shape: Shape of the images.
+        dtype: Data type of the images.
+        labels_shape: Shape of the labels.
+        key: Key of the study file to name in errors.
+
+    Raises:
+        UserError: They are not what `from_arrays` accepts.
+    """
     if len(shape) not in (3, 4) or not math.prod(shape):
         raise UserError(
             f"{key}: the images have shape {shape}; they must be (n, height, width) or "
             "(n, height, width, channels), with n at least 1"
         )
     if has_channels_first(shape):
-        raise UserError(f"{key}: images of shape {shape} have channels first; np.moveaxis(images, 1, -1) mends it")
+        raise UserError(f"{key}: images of shape {shape} are channels-first; use np.moveaxis(images, 1, -1)")
     if dtype.kind in "iu" and dtype != np.uint8:
         raise UserError(
-            f"{key}: images are {dtype}; they must be uint8, or floats from 0 to 1: divide them by the value that is "
-            "white (255 for 8 bits, 4095 for 12, 65535 for 16)"
+            f"{key}: images are {dtype}; they must be uint8, or floats from 0 to 1: divide them by the value of white "
+            "(255 for 8 bits, 4095 for 12, 65535 for 16)"
         )
     if dtype.kind != "f" and dtype != np.uint8:
         raise UserError(f"{key}: images are {dtype}; they must be uint8, or floats from 0 to 1")
     if labels_shape != shape[:1]:
         raise UserError(
-            f"{key}: labels of shape {labels_shape} for {shape[0]} images; give one label an image"
-            + (
-                ", such as labels[:, 0], or of one column a class labels.argmax(axis=1)"
-                if len(labels_shape) == 2
-                else ""
-            )
+            f"{key}: labels of shape {labels_shape} for {shape[0]} images; give one label per image"
+            + (", such as labels[:, 0], or for one-hot labels labels.argmax(axis=1)" if len(labels_shape) == 2 else "")
         )
 
 
 def require_two_classes(classes: Sequence[str]) -> None:
-    """Raise UserError if there is nothing to tell apart."""
+    """Raise UserError if there are fewer than two classes."""
     if len(classes) < 2:
-        raise UserError(f"data: only one class ({classes[0]}) has images that can be used; there must be at least two")
+        raise UserError(f"data: only one class ({classes[0]}) has usable images; at least two are needed")
 
 
 def encode_labels(labels: np.ndarray, classes: Sequence[str] | None, key: str) -> tuple[np.ndarray, list[str]]:
-    """Return labels as indices of classes, and the names of these. Raises UserError if they are no classes."""
-    if labels.dtype == object and all(isinstance(label, str) for label in labels):  # as pandas has them
+    """Encode labels as class indices.
+
+    Args:
+        labels: (n,), integers, booleans or strings.
+        classes: Names of the classes, if labels are indices already.
+        key: Key of the study file to name in errors.
+
+    Returns:
+        The indices, (n,) int64, and the names of the classes.
+
+    Raises:
+        UserError: The labels are of another type, out of range, or look like measured values.
+    """
+    if labels.dtype == object and all(isinstance(label, str) for label in labels):  # as pandas stores strings
         labels = labels.astype(str)
     if labels.dtype.kind not in "iubUS":
-        raise UserError(f"{key}: labels are {labels.dtype}; they must be whole numbers or text")
-    if classes is None:
-        values, labels, counts = np.unique(labels, return_inverse=True, return_counts=True)
-        if values.dtype.kind in "iu":
-            _require_classes(values, counts, key)
-        classes = [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
-    else:
-        classes = _as_names(classes, key)
-        if labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(classes):
-            raise UserError(
-                f"{key}: labels must be whole numbers from 0 to {len(classes) - 1}, one for each of the classes"
-            )
-    return labels.astype(np.int64), classes
+        raise UserError(f"{key}: labels are {labels.dtype}; they must be integers or text")
+    if classes is not None:
+        names = _to_names(classes, key)
+        if labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(names):
+            raise UserError(f"{key}: labels must be integers from 0 to {len(names) - 1}, indices of the classes")
+        return labels.astype(np.int64), names
+    values, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    if values.dtype.kind in "iu":
+        _reject_measured_values(values, counts, key)
+    names = [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
+    return indices.astype(np.int64), names
 
 
-def _require_classes(values: np.ndarray, counts: np.ndarray, key: str) -> None:
-    """Raise UserError if whole numbers look measured rather than those of classes.
+def _reject_measured_values(values: np.ndarray, counts: np.ndarray, key: str) -> None:
+    """Raise UserError if integer labels look like measured values, such as ages or prices, instead of classes.
 
-    Classes have several images each, and where there are many they are numbered without gaps. So have CIFAR-100 and
-    ImageNet; ages, prices and counts have not.
+    Classes have several images each, and large sets of classes are numbered without gaps (CIFAR-100, ImageNet).
     """
-    few = len(values) > FEW_CLASSES and np.median(counts) < IMAGES_OF_A_CLASS
-    gaps = len(values) > NUMBERED_CLASSES and int(values[-1]) - int(values[0]) >= len(values)
-    if few or gaps:
+    rare = len(values) > MAX_UNCHECKED_CLASSES and np.median(counts) < MIN_IMAGES_PER_CLASS
+    gaps = len(values) > MAX_CLASSES_WITH_GAPS and int(values[-1]) - int(values[0]) >= len(values)
+    if rare or gaps:
         raise UserError(
-            f"{key}: the labels are {len(values)} different whole numbers from {values[0]} to {values[-1]}, "
-            + (f"half of them on fewer than {IMAGES_OF_A_CLASS} images; " if few else "with gaps between; ")
-            + "these look like measured values, which cannot be predicted here: give intervals of them as labels, "
-            "or if they are classes, labels as text"
+            f"{key}: the labels are {len(values)} different integers from {values[0]} to {values[-1]}, "
+            + (f"half of them with fewer than {MIN_IMAGES_PER_CLASS} images; " if rare else "with gaps; ")
+            + "these look like measured values, and Batchscape does classification only: group the values into "
+            "intervals, or if they are classes, give the labels as text"
         )
 
 
 def has_channels_first(shape: tuple[int, ...]) -> bool:
-    """Say whether images of this shape are (n, channels, height, width): of one or three channels, and so wide that
-    these are no channels."""
+    """Return whether a shape looks like (n, channels, height, width).
+
+    That is, axis 1 has length 1 or 3, and the last axis is too long to be channels.
+    """
     return len(shape) == 4 and shape[1] in (1, 3) and shape[3] > 4
 
 
-def _as_array(values: Any, what: str, key: str) -> np.ndarray:
+def _to_array(values: Any, name: str, key: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except Exception as error:  # rows of different lengths, a tensor on a GPU, …
-        said = " ".join(str(error).split())
-        raise UserError(f"{key}: the {what} cannot be made a NumPy array: {said}")
+        raise UserError(f"{key}: the {name} cannot be converted to a NumPy array: {' '.join(str(error).split())}")
 
 
-def _as_names(classes: Any, key: str) -> list[str]:
+def _to_names(classes: Any, key: str) -> list[str]:
     names = [str(name) for name in classes] if isinstance(classes, list | tuple | np.ndarray) else []
     if not names or len(set(names)) < len(names):
-        raise UserError(f"{key}: the classes must be a list of names, each once")
+        raise UserError(f"{key}: the classes must be a list of unique names")
     return names
 
 
 def to_uint8(images: np.ndarray, key: str) -> np.ndarray:
-    """Return images, uint8 or floats, as uint8; floats must lie in [0, 1]. Raises UserError if they do not."""
+    """Convert images to bytes.
+
+    Args:
+        images: (n, …), uint8, which are returned unchanged, or floats in [0, 1].
+        key: Key of the study file to name in errors.
+
+    Returns:
+        The images, uint8; floats are multiplied by 255 and rounded.
+
+    Raises:
+        UserError: A pixel is NaN, infinite or outside [0, 1].
+    """
     if images.dtype == np.uint8:
         return images
-    broken = np.flatnonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim))))
-    if len(broken):
+    invalid = np.flatnonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim))))
+    if len(invalid):
         raise UserError(
-            f"{key}: {len(broken)} of the {len(images)} images have pixels that are NaN or infinite, the first one is "
-            f"number {broken[0]} (from 0); mend them or leave them out"
+            f"{key}: {len(invalid)} of the {len(images)} images have pixels that are NaN or infinite, first at index "
+            f"{invalid[0]}; fix or remove them"
         )
     low, high = images.min(), images.max()
     if not (low >= 0 and high <= 1):

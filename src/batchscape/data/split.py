@@ -1,4 +1,4 @@
-"""Which images train and which validate."""
+"""The split of a data set into training and validation images."""
 
 from typing import Literal
 
@@ -10,16 +10,17 @@ TRAIN, VALIDATION, TEST = SIDES = ("train", "validation", "test")
 
 
 def split(
-    count: int, validation_fraction: float, how: Literal["random", "first"], seed: int
+    count: int, validation_fraction: float, method: Literal["random", "first"], seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the sorted indices of the training and of the validation images, a function of the arguments alone.
+    """Return the sorted indices of the training and of the validation images.
 
-    `random` draws them with the seed; `first` trains on the first images. Raises ValueError when either set is empty.
+    `random` draws the validation images with the seed; `first` trains on the first images. Raises ValueError if
+    either side would be empty.
     """
-    held_out = validation_count(count, validation_fraction)
-    if not 0 < held_out < count:
+    num_validation = validation_count(count, validation_fraction)
+    if not 0 < num_validation < count:
         raise ValueError(f"{validation_fraction:g} of {count} images leaves one side of the split empty")
-    if how == "first":
-        return np.arange(count - held_out), np.arange(count - held_out, count)
+    if method == "first":
+        return np.arange(count - num_validation), np.arange(count - num_validation, count)
     order = np.random.default_rng(seed).permutation(count)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+    return np.sort(order[num_validation:]), np.sort(order[:num_validation])

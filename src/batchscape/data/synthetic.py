@@ -1,24 +1,25 @@
-"""Made images of any size and count."""
+"""Synthetic images of any size and number."""
 
 import numpy as np
 
 from batchscape.config.data import SyntheticConfig
 from batchscape.data.source import RawDataset, from_arrays
 
-# Squares along each side of a class's pattern.
-COARSE = 4
+# Each channel of a class's pattern has this many squares per side.
+PATTERN_SIDE = 4
 
 
 def load(config: SyntheticConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
-    """Return images whose class shows as a coarse pattern of its own, under noise; a function of the config alone.
+    """Return images that show the pattern of their class under Gaussian noise; they depend on the config alone.
 
-    Image i is of class i mod classes. Each channel of a pattern is 4×4 squares of normally distributed brightness; a
-    pixel's standard deviation of noise is `noise` times theirs. Brightness 0 is mid-grey, 1 is 42 of 255 levels.
+    Image i is of class i mod classes. Each channel of a pattern is 4×4 squares with brightness drawn from a standard
+    normal distribution; `noise` is the standard deviation of the noise of a pixel in the same units. Brightness 0 is
+    gray level 127.5, and one unit is 42 levels.
     """
     rng = np.random.default_rng(config.data_seed)
     height, width = config.image_size
-    rows, columns = (np.arange(side) * COARSE // side for side in (height, width))
-    patterns = rng.standard_normal((config.classes, COARSE, COARSE, config.channels), dtype=np.float32)
+    rows, columns = (np.arange(side) * PATTERN_SIDE // side for side in (height, width))
+    patterns = rng.standard_normal((config.classes, PATTERN_SIDE, PATTERN_SIDE, config.channels), dtype=np.float32)
     patterns = patterns[:, rows][:, :, columns]
     labels = np.arange(config.images) % config.classes
     images = np.empty((config.images, height, width, config.channels), np.uint8)

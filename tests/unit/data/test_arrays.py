@@ -50,8 +50,8 @@ def test_channels_may_come_first(tmp_path: Path):
 @pytest.mark.parametrize(
     ("content", "keys", "expected"),
     [
-        ({"images": IMAGES}, {}, "data.path: {path} has no array `labels`, but images"),
-        ({"x": IMAGES, "y": LABELS}, {}, "data.path: {path} has no array `images`, but x, y"),
+        ({"images": IMAGES}, {}, "data.path: {path} has no array `labels`, only images"),
+        ({"x": IMAGES, "y": LABELS}, {}, "data.path: {path} has no array `images`, only x, y"),
         ({"images": IMAGES, "labels": LABELS}, {"labels": "x.npy"}, "data.labels: {path} is an .npz file"),
         ({"images": IMAGES, "labels": LABELS[:5]}, {}, "data.path: labels of shape (5,) for 6 images"),
         ({"images": np.moveaxis(IMAGES, -1, 1), "labels": LABELS}, {}, "data.channels: images of shape (6, 3, 4, 5)"),
@@ -73,7 +73,7 @@ def test_arrays_that_do_not_fit_are_told_in_a_line(
 
 def test_files_that_are_missing_or_damaged_are_told_in_a_line(tmp_path: Path, refusal: Callable):
     path = tmp_path / "pets.npz"
-    assert refusal(arrays.load, config(path)).startswith(f"data.path: there is no file {path}")
+    assert refusal(arrays.load, config(path)).startswith(f"data.path: {path} does not exist")
     np.savez(path, images=IMAGES, labels=LABELS)
     path.write_bytes(path.read_bytes()[:-100])
     assert refusal(arrays.load, config(path)).startswith(f"data.path: {path} cannot be read")
@@ -132,9 +132,9 @@ def test_measured_whole_numbers_are_no_classes(tmp_path: Path, refusal: Callable
     np.savez(tmp_path / "target.npz", images=np.zeros((len(labels), 2, 2), np.uint8), labels=labels)
     for look in (arrays.load, inspect_source):
         message = refusal(look, config(tmp_path / "target.npz"))
-        different = f"the labels are {len(np.unique(labels))} different whole numbers from {labels.min()} to "
+        different = f"the labels are {len(np.unique(labels))} different integers from {labels.min()} to "
         assert message.startswith(f"data.path: {different}{labels.max()}, ")
-        assert "labels as text" in message
+        assert "the labels as text" in message
     text = tmp_path / "text.npz"
     np.savez(text, images=np.zeros((len(labels), 2, 2), np.uint8), labels=labels.astype(str))
     assert len(arrays.load(config(text)).classes) == len(np.unique(labels))
@@ -187,7 +187,7 @@ def test_check_reads_of_the_images_the_header_alone(tmp_path: Path, refusal: Cal
 def test_check_sees_shapes_that_do_not_fit_as_the_job_does(tmp_path: Path, refusal: Callable):
     for name, content, expected in (
         ("few", {"images": IMAGES, "labels": LABELS[:5]}, "labels of shape (5,) for 6 images"),
-        ("column", {"images": IMAGES, "labels": LABELS[:, None]}, "such as labels[:, 0], or of one column a class "),
+        ("column", {"images": IMAGES, "labels": LABELS[:, None]}, "such as labels[:, 0], or for one-hot labels "),
         ("flat", {"images": LABELS, "labels": LABELS}, "the images have shape (6,)"),
         ("one", {"images": IMAGES, "labels": np.zeros(6, int)}, "only one class (0)"),
         ("objects", {"images": IMAGES, "labels": LABELS.astype(object)}, "it holds Python objects; save text with "),

@@ -145,7 +145,7 @@ def test_missing_prepared_data_is_told_with_the_command_that_makes_it(tmp_path: 
 def test_truncated_prepared_data_is_refused(few_file: Path, tmp_path: Path, kept: int, refusal: Callable):
     path = tmp_path / "images.safetensors"
     path.write_bytes(few_file.read_bytes()[:kept])
-    assert refusal(read_prepared, path).startswith(f"{path}: is no whole prepared data file")
+    assert refusal(read_prepared, path).startswith(f"{path}: is corrupt or incomplete (")
 
 
 @pytest.mark.parametrize("missing", [*IMAGES, *LABELS])
@@ -155,7 +155,7 @@ def test_prepared_data_without_one_of_its_parts_is_refused(missing: str, tmp_pat
     del arrays[missing]
     save_file(arrays, path)
     message = refusal(read_prepared, path)
-    assert message.startswith(f"{path}: is no whole prepared data file")
+    assert message.startswith(f"{path}: is corrupt or incomplete (")
     assert missing in message
 
 

@@ -48,7 +48,7 @@ def open_archive(path: Path) -> Iterator[list[SourceFile]]:
     try:
         archive = zipfile.ZipFile(path)
     except FileNotFoundError:
-        raise UserError(f"data.path: {path} does not exist; paths are relative to the folder where you run the workflow")
+        raise UserError(f"data.path: {path} does not exist; paths are relative to the working folder")
     except NotImplementedError:
         raise _unsupported_compression(path)
     except zipfile.BadZipFile:

@@ -122,7 +122,7 @@ def _is_zip(path: str, key: str) -> bool:
         with Path(path).open("rb") as stream:
             start = stream.read(6)
     except FileNotFoundError:
-        raise UserError(f"{key}: {path} does not exist; paths are relative to the folder where you run the workflow")
+        raise UserError(f"{key}: {path} does not exist; paths are relative to the working folder")
     except OSError as error:
         raise UserError(f"{key}: {path} cannot be read ({error.strerror or error})")
     if not start.startswith(MAGIC_BYTES):

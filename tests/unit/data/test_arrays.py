@@ -190,7 +190,7 @@ def test_check_sees_shapes_that_do_not_fit_as_the_job_does(tmp_path: Path, refus
         ("column", {"images": IMAGES, "labels": LABELS[:, None]}, "such as labels[:, 0], or for one-hot labels "),
         ("flat", {"images": LABELS, "labels": LABELS}, "the images have shape (6,)"),
         ("one", {"images": IMAGES, "labels": np.zeros(6, int)}, "only one class (0)"),
-        ("objects", {"images": IMAGES, "labels": LABELS.astype(object)}, "it holds Python objects; save text with "),
+        ("objects", {"images": IMAGES, "labels": LABELS.astype(object)}, "it contains Python objects; save text with "),
     ):
         path = tmp_path / f"{name}.npz"
         np.savez(path, **content)

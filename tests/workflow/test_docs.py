@@ -1,0 +1,64 @@
+"""The pages name only what exists: links, files, modules, tables, and the tree of the package."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from batchscape.study.registry import TABLES
+from tests.helpers.checkout import PROJECT
+
+PACKAGE = PROJECT / "src" / "batchscape"
+PACKAGES = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
+PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")] + sorted(
+    (PROJECT / "docs").glob("*.md")
+)
+TO_BE_WRITTEN = {"config/mine.yaml", "src/batchscape/analysis/gradient_norm.py"}  # by the reader of a page
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(PROJECT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_anchors_resolve(page: Path):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not link.startswith("https://"):
+            path, _, anchor = link.partition("#")
+            target = page.parent / path if path else page
+            assert target.exists(), link
+            assert not anchor or anchor in anchors(target.read_text()), link
+
+
+def anchors(markdown: str) -> set[str]:
+    """Return the anchors that GitHub gives to the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", markdown, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_files_and_modules_exist(page: Path):
+    text = page.read_text()
+    paths = set(re.findall(r"\b(?:src|workflow|tests|docs|config|profiles|envs)(?:/\w+)+\.[a-z]+\b", text))
+    paths |= set(re.findall(rf"`((?:{'|'.join(PACKAGES)})/[\w/]*\.py)`", text))
+    assert {path for path in paths if not (PROJECT / path).exists() and not (PACKAGE / path).exists()} <= TO_BE_WRITTEN
+    for module, attribute in re.findall(r"^from (batchscape[.\w]*) import (\w+)$", text, re.MULTILINE):
+        source = (PROJECT / "src" / f"{module.replace('.', '/')}.py").read_text()
+        assert re.search(rf"^(?:def|class) {attribute}\b|^{attribute} =", source, re.MULTILINE), f"{module}.{attribute}"
+
+
+def test_the_tables_of_the_readme_exist():
+    row = next(line for line in (PROJECT / "README.md").read_text().splitlines() if line.startswith("| `tables/"))
+    registered = re.findall(r"tables/(\w+)", (PACKAGE / "study" / "registry.py").read_text())
+    assert set(re.findall(r"`(\w+)`", row)) <= {*TABLES, *registered}
+
+
+def test_the_architecture_page_shows_every_module():
+    page = (PROJECT / "docs" / "architecture.md").read_text()
+    tree = page.partition("\nsrc/batchscape/\n")[2].partition("\ntests/")[0]
+    entries = re.sub(r"\n {20,}", " ", tree).splitlines()[1:]  # a long list continues on the next line
+    shown = {package.strip(): modules for package, _, modules in (entry.partition("/ ") for entry in entries)}
+    for package in PACKAGES:
+        modules = {file.stem for file in (PACKAGE / package).glob("*.py")} - {"__init__"}
+        named = set(re.findall(r"\w+", re.split("[:;] ", shown[package])[-1]))
+        assert named <= modules if "one module per" in shown[package] else named == modules, package

@@ -1,15 +1,18 @@
-# A study at a glance: config → checked study → rules → target `all`.
+# The workflow at a glance: config → checked study → rules → target `all`.
 
 from snakemake.utils import min_version
 
-# Earlier ones rerun what a touched script made, whatever the rerun triggers say.
+# Earlier versions rerun jobs whose script was touched, whatever the rerun triggers are.
 min_version("9.27")
 
 
 report: "workflow/report/study.rst"
 
 
+include: "workflow/rules/environment.smk"
+include: "workflow/rules/study.smk"
 include: "workflow/rules/common.smk"
+include: "workflow/rules/handlers.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/train.smk"
@@ -17,31 +20,31 @@ include: "workflow/rules/analyze.smk"
 include: "workflow/rules/report.smk"
 
 
-# Not while the rules are read: what only looks, as a dry run does, needs to write nothing.
+# Here, not while the rules are read: a dry run writes nothing, so it needs none of this.
 onstart:
-    refuse_letters_on_cluster()
-    refuse_several_nodes()
-    refuse_read_only(Path(study.folder))
-    forget_forced()
+    check_path_characters_of_cluster()
+    check_nodes()
+    check_writable(Path(study.folder))
+    delete_reusable_files()
 
 
 onsuccess:
-    report_kept()
-    tell_report()
+    print_reused()
+    print_report_path()
 
 
 onerror:
-    cancel_what_is_left(log)
-    tell_failures(log)
+    cancel_orphaned_jobs(log)
+    print_failures(log)
 
 
 rule all:
-    """All that the study makes: runs, analyses, tables, figures and the report."""
+    """All runs, analyses, tables, figures and the report."""
     default_target: True
     input:
-        # Also what is only on the way to the report: a job that fails after an edit loses its file, and Snakemake makes
-        # nothing on the way anew while an older file at its end is there.
-        lambda wildcards: files_of_study(),
+        # Intermediate files too: a job that fails after an edit loses its output, and Snakemake does not make it again
+        # as long as an older file at the end of the chain exists.
+        files_of_study,
     localrule: True
     message:
         f"All of {study.name}"

@@ -1,8 +1,8 @@
-# One rule a question. A rule has the name of the module in batchscape/analysis that answers it.
+# One rule per question, named like the module in batchscape/analysis that answers it.
 
 
 rule runs:
-    """What became of each run, and what it cost."""
+    """The final status of each run, and what it cost."""
     input:
         runs=study.run_files,
     output:
@@ -13,7 +13,7 @@ rule runs:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
-        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.runs"),
+        code=lambda wildcards: hash_code("analyze_runs.py", "batchscape.analysis.runs"),
     message:
         "Analyzing all runs: {rule}"
     script:
@@ -23,14 +23,16 @@ rule runs:
 use rule runs as history with:
     input:
         runs=study.run_files,
-        # Of the files that others read too, here alone: there are as many as runs.
+        # Only here, though other analyses read them too: there are as many as runs.
         histories=[study.run_file(run, "history.csv") for run in study.runs],
     output:
         study.rows("history"),
     log:
         study.log("history"),
     params:
-        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.history"),
+        code=lambda wildcards: hash_code(
+            "analyze_runs.py", "batchscape.analysis.history"
+        ),
 
 
 use rule runs as distance with:
@@ -39,7 +41,9 @@ use rule runs as distance with:
     log:
         study.log("distance"),
     params:
-        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.distance"),
+        code=lambda wildcards: hash_code(
+            "analyze_runs.py", "batchscape.analysis.distance"
+        ),
 
 
 use rule runs as epoch_distance with:
@@ -48,7 +52,9 @@ use rule runs as epoch_distance with:
     log:
         study.log("epoch_distance"),
     params:
-        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.epoch_distance"),
+        code=lambda wildcards: hash_code(
+            "analyze_runs.py", "batchscape.analysis.epoch_distance"
+        ),
 
 
 use rule runs as update_norms with:
@@ -57,12 +63,14 @@ use rule runs as update_norms with:
     log:
         study.log("update_norms"),
     params:
-        code=lambda wildcards: code("analyze_runs.py", "batchscape.analysis.update_norms"),
+        code=lambda wildcards: hash_code(
+            "analyze_runs.py", "batchscape.analysis.update_norms"
+        ),
 
 
-# Costly questions about the loss around a run's weights: a job for all seeds of a setting, so that there are not more
-# jobs than work. It keeps the answer for each run, so that one that was killed, or that a new seed makes stale, asks
-# only what is new. The rows of all are then gathered.
+# Expensive questions about the loss around the weights of a run: one job for all seeds of a setting, so that starting a
+# job does not cost more than its work. It caches the rows of each run, so that after a kill, or with a new seed, only
+# missing ones are computed. The rows of all jobs are then gathered.
 
 
 rule sharpness:
@@ -80,11 +88,11 @@ rule sharpness:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        gpu=lambda wildcards: asked_gpus(study.analysis_gpus),
+        gpu=lambda wildcards: requested_gpus(study.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("sharpness"),
-        code=lambda wildcards: code(
+        code=lambda wildcards: hash_code(
             "analyze_setting.py", "batchscape.analysis.sharpness"
         ),
     message:
@@ -107,7 +115,7 @@ use rule sharpness as gradient_alignment with:
         study.benchmark("gradient_alignment/{setting}")
     params:
         spec=study.section_slice("gradient_alignment"),
-        code=lambda wildcards: code(
+        code=lambda wildcards: hash_code(
             "analyze_setting.py", "batchscape.analysis.gradient_alignment"
         ),
 
@@ -124,7 +132,7 @@ use rule sharpness as trajectory with:
         study.benchmark("trajectory/{setting}")
     params:
         spec=study.section_slice("trajectory"),
-        code=lambda wildcards: code(
+        code=lambda wildcards: hash_code(
             "analyze_setting.py", "batchscape.analysis.trajectory"
         ),
 
@@ -144,11 +152,11 @@ rule landscape:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        gpu=lambda wildcards: asked_gpus(study.analysis_gpus),
+        gpu=lambda wildcards: requested_gpus(study.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("landscape"),
-        code=lambda wildcards: code("landscape.py"),
+        code=lambda wildcards: hash_code("landscape.py"),
     message:
         "Analyzing {wildcards.run}: {rule} {wildcards.directions}, part {wildcards.part} of {wildcards.parts}"
     script:
@@ -171,11 +179,11 @@ rule interpolation:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        gpu=lambda wildcards: asked_gpus(study.analysis_gpus),
+        gpu=lambda wildcards: requested_gpus(study.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
         spec=study.section_slice("interpolation"),
-        code=lambda wildcards: code("interpolation.py"),
+        code=lambda wildcards: hash_code("interpolation.py"),
     message:
         "Analyzing {wildcards.setting}: {rule} to {wildcards.other}"
     script:
@@ -183,7 +191,7 @@ rule interpolation:
 
 
 rule device_timing:
-    """Time of an epoch by batch size on several numbers of devices; while it measures no other job is at work."""
+    """Time per epoch by batch size and number of devices, measured while no other job runs."""
     input:
         data=study.prepared_data,
         network=study.network_file,
@@ -191,19 +199,19 @@ rule device_timing:
         study.rows("device_timing"),
     log:
         study.log("device_timing"),
-    # Before all else: later the machine would have to fall idle for it. More than that of all searches together, for
-    # Snakemake starts those jobs whose sum of priorities is the greatest.
+    # First: later the machine would have to become idle for it. Above the sum of all searches' priorities, because
+    # Snakemake starts the set of jobs with the largest sum.
     priority: 1000
     conda:
         "../../envs/batchscape.yaml"
-    # All of the machine, so that nothing else is on it; a cluster is asked for that by its profile.
+    # All cores, so that no other job runs; on a cluster the profile requests an exclusive node.
     threads: lambda wildcards: study.timed_devices if on_cluster() else workflow.cores
     resources:
-        gpu=lambda wildcards: asked_gpus(study.timed_gpus),
+        gpu=lambda wildcards: requested_gpus(study.timed_gpus),
     params:
         spec=study.timing_slice,
-        code=lambda wildcards: code(
-            "device_timing.py", study.model_module, others=study.own_model
+        code=lambda wildcards: hash_code(
+            "device_timing.py", study.model_module, other_files=study.own_model
         ),
     message:
         "Timing epochs on several devices"
@@ -224,7 +232,7 @@ rule gather:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
-        code=lambda wildcards: code("gather.py"),
+        code=lambda wildcards: hash_code("gather.py"),
     message:
         "Gathering {wildcards.rows}"
     script:

@@ -11,8 +11,8 @@ rule prepare:
     params:
         spec=study.data_slice,
         files=lambda wildcards: study.data_state,
-        code=lambda wildcards: code(
-            "prepare.py", study.source_module, others=study.own_source
+        code=lambda wildcards: hash_code(
+            "prepare.py", study.source_module, other_files=study.own_source
         ),
     message:
         f"Preparing the data of {study.name}"

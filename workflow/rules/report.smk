@@ -19,7 +19,7 @@ rule table:
     threads: 1
     params:
         spec=lambda wildcards: study.product_slice(TABLES[wildcards.table]),
-        code=lambda wildcards: code(
+        code=lambda wildcards: hash_code(
             "table.py", f"batchscape.report.tables.{wildcards.table}"
         ),
     message:
@@ -50,7 +50,7 @@ rule figure:
     threads: 1
     params:
         spec=lambda wildcards: study.product_slice(FIGURES[wildcards.figure]),
-        code=lambda wildcards: code(
+        code=lambda wildcards: hash_code(
             "figure.py", f"batchscape.report.figures.{wildcards.figure}"
         ),
     message:
@@ -60,7 +60,7 @@ rule figure:
 
 
 rule report:
-    """One page that needs nothing beside it: the answer, the claims, every figure with its table, the provenance."""
+    """One self-contained page: the answer, the claims, every figure with its table, the provenance."""
     input:
         runs=study.run_files,
         manifest=study.manifest,
@@ -76,8 +76,9 @@ rule report:
     threads: 1
     params:
         spec=lambda wildcards: study.report_slice,
-        code=lambda wildcards: code(
-            "report.py", others=tuple((PACKAGE / "report" / "template").glob("page.*"))
+        code=lambda wildcards: hash_code(
+            "report.py",
+            other_files=tuple((PACKAGE / "report" / "template").glob("page.*")),
         ),
     message:
         f"Writing the report of {study.name}"

@@ -1,5 +1,5 @@
 rule network:
-    """See that network and batch sizes fit the data, before anything trains."""
+    """Check that network and batch sizes fit the data, before anything trains."""
     input:
         data=study.prepared_data,
     output:
@@ -10,15 +10,15 @@ rule network:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        # It looks at the network where that will train.
-        gpu=lambda wildcards: asked_gpus(study.analysis_gpus),
+        # The network is checked on the device that it will train on.
+        gpu=lambda wildcards: requested_gpus(study.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
-        # No param, or a study with another batch size would look at the network anew, and then train all runs anew.
-        largest_batch=max(study.grid.batch_sizes),
+        # A resource, not a param: a new batch size must not check the network again, and then retrain all runs.
+        max_batch_size=max(study.grid.batch_sizes),
     params:
         spec=study.network_slice,
-        code=lambda wildcards: code(
-            "network.py", study.model_module, others=study.own_model
+        code=lambda wildcards: hash_code(
+            "network.py", study.model_module, other_files=study.own_model
         ),
     message:
         "Checking that the network fits the data"
@@ -27,7 +27,7 @@ rule network:
 
 
 rule train:
-    """Train one run; it is whole once its run.json stands."""
+    """Train one run, which is complete once its run.json exists."""
     input:
         data=study.prepared_data,
         network=study.network_file,
@@ -39,13 +39,13 @@ rule train:
         study.log("train/{run}"),
     benchmark:
         study.benchmark("train/{run}")
-    # A batch size that does not fit in memory fails before the others have trained.
+    # A batch size that does not fit in memory fails before others have trained.
     priority: lambda wildcards: study.run_priority(wildcards.run)
     conda:
         "../../envs/batchscape.yaml"
     threads: study.resources.devices
     resources:
-        gpu=lambda wildcards: asked_gpus(study.training_gpus),
+        gpu=lambda wildcards: requested_gpus(study.training_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
         devices=study.resources.devices,
         nodes=study.resources.nodes,
@@ -53,8 +53,8 @@ rule train:
         gres=study.slurm_gres,
     params:
         spec=lambda wildcards: study.run_slice(wildcards.run),
-        code=lambda wildcards: code(
-            "train.py", study.model_module, others=study.own_model
+        code=lambda wildcards: hash_code(
+            "train.py", study.model_module, other_files=study.own_model
         ),
     message:
         "Training {wildcards.run}"

@@ -1,0 +1,151 @@
+# What happens before the first job, and after the last one: checks, cleaning up, and the messages on the terminal.
+
+import os
+import re
+import shlex
+import shutil
+import sys
+from functools import cache
+from pathlib import Path
+
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+# What jobs save beside their outputs, undeclared, so that a rerun can resume or reuse it.
+REUSED_BY_JOBS = (".completed", "resume", "optuna.journal", "trial", ".kept")
+MAX_FAILURES = 10
+
+
+def print_message(*lines):
+    print(*lines, sep="\n", file=sys.stderr)
+
+
+def check_path_characters_of_cluster():
+    """Fail if a path has a character that works locally but not on a cluster.
+
+    Snakemake's plugin puts the command of a job into double quotes, and Slurm expands `%` in the path of a log.
+    """
+    if on_cluster():
+        check_path_characters('"$`\\%')
+
+
+def check_nodes():
+    """Fail if a training needs several nodes but jobs run on this machine."""
+    nodes = study.resources.nodes
+    if nodes > 1 and not on_cluster() and nodes_of_job() < nodes:
+        fail(
+            f"resources.nodes: {nodes}, but all jobs run on this machine; add "
+            "`--workflow-profile profiles/slurm` or write `nodes: 1`"
+        )
+
+
+def check_writable(folder):
+    """Fail if nothing can be written to a folder, or to the one that it will be created in."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not os.access(existing, os.W_OK | os.X_OK):
+        fail(f"{existing}: is read-only; make it writable and rerun the same command")
+
+
+def delete_reusable_files():
+    """Delete what forced jobs (`-F`, `-R`, `-f`) would reuse, so that they compute everything again."""
+    if workflow.exec_mode != ExecMode.DEFAULT or workflow.touch:
+        return  # a job is started with `--force` and must resume; `--touch` computes nothing
+    dag = workflow.dag
+    forced = [job for job in dag.needrun_jobs() if dag.reason(job).forced]
+    for folder in {Path(file).parent for job in forced for file in job.output}:
+        for path in map(folder.joinpath, REUSED_BY_JOBS):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+@cache
+def print_plan():
+    """Print how much there is to train, and on how many GPUs."""
+    if workflow.exec_mode != ExecMode.DEFAULT:
+        return
+    hint = "; `python -m batchscape check FILE` estimates their time"
+    print_message(
+        f"{study.name}: {study.described_trainings}{hint if workflow.dryrun else ''}",
+        study.described_gpus(on_cluster()),
+    )
+    requested = workflow.dag_settings
+    if IS_MODULE and (
+        requested.forceall or requested.forcerun or requested.forcetargets
+    ):
+        print_message(
+            f"{study.name}: in a module, -F, -R and -f retrain finished runs only if the outer Snakefile has the handler "
+            f"`onstart: {__name__}.onstart()`"
+        )
+
+
+def print_reused():
+    """Print how many trainings and searches were reused: their jobs ran, but found all of their work done."""
+    jobs = [job for job in workflow.dag.needrun_jobs(exclude_finished=False) if job.log]
+    logs = {
+        names: [log for job in jobs for log in job.log if f"/logs/{folder}/" in log]
+        for folder, names in (
+            ("train", ("run", "runs")),
+            ("tune", ("search", "searches")),
+        )
+    }
+    if not any(logs.values()) or workflow.exec_mode != ExecMode.DEFAULT:
+        return
+    from batchscape.cli.status import already_complete
+
+    counts = {names: already_complete(paths) for names, paths in logs.items()}
+    if any(counts.values()):
+        reused = " and ".join(
+            f"{count} {names[count > 1]}" for names, count in counts.items() if count
+        )
+        print_message(
+            f"Reused, already complete for the same data, settings and code: {reused}. To train again, add "
+            "`-R train tune`."
+        )
+
+
+def print_report_path():
+    """Print where the report is, if the target was everything."""
+    requested = workflow.dag_settings
+    is_everything = set(requested.targets) <= {"all"} and not (
+        requested.until or requested.omit_from
+    )
+    if Path(study.report).exists() and is_everything and not workflow.remote_exec:
+        print_message(f"Report: {study.report}")
+
+
+def cancel_orphaned_jobs(snakemake_logs):
+    """Cancel the Slurm jobs that Ctrl-C has left: while it waits for `squeue`, Snakemake cancels none.
+
+    Only jobs of this invocation, by the name in its log: another study may run in the same folder.
+    """
+    name = re.search(r"SLURM run ID: (\S+)", read_all(snakemake_logs))
+    if workflow.remote_exec or name is None:
+        return
+    from batchscape.cli.cancel import cancel
+
+    try:
+        print_message(*cancel(Path.cwd(), name[1]))
+    except UserError as error:
+        print_message(error)
+
+
+def print_failures(snakemake_logs):
+    """Print why jobs failed and how to resume, below Snakemake's own messages, which on a cluster do not say why."""
+    from batchscape.cli.status import failures
+
+    lines = failures(read_all(snakemake_logs), f"{study.folder}/logs")
+    if lines:
+        rest = len(lines) - MAX_FAILURES
+        more = [f"… and {rest} more"] if rest > 0 else []
+        print_message("", "Failed jobs:", *lines[:MAX_FAILURES], *more, "")
+    fix = "Fix the errors above and rerun" if lines else "Rerun"
+    print_message(f"Finished outputs remain valid. {fix} the same command to resume.")
+    if STUDY_FILE and any(Path(run_file).exists() for run_file in study.run_files):
+        print_message(
+            f"`python -m batchscape report {shlex.quote(str(STUDY_FILE))}` writes a report of the results so far."
+        )
+
+
+def read_all(files):
+    return "\n".join(Path(file).read_text(errors="replace") for file in files)

@@ -1,0 +1,110 @@
+# The study of this invocation, read and checked once.
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from snakemake_interface_executor_plugins.settings import ExecMode
+
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+SETTING = r"bs\d+-lr(\d+(\.\d+)?|tuned)(-warmup\d+)?"
+
+
+def load_study():
+    """Return the study, and its file if that alone describes it; fail with one line for each mistake in it."""
+    try:
+        return study_of_module() if IS_MODULE else study_of_command_line()
+    except UserError as error:
+        fail(error)
+
+
+def study_of_command_line():
+    """Read the file that `--configfile` or the including Snakefile names.
+
+    Snakemake merges all config files, so the file is read again here, by itself.
+    """
+    files = workflow.overwrite_configfiles or workflow.configfiles
+    if len(files) > 1:
+        raise UserError(
+            "--configfile: a study is one self-contained file; give only one"
+        )
+    path = Path(files[0]) if files else ROOT / "config" / "config.yaml"
+    relative = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    assignments = workflow.config_settings.config_args
+    checked = Study.from_file(relative, *read_assignments(assignments))
+    checked.require_files(str(relative))
+    return checked, None if assignments else relative
+
+
+def study_of_module():
+    """Read the `config` that an outer Snakefile passes to this workflow as a module."""
+    if not (config and isinstance(config, Mapping)):
+        raise UserError(
+            f"module {__name__}: has no study; add `config: config` to it, and "
+            '`configfile: "config/config.yaml"` above it'
+        )
+    source = ", ".join(map(str, workflow.configfiles)) or "config"
+    values, texts = assignments_to(config)
+    checked = Study.from_mapping(
+        without_texts(config, values, texts), source, values, texts
+    )
+    checked.require_files(source)
+    return checked, None
+
+
+def assignments_to(config):
+    """Return what `--config` assigns to a module's config, which is the outer config or one of its sections."""
+    values, texts = read_assignments(workflow.config_settings.config_args)
+    outer = workflow.modifier_stack[0].globals["config"]
+    unvisited = [(outer, values, texts)]
+    while unvisited:
+        section, assigned_values, assigned_texts = unvisited.pop()
+        if section is config:
+            return assigned_values, assigned_texts
+        unvisited += [
+            (section[key], assigned_values[key], assigned_texts[key])
+            for key in assigned_values
+            if all(
+                isinstance(part.get(key), Mapping)
+                for part in (section, assigned_values, assigned_texts)
+            )
+        ]
+    return {}, {}
+
+
+def targets_of_command_line():
+    """Return the targets as Snakemake's own parser finds them: it does not provide them while rules are read."""
+    if not any("results/" in argument for argument in sys.argv[1:]):
+        return []  # making the parser takes 0.2 s
+    from snakemake.cli import get_argument_parser
+
+    parsed, _ = get_argument_parser().parse_known_args(sys.argv[1:])
+    return [os.path.relpath(target) for target in parsed.targets]
+
+
+def check_targets(targets):
+    """Fail if a target belongs to another study, or to a run that this study lacks: Snakemake would give a traceback."""
+    known = {name for run in study.runs.values() for name in (run.name, run.setting)}
+    folder = workflow.modifier.modify_path(f"{study.folder}/")
+    for target in targets:
+        if not target.startswith(folder):
+            # Beside a module, other rules may write to `results/`.
+            if target.startswith("results/") and not IS_MODULE:
+                fail(
+                    f"{target}: does not belong to the study {study.name}; give its study file: --configfile FILE"
+                )
+            continue
+        named = [match[0] for match in re.finditer(f"{SETTING}(-seed\\d+)?", target)]
+        unknown = [name for name in named if name not in known]
+        if unknown:
+            fail(
+                f"{target}: the study {study.name} has no runs {unknown[0]}; its runs have names such as "
+                f"{next(iter(study.runs))}, and `python -m batchscape check FILE` lists their settings"
+            )
+
+
+study, STUDY_FILE = load_study()
+if workflow.exec_mode == ExecMode.DEFAULT:
+    check_targets(targets_of_command_line())

@@ -132,7 +132,7 @@ def line_of(output: str, start: str) -> str:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["all", "--configfile", CONFIG, "config/smoke.yaml"], "--configfile: a study is one file that stands alone"),
+        (["all", "--configfile", CONFIG, "config/smoke.yaml"], "--configfile: a study is one self-contained file"),
         (["all", "--configfile", CONFIG, "--config", "tuning={trials: 0}"], "tuning.trials: must be at least 2, got 0"),
         (["all", "--configfile", CONFIG, "--config", "tunning={trials: 3}"], "tunning: is not a known key; did you"),
         (["all", "--configfile", CONFIG, "--config", "name=../smoke"], "got '../smoke'; write `name: my-study`"),
@@ -142,10 +142,13 @@ def line_of(output: str, start: str) -> str:
             ["all", "--configfile", CONFIG, "--config", "arms={mine: {learning_rates: {17: 0.1}}}"],
             "arms.mine.learning_rates: batch size 17 is not in grid.batch_sizes",
         ),
-        (["results/smoke/report.html", "--configfile", CONFIG], "results/smoke/report.html: is not of the study tiny"),
+        (
+            ["results/smoke/report.html", "--configfile", CONFIG],
+            "results/smoke/report.html: does not belong to the study tiny",
+        ),
         (
             ["./results/smoke/report.html", "--configfile", CONFIG],
-            "results/smoke/report.html: is not of the study tiny",
+            "results/smoke/report.html: does not belong to the study tiny",
         ),
         ([TABLE, "-R", "results/smoke/x", "--configfile", CONFIG], "No rule to produce results/smoke/x"),
         ([f"{RUN}9/run.json", "--configfile", CONFIG], "the study tiny has no runs bs16-lr0.1-seed09"),
@@ -197,7 +200,7 @@ def test_a_dry_run_says_how_much_there_is_to_train_and_that_a_cluster_is_asked_f
 def test_forced_jobs_compute_again_and_what_others_take_over_is_told(study: Checkout):
     target = f"{FOLDER}/analysis/sharpness/bs16-lrtuned.csv"
     folder = study.path / FOLDER
-    taken_over = "Not trained again, since complete for the same data, settings and code: "
+    taken_over = "Reused, already complete for the same data, settings and code: "
 
     def run(*arguments: str) -> str:
         done = study.snakemake("--cores", "2", target, *arguments, "--configfile", CONFIG)
@@ -464,7 +467,7 @@ def test_a_batch_size_above_the_images_ends_a_study_before_anything_trains(study
     shutil.rmtree(study.path / "results")
     output = refused(study, "all", "--configfile", CONFIG, made=(DATA, f"{FOLDER}/data/manifest.csv"))
     assert line_of(output, "grid.batch_sizes: 65 is more than the 64 training images; ").endswith("validation_fraction")
-    assert f"{FOLDER}/logs/network.log: grid.batch_sizes: 65 is" in output.partition("What failed, by its log:")[2]
+    assert f"{FOLDER}/logs/network.log: grid.batch_sizes: 65 is" in output.partition("Failed jobs:")[2]
 
 
 def test_a_zip_file_is_never_unpacked_where_its_names_lead(tmp_path: Path):

@@ -116,7 +116,7 @@ def test_a_read_only_results_folder(tmp_path: Path):
         subprocess.run(remount, cwd=checkout.path, check=True)
         refused = checkout.snakemake(*COMMAND)
         assert refused.returncode != 0
-        assert refused.stdout.rstrip().splitlines()[-1].startswith("results: is read-only here; ")
+        assert refused.stdout.rstrip().splitlines()[-1].startswith("results: is read-only; ")
         assert "Preparing the data" not in refused.stdout
         assert "Traceback" not in refused.stdout
         checkout.stale_jobs("config/tiny.yaml")  # a dry run works

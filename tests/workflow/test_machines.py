@@ -98,4 +98,4 @@ def test_a_module_that_hides_one_of_pythons_own_is_refused(tmp_path: Path, file:
     (checkout.path / "test.py").touch()  # which nothing needs
     (checkout.path / file).parent.mkdir(exist_ok=True)
     (checkout.path / file).touch()
-    assert f"/{file.split('/')[0]}: hides Python's own module" in refused(checkout.path)
+    assert f"/{file.split('/')[0]}: shadows Python's own module" in refused(checkout.path)

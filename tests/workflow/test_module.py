@@ -125,9 +125,9 @@ def test_a_section_of_the_outer_config_can_be_the_study(
         (
             outer(config='"outer/study.yaml"'),
             STUDY,
-            "module batchscape: gets no study; add `config: config` to it, and",
+            "module batchscape: has no study; add `config: config` to it, and",
         ),
-        (outer(config="{}"), STUDY, "module batchscape: gets no study; add `config: config` to it, and `configfile: "),
+        (outer(config="{}"), STUDY, "module batchscape: has no study; add `config: config` to it, and `configfile: "),
     ],
 )
 def test_a_wrong_study_is_one_line(checkout: Checkout, snakefile: str, study: str, said: str):
@@ -240,5 +240,5 @@ def test_where_the_package_is_not_installed_one_line_says_what_to_install(tmp_pa
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
     assert done.stdout.splitlines()[-1].endswith(
-        "install the package of this workflow there: pip install git+https://github.com/owner/batchscape@v1"
+        "install this workflow's package there: pip install git+https://github.com/owner/batchscape@v1"
     )

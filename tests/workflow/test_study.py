@@ -144,7 +144,7 @@ def test_a_lost_part_of_a_landscape_is_made_again_alone_and_to_the_same_bits(fin
         "figure landscape",
         "report",
     }
-    assert "\nThe report: results/smoke/report.html\n" in finished.run("config/smoke.yaml")
+    assert "\nReport: results/smoke/report.html\n" in finished.run("config/smoke.yaml")
     assert lost.read_bytes() == content
     assert (folder / "tables/landscape.csv").read_bytes() == before
     assert {part: part.stat().st_mtime_ns for part in others} == others
@@ -180,7 +180,7 @@ def test_any_setting_can_be_asked_for(finished: Checkout):
     [
         ("results/smoke/analysis/sharpness/bs64-lr0.5.csv", "the study smoke has no runs bs64-lr0.5"),
         ("results/smoke/runs/bs64-lr0.02-seed7/run.json", "the study smoke has no runs bs64-lr0.02-seed7"),
-        ("results/other/report.html", "is not of the study smoke; name its file: --configfile FILE"),
+        ("results/other/report.html", "does not belong to the study smoke; give its study file: --configfile FILE"),
     ],
 )
 def test_what_is_of_no_run_or_of_another_study_is_refused_in_a_line(finished: Checkout, target: str, expected: str):
@@ -274,7 +274,7 @@ def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkou
     assert "results/failing/logs/train/bs128-lr0.02-seed0.log: FileExistsError" in done.stdout
     assert "Traceback" not in done.stdout
     assert "Traceback" in (finished.path / "results/failing/logs/train/bs128-lr0.02-seed0.log").read_text()
-    assert "The same command goes on from here" in done.stdout
+    assert "Fix the errors above and rerun the same command to resume." in done.stdout
     assert (runs / "bs256-lr0.02-seed0" / "run.json").exists()
     assert not (broken / "run.json").exists()
 

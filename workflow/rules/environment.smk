@@ -75,8 +75,8 @@ try:
     from batchscape.config.loading import read_assignments, without_texts
     from batchscape.errors import UserError
     from batchscape.report.chapters import CAPTIONS, CATEGORIES
-    from batchscape.runtime.environment_variables import clean
-    from batchscape.runtime.slurm import nodes_of_job
+    from batchscape.runtime.environment_variables import sanitize_environment
+    from batchscape.runtime.slurm import job_num_nodes
     from batchscape.study.fingerprint import PACKAGE, fingerprint, module_path
     from batchscape.study.registry import ANALYSES, FIGURES, TABLES
     from batchscape.study.study import Study
@@ -87,4 +87,4 @@ except ImportError as error:
     )
 
 # For Snakemake, its plugins and its jobs.
-clean()
+sanitize_environment()

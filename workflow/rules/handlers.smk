@@ -31,7 +31,7 @@ def check_path_characters_of_cluster():
 def check_nodes():
     """Fail if a training needs several nodes but jobs run on this machine."""
     nodes = study.resources.nodes
-    if nodes > 1 and not on_cluster() and nodes_of_job() < nodes:
+    if nodes > 1 and not on_cluster() and job_num_nodes() < nodes:
         fail(
             f"resources.nodes: {nodes}, but all jobs run on this machine; add "
             "`--workflow-profile profiles/slurm` or write `nodes: 1`"

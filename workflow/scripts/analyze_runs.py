@@ -1,4 +1,4 @@
-"""Answer one question for every run; the file of the answer has the name of the module that gives it."""
+"""Run one analysis on every run; the output file is named like the analysis module."""
 
 from batchscape.runtime.job import job_log
 
@@ -11,7 +11,7 @@ from batchscape.io.frames import write_frame
 if __name__ == "__main__":
     with job_log(snakemake.log[0]):
         output = Path(snakemake.output[0])
-        # Not that of the rule, which another workflow may have renamed.
+        # Not the name of the rule, which an outer workflow may change.
         analysis = import_module(f"batchscape.analysis.{output.stem}")
         directories = [Path(run).parent for run in snakemake.input.runs]
         write_frame(output, collect(directories, analysis.analyze))

@@ -1,5 +1,4 @@
-"""Answer one question about the loss around the weights of a setting's runs; the folder of the answers has the name of
-the module that gives them."""
+"""Analyze the loss around the weights of a setting's runs; the output folder is named like the analysis module."""
 
 from batchscape.runtime.job import job_log
 
@@ -19,7 +18,7 @@ if __name__ == "__main__":
     with job_log(snakemake.log[0]), allocate_gpus(resources.gpu, resources.jobs_per_gpu):
         torch.set_num_threads(snakemake.threads)
         output = Path(snakemake.output[0])
-        # Not that of the rule, which another workflow may have renamed.
+        # Not the name of the rule, which an outer workflow may change.
         analysis = import_module(f"batchscape.analysis.{output.parent.name}")
         config = analysis.Config.model_validate_json(snakemake.params.spec)
         data = read_prepared(Path(snakemake.input.data))

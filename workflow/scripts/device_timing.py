@@ -1,4 +1,4 @@
-"""Time an epoch of each batch size on several numbers of devices."""
+"""Time an epoch of each batch size for several numbers of devices."""
 
 from batchscape.runtime.job import job_log
 

@@ -1,4 +1,4 @@
-"""Draw one figure from the tables and analyses below it."""
+"""Draw one figure from its tables and analyses."""
 
 from batchscape.runtime.job import job_log
 

@@ -1,4 +1,4 @@
-"""Put the rows of an analysis's jobs one below the other."""
+"""Concatenate the rows of all jobs of an analysis."""
 
 from batchscape.runtime.job import job_log
 

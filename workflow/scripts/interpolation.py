@@ -1,4 +1,4 @@
-"""Evaluate the lines through the weights of the runs of two settings."""
+"""Evaluate the loss on the lines between the weights of two settings, seed by seed."""
 
 from batchscape.runtime.job import job_log
 

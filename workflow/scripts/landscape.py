@@ -1,4 +1,4 @@
-"""Evaluate one part of a landscape."""
+"""Evaluate the loss on one part of a plane."""
 
 from batchscape.runtime.job import job_log
 
@@ -18,7 +18,7 @@ if __name__ == "__main__":
         torch.set_num_threads(snakemake.threads)
         config = Config.model_validate_json(snakemake.params.spec)
         data = read_prepared(Path(snakemake.input.data))
-        place = [int(snakemake.wildcards[key]) for key in ("directions", "part", "parts")]
+        directions_and_part = [int(snakemake.wildcards[key]) for key in ("directions", "part", "parts")]
         directory = Path(snakemake.input.run).parent
-        rows = collect([directory], lambda run: analyze(run, data, config, *place))
+        rows = collect([directory], lambda run: analyze(run, data, config, *directions_and_part))
         write_frame(Path(snakemake.output[0]), rows)

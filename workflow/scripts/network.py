@@ -1,4 +1,4 @@
-"""See that the network fits the data, and say what it is."""
+"""Check that the network fits the data, and write what was found out about it."""
 
 from batchscape.runtime.job import job_log
 
@@ -19,13 +19,13 @@ if __name__ == "__main__":
     resources = snakemake.resources
     with job_log(snakemake.log[0]) as echo, allocate_gpus(resources.gpu, resources.jobs_per_gpu):
         torch.set_num_threads(snakemake.threads)
-        # Else what a GPU gives twice agrees to ten bits only.
+        # With TF32 repeated results on a GPU agree to ten bits only.
         torch.backends.cudnn.allow_tf32 = False
         spec = json.loads(snakemake.params.spec)
         model = TypeAdapter(ModelConfig).validate_python(spec["model"])
         data = read_prepared(Path(snakemake.input.data))
         device = choose_device(spec["accelerator"])
-        network = validate_network(model, spec["loss"], resources.largest_batch, data, device)
+        network = validate_network(model, spec["loss"], resources.max_batch_size, data, device)
         if network["hessian"] != "computed":
             echo(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
         write_json(Path(snakemake.output[0]), network)

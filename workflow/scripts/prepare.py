@@ -1,4 +1,4 @@
-"""Prepare the images that all runs of the study train on."""
+"""Prepare the data that all runs of the study train on."""
 
 from batchscape.runtime.job import job_log
 

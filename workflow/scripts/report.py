@@ -23,5 +23,5 @@ if __name__ == "__main__":
         )
         output = Path(snakemake.output[0])
         write_text(output, page)
-        # What `python -m batchscape report` wrote of an earlier state would mislead now.
+        # The partial report that `python -m batchscape report` wrote earlier is outdated now.
         output.with_name("report-partial.html").unlink(missing_ok=True)

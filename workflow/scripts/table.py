@@ -1,4 +1,4 @@
-"""Make one table from the analyses and tables below it."""
+"""Make one table from its analyses and other tables."""
 
 from batchscape.runtime.job import job_log
 

@@ -1,4 +1,4 @@
-"""Train one run, at the learning rate of its specification or at the one that the search found."""
+"""Train one run, at the learning rate of its spec or at the tuned one."""
 
 from batchscape.runtime.job import job_log
 
@@ -17,10 +17,10 @@ if __name__ == "__main__":
         job_log(snakemake.log[0]),
         allocate_gpus(resources.gpu, resources.jobs_per_gpu, managed_by_slurm=bool(resources.gres)),
     ):
-        asked = json.loads(snakemake.params.spec)
+        spec_values = json.loads(snakemake.params.spec)
         for file in snakemake.input.tuned:
-            asked |= read_json(Path(file), Tuned, "delete it so that the search goes on from its journal")
-        spec = RunSpec.model_validate_json(json.dumps(asked))
+            spec_values |= read_json(Path(file), Tuned, "delete it so that the search resumes from its journal")
+        spec = RunSpec.model_validate_json(json.dumps(spec_values))
         train(
             spec,
             Path(snakemake.input.data),

@@ -19,7 +19,7 @@ if __name__ == "__main__":
     ):
         spec = SearchSpec.model_validate_json(snakemake.params.spec)
         tuned = Path(snakemake.output.tuned)
-        # Beside the outputs, but none of them: Snakemake deletes those before it starts a job.
+        # Not a declared output: Snakemake deletes these before it starts a job.
         journal = tuned.with_name("optuna.journal")
         trials = search(
             spec,

@@ -4,8 +4,10 @@ import re
 from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from batchscape.study.registry import TABLES
+from batchscape.study.study import Study
 from tests.helpers.checkout import PROJECT
 
 PACKAGE = PROJECT / "src" / "batchscape"
@@ -62,3 +64,8 @@ def test_the_architecture_page_shows_every_module():
         modules = {file.stem for file in (PACKAGE / package).glob("*.py")} - {"__init__"}
         named = set(re.findall(r"\w+", re.split("[:;] ", shown[package])[-1]))
         assert named <= modules if "one module per" in shown[package] else named == modules, package
+
+
+def test_the_study_of_the_readme_is_valid():
+    block = re.search(r"```yaml\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)[1]
+    Study.from_mapping(YAML(typ="safe", pure=True).load(block), "README.md")

@@ -1,16 +1,16 @@
-"""Where the time of a study went: to compute, to start jobs, and to what Snakemake left idle.
+"""How a study spent its time: computing, starting jobs, and waiting.
 
     make study
     python benchmarks/study.py results/digits --cores 2
 
-It reads the logs of a study that was made in one go. Each ends with the CPU time that the job worked, and before it
-that of Python and the libraries to start. By rule these are summed up over all jobs; the study's wall time is that from
-the start of the first job to the end of the last. `busy` is the CPU time of all jobs over cores × wall time. `overhead`
-is the wall time over that of the bare work, spread evenly over the cores: 1 would be a study whose jobs start at once,
-on cores that never wait. Give the cores of the machine, not those that Snakemake was told.
+It reads the logs of a study that ran without interruption. Each log ends with the CPU time of the job's work, and of
+starting Python and the libraries before it; the script sums these per rule. The study's wall time is from the start of
+the first job to the end of the last. `busy` is the CPU time of all jobs over cores × wall time. `overhead` is the wall
+time over the work, spread evenly over the cores: 1 would be a study whose jobs start instantly, on cores that never
+wait. `--cores` are those of the machine, not Snakemake's.
 
-Measured on 2 cores of an Intel Xeon that was shared and changed its speed meanwhile (Python's loop over 20 million
-additions: 2 to 3.7 s), Python 3.11, `make study`:
+Measured on 2 cores of a shared Intel Xeon whose speed changed meanwhile (a Python loop of 20 million additions: 2 to
+3.7 s), Python 3.11, `make study`:
     rule                  jobs   work, s  to start, s
     train                   66     553.5        324.4
     sharpness               17     235.0         49.0
@@ -43,7 +43,7 @@ def main() -> None:
     for log in logs.rglob("*.log"):
         last = TOOK.search(log.read_text())
         if not last:
-            parser.error(f"{log}: the job has not ended well; let the study come to its end")
+            parser.error(f"{log}: the job did not complete; finish the study first")
         took, work, start = map(float, last.groups())
         by_rule[log.relative_to(logs).parts[0].removesuffix(".log")].append((work, start))
         ends.append(log.stat().st_mtime)

@@ -91,7 +91,7 @@ Contender = Callable[[int], list[float]]
 """From a batch size to the moment at which each epoch ended."""
 
 
-def made_images(count: int, side: int) -> PreparedData:
+def synthetic_images(count: int, side: int) -> PreparedData:
     return prepare(SyntheticConfig(source="synthetic", images=count, image_size=(side, side)))[0]
 
 
@@ -174,7 +174,7 @@ def report(batch_size: int, seconds: dict[str, float]) -> None:
 
 
 def measure_time(rounds: int, quick: bool) -> None:
-    data = made_images(QUICK_IMAGES, QUICK_SIDE) if quick else made_images(IMAGES, SIDE)
+    data = synthetic_images(QUICK_IMAGES, QUICK_SIDE) if quick else synthetic_images(IMAGES, SIDE)
     with tempfile.TemporaryDirectory() as folder:
         prepared = Path(folder) / "prepared.safetensors"
         write_prepared(prepared, data)
@@ -219,7 +219,7 @@ def measure_memory(quick: bool) -> None:
         folder = Path(name)
         size, files = {}, {}
         for count in (more_images, fewer_images):
-            data = made_images(count, side)
+            data = synthetic_images(count, side)
             size[count] = data.train_images.nbytes + data.validation_images.nbytes
             files[count] = folder / f"{count}.safetensors"
             write_prepared(files[count], data)

@@ -8,10 +8,10 @@ one round, all in one process; its times mean nothing.
 
 Contenders evaluate the training loss on a plane around one network, on one CPU thread, each in a process of its own, in
 turns, so that what else runs on the machine meets all of them alike; the median over the rounds counts. Their losses at
-the centre must agree.
+the center must agree.
 
-* `landscape`: `batchscape.analysis.landscape.losses_on_plane`, with loss, accuracy and all of its record.
-* `loss-landscapes`: the PyPI package's `random_plane` with filter normalisation.
+* `landscape`: `batchscape.analysis.landscape.evaluate_on_plane`, with loss, accuracy and all of its record.
+* `loss-landscapes`: the PyPI package's `random_plane` with filter normalization.
 * `floor`: the fastest bare forward loop that we could write by hand, for this network alone: weights copied in place,
   inputs prepared beforehand in oneDNN's own layout and cut into the chunks that were fastest in a trial, pooling
   before ReLU, ReLU in place, inference mode, mean loss in float32, no accuracy.
@@ -80,7 +80,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from batchscape.analysis.landscape import filter_normalised, grid, losses_on_plane, random_directions
+from batchscape.analysis.landscape import evaluate_on_plane, grid, normalize_filters, random_directions
 from batchscape.config.data import DigitsConfig
 from batchscape.config.model import VggConfig
 from batchscape.curvature.loss_surface import LossSurface
@@ -108,12 +108,12 @@ def landscape(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) ->
     # `parameters_to_vector` of torch takes no channels-last weights.
     weights = torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()]).numpy()
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
-    directions = np.stack([filter_normalised(d, weights, shapes) for d in random_directions(len(weights), 0)])
+    directions = np.stack([normalize_filters(d, weights, shapes) for d in random_directions(len(weights), 0)])
     surface = LossSurface(network, images, labels)
 
     def run(side: int) -> float:
         places = np.zeros((1, 2)) if side == 1 else grid((-1, 1), (-1, 1), (side, side))
-        return losses_on_plane(surface, weights, directions, places, re_estimate=False)["loss"][0]
+        return evaluate_on_plane(surface, weights, directions, places, re_estimate=False)["loss"][0]
 
     return run
 
@@ -193,13 +193,13 @@ def network_and_data(name: str, count: int | None) -> tuple[nn.Module, torch.Ten
 
 
 def measured(name: str, contender: str, side: int, count: int | None) -> tuple[float, float]:
-    """Return the loss at the centre, which warms up, and the seconds that a point of a grid takes."""
+    """Return the loss at the center, which warms up, and the seconds that a point of a grid takes."""
     torch.set_num_threads(1)
     run = CONTENDERS[contender](*network_and_data(name, count))
-    centre = run(1)
+    center = run(1)
     started = time.perf_counter()
     run(side)
-    return centre, (time.perf_counter() - started) / side**2
+    return center, (time.perf_counter() - started) / side**2
 
 
 def apart() -> Executor:
@@ -216,7 +216,7 @@ def compare(name: str, side: int, rounds: int, count: int | None, executor: Call
                 results.append(process.submit(measured, name, contender, side, count).result())
     losses = [loss for results in found.values() for loss, _ in results]
     if not np.allclose(losses, losses[0], rtol=1e-5):
-        sys.exit(f"the losses at the centre differ: {losses}")
+        sys.exit(f"the losses at the center differ: {losses}")
     medians = {contender: statistics.median(seconds for _, seconds in results) for contender, results in found.items()}
     print(f"{name}, {side} × {side} points, median of {rounds} rounds")
     for contender, value in medians.items():

@@ -139,7 +139,7 @@ def assert_same_results(expected: Path, actual: Path, subset: bool = False) -> i
             path.relative_to(root)
             for path in root.rglob("*")
             # Files in the cache of an analysis are named by when its run was trained.
-            if path.is_file() and not {"logs", "benchmarks", ".kept"} & set(path.relative_to(root).parts)
+            if path.is_file() and not {"logs", "benchmarks", ".cache"} & set(path.relative_to(root).parts)
         }
         for root in (expected, actual)
     ]

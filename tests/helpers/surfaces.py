@@ -12,25 +12,25 @@ MATRIX = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
 class Quadratic:
     """f(θ) = base + gᵀ(θ − c) + ½ (θ − c)ᵀ H (θ − c), with what a LossSurface has of derivatives."""
 
-    def __init__(self, hessian: np.ndarray, centre: np.ndarray, base: float = 0.0, slope: np.ndarray | None = None):
-        self.hessian, self.centre, self.base = hessian, centre, base
-        self.slope = np.zeros(len(centre)) if slope is None else slope
+    def __init__(self, hessian: np.ndarray, center: np.ndarray, base: float = 0.0, slope: np.ndarray | None = None):
+        self.hessian, self.center, self.base = hessian, center, base
+        self.slope = np.zeros(len(center)) if slope is None else slope
 
     def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        step = weights - self.centre
+        step = weights - self.center
         value = self.base + self.slope @ step + step @ self.hessian @ step / 2
         return float(value), self.slope + self.hessian @ step
 
-    def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:  # noqa: ARG002
+    def hessian_vector_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:  # noqa: ARG002
         return self.hessian @ vector
 
     def greatest_in_box(self, half_widths: np.ndarray) -> float:
-        """The maximum over the corners of the box around the centre: a convex function has it there."""
+        """The maximum over the corners of the box around the center: a convex function has it there."""
         corners = np.stack(np.meshgrid(*[[-w, w] for w in half_widths]), -1).reshape(-1, len(half_widths))
-        return max(self.gradient(self.centre + corner)[0] for corner in corners)
+        return max(self.gradient(self.center + corner)[0] for corner in corners)
 
 
-def made_images(
+def synthetic_images(
     count: int, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Random uint8 images and labels."""
@@ -58,10 +58,10 @@ def evaluate(
     return normalize_sums(evaluate_loss_and_correct(network, images, labels, chunk), len(labels))
 
 
-def vector_of(network: nn.Module) -> np.ndarray:
+def parameter_vector(network: nn.Module) -> np.ndarray:
     """All parameters of a network, (p,), float64."""
     return np.concatenate([p.detach().numpy().ravel() for p in network.parameters()]).astype(np.float64)
 
 
-def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
+def parameter_shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(p.shape) for name, p in network.named_parameters()}

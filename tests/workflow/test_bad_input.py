@@ -210,7 +210,7 @@ def test_forced_jobs_compute_again_and_what_others_take_over_is_told(study: Chec
     def times() -> list[int]:
         """When the weights and the kept answer of the analysis were written."""
         weights = study.path / TUNED_RUN / "weights" / "best.safetensors"
-        (answer,) = (folder / "analysis/sharpness/.kept").glob("bs16-lrtuned-seed0-*.csv")
+        (answer,) = (folder / "analysis/sharpness/.cache").glob("bs16-lrtuned-seed0-*.csv")
         return [path.stat().st_mtime_ns for path in (weights, answer)]
 
     assert taken_over not in run()

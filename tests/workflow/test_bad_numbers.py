@@ -346,7 +346,7 @@ def test_a_way_of_fewer_than_three_different_weights_is_named_and_not_drawn(dead
     rows = dead.read("tables/trajectory")
     lost = rows.loc[rows["x"].isna(), "run"].tolist()
     assert "bs8-lr1000000-seed0" in lost  # dead after the first epoch
-    assert rows.loc[rows["run"].isin(lost), ["loss", "share_x"]].isna().all(axis=None)
+    assert rows.loc[rows["run"].isin(lost), ["loss", "explained_variance_x"]].isna().all(axis=None)
     told = f"not shown, for fewer than three different weights: {lost[0]}"
     assert any(told in text for text in drawn(dead.plot("trajectory")))
 

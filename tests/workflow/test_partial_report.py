@@ -46,7 +46,7 @@ def test_what_fails_costs_only_what_depends_on_it_and_the_rest_is_reported(tmp_p
     results = checkout.path / study.folder
     failing_run = "bs256-lr0.08-seed0"
     # Files where jobs make folders: the run cannot write its weights, no job of the sharpness its rows.
-    blocked = [results / "runs" / failing_run / "weights", results / "analysis" / "sharpness" / ".kept"]
+    blocked = [results / "runs" / failing_run / "weights", results / "analysis" / "sharpness" / ".cache"]
     for path in blocked:
         path.parent.mkdir(parents=True)
         path.write_text("")

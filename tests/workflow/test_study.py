@@ -76,7 +76,7 @@ def test_distance_table_agrees_with_the_weights_on_disk(finished: Checkout):
             squares = {name: np.sum((best[name].astype(float) - init[name].astype(float)) ** 2) for name in init}
             whole.append(np.sqrt(sum(squares.values())))
             conv.append(np.sqrt(squares["conv1.weight"] + squares["conv1.bias"]))
-        assert np.isclose(distances.loc[(batch_size, 0.08, "whole model"), "distance_mean"], np.mean(whole), rtol=1e-9)
+        assert np.isclose(distances.loc[(batch_size, 0.08, "all layers"), "distance_mean"], np.mean(whole), rtol=1e-9)
         assert np.isclose(distances.loc[(batch_size, 0.08, "conv1"), "distance_mean"], np.mean(conv), rtol=1e-9)
 
 

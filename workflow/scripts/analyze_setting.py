@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from batchscape.analysis.cache import kept
+from batchscape.analysis.cache import cached
 from batchscape.analysis.collect import collect
 from batchscape.data.prepared import read_prepared
 from batchscape.io.frames import write_frame
@@ -25,6 +25,6 @@ if __name__ == "__main__":
         question = [snakemake.params.spec, snakemake.params.code]
         directories = [Path(file).parent for file in snakemake.input.runs]
         rows = collect(
-            directories, lambda run: kept(output, question, [run], lambda: analysis.analyze(run, data, config))
+            directories, lambda run: cached(output, question, [run], lambda: analysis.analyze(run, data, config))
         )
         write_frame(output, rows)

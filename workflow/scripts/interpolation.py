@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from batchscape.analysis.cache import kept
+from batchscape.analysis.cache import cached
 from batchscape.analysis.collect import collect_pair
 from batchscape.analysis.interpolation import Config, analyze
 from batchscape.data.prepared import read_prepared
@@ -27,7 +27,7 @@ if __name__ == "__main__":
             collect_pair(
                 Path(one).parent,
                 Path(other).parent,
-                lambda *runs: kept(output, question, runs, lambda: analyze(*runs, data, config)),
+                lambda *runs: cached(output, question, runs, lambda: analyze(*runs, data, config)),
             )
             for one, other in pairs
         ]

@@ -1,4 +1,4 @@
-"""Answers that a job keeps, so that one that is asked again asks only what is new."""
+"""Cached results of an analysis, so that a rerun computes only what has changed."""
 
 import glob
 import hashlib
@@ -11,22 +11,21 @@ from batchscape.io.frames import read_frame, write_frame
 from batchscape.io.run_directory import RunDirectory
 
 
-def kept(
-    output: Path, question: Sequence[str], runs: Sequence[RunDirectory], analyze: Callable[[], pd.DataFrame]
+def cached(
+    output: Path, key: Sequence[str], runs: Sequence[RunDirectory], analyze: Callable[[], pd.DataFrame]
 ) -> pd.DataFrame:
-    """Return the rows that `analyze` gives for a run or a pair of runs, or gave before to the very same `question`.
+    """Return the rows of `analyze` for a run or a pair of runs, from the cache if `key` and the runs are the same.
 
-    They are kept in the folder `.kept` beside the output, to which they go, for as long as the runs are not trained
-    again and nobody asks something else.
+    The cache is the folder `.cache` beside `output`. An entry is valid until the key changes or a run is trained again.
     """
     name = "--".join(run.path.name for run in runs)
-    digest = hashlib.sha256("\0".join(question).encode())
+    digest = hashlib.sha256("\0".join(key).encode())
     for run in runs:
         digest.update(run.run_file.read_bytes())
-    file = output.parent / ".kept" / f"{name}-{digest.hexdigest()[:16]}.csv"
+    file = output.parent / ".cache" / f"{name}-{digest.hexdigest()[:16]}.csv"
     if not file.exists():
         write_frame(file, analyze())
-        for other in set(file.parent.glob(f"{glob.escape(name)}-{'?' * 16}.csv")) - {file}:
-            other.unlink(missing_ok=True)
-    # Also what was just written, so that rows are the same whether they were kept or not.
+        for outdated in set(file.parent.glob(f"{glob.escape(name)}-{'?' * 16}.csv")) - {file}:
+            outdated.unlink(missing_ok=True)
+    # Read even if just written, so that the rows do not depend on whether they came from the cache.
     return read_frame(file)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.analysis.surfaces import at_checkpoints
+from batchscape.analysis.surfaces import evaluate_at_checkpoints
 from batchscape.config.gradient_alignment import GradientAlignmentConfig as Config
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
@@ -59,6 +59,6 @@ def draw_batches(count: int, size: int, examples: int | None, seed: int) -> np.n
 def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return one row for each checkpoint and number of examples; nan where the run did not come so far."""
     batches = draw_batches(len(data.train_labels), config.max_batch_size, config.max_examples, config.seed)
-    return at_checkpoints(
+    return evaluate_at_checkpoints(
         run, data, config.checkpoints, lambda surface, weights: mean_gradient_norms(surface, weights, batches)
     )

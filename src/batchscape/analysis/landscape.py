@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from batchscape.analysis.surfaces import training_surface, use_statistics
+from batchscape.analysis.surfaces import load_batch_norm_statistics, training_surface
 from batchscape.config.landscape import LandscapeConfig as Config
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
@@ -18,7 +18,7 @@ def random_directions(parameters: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((2, parameters))
 
 
-def filter_normalised(direction: np.ndarray, weights: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> np.ndarray:
+def normalize_filters(direction: np.ndarray, weights: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> np.ndarray:
     """Return a direction, (p,), scaled filter by filter to the weights, (p,) (Li et al. 2018, section 4).
 
     A filter is an index of a parameter's first dimension: a convolution's filter, or a neuron's row of a dense layer.
@@ -43,18 +43,18 @@ def grid(x_range: tuple[float, float], y_range: tuple[float, float], points: tup
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 
 
-def losses_on_plane(
-    surface: LossSurface, centre: np.ndarray, directions: np.ndarray, places: np.ndarray, re_estimate: bool
+def evaluate_on_plane(
+    surface: LossSurface, center: np.ndarray, directions: np.ndarray, places: np.ndarray, re_estimate: bool
 ) -> pd.DataFrame:
     """Return `x`, `y`, `loss` and `accuracy` at θ + x·d₁ + y·d₂ for each (x, y) of places, (m, 2).
 
-    Every point is computed from the centre, θ, (p,), and the directions, (2, p), by itself, so that it does not
+    Every point is computed from the center, θ, (p,), and the directions, (2, p), by itself, so that it does not
     depend on which other points are asked for. `re_estimate` takes BatchNorm statistics anew at each point.
     """
-    centre = centre.astype(np.float64)
+    center = center.astype(np.float64)
 
     def at(place: np.ndarray) -> tuple[float, float, float, float]:
-        weights = centre + place[0] * directions[0] + place[1] * directions[1]
+        weights = center + place[0] * directions[0] + place[1] * directions[1]
         if re_estimate and surface.has_batch_norm:
             surface.estimate_statistics(weights)
         return (*place.tolist(), *surface.value(weights))
@@ -69,13 +69,13 @@ def analyze(
     """Return one row for each point of one part of the grid; parts are counted from 1."""
     weights = run.checkpoint_weights(config.checkpoint)
     surface = training_surface(run, data)
-    policy = use_statistics(surface, weights, config.batch_norm)
+    policy = load_batch_norm_statistics(surface, weights, config.batch_norm)
     directions = [
-        filter_normalised(direction, weights.vector, weights.shapes)
+        normalize_filters(direction, weights.vector, weights.shapes)
         for direction in random_directions(len(weights.vector), direction_seed)
     ]
     places = np.array_split(grid(config.x_range, config.y_range, config.points), parts)[part - 1]
-    rows = losses_on_plane(surface, weights.vector, np.stack(directions), places, policy == "re-estimate")
+    rows = evaluate_on_plane(surface, weights.vector, np.stack(directions), places, policy == "re-estimate")
     rows.insert(0, "checkpoint", run.checkpoint_name(config.checkpoint))
     rows.insert(1, "direction_seed", direction_seed)
     return rows.assign(batch_norm=policy)

@@ -11,7 +11,7 @@ from pylops.utils.estimators import trace_hutchpp
 from scipy.optimize import minimize
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-from batchscape.analysis.surfaces import at_checkpoints, device_of, initial_network
+from batchscape.analysis.surfaces import device_of, evaluate_at_checkpoints, initial_network
 from batchscape.config.sharpness import SharpnessConfig as Config
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import to_tensors
@@ -34,14 +34,14 @@ class Maximum:
     """The greatest value of a function that was seen in a box."""
 
     value: float
-    """Never below that of the centre; `nan` or `inf` if the function was not finite somewhere on the way."""
+    """Never below that of the center; `nan` or `inf` if the function was not finite somewhere on the way."""
 
-    centre_value: float
+    center_value: float
     evaluations: int
     """Of the function with its gradient, over all starts."""
 
     start: str
-    """Which start found it: `centre`, `random 1`, …; `none` if no start went above the centre."""
+    """Which start found it: `center`, `random 1`, …; `none` if no start went above the center."""
 
     iterations: int
     """Of L-BFGS-B from that start."""
@@ -54,28 +54,28 @@ class _NotFinite(Exception):
     pass
 
 
-def maximise(
+def maximize(
     function: Differentiable, half_widths: np.ndarray, iterations: int, random_starts: int, seed: int
 ) -> Maximum:
-    """Maximise a function in the box |z_i| ≤ half_widths_i, inexactly, by L-BFGS-B from its centre and random starts.
+    """Maximise a function in the box |z_i| ≤ half_widths_i, inexactly, by L-BFGS-B from its center and random starts.
 
     As Keskar et al. 2017, appendix B: a few iterations are enough. The result is the greatest value seen, in whatever
-    evaluation. At a minimum the slope at the centre is zero and the search from there ends at once, hence the random
+    evaluation. At a minimum the slope at the center is zero and the search from there ends at once, hence the random
     starts, uniform in the box. The search sees z in units of the half-widths, and objective and gradient times one
     factor (`STEEPEST_SLOPE`).
     """
-    centre_value, centre_slope = function(np.zeros_like(half_widths))
-    best = Maximum(centre_value, centre_value, 1, "none", 0, 0.0)
-    if not np.isfinite(centre_value):
+    center_value, center_slope = function(np.zeros_like(half_widths))
+    best = Maximum(center_value, center_value, 1, "none", 0, 0.0)
+    if not np.isfinite(center_value):
         return best
     evaluations = 1
     draw = np.random.default_rng(seed)
-    starts = {"centre": np.zeros_like(half_widths)} | {
+    starts = {"center": np.zeros_like(half_widths)} | {
         f"random {number}": draw.uniform(-1, 1, len(half_widths)) for number in range(1, random_starts + 1)
     }
     for name, start in starts.items():
-        value, slope = (centre_value, centre_slope) if name == "centre" else function(start * half_widths)
-        evaluations += name != "centre"
+        value, slope = (center_value, center_slope) if name == "center" else function(start * half_widths)
+        evaluations += name != "center"
         seen, place = value, start
         steepest = np.abs(slope * half_widths).max(initial=0.0)
         factor = STEEPEST_SLOPE / steepest if np.isfinite(steepest) and steepest > 0 else 1.0
@@ -100,18 +100,18 @@ def maximise(
             pass
         if not seen <= best.value:
             on_bounds = float(np.mean(np.abs(place) >= 1 - 1e-6))
-            best = Maximum(seen, centre_value, evaluations, name, done, on_bounds)
+            best = Maximum(seen, center_value, evaluations, name, done, on_bounds)
         if not np.isfinite(best.value):
             break
-    return Maximum(best.value, centre_value, evaluations, best.start, best.iterations, best.on_bounds)
+    return Maximum(best.value, center_value, evaluations, best.start, best.iterations, best.on_bounds)
 
 
 def keskar_sharpness(maximum: Maximum) -> float:
     """Return φ = 100·(max f − f(x))/(1 + f(x)) (Keskar et al. 2017, Metric 2.1)."""
-    return 100 * (maximum.value - maximum.centre_value) / (1 + maximum.centre_value)
+    return 100 * (maximum.value - maximum.center_value) / (1 + maximum.center_value)
 
 
-def keskar_box(weights: np.ndarray, epsilon: float) -> np.ndarray:
+def keskar_half_widths(weights: np.ndarray, epsilon: float) -> np.ndarray:
     """Return the half-widths ε·(|x_i| + 1) of Keskar's box, (p,), in the full space or for A⁺x in a subspace."""
     return epsilon * (np.abs(weights) + 1)
 
@@ -131,7 +131,7 @@ def random_subspace(dimension: int, parameters: int, seed: int) -> np.ndarray:
     return columns / np.linalg.norm(columns, axis=0)
 
 
-def in_subspace(function: Differentiable, basis: np.ndarray) -> Differentiable:
+def restrict_to_subspace(function: Differentiable, basis: np.ndarray) -> Differentiable:
     """Return z ↦ function(A·z) with its gradient Aᵀ∇."""
 
     def inner(point: np.ndarray) -> tuple[float, np.ndarray]:
@@ -181,10 +181,10 @@ def trace(product: Callable[[np.ndarray], np.ndarray], parameters: int, products
 def measure(surface, weights: np.ndarray, config: Config, no_hessian: str = "") -> pd.DataFrame:
     """Return one row a measure of a loss surface at weights, (p,).
 
-    `surface` has `gradient(θ)`, giving f(θ) and ∇f(θ), and `hessian_product(θ, v)`, as a LossSurface has.
+    `surface` has `gradient(θ)`, giving f(θ) and ∇f(θ), and `hessian_vector_product(θ, v)`, as a LossSurface has.
     Measures are Keskar's sharpness in the full space (`keskar`) and in a random subspace (`keskar_subspace`), adaptive
     sharpness max f(θ + δ) − f(θ) over |δ_i| ≤ ρ|θ_i| (`adaptive`; Kwon et al. 2021, definition 2, with the element-wise
-    normalisation and p = ∞), and of the Hessian of f the greatest eigenvalue (`hessian_eigenvalue`) and the trace
+    normalization and p = ∞), and of the Hessian of f the greatest eigenvalue (`hessian_eigenvalue`) and the trace
     (`hessian_trace`), nan where f is not finite. `radius` is ε or ρ, and 0 for the Hessian, the limit of a small box.
     `no_hessian` says why the Hessian is not to be computed; then its values are nan and `not_computed` says that.
     """
@@ -196,16 +196,16 @@ def measure(surface, weights: np.ndarray, config: Config, no_hessian: str = "") 
     search = {"iterations": config.iterations, "random_starts": config.random_starts, "seed": config.seed}
     rows = []
     for epsilon in config.epsilons:
-        found = maximise(around, keskar_box(weights, epsilon), **search)
+        found = maximize(around, keskar_half_widths(weights, epsilon), **search)
         rows.append(_row("keskar", epsilon, keskar_sharpness(found), found.evaluations, found))
     basis = random_subspace(min(config.subspace_dimension, len(weights)), len(weights), config.seed)
     coordinates = np.linalg.lstsq(basis, weights)[0]  # A⁺x
     for epsilon in config.epsilons:
-        found = maximise(in_subspace(around, basis), keskar_box(coordinates, epsilon), **search)
+        found = maximize(restrict_to_subspace(around, basis), keskar_half_widths(coordinates, epsilon), **search)
         rows.append(_row("keskar_subspace", epsilon, keskar_sharpness(found), found.evaluations, found))
     for radius in config.adaptive_radii:
-        found = maximise(around, radius * np.abs(weights), **search)
-        rows.append(_row("adaptive", radius, found.value - found.centre_value, found.evaluations, found))
+        found = maximize(around, radius * np.abs(weights), **search)
+        rows.append(_row("adaptive", radius, found.value - found.center_value, found.evaluations, found))
 
     count = len(weights)
 
@@ -214,16 +214,16 @@ def measure(surface, weights: np.ndarray, config: Config, no_hessian: str = "") 
     def product(vector: np.ndarray) -> np.ndarray:
         nonlocal products
         products += 1
-        return surface.hessian_product(weights, vector.ravel())
+        return surface.hessian_vector_product(weights, vector.ravel())
 
     # Automatic differentiation may give numbers where the loss itself is none.
-    computed = np.isfinite(found.centre_value) and not no_hessian
+    computed = np.isfinite(found.center_value) and not no_hessian
     value = top_eigenvalue(product, count, config.seed) if computed else np.nan
     rows.append(_row("hessian_eigenvalue", 0.0, value, products, no_hessian=no_hessian))
     before = products
     value = trace(product, count, config.trace_matvecs, config.seed) if computed else np.nan
     rows.append(_row("hessian_trace", 0.0, value, products - before, no_hessian=no_hessian))
-    return pd.DataFrame(rows).assign(loss=found.centre_value)
+    return pd.DataFrame(rows).assign(loss=found.center_value)
 
 
 def _row(
@@ -248,6 +248,6 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     no_hessian = diagnose_hessian(
         network, *to_tensors(data.train_images[:NUM_PROBE_EXAMPLES], data.train_labels[:NUM_PROBE_EXAMPLES], device)
     )
-    return at_checkpoints(
+    return evaluate_at_checkpoints(
         run, data, config.checkpoints, lambda surface, weights: measure(surface, weights, config, no_hessian)
     )

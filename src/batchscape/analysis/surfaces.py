@@ -29,7 +29,7 @@ def validation_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
     return _surface(run, data, data.validation_images, data.validation_labels)
 
 
-def use_statistics(surface: LossSurface, weights: Weights, policy: str) -> str:
+def load_batch_norm_statistics(surface: LossSurface, weights: Weights, policy: str) -> str:
     """Use the BatchNorm statistics that stand beside weights; return what a table says of the policy.
 
     That is `none` for a network without BatchNorm.
@@ -38,7 +38,7 @@ def use_statistics(surface: LossSurface, weights: Weights, policy: str) -> str:
     return policy if surface.has_batch_norm else "none"
 
 
-def at_checkpoints(
+def evaluate_at_checkpoints(
     run: RunDirectory,
     data: PreparedData,
     checkpoints: Iterable[Checkpoint],
@@ -53,7 +53,7 @@ def at_checkpoints(
     frames = []
     for checkpoint in checkpoints:
         weights = run.checkpoint_weights(checkpoint)
-        policy = use_statistics(surface, weights, "fixed")
+        policy = load_batch_norm_statistics(surface, weights, "fixed")
         rows = measure(surface, weights.vector)
         rows.insert(0, "checkpoint", run.checkpoint_name(checkpoint))
         frames.append(rows.assign(batch_norm=policy))

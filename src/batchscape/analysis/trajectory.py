@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from sklearn.decomposition import PCA
 
-from batchscape.analysis.landscape import grid, losses_on_plane
-from batchscape.analysis.surfaces import training_surface, use_statistics
+from batchscape.analysis.landscape import evaluate_on_plane, grid
+from batchscape.analysis.surfaces import load_batch_norm_statistics, training_surface
 from batchscape.config.trajectory import TrajectoryConfig as Config
 from batchscape.data.prepared import PreparedData
 from batchscape.io.run_directory import RunDirectory
@@ -15,7 +15,7 @@ from batchscape.io.run_directory import RunDirectory
 
 @dataclass(frozen=True)
 class Plane:
-    """The plane through the minimiser that holds most of a trajectory."""
+    """The plane through the minimizer that holds most of a trajectory."""
 
     directions: np.ndarray
     """Orthonormal, (2, p)."""
@@ -24,15 +24,15 @@ class Plane:
     """Share of the variance of the trajectory along each direction, (2,)."""
 
     coordinates: np.ndarray
-    """The trajectory's points on the plane, (m, 2); the minimiser is the origin."""
+    """The trajectory's points on the plane, (m, 2); the minimizer is the origin."""
 
 
-def principal_plane(trajectory: np.ndarray, minimiser: np.ndarray) -> Plane:
+def principal_plane(trajectory: np.ndarray, minimizer: np.ndarray) -> Plane:
     """Return the plane of the two leading principal components of θ_i − θ_best (Li et al. 2018, section 7.2).
 
-    `trajectory` is (m, p) with at least 3 points, `minimiser` (p,).
+    `trajectory` is (m, p) with at least 3 points, `minimizer` (p,).
     """
-    differences = trajectory.astype(np.float64) - minimiser.astype(np.float64)
+    differences = trajectory.astype(np.float64) - minimizer.astype(np.float64)
     components = PCA(n_components=2, svd_solver="full").fit(differences)
     directions = components.components_
     return Plane(directions, components.explained_variance_ratio_, differences @ directions.T)
@@ -49,7 +49,7 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     """Return the points of the trajectory, with their epoch, and then those of the plane, whose epoch is nan.
 
     The trajectory is `init`, the snapshots that the run reached, `best` and `last`, as far as these weights are finite:
-    the last ones of a run that diverged may not be. A run with fewer than three different ones, or without a minimiser,
+    the last ones of a run that diverged may not be. A run with fewer than three different ones, or without a minimizer,
     has a single row, of nan.
     """
     summary = run.summary()
@@ -60,21 +60,38 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     weights = {epoch: vector for epoch, vector in weights.items() if np.isfinite(vector).all()}
     if len({vector.tobytes() for vector in weights.values()}) < 3:
         return pd.DataFrame(
-            [dict.fromkeys(("epoch", "x", "y", "loss", "accuracy", "share_x", "share_y"), np.nan)]
+            [
+                dict.fromkeys(
+                    ("epoch", "x", "y", "loss", "accuracy", "explained_variance_x", "explained_variance_y"),
+                    np.nan,
+                )
+            ]
         ).assign(checkpoint="none", batch_norm="none")
-    minimiser = run.checkpoint_weights("best")
+    minimizer = run.checkpoint_weights("best")
     surface = training_surface(run, data)
-    policy = use_statistics(surface, minimiser, config.batch_norm)
+    policy = load_batch_norm_statistics(surface, minimizer, config.batch_norm)
     order = list(weights)
-    plane = principal_plane(np.stack(list(weights.values())), minimiser.vector)
+    plane = principal_plane(np.stack(list(weights.values())), minimizer.vector)
 
     def losses(places: np.ndarray) -> pd.DataFrame:
-        return losses_on_plane(surface, minimiser.vector, plane.directions, places, policy == "re-estimate")
+        return evaluate_on_plane(surface, minimizer.vector, plane.directions, places, policy == "re-estimate")
 
     names = [run.checkpoint_name(epochs[epoch]) for epoch in order]
     trajectory = losses(plane.coordinates).assign(epoch=order, checkpoint=names)
     limits = (bounds(plane.coordinates[:, axis], config.margin) for axis in (0, 1))
     surroundings = losses(grid(*limits, config.points)).assign(epoch=np.nan, checkpoint="none")
     rows = pd.concat([trajectory, surroundings], ignore_index=True)
-    rows = rows.assign(share_x=plane.shares[0], share_y=plane.shares[1], batch_norm=policy)
-    return rows[["checkpoint", "epoch", "x", "y", "loss", "accuracy", "share_x", "share_y", "batch_norm"]]
+    rows = rows.assign(explained_variance_x=plane.shares[0], explained_variance_y=plane.shares[1], batch_norm=policy)
+    return rows[
+        [
+            "checkpoint",
+            "epoch",
+            "x",
+            "y",
+            "loss",
+            "accuracy",
+            "explained_variance_x",
+            "explained_variance_y",
+            "batch_norm",
+        ]
+    ]

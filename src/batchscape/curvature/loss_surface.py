@@ -152,7 +152,7 @@ class LossSurface:
         return loss.item(), total.cpu().numpy()
 
     @_in_fitting_chunks
-    def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    def hessian_vector_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:
         """Return ∇²f(θ)·v, (p,), at θ, (p,), for v, (p,) (Pearlmutter 1994)."""
         self._move(self._network, weights)
         direction = torch.from_numpy(vector).to(self._device, torch.float64)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from batchscape.analysis.distance import WHOLE
+from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.chapters import CAPTIONS
 from batchscape.report.numbers import format_number
 from batchscape.report.settings import at_learning_rate
@@ -41,26 +41,26 @@ def _verdicts(claims: pd.DataFrame, _: float) -> list[str]:
 
 
 def _speed_ups(devices: pd.DataFrame, _: float) -> list[str]:
-    timed = devices.dropna(subset=["speed_up"])
+    timed = devices.dropna(subset=["speedup"])
     rows = timed[(timed["devices"] == timed["devices"].max()) & (timed["devices"] > 1)].sort_values("batch_size")
     if rows.empty:
         return []
-    of_sizes = _by_size(rows["batch_size"], rows["speed_up"])
+    of_sizes = _by_size(rows["batch_size"], rows["speedup"])
     return [f"On {rows['devices'].iloc[0]} devices the speed-up is {of_sizes}."]
 
 
 def _layers(distance: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
     rows = at_learning_rate(distance, fixed_learning_rate)
     means = rows.pivot(index="layer", columns="batch_size", values="distance_mean").dropna(axis="columns", how="all")
-    if means.shape[1] < 2 or WHOLE not in means.index:
+    if means.shape[1] < 2 or ALL_LAYERS not in means.index:
         return []
     small, large = means.columns.min(), means.columns.max()
     ratios = (means[large] / means[small]).dropna()
-    layers = ratios.drop(WHOLE, errors="ignore")
-    if layers.empty or WHOLE not in ratios:
+    layers = ratios.drop(ALL_LAYERS, errors="ignore")
+    if layers.empty or ALL_LAYERS not in ratios:
         return []
     return [
-        f"The distance of batch size {large} is {format_number(ratios[WHOLE])} times that of {small} in the whole model, "
+        f"The distance of batch size {large} is {format_number(ratios[ALL_LAYERS])} times that of {small} over all layers, "
         f"by layer {format_number(layers.min())} ({layers.idxmin()}) to {format_number(layers.max())} ({layers.idxmax()}) times."
     ]
 
@@ -144,7 +144,8 @@ def _lowest(cells: pd.DataFrame, _: float) -> list[str]:
 
 
 def _variance(trajectory: pd.DataFrame, _: float) -> list[str]:
-    shares = trajectory.dropna(subset=["share_x", "share_y"]).groupby("run")[["share_x", "share_y"]].first().sum(axis=1)
+    columns = ["explained_variance_x", "explained_variance_y"]
+    shares = trajectory.dropna(subset=columns).groupby("run")[columns].first().sum(axis=1)
     if shares.empty:
         return []
     return [f"The planes hold {_range(shares.min() * 100, shares.max() * 100)} % of the variance."]

@@ -42,7 +42,7 @@ def summarize(
             [],
         )
     best = candidates.iloc[0]
-    chosen = candidates[candidates["choice"].str.endswith("cheapest of the equal")].iloc[0]
+    chosen = candidates[candidates["choice"].str.endswith("cheapest equivalent")].iloc[0]
     few = {1: "one seed", 2: "two seeds"}.get(best["n_seeds"])
     start = f"Best seen, with {few}:" if few else "Train with"
     return Answer(
@@ -79,7 +79,7 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock
         f"({seeds}). It took {time(best)} of training up to its best epoch, {format_number(best['best_epoch_mean'])}"
         f"{' on average' if best['n_seeds'] > 1 else ''}."
     )
-    equal = int(candidates["choice"].isin(["equal", "cheapest of the equal"]).sum())
+    equal = int(candidates["choice"].isin(["equivalent", "cheapest equivalent"]).sum())
     many = f"{equal} other setting{'s are' if equal != 1 else ' is'} as good as these seeds can tell"
     if chosen["setting"] != best["setting"]:
         yield (

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from batchscape.analysis import distance, epoch_distance, history, runs, update_norms
-from batchscape.analysis.cache import kept
+from batchscape.analysis.cache import cached
 from batchscape.analysis.collect import collect, collect_pair
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import write_weights
@@ -45,8 +45,8 @@ def test_a_diverged_run_has_nan_for_what_it_never_reached(diverged: RunDirectory
 
 def test_distance_is_from_init_to_best_whole_and_by_layer(run: RunDirectory):
     found = distance.analyze(run).set_index("layer")["distance"].to_dict()
-    assert found == pytest.approx({"whole model": np.sqrt(7), "conv": np.sqrt(6), "out": 1.0})
-    assert next(iter(found)) == "whole model"
+    assert found == pytest.approx({"all layers": np.sqrt(7), "conv": np.sqrt(6), "out": 1.0})
+    assert next(iter(found)) == "all layers"
 
 
 def test_percentiles_of_the_update_norms(run: RunDirectory):
@@ -111,7 +111,7 @@ def test_an_answer_is_kept_until_its_run_or_the_question_is_another(tmp_path: Pa
     output, answers = tmp_path / "analysis" / "bs32-lr0.1.csv", iter(range(9))
 
     def ask(run: RunDirectory, *question: str) -> int:
-        rows = kept(output, question, [run], lambda: pd.DataFrame({"answer": [next(answers)], "x": [0.1 + 0.2]}))
+        rows = cached(output, question, [run], lambda: pd.DataFrame({"answer": [next(answers)], "x": [0.1 + 0.2]}))
         assert rows["x"].tolist() == [0.1 + 0.2]
         return int(rows["answer"].iloc[0])
 
@@ -122,7 +122,7 @@ def test_an_answer_is_kept_until_its_run_or_the_question_is_another(tmp_path: Pa
     assert ask(runs[1], "spec", "code") == 1
     write_run(runs[1].path, seed=11, batch_size=64)  # trained anew
     assert ask(runs[1], "spec", "code") == 3
-    assert len(list((output.parent / ".kept").iterdir())) == 2  # no answer that is asked for no more
+    assert len(list((output.parent / ".cache").iterdir())) == 2  # no answer that is asked for no more
 
 
 def test_weights_are_nan_at_a_checkpoint_that_the_run_did_not_reach(tmp_path: Path):

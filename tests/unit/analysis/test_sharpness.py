@@ -8,12 +8,12 @@ from scipy.optimize import minimize
 from torch import nn
 
 from batchscape.analysis.sharpness import (
-    in_subspace,
-    keskar_box,
+    keskar_half_widths,
     keskar_sharpness,
-    maximise,
+    maximize,
     measure,
     random_subspace,
+    restrict_to_subspace,
     top_eigenvalue,
     trace,
 )
@@ -23,14 +23,14 @@ from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import to_tensors
 from batchscape.models.build import build_network
-from tests.helpers.surfaces import MATRIX, Quadratic, vector_of
+from tests.helpers.surfaces import MATRIX, Quadratic, parameter_vector
 
 SEARCH = {"iterations": 10, "random_starts": 3, "seed": 0}
-CENTRE = np.array([0.5, -2.0, 0.0])
+CENTER = np.array([0.5, -2.0, 0.0])
 
 
 def around(surface: Quadratic):
-    return lambda step: surface.gradient(surface.centre + step)
+    return lambda step: surface.gradient(surface.center + step)
 
 
 def by_measure(rows) -> dict[tuple[str, float], float]:
@@ -39,40 +39,40 @@ def by_measure(rows) -> dict[tuple[str, float], float]:
 
 @pytest.mark.parametrize("slope", [[0.0, 0.0, 0.0], [0.1, -0.2, 0.05]])
 def test_the_greatest_value_of_a_quadratic_in_a_box_is_found_in_its_corner(slope: list[float]):
-    surface = Quadratic(MATRIX, CENTRE, 0.25, np.array(slope))
+    surface = Quadratic(MATRIX, CENTER, 0.25, np.array(slope))
     half_widths = np.array([0.1, 0.3, 0.2])
-    found = maximise(around(surface), half_widths, iterations=10, random_starts=20, seed=0)
+    found = maximize(around(surface), half_widths, iterations=10, random_starts=20, seed=0)
     assert found.value == pytest.approx(surface.greatest_in_box(half_widths), rel=1e-9)
-    assert found.centre_value == 0.25
+    assert found.center_value == 0.25
     assert found.on_bounds == 1
 
 
 def test_at_a_minimum_the_centre_gives_nothing_and_a_random_start_all():
-    surface = Quadratic(MATRIX, CENTRE, 0.0)
+    surface = Quadratic(MATRIX, CENTER, 0.0)
     half_widths = np.full(3, 0.1)
-    alone = maximise(around(surface), half_widths, iterations=10, random_starts=0, seed=0)
+    alone = maximize(around(surface), half_widths, iterations=10, random_starts=0, seed=0)
     assert (alone.value, alone.start, alone.iterations) == (0.0, "none", 0)
-    found = maximise(around(surface), half_widths, **SEARCH)
+    found = maximize(around(surface), half_widths, **SEARCH)
     assert found.value > 0
     assert found.start.startswith("random")
 
 
 def test_the_value_is_the_best_seen_and_never_below_the_centre():
-    peak = Quadratic(-MATRIX, CENTRE, 1.0)
-    assert maximise(around(peak), np.full(3, 0.5), **SEARCH).value == 1.0
+    peak = Quadratic(-MATRIX, CENTER, 1.0)
+    assert maximize(around(peak), np.full(3, 0.5), **SEARCH).value == 1.0
 
     def jumping(step: np.ndarray) -> tuple[float, np.ndarray]:
         """Greatest at a place that a search leaves again: the slope points away from it."""
         return (9.0 if abs(step[0]) < 0.05 and step.any() else -abs(step[0])), np.array([1.0])
 
-    assert maximise(jumping, np.array([0.1]), iterations=3, random_starts=20, seed=0).value == 9.0
+    assert maximize(jumping, np.array([0.1]), iterations=3, random_starts=20, seed=0).value == 9.0
 
 
 def test_a_maximum_inside_a_box_of_unlike_sides_is_found():
     """With an objective and a gradient that are scaled unlike, the search would miss it."""
     half_widths, place = np.array([1e-3, 10.0, 0.1]), np.array([0.4e-3, -6.0, 0.02])
     curvature = np.array([2.0, 1.0, 3.0]) / half_widths**2
-    found = maximise(
+    found = maximize(
         lambda z: (-curvature @ (z - place) ** 2, -2 * curvature * (z - place)),
         half_widths,
         6,
@@ -84,8 +84,8 @@ def test_a_maximum_inside_a_box_of_unlike_sides_is_found():
 
 def test_the_number_of_evaluations_is_that_of_the_calls():
     calls = []
-    surface = Quadratic(MATRIX, CENTRE)
-    found = maximise(lambda step: (calls.append(1), surface.gradient(CENTRE + step))[1], np.full(3, 0.1), **SEARCH)
+    surface = Quadratic(MATRIX, CENTER)
+    found = maximize(lambda step: (calls.append(1), surface.gradient(CENTER + step))[1], np.full(3, 0.1), **SEARCH)
     assert found.evaluations == len(calls) > 4
 
 
@@ -94,26 +94,26 @@ def test_a_value_that_is_not_finite_stays_what_it_is(bad: float):
     def cliff(step: np.ndarray) -> tuple[float, np.ndarray]:
         return (bad, np.full(1, np.nan)) if step[0] > 0.05 else (step[0], np.ones(1))
 
-    found = maximise(cliff, np.array([0.1]), **SEARCH)
+    found = maximize(cliff, np.array([0.1]), **SEARCH)
     assert found.value is not None
     assert np.isnan(found.value) if np.isnan(bad) else found.value == np.inf
-    nowhere = maximise(lambda step: (bad, step), np.array([0.1]), **SEARCH)
+    nowhere = maximize(lambda step: (bad, step), np.array([0.1]), **SEARCH)
     assert not np.isfinite(nowhere.value)
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
 def test_the_scale_of_the_function_does_not_matter(scale: float):
-    surface = Quadratic(scale * MATRIX, CENTRE, 0.0, scale * np.array([1e-3, 0, 0]))
+    surface = Quadratic(scale * MATRIX, CENTER, 0.0, scale * np.array([1e-3, 0, 0]))
     half_widths = np.full(3, 0.1)
-    assert maximise(around(surface), half_widths, **SEARCH).value == pytest.approx(
+    assert maximize(around(surface), half_widths, **SEARCH).value == pytest.approx(
         surface.greatest_in_box(half_widths), rel=1e-9
     )
 
 
 def test_every_measure_of_a_quadratic_is_its_closed_form():
     config = SharpnessConfig(epsilons=(0.1, 0.2), adaptive_radii=(0.3,), random_starts=5, trace_matvecs=9)
-    surface = Quadratic(MATRIX, CENTRE, 0.25)
-    found = by_measure(measure(surface, CENTRE, config))
+    surface = Quadratic(MATRIX, CENTER, 0.25)
+    found = by_measure(measure(surface, CENTER, config))
     for epsilon in (0.1, 0.2):
         box = epsilon * np.array([1.5, 3.0, 1.0])
         phi = 100 * (surface.greatest_in_box(box) - 0.25) / 1.25
@@ -129,18 +129,18 @@ def test_in_a_subspace_the_box_is_around_the_coordinates_of_the_weights():
     basis = random_subspace(2, 3, seed=4)
     assert np.linalg.norm(basis, axis=0) == pytest.approx(1)
     assert np.array_equal(basis, random_subspace(2, 3, seed=4))
-    surface = Quadratic(MATRIX, CENTRE, 0.25)
+    surface = Quadratic(MATRIX, CENTER, 0.25)
     config = SharpnessConfig(epsilons=(0.1,), subspace_dimension=2, random_starts=5, trace_matvecs=3, seed=4)
-    half_widths = 0.1 * (np.abs(np.linalg.pinv(basis) @ CENTRE) + 1)
+    half_widths = 0.1 * (np.abs(np.linalg.pinv(basis) @ CENTER) + 1)
     corners = [basis @ (half_widths * np.array(signs)) for signs in ([1, 1], [1, -1])]
     greatest = max(0.25 + corner @ MATRIX @ corner / 2 for corner in corners)
-    found = by_measure(measure(surface, CENTRE, config))
+    found = by_measure(measure(surface, CENTER, config))
     assert found["keskar_subspace", 0.1] == pytest.approx(100 * (greatest - 0.25) / 1.25, rel=1e-6)
 
 
 def test_the_gradient_in_a_subspace_is_that_of_the_function_in_it():
     basis = random_subspace(2, 3, seed=0)
-    inner = in_subspace(around(Quadratic(MATRIX, CENTRE, 0.0, np.ones(3))), basis)
+    inner = restrict_to_subspace(around(Quadratic(MATRIX, CENTER, 0.0, np.ones(3))), basis)
     point, step = np.array([0.3, -0.2]), 1e-6
     numeric = [(inner(point + step * axis)[0] - inner(point - step * axis)[0]) / (2 * step) for axis in np.eye(2)]
     assert inner(point)[1] == pytest.approx(numeric, rel=1e-6)
@@ -180,10 +180,10 @@ def test_where_nothing_is_finite_all_measures_are_nan():
         def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
             return np.nan, weights
 
-        def hessian_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:  # noqa: ARG002
+        def hessian_vector_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:  # noqa: ARG002
             return np.full(3, np.nan)
 
-    rows = measure(Nowhere(MATRIX, CENTRE), np.full(3, np.nan), SharpnessConfig())
+    rows = measure(Nowhere(MATRIX, CENTER), np.full(3, np.nan), SharpnessConfig())
     assert len(rows) == 7
     assert rows["value"].isna().all()
 
@@ -211,8 +211,8 @@ def on_its_way(config: VggConfig, few: PreparedData) -> tuple[nn.Module, LossSur
 @pytest.mark.parametrize("epsilon", [1e-3, 5e-4])
 def test_sharpness_is_that_of_scipy_on_the_flat_vector(trained: tuple, epsilon: float):
     network, surface = trained
-    weights = vector_of(network)
-    found = maximise(lambda z: surface.gradient(weights + z), keskar_box(weights, epsilon), 10, 2, seed=0)
+    weights = parameter_vector(network)
+    found = maximize(lambda z: surface.gradient(weights + z), keskar_half_widths(weights, epsilon), 10, 2, seed=0)
     # Apart from the library's search: in plain coordinates, by other methods, with many more evaluations.
     half_widths = epsilon * (np.abs(weights) + 1)
     limits = list(zip(weights - half_widths, weights + half_widths, strict=True))
@@ -233,7 +233,7 @@ def test_sharpness_is_that_of_scipy_on_the_flat_vector(trained: tuple, epsilon: 
 def test_rescaled_relu_layers_change_keskars_sharpness_and_not_the_adaptive_one(trained: tuple):
     """Dinh et al. 2017: α times one layer and 1/α times the next is the same function."""
     network, surface = trained
-    weights, config = vector_of(network), SharpnessConfig(random_starts=0)
+    weights, config = parameter_vector(network), SharpnessConfig(random_starts=0)
     factors = {"conv1.weight": 8.0, "conv1.bias": 8.0, "dense1.weight": 1 / 8}
     scaled = np.concatenate(
         [factors.get(name, 1.0) * p.detach().numpy().ravel().astype(float) for name, p in network.named_parameters()]
@@ -247,7 +247,7 @@ def test_rescaled_relu_layers_change_keskars_sharpness_and_not_the_adaptive_one(
 
 def test_the_hessian_of_a_network_is_that_of_its_gradient(few: PreparedData):
     network, surface = on_its_way(VggConfig(channels=(3,), dense=()), few)  # each weight takes five passes
-    weights = vector_of(network)
+    weights = parameter_vector(network)
     step = 1e-7  # small, for there are kinks
     columns = [
         (surface.gradient(weights + step * axis)[1] - surface.gradient(weights - step * axis)[1]) / (2 * step)

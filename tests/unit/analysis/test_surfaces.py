@@ -10,7 +10,7 @@ from torch import nn
 
 from batchscape.analysis.gradient_alignment import draw_batches, mean_gradient_norms
 from batchscape.analysis.interpolation import between, interpolate
-from batchscape.analysis.landscape import filter_normalised, grid, losses_on_plane, random_directions
+from batchscape.analysis.landscape import evaluate_on_plane, grid, normalize_filters, random_directions
 from batchscape.analysis.trajectory import bounds, principal_plane
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.model import VggConfig
@@ -18,9 +18,9 @@ from batchscape.curvature.loss_surface import LossSurface, Value
 from batchscape.io.weights import Weights
 from batchscape.models.build import build_network
 from batchscape.runtime.progress import map_with_progress
-from tests.helpers.surfaces import batch_norm_network, evaluate, made_images, shapes_of, vector_of
+from tests.helpers.surfaces import batch_norm_network, evaluate, parameter_shapes, parameter_vector, synthetic_images
 
-IMAGES, LABELS = made_images(70)
+IMAGES, LABELS = synthetic_images(70)
 NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
 
 
@@ -38,7 +38,7 @@ class Plain:
 
 def weights_of(network: nn.Module) -> Weights:
     buffers = {name: buffer.numpy().copy() for name, buffer in network.named_buffers()}
-    return Weights(vector_of(network), shapes_of(network), buffers)
+    return Weights(parameter_vector(network), parameter_shapes(network), buffers)
 
 
 # Landscape.
@@ -49,8 +49,8 @@ def test_a_grid_is_the_rectangle_row_by_row():
 
 
 def test_every_point_of_an_oblong_grid_has_the_loss_of_its_own_place():
-    centre, directions = np.array([0.5, 0.25]), np.array([[2.0, 1.0], [0.0, -3.0]])
-    rows = losses_on_plane(Plain(), centre, directions, grid((-1, 2), (-0.5, 0.5), (7, 4)), re_estimate=False)
+    center, directions = np.array([0.5, 0.25]), np.array([[2.0, 1.0], [0.0, -3.0]])
+    rows = evaluate_on_plane(Plain(), center, directions, grid((-1, 2), (-0.5, 0.5), (7, 4)), re_estimate=False)
     assert len(rows) == 28
     for row in rows.itertuples():
         first, second = 0.5 + 2 * row.x, 0.25 + row.x - 3 * row.y
@@ -62,31 +62,31 @@ def test_every_point_of_an_oblong_grid_has_the_loss_of_its_own_place():
 
 def test_the_split_of_a_grid_does_not_change_a_bit():
     surface = LossSurface(NETWORK, IMAGES, LABELS)
-    weights = vector_of(NETWORK)
+    weights = parameter_vector(NETWORK)
     directions = np.stack(
-        [filter_normalised(d, weights, shapes_of(NETWORK)) for d in random_directions(len(weights), 0)]
+        [normalize_filters(d, weights, parameter_shapes(NETWORK)) for d in random_directions(len(weights), 0)]
     )
     places = grid((-1, 1), (-2, 1), (4, 3))
-    whole = losses_on_plane(surface, weights, directions, places, re_estimate=False)
+    whole = evaluate_on_plane(surface, weights, directions, places, re_estimate=False)
     fresh = LossSurface(NETWORK, IMAGES, LABELS)
     for parts in (2, 5, 12):
-        pieces = [losses_on_plane(fresh, weights, directions, part, False) for part in np.array_split(places, parts)]
+        pieces = [evaluate_on_plane(fresh, weights, directions, part, False) for part in np.array_split(places, parts)]
         assert np.array_equal(np.concatenate(pieces), whole.to_numpy())
     assert whole["loss"].nunique() == 12
 
 
 def test_the_centre_of_a_landscape_is_the_loss_of_the_network():
-    weights = vector_of(NETWORK)
+    weights = parameter_vector(NETWORK)
     directions = random_directions(len(weights), 0)
-    rows = losses_on_plane(LossSurface(NETWORK, IMAGES, LABELS), weights, directions, np.zeros((1, 2)), False)
+    rows = evaluate_on_plane(LossSurface(NETWORK, IMAGES, LABELS), weights, directions, np.zeros((1, 2)), False)
     assert (rows["loss"][0], rows["accuracy"][0]) == pytest.approx(evaluate(NETWORK, IMAGES, LABELS), rel=1e-6)
 
 
 def test_each_filter_of_a_direction_has_the_norm_of_its_filter():
     network = batch_norm_network()
-    weights, shapes = vector_of(network), shapes_of(network)
+    weights, shapes = parameter_vector(network), parameter_shapes(network)
     direction = random_directions(len(weights), 3)[0]
-    scaled, start = filter_normalised(direction, weights, shapes), 0
+    scaled, start = normalize_filters(direction, weights, shapes), 0
     for shape in shapes.values():
         size = int(np.prod(shape))
         part, target, raw = (v[start : start + size].reshape(shape[0], -1) for v in (scaled, weights, direction))
@@ -101,8 +101,8 @@ def test_each_filter_of_a_direction_has_the_norm_of_its_filter():
 
 
 def test_a_filter_of_zeros_does_not_move():
-    assert filter_normalised(np.ones(4), np.zeros(4), {"a.weight": (2, 2)}).tolist() == [0, 0, 0, 0]
-    assert filter_normalised(np.zeros(4), np.ones(4), {"a.weight": (2, 2)}).tolist() == [0, 0, 0, 0]
+    assert normalize_filters(np.ones(4), np.zeros(4), {"a.weight": (2, 2)}).tolist() == [0, 0, 0, 0]
+    assert normalize_filters(np.zeros(4), np.ones(4), {"a.weight": (2, 2)}).tolist() == [0, 0, 0, 0]
 
 
 def test_directions_are_a_function_of_the_seed_and_the_number_of_parameters():
@@ -117,8 +117,8 @@ def test_directions_are_a_function_of_the_seed_and_the_number_of_parameters():
 def test_rescaled_relu_layers_leave_the_filter_normalised_surface_alone():
     surface = LossSurface(NETWORK, IMAGES, LABELS, dtype=torch.float64)
     factors = {"conv1.weight": 5.0, "conv1.bias": 5.0, "conv2.weight": 1 / 5}
-    shapes = shapes_of(NETWORK)
-    first = vector_of(NETWORK) + 0.01  # biases that are not zero
+    shapes = parameter_shapes(NETWORK)
+    first = parameter_vector(NETWORK) + 0.01  # biases that are not zero
     sizes = np.cumsum([int(np.prod(shape)) for shape in shapes.values()])[:-1]
     second = np.concatenate(
         [factors.get(name, 1.0) * part for name, part in zip(shapes, np.split(first, sizes), strict=True)]
@@ -126,8 +126,8 @@ def test_rescaled_relu_layers_leave_the_filter_normalised_surface_alone():
     places = grid((-1, 1), (-1, 1), (5, 4))
     found = []
     for weights in (first, second):
-        directions = np.stack([filter_normalised(d, weights, shapes) for d in random_directions(len(weights), 0)])
-        found.append(losses_on_plane(surface, weights, directions, places, False)["loss"].to_numpy())
+        directions = np.stack([normalize_filters(d, weights, shapes) for d in random_directions(len(weights), 0)])
+        found.append(evaluate_on_plane(surface, weights, directions, places, False)["loss"].to_numpy())
     assert found[1] == pytest.approx(found[0], rel=1e-9)
     assert found[0].std() > 1e-3
 
@@ -145,14 +145,16 @@ def test_the_ends_of_a_line_are_the_runs_to_the_last_bit():
 
 def test_on_a_line_each_side_has_the_loss_of_the_network_between():
     other = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 1)
-    held_out = made_images(30, seed=5)
+    held_out = synthetic_images(30, seed=5)
     surfaces = LossSurface(NETWORK, IMAGES, LABELS), LossSurface(NETWORK, *held_out)
     rows = interpolate(*surfaces, weights_of(NETWORK), weights_of(other), InterpolationConfig(points=7))
     assert rows["alpha"].tolist() == [-1, -0.5, 0, 0.5, 1, 1.5, 2]
     assert set(rows["batch_norm"]) == {"none"}
     for row in rows.itertuples():
         middle = copy.deepcopy(NETWORK)
-        vector = torch.from_numpy((1 - row.alpha) * vector_of(NETWORK) + row.alpha * vector_of(other)).float()
+        vector = torch.from_numpy(
+            (1 - row.alpha) * parameter_vector(NETWORK) + row.alpha * parameter_vector(other)
+        ).float()
         nn.utils.vector_to_parameters(vector, middle.parameters())
         assert (row.train_loss, row.train_accuracy) == pytest.approx(evaluate(middle, IMAGES, LABELS), rel=1e-5)
         assert (row.validation_loss, row.validation_accuracy) == pytest.approx(evaluate(middle, *held_out), rel=1e-5)
@@ -161,14 +163,14 @@ def test_on_a_line_each_side_has_the_loss_of_the_network_between():
 @pytest.mark.parametrize("policy", ["re-estimate", "interpolate", "fixed"])
 def test_batch_norm_on_a_line_follows_the_policy(policy: str):
     first, second = batch_norm_network(0), batch_norm_network(1)
-    held_out = made_images(30, seed=5)
+    held_out = synthetic_images(30, seed=5)
     surfaces = LossSurface(first, IMAGES, LABELS), LossSurface(first, *held_out)
     config = InterpolationConfig(points=3, alpha_range=(0.0, 1.0), batch_norm=policy)
     rows = interpolate(*surfaces, weights_of(first), weights_of(second), config)
     assert set(rows["batch_norm"]) == {policy}
     for row in rows.itertuples():
         middle = copy.deepcopy(first)
-        vector = (1 - row.alpha) * vector_of(first) + row.alpha * vector_of(second)
+        vector = (1 - row.alpha) * parameter_vector(first) + row.alpha * parameter_vector(second)
         nn.utils.vector_to_parameters(torch.from_numpy(vector).float(), middle.parameters())
         if policy == "re-estimate":
             middle[1].reset_running_stats()
@@ -186,12 +188,12 @@ def test_batch_norm_on_a_line_follows_the_policy(policy: str):
 def test_a_landscape_re_estimates_batch_norm_only_if_asked():
     network = batch_norm_network()
     surface = LossSurface(network, IMAGES, LABELS)
-    directions = np.stack([vector_of(network), np.zeros(len(vector_of(network)))])
+    directions = np.stack([parameter_vector(network), np.zeros(len(parameter_vector(network)))])
     places = np.array([[0.5, 0.0]])
-    fixed = losses_on_plane(surface, vector_of(network), directions, places, re_estimate=False)["loss"][0]
-    estimated = losses_on_plane(surface, vector_of(network), directions, places, re_estimate=True)["loss"][0]
-    surface.estimate_statistics(1.5 * vector_of(network))
-    assert estimated == surface.value(1.5 * vector_of(network)).loss != fixed
+    fixed = evaluate_on_plane(surface, parameter_vector(network), directions, places, re_estimate=False)["loss"][0]
+    estimated = evaluate_on_plane(surface, parameter_vector(network), directions, places, re_estimate=True)["loss"][0]
+    surface.estimate_statistics(1.5 * parameter_vector(network))
+    assert estimated == surface.value(1.5 * parameter_vector(network)).loss != fixed
 
 
 # Trajectory.
@@ -201,8 +203,8 @@ def test_a_trajectory_in_a_plane_is_found_with_its_plane():
     draw = np.random.default_rng(0)
     axes = np.linalg.qr(draw.normal(size=(50, 2)))[0].T
     places = np.array([[-4.0, 0.0], [-3.0, 1.0], [-1.0, 1.5], [0.0, 0.0], [0.5, -0.5]])
-    minimiser = draw.normal(size=50)
-    plane = principal_plane(minimiser + places @ axes, minimiser)
+    minimizer = draw.normal(size=50)
+    plane = principal_plane(minimizer + places @ axes, minimizer)
     assert plane.shares.sum() == pytest.approx(1)
     assert plane.shares[0] > plane.shares[1]
     assert plane.directions @ plane.directions.T == pytest.approx(np.eye(2), abs=1e-12)
@@ -220,7 +222,7 @@ def test_a_margin_reaches_beyond_on_both_sides():
 
 def test_gradient_norms_are_those_of_the_batches():
     surface = LossSurface(NETWORK, IMAGES, LABELS, dtype=torch.float64)
-    weights = vector_of(NETWORK)
+    weights = parameter_vector(NETWORK)
     batches = draw_batches(70, 16, None, seed=1)
     assert batches.shape == (4, 16)
     rows = mean_gradient_norms(surface, weights, batches).set_index("gradient_batch")
@@ -240,7 +242,7 @@ def test_gradient_norms_are_those_of_the_batches():
 
 def test_equal_gradients_reach_the_bound():
     surface = LossSurface(NETWORK, IMAGES[:1].repeat(8, 1, 1, 1), LABELS[:1].repeat(8))
-    rows = mean_gradient_norms(surface, vector_of(NETWORK), draw_batches(8, 8, None, 0))
+    rows = mean_gradient_norms(surface, parameter_vector(NETWORK), draw_batches(8, 8, None, 0))
     assert rows["alignment"].tolist() == pytest.approx([1, 1, 1, 1], rel=1e-6)
 
 

@@ -18,7 +18,7 @@ from batchscape.report.tables import recommendation, tuned_lr
 from batchscape.study.study import Study
 from tests.helpers.jobs import JOB
 from tests.helpers.runs import write_run
-from tests.unit.report.tables.test_recommendation import made_up
+from tests.unit.report.tables.test_recommendation import synthetic_runs
 from tests.unit.report.test_page import Page
 
 OFF = {"enabled": False}
@@ -320,7 +320,7 @@ def test_a_search_of_the_large_batch_alone_has_no_rates_to_scale_from():
 
 
 def test_tuned_runs_alone_are_recommended_without_a_best_constant_rate():
-    runs = made_up({(32, 0.1): [0.2, 0.3]}).assign(setting="bs32-lrtuned")
+    runs = synthetic_runs({(32, 0.1): [0.2, 0.3]}).assign(setting="bs32-lrtuned")
     table = recommendation.tabulate(runs, pd.DataFrame())
-    assert table["choice"].tolist() == ["least loss and cheapest of the equal"]
+    assert table["choice"].tolist() == ["lowest loss and cheapest equivalent"]
     assert table["edge"].tolist() == ["none"]

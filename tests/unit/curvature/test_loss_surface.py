@@ -10,14 +10,14 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from batchscape.config.model import VggConfig
-from batchscape.curvature.inference import InferenceNetwork, rearranged
+from batchscape.curvature.inference import InferenceNetwork, fuse_for_inference
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.models.build import build_network
-from tests.helpers.surfaces import batch_norm_network, made_images, vector_of
+from tests.helpers.surfaces import batch_norm_network, parameter_vector, synthetic_images
 
-IMAGES, LABELS = made_images(70)
+IMAGES, LABELS = synthetic_images(70)
 NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
-WEIGHTS = vector_of(NETWORK) + np.random.default_rng(0).normal(0, 0.1, len(vector_of(NETWORK)))
+WEIGHTS = parameter_vector(NETWORK) + np.random.default_rng(0).normal(0, 0.1, len(parameter_vector(NETWORK)))
 
 
 def plain_loss(network: nn.Module, weights: torch.Tensor) -> torch.Tensor:
@@ -39,7 +39,7 @@ def surface(network: nn.Module = NETWORK, **options) -> LossSurface:
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-6), (torch.float64, 1e-12)])
 def test_value_gradient_and_hessian_are_those_of_the_plain_network(network: nn.Module, dtype: torch.dtype, near: float):
     rng = np.random.default_rng(1)
-    weights = vector_of(network) + rng.normal(0, 0.1, len(vector_of(network)))
+    weights = parameter_vector(network) + rng.normal(0, 0.1, len(parameter_vector(network)))
     weights = weights.astype(np.float32).astype(np.float64)  # so that float32 starts from the same point
     at = torch.from_numpy(weights)
     direction = rng.normal(size=len(weights))
@@ -53,7 +53,7 @@ def test_value_gradient_and_hessian_are_those_of_the_plain_network(network: nn.M
     loss, gradient = found.gradient(weights)
     assert loss == pytest.approx(expected, rel=near)
     assert np.linalg.norm(gradient - slope) <= 10 * near * np.linalg.norm(slope)
-    difference = found.hessian_product(weights, direction) - product
+    difference = found.hessian_vector_product(weights, direction) - product
     assert np.linalg.norm(difference) <= 100 * near * np.linalg.norm(product)
 
 
@@ -71,7 +71,9 @@ def test_the_chunk_does_not_matter(chunk: int, dtype: torch.dtype, near: float):
     assert cut.value(WEIGHTS).loss == pytest.approx(whole.value(WEIGHTS).loss, rel=near)
     assert np.linalg.norm(cut.gradient(WEIGHTS)[1] - whole.gradient(WEIGHTS)[1]) <= 100 * near
     vector = np.ones(len(WEIGHTS))
-    assert cut.hessian_product(WEIGHTS, vector) == pytest.approx(whole.hessian_product(WEIGHTS, vector), abs=1e3 * near)
+    assert cut.hessian_vector_product(WEIGHTS, vector) == pytest.approx(
+        whole.hessian_vector_product(WEIGHTS, vector), abs=1e3 * near
+    )
 
 
 def test_the_number_of_threads_does_not_matter():
@@ -104,9 +106,9 @@ def test_the_network_is_left_bit_for_bit_as_it_was():
     network = batch_norm_network()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     found = surface(network)
-    found.value(vector_of(network) + 1)
-    found.gradient(vector_of(network) + 1)
-    found.estimate_statistics(vector_of(network) + 1)
+    found.value(parameter_vector(network) + 1)
+    found.gradient(parameter_vector(network) + 1)
+    found.estimate_statistics(parameter_vector(network) + 1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert all(module.training for module in network.modules())
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -131,7 +133,7 @@ def test_a_loss_that_is_not_finite_stays_what_it_is(factor: float, loss: float):
 
 def test_statistics_are_in_use_as_soon_as_they_are_set():
     network = batch_norm_network()
-    found, weights = surface(network), vector_of(network)
+    found, weights = surface(network), parameter_vector(network)
     before = found.value(weights).loss, found.gradient(weights)[0]
     found.statistics = {name: value + 1 for name, value in found.statistics.items()}
     after = found.value(weights).loss, found.gradient(weights)[0]
@@ -141,7 +143,7 @@ def test_statistics_are_in_use_as_soon_as_they_are_set():
 
 def test_estimated_statistics_are_the_mean_and_variance_of_what_the_layer_sees():
     network = batch_norm_network()
-    found, weights = surface(network, chunk=9), vector_of(network) * 1.5
+    found, weights = surface(network, chunk=9), parameter_vector(network) * 1.5
     found.estimate_statistics(weights)
     convolution = copy.deepcopy(network[0])
     nn.utils.vector_to_parameters(torch.from_numpy(weights[:40]).float(), convolution.parameters())
@@ -153,11 +155,11 @@ def test_estimated_statistics_are_the_mean_and_variance_of_what_the_layer_sees()
 
 def test_estimated_statistics_do_not_depend_on_the_chunk_or_on_those_before():
     network = batch_norm_network()
-    images, labels = made_images(700)
+    images, labels = synthetic_images(700)
     first, second = LossSurface(network, images, labels), LossSurface(network, images, labels, chunk=11)
     second.statistics = {name: value + 3 for name, value in second.statistics.items()}
     for found in (first, second):
-        found.estimate_statistics(vector_of(network))
+        found.estimate_statistics(parameter_vector(network))
     assert all(np.array_equal(value, second.statistics[name]) for name, value in first.statistics.items())
 
 
@@ -260,6 +262,6 @@ def test_a_network_that_the_faster_copy_would_spoil_is_not_rearranged():
 
 
 def test_what_is_no_plain_chain_is_left_as_it_is():
-    twin = rearranged(nn.Sequential(nn.Identity(), nn.ReLU(), nn.MaxPool2d(2, return_indices=True)))
+    twin = fuse_for_inference(nn.Sequential(nn.Identity(), nn.ReLU(), nn.MaxPool2d(2, return_indices=True)))
     assert [type(module) for module in twin] == [nn.Identity, nn.ReLU, nn.MaxPool2d]
     assert not twin[1].inplace

@@ -33,7 +33,7 @@ from batchscape.training.distributed import ProcessGroup
 from batchscape.training.module import TrainingModule
 from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
-from tests.helpers.surfaces import batch_norm_network, made_images, vector_of
+from tests.helpers.surfaces import batch_norm_network, parameter_vector, synthetic_images
 from tests.helpers.trainers import bare_trainer
 
 # More than any machine has.
@@ -142,16 +142,16 @@ def test_errors_of_a_gpu_are_recognized(error: Exception):
 @pytest.mark.parametrize("network", [nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1)),
                                      batch_norm_network()], ids=["dense", "BatchNorm"])  # fmt: skip
 def test_a_loss_surface_goes_on_with_smaller_chunks(network: nn.Module):
-    images, labels = made_images(70)
+    images, labels = synthetic_images(70)
     surface = LossSurface(Limited(network, 10), images, labels, torch.float64, chunk=64)
     expected = LossSurface(network, images, labels, torch.float64, chunk=64)
-    weights = vector_of(network)
+    weights = parameter_vector(network)
     vector = np.random.default_rng(0).normal(size=len(weights))
     assert surface.value(weights) == pytest.approx(expected.value(weights), rel=1e-12)
     loss, gradient = surface.gradient(weights)
     assert loss == pytest.approx(expected.gradient(weights)[0], rel=1e-12)
     assert gradient == pytest.approx(expected.gradient(weights)[1], rel=1e-10, abs=1e-14)
-    found, product = surface.hessian_product(weights, vector), expected.hessian_product(weights, vector)
+    found, product = surface.hessian_vector_product(weights, vector), expected.hessian_vector_product(weights, vector)
     assert found == pytest.approx(product, rel=1e-10, abs=1e-14)
 
 
@@ -440,12 +440,14 @@ def test_a_batch_that_cannot_be_cut_is_named_with_the_gpu(many_file: Path, tmp_p
 @pytest.mark.usefixtures("little_gpu_memory")
 def test_a_loss_surface_on_a_gpu_goes_on_with_smaller_chunks():
     network = build_network(VggConfig(channels=(256,), dense=(8,)), (1, 8, 8), 1, 0)
-    images, labels = (tensor.cuda() for tensor in made_images(2048))
-    weights = vector_of(network)
+    images, labels = (tensor.cuda() for tensor in synthetic_images(2048))
+    weights = parameter_vector(network)
     surface, small = (LossSurface(network, images, labels, torch.float64, chunk) for chunk in (2048, 32))
     vector = np.random.default_rng(0).normal(size=len(weights))
     assert surface.value(weights) == pytest.approx(small.value(weights), rel=1e-9)
-    assert surface.hessian_product(weights, vector) == pytest.approx(small.hessian_product(weights, vector), rel=1e-6)
+    assert surface.hessian_vector_product(weights, vector) == pytest.approx(
+        small.hessian_vector_product(weights, vector), rel=1e-6
+    )
 
 
 # What does not fit fails first.

@@ -12,7 +12,7 @@ from batchscape.report.tables import best_lr, claims, lr_grid, recommendation
 from batchscape.study.registry import FIGURES
 from tests.unit.report.claims.test_claims import NAMES, scaled, sources, study
 from tests.unit.report.figures.test_figures import SCENARIOS, scenario_of
-from tests.unit.report.tables.test_recommendation import made_up
+from tests.unit.report.tables.test_recommendation import synthetic_runs
 
 RATE = 0.01
 
@@ -83,10 +83,10 @@ CASES = {
         pd.concat(
             [
                 over(layer=layer, distance_mean=values)
-                for layer, values in (("whole model", [2, 3]), ("conv", [2, 1]), ("output", [1, 2]))
+                for layer, values in (("all layers", [2, 3]), ("conv", [2, 1]), ("output", [1, 2]))
             ]
         ),
-        "is 1.5 times that of 32 in the whole model, by layer 0.5 (conv) to 2 (output) times.",
+        "is 1.5 times that of 32 over all layers, by layer 0.5 (conv) to 2 (output) times.",
     ),
     "gradient_alignment": (
         "gradient_alignment",
@@ -125,12 +125,12 @@ CASES = {
     ),
     "devices": (
         "devices",
-        pd.DataFrame({"batch_size": [32, 32, 64, 64], "devices": [1, 2] * 2, "speed_up": [1, 0.5, 1, 1.5]}),
+        pd.DataFrame({"batch_size": [32, 32, 64, 64], "devices": [1, 2] * 2, "speedup": [1, 0.5, 1, 1.5]}),
         "On 2 devices the speed-up is 0.5 for batch size 32, 1.5 for batch size 64.",
     ),
     "trajectory": (
         "trajectory",
-        pd.DataFrame({"run": ["a", "b"], "share_x": [0.6, 0.7], "share_y": [0.1, 0.2]}),
+        pd.DataFrame({"run": ["a", "b"], "explained_variance_x": [0.6, 0.7], "explained_variance_y": [0.1, 0.2]}),
         "The planes hold 70 to 90 % of the variance.",
     ),
 }  # fmt: skip
@@ -155,7 +155,7 @@ def test_titles_and_introductions_state_no_result():
 
 def said(tuned: list[float | None], constant: list[float | None]) -> list[str]:
     """The answer's sentences about the tuned rate of batch size 64, which its seeds train to these losses."""
-    runs = made_up({(32, 0.1): [0.1] * len(tuned), (64, 0.1): constant, (64, 0.5): tuned})
+    runs = synthetic_runs({(32, 0.1): [0.1] * len(tuned), (64, 0.1): constant, (64, 0.5): tuned})
     runs.loc[runs["learning_rate"] == 0.5, "setting"] = "bs64-lrtuned"
     found = pd.DataFrame(
         {"batch_size": [32, 64], "tuned_learning_rate": [0.1, 0.5], "validation_loss": 0.2, "edge": "none"}

@@ -23,7 +23,7 @@ from batchscape.report.summary import summarize
 from batchscape.report.tables import best_lr, lr_grid, recommendation
 from batchscape.runtime.duration import format_duration
 from batchscape.study.registry import FIGURES
-from tests.unit.report.tables.test_recommendation import DIVERGED, made_up
+from tests.unit.report.tables.test_recommendation import DIVERGED, synthetic_runs
 
 LOSSES = {(32, 0.1): [0.10, 0.20, 0.30], (64, 0.1): [0.12, 0.19, 0.31], (128, 0.1): [0.2, 0.3, DIVERGED]}
 FETCHING = {"src", "srcset", "data", "poster", "action", "background"}
@@ -97,7 +97,7 @@ def page(
     tables: Mapping[str, pd.DataFrame] | None = None,
     partial: Partial | None = None,
 ) -> str:
-    runs = made_up(LOSSES) if runs is None else runs
+    runs = synthetic_runs(LOSSES) if runs is None else runs
     runs = runs.assign(epochs=10)
     grid = lr_grid.tabulate(runs)
     best = best_lr.tabulate(grid)
@@ -166,7 +166,7 @@ def test_texts_are_escaped():
 
 
 def test_what_is_no_number_is_a_dash():
-    parsed = Page(page(made_up({(32, 0.1): [0.2], (64, 0.1): [DIVERGED]})))
+    parsed = Page(page(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [DIVERGED]})))
     assert "nan" not in parsed.text.split()
     assert "–" in parsed.text
 
@@ -196,7 +196,7 @@ def test_equal_studies_give_equal_pages():
 
 
 def test_a_study_in_which_all_diverged_has_a_page():
-    assert "No setting can be recommended." in page(made_up({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED]}))
+    assert "No setting can be recommended." in page(synthetic_runs({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED]}))
 
 
 # The story.
@@ -231,7 +231,7 @@ def sentences(runs: pd.DataFrame) -> tuple[str, str, str]:
 
 
 def test_the_answer_names_the_cheapest_of_the_equal_and_its_price():
-    runs = made_up({**LOSSES, (256, 0.1): [0.5, 0.6, 0.7]}, {(32, 0.1): 9.0, (64, 0.1): 3.0})
+    runs = synthetic_runs({**LOSSES, (256, 0.1): [0.5, 0.6, 0.7]}, {(32, 0.1): 9.0, (64, 0.1): 3.0})
     headline, reasons, caveats = sentences(runs)
     assert headline == "Train with batch size 64 at learning rate 0.1."
     assert "that of batch size 32 at learning rate 0.1: 0.20 ± 0.10 nats (3 seeds" in reasons
@@ -248,7 +248,7 @@ def test_the_answer_names_the_cheapest_of_the_equal_and_its_price():
     ("power", "said"), [(1.0, "of 1 ("), (0.5, "of 0.5 ("), (-0.25, "of −0.25 ("), (0.0, "of 0 (")]
 )
 def test_the_answer_says_how_the_tuned_rate_follows_the_batch_size(power: float, said: str):
-    runs = made_up(LOSSES).assign(epochs=10)
+    runs = synthetic_runs(LOSSES).assign(epochs=10)
     sizes = np.array([32, 64, 128, 256])
     rates = 0.1 * (sizes / 32) ** power * (1 + 1e-15 * sizes)
     found = pd.DataFrame({"batch_size": sizes, "tuned_learning_rate": rates, "validation_loss": 0.2, "edge": "none"})
@@ -265,14 +265,14 @@ def test_the_answer_says_how_the_tuned_rate_follows_the_batch_size(power: float,
 
 
 def test_the_answer_of_one_seed_is_only_the_best_seen():
-    headline, reasons, caveats = sentences(made_up({(32, 0.1): [0.2], (64, 0.1): [0.3]}))
+    headline, reasons, caveats = sentences(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [0.3]}))
     assert headline == "Best seen, with one seed: batch size 32 at learning rate 0.1."
     assert "(one seed)" in reasons
     assert "no difference here is certain" in caveats
 
 
 def test_runs_that_were_stopped_are_said():
-    runs = made_up({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.3, 0.4]})
+    runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.3, 0.4]})
     runs.loc[runs["batch_size"] == 64, "status"] = "max_epochs"
     assert "2 of 4 runs, 0 of them of the settings named above, still improved" in sentences(runs)[2]
 
@@ -281,7 +281,7 @@ def test_runs_that_were_stopped_are_said():
 
 
 def test_provenance_says_what_runs_share_and_where_they_differ():
-    runs = made_up({(32, 0.1): [0.1, DIVERGED, 0.3]}).assign(epochs=10)
+    runs = synthetic_runs({(32, 0.1): [0.1, DIVERGED, 0.3]}).assign(epochs=10)
     records = summaries(runs)
     records[0]["environment"]["device"] = "A GPU"
     found = dict(collect_provenance(records, runs, MANIFEST))
@@ -297,7 +297,7 @@ def test_provenance_says_what_runs_share_and_where_they_differ():
 def test_provenance_says_what_became_of_the_data_also_where_classes_are_numbers_and_nothing_was_dropped(tmp_path: Path):
     manifest = pd.DataFrame({"class": ["0", "10"], "split": ["train", "validation"], "reason": ["", ""]})
     write_frame(tmp_path / "manifest.csv", manifest)
-    runs = made_up({(32, 0.1): [0.1, 0.2]}).assign(epochs=10)
+    runs = synthetic_runs({(32, 0.1): [0.1, 0.2]}).assign(epochs=10)
     rows = collect_provenance(summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True))
     assert ("Data", "2 of 2 files are used: 1 to train on, 1 to validate on") in rows
     assert ("Data", "2 classes: 0 (1), 10 (1)") in rows
@@ -312,7 +312,7 @@ def test_a_digest_leaves_out_a_column_without_any_value_but_no_quantity():
 
 
 def test_a_batch_size_without_runs_is_not_taken_for_one_that_was_not_tried():
-    runs = made_up({(64, 0.1): [0.2, 0.3, 0.2]})
+    runs = synthetic_runs({(64, 0.1): [0.2, 0.3, 0.2]})
     beyond = "Batch size 64 is the smallest that was tried"
     assert beyond in Page(page(runs, partial=Partial([], [], [128]))).text
     text = Page(page(runs, partial=Partial([], [], [32]))).text
@@ -331,7 +331,7 @@ def test_a_partial_page_says_what_is_missing_before_anything_else():
 
 
 def test_without_a_recommendation_a_partial_page_has_no_answer_but_the_rest():
-    runs = made_up(LOSSES).assign(epochs=10)
+    runs = synthetic_runs(LOSSES).assign(epochs=10)
     text = render(
         "a", "", {}, {"runs": runs}, {}, collect_provenance(summaries(runs), runs, MANIFEST), 0.1, Partial([], [])
     )

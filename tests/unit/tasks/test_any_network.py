@@ -127,7 +127,7 @@ def test_the_gradient_of_the_surface_is_its_slope(pair: list[RunDirectory], data
     slope = (surface.value(weights.vector + step).loss - surface.value(weights.vector - step).loss) / 2
     assert gradient @ step == pytest.approx(slope, rel=1e-4, abs=1e-12)
     ahead, behind = (surface.gradient(weights.vector + sign * step)[1] for sign in (1, -1))
-    product = surface.hessian_product(weights.vector, step)
+    product = surface.hessian_vector_product(weights.vector, step)
     assert np.linalg.norm(product - (ahead - behind) / 2) <= 1e-4 * np.linalg.norm(product)
     mean = np.mean([surface.example_gradient(weights.vector, index) for index in range(len(surface))], axis=0)
     assert mean == pytest.approx(gradient, abs=1e-9)

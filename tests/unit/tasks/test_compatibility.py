@@ -33,7 +33,7 @@ from batchscape.tasks.compatibility import diagnose_hessian, validate_network
 from batchscape.tasks.losses import enable_backward, enable_double_backward, evaluation_mode
 from batchscape.training.train import train
 from tests.helpers import networks
-from tests.helpers.surfaces import made_images, vector_of
+from tests.helpers.surfaces import parameter_vector, synthetic_images
 
 SHAPE = (3, 8, 8)
 CPU = torch.device("cpu")
@@ -85,7 +85,7 @@ WRITING = [
 @pytest.mark.parametrize("kind", WRITING)
 def test_a_network_and_its_copies_leave_their_input_as_it_is(kind: type, channels: int):
     network = built(kind, (channels, 8, 8))
-    inputs = normalize_images(made_images(5, (channels, 8, 8))[0])
+    inputs = normalize_images(synthetic_images(5, (channels, 8, 8))[0])
     before = inputs.clone()
     for twin in (network, copy.deepcopy(network)):
         for training in (False, True):
@@ -117,14 +117,14 @@ def test_a_network_that_writes_trains_as_one_that_does_not(data: PreparedData, t
 @pytest.mark.parametrize("kind", [networks.Views, networks.ViewsItsWeights, networks.ViewsAndWrites])
 def test_a_network_that_wants_contiguous_memory_has_it(kind: type, channels: int):
     network = built(kind, (channels, 8, 8))
-    images, labels = made_images(5, (channels, 8, 8))
+    images, labels = synthetic_images(5, (channels, 8, 8))
     plain = kind((channels, 8, 8), 3)
     plain.load_state_dict(network.state_dict())
     expected = plain(images / 255)
     assert torch.allclose(network(normalize_images(images)), expected, atol=1e-6)
     expected.sum().backward()
     surface = LossSurface(network, images, labels.long())
-    gradient = surface.gradient(vector_of(plain))[1]
+    gradient = surface.gradient(parameter_vector(plain))[1]
     loss = nn.functional.cross_entropy(plain(images / 255).double(), labels.long())
     found = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(plain.parameters()))])
     assert gradient == pytest.approx(found.numpy(), abs=1e-6)
@@ -148,11 +148,11 @@ def test_building_a_network_is_a_function_of_its_seed_whatever_it_asks_for(rando
     randomness.seed(1)
     untouched = randomness.draws()
     randomness.seed(1)
-    first = vector_of(built(networks.ViewsAndWrites))
+    first = parameter_vector(built(networks.ViewsAndWrites))
     assert randomness.draws() == untouched
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        expected = vector_of(networks.ViewsAndWrites(SHAPE, 3))
+        expected = parameter_vector(networks.ViewsAndWrites(SHAPE, 3))
     assert np.array_equal(first, expected)
 
 
@@ -288,11 +288,11 @@ class _Refused(torch.autograd.Function):
 @pytest.mark.parametrize("kind", [networks.OnceDifferentiable, ZeroHead, Raises])
 def test_a_network_without_second_derivatives_is_found_out_where_its_products_are_wrong(kind: type, few: tuple):
     network = built(kind)
-    before = vector_of(network)
+    before = parameter_vector(network)
     fault = diagnose_hessian(network, *few)
     assert fault
     assert fault.splitlines() == [fault]
-    assert np.array_equal(vector_of(network), before)
+    assert np.array_equal(parameter_vector(network), before)
     assert all(parameter.grad is None for parameter in network.parameters())
 
 

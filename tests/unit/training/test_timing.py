@@ -37,17 +37,17 @@ def epochs(seconds: dict[tuple[int, int], list[float]]) -> pd.DataFrame:
 def test_speed_up_and_efficiency_are_those_of_the_medians():
     table = tabulate(epochs({(32, 1): [8, 9, 80], (32, 2): [6, 6, 6], (32, 4): [], (64, 1): [4.0], (64, 2): [2.0]}))
     rows = table.set_index(["batch_size", "devices"])
-    assert rows.loc[(32, 2), "speed_up"] == 1.5
+    assert rows.loc[(32, 2), "speedup"] == 1.5
     assert rows.loc[(32, 2), "efficiency"] == 0.75
-    assert rows.loc[(64, 2), ["speed_up", "efficiency"]].tolist() == [2, 1]
+    assert rows.loc[(64, 2), ["speedup", "efficiency"]].tolist() == [2, 1]
     assert rows.loc[(32, 1), ["epoch_seconds_q25", "epoch_seconds", "epoch_seconds_q75"]].tolist() == [8.5, 9, 44.5]
     assert rows["n_epochs"].tolist() == [3, 3, 0, 1, 1]
-    assert rows.loc[(32, 4), ["epoch_seconds", "speed_up", "efficiency"]].isna().all()
+    assert rows.loc[(32, 4), ["epoch_seconds", "speedup", "efficiency"]].isna().all()
 
 
 def test_without_one_device_the_fewest_stand_for_it():
     table = tabulate(epochs({(32, 2): [6.0], (32, 8): [2.0]}))
-    assert table["speed_up"].tolist() == [2, 6]
+    assert table["speedup"].tolist() == [2, 6]
     assert table["efficiency"].tolist() == [1, 0.75]
 
 

@@ -81,9 +81,9 @@ CLAIMS = (
         "nearer_to_init",
         "Larger batches end nearer to the initial weights.",
         REASONS,
-        "distance of the minimiser from the initial weights (Euclidean)",
+        "distance of the minimizer from the initial weights (Euclidean)",
         "less",
-        "The minimiser is {} times as far from the initial weights",
+        "The minimizer is {} times as far from the initial weights",
         partial(large_against_small, quantity="distance"),
     ),
     Claim(
@@ -146,9 +146,9 @@ CLAIMS = (
         "linear_goes_further",
         "Linear scaling takes large batches further from the initial weights.",
         REMEDY,
-        "distance of the minimiser from the initial weights (Euclidean)",
+        "distance of the minimizer from the initial weights (Euclidean)",
         "greater",
-        "With linear scaling the minimiser is {} times as far from the initial weights",
+        "With linear scaling the minimizer is {} times as far from the initial weights",
         partial(linear_against_fixed, quantity="distance"),
     ),
     Claim(

@@ -16,7 +16,7 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
         return style.empty_plot("This machine has none of the numbers of devices that were to be timed.")
     time = timed.assign(panel=TIME, value=timed["epoch_seconds"])
     time = time.assign(low=timed["epoch_seconds_q25"], high=timed["epoch_seconds_q75"])
-    speed = timed.assign(panel=SPEED, value=timed["speed_up"])
+    speed = timed.assign(panel=SPEED, value=timed["speedup"])
     data = pd.concat([time, speed], ignore_index=True)
     panels = [TIME, SPEED]
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)

@@ -3,7 +3,7 @@
 import pandas as pd
 import plotnine as p9
 
-from batchscape.analysis.distance import WHOLE
+from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import plot_by_batch_size
 from batchscape.report.settings import constant_lr_settings, shared_learning_rates
@@ -13,7 +13,7 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
     """`distance` gives the points, `table` their means and spreads."""
     whole, rows = (
         constant_lr_settings(
-            frame[(frame["layer"] == WHOLE) & frame["learning_rate"].isin(shared_learning_rates(table))]
+            frame[(frame["layer"] == ALL_LAYERS) & frame["learning_rate"].isin(shared_learning_rates(table))]
         )
         for frame in (distance, table)
     )

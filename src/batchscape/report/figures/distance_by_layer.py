@@ -5,7 +5,7 @@ import math
 import pandas as pd
 import plotnine as p9
 
-from batchscape.analysis.distance import WHOLE
+from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import plot_by_batch_size
 from batchscape.report.settings import at_learning_rate
@@ -13,10 +13,10 @@ from batchscape.report.settings import at_learning_rate
 
 def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
     """`distance` gives the points and the order of the layers, `table` their means and spreads."""
-    order = [layer for layer in dict.fromkeys(distance["layer"]) if layer != WHOLE]
+    order = [layer for layer in dict.fromkeys(distance["layer"]) if layer != ALL_LAYERS]
     whole_runs = at_learning_rate(distance[distance["status"] != "diverged"], fixed_learning_rate)
-    seeds = whole_runs[whole_runs["layer"] != WHOLE].rename(columns={"layer": "panel", "distance": "value"})
-    rows = at_learning_rate(table[table["layer"] != WHOLE], fixed_learning_rate)
+    seeds = whole_runs[whole_runs["layer"] != ALL_LAYERS].rename(columns={"layer": "panel", "distance": "value"})
+    rows = at_learning_rate(table[table["layer"] != ALL_LAYERS], fixed_learning_rate)
     rows = rows.sort_values("layer", key=lambda layers: layers.map(order.index), kind="stable")
     summary = rows.rename(columns={"layer": "panel", "distance_mean": "mean", "distance_sd": "sd"})
     columns = 2 if len(order) in (2, 4) else 3

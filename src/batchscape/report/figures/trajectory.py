@@ -12,8 +12,8 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
     many = trajectory["seed"].nunique() > 1
     panels = [
         style.run_panel_title(
-            row.batch_size, row.learning_rate, row.setting, row.status,
-            f"seed {row.seed}" if many else "", f"{row.share_x:.0%} and {row.share_y:.0%} of the variance",
+            row.batch_size, row.learning_rate, row.setting, row.status, f"seed {row.seed}" if many else "",
+            f"{row.explained_variance_x:.0%} and {row.explained_variance_y:.0%} of the variance",
         )
         for row in trajectory.itertuples()
     ]  # fmt: skip

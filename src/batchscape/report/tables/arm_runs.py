@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from batchscape.analysis.distance import WHOLE
+from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.settings import SETTING_COLUMNS
 
 OF_RUN = (
@@ -34,7 +34,7 @@ def tabulate(
     found = {name: runs[name] for name in OF_RUN}
     lead = [*SETTING_COLUMNS, "seed", "status"]
     frames = [runs[["run", *lead]].assign(quantity=name, value=values) for name, values in found.items()]
-    whole = distance[distance["layer"] == WHOLE].rename(columns={"distance": "value"})
+    whole = distance[distance["layer"] == ALL_LAYERS].rename(columns={"distance": "value"})
     median = update_norms[update_norms["percentile"] == 50].rename(columns={"update_norm": "value"})
     frames += [whole.assign(quantity="distance"), median.assign(quantity="update_norm")]
     if sharpness is not None:

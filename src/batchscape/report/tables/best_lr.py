@@ -15,7 +15,7 @@ def tabulate(lr_grid: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([_best(int(size), rows) for size, rows in lr_grid.groupby("batch_size")])
 
 
-def edge_of(rate: float, rates: pd.Series) -> str:
+def edge_of_range(rate: float, rates: pd.Series) -> str:
     """Say on which edge of the rates that were tried one of them sits: `low`, `high`, `both` or `none`."""
     lowest, highest = rate == rates.min(), rate == rates.max()
     return "both" if lowest and highest else "low" if lowest else "high" if highest else "none"
@@ -38,7 +38,7 @@ def _best(batch_size: int, rows: pd.DataFrame) -> dict[str, object]:
         }
     best = candidates.loc[candidates[f"{loss}_mean"].idxmin()]
     rate = float(best["learning_rate"])
-    edge = edge_of(rate, rates)
+    edge = edge_of_range(rate, rates)
     sides = {"low": "below", "high": "above", "both": "below and above"}
     diverged = rows[(rates > rate) & (rows["n_diverged"] > 0)]["learning_rate"]
     if edge in sides:

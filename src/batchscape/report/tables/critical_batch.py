@@ -70,8 +70,8 @@ def tabulate(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> pd.
         [
             {
                 **row,
-                "smallest_batch": low,
-                "largest_batch": high,
+                "smallest_batch_size": low,
+                "largest_batch_size": high,
                 "n_batch_sizes": runs["batch_size"].nunique(),
                 "n_runs": len(runs),
                 "n_missed": int(best["n_missed"].sum()),

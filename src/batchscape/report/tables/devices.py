@@ -9,7 +9,7 @@ def tabulate(epochs: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each batch size and number of devices.
 
     `epoch_seconds` is the median over the epochs, with the quartiles `epoch_seconds_q25` and `epoch_seconds_q75`: the
-    first epochs and moments in which the machine did something else do not move it. `speed_up` is the median on one
+    first epochs and moments in which the machine did something else do not move it. `speedup` is the median on one
     device over that on n (on the fewest devices that were timed, times their number, if one was not), `efficiency`
     the speed-up over n. `other_cores` says how busy other processes kept the machine meanwhile. Where the machine does
     not have the devices all of these are nan and `n_epochs` is 0.
@@ -24,6 +24,6 @@ def tabulate(epochs: pd.DataFrame) -> pd.DataFrame:
     rows = rows.reset_index()
     timed = rows.dropna(subset=["epoch_seconds"]).sort_values("devices").groupby("batch_size").first()
     alone = (timed["epoch_seconds"] * timed["devices"]).reindex(rows["batch_size"]).to_numpy()
-    rows["speed_up"] = alone / rows["epoch_seconds"]
-    rows["efficiency"] = rows["speed_up"] / rows["devices"]
+    rows["speedup"] = alone / rows["epoch_seconds"]
+    rows["efficiency"] = rows["speedup"] / rows["devices"]
     return rows

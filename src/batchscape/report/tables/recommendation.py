@@ -19,12 +19,12 @@ def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame |
     `difference_to_best` is the mean over seeds of a setting's loss less that of the first one, seed by seed, `ci95_low`
     and `ci95_high` the ends of its 95 % t interval (nan for one seed). `choice` says what this makes of the setting:
 
-    - `least loss`: the first one.
-    - `equal`: there are three seeds, the interval holds 0, and the mean is within one standard error of the first one's
-      (the rule of Breiman et al. 1984). The last condition is there because with three seeds an interval is so wide
-      that even twice the loss can hold 0.
-    - `cheapest of the equal`: of these and the first one, the one that takes the least time to its best epoch; `least
-      loss and cheapest of the equal` if that is the first one itself. One whose best epoch is the first in every seed
+    - `lowest loss`: the first one.
+    - `equivalent`: there are at least three seeds, the interval contains 0, and the mean is within one standard error
+      of the first row's (the one-standard-error rule, Breiman et al. 1984). The last condition is needed because the
+      interval of three seeds is so wide that even twice the loss can be inside.
+    - `cheapest equivalent`: of these and the first one, the one that takes the least time to its best epoch; `least
+      loss and cheapest equivalent` if that is the first one itself. One whose best epoch is the first in every seed
       is not chosen unless that holds of the first one too: it costs little for it has not learned.
     - `unclear`: the interval holds 0, or there is none because there is one seed, and the rest does not hold.
     - `worse`: the interval does not hold 0. `diverged`: a seed of it diverged, so it is no candidate.
@@ -72,12 +72,12 @@ def _choices(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
     # Where the best epoch is the first, nothing was learned, and that costs nothing.
     equal &= (table["best_epoch_mean"] > 1) | (first["best_epoch_mean"] <= 1)
     equal.iloc[0] = True
-    kinds = np.select([~table["candidate"], equal, apart], ["diverged", "equal", "worse"], "unclear")
+    kinds = np.select([~table["candidate"], equal, apart], ["diverged", "equivalent", "worse"], "unclear")
     choices = pd.Series(kinds, index=table.index)
     costs = cost[equal]
     cheapest = costs.idxmin() if costs.notna().any() else table.index[0]
-    choices.loc[cheapest] = "cheapest of the equal"
-    choices.iloc[0] = "least loss and cheapest of the equal" if cheapest == table.index[0] else "least loss"
+    choices.loc[cheapest] = "cheapest equivalent"
+    choices.iloc[0] = "lowest loss and cheapest equivalent" if cheapest == table.index[0] else "lowest loss"
     return choices
 
 

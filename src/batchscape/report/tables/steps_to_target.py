@@ -3,7 +3,7 @@
 import pandas as pd
 
 from batchscape.report.settings import SETTING_COLUMNS
-from batchscape.report.tables.best_lr import edge_of
+from batchscape.report.tables.best_lr import edge_of_range
 from batchscape.report.tables.over_seeds import over_seeds
 
 
@@ -26,5 +26,5 @@ def tabulate(runs_to_target: pd.DataFrame) -> pd.DataFrame:
             lost = reached["n_missed"] + reached["n_diverged"]
             best = reached[lost == lost.min()]["steps_mean"].idxmin()
             table.loc[best, "is_best"] = 1
-            table.loc[best, "edge"] = edge_of(table.loc[best, "learning_rate"], rows["learning_rate"])
+            table.loc[best, "edge"] = edge_of_range(table.loc[best, "learning_rate"], rows["learning_rate"])
     return table

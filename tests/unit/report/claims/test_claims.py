@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from batchscape.analysis.distance import WHOLE
+from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.config.study import Run
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.report.claims.statements import CLAIMS
@@ -81,7 +81,7 @@ def sources(world: World, chosen: Study | None = None, lost: Callable[[Run], boo
     whole = pd.DataFrame(rows)
     lead = list(whole.columns[:6])
     runs = whole[[*lead, *arm_runs.OF_RUN]]
-    distance = whole[[*lead, "distance"]].assign(layer=WHOLE)
+    distance = whole[[*lead, "distance"]].assign(layer=ALL_LAYERS)
     norms = whole[[*lead, "update_norm"]].assign(percentile=50)
     keskar = {"measure": "keskar", "checkpoint": "best", "radius": 1e-3}
     sharpness = whole[lead].assign(value=whole["sharpness"], **keskar) if chosen.sharpness.enabled else None

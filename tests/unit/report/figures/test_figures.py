@@ -15,7 +15,7 @@ import plotnine as p9
 import pytest
 from matplotlib.text import Text
 
-from batchscape.analysis.distance import WHOLE
+from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.config.study import Run
 from batchscape.report.figures import distance_by_layer, style
 from batchscape.report.figures.loss_map import _contours
@@ -69,7 +69,7 @@ def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool])
             history.append({**lead, **times, **dict.fromkeys(losses, values), **way, **noise})
             moves.append({**lead, "epoch": epoch, "epoch_distance": np.nan if diverged else 1 / run.batch_size / epoch})
         scale = np.nan if diverged else 1 / run.batch_size
-        distance += [{**lead, "layer": layer, "distance": scale} for layer in ("whole model", "conv1", "output")]
+        distance += [{**lead, "layer": layer, "distance": scale} for layer in ("all layers", "conv1", "output")]
         norms += [{**lead, "updates": 10 * length, "percentile": p, "update_norm": p * scale} for p in range(1, 100)]
     return {
         "tables/runs": pd.DataFrame(runs),
@@ -149,10 +149,18 @@ def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str,
                     loss = bad * (run.batch_size + x * x + y)
                     cell = {**lead, "x": x, "y": y, "loss": loss, "accuracy": 0.5}
                     planes.append({**cell, "direction_seed": 0})
-                    ways.append({**cell, "epoch": np.nan, "checkpoint": "none", "share_x": 0.9, "share_y": 0.1})
+                    ways.append(
+                        {
+                            **cell,
+                            "epoch": np.nan,
+                            "checkpoint": "none",
+                            "explained_variance_x": 0.9,
+                            "explained_variance_y": 0.1,
+                        }
+                    )
             for epoch, checkpoint in enumerate(("init", "epoch00001", "best")):
                 place = {"x": float(epoch) - 1, "y": 0.1 * epoch, "loss": bad, "accuracy": 0.5}
-                shares = {"share_x": 0.9, "share_y": 0.1}
+                shares = {"explained_variance_x": 0.9, "explained_variance_y": 0.1}
                 ways.append({**lead, **place, **shares, "epoch": epoch, "checkpoint": checkpoint})
     seed = study.grid.seeds[0]
     for first, second in study.pairs:
@@ -556,7 +564,7 @@ def test_update_norm_quantiles_are_means_of_the_runs_quantiles():
 def test_a_network_of_many_layers_gets_a_taller_figure():
     heights = []
     for count in (4, 31):
-        layers = [WHOLE, *(f"layer{index}" for index in range(count))]
+        layers = [ALL_LAYERS, *(f"layer{index}" for index in range(count))]
         common = {"setting": "bs32-lr0.01", "batch_size": 32, "learning_rate": 0.01}
         points = pd.DataFrame([{**common, "layer": name, "status": "converged", "distance": 1.0} for name in layers])
         means = points.assign(distance_mean=1.0, distance_sd=0.1, n_seeds=2, n_diverged=0)

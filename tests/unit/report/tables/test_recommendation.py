@@ -15,7 +15,7 @@ from batchscape.study.study import Study
 DIVERGED = None
 
 
-def made_up(
+def synthetic_runs(
     losses: Mapping[tuple[int, float], Sequence[float | None]],
     seconds: Mapping[tuple[int, float], float] | None = None,
     device: str = "cpu",
@@ -51,18 +51,18 @@ def test_the_cheapest_of_those_that_the_seeds_do_not_tell_apart_is_chosen():
         (64, 0.2): [0.11, 0.22, 0.28],  # also, and cheaper
         (128, 0.1): [0.20, 0.30, 0.40],  # each seed 0.1 worse
     }
-    table = recommend(made_up(losses, {(32, 0.1): 9.0, (64, 0.1): 5.0, (64, 0.2): 3.0, (128, 0.1): 1.0}))
+    table = recommend(synthetic_runs(losses, {(32, 0.1): 9.0, (64, 0.1): 5.0, (64, 0.2): 3.0, (128, 0.1): 1.0}))
     assert table["choice"].to_dict() == {
-        "bs32-lr0.1": "least loss",
-        "bs64-lr0.2": "cheapest of the equal",
-        "bs64-lr0.1": "equal",
+        "bs32-lr0.1": "lowest loss",
+        "bs64-lr0.2": "cheapest equivalent",
+        "bs64-lr0.1": "equivalent",
         "bs128-lr0.1": "worse",
     }
     assert list(table["best_validation_loss_mean"]) == sorted(table["best_validation_loss_mean"])
 
 
 def test_the_interval_is_the_paired_t_interval():
-    table = recommend(made_up({(32, 0.1): [0.1, 0.2, 0.4, 0.2], (64, 0.1): [0.3, 0.3, 0.45, 0.25]}))
+    table = recommend(synthetic_runs({(32, 0.1): [0.1, 0.2, 0.4, 0.2], (64, 0.1): [0.3, 0.3, 0.45, 0.25]}))
     differences = np.array([0.2, 0.1, 0.05, 0.05])
     low, high = stats.t.interval(0.95, 3, differences.mean(), stats.sem(differences))
     row = table.loc["bs64-lr0.1"]
@@ -71,64 +71,66 @@ def test_the_interval_is_the_paired_t_interval():
 
 
 def test_twice_the_loss_is_not_equal_only_because_two_seeds_are_few():
-    table = recommend(made_up({(32, 0.1): [0.20, 0.22], (64, 0.1): [0.40, 0.50]}, {(64, 0.1): 0.1}))
+    table = recommend(synthetic_runs({(32, 0.1): [0.20, 0.22], (64, 0.1): [0.40, 0.50]}, {(64, 0.1): 0.1}))
     assert table.loc["bs64-lr0.1", "ci95_low"] < 0 < table.loc["bs64-lr0.1", "ci95_high"]
-    assert table["choice"].tolist() == ["least loss and cheapest of the equal", "unclear"]
+    assert table["choice"].tolist() == ["lowest loss and cheapest equivalent", "unclear"]
 
 
 def test_two_seeds_make_nothing_equal():
     """One of them may be so bad that all is within its spread, also what has not learned."""
-    table = recommend(made_up({(8, 0.1): [0.177, 0.70], (32, 0.1): [0.68, 0.69]}, {(8, 0.1): 9.0}))
+    table = recommend(synthetic_runs({(8, 0.1): [0.177, 0.70], (32, 0.1): [0.68, 0.69]}, {(8, 0.1): 9.0}))
     assert table.loc["bs32-lr0.1", "ci95_low"] < 0 < table.loc["bs32-lr0.1", "ci95_high"]
-    assert table["choice"].tolist() == ["least loss and cheapest of the equal", "unclear"]
+    assert table["choice"].tolist() == ["lowest loss and cheapest equivalent", "unclear"]
 
 
 def test_a_setting_that_did_not_get_better_by_training_is_not_equal():
     losses = {(8, 0.1): [0.1, 0.7, 0.4], (32, 0.1): [0.3, 0.6, 0.5], (32, 0.2): [0.35, 0.6, 0.5]}
-    runs = made_up(losses, {(8, 0.1): 9.0, (32, 0.1): 1.0, (32, 0.2): 5.0})  # its best epoch too is the first
-    assert recommend(runs)["choice"].tolist() == ["least loss", "unclear", "cheapest of the equal"]
+    runs = synthetic_runs(losses, {(8, 0.1): 9.0, (32, 0.1): 1.0, (32, 0.2): 5.0})  # its best epoch too is the first
+    assert recommend(runs)["choice"].tolist() == ["lowest loss", "unclear", "cheapest equivalent"]
     runs["best_epoch"] = 1.0
-    assert recommend(runs)["choice"].tolist() == ["least loss", "cheapest of the equal", "equal"]
+    assert recommend(runs)["choice"].tolist() == ["lowest loss", "cheapest equivalent", "equivalent"]
 
 
 def test_one_seed_makes_nothing_equal():
-    table = recommend(made_up({(32, 0.1): [0.2], (64, 0.1): [0.2001]}, {(64, 0.1): 0.1}))
-    assert table["choice"].tolist() == ["least loss and cheapest of the equal", "unclear"]
+    table = recommend(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [0.2001]}, {(64, 0.1): 0.1}))
+    assert table["choice"].tolist() == ["lowest loss and cheapest equivalent", "unclear"]
     assert table[["ci95_low", "ci95_high"]].isna().all(axis=None)
     assert table.loc["bs64-lr0.1", "difference_to_best"] == pytest.approx(1e-4)
 
 
 def test_a_tie_goes_to_the_cheaper_one():
-    table = recommend(made_up({(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.2, 0.3, 0.4]}, {(64, 0.1): 0.1}))
+    table = recommend(synthetic_runs({(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.2, 0.3, 0.4]}, {(64, 0.1): 0.1}))
     assert list(table.index) == ["bs64-lr0.1", "bs32-lr0.1"]
-    assert table["choice"].tolist() == ["least loss and cheapest of the equal", "equal"]
+    assert table["choice"].tolist() == ["lowest loss and cheapest equivalent", "equivalent"]
 
 
 def test_a_setting_with_a_diverged_seed_is_no_candidate():
-    table = recommend(made_up({(32, 0.1): [0.01, DIVERGED, 0.02], (64, 0.1): [0.2, 0.3, 0.25]}))
-    assert table["choice"].to_dict() == {"bs64-lr0.1": "least loss and cheapest of the equal", "bs32-lr0.1": "diverged"}
+    table = recommend(synthetic_runs({(32, 0.1): [0.01, DIVERGED, 0.02], (64, 0.1): [0.2, 0.3, 0.25]}))
+    assert table["choice"].to_dict() == {"bs64-lr0.1": "lowest loss and cheapest equivalent", "bs32-lr0.1": "diverged"}
     assert np.isnan(table.loc["bs32-lr0.1", "difference_to_best"])
     assert table.loc["bs32-lr0.1", "n_diverged"] == 1
 
 
 def test_where_every_setting_diverged_there_is_no_choice():
-    table = recommend(made_up({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED, DIVERGED]}))
+    table = recommend(synthetic_runs({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED, DIVERGED]}))
     assert set(table["choice"]) == {"diverged"}
     assert table[["difference_to_best", "ci95_low", "ci95_high"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(
     ("device", "expected"),
-    [("cpu", ["least loss", "cheapest of the equal"]), ("A GPU", ["least loss and cheapest of the equal", "equal"])],
+    [("cpu", ["lowest loss", "cheapest equivalent"]), ("A GPU", ["lowest loss and cheapest equivalent", "equivalent"])],
 )
 def test_cost_is_cpu_time_on_a_cpu_and_wall_time_else(device: str, expected: list[str]):
     # Wall times are made up the other way round.
-    runs = made_up({(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.21, 0.3, 0.4]}, {(32, 0.1): 9, (64, 0.1): 3}, device)
+    runs = synthetic_runs(
+        {(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.21, 0.3, 0.4]}, {(32, 0.1): 9, (64, 0.1): 3}, device
+    )
     assert recommend(runs)["choice"].tolist() == expected
 
 
 def test_a_best_rate_on_the_edge_is_said():
-    runs = made_up({(32, 0.1): [0.2, 0.3], (32, 0.2): [0.1, 0.2], (64, 0.1): [0.3, 0.4], (64, 0.2): [0.5, 0.5]})
+    runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (32, 0.2): [0.1, 0.2], (64, 0.1): [0.3, 0.4], (64, 0.2): [0.5, 0.5]})
     table = recommend(runs)
     assert table["edge"].to_dict() == {
         "bs32-lr0.2": "high",
@@ -141,13 +143,13 @@ def test_a_best_rate_on_the_edge_is_said():
 
 @pytest.mark.parametrize(("beyond", "edge"), [(0.4, "none"), (0.15, "high")])
 def test_a_rate_that_the_search_looked_beyond_is_on_no_edge(beyond: float, edge: str):
-    runs = made_up({(32, 0.1): [0.2, 0.3], (32, 0.2): [0.1, 0.2], (32, beyond): [0.3, 0.3]})
+    runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (32, 0.2): [0.1, 0.2], (32, beyond): [0.3, 0.3]})
     runs.loc[runs["learning_rate"] == beyond, "setting"] = "bs32-lrtuned"
     assert recommend(runs).loc["bs32-lr0.2", "edge"] == edge
 
 
 def test_a_tuned_setting_has_the_edge_of_its_search():
-    runs = made_up({(32, 0.1): [0.2, 0.3], (32, 0.3): [0.1, 0.2]})
+    runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (32, 0.3): [0.1, 0.2]})
     runs.loc[runs["learning_rate"] == 0.3, "setting"] = "bs32-lrtuned"
     found = pd.DataFrame(
         {

@@ -1,55 +1,55 @@
-"""How the tests are shared between processes: four for two cores, for those of Slurm mostly wait."""
+"""How tests are distributed over processes: four on two cores, because the Slurm tests mostly wait."""
 
 import os
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# Where it is set, each of a thousand processes would compile the library anew.
+# With it, each of a thousand processes would compile the library again.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # Before anything imports them: their asserts then show their values, as those of tests do.
 pytest.register_assert_rewrite("tests.helpers")
 
-# They look at the one study that nothing disturbed.
-ON_THE_STRESS_STUDY = (
+# These use the `stress` fixture: one study for all of them.
+STRESS_STUDY_FILES = (
     "tests/workflow/test_image_folder.py",
     "tests/workflow/test_killed_study.py",
     "tests/workflow/test_slurm_study.py",
 )
-# What takes minutes, in the order in which it begins. The first makes the finished study; others have copies of it.
-LONG = (
+# Files that take minutes, in the order in which they start. The first runs the finished study, which others copy.
+SLOW_FILES = (
     "tests/workflow/test_study.py",
-    *ON_THE_STRESS_STUDY,
+    *STRESS_STUDY_FILES,
     "tests/workflow/test_slurm.py",
     "tests/workflow/test_disk.py",
     "tests/workflow/test_staleness.py",
     "tests/unit/training/test_distributed.py",
     "tests/workflow/test_bad_input.py",
 )
-# Of minutes, and of tests that share nothing that takes long to make.
-MANY = "tests/workflow/test_staleness.py"
+# Takes minutes, and its tests share only a copy of the finished study: they run in several processes.
+SPLIT_FILE = "tests/workflow/test_staleness.py"
 
 
-class BySharedWork(LoadScopeScheduling):
-    """A file is a process's to run, and so are all files on the stress study, which takes minutes to make."""
+class SharedFixtureScheduling(LoadScopeScheduling):
+    """Run the tests of a file in one process, and all files on the stress study, which takes minutes to run, too."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        if file in ON_THE_STRESS_STUDY:
+        if file in STRESS_STUDY_FILES:
             return "stress study"
-        return nodeid.partition("[")[0] if file == MANY else file
+        return nodeid.partition("[")[0] if file == SPLIT_FILE else file
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that all processes end at the same time: the order is kept by xdist's option."""
-    place = {file: index for index, file in enumerate(LONG)}
-    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(LONG)))
+    """Start slow files first, so that all processes end at the same time; xdist's option preserves this order."""
+    position = {file: index for index, file in enumerate(SLOW_FILES)}
+    items.sort(key=lambda item: position.get(item.nodeid.partition("::")[0], len(SLOW_FILES)))
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> BySharedWork:
-    return BySharedWork(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SharedFixtureScheduling:
+    return SharedFixtureScheduling(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--kills", type=int, default=25, help="how often tests/workflow/test_killed_study.py kills")
+    parser.addoption("--kills", type=int, default=25, help="number of kills in tests/workflow/test_killed_study.py")

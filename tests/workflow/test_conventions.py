@@ -1,4 +1,4 @@
-"""The project's own rules, as the tools that know them say."""
+"""Conventions of the project, checked by linters and by comparing files."""
 
 import re
 import shutil
@@ -27,51 +27,51 @@ from tests.helpers.checkout import PROJECT, Checkout
     ],
     ids=" ".join,
 )
-def test_the_linters_are_content(command: list[str]):
+def test_linters_pass(command: list[str]):
     tool = shutil.which(command[0], path=str(Path(sys.executable).parent))
     assert tool, f"{command[0]} is not installed beside this Python"
     done = subprocess.run([tool, *command[1:]], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_reference_and_the_schema_are_those_of_the_models():
+def test_config_reference_and_schema_are_up_to_date():
     assert (PROJECT / "docs" / "config.md").read_text() == reference(), "run `make docs`"
     assert (PROJECT / "config" / "schema.json").read_text() == schema(), "run `make docs`"
 
 
-def test_the_environment_of_conda_is_that_of_the_package():
+def test_conda_environment_matches_the_package():
     conda = YAML(typ="safe").load(PROJECT / "envs" / "batchscape.yaml")["dependencies"]
     package = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
-    asked = [f"python{package['requires-python']}", *package["dependencies"]]
-    # conda's own names of two packages, and its way to write a version
+    requirements = [f"python{package['requires-python']}", *package["dependencies"]]
+    # Two packages have other names in conda, which also writes versions differently.
     names = {"torch": "pytorch", "snakemake": "snakemake-minimal"}
-    pairs = [re.fullmatch(r"([a-z0-9_.-]+?)(>=[0-9.]+)", each.replace(" ", "")).groups() for each in asked]
+    pairs = [re.fullmatch(r"([a-z0-9_.-]+?)(>=[0-9.]+)", each.replace(" ", "")).groups() for each in requirements]
     assert {f"{names.get(name, name)} {version}" for name, version in pairs} == set(conda)
 
 
-def test_rule_files_import_nothing_heavy():
-    heavy = re.compile(
+def test_rule_files_import_no_slow_library():
+    slow_import = re.compile(
         r"^\s*(?:import|from)\s+(torch|pytorch_lightning|lightning|optuna|pandas|plotnine)", re.MULTILINE
     )
     for file in [PROJECT / "Snakefile", *(PROJECT / "workflow" / "rules").glob("*.smk")]:
-        assert not heavy.search(file.read_text()), file
+        assert not slow_import.search(file.read_text()), file
     code = "import sys; import batchscape.study.study, batchscape.study.fingerprint; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"torch", "pytorch_lightning", "pandas", "plotnine", "sklearn"} & set(loaded)
 
 
-def test_the_study_files_of_the_usage_are_valid():
-    """The first one as it stands; of the others, which are parts, each on top of that."""
-    whole, *parts = [
+def test_study_files_in_the_usage_docs_are_valid():
+    """The first one is complete; each of the others is a part that is added to it."""
+    complete, *parts = [
         YAML(typ="safe", pure=True).load(block)
         for block in re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / "usage.md").read_text(), re.DOTALL)
     ]
     for part in ({}, *parts):
-        Study.from_mapping({**whole, **part}, "docs/usage.md")
+        Study.from_mapping({**complete, **part}, "docs/usage.md")
     assert len(parts) >= 5
 
 
-def test_analyses_and_tables_do_not_wait_for_torch():
+def test_tables_figures_and_analyses_of_runs_do_not_import_torch():
     modules = ", ".join(
         [f"batchscape.report.tables.{name}" for name in TABLES]
         + [f"batchscape.report.figures.{name}" for name in FIGURES]
@@ -82,7 +82,7 @@ def test_analyses_and_tables_do_not_wait_for_torch():
     assert not {"torch", "pytorch_lightning"} & set(loaded)
 
 
-def test_a_training_does_not_wait_for_what_it_does_not_use_and_a_network_of_ones_own_may_use_it():
+def test_training_skips_unused_imports_that_custom_networks_can_still_make():
     code = (
         "import sys; import batchscape.training.train; print(*sys.modules); "
         "from torchmetrics import MeanMetric; print(MeanMetric()(2.0))"
@@ -96,8 +96,8 @@ def test_a_training_does_not_wait_for_what_it_does_not_use_and_a_network_of_ones
 
 
 @pytest.mark.slow
-def test_the_output_dictionary_names_every_column(finished: Checkout):
-    dictionary = (PROJECT / "docs" / "outputs.md").read_text()
+def test_outputs_docs_describe_every_column(finished: Checkout):
+    text = (PROJECT / "docs" / "outputs.md").read_text()
     folder = finished.path / "results" / "smoke"
     files = [
         *folder.glob("tables/*.csv"),
@@ -107,13 +107,13 @@ def test_the_output_dictionary_names_every_column(finished: Checkout):
     for file in files:
         for column in file.read_text().partition("\n")[0].split(","):
             stem = re.sub(r"_(mean|sd|min|max)$", "", column).partition("/")[0]
-            assert f"`{stem}`" in dictionary, f"{file.name}: {column}"
+            assert f"`{stem}`" in text, f"{file.name}: {column}"
 
 
 @pytest.mark.slow
-def test_the_python_example_trains_a_run(tmp_path: Path):
+def test_python_example_in_the_usage_docs_trains_a_run(tmp_path: Path):
     example = re.search(r"```python\n(.*?)```", (PROJECT / "docs" / "usage.md").read_text(), re.DOTALL)[1]
-    example += "\nimport gc\nassert gc.isenabled()"  # jobs alone may change how Python works
+    example += "\nimport gc\nassert gc.isenabled()"  # only jobs may change Python's settings
     done = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert {"run.json", "history.csv", "update_norms.npy"} <= {path.name for path in (tmp_path / "my-run").iterdir()}

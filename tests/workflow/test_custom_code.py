@@ -14,13 +14,13 @@ SHORT = (
     *("--config", "training={max_epochs: 3}", "grid={seeds: [0]}"),
     "sharpness={subspace_dimension: 4, iterations: 2, random_starts: 0, trace_matvecs: 3}",
 )
-OF_THE_RUN = {f"train {SETTING}-seed0", f"analyze {SETTING}: sharpness"}
+JOBS_OF_RUN = {f"train {SETTING}-seed0", f"analyze {SETTING}: sharpness"}
 TARGET = f"results/shapes/analysis/sharpness/{SETTING}.csv"
 
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """The example in a checkout of its own, with one run and its sharpness made."""
+    """The example in a new checkout, with one finished run and its sharpness."""
     checkout = Checkout.at(tmp_path_factory.mktemp("example") / "checkout")
     for name in ("shapes.py", "net.py", "shapes.yaml"):
         (checkout.path / "docs" / "example").mkdir(parents=True, exist_ok=True)
@@ -35,12 +35,12 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     ("file", "edit", "expected"),
     [
         ("shapes.py", ('"""Return images, (count', '"""Give images, (count'), set()),
-        ("net.py", ("nn.Dropout(0.2)", "nn.Dropout(0.3)"), {"network", *OF_THE_RUN}),
-        ("shapes.py", ("rng.normal(0, 30", "rng.normal(0, 31"), {"prepare", "network", *OF_THE_RUN}),
+        ("net.py", ("nn.Dropout(0.2)", "nn.Dropout(0.3)"), {"network", *JOBS_OF_RUN}),
+        ("shapes.py", ("rng.normal(0, 30", "rng.normal(0, 31"), {"prepare", "network", *JOBS_OF_RUN}),
     ],
-    ids=["a docstring", "the network", "the data"],
+    ids=["docstring", "network", "data"],
 )
-def test_an_edit_of_a_module_makes_stale_what_stands_on_it(
+def test_edit_of_a_custom_module_reruns_what_depends_on_it(
     example: Checkout, file: str, edit: tuple[str, str], expected: set
 ):
     module = example.path / "docs" / "example" / file
@@ -58,11 +58,9 @@ def test_an_edit_of_a_module_makes_stale_what_stands_on_it(
         ("nn.Linear(2 * width, outputs)", "nn.Linear(2 * width, 7)", "gives shape (4, 7) for 4 images; for 3 classes"),
         ("class Net(nn.Module):", "class Net(nn.Module:", "docs.example.net cannot be imported: SyntaxError: "),
     ],
-    ids=["a wrong number of outputs", "no Python"],
+    ids=["wrong number of outputs", "syntax error"],
 )
-def test_a_network_that_does_not_fit_ends_the_study_in_a_line_before_anything_trains(
-    example: Checkout, old: str, new: str, expected: str
-):
+def test_unsuitable_network_fails_in_one_line_before_training(example: Checkout, old: str, new: str, expected: str):
     module = example.path / "docs" / "example" / "net.py"
     before = module.read_text()
     try:
@@ -78,7 +76,7 @@ def test_a_network_that_does_not_fit_ends_the_study_in_a_line_before_anything_tr
     assert expected in lines[0]
 
 
-ONCE = """class Scaled(torch.autograd.Function):
+WITHOUT_SECOND_DERIVATIVE = """class Scaled(torch.autograd.Function):
     @staticmethod
     def forward(context, values):
         return values * 1.5
@@ -92,19 +90,19 @@ ONCE = """class Scaled(torch.autograd.Function):
 class Net(nn.Module):"""
 
 
-def test_a_network_without_second_derivatives_is_named_in_the_terminal_before_anything_trains(example: Checkout):
+def test_network_without_second_derivatives_is_reported_before_training(example: Checkout):
     module = example.path / "docs" / "example" / "net.py"
     before = module.read_text()
-    edited = before.replace("class Net(nn.Module):", ONCE).replace(
+    edited = before.replace("class Net(nn.Module):", WITHOUT_SECOND_DERIVATIVE).replace(
         "self.features(images)", "Scaled.apply(self.features(images))"
     )
     try:
         module.write_text(edited)
         done = example.snakemake("--cores", "2", "results/shapes/network.json", "--configfile", CONFIG, *SHORT)
-        found = json.loads((example.path / "results" / "shapes" / "network.json").read_text())["hessian"]
+        hessian = json.loads((example.path / "results" / "shapes" / "network.json").read_text())["hessian"]
     finally:
         module.write_text(before)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert found.startswith("not computed: an operation of the network has no second derivative")
-    line = f"model.name: docs.example.net:Net: eigenvalue and trace of the Hessian are {found}"
+    assert hessian.startswith("not computed: an operation of the network has no second derivative")
+    line = f"model.name: docs.example.net:Net: eigenvalue and trace of the Hessian are {hessian}"
     assert line in done.stdout.splitlines()

@@ -1,4 +1,4 @@
-"""A full disk, a read-only results folder, Ctrl-C: one line says what is wrong, and the same command then goes on."""
+"""A full disk, a read-only results folder, Ctrl-C: one line reports the problem, and the same command then resumes."""
 
 import os
 import re
@@ -32,10 +32,10 @@ tuning: {learning_rate_range: [0.05, 0.5], trials: 6, startup_trials: 5, epochs:
 RUN, SEARCH = "bs256-lr0.05-seed0", "analysis/lr_search/bs256.csv"
 TARGETS = (f"runs/{RUN}/run.json", SEARCH, f"analysis/landscape/{RUN}/directions0-part1of1.csv")
 COMMAND = ("--cores", "2", *(f"results/tiny/{target}" for target in TARGETS), "--configfile", "config/tiny.yaml")
-FULL = r"^results/tiny/logs/\S+\.log: the disk is full .*; free space, then the same command goes on$"
+DISK_FULL_LINE = r"^results/tiny/logs/\S+\.log: the disk is full .*; free space, then the same command goes on$"
 
 
-def checkout_at(path: Path) -> Checkout:
+def create_checkout(path: Path) -> Checkout:
     checkout = Checkout.at(path)
     (path / "config" / "tiny.yaml").write_text(CONFIG)
     return checkout
@@ -43,32 +43,32 @@ def checkout_at(path: Path) -> Checkout:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    checkout = checkout_at(tmp_path_factory.mktemp("undisturbed") / "checkout")
+    checkout = create_checkout(tmp_path_factory.mktemp("undisturbed") / "checkout")
     assert checkout.snakemake(*COMMAND).returncode == 0
-    return content(checkout.path / "results" / "tiny")
+    return read_contents(checkout.path / "results" / "tiny")
 
 
-def content(folder: Path) -> dict[str, object]:
-    """All numbers of a study but the times: tables as they are written, and the bytes of weights and update norms."""
+def read_contents(folder: Path) -> dict[str, object]:
+    """Return all numbers of a study except times: tables as text, weights and update norms as bytes."""
     tables = {path: read_frame(path) for path in folder.rglob("*.csv") if "manifest" not in path.name}
-    found = {
+    contents = {
         path: table[[name for name in table if "seconds" not in name]].to_csv() for path, table in tables.items()
     } | {path: path.read_bytes() for path in folder.rglob("*") if path.suffix in (".safetensors", ".npy")}
-    return {str(path.relative_to(folder)): value for path, value in found.items()}
+    return {str(path.relative_to(folder)): value for path, value in contents.items()}
 
 
 def assert_same(folder: Path, undisturbed: dict[str, object]) -> None:
-    found = content(folder)
-    assert found.keys() == undisturbed.keys()
-    assert [name for name, value in undisturbed.items() if found[name] != value] == []
-    assert len([name for name in found if name.endswith(".safetensors")]) >= 4  # the data, and the run's weights
+    contents = read_contents(folder)
+    assert contents.keys() == undisturbed.keys()
+    assert [name for name, value in undisturbed.items() if contents[name] != value] == []
+    assert len([name for name in contents if name.endswith(".safetensors")]) >= 4  # the data, and the run's weights
     assert not list(folder.rglob("*.partial"))
 
 
 @contextmanager
-def on_a_disk_of_its_own(path: Path, size: str) -> Iterator[tuple[Checkout, Path]]:
-    """A checkout with `results` on a small disk, that only the processes within see; and `results` from outside."""
-    checkout = checkout_at(path)
+def small_disk(path: Path, size: str) -> Iterator[tuple[Checkout, Path]]:
+    """Yield a checkout whose `results` is a small disk that only its processes see, and the path to it from outside."""
+    checkout = create_checkout(path)
     results = path / "results"
     results.mkdir()
     with subprocess.Popen(
@@ -79,39 +79,39 @@ def on_a_disk_of_its_own(path: Path, size: str) -> Iterator[tuple[Checkout, Path
         text=True,
     ) as process:
         try:
-            if "ready" not in (said := process.stdout.readline()):
-                pytest.skip(f"neither mount nor unshare is allowed here: {said.strip()}")
+            if "ready" not in (line := process.stdout.readline()):
+                pytest.skip(f"neither mount nor unshare is allowed here: {line.strip()}")
             wd = f"--wd=/proc/{process.pid}/cwd"
-            within = ("nsenter", "-t", str(process.pid), "-U", "-m", "--preserve-credentials", wd)
-            yield replace(checkout, wrapper=within), Path(f"/proc/{process.pid}/root{results}")
+            wrapper = ("nsenter", "-t", str(process.pid), "-U", "-m", "--preserve-credentials", wd)
+            yield replace(checkout, wrapper=wrapper), Path(f"/proc/{process.pid}/root{results}")
         finally:
             process.kill()
 
 
-def test_a_full_disk(tmp_path: Path, undisturbed: dict[str, object]):
-    with on_a_disk_of_its_own(tmp_path / "checkout", "4m") as (checkout, results):
+def test_full_disk_fails_in_one_line_and_resumes(tmp_path: Path, undisturbed: dict[str, object]):
+    with small_disk(tmp_path / "checkout", "4m") as (checkout, results):
         first = checkout.snakemake("--cores", "1", "results/tiny/network.json", "--configfile", "config/tiny.yaml")
         assert first.returncode == 0, first.stdout[-3000:]
-        # A training has room for its first files, but not for its last ones; and the next one for none at all.
+        # The first training has room for some of its files, the next one for none.
         free = os.statvfs(results)
         (results / "ballast").write_bytes(bytes((free.f_bavail * free.f_frsize // 4096 - 9) * 4096))
-        full = checkout.snakemake(*COMMAND)
-        assert full.returncode != 0
-        told = re.findall(FULL, full.stdout, re.MULTILINE)
-        assert len(told) == full.stdout.count("Error in rule ") > 1, full.stdout[-3000:]
-        assert "Traceback" not in full.stdout
+        failed = checkout.snakemake(*COMMAND)
+        assert failed.returncode != 0
+        lines = re.findall(DISK_FULL_LINE, failed.stdout, re.MULTILINE)
+        assert len(lines) == failed.stdout.count("Error in rule ") > 1, failed.stdout[-3000:]
+        assert "Traceback" not in failed.stdout
         assert not list(results.rglob("*.partial"))
-        whole = {name: value for name, value in content(results / "tiny").items() if "/trial/" not in name}
-        assert {name: value for name, value in whole.items() if undisturbed.get(name) != value} == {}
+        complete = {name: value for name, value in read_contents(results / "tiny").items() if "/trial/" not in name}
+        assert {name: value for name, value in complete.items() if undisturbed.get(name) != value} == {}
         (results / "ballast").unlink()
-        again = checkout.snakemake(*COMMAND)
-        assert again.returncode == 0, again.stdout[-3000:]
-        assert "Preparing the data" not in again.stdout
+        resumed = checkout.snakemake(*COMMAND)
+        assert resumed.returncode == 0, resumed.stdout[-3000:]
+        assert "Preparing the data" not in resumed.stdout
         assert_same(results / "tiny", undisturbed)
 
 
-def test_a_read_only_results_folder(tmp_path: Path):
-    with on_a_disk_of_its_own(tmp_path / "checkout", "4m") as (checkout, results):
+def test_read_only_results_folder_is_rejected_before_jobs_start(tmp_path: Path):
+    with small_disk(tmp_path / "checkout", "4m") as (checkout, results):
         remount = (*checkout.wrapper, "mount", "-o", "remount,ro", "results")
         subprocess.run(remount, cwd=checkout.path, check=True)
         refused = checkout.snakemake(*COMMAND)
@@ -123,8 +123,8 @@ def test_a_read_only_results_folder(tmp_path: Path):
         assert not list(results.iterdir())
 
 
-def test_ctrl_c(tmp_path: Path, undisturbed: dict[str, object]):
-    checkout = checkout_at(tmp_path / "checkout")
+def test_ctrl_c_stops_all_jobs_and_the_same_command_resumes(tmp_path: Path, undisturbed: dict[str, object]):
+    checkout = create_checkout(tmp_path / "checkout")
     folder = checkout.path / "results" / "tiny"
     for target, log, line in (
         (f"runs/{RUN}/run.json", f"train/{RUN}.log", "epoch 2:"),
@@ -133,18 +133,18 @@ def test_ctrl_c(tmp_path: Path, undisturbed: dict[str, object]):
         command = ("--cores", "1", f"results/tiny/{target}", "--configfile", "config/tiny.yaml")
         with checkout.running(*command) as process:
 
-            def is_at_work(log: Path = folder / "logs" / log, line: str = line) -> bool:
-                assert process.poll() is None, f"it came to its end without `{line}`"
+            def is_training(log: Path = folder / "logs" / log, line: str = line) -> bool:
+                assert process.poll() is None, f"it ended without `{line}`"
                 return log.exists() and line in log.read_text()
 
-            wait_for(is_at_work)
+            wait_for(is_training)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: Snakemake and its jobs
             output, _ = process.communicate(timeout=TIMEOUT)
             assert process.returncode != 0
             assert "Traceback" not in output
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, 0)
-                pytest.fail("a process is left")
+                pytest.fail("a process is still running")
         assert not (folder / target).exists()
     done = checkout.snakemake(*COMMAND)  # no --unlock
     assert done.returncode == 0, done.stdout[-3000:]

@@ -1,4 +1,4 @@
-"""A study on a folder with everything in it that real folders have, from the files to the tables."""
+"""A study of a folder of images with all the irregularities of real folders, from the files to the tables."""
 
 import pandas as pd
 import pytest
@@ -9,7 +9,7 @@ from tests.helpers.stress import CONFIG, StressStudy
 pytestmark = pytest.mark.slow
 
 
-def test_a_folder_of_images_becomes_tables_and_nothing_is_dropped_in_silence(stress: StressStudy):
+def test_folder_of_images_becomes_tables_and_every_dropped_file_is_reported(stress: StressStudy):
     path, study = stress.checkout.path, Study.from_file(stress.checkout.path / CONFIG)
     manifest = pd.read_csv(path / study.manifest, keep_default_na=False)
     used = manifest[manifest["reason"] == ""]
@@ -18,12 +18,12 @@ def test_a_folder_of_images_becomes_tables_and_nothing_is_dropped_in_silence(str
     line = next(line for line in stress.output.splitlines() if "files are used" in line)
     assert line.startswith(f"data: {len(used)} of {len(manifest)} files are used: ")
     assert set(stress.dropped.values()) == {kind for kind in stress.dropped.values() if kind in line}
-    for what in (
+    for line_start in (
         "2 classes: cats (402), dogs (402)",
         "split: 20 % of the images are drawn",
         "levels: pixels are from ",
     ):
-        assert any(line.startswith(f"data: {what}") for line in stress.output.splitlines())
+        assert any(line.startswith(f"data: {line_start}") for line in stress.output.splitlines())
     sides = used.groupby("split")["sha256"].agg(set)
     assert not sides["train"] & sides["validation"]
 
@@ -34,18 +34,18 @@ def test_a_folder_of_images_becomes_tables_and_nothing_is_dropped_in_silence(str
     assert set(runs["status"]) <= {"converged", "max_epochs"}
 
 
-def test_only_files_that_may_be_images_make_a_study_stale(stress: StressStudy):
+def test_only_files_that_can_be_images_make_a_study_stale(stress: StressStudy):
     images, study = stress.checkout.path / "data" / "pets", Study.from_file(stress.checkout.path / CONFIG)
 
     def stale() -> set[str]:
         return stress.checkout.stale_jobs(CONFIG, target=study.csv("tables/runs"))
 
     assert stale() == set()
-    left, again = images / "cats" / ".DS_Store", images / "cats" / "again.jpg"
-    left.write_bytes(b"left by a file manager")
+    hidden, duplicate = images / "cats" / ".DS_Store", images / "cats" / "again.jpg"
+    hidden.write_bytes(b"left by a file manager")
     assert stale() == set()
-    again.write_bytes((images / "cats" / "0001.jpg").read_bytes())
+    duplicate.write_bytes((images / "cats" / "0001.jpg").read_bytes())
     assert {"prepare", "network", *(f"train {run}" for run in study.runs)} <= stale()
-    left.unlink()
-    again.unlink()
+    hidden.unlink()
+    duplicate.unlink()
     assert stale() == set()

@@ -1,4 +1,4 @@
-"""A study that is killed again and again, in every way, ends as one that nothing disturbed: bit for bit."""
+"""A study that is killed many times, in every way, ends with the same bits as an undisturbed one."""
 
 import random
 import shutil
@@ -19,84 +19,84 @@ from tests.helpers.waiting import TIMEOUT
 pytestmark = pytest.mark.slow
 
 
-def jobs(snakemake: psutil.Process) -> list[psutil.Process]:
-    """The processes that do the work of a job."""
-    found = []
+def job_processes(snakemake: psutil.Process) -> list[psutil.Process]:
+    """Return the processes that run the script of a job."""
+    processes = []
     with suppress(psutil.NoSuchProcess):
         for process in snakemake.children(recursive=True):
             with suppress(psutil.NoSuchProcess):
                 if process.name().startswith("python") and any(
                     ".snakemake/scripts" in part for part in process.cmdline()
                 ):
-                    found.append(process)
-    return found
+                    processes.append(process)
+    return processes
 
 
-def all_of(checkout: Checkout) -> list[psutil.Process]:
-    """The processes that work in a checkout, whoever started them."""
-    found = []
+def processes_in(checkout: Checkout) -> list[psutil.Process]:
+    """Return the processes whose working directory is a checkout, whoever started them."""
+    processes = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             if process.cwd() == str(checkout.path) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+                processes.append(process)
+    return processes
 
 
-def kill(processes: list[psutil.Process], which: signal.Signals) -> None:
+def send_signal(processes: list[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         with suppress(psutil.NoSuchProcess):
-            process.send_signal(which)
+            process.send_signal(number)
 
 
 def disturb(checkout: Checkout, arguments: list[str], rng: random.Random, kills: int) -> dict[str, int]:
-    """Run a study and kill `kills` times what runs at random moments; return how often what was killed."""
-    done = dict.fromkeys(("a job", "Snakemake", "all", "Ctrl-C"), 0)
+    """Run a study, and kill it `kills` times at random moments; return how often each kind of process was killed."""
+    counts = dict.fromkeys(("a job", "Snakemake", "all", "Ctrl-C"), 0)
     command = [sys.executable, "-m", "snakemake", *arguments]
     log = (checkout.path / "stress.log").open("a")
-    while sum(done.values()) < kills:
-        # What a killed Snakemake left: `--unlock` does no more, but starts Snakemake for it.
-        for left in (checkout.path / ".snakemake" / "locks").glob("*"):
-            left.unlink()
+    while sum(counts.values()) < kills:
+        # Left by a killed Snakemake. `--unlock` does the same, but takes the time to start Snakemake.
+        for lock in (checkout.path / ".snakemake" / "locks").glob("*"):
+            lock.unlink()
         with subprocess.Popen(
             command, cwd=checkout.path, stdout=log, stderr=log, start_new_session=True, preexec_fn=restore_sigint
         ) as process:
             snakemake = psutil.Process(process.pid)
-            while process.poll() is None and sum(done.values()) < kills:
+            while process.poll() is None and sum(counts.values()) < kills:
                 time.sleep(rng.uniform(0.2, 3.0))
-                what = rng.choice((*["a job"] * 5, "Snakemake", "all", "Ctrl-C"))
+                target = rng.choice((*["a job"] * 5, "Snakemake", "all", "Ctrl-C"))
                 if process.poll() is not None:
                     break
-                if what == "a job":
-                    if running := jobs(snakemake):
-                        kill([rng.choice(running)], signal.SIGKILL)
-                        done[what] += 1
+                if target == "a job":
+                    if running := job_processes(snakemake):
+                        send_signal([rng.choice(running)], signal.SIGKILL)
+                        counts[target] += 1
                     continue
-                done[what] += 1
-                if what == "Snakemake":  # its jobs go on without it, and are still at work when the next one starts
-                    kill([snakemake], signal.SIGKILL)
-                elif what == "all":
-                    kill([snakemake, *all_of(checkout)], signal.SIGKILL)
+                counts[target] += 1
+                if target == "Snakemake":  # its jobs continue without it, and still run when the next one starts
+                    send_signal([snakemake], signal.SIGKILL)
+                elif target == "all":
+                    send_signal([snakemake, *processes_in(checkout)], signal.SIGKILL)
                 else:
-                    kill([snakemake, *all_of(checkout)], signal.SIGINT)
+                    send_signal([snakemake, *processes_in(checkout)], signal.SIGINT)
                     process.wait(TIMEOUT)
         if process.returncode == 0:
-            shutil.rmtree(checkout.path / "results")  # it was faster than the kills
+            shutil.rmtree(checkout.path / "results")  # it finished before the last kill
     log.close()
-    return done
+    return counts
 
 
-def test_a_study_that_is_killed_at_random_moments_ends_with_the_same_bits(
+def test_study_killed_at_random_moments_ends_with_identical_bits(
     stress: StressStudy, tmp_path: Path, pytestconfig: pytest.Config
 ):
     kills = pytestconfig.getoption("--kills")
     killed = create_stress_study(tmp_path / "killed")
     arguments = [*killed.targets, "--cores", "2", "--configfile", CONFIG]
-    done = disturb(killed.checkout, arguments, random.Random(0), kills)
-    print(f"killed: {done}")  # noqa: T201
+    counts = disturb(killed.checkout, arguments, random.Random(0), kills)
+    print(f"killed: {counts}")  # noqa: T201
     killed.checkout.snakemake("--unlock", *arguments)
-    ended = killed.checkout.snakemake(*arguments)
-    assert ended.returncode == 0, ended.stdout[-4000:]
+    resumed = killed.checkout.snakemake(*arguments)
+    assert resumed.returncode == 0, resumed.stdout[-4000:]
 
     assert assert_same_results(stress.results, killed.results) > 40
-    assert sum(done.values()) >= kills
-    assert not all_of(killed.checkout)
+    assert sum(counts.values()) >= kills
+    assert not processes_in(killed.checkout)

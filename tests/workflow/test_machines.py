@@ -1,4 +1,4 @@
-"""A study is the same on a machine that is unlike the one it was made on, or is refused in one line."""
+"""A study gives the same numbers on a very different machine, or is rejected in one line."""
 
 import os
 import shutil
@@ -15,7 +15,7 @@ from tests.helpers.environment import HOSTILE
 
 FOLDER = "it's (a) & b"
 RUN = "runs/bs64-lr0.02-seed0"
-# A user of a container may have only a number. Where the tests' Python is for root alone, this one can read it.
+# In a container a user may have an ID without a name. The capability lets it read a Python that only root can read.
 USER = 4242424
 AS_USER = (
     *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"),
@@ -23,15 +23,15 @@ AS_USER = (
 )
 
 
-def as_nobody() -> tuple[str, ...]:
-    """A command that runs another one as a user without a name who can write nowhere else; empty if we cannot."""
-    can = os.getuid() == 0 and shutil.which("setpriv")
-    return AS_USER if can and subprocess.run([*AS_USER, "true"], capture_output=True).returncode == 0 else ()
+def as_nameless_user() -> tuple[str, ...]:
+    """Return a command that runs another one as a user without a name and home; empty if that is not possible."""
+    may_switch = os.getuid() == 0 and shutil.which("setpriv")
+    return AS_USER if may_switch and subprocess.run([*AS_USER, "true"], capture_output=True).returncode == 0 else ()
 
 
 @pytest.mark.slow
-def test_a_study_has_the_same_numbers_whatever_the_machine(finished: Checkout, tmp_path: Path):
-    """In a folder of a difficult name, under a hostile shell, without a home, and as a user without a name."""
+def test_study_has_identical_numbers_on_a_hostile_machine(finished: Checkout, tmp_path: Path):
+    """In a folder with a difficult name, under hostile environment variables, as a user without name and home."""
     checkout = Checkout.at(tmp_path / FOLDER).with_virtual_environment()
     study = YAML(typ="safe").load(PROJECT / "config" / "smoke.yaml")
     study["grid"] = {"batch_sizes": [64], "learning_rates": [0.02], "seeds": [0]}
@@ -60,16 +60,16 @@ def test_a_study_has_the_same_numbers_whatever_the_machine(finished: Checkout, t
         "TZ": "Asia/Kathmandu",
         "COLUMNS": "3",
     }
-    for name in ("PYTHONWARNINGS", "PYTHONINSPECT"):  # with which Snakemake itself does not end well
+    for name in ("PYTHONWARNINGS", "PYTHONINSPECT"):  # Snakemake itself does not work with these
         del hostile[name]
     variables = [f"{name}={value}" for name, value in hostile.items()]
     nameless = ("-u", "USER", "-u", "LOGNAME", "-u", "LNAME", "-u", "USERNAME", "-u", "XDG_CACHE_HOME")
-    nobody = as_nobody()
-    if nobody:
+    wrapper = as_nameless_user()
+    if wrapper:
         for path in (checkout.path, *checkout.path.rglob("*")):
             if not path.is_symlink():
                 os.chown(path, USER, USER)
-    replace(checkout, wrapper=("env", *nameless, *variables, *nobody)).run("study.yaml")
+    replace(checkout, wrapper=("env", *nameless, *variables, *wrapper)).run("study.yaml")
 
     results = checkout.path / "results" / "smoke"
     assert (results / "report.html").stat().st_size > 100_000
@@ -77,25 +77,25 @@ def test_a_study_has_the_same_numbers_whatever_the_machine(finished: Checkout, t
     assert not list(home.iterdir())
 
 
-def refused(folder: Path) -> str:
-    """Return the one line with which the study is refused in a folder."""
+def rejection(folder: Path) -> str:
+    """Return the one line with which a study is rejected in a folder."""
     status, output = dry_run(folder, ["--cores", "1", "all", "--configfile", "config/smoke.yaml"])
     assert status == 1
-    said = [line for line in output.splitlines() if not line.startswith("Using workflow specific profile")]
-    assert len(said) == 1
-    return said[0]
+    lines = [line for line in output.splitlines() if not line.startswith("Using workflow specific profile")]
+    assert len(lines) == 1
+    return lines[0]
 
 
 @pytest.mark.parametrize("name", ["co:lon", "{brace}"])
-def test_a_folder_in_which_snakemake_cannot_run_jobs_is_refused(tmp_path: Path, name: str):
+def test_folder_in_which_snakemake_cannot_run_jobs_is_rejected(tmp_path: Path, name: str):
     checkout = Checkout.at(tmp_path / name)
-    assert refused(checkout.path).startswith(f"{checkout.path}: Snakemake cannot run jobs in a folder with ")
+    assert rejection(checkout.path).startswith(f"{checkout.path}: Snakemake cannot run jobs in a folder with ")
 
 
 @pytest.mark.parametrize("file", ["random.py", "logging/__init__.py"])
-def test_a_module_that_hides_one_of_pythons_own_is_refused(tmp_path: Path, file: str):
+def test_module_that_shadows_the_standard_library_is_rejected(tmp_path: Path, file: str):
     checkout = Checkout.at(tmp_path / "checkout")
-    (checkout.path / "test.py").touch()  # which nothing needs
+    (checkout.path / "test.py").touch()  # allowed: no job needs the standard module
     (checkout.path / file).parent.mkdir(exist_ok=True)
     (checkout.path / file).touch()
-    assert f"/{file.split('/')[0]}: shadows Python's own module" in refused(checkout.path)
+    assert f"/{file.split('/')[0]}: shadows Python's own module" in rejection(checkout.path)

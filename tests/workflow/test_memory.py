@@ -1,4 +1,4 @@
-"""A study with a batch size that does not fit in memory: it fails first, in one line, and the rest is made."""
+"""A batch size that does not fit in memory fails first, in one line, and the rest of the study is made."""
 
 import re
 from pathlib import Path
@@ -9,14 +9,14 @@ from tests.helpers.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 
-# It computes over all of a batch, as BatchNorm does, so that no batch can be cut. Of more than 40 examples the real
-# allocator has no room for the activations; of 24 Linux kills the process, as it does where all memory is in use.
+# The examples of a batch depend on each other, so batches cannot be split. Above 40 examples the allocator really runs
+# out of memory; with 24 the process is killed, as Linux does when memory is exhausted.
 NETWORK = """
 import os, signal
 import torch
 from torch import nn
 
-class Centred(nn.Module):
+class Centered(nn.Module):
     def __init__(self, image_shape, outputs):
         super().__init__()
         self.head = nn.Linear(image_shape[0] * image_shape[1] * image_shape[2], outputs)
@@ -35,7 +35,7 @@ CONFIG = """
 name: memory
 data: {source: synthetic, images: 100, image_size: [4, 4]}
 grid: {batch_sizes: [16, 24, 64], learning_rates: [0.02], seeds: [0]}
-model: {name: "centred:Centred"}
+model: {name: "centered:Centered"}
 training: {max_epochs: 2, patience: 2, checkpoints: []}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.02}
@@ -48,9 +48,9 @@ device_timing: {enabled: false}
 """
 
 
-def test_the_largest_batch_fails_first_in_a_line_and_what_fits_is_trained(tmp_path: Path):
+def test_batch_that_does_not_fit_in_memory_fails_first_and_others_train(tmp_path: Path):
     checkout = Checkout.at(tmp_path / "checkout")
-    (checkout.path / "centred.py").write_text(NETWORK)
+    (checkout.path / "centered.py").write_text(NETWORK)
     (checkout.path / "memory.yaml").write_text(CONFIG)
     done = checkout.snakemake("--cores", "1", "all", "--configfile", "memory.yaml")
     assert done.returncode != 0

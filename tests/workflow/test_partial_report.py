@@ -1,4 +1,4 @@
-"""A study of which an analysis and a run fail: all else is made, and `python -m batchscape report` reports it."""
+"""When an analysis and a run fail, everything else is made, and `python -m batchscape report` reports it."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from tests.helpers.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 
-LEFT_OUT = ("tuning", "interpolation", "landscape", "gradient_alignment", "device_timing")
+DISABLED = ("tuning", "interpolation", "landscape", "gradient_alignment", "device_timing")
 STUDY = """\
 name: half
 data: {validation_fraction: 0.8}
@@ -23,14 +23,14 @@ training: {max_epochs: 3}
 comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.08}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 sharpness: {checkpoints: [best], subspace_dimension: 2, iterations: 1, random_starts: 0, trace_matvecs: 3}
-""" + "".join(f"{section}: {{enabled: false}}\n" for section in LEFT_OUT)
+""" + "".join(f"{section}: {{enabled: false}}\n" for section in DISABLED)
 COMMAND = "`python -m batchscape report half.yaml` writes a report of the results so far."
 
 
 def report(checkout: Checkout) -> subprocess.CompletedProcess[str]:
-    # As in a terminal of a notebook, whose backend is not installed here.
-    user = {"MPLBACKEND": "module://matplotlib_inline.nowhere"}
-    environment = {**os.environ, **user, "PYTHONPATH": str(checkout.path / "src")}
+    # As in a terminal of a notebook, with a backend that is not installed here.
+    notebook = {"MPLBACKEND": "module://matplotlib_inline.nowhere"}
+    environment = {**os.environ, **notebook, "PYTHONPATH": str(checkout.path / "src")}
     command = [sys.executable, "-m", "batchscape", "report", "half.yaml"]
     return subprocess.run(command, cwd=checkout.path, env=environment, capture_output=True, text=True, check=False)
 
@@ -39,13 +39,13 @@ def files(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if path.is_file()}
 
 
-def test_what_fails_costs_only_what_depends_on_it_and_the_rest_is_reported(tmp_path: Path):
+def test_failures_stop_only_dependent_jobs_and_the_partial_report_has_the_rest(tmp_path: Path):
     checkout = Checkout.at(tmp_path / "checkout")
     (checkout.path / "half.yaml").write_text(STUDY)
     study = Study.from_file(checkout.path / "half.yaml")
     results = checkout.path / study.folder
     failing_run = "bs256-lr0.08-seed0"
-    # Files where jobs make folders: the run cannot write its weights, no job of the sharpness its rows.
+    # Files in place of folders: the run cannot write its weights, and no sharpness job its cache.
     blocked = [results / "runs" / failing_run / "weights", results / "analysis" / "sharpness" / ".cache"]
     for path in blocked:
         path.parent.mkdir(parents=True)
@@ -66,18 +66,18 @@ def test_what_fails_costs_only_what_depends_on_it_and_the_rest_is_reported(tmp_p
     assert files(results) - before == {page}
     text = page.read_text()
     assert "3 of 4 runs are complete." in text
-    for named in (
+    for missing in (
         f"run {failing_run}",
         "analysis sharpness/bs64-lr0.02, sharpness/bs64-lr0.08, sharpness/bs256-lr0.02",
     ):
-        (line,) = (line for line in text.splitlines() if f"<b>{named}</b>: FileExistsError: " in line)
-        assert f"missing {named}: FileExistsError: " in done.stdout
+        (line,) = (line for line in text.splitlines() if f"<b>{missing}</b>: FileExistsError: " in line)
+        assert f"missing {missing}: FileExistsError: " in done.stdout
         assert "File exists" in line
     shown = {name for name in FIGURES if f'id="figure-{name}"' in text}
     assert shown == set(study.figures) - {"sharpness", "sharpness_before_after"}
     assert "Not tested: the sharpness of these runs was not measured." in text
 
-    # The page changes nothing of what is still to be made, and goes once the complete report is there.
+    # The page does not change what is still to be made, and is deleted once the complete report exists.
     for path in blocked:
         path.unlink()
     stale = checkout.stale_jobs("half.yaml")

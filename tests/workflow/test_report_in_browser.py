@@ -1,4 +1,4 @@
-"""The report of the smoke study as a reader sees it: on a phone, on a screen and in print, without a network."""
+"""The report of the smoke study in a browser: on a phone, on a screen and in print, without network access."""
 
 import base64
 import json
@@ -45,21 +45,21 @@ def page(finished: Checkout) -> Path:
 
 
 def open_page(browser: webdriver.Chrome, page: Path, width: int) -> list[str]:
-    """Show a page as wide as a device; return the addresses that it asked for."""
+    """Open a page at a screen width; return the addresses that it requested."""
     screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    browser.get_log("performance")  # what an earlier page asked for
+    browser.get_log("performance")  # discard requests of an earlier page
     browser.get(page.as_uri())
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
-    return [address for address in asked if not address.startswith("chrome://")]  # the browser's own first page
+    requested = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return [address for address in requested if not address.startswith("chrome://")]  # the browser's own first page
 
 
 @pytest.mark.parametrize("width", [400, 1200])
-def test_every_figure_is_seen_and_nothing_is_wider_than_the_screen(browser: webdriver.Chrome, page: Path, width: int):
-    asked = open_page(browser, page, width)
-    assert asked[0] == page.as_uri()
-    assert all(address.startswith("data:") for address in asked[1:])
+def test_every_figure_is_visible_and_fits_the_screen(browser: webdriver.Chrome, page: Path, width: int):
+    requested = open_page(browser, page, width)
+    assert requested[0] == page.as_uri()
+    assert all(address.startswith("data:") for address in requested[1:])
 
     for details in browser.find_elements("css selector", "details"):
         browser.execute_script("arguments[0].open = true", details)
@@ -78,7 +78,7 @@ def test_every_figure_is_seen_and_nothing_is_wider_than_the_screen(browser: webd
         assert right <= width
 
 
-def test_the_first_table_fits_on_a_screen_and_shows_on_a_phone_that_it_goes_on(browser: webdriver.Chrome, page: Path):
+def test_first_table_fits_on_a_screen_and_scrolls_on_a_phone(browser: webdriver.Chrome, page: Path):
     def sizes(width: int) -> tuple[int, int, str]:
         open_page(browser, page, width)
         return browser.execute_script(
@@ -92,7 +92,7 @@ def test_the_first_table_fits_on_a_screen_and_shows_on_a_phone_that_it_goes_on(b
     assert (content > shown, overflow) == (True, "auto")
 
 
-def test_links_of_the_contents_lead_somewhere(browser: webdriver.Chrome, page: Path):
+def test_internal_links_have_targets(browser: webdriver.Chrome, page: Path):
     open_page(browser, page, 1200)
     missing = browser.execute_script(
         "return [...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.hash.slice(1))"
@@ -101,7 +101,7 @@ def test_links_of_the_contents_lead_somewhere(browser: webdriver.Chrome, page: P
     assert missing == []
 
 
-def test_it_prints_on_paper(browser: webdriver.Chrome, page: Path):
+def test_page_prints_with_all_figures(browser: webdriver.Chrome, page: Path):
     open_page(browser, page, 1200)
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True, "preferCSSPageSize": True})
     content = base64.b64decode(printed["data"])

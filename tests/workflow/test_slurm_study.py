@@ -1,4 +1,4 @@
-"""A whole study on a real Slurm has the tables of one on this machine."""
+"""A complete study on a real Slurm gives the same tables as a local one."""
 
 from pathlib import Path
 
@@ -12,19 +12,19 @@ from tests.helpers.stress import CLUSTER_TARGETS, CONFIG, StressStudy, create_st
 pytestmark = [pytest.mark.slow, needs_slurm]
 
 
-# How a user likes Slurm's commands to answer, and the folder that a user works in, must not matter.
+# Neither a user's settings of Slurm's commands nor the name of the folder must matter.
 SETTINGS = ("SQUEUE_FORMAT=%j", "SQUEUE_STATES=PENDING", "SLURM_TIME_FORMAT=relative", "SBATCH_WAIT=1")
 FOLDER = "it's (a) & b"
 
 
-def test_a_study_ends_with_the_tables_of_a_local_run(cluster: Cluster, stress: StressStudy, tmp_path: Path):
+def test_slurm_gives_the_same_tables_as_a_local_run(cluster: Cluster, stress: StressStudy, tmp_path: Path):
     study = create_stress_study(tmp_path / FOLDER, CLUSTER_TARGETS)
     checkout = Checkout(study.checkout.path, (*cluster.prefix, *SETTINGS)).with_virtual_environment()
     done = checkout.snakemake(*study.targets, *PROFILE, "--configfile", CONFIG)
     assert done.returncode == 0, done.stdout[-4000:]
     assert assert_same_results(stress.results, study.results, subset=True) > 25
     jobs = cluster.jobs("all")
-    rules = {what.partition("_wildcards_")[0].removeprefix("rule_") for what in jobs.values()}
+    rules = {comment.partition("_wildcards_")[0].removeprefix("rule_") for comment in jobs.values()}
     assert {"train", "tune", "sharpness", "landscape", "interpolation", "distance"} <= rules
     assert not {"table", "figure", "gather", "report"} & rules
     assert all(cluster.details(number)["JobName"].startswith(JOB_NAME_PREFIX) for number in jobs)

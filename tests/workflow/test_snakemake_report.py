@@ -1,4 +1,4 @@
-"""Snakemake's own report of the finished smoke study: every figure with its caption, in its category, offline."""
+"""Snakemake's own report of the finished smoke study, made offline: every figure with caption and category."""
 
 import os
 import re
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 
 def snakemake_report(finished: Checkout, name: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Make the report where no other host can be reached; return its page."""
+    """Make the report without network access; return its page."""
     for scheme in ("http", "https"):
         monkeypatch.setitem(os.environ, f"{scheme}_proxy", "http://127.0.0.1:9")
     path = f"results/smoke/{name}"
@@ -29,7 +29,7 @@ def snakemake_report(finished: Checkout, name: str, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("name", ["snakemake-report.html", "snakemake-report.zip"])
-def test_every_figure_and_table_has_its_caption_and_category(
+def test_every_figure_and_table_has_caption_and_category(
     finished: Checkout, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     page = snakemake_report(finished, name, monkeypatch)

@@ -371,8 +371,8 @@ def test_one_class_is_refused_and_a_class_without_validation_images_is_told(tmp_
         prepare(ArraysConfig(source="arrays", path=str(tmp_path / "one.npz")))
     config = ArraysConfig(source="arrays", path=str(tmp_path / "rare.npz"), split_seed=1)
     prepared = prepare(config)
-    side = "validate" if 1 not in prepared.data.validation_labels else "train"
-    assert any(f"no image to {side} on of 1" in line for line in prepared.summary)
+    side = "validation" if 1 not in prepared.data.validation_labels else "training"
+    assert any(f"no {side} images of 1" in line for line in prepared.summary)
 
 
 def test_a_sharpness_that_explodes_is_counted_and_leaves_the_others_their_place(drawn: Callable):

@@ -20,8 +20,8 @@ def test_folder_of_images_becomes_tables_and_every_dropped_file_is_reported(stre
     assert set(stress.dropped.values()) == {kind for kind in stress.dropped.values() if kind in line}
     for line_start in (
         "2 classes: cats (402), dogs (402)",
-        "split: 20 % of the images are drawn",
-        "levels: pixels are from ",
+        "split: 20 % of the images, drawn at random, ",
+        "levels: pixel values range from ",
     ):
         assert any(line.startswith(f"data: {line_start}") for line in stress.output.splitlines())
     sides = used.groupby("split")["sha256"].agg(set)

@@ -19,10 +19,10 @@ from batchscape.runtime.read_progress import Progress
 
 DOWNLOADS = Path("downloads")
 
-# Seconds before each further attempt at a download that broke off.
-PAUSES = (1.0, 5.0, 25.0)
+# Seconds to wait before each retry of an interrupted download.
+RETRY_DELAYS = (1.0, 5.0, 25.0)
 
-BYTES_AT_ONCE = 2**20
+CHUNK_SIZE = 2**20  # bytes
 
 IMAGE = re.compile(r"(Cat|Dog)/\d+\.jpg")
 
@@ -30,9 +30,9 @@ log = logging.getLogger(__name__)
 
 
 def load(config: CatsVsDogsConfig, threads: int = 1) -> RawDataset:
-    """Return the images of the zip file, which is downloaded if the study names none, in `edition_order`.
+    """Return the images of the zip file, in the order of `sort_like_tfds`; without `path` the file is downloaded.
 
-    Raises UserError if it can neither be read nor downloaded, or is another data set.
+    Raises UserError if it can be neither read nor downloaded, or is another data set.
     """
     path = Path(config.path) if config.path else download(config.url, config.sha256, DOWNLOADS)
     with open_archive(path) as files:
@@ -40,7 +40,7 @@ def load(config: CatsVsDogsConfig, threads: int = 1) -> RawDataset:
 
 
 def sort_like_tfds(files: Sequence[SourceFile]) -> list[ListedFile]:
-    """Return files in the order of the TensorFlow Datasets edition, and last those that are not in it.
+    """Return files in the order of the TensorFlow Datasets edition, followed by those that are not in it.
 
     Its builder takes the files `PetImages/Cat/<number>.jpg` and `PetImages/Dog/<number>.jpg`, and its writer sorts them
     by the MD5 of the split's name, `train`, and the path (`tensorflow_datasets/image_classification/cats_vs_dogs.py`,
@@ -51,59 +51,61 @@ def sort_like_tfds(files: Sequence[SourceFile]) -> list[ListedFile]:
     for listed in assign_classes(files, "Cats vs Dogs")[0]:
         path = listed.file.name.removeprefix(root)
         if IMAGE.fullmatch(path):
-            images.append((_place(f"PetImages/{path}"), listed._replace(label=listed.label.lower(), side="")))
+            images.append((_hash(f"PetImages/{path}"), listed._replace(label=listed.label.lower(), side="")))
         else:
-            others.append(listed._replace(label="", reason=listed.reason or "outside the edition: no Cat or Dog"))
+            others.append(listed._replace(label="", reason=listed.reason or "outside the edition: not a Cat or Dog"))
     return [listed for _, listed in sorted(images, key=lambda image: image[0])] + others
 
 
-def _place(key: str) -> int:
+def _hash(key: str) -> int:
     return int(hashlib.md5(f"train{key}".encode(), usedforsecurity=False).hexdigest(), 16)
 
 
 def download(url: str, sha256: str, folder: Path) -> Path:
-    """Return the file of a URL in a folder, downloaded if it is not there whole; its SHA-256 must be the given one.
+    """Return the path of the file at a URL in a folder, downloaded unless it is there with the given SHA-256.
 
-    Raises UserError, one line, when the download fails.
+    Raises UserError if the download fails or has another checksum.
     """
     import pooch
 
     path = folder / (PurePosixPath(unquote(urlsplit(url).path)).name or "download")
     if path.is_file() and pooch.file_hash(str(path)) == sha256:
-        log.info("%s is there already", path)
+        log.info("%s is already downloaded", path)
         return path
 
     def write(partial: Path) -> None:
-        _download(url, partial)
-        found = pooch.file_hash(str(partial))
-        if found != sha256:
+        _download_with_retries(url, partial)
+        checksum = pooch.file_hash(str(partial))
+        if checksum != sha256:
             raise UserError(
-                f"data.sha256: what {url} gives has the checksum {found}, not {sha256}; "
-                "name that of the right file, or get it by hand and name it as data.path"
+                f"data.sha256: the file at {url} has the checksum {checksum}, not {sha256}; set data.sha256 to that of "
+                "the right file, or download it by other means, and set data.path to it"
             )
 
     log.info("downloading %s to %s", url, path)
     try:
         write_atomically(path, write)
-    except OSError as error:  # those of the network are of this kind too
+    except OSError as error:  # includes network errors
         reason = error.strerror or " ".join(str(error).split())
-        raise UserError(f"data.url: cannot download {url} ({reason}); get the file by hand, and name it as data.path")
+        raise UserError(
+            f"data.url: cannot download {url} ({reason}); download the file by other means, and set data.path to it"
+        )
     return path
 
 
-def _download(url: str, path: Path) -> None:
-    """Write what a URL gives to a file, from its beginning again if it breaks off."""
+def _download_with_retries(url: str, path: Path) -> None:
+    """Write the content of a URL to a file, starting over if the connection breaks."""
     import pooch
     import requests
 
-    for pause in (*PAUSES, None):
+    for delay in (*RETRY_DELAYS, None):
         progress = Progress("MB", units=10**6)
         try:
-            pooch.HTTPDownloader(progressbar=progress, chunk_size=BYTES_AT_ONCE)(url, str(path), None)
+            pooch.HTTPDownloader(progressbar=progress, chunk_size=CHUNK_SIZE)(url, str(path), None)
             return
         except requests.RequestException as error:
-            refused = error.response is not None and error.response.status_code < 500
-            if refused or pause is None:
+            is_refused = error.response is not None and error.response.status_code < 500
+            if is_refused or delay is None:
                 raise
-            log.info("the download broke off (%s); again in %.0f s", " ".join(str(error).split()), pause)
-            time.sleep(pause)
+            log.info("download interrupted (%s); retrying in %.0f s", " ".join(str(error).split()), delay)
+            time.sleep(delay)

@@ -1,4 +1,4 @@
-"""An image file's bytes as pixels, whatever its format."""
+"""Decoding of image files of any format to pixels."""
 
 import io
 import re
@@ -6,20 +6,20 @@ import sys
 from typing import Literal, NamedTuple
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from batchscape.data.archive import UnusableFile
 
 WHITE_16_BIT = 65535
 
-# Pillow's names of several channels of 16 bits, and of the same with the bytes of each value swapped.
+# Pillow's names of modes with several 16-bit channels, mapped to the mode with the bytes of each value swapped.
 SWAPPED = {
     f"{bands};16{order}": f"{bands};16{other}"
     for bands in ("RGB", "RGBA", "RGBX")
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
 
-# From EXIF 2.32, table "Orientation": what brings the first row back to the top and the first column to the left.
+# EXIF 2.32, tag "Orientation": the transposition that brings row 0 to the top and column 0 to the left.
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -32,26 +32,27 @@ UPRIGHT = {
 
 
 class DecodedImage(NamedTuple):
-    """An image as a file holds it, upright."""
+    """An image as stored in a file, turned upright."""
 
     image: Image.Image
-    """Of several channels of 16 bits the high bytes, which are all that Pillow keeps."""
+    """The image; of several 16-bit channels only the high bytes, which are all that Pillow keeps."""
 
-    low: Image.Image | None
-    """Their low bytes."""
+    low_bytes: Image.Image | None
+    """The low bytes of several 16-bit channels."""
 
-    is_first: bool
-    """Whether it is the first of several images in the file."""
+    format: str | None
+    """Pillow's name of the file format."""
+
+    is_first_of_several: bool
+    """Whether the file contains further images."""
 
     @property
-    def brightest(self) -> int:
-        """The largest value where values have 16 bits or more and the file does not say which one is white; else 0."""
-        if self.low:
-            return int(_wide(self)[..., :3].max())
-        # The reader of PPM files has scaled them by the white level that they name.
-        return (
-            int(np.asarray(self.image).max()) if self.image.mode.startswith("I") and self.image.format != "PPM" else 0
-        )
+    def max_value(self) -> int:
+        """The largest value, if values have 16 bits or more and the file does not say which one is white; else 0."""
+        if self.low_bytes:
+            return int(_combine_bytes(self.image, self.low_bytes)[..., :3].max())
+        # Pillow scales PPM files by the white level that they give.
+        return int(np.asarray(self.image).max()) if self.image.mode.startswith("I") and self.format != "PPM" else 0
 
 
 def decode_image(
@@ -61,29 +62,29 @@ def decode_image(
     color: Literal["rgb", "grayscale"],
     white_level: int = WHITE_16_BIT,
 ) -> np.ndarray:
-    """Return a file's (first) image, (height, width, 3 or 1), uint8, turned upright as its EXIF data says.
+    """Return the (first) image of a file, (height, width, 3 or 1), uint8, turned upright as its EXIF data says.
 
     It is scaled to `size`, (height, width), by Pillow's bilinear filter, which averages when it shrinks; `crop` keeps
-    the proportions and the middle. Transparency becomes white; of 16-bit values, `white_level` becomes 255; floats in
-    [0, 1] become bytes; grey is ITU-R BT.601 luma. Raises Unusable if it is no image, damaged, larger than Pillow's
-    limit, or of colours that have no such meaning.
+    the aspect ratio and the center. Transparent pixels become white; of 16-bit values, `white_level` becomes 255;
+    floats in [0, 1] become bytes; grayscale is ITU-R BT.601 luma. Raises UnusableFile if it is not an image, corrupt,
+    larger than Pillow's limit, or has values without a known black and white.
     """
     return convert_image(open_image(content), size, fit, color, white_level)
 
 
 def convert_image(
-    image: DecodedImage,
+    decoded: DecodedImage,
     size: tuple[int, int],
     fit: Literal["stretch", "crop"],
     color: Literal["rgb", "grayscale"],
     white_level: int = WHITE_16_BIT,
 ) -> np.ndarray:
-    """Return an image as `decoded` does."""
-    image = _bytes(image, white_level)
+    """Return the pixels of an image as `decode_image` does."""
+    image = _to_8_bits(decoded, white_level)
     try:
-        image = _opaque(image).convert("RGB")
+        image = _composite_on_white(image).convert("RGB")
     except ValueError:
-        raise UnusableFile(f"unknown colours: mode {image.mode}")
+        raise UnusableFile(f"unsupported colors: mode {image.mode}")
     if color == "grayscale":
         image = image.convert("L")
     target = size[::-1]
@@ -95,89 +96,92 @@ def convert_image(
 
 
 def open_image(content: bytes) -> DecodedImage:
-    """Return a file's (first) image. Raises Unusable as `decoded` does."""
+    """Return the (first) image of a file. Raises UnusableFile as `decode_image` does."""
     Image.init()
-    formats = [name for name in Image.OPEN if name != "EPS"]  # Pillow would run Ghostscript, where there is one
+    formats = [name for name in Image.OPEN if name != "EPS"]  # for EPS Pillow would run Ghostscript
     try:
-        image = Image.open(io.BytesIO(content), formats=formats)
-        low = _low_bytes(content, image)
-        image.load()
-    except Image.UnidentifiedImageError:  # the message has an address of memory
-        raise UnusableFile("no image: of no format that Pillow reads, or without a whole header")
+        file = Image.open(io.BytesIO(content), formats=formats)
+        low_bytes = _read_low_bytes(content, file)
+        file.load()
+    except Image.UnidentifiedImageError:  # its message has a memory address
+        raise UnusableFile("not an image: of a format that Pillow does not read, or with an incomplete header")
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        pixels = int(re.search(r"\d+", str(error))[0])
-        raise UnusableFile(f"too large: {pixels:,} pixels")
-    except MemoryError:  # says nothing of the file
+        raise UnusableFile(f"too large: {int(re.findall(r'[0-9]+', str(error))[0]):,} pixels")
+    except MemoryError:  # not the file's fault
         raise
-    except Exception as error:  # Pillow's plugins raise whatever damaged bytes lead them to
-        raise UnusableFile(f"damaged image: {' '.join(str(error).split()) or type(error).__name__}")
-    is_first = _holds_several(image)
+    except Exception as error:  # Pillow's plugins raise errors of any kind for damaged bytes
+        raise UnusableFile(f"corrupt image: {' '.join(str(error).split()) or type(error).__name__}")
+    image: Image.Image = file
+    is_first_of_several = _has_several_images(file)
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # likewise; the pixels are whole
+    except Exception:  # corrupt EXIF data; the pixels are fine
         orientation = None
     if orientation in UPRIGHT:
-        format, image = image.format, image.transpose(UPRIGHT[orientation])
-        image.format = format
-        low = low and low.transpose(UPRIGHT[orientation])
-    return DecodedImage(image, low, is_first)
+        image = image.transpose(UPRIGHT[orientation])
+        low_bytes = low_bytes and low_bytes.transpose(UPRIGHT[orientation])
+    return DecodedImage(image, low_bytes, file.format, is_first_of_several)
 
 
-def _holds_several(image: Image.Image) -> bool:
-    if image.format == "MPO":  # a photograph of a telephone; what follows is the same one, smaller or darker
+def _has_several_images(image: Image.Image) -> bool:
+    if image.format == "MPO":  # a phone's photograph, followed by smaller or darker versions of itself
         return False
     try:
         return getattr(image, "is_animated", False)
-    except Exception:  # what follows is damaged
+    except Exception:  # the next image is corrupt
         return True
 
 
-def _low_bytes(content: bytes, image: Image.Image) -> Image.Image | None:
-    """Return the low bytes of an image of several 16-bit channels that is not loaded yet; None for any other one.
+def _read_low_bytes(content: bytes, image: ImageFile.ImageFile) -> Image.Image | None:
+    """Return the low bytes of an image with several 16-bit channels that is not loaded yet; otherwise None.
 
-    Pillow keeps the high bytes alone. It is told that the other byte of each value is the high one.
+    Pillow keeps only the high byte of each value; here it reads the file with the byte order swapped.
     """
-    modes = {tile.args if isinstance(tile.args, str) else (tile.args or ("",))[0] for tile in image.tile}
+    modes = {_raw_mode(tile.args) for tile in image.tile}
     mode = modes.pop() if len(modes) == 1 else None
-    if mode not in SWAPPED:
+    if mode not in SWAPPED or image.format is None:
         return None
-    low = Image.open(io.BytesIO(content), formats=[image.format])
-    low.tile = [
-        tile._replace(args=SWAPPED[mode] if isinstance(tile.args, str) else (SWAPPED[mode], *tile.args[1:]))
-        for tile in low.tile
+    low_bytes = Image.open(io.BytesIO(content), formats=[image.format])
+    low_bytes.tile = [
+        tile._replace(args=(SWAPPED[mode], *tile.args[1:]) if isinstance(tile.args, tuple) else SWAPPED[mode])
+        for tile in low_bytes.tile
     ]
-    low.load()
-    return low
+    low_bytes.load()
+    return low_bytes
 
 
-def _wide(image: DecodedImage) -> np.ndarray:
-    return np.asarray(image.image).astype(np.uint16) << 8 | np.asarray(image.low)
+def _raw_mode(args: tuple | str | None) -> str | None:
+    return args if isinstance(args, str) else (args or ("",))[0]
 
 
-def _bytes(decoded: DecodedImage, white_level: int) -> Image.Image:
-    """Return an image of 8 bits a channel; Pillow would cut larger numbers off instead of scaling them."""
+def _combine_bytes(high: Image.Image, low: Image.Image) -> np.ndarray:
+    return np.asarray(high).astype(np.uint16) << 8 | np.asarray(low)
+
+
+def _to_8_bits(decoded: DecodedImage, white_level: int) -> Image.Image:
+    """Return an image with 8 bits per channel, scaled; Pillow's own conversion would clip larger values."""
     image = decoded.image
-    if not (decoded.low or image.mode.startswith(("I", "F"))):
+    if not (decoded.low_bytes or image.mode.startswith(("I", "F"))):
         return image
-    values = (_wide(decoded) if decoded.low else np.asarray(image)).reshape(image.height, image.width, -1)
-    white = 1 if image.mode == "F" else WHITE_16_BIT if image.format == "PPM" else white_level
-    colours, opacity = values[..., :3], values[..., 3:]
-    low, high = colours.min(), colours.max()
-    if not (low >= 0 and high <= white):  # also where one is not a number
+    values = _combine_bytes(image, decoded.low_bytes) if decoded.low_bytes else np.asarray(image)
+    values = values.reshape(image.height, image.width, -1)
+    white = 1 if image.mode == "F" else WHITE_16_BIT if decoded.format == "PPM" else white_level
+    colors, opacity = values[..., :3], values[..., 3:]
+    low, high = colors.min(), colors.max()
+    if not (low >= 0 and high <= white):  # NaN fails this too
         if white < high <= WHITE_16_BIT and image.mode != "F":
             raise UnusableFile(f"above data.white_level: its largest value is {high:,}, white is {white:,}")
-        raise UnusableFile(f"unknown colours: values from {low:g} to {high:g}, not from 0 to {white}")
-    scaled = [np.round(colours * (255 / white))]
+        raise UnusableFile(f"unsupported colors: values from {low:g} to {high:g}, not from 0 to {white}")
+    scaled = [np.round(colors * (255 / white))]
     if "transparency" in image.info:
-        scaled[0][(colours == image.info["transparency"]).all(axis=-1)] = 255
-    if opacity.size:  # some programs write it with all 16 bits beside colours of fewer
+        scaled[0][(colors == image.info["transparency"]).all(axis=-1)] = 255
+    if opacity.size:  # some programs write it with all 16 bits beside colors with fewer
         scaled.append(np.round(opacity * (255 / (white if opacity.max() <= white else WHITE_16_BIT))))
     pixels = np.concatenate(scaled, axis=-1).astype(np.uint8)
     return Image.fromarray(pixels if pixels.shape[-1] > 1 else pixels[..., 0])
 
 
-def _opaque(image: Image.Image) -> Image.Image:
-    """Return an image on white."""
+def _composite_on_white(image: Image.Image) -> Image.Image:
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")

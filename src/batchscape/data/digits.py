@@ -5,6 +5,8 @@ import numpy as np
 from batchscape.config.data import DigitsConfig
 from batchscape.data.source import RawDataset, from_arrays
 
+NUM_IMAGES = 1797
+IMAGE_SHAPE = (8, 8, 1)  # height, width, channels
 DIGITS = tuple("0123456789")
 
 

@@ -1,11 +1,11 @@
-"""Image files, one folder a class."""
+"""Image files, one folder per class."""
 
 import hashlib
 import logging
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -23,14 +23,16 @@ from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 from batchscape.runtime.read_progress import Progress
 
-# Files read ahead for each thread: enough to keep it busy while an image that takes long holds up the order.
+# Files to read ahead per thread: enough to keep all threads busy while one slow image holds up the order.
 PREFETCH_PER_THREAD = 4
 
-# Bytes from a file's beginning that name the JFIF format: start of image, marker, length, and the name.
-JFIF_WITHIN = 10
+# A JFIF file starts with the start-of-image marker, the APP0 marker, its length, and the name `JFIF`.
+JFIF_HEADER_SIZE = 10
 
-ONE_IMAGE = "class of one image: it cannot be on both sides of the split"
-UNTRAINED = "unknown class: no image of it trains"
+CLUTTER = "system file: hidden, or created by a system or a camera"
+DUPLICATE = "duplicate"
+SINGLE_IMAGE = "class of one image: it cannot be on both sides of the split"
+UNKNOWN_CLASS = "unknown class: it has no training images"
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,261 +41,267 @@ log = logging.getLogger(__name__)
 
 
 class ListedFile(NamedTuple):
-    """A file, and what its name says of it."""
+    """A file, with what its path says about it."""
 
     file: SourceFile
 
     label: str
-    """Name of its class; empty if it is in none."""
+    """Name of its class; empty if it is in no class folder."""
 
     reason: str = ""
-    """Why it is not used, whatever is in it; empty if it is."""
+    """Why it is dropped whatever it contains; empty if it is not."""
 
     side: str = ""
-    """The side of the split that its folders put it on, one of SIDES; empty if they give none."""
+    """Side of the split that its folders give, one of SIDES; empty if they give none."""
 
-    repeated: bool = False
-    """Whether it stands in a folder that holds the set again."""
+    is_repeat: bool = False
+    """Whether it is in a folder that repeats the set."""
 
 
 class FileContents(NamedTuple):
-    """What was found in a file; what there is not is empty."""
+    """What a file contains."""
 
-    digest: str
-    """SHA-256 of its bytes."""
+    sha256: str
+    """Hash of its bytes; empty if it cannot be read."""
 
     pixels: np.ndarray | None
-    """As `decoded` returns them."""
+    """The image as `decode_image` returns it; None if the file is dropped."""
 
-    brightest: int
-    """As that of `Decoded`."""
+    max_value: int
+    """As in DecodedImage."""
 
-    is_first: bool
-    """As that of `Decoded`."""
+    is_first_of_several: bool
+    """As in DecodedImage."""
 
     reason: str
-    """Why it cannot be used."""
+    """Why it is dropped; empty if it is used."""
 
 
 def load(config: ImageFolderConfig, threads: int = 1) -> RawDataset:
-    """Return the images below a folder, or in a zip file: classes in order, and files in order within each.
+    """Return the images below a folder or in a zip file: classes in order of their names, files in order within each.
 
-    Raises UserError if the path is neither, or fewer than two classes have images that can be used.
+    Raises UserError if the path is neither, or fewer than two classes have usable images.
     """
     with open_archive(Path(config.path)) as files:
         listed, layout = assign_classes(files, config.path)
         reject_split_keys(layout, config)
-        source = read_images(listed, config, threads)
-    return replace(source, notes=(*layout.notes, *source.notes))
+        dataset = read_images(listed, config, threads)
+    return replace(dataset, notes=(*layout.notes, *dataset.notes))
 
 
 def assign_classes(files: Sequence[SourceFile], source: str) -> tuple[list[ListedFile], Layout]:
-    """Return files with the classes and sides that their folders say, and the layout of the folders.
+    """Return files with the classes and sides that their folders give, and the layout of the folders.
 
-    Files are in the same order, but those to train on come before those to validate on and those to test on, and those
-    of a folder that repeats the set come last on their side. Raises UserError, which names `source`, as `infer_layout`.
+    The order stays, except that training files come before validation files and these before test files, and that
+    files in a folder that repeats the set come last on their side. Raises UserError, naming `source`, as
+    `infer_layout` does.
     """
     layout = infer_layout([file.name for file in files if not is_clutter(file.name)], source)
 
-    def placed(file: SourceFile) -> ListedFile:
+    def list_file(file: SourceFile) -> ListedFile:
         if is_clutter(file.name):
-            return ListedFile(file, "", "system file: kept by a system or a camera, or hidden")
+            return ListedFile(file, "", CLUTTER)
         place = layout.places[file.name]
-        return ListedFile(file, place.label, "" if place.label else OUTSIDE, place.side, place.repeated)
+        return ListedFile(file, place.label, "" if place.label else OUTSIDE, place.side, place.is_repeat)
 
-    def rank(each: ListedFile) -> tuple[int, bool]:
-        return SIDES.index(each.side) if each.side else len(SIDES), each.repeated
+    def sort_key(listed: ListedFile) -> tuple[int, bool]:
+        return SIDES.index(listed.side) if listed.side else len(SIDES), listed.is_repeat
 
-    return sorted(map(placed, files), key=rank), layout
+    return sorted(map(list_file, files), key=sort_key), layout
 
 
 def reject_split_keys(layout: Layout, config: ImageFolderConfig) -> None:
-    """Raise UserError if the folders give images to validate on, and the study file asks for a split too."""
+    """Raise UserError if the folders give validation images and the study file sets keys of the split too."""
     if VALIDATION in layout.side_folders and config.split_keys:
         keys = ", ".join(f"data.{key}" for key in config.split_keys)
         sides = join_names(folder for folders in layout.side_folders.values() for folder in folders)
         raise UserError(
-            f"{keys}: cannot be set, for the folders of {config.path} give the split ({sides}); remove "
-            f"{'these keys' if len(config.split_keys) > 1 else 'the key'}, or move all images into one folder a class"
+            f"{keys}: cannot be set, because the folders of {config.path} give the split ({sides}); remove "
+            f"{'these keys' if len(config.split_keys) > 1 else 'the key'}, or move all images into one folder per class"
         )
 
 
 def read_images(files: Sequence[ListedFile], config: ImageFolderConfig, threads: int) -> RawDataset:
-    """Read, check and decode files, each once, in `threads` threads; classes are in order of their names.
+    """Read, check and decode each file once, in `threads` threads; classes are in order of their names.
 
-    Files of 16 bits are decoded twice where the white level has to be found. Images go into one array; beside it only a
-    few for each thread are in memory. Raises UserError if fewer than two classes have images that can be used.
+    16-bit files are decoded twice if the white level has to be determined. Images go into one array; beside it, only a
+    few per thread are in memory. Raises UserError if fewer than two classes have usable images.
     """
-    images = _allocate(sum(not each.reason and each.side != TEST for each in files), config)
+    images = _allocate(sum(not listed.reason and listed.side != TEST for listed in files), config)
     entries: list[ManifestEntry] = []
-    first: dict[str, ListedFile] = {}
-    of_16_bits: dict[int, ListedFile] = {}
-    of_other_class: Counter[str] = Counter()
-    repeated, copied = 0, 0
-    count = brightest = firsts = 0
+    first_with_hash: dict[str, ListedFile] = {}
+    files_16_bit: dict[int, ListedFile] = {}  # by the index of their image
+    shared_with_other_class: Counter[str] = Counter()
+    num_images = num_repeats = num_copied_repeats = num_multi_image = max_value = 0
     log.info("%s: reading %s files, threads: %d", config.path, f"{len(files):,}", threads)
     progress = Progress("files", len(files))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what is wrong with a file stands in the manifest
+        warnings.simplefilter("ignore")  # problems of a file are listed in the manifest
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        found = map_in_order(lambda each: _examined(each, config), files, threads)
-        for each, (digest, pixels, peak, is_first, reason) in zip(files, found, strict=True):
+        contents = map_in_order(lambda listed: _read_file(listed, config), files, threads)
+        for listed, content in zip(files, contents, strict=True):
+            reason = content.reason
             if not reason:
-                same = first.setdefault(digest, each)
-                of_other_class[each.label] += same.label != each.label
-                repeated += each.repeated
-                copied += each.repeated and same is not each
-                brightest = max(brightest, peak)
-                firsts += is_first
-                reason = _same_as(same, each) if config.drop_duplicates else ""
-            if not reason and each.side != TEST:
-                if peak:
-                    of_16_bits[count] = each
-                images[count] = pixels
-                count += 1
-            entries.append(ManifestEntry(each.file.name, digest, each.label, reason, each.side))
+                first = first_with_hash.setdefault(content.sha256, listed)
+                shared_with_other_class[listed.label] += first.label != listed.label
+                num_repeats += listed.is_repeat
+                num_copied_repeats += listed.is_repeat and first is not listed
+                max_value = max(max_value, content.max_value)
+                num_multi_image += content.is_first_of_several
+                reason = _duplicate_reason(first, listed) if config.drop_duplicates else ""
+            if not reason and listed.side != TEST:
+                if content.max_value:
+                    files_16_bit[num_images] = listed
+                images[num_images] = content.pixels
+                num_images += 1
+            entries.append(ManifestEntry(listed.file.name, content.sha256, listed.label, reason, listed.side))
             progress.update(1)
-        white = config.white_level or _white_level(brightest)
+        white = config.white_level or _white_level(max_value)
         if white != (config.white_level or WHITE_16_BIT):
-            again = map_in_order(lambda each: _decoded_again(each, config, white), of_16_bits.values(), threads)
-            for index, pixels in zip(of_16_bits, again, strict=True):
-                images[index] = pixels
+            pixels = map_in_order(lambda listed: _decode_again(listed, config, white), files_16_bit.values(), threads)
+            for index, rescaled in zip(files_16_bit, pixels, strict=True):
+                images[index] = rescaled
     progress.close()
-    if 2 * copied < repeated:
+    if 2 * num_copied_repeats < num_repeats:
         raise UserError(
-            f"data.path: {config.path} has folders named like those around them, but only {copied:,} of the "
-            f"{repeated:,} images there are copies; move these folders away, or rename them"
+            f"data.path: {config.path} has folders named like those around them, but only {num_copied_repeats:,} of "
+            f"the {num_repeats:,} images in them are copies; move these folders away, or rename them"
         )
-    _require_own_images(entries, of_other_class, config)
-    source = _with_classes(images[:count], entries, config)
+    _reject_repeated_classes(entries, shared_with_other_class, config)
+    dataset = _assemble(images[:num_images], entries, config)
     notes = []
-    if firsts:
-        notes.append(f"pages: {firsts:,} files hold several images, of which the first one is used")
-    if of_16_bits:
-        why = "as data.white_level says" if config.white_level else f"their largest value is {brightest:,}"
-        note = f"levels: {white:,} is white in {len(of_16_bits):,} files of 16 bits ({why})"
-        notes.append(note + ("" if config.white_level else "; data.white_level sets another one"))
-    return replace(source, notes=tuple(notes))
+    if num_multi_image:
+        notes.append(f"pages: {num_multi_image:,} files contain several images, of which only the first is used")
+    if files_16_bit:
+        why = "set by data.white_level" if config.white_level else f"their largest value is {max_value:,}"
+        note = f"levels: {white:,} is white in {len(files_16_bit):,} files of 16 bits ({why})"
+        notes.append(note + ("" if config.white_level else "; set data.white_level to change it"))
+    return replace(dataset, notes=tuple(notes))
 
 
-def _white_level(brightest: int) -> int:
-    """Return the largest value of as few bits as hold `brightest`, 8 at least and 16 at most."""
-    return (1 << min(max(brightest.bit_length(), 8), 16)) - 1
+def _white_level(max_value: int) -> int:
+    """Return the largest value of the smallest bit depth, from 8 to 16, that can hold `max_value`."""
+    return (1 << min(max(max_value.bit_length(), 8), 16)) - 1
 
 
 def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], threads: int) -> Iterator[Result]:
-    """Yield `function(item)` for each item, in order, computed in threads a few items ahead of what is taken."""
+    """Yield `function(item)` for each item, in order, computed in threads a few items ahead of the consumer."""
     with ThreadPoolExecutor(threads) as pool:
-        ahead: deque = deque()
+        pending: deque[Future[Result]] = deque()
         for item in items:
-            ahead.append(pool.submit(function, item))
-            if len(ahead) > PREFETCH_PER_THREAD * threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+            pending.append(pool.submit(function, item))
+            if len(pending) > PREFETCH_PER_THREAD * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
 
 
 def _allocate(count: int, config: ImageFolderConfig) -> np.ndarray:
     shape = (count, *config.image_size, 3 if config.color == "rgb" else 1)
     try:
         return np.empty(shape, np.uint8)
-    except (MemoryError, ValueError):  # the latter where the number of bytes is none that NumPy can count
+    except (MemoryError, ValueError):  # ValueError: more bytes than NumPy can address
         raise UserError(
-            f"data.image_size: {count:,} images of {shape[1]} × {shape[2]} pixels need "
-            f"{np.prod(shape, dtype=float) / 1e9:,.0f} GB of memory, which there is not; make them smaller"
+            f"data.image_size: not enough memory for {count:,} images of {shape[1]} × {shape[2]} pixels: "
+            f"{np.prod(shape, dtype=float) / 1e9:,.0f} GB needed; make them smaller"
         )
 
 
-def _examined(each: ListedFile, config: ImageFolderConfig) -> FileContents:
-    digest, pixels, brightest, is_first, reason = "", None, 0, False, each.reason
+def _read_file(listed: ListedFile, config: ImageFolderConfig) -> FileContents:
+    sha256, pixels, max_value, is_first_of_several, reason = "", None, 0, False, listed.reason
     try:
-        content = each.file.read()
-        digest = hashlib.sha256(content).hexdigest()
+        content = listed.file.read()
+        sha256 = hashlib.sha256(content).hexdigest()
         if not reason:
             if not content:
-                raise UnusableFile("empty file: of zero bytes")
-            if config.jfif_only and b"JFIF" not in content[:JFIF_WITHIN]:
-                raise UnusableFile("no JFIF: not in the first ten bytes")
+                raise UnusableFile("empty file: 0 bytes")
+            if config.jfif_only and b"JFIF" not in content[:JFIF_HEADER_SIZE]:
+                raise UnusableFile("not JFIF: no `JFIF` in the first ten bytes")
             image = open_image(content)
-            brightest, is_first = image.brightest, image.is_first
+            max_value, is_first_of_several = image.max_value, image.is_first_of_several
             white = config.white_level or WHITE_16_BIT
             pixels = convert_image(image, config.image_size, config.fit, config.color, white)
     except UnusableFile as error:
         reason = str(error)
-    return FileContents(digest, pixels, brightest, is_first, reason)
+    return FileContents(sha256, pixels, max_value, is_first_of_several, reason)
 
 
-def _decoded_again(each: ListedFile, config: ImageFolderConfig, white: int) -> np.ndarray:
+def _decode_again(listed: ListedFile, config: ImageFolderConfig, white: int) -> np.ndarray:
     try:
-        return decode_image(each.file.read(), config.image_size, config.fit, config.color, white)
+        return decode_image(listed.file.read(), config.image_size, config.fit, config.color, white)
     except UnusableFile as error:
-        raise UserError(f"data.path: {config.path}: {each.file.name} changed while it was read ({error}); run again")
+        raise UserError(f"data.path: {config.path}: {listed.file.name} changed while it was read ({error}); run again")
 
 
-def _same_as(first: ListedFile, each: ListedFile) -> str:
-    if first is each:
+def _duplicate_reason(first: ListedFile, listed: ListedFile) -> str:
+    if first is listed:
         return ""
-    differs = [ANOTHER_CLASS] * (first.label != each.label) + [ANOTHER_SIDE] * (first.side != each.side)
-    return f"same file: as {first.file.name}" + (f", which is {' and '.join(differs)}" if differs else "")
+    differences = [ANOTHER_CLASS] * (first.label != listed.label) + [ANOTHER_SIDE] * (first.side != listed.side)
+    return f"{DUPLICATE}: of {first.file.name}" + (f", which is {' and '.join(differences)}" if differences else "")
 
 
-def _require_own_images(
-    entries: Sequence[ManifestEntry], of_other_class: Counter[str], config: ImageFolderConfig
+def _reject_repeated_classes(
+    entries: Sequence[ManifestEntry], shared_with_other_class: Counter[str], config: ImageFolderConfig
 ) -> None:
-    """Raise UserError if half of the images of a class, and more than one, are the same files as those of others."""
-    read = Counter(entry.label for entry in entries if not entry.reason or entry.reason.startswith("same file"))
-    for label, count in sorted(of_other_class.items()):
-        if count > 1 and 2 * count >= read[label]:
-            others = {
-                entry.reason.partition(": as ")[2].partition(",")[0]
+    """Raise UserError if at least half of the images of a class, and more than one, are in other classes too."""
+    num_read = Counter(entry.label for entry in entries if not entry.reason or entry.reason.startswith(DUPLICATE))
+    for label, count in sorted(shared_with_other_class.items()):
+        if count > 1 and 2 * count >= num_read[label]:
+            originals = {
+                entry.reason.partition(": of ")[2].partition(",")[0]
                 for entry in entries
                 if entry.label == label and ANOTHER_CLASS in entry.reason
             }
-            example = f", such as {min(others)}" if others else ""
+            example = f", such as {min(originals)}" if originals else ""
             raise UserError(
-                f"data.path: {config.path} has {count:,} of the {read[label]:,} images of {label} in other classes "
-                f"too{example}; remove the folder that repeats what stands in others"
+                f"data.path: {config.path} has {count:,} of the {num_read[label]:,} images of {label} in other classes "
+                f"too{example}; remove the folder that repeats the images of others"
             )
 
 
-def _with_classes(images: np.ndarray, entries: list[ManifestEntry], config: ImageFolderConfig) -> RawDataset:
-    """Return the source of images, (n, height, width, channels), and entries; both are changed in place."""
-    given = any(entry.side == VALIDATION for entry in entries)
-    used = [place for place, entry in enumerate(entries) if not entry.reason]
-    counts = Counter(entries[place].label for place in used if entries[place].side in ("", TRAIN))
-    classes = sorted(label for label, count in counts.items() if given or count > 1)
-    validated = {entries[place].label for place in used if entries[place].side == VALIDATION}
+def _assemble(images: np.ndarray, entries: list[ManifestEntry], config: ImageFolderConfig) -> RawDataset:
+    """Return the data set of images, (n, height, width, channels), and entries, without classes that cannot be used.
 
-    of_row = [entries[place].label for place in used if entries[place].side != TEST]
-    kept = [row for row, label in enumerate(of_row) if label in classes]
-    for index, row in enumerate(kept):
-        if index != row:
-            images[index] = images[row]
-    for place in used:
-        entry = entries[place]
+    Images and entries are changed in place.
+    """
+    has_validation = any(entry.side == VALIDATION for entry in entries)
+    used = [index for index, entry in enumerate(entries) if not entry.reason]
+    counts = Counter(entries[index].label for index in used if entries[index].side in ("", TRAIN))
+    classes = sorted(label for label, count in counts.items() if has_validation or count > 1)
+    validation_classes = {entries[index].label for index in used if entries[index].side == VALIDATION}
+
+    row_labels = [entries[index].label for index in used if entries[index].side != TEST]
+    used_rows = [row for row, label in enumerate(row_labels) if label in classes]
+    for target, row in enumerate(used_rows):
+        if target != row:
+            images[target] = images[row]
+    for index in used:
+        entry = entries[index]
         if entry.label not in classes:
-            why = ONE_IMAGE if counts[entry.label] and entry.side != TEST else UNTRAINED
-            entries[place] = entry._replace(reason=why)
+            reason = SINGLE_IMAGE if counts[entry.label] and entry.side != TEST else UNKNOWN_CLASS
+            entries[index] = entry._replace(reason=reason)
 
     if len(classes) < 2:
-        found = f"has usable images of one class only ({classes[0]})" if classes else "holds no image that can be used"
+        problem = f"has usable images of one class only ({classes[0]})" if classes else "has no usable images"
         raise UserError(
-            f"data.path: {config.path} {found}; {_dropped(entries)}; "
-            "name a folder with two or more folders of images in it, one a class"
+            f"data.path: {config.path} {problem}; {_summarize_dropped(entries)}; "
+            "name a folder that contains two or more folders of images, one per class"
         )
-    if given and not validated:
-        of_side = [entry for entry in entries if entry.side == VALIDATION]
-        raise UserError(f"data.path: {config.path} has no usable image to validate on; there {_dropped(of_side)}")
-    require_training_classes(validated, classes, config.path)
-    without = sorted({entry.label for entry in entries} - {*classes, ""})
-    if without:
-        log.warning("no class, for want of images that can be used: %s", ", ".join(without))
-    number = {label: index for index, label in enumerate(classes)}
-    labels = np.array([number[of_row[row]] for row in kept], np.int64)
-    return RawDataset(images[: len(kept)], labels, tuple(classes), entries)
+    if has_validation and not validation_classes:
+        validation_entries = [entry for entry in entries if entry.side == VALIDATION]
+        raise UserError(
+            f"data.path: {config.path} has no usable validation images; there, {_summarize_dropped(validation_entries)}"
+        )
+    require_training_classes(validation_classes, classes, config.path)
+    without_images = sorted({entry.label for entry in entries} - {*classes, ""})
+    if without_images:
+        log.warning("classes left out because they have no usable images: %s", ", ".join(without_images))
+    class_index = {label: index for index, label in enumerate(classes)}
+    labels = np.array([class_index[row_labels[row]] for row in used_rows], np.int64)
+    return RawDataset(images[: len(used_rows)], labels, tuple(classes), entries)
 
 
-def _dropped(entries: Sequence[ManifestEntry]) -> str:
+def _summarize_dropped(entries: Sequence[ManifestEntry]) -> str:
     dropped = Counter(entry.reason.partition(":")[0] for entry in entries if entry.reason)
-    why = ", ".join(f"{count:,} {kind}" for kind, count in dropped.most_common())
-    return f"of {len(entries):,} files were dropped: {why or 'none'}"
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in dropped.most_common())
+    return f"of {len(entries):,} files were dropped: {kinds or 'none'}"

@@ -65,7 +65,7 @@ def server() -> Iterator[Server]:
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, where no attempt waits for the next one, and no proxy stands before this machine."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cats_vs_dogs, "PAUSES", (0, 0, 0))
+    monkeypatch.setattr(cats_vs_dogs, "RETRY_DELAYS", (0, 0, 0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     return tmp_path
 
@@ -149,7 +149,7 @@ def test_the_order_does_not_change_between_versions():
 def test_what_the_edition_lacks_is_dropped_with_its_reason(packed: Path):
     source = load(config(path=str(packed)))
     assert {entry.file: entry.reason.partition(":")[0] for entry in source.entries if entry.reason} == {
-        "PetImages/Cat/10.jpg": "no JFIF",
+        "PetImages/Cat/10.jpg": "not JFIF",
         "PetImages/Cat/Thumbs.db": "system file",
         "PetImages/Dog/11702.jpg": "empty file",
         "PetImages/Dog/12.png": "outside the edition",
@@ -169,7 +169,7 @@ def test_another_data_set_is_told(tmp_path: Path, refusal: Callable):
     for label, name in enumerate(("birds", "fish")):
         write(tmp_path / "zoo" / name / "0.jpg", as_file(good_image(label, 0), "JPEG"))
     message = refusal(load, config(path="zoo"))
-    assert message.startswith("data.path: zoo holds no image that can be used; of 2 files were dropped: 2 outside the ")
+    assert message.startswith("data.path: zoo has no usable images; of 2 files were dropped: 2 outside the ")
 
 
 # Download.
@@ -206,7 +206,7 @@ def test_a_download_that_fails_is_told_and_leaves_no_file(
     message = refusal(load, config_of(server))
     assert message.startswith(f"data.url: cannot download {url_of(server)} (")
     assert reason in message
-    assert message.endswith("; get the file by hand, and name it as data.path")
+    assert message.endswith("; download the file by other means, and set data.path to it")
     assert server.requests == requests
     assert list((working_folder / "downloads").iterdir()) == []
 
@@ -217,7 +217,7 @@ def test_a_server_that_is_not_there_is_told(refusal: Callable):
     message = refusal(load, config(url=url))
     assert message.startswith(f"data.url: cannot download {url} (")
     assert "refused" in message
-    assert message.endswith("name it as data.path")
+    assert message.endswith("set data.path to it")
 
 
 def test_a_wrong_checksum_is_told_with_the_right_one_and_leaves_no_file(
@@ -227,7 +227,7 @@ def test_a_wrong_checksum_is_told_with_the_right_one_and_leaves_no_file(
     message = refusal(load, config_of(server, sha256="0" * 64))
     assert message.startswith("data.sha256: ")
     assert hashlib.sha256(b"something else").hexdigest() in message
-    assert message.endswith("name it as data.path")
+    assert message.endswith("set data.path to it")
     assert server.requests == 1
     assert list((working_folder / "downloads").iterdir()) == []
 

@@ -108,20 +108,20 @@ def test_each_file_that_can_be_read_has_the_hash_of_its_bytes_whether_it_is_used
 def test_reasons_say_what_a_person_needs_to_find_the_matter(bad):
     folder, _ = bad
     reasons = {entry.file: entry.reason for entry in load(config(folder)).entries}
-    assert reasons["dogs/twice.jpg"] == "same file: as dogs/0000.jpg"
-    assert reasons["dogs/again.jpg"] == "same file: as cats/0000.jpg, which is of another class"
+    assert reasons["dogs/twice.jpg"] == "duplicate: of dogs/0000.jpg"
+    assert reasons["dogs/again.jpg"] == "duplicate: of cats/0000.jpg, which is of another class"
     assert reasons["dogs/large.png"] == "too large: 100,000,000 pixels"
     assert reasons["dogs/larger.png"] == "too large: 400,000,000 pixels"
-    assert reasons["cats/floats.tif"].startswith("unknown colours: values from -1 to 7")
+    assert reasons["cats/floats.tif"].startswith("unsupported colors: values from -1 to 7")
     assert "truncated" in reasons["cats/bytes.jpg"]
 
 
 def test_the_manifest_sums_up_by_kinds(bad):
     line, classes, contradictory, *_ = prepare(config(bad[0]), 2).summary
-    assert line.startswith("12 of 31 files are used: 10 to train on, 2 to validate on; dropped: ")
-    assert "3 damaged image" in line
-    assert "2 no image" in line
-    left_out = "without an image that can be used, and so left out: birds, fish"
+    assert line.startswith("12 of 31 files are used: 10 for training, 2 for validation; dropped: ")
+    assert "3 corrupt image" in line
+    assert "2 not an image" in line
+    left_out = "left out because they have no usable images: birds, fish"
     assert classes == f"2 classes: cats (6), dogs (6); {left_out}"
     assert contradictory.startswith("1 file is in two classes; ")
 
@@ -138,7 +138,7 @@ def test_the_number_of_threads_and_where_the_files_are_change_nothing(bad, tmp_p
 
 def test_duplicates_stay_if_they_are_wanted(bad):
     source = load(config(bad[0], drop_duplicates=False))
-    assert "same file" not in kinds(source).values()
+    assert "duplicate" not in kinds(source).values()
     assert len(source.images) == 2 * GOOD + 2
 
 
@@ -147,7 +147,7 @@ def test_only_files_that_say_jfif_are_used_if_that_is_asked(pets: Path):
     late = as_file(good_image(0, 3), "JPEG").replace(b"JFIF", b"NONE", 1) + b"JFIF"
     write(pets / "cats" / "3.jpg", late)
     assert kinds(load(config(pets))) == {}
-    assert kinds(load(config(pets, jfif_only=True))) == {"cats/2.png": "no JFIF", "cats/3.jpg": "no JFIF"}
+    assert kinds(load(config(pets, jfif_only=True))) == {"cats/2.png": "not JFIF", "cats/3.jpg": "not JFIF"}
 
 
 def test_the_image_of_a_class_of_one_leaves_its_place_to_the_next(pets: Path):
@@ -390,13 +390,13 @@ def test_nothing_usable_is_told_with_the_counts_by_reason(tmp_path: Path, refusa
         write(tmp_path / name, b"hello")
     write(tmp_path / "cats" / "1.jpg", b"")
     message = refusal(load, config(tmp_path))
-    assert message.startswith(f"data.path: {tmp_path} holds no image that can be used; ")
+    assert message.startswith(f"data.path: {tmp_path} has no usable images; ")
     assert "of 3 files were dropped: 2 outside the class folders, 1 empty file;" in message
 
 
 def test_images_that_no_memory_holds_are_told(pets: Path, refusal: Callable):
     message = refusal(load, config(pets, image_size=(2**24, 2**24)))
-    assert message.startswith("data.image_size: 4 images of 16777216 × 16777216 pixels need 3,377,700 GB")
+    assert message.startswith("data.image_size: not enough memory for 4 images of 16777216 × 16777216 pixels: 3,377,700 GB")
 
 
 # Pixels.
@@ -434,13 +434,13 @@ def test_floats_from_0_to_1_become_bytes_and_others_are_dropped():
     image = Image.fromarray(np.array([[0, 0.2, 1]], np.float32))
     assert pixels(image, "TIFF", "grayscale").ravel().tolist() == [0, 51, 255]
     for values in ([[0, 1.01]], [[-0.01, 1]], [[0, np.nan]]):
-        assert unusable(as_file(Image.fromarray(np.array(values, np.float32)), "TIFF")).startswith("unknown colours: ")
+        assert unusable(as_file(Image.fromarray(np.array(values, np.float32)), "TIFF")).startswith("unsupported colors: ")
 
 
 def test_integers_of_32_bits_are_those_of_16_or_dropped():
     assert pixels(Image.fromarray(np.array([[0, 65535]], np.int32)), "TIFF", "grayscale").ravel().tolist() == [0, 255]
     for values in ([[0, 65536]], [[-1, 0]]):
-        assert unusable(as_file(Image.fromarray(np.array(values, np.int32)), "TIFF")).startswith("unknown colours: ")
+        assert unusable(as_file(Image.fromarray(np.array(values, np.int32)), "TIFF")).startswith("unsupported colors: ")
 
 
 def test_lab_colours_are_those_that_they_name():
@@ -550,7 +550,7 @@ def test_the_limit_of_pixels_is_that_of_pillow(pets: Path):
     # Both hold next to nothing: the one that is small enough to be decoded is found to be damaged.
     write(pets / "cats" / "within.png", png_of_size(Image.MAX_IMAGE_PIXELS, 1))
     write(pets / "cats" / "beyond.png", png_of_size(Image.MAX_IMAGE_PIXELS + 1, 1))
-    assert kinds(load(config(pets))) == {"cats/beyond.png": "too large", "cats/within.png": "damaged image"}
+    assert kinds(load(config(pets))) == {"cats/beyond.png": "too large", "cats/within.png": "corrupt image"}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
@@ -567,13 +567,13 @@ def test_a_file_with_any_damage_is_decoded_or_dropped(kind: str):
             fates.add("decoded")
         except UnusableFile as error:
             fates.add(str(error).partition(":")[0])
-    assert fates <= {"decoded", "damaged image", "no image", "too large", "unknown colours"}
-    assert "damaged image" in fates
+    assert fates <= {"decoded", "corrupt image", "not an image", "too large", "unsupported colors"}
+    assert "corrupt image" in fates
 
 
 def test_a_postscript_file_is_not_run():
     content = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
-    assert unusable(content).startswith("no image: ")
+    assert unusable(content).startswith("not an image: ")
 
 
 # Threads, and what the log says.

@@ -32,7 +32,7 @@ from tests.helpers.image_sets import (
 )
 
 COUNTS = {"train": 8, "val": 3, "test": 2}
-DRAWN = "split: 20 % of the images are drawn to validate on (data.split_seed: 0)"
+DRAWN = "split: 20 % of the images, drawn at random, are for validation (data.split_seed: 0)"
 
 
 def config(path: Path | str, **keys) -> ImageFolderConfig:
@@ -86,7 +86,7 @@ def test_a_given_split_is_used_whatever_the_order_of_folders(
     for side, name in zip(("train", "validation", "test"), names, strict=True):
         assert sides[side] == set(split_names(order, {name: counts[name]}))
     assert sides[""] == {"readme.txt"}
-    assert prepared.summary[0].startswith("26 of 27 files are used: 16 to train on, 6 to validate on, 4 to test on")
+    assert prepared.summary[0].startswith("26 of 27 files are used: 16 for training, 6 for validation, 4 held out for testing")
     assert line(prepared, "split: ").startswith("split: given by the folders: train in ")
 
 
@@ -108,7 +108,7 @@ def test_test_images_are_held_out_where_nothing_validates(tmp_path: Path):
     assert Counter(prepared.manifest["split"]) == {"train": 14, "validation": 6, "test": 8}
     assert sides_of(prepared)["test"] == set(split_names("{side}/{label}", {"test": 4}))
     assert "split: given by the folders: train in train; test in test" in prepared.summary
-    drawn = "split: 30 % of the images to train on are drawn to validate on (data.split_seed: 5)"
+    drawn = "split: 30 % of the training images, drawn at random, are for validation (data.split_seed: 5)"
     assert drawn in prepared.summary
     # As if there were no test images.
     alone = prepare(config(tmp_path / "train", validation_fraction=0.3, split_seed=5))
@@ -164,7 +164,7 @@ def test_a_single_side_is_a_folder_around_the_classes(tmp_path: Path):
             [*split_names("{side}/{label}", {"train": 2, "test": 2}), "extra/ants/1.png"],
             "has folders of a split (test, train) beside others (extra); ",
         ),
-        (split_names("{side}/{label}", {"valid": 2, "test": 2}), "has the folders test, valid of a split, but none to"),
+        (split_names("{side}/{label}", {"valid": 2, "test": 2}), "has the folders test, valid of a split, but none for training; "),
         (
             [*split_names("{label}/{side}", {"train": 2, "val": 2}), "wasps/1.png"],
             "has classes with folders of a split (train, val) and classes without (wasps); ",
@@ -177,7 +177,7 @@ def test_a_single_side_is_a_folder_around_the_classes(tmp_path: Path):
         (["train/cat.1.jpg", "train/dog.1.jpg", "test1/1.jpg"], "but train has no class folders; "),
         (
             [*split_names("{side}/{label}", {"train": 2, "val": 2}), "val/wasps/1.png"],
-            "has classes to validate on that it does not train (wasps); ",
+            "has validation images of classes without training images (wasps); ",
         ),
         (
             [f"{maker}/{name}" for maker in ("old", "new") for name in split_names("{side}/{label}", COUNTS)],
@@ -185,7 +185,7 @@ def test_a_single_side_is_a_folder_around_the_classes(tmp_path: Path):
         ),
         (
             split_names("{label}/one/{side}", COUNTS) + split_names("{label}/two/{side}", COUNTS),
-            "has folders of a split (test, train, val), but neither around its classes nor right inside each of them; ",
+            "has folders of a split (test, train, val), but neither around its classes nor directly inside each of them; ",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -208,7 +208,7 @@ def test_test_images_without_a_class_that_trains_are_dropped_and_refuse_nothing(
     assert manifest.loc[unlabelled, "split"].tolist() == ["", ""]
     assert manifest.loc[unlabelled, "reason"].tolist() == [
         "outside the class folders: no class",
-        "unknown class: no image of it trains",
+        "unknown class: it has no training images",
     ]
     assert Counter(manifest["split"]) == {"train": 16, "validation": 6, "test": 4, "": 2}
 
@@ -231,12 +231,12 @@ def test_an_image_on_two_sides_stays_on_the_first_one(tmp_path: Path):
     manifest = prepared.manifest.set_index("file")
     assert manifest.loc["train/ants/0.png", "split"] == "train"
     assert manifest.loc["val/ants/8.png", "reason"] == (
-        "same file: as train/ants/0.png, which is on another side of the split"
+        "duplicate: of train/ants/0.png, which is on another side of the split"
     )
     assert manifest.loc["test/bees/8.png", "reason"] == (
-        "same file: as train/ants/0.png, which is of another class and on another side of the split"
+        "duplicate: of train/ants/0.png, which is of another class and on another side of the split"
     )
-    assert manifest.loc["test/bees/9.png", "reason"].startswith("same file: as val/bees/0.png")
+    assert manifest.loc["test/bees/9.png", "reason"].startswith("duplicate: of val/bees/0.png")
     sides = prepared.manifest[prepared.manifest["split"] != ""].groupby("split")["sha256"].agg(set)
     assert not sides["train"] & sides["validation"]
     assert not sides["test"] & (sides["train"] | sides["validation"])
@@ -247,8 +247,8 @@ def test_a_side_that_repeats_another_one_is_refused(tmp_path: Path, refusal: Cal
     write_images(tmp_path, split_names("{side}/{label}", {"train": 3}))
     shutil.copytree(tmp_path / "train", tmp_path / "val")
     message = refusal(prepare, config(tmp_path))
-    assert message.startswith(f"data.path: {tmp_path} has no usable image to validate on; there of 6 files ")
-    assert "6 same file" in message
+    assert message.startswith(f"data.path: {tmp_path} has no usable validation images; there, of 6 files ")
+    assert "6 duplicate" in message
 
 
 def test_a_class_of_a_given_split_may_have_a_single_image_to_train_on(tmp_path: Path):
@@ -260,13 +260,13 @@ def test_a_class_of_a_given_split_may_have_a_single_image_to_train_on(tmp_path: 
 
 def test_a_class_without_images_to_validate_on_is_told(tmp_path: Path):
     write_images(tmp_path, [*split_names("{side}/{label}", COUNTS), "train/wasps/1.png"])
-    assert "no image to validate on of wasps: add some to its folder" in prepare(config(tmp_path)).summary
+    assert "no validation images of wasps: add some to its folder" in prepare(config(tmp_path)).summary
 
 
 def test_a_class_whose_images_to_train_on_are_all_damaged_is_refused(tmp_path: Path, refusal: Callable):
     write_images(tmp_path, [*split_names("{side}/{label}", COUNTS), "val/wasps/1.png"])
     write(tmp_path / "train" / "wasps" / "1.png", b"damaged")
-    assert "validate on that it does not train (wasps)" in refusal(prepare, config(tmp_path))
+    assert "validation images of classes without training images (wasps)" in refusal(prepare, config(tmp_path))
 
 
 # Folders that no user made.
@@ -303,7 +303,7 @@ def test_a_set_copied_into_itself_is_used_once(tmp_path: Path):
     prepared = prepare(config(tmp_path))
     assert prepared.data.classes == ("daisy", "rose", "tulip")
     assert line(prepared, "3 classes") == "3 classes: daisy (5), rose (7), tulip (5)"
-    assert line(prepared, "repeated: ").startswith("repeated: the folder a holds daisy, rose, tulip again")
+    assert line(prepared, "repeated: ").startswith("repeated: the folder a contains daisy, rose, tulip again")
     shutil.rmtree(tmp_path / "a" / "flowers" / "rose")
     again = prepare(config(tmp_path))
     assert np.array_equal(again.data.train_images, expected.data.train_images)
@@ -317,13 +317,13 @@ def test_a_split_set_copied_into_itself_is_used_once(tmp_path: Path):
     shutil.move(tmp_path.with_name("copy"), tmp_path / "set")
     prepared = prepare(config(tmp_path))
     assert Counter(prepared.manifest["split"]) == {"train": 16, "validation": 6, "test": 4, "": 26}
-    assert line(prepared, "repeated: ").startswith("repeated: the folder set holds test, train, val again")
+    assert line(prepared, "repeated: ").startswith("repeated: the folder set contains test, train, val again")
 
 
 def test_a_folder_with_the_classes_and_others_is_refused(tmp_path: Path, refusal: Callable):
     write_images(tmp_path, ["ants/1.png", "bees/1.png", "full/ants/1.png", "full/bees/1.png", "full/wasps/1.png"])
     message = refusal(prepare, config(tmp_path))
-    assert "full holds folders named like those beside it (ants, bees) and others (wasps); " in message
+    assert "full contains folders named like its siblings (ants, bees) and others (wasps); " in message
 
 
 @pytest.mark.parametrize("name", ["all", "zoo"])
@@ -355,7 +355,7 @@ def test_folders_named_like_classes_that_hold_other_images_are_refused(tmp_path:
     write_images(tmp_path, [f"{label}/{n}.png" for label in ("1", "2", "0/1", "0/2") for n in range(4)])
     shutil.copy(tmp_path / "1" / "0.png", tmp_path / "0" / "1")
     message = refusal(prepare, config(tmp_path))
-    assert "has folders named like those around them, but only 1 of the 8 images there are copies; " in message
+    assert "has folders named like those around them, but only 1 of the 8 images in them are copies; " in message
 
 
 def test_folders_that_hold_the_same_classes_are_told(tmp_path: Path):
@@ -365,7 +365,7 @@ def test_folders_that_hold_the_same_classes_are_told(tmp_path: Path):
     write_images(tmp_path, names)
     prepared = prepare(config(tmp_path))
     assert prepared.data.classes == ("colour", "grey")
-    beginning = "classes: each of them holds the same folders, ants, bees; "
+    beginning = "classes: each of them contains the same folders, ants, bees; "
     assert line(prepared, "classes: ").startswith(beginning)
     assert inspect_source(config(tmp_path)).lines[1].startswith(f"data: {beginning}")
     write_images(tmp_path, ["grey/1.png"])
@@ -388,7 +388,7 @@ def test_files_with_several_images_are_told(tmp_path: Path):
         first = first.rotate(90)
     write(tmp_path / "ants" / "one.tif", as_file(second, "TIFF"))
     prepared = prepare(config(tmp_path))
-    assert line(prepared, "pages: ") == "pages: 2 files hold several images, of which the first one is used"
+    assert line(prepared, "pages: ") == "pages: 2 files contain several images, of which only the first is used"
     assert prepared.summary[0].startswith("10 of 10 files are used")
 
 
@@ -406,7 +406,7 @@ def test_12_bits_in_16_are_scaled_by_the_level_that_holds_the_whole_set(tmp_path
     expected = [np.round(values * 255 / 4095) for values in images.values()]
     assert np.array_equal(prepared.data.train_images[:, 0], expected)
     assert line(prepared, "levels: 4,095").startswith("levels: 4,095 is white in 20 files of 16 bits (their largest ")
-    assert "darker half" not in line(prepared, "levels: pixels")
+    assert "darker half" not in line(prepared, "levels: pixel values")
 
 
 @pytest.mark.parametrize(
@@ -435,7 +435,7 @@ def test_the_white_level_that_is_set_is_used_and_what_exceeds_it_is_dropped(tmp_
     assert reasons["ants/2.png"] == "above data.white_level: its largest value is 1,205, white is 1,000"
     used = np.concatenate([prepared.data.train_images, prepared.data.validation_images])
     assert set(used.ravel().tolist()) == {round(255 * value / 1000) for value in (104, 105, 204, 205)}
-    assert "levels: 1,000 is white in 4 files of 16 bits (as data.white_level says)" in prepared.summary
+    assert "levels: 1,000 is white in 4 files of 16 bits (set by data.white_level)" in prepared.summary
 
 
 def test_files_of_8_bits_beside_those_of_12_are_not_scaled(tmp_path: Path):
@@ -479,13 +479,13 @@ DEEP = {
 @pytest.mark.parametrize("white", [4095, 65535])
 def test_colours_of_12_bits_keep_all_their_bits(kind: str, white: int):
     content = DEEP[kind](COLOURS)
-    assert open_image(content).brightest == COLOURS.max()
+    assert open_image(content).max_value == COLOURS.max()
     assert np.array_equal(decode_image(content, (5, 7), "stretch", "rgb", white), np.round(COLOURS * (255 / white)))
 
 
 def test_opacity_of_16_bits_beside_colours_of_12_is_opaque():
     opaque = np.dstack([COLOURS, np.full(COLOURS.shape[:2], 65535, np.uint16)])
-    assert open_image(deep_png(opaque)).brightest == COLOURS.max()
+    assert open_image(deep_png(opaque)).max_value == COLOURS.max()
     assert np.array_equal(
         decode_image(deep_png(opaque), (5, 7), "stretch", "rgb", 4095), np.round(COLOURS * (255 / 4095))
     )
@@ -495,7 +495,7 @@ def test_opacity_of_16_bits_beside_colours_of_12_is_opaque():
 
 def test_a_format_that_names_its_white_level_is_scaled_by_that():
     content = b"P5 2 1 4095\n" + np.array([2048, 4095], ">u2").tobytes()
-    assert open_image(content).brightest == 0
+    assert open_image(content).max_value == 0
     assert decode_image(content, (1, 2), "stretch", "grayscale", 1023).ravel().tolist() == [128, 255]
 
 
@@ -505,7 +505,7 @@ def test_images_that_use_few_levels_of_8_bits_are_told(tmp_path: Path):
         write(tmp_path / label / f"{number}.png", as_file(Image.fromarray(values), "PNG"))
     prepared = prepare(config(tmp_path, validation_fraction=0.5))
     assert line(prepared, "levels: ").startswith(
-        "levels: pixels are from 0 to 1, and use 2 of 256 levels; almost all are "
+        "levels: pixel values range from 0 to 1 and use 2 of 256 levels; almost all are "
     )
 
 
@@ -516,8 +516,8 @@ def test_a_pixel_that_is_always_white_does_not_hide_that_the_others_have_12_bits
         values[5, 5] = 65535
         write_deep(file, values)
     dark = prepare(config(tmp_path, color="grayscale", image_size=(64, 64)))
-    assert line(dark, "levels: pixels").startswith("levels: pixels are from 0 to 255, and use ")
-    assert "; almost all are in the darker half: " in line(dark, "levels: pixels")
+    assert line(dark, "levels: pixel values").startswith("levels: pixel values range from 0 to 255 and use ")
+    assert "; almost all are in the darker half: " in line(dark, "levels: pixel values")
 
 
 # What `check` says.
@@ -539,7 +539,7 @@ def test_check_sees_in_names_what_the_job_will_find(tmp_path: Path):
 
 def test_check_refuses_a_folder_without_classes(tmp_path: Path, refusal: Callable):
     write_images(tmp_path, ["1.png", "2.png"])
-    assert "has no image in a class folder; " in refusal(inspect_source, config(tmp_path))
+    assert "has no images in class folders; " in refusal(inspect_source, config(tmp_path))
     write_images(tmp_path, ["ants/1.png", "ants/2.png"])
     write(tmp_path / "bees" / "1.txt", b"no image")
     assert "has images of one class only (ants); " in refusal(inspect_source, config(tmp_path))

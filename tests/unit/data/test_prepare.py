@@ -162,3 +162,4 @@ def test_prepared_data_without_one_of_its_parts_is_refused(missing: str, tmp_pat
 def test_what_is_known_of_a_source_beforehand_is_what_it_loads():
     images = digits.load(DigitsConfig()).images
     assert DigitsConfig().known_size == (len(images), min(images.shape[1:3]))
+    assert images.shape == (digits.NUM_IMAGES, *digits.IMAGE_SHAPE)

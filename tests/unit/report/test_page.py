@@ -63,7 +63,7 @@ def picture(color: int) -> bytes:
 
 
 MANIFEST = pd.DataFrame(
-    [("a", "train", ""), ("b", "train", ""), ("a", "validation", ""), ("b", "", "no image: x")],
+    [("a", "train", ""), ("b", "train", ""), ("a", "validation", ""), ("b", "", "not an image: x")],
     columns=["class", "split", "reason"],
 )
 
@@ -299,7 +299,7 @@ def test_provenance_says_what_became_of_the_data_also_where_classes_are_numbers_
     write_frame(tmp_path / "manifest.csv", manifest)
     runs = synthetic_runs({(32, 0.1): [0.1, 0.2]}).assign(epochs=10)
     rows = collect_provenance(summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True))
-    assert ("Data", "2 of 2 files are used: 1 to train on, 1 to validate on") in rows
+    assert ("Data", "2 of 2 files are used: 1 for training, 1 for validation") in rows
     assert ("Data", "2 classes: 0 (1), 10 (1)") in rows
 
 

@@ -396,7 +396,9 @@ def test_nothing_usable_is_told_with_the_counts_by_reason(tmp_path: Path, refusa
 
 def test_images_that_no_memory_holds_are_told(pets: Path, refusal: Callable):
     message = refusal(load, config(pets, image_size=(2**24, 2**24)))
-    assert message.startswith("data.image_size: not enough memory for 4 images of 16777216 × 16777216 pixels: 3,377,700 GB")
+    assert message.startswith(
+        "data.image_size: not enough memory for 4 images of 16777216 × 16777216 pixels: 3,377,700 GB"
+    )
 
 
 # Pixels.
@@ -434,7 +436,9 @@ def test_floats_from_0_to_1_become_bytes_and_others_are_dropped():
     image = Image.fromarray(np.array([[0, 0.2, 1]], np.float32))
     assert pixels(image, "TIFF", "grayscale").ravel().tolist() == [0, 51, 255]
     for values in ([[0, 1.01]], [[-0.01, 1]], [[0, np.nan]]):
-        assert unusable(as_file(Image.fromarray(np.array(values, np.float32)), "TIFF")).startswith("unsupported colors: ")
+        assert unusable(as_file(Image.fromarray(np.array(values, np.float32)), "TIFF")).startswith(
+            "unsupported colors: "
+        )
 
 
 def test_integers_of_32_bits_are_those_of_16_or_dropped():

@@ -86,7 +86,9 @@ def test_a_given_split_is_used_whatever_the_order_of_folders(
     for side, name in zip(("train", "validation", "test"), names, strict=True):
         assert sides[side] == set(split_names(order, {name: counts[name]}))
     assert sides[""] == {"readme.txt"}
-    assert prepared.summary[0].startswith("26 of 27 files are used: 16 for training, 6 for validation, 4 held out for testing")
+    assert prepared.summary[0].startswith(
+        "26 of 27 files are used: 16 for training, 6 for validation, 4 held out for testing"
+    )
     assert line(prepared, "split: ").startswith("split: given by the folders: train in ")
 
 
@@ -164,7 +166,10 @@ def test_a_single_side_is_a_folder_around_the_classes(tmp_path: Path):
             [*split_names("{side}/{label}", {"train": 2, "test": 2}), "extra/ants/1.png"],
             "has folders of a split (test, train) beside others (extra); ",
         ),
-        (split_names("{side}/{label}", {"valid": 2, "test": 2}), "has the folders test, valid of a split, but none for training; "),
+        (
+            split_names("{side}/{label}", {"valid": 2, "test": 2}),
+            "has the folders test, valid of a split, but none for training; ",
+        ),
         (
             [*split_names("{label}/{side}", {"train": 2, "val": 2}), "wasps/1.png"],
             "has classes with folders of a split (train, val) and classes without (wasps); ",
@@ -185,7 +190,7 @@ def test_a_single_side_is_a_folder_around_the_classes(tmp_path: Path):
         ),
         (
             split_names("{label}/one/{side}", COUNTS) + split_names("{label}/two/{side}", COUNTS),
-            "has folders of a split (test, train, val), but neither around its classes nor directly inside each of them; ",
+            "has folders of a split (test, train, val), but neither around its classes nor directly inside each of ",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

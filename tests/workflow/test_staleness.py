@@ -1,4 +1,4 @@
-"""An edit reruns exactly what it makes stale: no result is out of date, and nothing trains for nothing."""
+"""An edit reruns exactly the jobs that depend on it: no result is outdated, and nothing trains without need."""
 
 import copy
 import io
@@ -24,25 +24,25 @@ OVER_RUNS = {f"analyze {name}" for name in ("runs", "history", "distance", "epoc
 ALL_TABLES = {f"table {name}" for name in TABLES}
 ALL_FIGURES = {f"figure {name}" for name in FIGURES}
 AT_FIXED_LR = {f"bs{batch_size}-lr0.02" for batch_size in (64, 128, 256)}
-SHOWN = {"bs64-lr0.02-seed0", "bs256-lr0.02-seed0"}
-# What the arms ask for, each setting once: fixed, linear (64 and 256 are in the grid), mine, tuned and high.
+SHOWN_RUNS = {"bs64-lr0.02-seed0", "bs256-lr0.02-seed0"}
+# The settings of all arms, each once: fixed, linear (64 and 256 are in the grid), mine, tuned and high.
 IN_ARMS = {
     *("bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"),
     "bs128-lr0.04",
     *("bs64-lr0.08", "bs128-lr0.08", "bs256-lr0.08"),
     *("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"),
 }
-# The jobs of each analysis of the loss surface, and what is made from their rows.
+# The jobs of each analysis of the loss surface, then the tables and figures made from their rows.
 SHARPNESS_JOBS = {f"analyze {setting}: sharpness" for setting in IN_ARMS}
 ALIGNMENT_JOBS = {f"analyze {setting}: gradient_alignment" for setting in AT_FIXED_LR}
 LINE_JOBS = {f"analyze bs64-lr0.02: interpolation to bs256-lr{rate}" for rate in ("0.02", "0.08")}
 PLANE_JOBS = {
     f"analyze {run}: landscape {directions}, part {part} of 2"
-    for run in SHOWN
+    for run in SHOWN_RUNS
     for directions in (0, 1)
     for part in (1, 2)
 }
-WAY_JOBS = {f"analyze {setting}: trajectory" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
+TRAJECTORY_JOBS = {f"analyze {setting}: trajectory" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
 BY_ARM = {"table scaled_lr"} | {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")}
 CLAIMS = {"table claims", "figure claims"}
 FROM_ARM_RUNS = {"table arm_runs"} | BY_ARM | CLAIMS
@@ -50,66 +50,68 @@ FROM_SHARPNESS = {"gather analysis/sharpness", "table sharpness", "figure sharpn
 FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignment", "figure gradient_alignment"}
 FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
-FROM_WAYS = {"gather tables/trajectory", "figure trajectory"}
+FROM_TRAJECTORIES = {"gather tables/trajectory", "figure trajectory"}
 FROM_TARGET = {"table runs_to_target", "table steps_to_target", "table critical_batch", "figure steps_to_target"}
 SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
-PLANES, WAYS = PLANE_JOBS | FROM_PLANES, WAY_JOBS | FROM_WAYS
-SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | WAYS
-OF_SURFACES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory"}
+PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTORIES
+SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES
+SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory"}
 FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
 FROM_TRIALS = {"gather tables/trials"} | FROM_TUNED_LR
 SEARCH = {"tune 64", "tune 128", "tune 256"} | FROM_TRIALS
 TIMING = {"time devices", "table devices", "figure devices"}
 AGGREGATED = TIMING | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
-# What stands on the runs, but not on the search; and the timing stands on neither.
+# What depends on the runs, but not on the search; the timing depends on neither.
 AFTER_TRAINING = AGGREGATED - SEARCH - TIMING | {"table recommendation"}
-# The same, but for the analyses of the loss surface, which look at other runs than those that come or go.
+# The same without the analyses of the loss surface, which use other runs than the added or removed ones.
 OVER_ALL_RUNS = AFTER_TRAINING - SURFACES | FROM_ARM_RUNS
 EVERYTHING = {"prepare", "network"} | TRAIN | AGGREGATED
 TRAIN_TUNED = {f"train bs{batch_size}-lrtuned-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
 
 
 def with_report(jobs: set[str]) -> set[str]:
-    """The jobs, and the report if there are any: it stands on all."""
+    """Return the jobs, and the report if there are any: it depends on all."""
     return jobs | {"report"} if jobs else jobs
 
 
-def runs(batch_sizes: list[int], rates: list[str], seeds: list[int]) -> set[str]:
+def train_jobs(batch_sizes: list[int], rates: list[str], seeds: list[int]) -> set[str]:
     return {f"train bs{b}-lr{rate}-seed{s}" for b in batch_sizes for rate in rates for s in seeds}
 
 
-def planes(run: str) -> set[str]:
+def landscape_jobs(run: str) -> set[str]:
     return {f"analyze {run}: landscape {directions}, part {part} of 2" for directions in (0, 1) for part in (1, 2)}
 
 
-def shown(setting: str) -> set[str]:
-    """The jobs that look at the loss around a setting's first run on a plane."""
-    return planes(f"{setting}-seed0") | {f"analyze {setting}: trajectory"}
+def plane_jobs(setting: str) -> set[str]:
+    """Return the jobs that evaluate planes around a setting's first run."""
+    return landscape_jobs(f"{setting}-seed0") | {f"analyze {setting}: trajectory"}
 
 
-def sharpness(*settings: str) -> set[str]:
+def sharpness_jobs(*settings: str) -> set[str]:
     return {f"analyze {setting}: sharpness" for setting in settings} | FROM_SHARPNESS
 
 
-def alignment(*settings: str) -> set[str]:
+def alignment_jobs(*settings: str) -> set[str]:
     return {f"analyze {setting}: gradient_alignment" for setting in settings} | FROM_ALIGNMENT
 
 
-def at_rate(rate: str) -> set[str]:
-    """The jobs that look at the loss around the runs at this rate, were it the fixed one; but for their sharpness."""
+def jobs_at_rate(rate: str) -> set[str]:
+    """Return the jobs on the loss surface at this rate, if it were the fixed one, except the sharpness."""
     settings = [f"bs{batch_size}-lr{rate}" for batch_size in (64, 128, 256)]
-    return alignment(*settings) | shown(settings[0]) | shown(settings[-1]) | FROM_PLANES | FROM_WAYS
+    return (
+        alignment_jobs(*settings) | plane_jobs(settings[0]) | plane_jobs(settings[-1]) | FROM_PLANES | FROM_TRAJECTORIES
+    )
 
 
-# The smoke study's own arm.
+# The custom arm of the smoke study.
 MINE = {"learning_rates": {64: 0.02, 256: 0.08}}
-# What follows from another search.
-RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned")
+# What a changed search reruns.
+RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness_jobs("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned")
 
-# For each key of a study file: what the key becomes, and the exact set of jobs that this makes stale.
+# For each key of a study file: new values, and the exact set of jobs that each makes stale.
 EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "name": [("another", EVERYTHING)],
-    # Where it trains changes how fast a result comes, not what it is.
+    # Resources change how fast a result is computed, not the result.
     "resources.devices": [(2, set())],
     "resources.nodes": [(2, set())],
     "resources.jobs_per_gpu": [(2, set())],
@@ -121,19 +123,19 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "grid.batch_sizes": [
         (
             [64, 96, 128, 256],
-            runs([96], ["0.02", "0.03", "0.08", "tuned"], [0, 1])
+            train_jobs([96], ["0.02", "0.03", "0.08", "tuned"], [0, 1])
             | {"tune 96"}
             | FROM_TRIALS
             | OVER_ALL_RUNS
-            | sharpness("bs96-lr0.02", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned")
-            | alignment("bs96-lr0.02")
+            | sharpness_jobs("bs96-lr0.02", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned")
+            | alignment_jobs("bs96-lr0.02")
             | TIMING,
         ),
         ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS | TIMING),
         ([256, 128, 64], set()),
     ],
-    # The linear arm has 0.04 already, for 128.
-    "grid.learning_rates": [([0.02, 0.04, 0.08], runs([64, 256], ["0.04"], [0, 1]) | OVER_ALL_RUNS)],
+    # The linear arm already has 0.04 for 128.
+    "grid.learning_rates": [([0.02, 0.04, 0.08], train_jobs([64, 256], ["0.04"], [0, 1]) | OVER_ALL_RUNS)],
     "grid.seeds": [
         (
             [0, 1, 2],
@@ -161,34 +163,34 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "training.weight_decay": [(0.001, TRAIN | AGGREGATED)],
     "training.checkpoints": [([1, 2], TRAIN | AFTER_TRAINING)],
     "training.accelerator": [("cpu", {"network"} | TRAIN | AGGREGATED)],
-    # The pairs of the smoke study are its own; what else is around the loss surface moves with the fixed rate.
+    # The pairs of the smoke study are explicit; the other analyses of the loss surface follow the fixed rate.
     "comparison.fixed_learning_rate": [
         (
             0.08,
             OVER_ALL_RUNS
             | TIMING
-            | at_rate("0.08")
-            | runs([128], ["0.16"], [0, 1])
-            | runs([256], ["0.32"], [0, 1])
-            | sharpness("bs128-lr0.16", "bs256-lr0.32"),
+            | jobs_at_rate("0.08")
+            | train_jobs([128], ["0.16"], [0, 1])
+            | train_jobs([256], ["0.32"], [0, 1])
+            | sharpness_jobs("bs128-lr0.16", "bs256-lr0.32"),
         ),
         (
             0.01,
-            runs([64, 128, 256], ["0.01"], [0, 1])
-            | runs([256], ["0.04"], [0, 1])
+            train_jobs([64, 128, 256], ["0.01"], [0, 1])
+            | train_jobs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
             | TIMING
-            | at_rate("0.01")
-            | sharpness("bs64-lr0.01", "bs128-lr0.01", "bs256-lr0.01", "bs256-lr0.04"),
+            | jobs_at_rate("0.01")
+            | sharpness_jobs("bs64-lr0.01", "bs128-lr0.01", "bs256-lr0.01", "bs256-lr0.04"),
         ),
     ],
     "comparison.high_learning_rate": [
         (0.02, {"figure curves_high_lr", "figure curves_scaled_lr"} | FROM_SHARPNESS),
         (
             0.16,
-            runs([64, 128, 256], ["0.16"], [0, 1])
+            train_jobs([64, 128, 256], ["0.16"], [0, 1])
             | OVER_ALL_RUNS
-            | sharpness("bs64-lr0.16", "bs128-lr0.16", "bs256-lr0.16"),
+            | sharpness_jobs("bs64-lr0.16", "bs128-lr0.16", "bs256-lr0.16"),
         ),
     ],
     # The scaled arms start from the small batch.
@@ -198,13 +200,13 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             128,
             {"figure epoch_distance"}
             | FROM_TUNED_LR
-            | shown("bs128-lr0.02")
+            | plane_jobs("bs128-lr0.02")
             | FROM_PLANES
-            | FROM_WAYS
-            | runs([64], ["0.01"], [0, 1])
-            | runs([256], ["0.04"], [0, 1])
+            | FROM_TRAJECTORIES
+            | train_jobs([64], ["0.01"], [0, 1])
+            | train_jobs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
-            | sharpness("bs64-lr0.01", "bs256-lr0.04"),
+            | sharpness_jobs("bs64-lr0.01", "bs256-lr0.04"),
         ),
     ],
     "comparison.large_batch_size": [
@@ -213,9 +215,9 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             128,
             {"table epoch_distance", "figure epoch_distance"}
             | CLAIMS
-            | shown("bs128-lr0.02")
+            | plane_jobs("bs128-lr0.02")
             | FROM_PLANES
-            | FROM_WAYS,
+            | FROM_TRAJECTORIES,
         ),
     ],
     "comparison.target_loss": [(0.65, FROM_TARGET)],
@@ -224,21 +226,21 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         ({"sqrt": {"enabled": False}}, {"figure curves_scaled_lr"} | FROM_ARM_RUNS),
         (
             {"sqrt": {"enabled": False}, "mine": MINE, "gentle": {"rule": "linear", "warmup_epochs": 2}},
-            runs([64], ["0.02-warmup2"], [0, 1])
-            | runs([128], ["0.04-warmup2"], [0, 1])
-            | runs([256], ["0.08-warmup2"], [0, 1])
+            train_jobs([64], ["0.02-warmup2"], [0, 1])
+            | train_jobs([128], ["0.04-warmup2"], [0, 1])
+            | train_jobs([256], ["0.08-warmup2"], [0, 1])
             | OVER_ALL_RUNS
-            | sharpness("bs64-lr0.02-warmup2", "bs128-lr0.04-warmup2", "bs256-lr0.08-warmup2"),
+            | sharpness_jobs("bs64-lr0.02-warmup2", "bs128-lr0.04-warmup2", "bs256-lr0.08-warmup2"),
         ),
         (
             {"mine": MINE},
-            runs([128], ["0.0282843"], [0, 1])
-            | runs([256], ["0.04"], [0, 1])
+            train_jobs([128], ["0.0282843"], [0, 1])
+            | train_jobs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
-            | sharpness("bs128-lr0.0282843", "bs256-lr0.04"),
+            | sharpness_jobs("bs128-lr0.0282843", "bs256-lr0.04"),
         ),
     ],
-    # The search, and what trains at what it finds.
+    # The search, and the runs at the rates that it finds.
     "tuning.enabled": [(False, OVER_ALL_RUNS | FROM_SHARPNESS)],
     "tuning.learning_rate_range": [([0.003, 0.5], RETUNED)],
     "tuning.trials": [(5, RETUNED)],
@@ -246,7 +248,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "tuning.epochs": [(3, RETUNED)],
     "tuning.seeds": [([6], RETUNED)],
     "tuning.sampler_seed": [(1, RETUNED)],
-    # What a job of an analysis does: all its jobs, and nothing trains.
+    # Settings of an analysis: all its jobs, and nothing trains.
     "sharpness.checkpoints": [(["best"], SHARPNESS)],
     "sharpness.epsilons": [([0.001], SHARPNESS)],
     "sharpness.subspace_dimension": [(20, SHARPNESS)],
@@ -264,16 +266,16 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "landscape.y_range": [([-2, 1], PLANES)],
     "landscape.points": [([7, 4], PLANES)],
     "landscape.batch_norm": [("fixed", PLANES)],
-    "trajectory.points": [([5, 5], WAYS)],
-    "trajectory.margin": [(0.5, WAYS)],
-    "trajectory.batch_norm": [("fixed", WAYS)],
+    "trajectory.points": [([5, 5], TRAJECTORIES)],
+    "trajectory.margin": [(0.5, TRAJECTORIES)],
+    "trajectory.batch_norm": [("fixed", TRAJECTORIES)],
     "gradient_alignment.checkpoints": [(["best"], ALIGNMENT)],
     "gradient_alignment.max_batch_size": [(32, ALIGNMENT)],
     "gradient_alignment.max_examples": [(None, ALIGNMENT)],
     "gradient_alignment.seed": [(1, ALIGNMENT)],
     "device_timing.device_counts": [([1, 3], TIMING)],
     "device_timing.epochs": [(3, TIMING)],
-    # Which jobs there are: only those that are new.
+    # Which jobs exist: only new ones run.
     "sharpness.enabled": [(False, FROM_ARM_RUNS - {"figure sharpness_before_after"})],
     "interpolation.enabled": [(False, set())],
     "landscape.enabled": [(False, set())],
@@ -290,7 +292,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "landscape.settings": [
         (
             ["bs64-lr0.02", "bs256-lr0.02", "bs256-lr0.08"],
-            FROM_PLANES | planes("bs256-lr0.08-seed0"),
+            FROM_PLANES | landscape_jobs("bs256-lr0.08-seed0"),
         )
     ],
     "landscape.seeds": [([0], set())],
@@ -298,19 +300,19 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         ([0], FROM_PLANES),
         (
             [0, 1, 5],
-            FROM_PLANES | {f"analyze {run}: landscape 5, part {part} of 2" for run in SHOWN for part in (1, 2)},
+            FROM_PLANES | {f"analyze {run}: landscape 5, part {part} of 2" for run in SHOWN_RUNS for part in (1, 2)},
         ),
     ],
     "landscape.points_per_job": [
         (18, set()),
-        (35, FROM_PLANES | {f"analyze {run}: landscape {d}, part 1 of 1" for run in SHOWN for d in (0, 1)}),
+        (35, FROM_PLANES | {f"analyze {run}: landscape {d}, part 1 of 1" for run in SHOWN_RUNS for d in (0, 1)}),
     ],
-    "trajectory.settings": [(["bs64-lr0.02"], FROM_WAYS)],
-    "trajectory.seeds": [([0, 1], WAYS)],
+    "trajectory.settings": [(["bs64-lr0.02"], FROM_TRAJECTORIES)],
+    "trajectory.seeds": [([0, 1], TRAJECTORIES)],
 }
 
-# For each part of the library: what an edit of it makes stale. What imports what decides, so these are examples of
-# every layer; the first ones must not touch any training.
+# For modules of each layer of the library: what an edit makes stale, which follows from imports. The first ones must
+# not rerun any training.
 MODULES = {
     "report/figures/lr_effect.py": {"figure lr_effect"},
     "report/figures/style.py": ALL_FIGURES,
@@ -337,13 +339,13 @@ MODULES = {
     "analysis/distance.py": {"analyze distance", "table distance", "figure distance", "figure distance_by_layer"}
     | FROM_ARM_RUNS,
     "analysis/sharpness.py": SHARPNESS,
-    "analysis/landscape.py": PLANES | WAYS,
+    "analysis/landscape.py": PLANES | TRAJECTORIES,
     "analysis/gradient_alignment.py": ALIGNMENT,
     "config/interpolation.py": LINES,
     "curvature/loss_surface.py": SURFACES,
     "curvature/inference.py": SURFACES,
-    "runtime/progress.py": PLANES | WAYS | LINES | ALIGNMENT,
-    "io/frames.py": EVERYTHING,  # the manifest is one, and the search reads histories
+    "runtime/progress.py": PLANES | TRAJECTORIES | LINES | ALIGNMENT,
+    "io/frames.py": EVERYTHING,  # the manifest is a table, and the search reads histories
     "models/build.py": {"network"} | TRAIN | AGGREGATED,
     "models/vgg.py": {"network"} | TRAIN | AGGREGATED,
     "models/layers.py": {"network"} | TRAIN | AGGREGATED,
@@ -352,12 +354,11 @@ MODULES = {
     "config/training.py": TRAIN | AGGREGATED,
     "data/digits.py": EVERYTHING,
 }
-# What decides which jobs there are, but is in none of them.
-OF_NO_JOB = (
+# Modules that decide which jobs exist, but that no job imports, and those of other networks and sources.
+UNUSED_BY_JOBS = (
     "config/comparison.py",
     "config/arms.py",
     "config/grid.py",
-    # Of other networks and sources.
     "models/resnet.py",
     "models/mlp.py",
     "models/custom.py",
@@ -372,7 +373,7 @@ OF_NO_JOB = (
 
 
 def keys(section: Section, prefix: str = "") -> Iterator[str]:
-    """The keys of a study and of the sections in it, of the kinds that it has."""
+    """Yield the keys of a study and of its sections, of the kinds that it uses."""
     for name in type(section).model_fields:
         value = getattr(section, name)
         if isinstance(value, Section):
@@ -381,22 +382,22 @@ def keys(section: Section, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{name}"
 
 
-def edited(path: str, value: Any) -> str:
-    """The smoke study with one key changed, as YAML."""
+def edit_smoke_study(path: str, value: Any) -> str:
+    """Return the smoke study with one changed key, as YAML."""
     yaml = YAML(typ="safe", pure=True)
     study = copy.deepcopy(yaml.load((PROJECT / "config" / "smoke.yaml").read_text()))
     *sections, key = path.split(".")
-    place = study
+    target = study
     for section in sections:
-        place = place.setdefault(section, {})
-    place[key] = value
+        target = target.setdefault(section, {})
+    target[key] = value
     stream = io.StringIO()
     yaml.dump(study, stream)
     return stream.getvalue()
 
 
-def what_rules_see(study: Study) -> dict[str, Any]:
-    """All that the rules take from a study, by a name: the files that there are, what is done for them and of what."""
+def rule_inputs(study: Study) -> dict[str, Any]:
+    """Return all that the rules read from a study, by name: its files, the params of jobs, and their inputs."""
     settings = sorted({run.setting for run in study.runs.values()})
     products = [(f"table {name}", TABLES[name]) for name in TABLES] + [
         (f"figure {name}", FIGURES[name]) for name in FIGURES
@@ -410,21 +411,25 @@ def what_rules_see(study: Study) -> dict[str, Any]:
         **{f"train {run}": study.run_slice(run) for run in study.runs},
         **{f"tune {batch_size}": study.search_slice(batch_size) for batch_size in study.grid.batch_sizes},
         **{f"analyze {name}": study.section_slice(name) for name in study.analyses},
-        **{f"of {name}, {setting}": study.run_files_of(name, setting) for name in OF_SURFACES for setting in settings},
+        **{
+            f"of {name}, {setting}": study.run_files_of(name, setting)
+            for name in SURFACE_ANALYSES
+            for setting in settings
+        },
         **{name: (study.product_slice(product), study.sources(product)) for name, product in products},
-        **dict.fromkeys(files, "is made"),
+        **dict.fromkeys(files, "exists"),
         "order": files,
     }
 
 
-SEEN = what_rules_see(SMOKE)
-# What Snakemake would run, by what of a study is another than in the smoke study: many keys change the same.
-PLANS: dict[frozenset[str], set[str]] = {}
+SMOKE_INPUTS = rule_inputs(SMOKE)
+# Dry runs by what differs from the smoke study: many keys change the same inputs of rules.
+DRY_RUNS: dict[frozenset[str], set[str]] = {}
 
 
 @contextmanager
-def put_back(path: Path) -> Iterator[Path]:
-    """Let a test edit a file of the finished study's checkout."""
+def restore_afterwards(path: Path) -> Iterator[Path]:
+    """Let a test edit a file of the finished study's checkout, and restore it at the end."""
     before = path.read_bytes()
     try:
         yield path
@@ -436,7 +441,7 @@ def test_every_key_has_an_edit():
     assert set(EDITS) == set(keys(SMOKE))
 
 
-def test_a_second_invocation_has_nothing_to_do(finished: Checkout):
+def test_second_run_has_nothing_to_do(finished: Checkout):
     assert finished.stale_jobs("config/smoke.yaml") == set()
 
 
@@ -444,28 +449,30 @@ def test_a_second_invocation_has_nothing_to_do(finished: Checkout):
     ("path", "value", "expected"),
     [pytest.param(path, value, jobs, id=f"{path}={value}") for path, edits in EDITS.items() for value, jobs in edits],
 )
-def test_an_edit_of_a_key_reruns_exactly_what_depends_on_it(
+def test_edit_of_a_key_reruns_exactly_what_depends_on_it(
     finished: Checkout, tmp_path: Path, path: str, value: Any, expected: set[str]
 ):
     config = tmp_path / "edited.yaml"
-    config.write_text(edited(path, value))
-    seen = what_rules_see(Study.from_file(config))
-    changed = frozenset(name for name in SEEN.keys() | seen.keys() if seen.get(name) != SEEN.get(name))
-    if changed not in PLANS:
-        PLANS[changed] = finished.stale_jobs(config)
-    # The report shows the whole study file, so that every change of it makes the page anew.
-    assert PLANS[changed] == expected | ({"report"} & changed)
+    config.write_text(edit_smoke_study(path, value))
+    inputs = rule_inputs(Study.from_file(config))
+    changed = frozenset(
+        name for name in SMOKE_INPUTS.keys() | inputs.keys() if inputs.get(name) != SMOKE_INPUTS.get(name)
+    )
+    if changed not in DRY_RUNS:
+        DRY_RUNS[changed] = finished.stale_jobs(config)
+    # The report shows the complete study file, so every change of it makes the page again.
+    assert DRY_RUNS[changed] == expected | ({"report"} & changed)
 
 
-def test_rules_take_of_a_study_only_what_is_compared_here():
+def test_params_of_rules_use_only_the_compared_properties():
     params = [
-        taken
+        name
         for file in (PROJECT / "workflow" / "rules").glob("*.smk")
         for block in re.findall(r"\n    params:\n((?: {8}.*\n)+)", file.read_text())
-        for taken in re.findall(r"study\.(\w+)", block)
+        for name in re.findall(r"study\.(\w+)", block)
     ]
     known = {"data_slice", "data_state", "network_slice", "run_slice", "search_slice", "timing_slice", "section_slice"}
-    # The modules follow from the name and the source, which are in the slices of network and data.
+    # The modules follow from the network's name and the data source, which are in these params.
     modules = {"own_model", "own_source", "model_module", "source_module"}
     assert set(params) == known | modules | {"product_slice", "report_slice"}
 
@@ -480,19 +487,19 @@ def test_rules_take_of_a_study_only_what_is_compared_here():
         ("data/images.safetensors", {"prepare"}),
     ],
 )
-def test_what_a_failed_job_has_lost_is_made_anew_though_older_files_stand_on_it(
+def test_lost_output_of_a_failed_job_is_made_again_despite_newer_results(
     finished: Checkout, file: str, expected: set[str]
 ):
     path = finished.path / "results" / "smoke" / file
-    aside = path.with_name("aside")
-    path.rename(aside)
+    moved = path.with_name("moved")
+    path.rename(moved)
     try:
         assert expected < finished.stale_jobs("config/smoke.yaml")
     finally:
-        aside.rename(path)
+        moved.rename(path)
 
 
-def test_order_comments_and_spelled_out_defaults_rerun_nothing(finished: Checkout, tmp_path: Path):
+def test_comments_number_formats_and_explicit_defaults_rerun_nothing(finished: Checkout, tmp_path: Path):
     study = (PROJECT / "config" / "smoke.yaml").read_text()
     config = tmp_path / "same.yaml"
     config.write_text(
@@ -505,23 +512,23 @@ def test_order_comments_and_spelled_out_defaults_rerun_nothing(finished: Checkou
 
 
 @pytest.mark.parametrize(("module", "expected"), [pytest.param(m, e, id=m) for m, e in MODULES.items()])
-def test_an_edit_of_a_module_reruns_the_rules_that_use_it(finished: Checkout, module: str, expected: set[str]):
-    with put_back(finished.path / "src" / "batchscape" / module) as file:
+def test_edit_of_a_module_reruns_the_jobs_that_import_it(finished: Checkout, module: str, expected: set[str]):
+    with restore_afterwards(finished.path / "src" / "batchscape" / module) as file:
         file.write_text(file.read_text() + "\nEDITED = 1\n")
         assert finished.stale_jobs("config/smoke.yaml") == with_report(expected)
 
 
-def test_an_edit_of_modules_that_no_job_runs_reruns_nothing(finished: Checkout):
+def test_edit_of_a_module_that_no_job_imports_reruns_nothing(finished: Checkout):
     with ExitStack() as edited:
-        for module in OF_NO_JOB:
-            file = edited.enter_context(put_back(finished.path / "src" / "batchscape" / module))
+        for module in UNUSED_BY_JOBS:
+            file = edited.enter_context(restore_afterwards(finished.path / "src" / "batchscape" / module))
             file.write_text(file.read_text() + "\nEDITED = 1\n")
         assert finished.stale_jobs("config/smoke.yaml") == set()
 
 
 @pytest.mark.parametrize("template", ["page.css", "page.html.jinja"])
-def test_an_edit_of_the_reports_template_makes_the_page_anew(finished: Checkout, template: str):
-    with put_back(finished.path / "src" / "batchscape" / "report" / "template" / template) as file:
+def test_edit_of_the_template_reruns_only_the_report(finished: Checkout, template: str):
+    with restore_afterwards(finished.path / "src" / "batchscape" / "report" / "template" / template) as file:
         file.write_text(file.read_text() + "\n")
         assert finished.stale_jobs("config/smoke.yaml") == {"report"}
 
@@ -534,20 +541,19 @@ def test_an_edit_of_the_reports_template_makes_the_page_anew(finished: Checkout,
         ("tune.py", RETUNED),
         ("train.py", TRAIN | AFTER_TRAINING),
         ("analyze_runs.py", OVER_ALL_RUNS),
-        ("analyze_setting.py", SHARPNESS | ALIGNMENT | WAYS),
+        ("analyze_setting.py", SHARPNESS | ALIGNMENT | TRAJECTORIES),
         ("landscape.py", PLANES),
         ("interpolation.py", LINES),
         ("device_timing.py", TIMING),
-        ("gather.py", FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES | FROM_PLANES | FROM_WAYS | FROM_TRIALS),
+        ("gather.py", FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES | FROM_PLANES | FROM_TRAJECTORIES | FROM_TRIALS),
         ("table.py", ALL_TABLES | (ALL_FIGURES - {"figure landscape", "figure trajectory"})),
         ("figure.py", ALL_FIGURES),
         ("report.py", {"report"}),
     ],
 )
-def test_an_edit_of_a_script_reruns_its_rules(finished: Checkout, script: str, expected: set[str]):
-    with put_back(finished.path / "workflow" / "scripts" / script) as file:
+def test_edit_of_a_script_reruns_its_jobs(finished: Checkout, script: str, expected: set[str]):
+    with restore_afterwards(finished.path / "workflow" / "scripts" / script) as file:
         file.write_text(file.read_text() + "\nEDITED = 1\n")
-        # Tables that no script edit reaches otherwise: all figures draw from a table or an analysis.
         assert finished.stale_jobs("config/smoke.yaml") == with_report(expected)
 
 

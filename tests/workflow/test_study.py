@@ -1,4 +1,4 @@
-"""The smoke study from its config to its figures, and what becomes of one that fails or is refused."""
+"""The smoke study from its config to its figures, and studies that fail or are rejected."""
 
 import json
 import re
@@ -22,7 +22,7 @@ def table(checkout: Checkout, name: str, study: str = "smoke") -> pd.DataFrame:
     return read_frame(checkout.path / "results" / study / f"{name}.csv")
 
 
-def test_every_table_and_figure_is_there(finished: Checkout):
+def test_every_table_and_figure_is_written(finished: Checkout):
     folder = finished.path / "results" / "smoke"
     assert {path.stem for path in (folder / "tables").iterdir()} == {
         *("runs", "trials", "landscape", "trajectory"),
@@ -37,7 +37,7 @@ def test_every_table_and_figure_is_there(finished: Checkout):
             assert len(content) > 5_000
 
 
-def test_every_run_has_a_row_and_the_table_says_what_its_files_say(finished: Checkout):
+def test_runs_table_agrees_with_the_files_of_each_run(finished: Checkout):
     runs = table(finished, "tables/runs").set_index("run")
     assert set(runs.index) == set(SMOKE.runs)
     for name, run in SMOKE.runs.items():
@@ -46,7 +46,9 @@ def test_every_run_has_a_row_and_the_table_says_what_its_files_say(finished: Che
         history = read_frame(folder / "history.csv")
         row = runs.loc[name]
         assert (row["batch_size"], row["seed"]) == (run.batch_size, run.seed)
-        assert row["learning_rate"] == (run.learning_rate or summary["spec"]["learning_rate"])  # a tuned one's is found
+        assert row["learning_rate"] == (
+            run.learning_rate or summary["spec"]["learning_rate"]
+        )  # a tuned run's is in its summary
         assert summary["spec"]["batch_size"] == run.batch_size
         assert row["best_validation_loss"] == history["validation_loss"].min()
         assert row["best_epoch"] == history["epoch"][history["validation_loss"].idxmin()]
@@ -54,7 +56,7 @@ def test_every_run_has_a_row_and_the_table_says_what_its_files_say(finished: Che
         assert {path.stem for path in (folder / "weights").iterdir()} >= {"init", "best", "last", "epoch00001"}
 
 
-def test_fixed_lr_is_the_mean_and_spread_over_seeds(finished: Checkout):
+def test_fixed_lr_has_mean_and_sd_over_seeds(finished: Checkout):
     runs, fixed = table(finished, "tables/runs"), table(finished, "tables/fixed_lr")
     assert list(fixed["batch_size"]) == [64, 128, 256]
     for _, row in fixed.iterrows():
@@ -92,7 +94,7 @@ def test_epoch_distance_ratio_is_paired_by_seed(finished: Checkout):
     assert ratios.loc[(64, 0.02, 1), "n_ratios"] == 2
 
 
-def test_update_norm_medians_agree_with_the_record(finished: Checkout):
+def test_update_norm_medians_agree_with_the_recorded_norms(finished: Checkout):
     medians = table(finished, "tables/update_norms").set_index(["batch_size", "learning_rate"])
     norms = [
         np.load(finished.path / f"results/smoke/runs/bs128-lr0.02-seed{seed}/update_norms.npy", allow_pickle=False)
@@ -104,20 +106,20 @@ def test_update_norm_medians_agree_with_the_record(finished: Checkout):
     assert all(len(n) % 3 == 0 for n in norms)  # 359 training images: two batches of 128 and one of 103
 
 
-def test_landscapes_of_two_runs_share_their_places_and_the_centre_is_the_run(finished: Checkout):
+def test_landscapes_share_their_grid_and_their_center_is_the_run(finished: Checkout):
     cells = table(finished, "tables/landscape")
     assert cells.groupby(["run", "direction_seed"]).size().tolist() == [35] * 4
     grids = [rows[["x", "y"]].to_numpy().tolist() for _, rows in cells.groupby(["run", "direction_seed"])]
     assert all(grid == grids[0] for grid in grids)
-    centres = cells.query("x == 0 and y == 0").set_index(["run", "direction_seed"])["loss"]
+    centers = cells.query("x == 0 and y == 0").set_index(["run", "direction_seed"])["loss"]
     lines = table(finished, "analysis/interpolation").query("second == 'bs256-lr0.02' and seed == 0").set_index("alpha")
     for alpha, run in ((0.0, "bs64-lr0.02-seed0"), (1.0, "bs256-lr0.02-seed0")):
-        assert centres[run, 0] == centres[run, 1] == lines.loc[alpha, "train_loss"]
+        assert centers[run, 0] == centers[run, 1] == lines.loc[alpha, "train_loss"]
         best = json.loads((finished.path / f"results/smoke/runs/{run}/run.json").read_text())["best_validation_loss"]
         assert np.isclose(lines.loc[alpha, "validation_loss"], best, rtol=1e-6)
 
 
-def test_init_is_the_same_for_all_batch_sizes_of_a_seed(finished: Checkout):
+def test_init_is_identical_for_all_batch_sizes_of_a_seed(finished: Checkout):
     for name, values, settings in (
         ("sharpness", ["measure", "radius", "value"], len(SMOKE.compared_settings)),
         ("gradient_alignment", ["gradient_batch", "gradient_norm"], 3),
@@ -130,7 +132,7 @@ def test_init_is_the_same_for_all_batch_sizes_of_a_seed(finished: Checkout):
     assert kinds.to_dict() == {"init": 6 * 5, "best": 6 * 5, "epoch00001": 6 * 5}
 
 
-def test_a_lost_part_of_a_landscape_is_made_again_alone_and_to_the_same_bits(finished: Checkout):
+def test_lost_part_of_a_landscape_is_recomputed_alone_with_identical_bits(finished: Checkout):
     folder = finished.path / "results/smoke"
     parts = sorted((folder / "analysis/landscape/bs64-lr0.02-seed0").iterdir())
     assert [part.name for part in parts][:2] == ["directions0-part1of2.csv", "directions0-part2of2.csv"]
@@ -150,25 +152,25 @@ def test_a_lost_part_of_a_landscape_is_made_again_alone_and_to_the_same_bits(fin
     assert {part: part.stat().st_mtime_ns for part in others} == others
 
 
-def test_a_landscape_in_one_job_is_that_in_parts(finished: Checkout):
-    config = finished.path / "config/whole.yaml"
+def test_landscape_is_identical_in_one_job_and_in_parts(finished: Checkout):
+    config = finished.path / "config/one-job.yaml"
     text = (finished.path / "config/smoke.yaml").read_text()
     config.write_text(text.replace("points_per_job: 20", "points_per_job: 1000"))
     target = "results/smoke/analysis/landscape/bs64-lr0.02-seed0/directions1-part1of1.csv"
     done = finished.snakemake("--cores", "2", target, "--configfile", str(config))
     assert done.returncode == 0, done.stdout[-2000:]
-    whole = read_frame(finished.path / target)
+    complete = read_frame(finished.path / target)
     parts = [read_frame(finished.path / target.replace("part1of1", f"part{part}of2")) for part in (1, 2)]
     config.unlink()
-    assert whole.equals(pd.concat(parts, ignore_index=True))
+    assert complete.equals(pd.concat(parts, ignore_index=True))
 
 
-def test_the_log_of_a_landscape_tells_the_work_beforehand(finished: Checkout):
+def test_landscape_log_starts_with_the_amount_of_work(finished: Checkout):
     log = (finished.path / "results/smoke/logs/landscape/bs64-lr0.02-seed0/directions0-part1of2.log").read_text()
     assert "18 evaluations of the loss over 359 images, about" in log.splitlines()[0]
 
 
-def test_any_setting_can_be_asked_for(finished: Checkout):
+def test_analysis_of_any_setting_can_be_requested(finished: Checkout):
     target = "results/smoke/analysis/gradient_alignment/bs64-lr0.08.csv"
     done = finished.snakemake("--cores", "1", target, "--configfile", "config/smoke.yaml")
     assert done.returncode == 0, done.stdout[-2000:]
@@ -183,7 +185,9 @@ def test_any_setting_can_be_asked_for(finished: Checkout):
         ("results/other/report.html", "does not belong to the study smoke; give its study file: --configfile FILE"),
     ],
 )
-def test_what_is_of_no_run_or_of_another_study_is_refused_in_a_line(finished: Checkout, target: str, expected: str):
+def test_target_of_an_unknown_run_or_another_study_is_rejected_in_one_line(
+    finished: Checkout, target: str, expected: str
+):
     done = finished.snakemake("--cores", "1", target, "--configfile", "config/smoke.yaml")
     lines = [line for line in done.stdout.splitlines() if not line.startswith("Using workflow specific profile")]
     assert done.returncode == 1
@@ -191,38 +195,38 @@ def test_what_is_of_no_run_or_of_another_study_is_refused_in_a_line(finished: Ch
     assert lines[0].startswith(f"{target}: {expected}")
 
 
-def test_a_tuned_run_trains_at_what_its_search_found(finished: Checkout):
+def test_tuned_run_trains_at_the_rate_that_its_search_found(finished: Checkout):
     trials, tuned = table(finished, "tables/trials"), table(finished, "tables/tuned_lr").set_index("batch_size")
     assert trials.groupby("batch_size").size().to_dict() == {64: 4, 128: 4, 256: 4}
     runs = table(finished, "tables/runs").set_index("run")
     for batch_size, rows in trials.groupby("batch_size"):
         best = tuned.loc[batch_size, "tuned_learning_rate"]
-        found = rows.loc[rows["learning_rate"] == best, "validation_loss"]
-        assert found.tolist() == [rows["validation_loss"].min()] * len(found) != []
+        losses = rows.loc[rows["learning_rate"] == best, "validation_loss"]
+        assert losses.tolist() == [rows["validation_loss"].min()] * len(losses) != []
         for seed in (0, 1):
             name = f"bs{batch_size}-lrtuned-seed{seed}"
             summary = json.loads((finished.path / f"results/smoke/runs/{name}/run.json").read_text())
             assert runs.loc[name, "learning_rate"] == summary["spec"]["learning_rate"] == best
 
 
-def test_every_claim_has_its_verdict_and_interval(finished: Checkout):
+def test_every_claim_has_verdict_and_interval(finished: Checkout):
     claims = table(finished, "tables/claims")
     assert len(claims) == 14
     assert set(claims["verdict"]) <= {"supported", "refuted", "undecided"}
-    told = ~claims["reading"].str.startswith("Not tested")
-    assert told.sum() >= 10
-    assert np.isfinite(claims.loc[told, ["ci95_low", "ci95_high"]]).all(axis=None)
-    assert (claims.loc[told, "n_seeds"] == 2).all()
+    is_tested = ~claims["reading"].str.startswith("Not tested")
+    assert is_tested.sum() >= 10
+    assert np.isfinite(claims.loc[is_tested, ["ci95_low", "ci95_high"]]).all(axis=None)
+    assert (claims.loc[is_tested, "n_seeds"] == 2).all()
 
 
-def test_the_logs_tell_each_epoch_once(finished: Checkout):
+def test_log_reports_each_epoch_once(finished: Checkout):
     log = (finished.path / "results/smoke/logs/train/bs64-lr0.02-seed0.log").read_text()
     epochs = read_frame(finished.path / "results/smoke/runs/bs64-lr0.02-seed0/history.csv")
     assert log.count("training loss") == len(epochs)
     assert "Traceback" not in log
 
 
-def test_the_shim_for_catalogues_is_the_same_workflow(finished: Checkout):
+def test_snakefile_for_catalogs_is_the_same_workflow(finished: Checkout):
     done = finished.snakemake(
         "--snakefile", "workflow/Snakefile", "--dry-run", "--cores", "1", "--configfile", "config/smoke.yaml",
         "--workflow-profile", "profiles/default",
@@ -239,7 +243,9 @@ def test_the_shim_for_catalogues_is_the_same_workflow(finished: Checkout):
         ("name: x\nname: y\n", "line 2: the key `name` stands twice"),
     ],
 )
-def test_a_bad_study_file_is_one_line_and_no_traceback(finished: Checkout, tmp_path: Path, content: str, expected: str):
+def test_invalid_study_file_is_rejected_in_one_line_without_traceback(
+    finished: Checkout, tmp_path: Path, content: str, expected: str
+):
     config = tmp_path / "bad.yaml"
     config.write_text(content)
     done = finished.snakemake("--cores", "1", "all", "--configfile", str(config))
@@ -250,7 +256,7 @@ def test_a_bad_study_file_is_one_line_and_no_traceback(finished: Checkout, tmp_p
     assert not (finished.path / "results" / "x").exists()
 
 
-def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkout, tmp_path: Path):
+def test_failed_job_prints_its_error_in_one_line_and_others_continue(finished: Checkout, tmp_path: Path):
     config = tmp_path / "failing.yaml"
     config.write_text(
         "name: failing\n"
@@ -285,7 +291,7 @@ def test_a_failing_job_says_why_in_a_line_and_the_others_go_on(finished: Checkou
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_keys_can_be_set_on_the_command_line(finished: Checkout):
+def test_config_option_sets_keys(finished: Checkout):
     plan = ["--dry-run", "--cores", "1", "all", "--configfile", "config/smoke.yaml"]
     done = finished.snakemake(*plan, "--config", "training={patience: 50, checkpoints: [1, 2]}", "grid={seeds: [7]}")
     assert done.returncode == 0, done.stdout[-2000:]
@@ -295,15 +301,15 @@ def test_keys_can_be_set_on_the_command_line(finished: Checkout):
     assert "config/smoke.yaml with --config: training.patience: must be at least 1, got -1" in bad.stdout
 
 
-def test_ten_thousand_runs_are_as_many_jobs_for_slurm_as_the_docs_say(finished: Checkout, tmp_path: Path):
+def test_docs_state_the_number_of_slurm_jobs_of_ten_thousand_runs(finished: Checkout, tmp_path: Path):
     text = (PROJECT / "docs" / "cluster.md").read_text()
     config = tmp_path / "many.yaml"
     config.write_text(re.search(r"```yaml\n(name: many\n.*?)```", text, re.DOTALL)[1])
     study = Study.from_file(config)
     assert len(study.runs) == 10_000
 
-    # Planned with one seed, for Snakemake takes a minute to plan all: a seed adds its runs, and no other job.
-    def jobs(seeds: list[int]) -> dict[str, int]:
+    # Planned with one and two seeds, because all take a minute: a seed adds its runs, and no other job.
+    def count_jobs(seeds: list[int]) -> dict[str, int]:
         done = finished.snakemake(
             *("--dry-run", "--workflow-profile", "profiles/slurm", "all", "--configfile", str(config)),
             *("--config", f"grid={{seeds: {seeds}}}"),
@@ -311,7 +317,7 @@ def test_ten_thousand_runs_are_as_many_jobs_for_slurm_as_the_docs_say(finished: 
         assert done.returncode == 0, done.stdout[-2000:]
         return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)}
 
-    counts, more = jobs([0]), jobs([0, 1])
+    counts, more = count_jobs([0]), count_jobs([0, 1])
     assert (counts.pop("train"), more.pop("train")) == (200, 400)
     assert (counts.pop("total") - 200, more.pop("total") - 400) == (sum(counts.values()), sum(more.values()))
     assert counts == more

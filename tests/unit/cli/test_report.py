@@ -17,9 +17,9 @@ from batchscape.io.frames import write_frame
 from batchscape.report.tables import recommendation, tuned_lr
 from batchscape.study.study import Study
 from tests.helpers.jobs import JOB
+from tests.helpers.page import ParsedPage
 from tests.helpers.runs import write_run
-from tests.unit.report.tables.test_recommendation import synthetic_runs
-from tests.unit.report.test_page import Page
+from tests.helpers.tables import synthetic_runs
 
 OFF = {"enabled": False}
 SETTINGS = {
@@ -288,7 +288,7 @@ def test_the_page_says_what_is_missing_and_nothing_else_is_written(refusal: Call
     assert lines[0] == "3 of 4 runs are complete"
     assert f"missing run {FOUR}: CUDA: out of <memory>" in lines
     assert lines[-1] == f"the partial report: {page}"
-    text = Page(page.read_text()).text
+    text = ParsedPage(page.read_text()).text
     assert text.index("This report is partial") < text.index("The answer")
     assert f"{FOUR}: CUDA: out of <memory>" in text
     page.unlink()

@@ -10,18 +10,18 @@ from batchscape.report.findings import describe_findings
 from batchscape.report.summary import summarize
 from batchscape.report.tables import best_lr, claims, lr_grid, recommendation
 from batchscape.study.registry import FIGURES
-from tests.unit.report.claims.test_claims import NAMES, scaled, sources, study
-from tests.unit.report.figures.test_figures import SCENARIOS, scenario_of
-from tests.unit.report.tables.test_recommendation import synthetic_runs
+from tests.helpers.claims import CLAIM_NAMES, make_sources, make_study, scale_quantities
+from tests.helpers.scenarios import SCENARIOS, load_scenario
+from tests.helpers.tables import synthetic_runs
 
 RATE = 0.01
 
 
 def claims_where_large_is(factor: float) -> pd.DataFrame:
     """The claims where the quantities of the large batch are those of the small one times a factor."""
-    chosen = study()
+    chosen = make_study()
     changes = [(name, 128, RATE, factor) for name in ("update_norm", "distance", "sharpness", "epoch_distance")]
-    return claims.tabulate(*sources(scaled(*changes), chosen), small_batch_size=32, large_batch_size=128)
+    return claims.tabulate(*make_sources(scale_quantities(*changes), chosen), small_batch_size=32, large_batch_size=128)
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,9 @@ def test_a_figure_of_updates_says_by_how_much_they_differ_and_what_that_makes_of
 
 
 def test_claims_that_could_not_be_tested_say_nothing_below_their_figures():
-    lost = claims.tabulate(*sources(scaled(), study(), lambda _: True), small_batch_size=32, large_batch_size=128)
+    lost = claims.tabulate(
+        *make_sources(scale_quantities(), make_study(), lambda _: True), small_batch_size=32, large_batch_size=128
+    )
     assert all(describe_findings(name, {"claims": lost}, RATE) == [] for name in CAPTIONS if name != "claims")
     assert describe_findings("claims", {"claims": lost}, RATE) == [
         f"Of {len(lost)} claims 0 could be tested: 0 are supported, 0 refuted."
@@ -47,12 +49,12 @@ def test_claims_that_could_not_be_tested_say_nothing_below_their_figures():
 
 
 def test_captions_name_claims_that_there_are():
-    assert {claim for caption in CAPTIONS.values() for claim in caption.claims} <= set(NAMES)
+    assert {claim for caption in CAPTIONS.values() for claim in caption.claims} <= set(CLAIM_NAMES)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 def test_findings_are_sentences_of_numbers_whatever_became_of_the_runs(scenario: str):
-    _, frames = scenario_of(scenario)
+    _, frames = load_scenario(scenario)
     tables = {name.removeprefix("tables/"): frame for name, frame in frames.items() if name.startswith("tables/")}
     for figure in FIGURES:
         for sentence in describe_findings(figure, tables, RATE):

@@ -3,7 +3,6 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
 
@@ -23,37 +22,11 @@ from batchscape.report.summary import summarize
 from batchscape.report.tables import best_lr, lr_grid, recommendation
 from batchscape.runtime.duration import format_duration
 from batchscape.study.registry import FIGURES
-from tests.unit.report.tables.test_recommendation import DIVERGED, synthetic_runs
+from tests.helpers.page import ParsedPage
+from tests.helpers.tables import DIVERGED, synthetic_runs
 
 LOSSES = {(32, 0.1): [0.10, 0.20, 0.30], (64, 0.1): [0.12, 0.19, 0.31], (128, 0.1): [0.2, 0.3, DIVERGED]}
 FETCHING = {"src", "srcset", "data", "poster", "action", "background"}
-
-
-class Page(HTMLParser):
-    """What a test asks of a page: its elements with their attributes, its texts, and that every element is closed."""
-
-    VOID = frozenset({"meta", "link", "img", "br"})
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.text, self.open = "", []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        self.elements.append((tag, dict(attributes)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def picture(color: int) -> bytes:
@@ -119,7 +92,7 @@ def claims(**values: object) -> pd.DataFrame:
 
 
 def test_every_figure_is_there_once_in_the_order_of_the_story_and_is_a_picture():
-    images = Page(page()).all("img")
+    images = ParsedPage(page()).all("img")
     assert len(images) == len(FIGURES)
     for name, image in zip(CAPTIONS, images, strict=True):
         head, _, data = image["src"].partition(",")
@@ -130,7 +103,7 @@ def test_every_figure_is_there_once_in_the_order_of_the_story_and_is_a_picture()
 
 
 def test_nothing_is_fetched_and_nothing_runs():
-    parsed = Page(page(tables={"claims": claims()}))
+    parsed = ParsedPage(page(tables={"claims": claims()}))
     for tag, attributes in parsed.elements:
         for key in FETCHING & set(attributes):
             assert attributes[key].startswith("data:"), (tag, key)
@@ -142,7 +115,7 @@ def test_nothing_is_fetched_and_nothing_runs():
 
 
 def test_a_browser_is_told_how_to_show_it():
-    parsed = Page(page())
+    parsed = ParsedPage(page())
     assert parsed.open == []
     assert parsed.all("html") == [{"lang": "en"}]
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in parsed.all("meta")
@@ -162,11 +135,11 @@ def test_texts_are_escaped():
     odd = "<script>alert(\"1\")</script> & 'x'"
     text = page(name=odd, tables={"claims": claims(statement=odd, reading=odd, source=odd)})
     assert "<script" not in text
-    assert Page(text).text.count(odd) >= 5
+    assert ParsedPage(text).text.count(odd) >= 5
 
 
 def test_what_is_no_number_is_a_dash():
-    parsed = Page(page(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [DIVERGED]})))
+    parsed = ParsedPage(page(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [DIVERGED]})))
     assert "nan" not in parsed.text.split()
     assert "–" in parsed.text
 
@@ -175,18 +148,18 @@ def test_what_is_no_number_is_a_dash():
     ("verdict", "expected"), [("supported", "✔ supported"), ("refuted", "✘ refuted"), ("undecided", "? undecided")]
 )
 def test_verdicts_are_words_and_signs(verdict: str, expected: str):
-    assert expected in Page(page(tables={"claims": claims(verdict=verdict)})).text
+    assert expected in ParsedPage(page(tables={"claims": claims(verdict=verdict)})).text
 
 
 def test_a_claim_that_was_not_tested_says_why():
     untested = claims(comparison="none", verdict="undecided", effect=np.nan, reading="Not tested: no linear arm.")
-    text = Page(page(tables={"claims": untested})).text
+    text = ParsedPage(page(tables={"claims": untested})).text
     assert "Not tested: no linear arm." in text
     assert "Keskar's φ. Claimed by Keskar et al. 2017" in text
 
 
 def test_without_claims_and_analyses_the_rest_is_there():
-    parsed = Page(page(figures=["curves_fixed_lr", "lr_effect"]))
+    parsed = ParsedPage(page(figures=["curves_fixed_lr", "lr_effect"]))
     ids = [attributes.get("id") for tag, attributes in parsed.elements if tag == "section"]
     assert ids == ["answer", "fixed-rate", "rate-search", "provenance"]
 
@@ -216,7 +189,7 @@ def test_a_caption_is_valid_in_snakemakes_report(name: str):
     text = "\n\n".join((caption.shows, caption.reading, caption.surprise, *(paper.name for paper in caption.papers)))
     strict = {"halt_level": 2, "report_level": 2}
     body = publish_parts(text, writer="html", settings_overrides=strict)["body"]
-    plain = Page(body)
+    plain = ParsedPage(body)
     assert {tag for tag, _ in plain.elements} == {"p"}  # no markup that was not meant
     assert plain.text.split() == text.split()
 
@@ -314,15 +287,15 @@ def test_a_digest_leaves_out_a_column_without_any_value_but_no_quantity():
 def test_a_batch_size_without_runs_is_not_taken_for_one_that_was_not_tried():
     runs = synthetic_runs({(64, 0.1): [0.2, 0.3, 0.2]})
     beyond = "Batch size 64 is the smallest that was tried"
-    assert beyond in Page(page(runs, partial=Partial([], [], [128]))).text
-    text = Page(page(runs, partial=Partial([], [], [32]))).text
+    assert beyond in ParsedPage(page(runs, partial=Partial([], [], [128]))).text
+    text = ParsedPage(page(runs, partial=Partial([], [], [32]))).text
     assert beyond not in text
     assert "No run of batch size 32 is complete, so whether it is better is not known." in text
 
 
 def test_a_partial_page_says_what_is_missing_before_anything_else():
     partial = Partial(["3 of 4 runs are complete"], [("figure x", "a <reason>")])
-    text = Page(page(partial=partial)).text
+    text = ParsedPage(page(partial=partial)).text
     places = [
         text.index(part) for part in ("This report is partial", "3 of 4 runs", "figure x: a <reason>", "The answer")
     ]
@@ -335,7 +308,7 @@ def test_without_a_recommendation_a_partial_page_has_no_answer_but_the_rest():
     text = render(
         "a", "", {}, {"runs": runs}, {}, collect_provenance(summaries(runs), runs, MANIFEST), 0.1, Partial([], [])
     )
-    assert "There is none: the table recommendation is missing." in Page(text).text
+    assert "There is none: the table recommendation is missing." in ParsedPage(text).text
 
 
 def test_a_digest_joins_mean_and_spread_and_keeps_the_first_rows():

@@ -1,4 +1,4 @@
-"""The claims on made-up studies with known answers."""
+"""The claims on synthetic studies with known answers."""
 
 from collections.abc import Callable
 
@@ -8,127 +8,75 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.config.study import Run
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.report.claims.statements import CLAIMS
 from batchscape.report.claims.verdict import seeds_needed, t_interval, verdict
 from batchscape.report.figures import claims as figure
-from batchscape.report.tables import arm_runs, claims
+from batchscape.report.tables import claims
 from batchscape.study.study import Study
-
-SEEDS = [0, 1, 2]
-SMALL, LARGE, LINEAR = Run(32, 0.01, 0), Run(128, 0.01, 0), Run(128, 0.04, 0)
-OF_RUN = (*arm_runs.OF_RUN, "distance", "update_norm", "sharpness", "train_loss", "epoch_distance")
-NAMES = [claim.name for claim in CLAIMS]
-
-World = Callable[[Run, str], float]
-"""The number that a run has of a quantity; nan for everything if the run diverged."""
-
-
-def study(batch_sizes: tuple[int, ...] = (32, 64, 128), rates: tuple[float, ...] = (0.01, 0.04, 0.08), **more) -> Study:
-    mapping = {
-        "name": "made-up",
-        "grid": {"batch_sizes": list(batch_sizes), "learning_rates": list(rates), "seeds": SEEDS},
-        "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
-        "tuning": {"enabled": False},
-    }
-    return Study.from_mapping({**mapping, **more}, "made-up")
+from tests.helpers.claims import (
+    CLAIM_NAMES,
+    LARGE,
+    LINEAR,
+    SEEDS,
+    SMALL,
+    QuantityFunction,
+    make_sources,
+    make_study,
+    scale_quantities,
+    seed_noise,
+)
 
 
-def jitter(run: Run, quantity: str) -> float:
-    """A seed's own level, which pairs share, and a per mille of the run's own."""
-    noise = np.random.default_rng([run.seed, run.batch_size, round(1e6 * run.learning_rate), len(quantity)]).normal()
-    return (1 + run.seed) * (1 + 1e-3 * noise)
+def best_at(rates: dict[int, float]) -> QuantityFunction:
+    """Return quantities in which the best validation loss rises with the distance from the best rate of a batch size."""
 
-
-def scaled(*changes: tuple[str, int, float, float]) -> World:
-    """A world without any effect but that a quantity of one batch size and learning rate is times a factor."""
-
-    def world(run: Run, quantity: str) -> float:
-        factors = [f for name, size, rate, f in changes if (name, size, rate) == (quantity, *_setting(run))]
-        return jitter(run, quantity) * float(np.prod(factors))
-
-    return world
-
-
-def best_at(rates: dict[int, float]) -> World:
-    """A world in which the least validation loss rises with the distance from the best rate of a batch size."""
-
-    def world(run: Run, quantity: str) -> float:
+    def value_of(run: Run, quantity: str) -> float:
         away = abs(np.log(run.learning_rate / rates[run.batch_size])) if quantity == "best_validation_loss" else 0
-        return jitter(run, quantity) * (1 + away)
+        return seed_noise(run, quantity) * (1 + away)
 
-    return world
-
-
-def _setting(run: Run) -> tuple[int, float]:
-    return run.batch_size, run.learning_rate
+    return value_of
 
 
-def sources(world: World, chosen: Study | None = None, lost: Callable[[Run], bool] = lambda _: False, epochs: int = 4):
-    """The four sources of the table, in its order; runs that are `lost` diverged."""
-    chosen = chosen or study()
-    rows = [
-        {
-            **{"run": name, "setting": run.setting, "batch_size": run.batch_size, "learning_rate": run.learning_rate},
-            **{"seed": run.seed, "status": "diverged" if lost(run) else "converged"},
-            # What a run that diverged had before says nothing.
-            **{quantity: 1e6 if lost(run) else world(run, quantity) for quantity in OF_RUN},
-        }
-        for name, run in chosen.runs.items()
-    ]
-    whole = pd.DataFrame(rows)
-    lead = list(whole.columns[:6])
-    runs = whole[[*lead, *arm_runs.OF_RUN]]
-    distance = whole[[*lead, "distance"]].assign(layer=ALL_LAYERS)
-    norms = whole[[*lead, "update_norm"]].assign(percentile=50)
-    keskar = {"measure": "keskar", "checkpoint": "best", "radius": 1e-3}
-    sharpness = whole[lead].assign(value=whole["sharpness"], **keskar) if chosen.sharpness.enabled else None
-    by_epoch = [
-        pd.concat([whole[[*lead, column]].assign(epoch=epoch) for epoch in range(1, epochs + 1)], ignore_index=True)
-        for column in ("train_loss", "epoch_distance")
-    ]
-    by_arm = arm_runs.tabulate(runs, distance, norms, sharpness, arms=chosen.settings_by_arm)
-    return [runs, by_arm, *by_epoch]
-
-
-def tabulated(frames: list[pd.DataFrame], chosen: Study | None = None) -> pd.DataFrame:
-    chosen = chosen or study()
+def tabulate_claims(frames: list[pd.DataFrame], chosen: Study | None = None) -> pd.DataFrame:
+    chosen = chosen or make_study()
     table = claims.tabulate(*frames, small_batch_size=chosen.small_batch_size, large_batch_size=chosen.large_batch_size)
     return table.set_index("claim")
 
 
-def of_large(quantity: str, factor: float) -> World:
-    return scaled((quantity, 128, 0.01, factor))
+def of_large(quantity: str, factor: float) -> QuantityFunction:
+    return scale_quantities((quantity, 128, 0.01, factor))
 
 
-def of_linear(quantity: str, factor: float) -> World:
+def of_linear(quantity: str, factor: float) -> QuantityFunction:
     """At the fixed rate the large batch has 4 times the small batch's; linear scaling makes it `factor` times."""
-    return scaled((quantity, 128, 0.01, 4), (quantity, 128, 0.04, factor))
+    return scale_quantities((quantity, 128, 0.01, 4), (quantity, 128, 0.04, factor))
 
 
-def against_one_another(direction: int, quantity: str, of: Callable = of_large) -> tuple[World, World]:
-    return of(quantity, 2.0**direction), of(quantity, 2.0**-direction)
+def right_and_wrong(
+    direction: int, quantity: str, change: Callable[[str, float], QuantityFunction] = of_large
+) -> tuple[QuantityFunction, QuantityFunction]:
+    return change(quantity, 2.0**direction), change(quantity, 2.0**-direction)
 
 
 # A study in which the claim is right, and one in which it is wrong.
-WORLDS = {
-    "slower_descent": against_one_another(+1, "train_loss"),
-    "higher_validation_loss": against_one_another(+1, "best_validation_loss"),
-    "shorter_epochs": against_one_another(-1, "epoch_cpu_seconds"),
-    "more_epochs": against_one_another(+1, "best_epoch"),
-    "nearer_to_init": against_one_another(-1, "distance"),
-    "shorter_moves": against_one_another(-1, "epoch_distance"),
-    "smaller_updates": against_one_another(-1, "update_norm"),
-    "sharper_minima": against_one_another(+1, "sharpness"),
+CASES = {
+    "slower_descent": right_and_wrong(+1, "train_loss"),
+    "higher_validation_loss": right_and_wrong(+1, "best_validation_loss"),
+    "shorter_epochs": right_and_wrong(-1, "epoch_cpu_seconds"),
+    "more_epochs": right_and_wrong(+1, "best_epoch"),
+    "nearer_to_init": right_and_wrong(-1, "distance"),
+    "shorter_moves": right_and_wrong(-1, "epoch_distance"),
+    "smaller_updates": right_and_wrong(-1, "update_norm"),
+    "sharper_minima": right_and_wrong(+1, "sharpness"),
     "linear_closes_gap": (of_linear("best_validation_loss", 1.9), of_linear("best_validation_loss", 2.1)),
     "linear_restores_epochs": (of_linear("best_epoch", 1.9), of_linear("best_epoch", 2.1)),
     "linear_flattens": (of_linear("sharpness", 3.9), of_linear("sharpness", 4.1)),
     "linear_goes_further": (of_linear("distance", 4.1), of_linear("distance", 3.9)),
     "smallest_not_best": (
-        scaled(("best_validation_loss", 32, 0.08, 2)),
-        scaled(("best_validation_loss", 32, 0.08, 0.5)),
+        scale_quantities(("best_validation_loss", 32, 0.08, 2)),
+        scale_quantities(("best_validation_loss", 32, 0.08, 0.5)),
     ),
     "best_rate_grows": (
         best_at({32: 0.01, 64: 0.04, 128: 0.04}),
@@ -138,14 +86,14 @@ WORLDS = {
 
 
 def test_each_claim_has_an_id_of_its_own_and_worlds_of_both_kinds():
-    assert len(set(NAMES)) == len(NAMES)
-    assert set(WORLDS) == set(NAMES)
+    assert len(set(CLAIM_NAMES)) == len(CLAIM_NAMES)
+    assert set(CASES) == set(CLAIM_NAMES)
 
 
-@pytest.mark.parametrize("claim", NAMES)
+@pytest.mark.parametrize("claim", CLAIM_NAMES)
 @pytest.mark.parametrize("right", [True, False])
 def test_a_claim_is_supported_where_it_is_right_and_refuted_where_it_is_wrong(claim: str, right: bool):
-    row = tabulated(sources(WORLDS[claim][0 if right else 1])).loc[claim]
+    row = tabulate_claims(make_sources(CASES[claim][0 if right else 1])).loc[claim]
     assert row["verdict"] == ("supported" if right else "refuted")
     assert row["ci95_low"] < row["effect"] < row["ci95_high"] or claim == "best_rate_grows"
     assert (row["n_seeds"], row["n_missing"], row["seeds_needed"], row["scale"]) == (3, 0, "nan", "ratio")
@@ -163,11 +111,11 @@ def test_a_claim_is_supported_where_it_is_right_and_refuted_where_it_is_wrong(cl
     ],
 )
 def test_the_interval_is_that_of_the_paired_t_test(claim: str, quantity: str, first: Run, second: Run):
-    frames = sources(lambda run, name: jitter(run, name) * (1 + (7 * run.batch_size + run.seed) % 5))
+    frames = make_sources(lambda run, name: seed_noise(run, name) * (1 + (7 * run.batch_size + run.seed) % 5))
     rows = frames[1][frames[1]["quantity"] == quantity].drop_duplicates(["setting", "seed"])
     one, other = (np.log(rows[rows["setting"] == run.setting].sort_values("seed")["value"]) for run in (first, second))
     test = stats.ttest_rel(one.to_numpy(), other.to_numpy())
-    row = tabulated(frames).loc[claim]
+    row = tabulate_claims(frames).loc[claim]
     expected = np.exp([np.mean(one.to_numpy() - other.to_numpy()), *test.confidence_interval(0.95)])
     assert row[["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx(expected)
     assert (row["verdict"] == "undecided") == (test.pvalue > 0.05)
@@ -209,44 +157,46 @@ def test_where_no_number_of_seeds_is_known():
 
 
 def test_means_by_epoch_are_over_the_epochs_that_both_runs_of_a_seed_train():
-    frames = sources(scaled())
+    frames = make_sources(scale_quantities())
     curves = frames[2]
     large, small = (curves["setting"] == run.setting for run in (LARGE, SMALL))
     curves["train_loss"] = curves["epoch"] * np.where(large, 3.0, 1.0)
     # The small batch stops after two epochs, with the large one at three times its loss.
     frames[2] = curves[~(small & (curves["epoch"] > 2))]
     frames[2].loc[large & (frames[2]["epoch"] > 2), "train_loss"] = 1e9
-    assert tabulated(frames).loc["slower_descent", ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx(
+    assert tabulate_claims(frames).loc["slower_descent", ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx(
         [3, 3, 3]
     )
     early = curves["epoch"] == 1  # (1·6 + 2·3) / (1 + 2) in the mean of two epochs
     frames[2].loc[large & early, "train_loss"] = 6.0
-    assert tabulated(frames).loc["slower_descent", "effect"] == pytest.approx(4)
+    assert tabulate_claims(frames).loc["slower_descent", "effect"] == pytest.approx(4)
 
 
 def test_the_middle_of_a_gap_is_that_of_its_logarithms():
-    frames = sources(scaled())
+    frames = make_sources(scale_quantities())
     for run, value in ((SMALL, 1.0), (LARGE, 9.0), (LINEAR, 2.0)):
         frames[1].loc[frames[1]["setting"] == run.setting, "value"] = value
-    table = tabulated(frames)
+    table = tabulate_claims(frames)
     for claim in ("linear_closes_gap", "linear_restores_epochs"):
         assert table.loc[claim, ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([2 / 3] * 3)
     frames[1].loc[frames[1]["setting"] == LINEAR.setting, "value"] = 3.0
     for claim in ("linear_closes_gap", "linear_restores_epochs"):  # just half of the gap
-        assert tabulated(frames).loc[claim, ["effect", "verdict"]].tolist() == [1, "undecided"]
+        assert tabulate_claims(frames).loc[claim, ["effect", "verdict"]].tolist() == [1, "undecided"]
 
 
 @pytest.mark.parametrize("claim", ["linear_closes_gap", "linear_restores_epochs"])
 def test_without_a_gap_there_is_nothing_to_close(claim: str):
     quantity = {"linear_closes_gap": "best_validation_loss", "linear_restores_epochs": "best_epoch"}[claim]
-    row = tabulated(sources(scaled((quantity, 128, 0.01, 0.5), (quantity, 128, 0.04, 0.1)))).loc[claim]
+    row = tabulate_claims(make_sources(scale_quantities((quantity, 128, 0.01, 0.5), (quantity, 128, 0.04, 0.1)))).loc[
+        claim
+    ]
     assert np.isnan(row["effect"])
     assert row[["verdict", "n_seeds"]].tolist() == ["undecided", 0]
     assert "no gap to close" in row["reading"]
 
 
 def test_the_rival_of_the_smallest_batch_is_chosen_on_the_other_seeds():
-    frames = sources(scaled())
+    frames = make_sources(scale_quantities())
     # On each seed alone the best of the others would be 1; the other seeds choose 64, 128 and 128.
     losses = {32: [4, 4, 4], 64: [8, 1, 2], 128: [1, 16, 3]}
     for size, values in losses.items():
@@ -255,16 +205,16 @@ def test_the_rival_of_the_smallest_batch_is_chosen_on_the_other_seeds():
             frames[1].loc[mask & (frames[1]["quantity"] == "best_validation_loss"), "value"] = float(loss)
     # Seed 0: √(1·2) < √(16·3), so 64. Seed 1: √(8·2) > √(1·3), so 128. Seed 2: √(8·1) < √(1·16), so 64.
     expected = np.log([4 / 8, 4 / 16, 4 / 2])
-    row = tabulated(frames).loc["smallest_not_best"]
+    row = tabulate_claims(frames).loc["smallest_not_best"]
     assert row["effect"] == pytest.approx(np.exp(expected.mean()))
     low, high = stats.ttest_1samp(expected, 0).confidence_interval(0.95)
     assert row[["ci95_low", "ci95_high"]].tolist() == pytest.approx([np.exp(low), np.exp(high)])
 
 
 def test_a_batch_size_that_diverged_in_another_seed_is_no_rival():
-    world = scaled(("best_validation_loss", 64, 0.08, 0.1))  # by far the best, if it does not diverge
-    frames = sources(world, lost=lambda run: run == Run(64, 0.08, 0))
-    row = tabulated(frames).loc["smallest_not_best"]
+    value_of = scale_quantities(("best_validation_loss", 64, 0.08, 0.1))  # by far the best, if it does not diverge
+    frames = make_sources(value_of, diverges=lambda run: run == Run(64, 0.08, 0))
+    row = tabulate_claims(frames).loc["smallest_not_best"]
     # Seed 0 chooses 64, which diverged there; seeds 1 and 2 see that it did and choose 128.
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
     assert row["effect"] == pytest.approx(1, rel=0.01)
@@ -272,46 +222,46 @@ def test_a_batch_size_that_diverged_in_another_seed_is_no_rival():
 
 
 def test_the_only_rival_needs_no_choice():
-    chosen = study((32, 128))
-    frames = sources(scaled(("best_validation_loss", 32, 0.08, 2)), chosen)
+    chosen = make_study((32, 128))
+    frames = make_sources(scale_quantities(("best_validation_loss", 32, 0.08, 2)), chosen)
     one = [frame[frame["seed"] == 0] for frame in frames]
-    assert tabulated(one, chosen).loc["smallest_not_best", "effect"] == pytest.approx(2, rel=0.01)
-    three = [frame[frame["seed"] == 0] for frame in sources(scaled())]
-    assert "one seed" in tabulated(three).loc["smallest_not_best", "reading"]
+    assert tabulate_claims(one, chosen).loc["smallest_not_best", "effect"] == pytest.approx(2, rel=0.01)
+    three = [frame[frame["seed"] == 0] for frame in make_sources(scale_quantities())]
+    assert "one seed" in tabulate_claims(three).loc["smallest_not_best", "reading"]
 
 
 def test_linear_growth_of_the_best_rate_is_a_factor_of_two():
-    chosen = study((32, 64, 128), (0.01, 0.02, 0.04))
-    row = tabulated(sources(best_at({32: 0.01, 64: 0.02, 128: 0.04}), chosen), chosen).loc["best_rate_grows"]
+    chosen = make_study((32, 64, 128), (0.01, 0.02, 0.04))
+    row = tabulate_claims(make_sources(best_at({32: 0.01, 64: 0.02, 128: 0.04}), chosen), chosen).loc["best_rate_grows"]
     assert row[["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([2, 2, 2])
     assert row["verdict"] == "supported"
     assert "6 of the 9 best rates lie on an edge" in row["reading"]
 
 
 def test_the_slope_of_the_best_rate_is_that_of_least_squares():
-    chosen = study((32, 96, 128), (0.01, 0.04, 0.08))
+    chosen = make_study((32, 96, 128), (0.01, 0.04, 0.08))
     best = {32: 0.04, 96: 0.01, 128: 0.08}
-    row = tabulated(sources(best_at(best), chosen), chosen).loc["best_rate_grows"]
+    row = tabulate_claims(make_sources(best_at(best), chosen), chosen).loc["best_rate_grows"]
     slope = stats.linregress(np.log2(list(best)), np.log2(list(best.values()))).slope
     assert row["effect"] == pytest.approx(2**slope)
 
 
 def test_rates_that_some_batch_sizes_alone_train_do_not_count():
-    chosen = study((32, 64, 128), (0.01, 0.05, 0.08))  # the linear arm adds 0.02 for 64 and 0.04 for 128
-    world = scaled(("best_validation_loss", 64, 0.02, 0.1), ("best_validation_loss", 128, 0.04, 0.1))
-    frames = sources(lambda run, name: world(run, name) * (1 + run.learning_rate), chosen)
-    assert tabulated(frames, chosen).loc["best_rate_grows", ["effect", "verdict"]].tolist() == [1, "undecided"]
+    chosen = make_study((32, 64, 128), (0.01, 0.05, 0.08))  # the linear arm adds 0.02 for 64 and 0.04 for 128
+    value_of = scale_quantities(("best_validation_loss", 64, 0.02, 0.1), ("best_validation_loss", 128, 0.04, 0.1))
+    frames = make_sources(lambda run, name: value_of(run, name) * (1 + run.learning_rate), chosen)
+    assert tabulate_claims(frames, chosen).loc["best_rate_grows", ["effect", "verdict"]].tolist() == [1, "undecided"]
 
 
 def test_of_equal_losses_the_lowest_rate_is_the_best():
-    chosen = study((32, 64), (0.01, 0.02, 0.04))
+    chosen = make_study((32, 64), (0.01, 0.02, 0.04))
     rising = best_at({64: 0.04})
-    frames = sources(lambda run, name: 1.0 if run.batch_size == 32 else rising(run, name), chosen)
-    assert tabulated(frames, chosen).loc["best_rate_grows", "effect"] == pytest.approx(4)  # from 0.01 to 0.04
+    frames = make_sources(lambda run, name: 1.0 if run.batch_size == 32 else rising(run, name), chosen)
+    assert tabulate_claims(frames, chosen).loc["best_rate_grows", "effect"] == pytest.approx(4)  # from 0.01 to 0.04
 
 
 def test_ties_decide_nothing():
-    table = tabulated(sources(lambda *_: 0.3))
+    table = tabulate_claims(make_sources(lambda *_: 0.3))
     tested = table.drop(["linear_closes_gap", "linear_restores_epochs"])  # without a gap these are not tested
     assert (tested[["effect", "ci95_low", "ci95_high"]] == 1).all(axis=None)
     assert set(table["verdict"]) == {"undecided"}
@@ -319,22 +269,22 @@ def test_ties_decide_nothing():
 
 
 def test_rounding_errors_do_not_break_a_tie():
-    frames = sources(scaled())
+    frames = make_sources(scale_quantities())
     for run, value in ((SMALL, 5.0), (LARGE, 20.0), (LINEAR, 10.0)):  # log 10 − (log 5 + log 20)/2 is 4e-16
         frames[1].loc[frames[1]["setting"] == run.setting, "value"] = value
-    assert tabulated(frames).loc["linear_closes_gap", "verdict"] == "undecided"
+    assert tabulate_claims(frames).loc["linear_closes_gap", "verdict"] == "undecided"
 
 
 def test_equal_effects_without_spread_decide_by_their_sign():
-    frames = sources(lambda run, _: 3.0 * run.batch_size)
-    table = tabulated(frames)
+    frames = make_sources(lambda run, _: 3.0 * run.batch_size)
+    table = tabulate_claims(frames)
     assert table.loc["higher_validation_loss", ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([4, 4, 4])
     assert table.loc["higher_validation_loss", "verdict"] == "supported"
     assert table.loc["nearer_to_init", "verdict"] == "refuted"
 
 
 def test_one_seed_is_undecided_and_its_effect_is_shown():
-    table = tabulated([frame[frame["seed"] == 1] for frame in sources(of_large("best_epoch", 2))])
+    table = tabulate_claims([frame[frame["seed"] == 1] for frame in make_sources(of_large("best_epoch", 2))])
     assert set(table["verdict"]) == {"undecided"}
     row = table.loc["more_epochs"]
     assert row["effect"] == pytest.approx(2, rel=0.01)
@@ -343,13 +293,13 @@ def test_one_seed_is_undecided_and_its_effect_is_shown():
     assert "only seed" in row["reading"]
 
 
-@pytest.mark.parametrize("claim", NAMES)
+@pytest.mark.parametrize("claim", CLAIM_NAMES)
 def test_a_seed_in_which_a_compared_run_diverged_is_lost(claim: str):
-    world = WORLDS[claim][0]
+    value_of = CASES[claim][0]
     pair = {"smallest_not_best": Run(32, 0.08, 1)}.get(claim, LARGE)
     gone = Run(pair.batch_size, pair.learning_rate, 1)
-    whole = tabulated([frame[frame["seed"] != 1] for frame in sources(world)]).loc[claim]
-    row = tabulated(sources(world, lost=lambda run: run == gone)).loc[claim]
+    whole = tabulate_claims([frame[frame["seed"] != 1] for frame in make_sources(value_of)]).loc[claim]
+    row = tabulate_claims(make_sources(value_of, diverges=lambda run: run == gone)).loc[claim]
     if claim == "best_rate_grows":  # a rate that diverged is merely not the best
         assert row["n_seeds"] == 3
         return
@@ -360,25 +310,27 @@ def test_a_seed_in_which_a_compared_run_diverged_is_lost(claim: str):
 
 
 def test_a_batch_size_that_diverged_at_every_rate_loses_its_seed():
-    lost = lambda run: (run.batch_size, run.seed) == (64, 2)  # noqa: E731
-    row = tabulated(sources(best_at({32: 0.01, 64: 0.04, 128: 0.04}), lost=lost)).loc["best_rate_grows"]
+    diverges = lambda run: (run.batch_size, run.seed) == (64, 2)  # noqa: E731
+    row = tabulate_claims(make_sources(best_at({32: 0.01, 64: 0.04, 128: 0.04}), diverges=diverges)).loc[
+        "best_rate_grows"
+    ]
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("claim", NAMES)
+@pytest.mark.parametrize("claim", CLAIM_NAMES)
 def test_a_missing_run_loses_its_seed(claim: str):
-    frames = sources(WORLDS[claim][0])
+    frames = make_sources(CASES[claim][0])
     gone = (32, 0.08) if claim == "smallest_not_best" else (128, 0.01)
     if claim == "best_rate_grows":
         kept = [~((frame["batch_size"] == 128) & (frame["seed"] == 1)) for frame in frames]
     else:
         kept = [~((frame["setting"] == Run(*gone, 1).setting) & (frame["seed"] == 1)) for frame in frames]
-    row = tabulated([frame[keep] for frame, keep in zip(frames, kept, strict=True)]).loc[claim]
+    row = tabulate_claims([frame[keep] for frame, keep in zip(frames, kept, strict=True)]).loc[claim]
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
 
 
 def test_when_every_run_diverged_nothing_is_decided():
-    table = tabulated(sources(scaled(), lost=lambda _: True))
+    table = tabulate_claims(make_sources(scale_quantities(), diverges=lambda _: True))
     assert set(table["verdict"]) == {"undecided"}
     assert (table["n_seeds"] == 0).all()
     assert (table["n_missing"] == 3).all()
@@ -388,24 +340,24 @@ def test_when_every_run_diverged_nothing_is_decided():
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.inf])
 def test_a_number_without_a_logarithm_loses_its_seed(value: float):
-    frames = sources(scaled())
+    frames = make_sources(scale_quantities())
     at = (frames[1]["setting"] == LARGE.setting) & (frames[1]["seed"] == 2) & (frames[1]["quantity"] == "sharpness")
     frames[1].loc[at, "value"] = value
-    row = tabulated(frames).loc["sharper_minima"]
+    row = tabulate_claims(frames).loc["sharper_minima"]
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
     assert np.isfinite(row["effect"])
 
 
 def test_the_order_of_rows_says_nothing():
-    frames = sources(lambda run, name: jitter(run, name) * (1 + (7 * run.batch_size + run.seed) % 5))
+    frames = make_sources(lambda run, name: seed_noise(run, name) * (1 + (7 * run.batch_size + run.seed) % 5))
     shuffled = [frame.sample(frac=1, random_state=place) for place, frame in enumerate(frames)]
-    pd.testing.assert_frame_equal(tabulated(shuffled), tabulated(frames), check_exact=True)
+    pd.testing.assert_frame_equal(tabulate_claims(shuffled), tabulate_claims(frames), check_exact=True)
 
 
 def test_runs_that_still_improved_are_counted():
-    frames = sources(of_large("best_epoch", 2))
+    frames = make_sources(of_large("best_epoch", 2))
     frames[0].loc[frames[0]["setting"] == LARGE.setting, "status"] = "max_epochs"
-    row = tabulated(frames).loc["more_epochs"]
+    row = tabulate_claims(frames).loc["more_epochs"]
     assert "3 of the 6 runs still improved when max_epochs stopped them" in row["reading"]
     assert row["verdict"] == "supported"
 
@@ -413,31 +365,35 @@ def test_runs_that_still_improved_are_counted():
 @pytest.mark.parametrize(
     ("chosen", "untested", "why"),
     [
-        (study(sharpness={"enabled": False}), {"sharper_minima", "linear_flattens"}, "sharpness"),
-        (study(arms={"linear": {"enabled": False}}), {name for name in NAMES if "linear" in name}, "no arm `linear`"),
+        (make_study(sharpness={"enabled": False}), {"sharper_minima", "linear_flattens"}, "sharpness"),
         (
-            study(arms={"linear": {"learning_rates": {32: 0.01, 128: 0.02}}}),
-            {name for name in NAMES if "linear" in name},
+            make_study(arms={"linear": {"enabled": False}}),
+            {name for name in CLAIM_NAMES if "linear" in name},
+            "no arm `linear`",
+        ),
+        (
+            make_study(arms={"linear": {"learning_rates": {32: 0.01, 128: 0.02}}}),
+            {name for name in CLAIM_NAMES if "linear" in name},
             "not proportional",
         ),
         (
-            study(arms={"linear": {"base_batch_size": 128}}),
-            {name for name in NAMES if "linear" in name},
+            make_study(arms={"linear": {"base_batch_size": 128}}),
+            {name for name in CLAIM_NAMES if "linear" in name},
             "train batch size 128 alike",
         ),
         (
-            study(arms={"linear": {"learning_rates": {32: 0.01}}}),
-            {name for name in NAMES if "linear" in name},
+            make_study(arms={"linear": {"learning_rates": {32: 0.01}}}),
+            {name for name in CLAIM_NAMES if "linear" in name},
             "no complete run of batch size 128",
         ),
-        (study((32, 64, 128), (0.01,)), {"best_rate_grows"}, "fewer than three learning rates"),
-        (study((32,)), set(NAMES), "one batch size"),
+        (make_study((32, 64, 128), (0.01,)), {"best_rate_grows"}, "fewer than three learning rates"),
+        (make_study((32,)), set(CLAIM_NAMES), "one batch size"),
     ],
 )
 def test_a_claim_that_the_study_cannot_test_keeps_its_row_and_says_why(chosen: Study, untested: set[str], why: str):
-    gaps = scaled(("best_validation_loss", 128, 0.01, 2), ("best_epoch", 128, 0.01, 2))
-    table = tabulated(sources(gaps, chosen), chosen)
-    assert list(table.index) == NAMES
+    gaps = scale_quantities(("best_validation_loss", 128, 0.01, 2), ("best_epoch", 128, 0.01, 2))
+    table = tabulate_claims(make_sources(gaps, chosen), chosen)
+    assert list(table.index) == CLAIM_NAMES
     assert set(table.index[table["reading"].str.startswith("Not tested")]) == untested
     rows = table.loc[sorted(untested)]
     assert rows["reading"].str.contains(why).all()
@@ -447,7 +403,7 @@ def test_a_claim_that_the_study_cannot_test_keeps_its_row_and_says_why(chosen: S
 
 
 def test_the_batch_sizes_to_compare_are_those_of_the_comparison():
-    chosen = study(
+    chosen = make_study(
         comparison={
             "fixed_learning_rate": 0.01,
             "high_learning_rate": 0.08,
@@ -455,15 +411,17 @@ def test_the_batch_sizes_to_compare_are_those_of_the_comparison():
             "large_batch_size": 128,
         }
     )
-    table = tabulated(sources(scaled(("distance", 64, 0.01, 10), ("distance", 128, 0.01, 5)), chosen), chosen)
+    table = tabulate_claims(
+        make_sources(scale_quantities(("distance", 64, 0.01, 10), ("distance", 128, 0.01, 5)), chosen), chosen
+    )
     assert table.loc["nearer_to_init", "effect"] == pytest.approx(0.5, rel=0.01)
     assert table.loc["nearer_to_init", "comparison"] == "bs128 against bs64 at learning rate 0.01"
 
 
-@pytest.mark.parametrize("lost", [lambda _: False, lambda run: run.batch_size == 128, lambda _: True])
-def test_the_figure_has_a_row_for_every_claim(lost: Callable[[Run], bool], tmp_path):
+@pytest.mark.parametrize("diverges", [lambda _: False, lambda run: run.batch_size == 128, lambda _: True])
+def test_the_figure_has_a_row_for_every_claim(diverges: Callable[[Run], bool], tmp_path):
     path = tmp_path / "claims.csv"
-    write_frame(path, tabulated(sources(WORLDS["more_epochs"][0], lost=lost)).reset_index())
+    write_frame(path, tabulate_claims(make_sources(CASES["more_epochs"][0], diverges=diverges)).reset_index())
     drawn = figure.draw(read_frame(path)).draw()
     drawn.savefig(tmp_path / "claims.png")  # lays it out
     (axes,) = drawn.axes

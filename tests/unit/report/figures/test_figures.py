@@ -1,10 +1,6 @@
-"""Tables against made-up runs with known answers, and figures of every study that can happen."""
+"""Tables of synthetic runs with known answers, and figures of every study that can happen."""
 
 import io
-import json
-from collections.abc import Callable
-from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,210 +12,19 @@ import pytest
 from matplotlib.text import Text
 
 from batchscape.analysis.distance import ALL_LAYERS
-from batchscape.config.study import Run
 from batchscape.report.figures import distance_by_layer, style
 from batchscape.report.figures.loss_map import _contours
 from batchscape.report.figures.style import thin_epochs, write_figure
 from batchscape.report.tables import arm_runs, best_lr, epoch_distance, fixed_lr, lr_grid, tuned_lr, update_norms
 from batchscape.report.tables.over_seeds import over_seeds
-from batchscape.study.registry import FIGURES, TABLES, Product
+from batchscape.study.registry import FIGURES
 from batchscape.study.study import Study
-
-RUN = ["run", "setting", "batch_size", "learning_rate", "seed", "status"]
-TUNED = 0.03
-"""What the made-up search finds for each batch size."""
-
-
-def lead_of(name: str, run: Run, diverged: bool) -> dict[str, object]:
-    """The columns that lead each row of an analysis."""
-    what = (name, run.setting, run.batch_size, run.learning_rate or TUNED, run.seed)
-    return dict(zip(RUN, (*what, "diverged" if diverged else "converged"), strict=True))
-
-
-def study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> Study:
-    mapping = {
-        "name": "made-up",
-        "grid": {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds},
-        "training": {"checkpoints": [1]},
-        "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
-        "trajectory": {"enabled": True},
-    }
-    return Study.from_mapping(mapping, "made-up")
-
-
-def made_up_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
-    """What the analyses would find if a run's numbers were simple functions of what it is."""
-    runs, history, distance, moves, norms = [], [], [], [], []
-    for name, run in study.runs.items():
-        diverged = diverges(run)
-        lead = lead_of(name, run, diverged)
-        loss = np.nan if diverged else 0.1 + abs(np.log(lead["learning_rate"] / run.batch_size)) / 100 + run.seed / 1000
-        length = 1 if diverged else epochs + run.seed
-        row = dict.fromkeys(("min_train_loss", "best_validation_loss", "validation_accuracy_at_best"), loss)
-        times = dict.fromkeys(("epoch_seconds", "epoch_cpu_seconds"), run.batch_size / 100)
-        to_best = dict.fromkeys(("seconds_to_best", "cpu_seconds_to_best"), np.nan if diverged else run.batch_size)
-        best = np.nan if diverged else length
-        runs.append({**lead, "epochs": length, "best_epoch": best, **row, **times, **to_best, "device": "cpu"})
-        for epoch in range(1, length + 1):
-            values = np.nan if diverged else loss + 1 / epoch
-            losses = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
-            times = {"epoch": epoch, "step": epoch * -(-1000 // run.batch_size), "examples": epoch * 1000}
-            noise = {"gradient_norm": values, "noise_scale": values * epoch if epoch in (1, 2, 4) else np.nan}
-            way = {"distance": np.nan if diverged else np.sqrt(epoch / run.batch_size)}
-            history.append({**lead, **times, **dict.fromkeys(losses, values), **way, **noise})
-            moves.append({**lead, "epoch": epoch, "epoch_distance": np.nan if diverged else 1 / run.batch_size / epoch})
-        scale = np.nan if diverged else 1 / run.batch_size
-        distance += [{**lead, "layer": layer, "distance": scale} for layer in ("all layers", "conv1", "output")]
-        norms += [{**lead, "updates": 10 * length, "percentile": p, "update_norm": p * scale} for p in range(1, 100)]
-    return {
-        "tables/runs": pd.DataFrame(runs),
-        "analysis/history": pd.DataFrame(history),
-        "analysis/distance": pd.DataFrame(distance),
-        "analysis/epoch_distance": pd.DataFrame(moves),
-        "analysis/update_norms": pd.DataFrame(norms),
-        "tables/trials": made_up_trials(study, diverges),
-        "analysis/devices": made_up_timing(study),
-        **made_up_surfaces(study, diverges),
-    }
-
-
-def made_up_trials(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFrame:
-    """What the search would find if the loss had its least value at `TUNED`."""
-    rows = []
-    for batch_size in study.grid.batch_sizes:
-        for trial, rate in enumerate((study.tuning.learning_rate_range[0], TUNED, study.tuning.learning_rate_range[1])):
-            diverged = diverges(Run(batch_size, rate, 0))
-            loss = np.inf if diverged else 0.1 + abs(np.log(rate / TUNED))
-            counts = {"n_seeds": int(not diverged), "n_diverged": int(diverged), "is_best": int(rate == TUNED)}
-            trained = {"validation_loss_sd": np.nan, "best_epoch": 3.0, "cpu_seconds": 0.1}
-            what = {"batch_size": batch_size, "trial": trial, "sampler": "grid", "learning_rate": rate}
-            rows.append({**what, "validation_loss": loss, **trained, **counts})
-    return pd.DataFrame(rows)
-
-
-def made_up_timing(study: Study) -> pd.DataFrame:
-    """Epochs on one and two devices; the machine does not have four."""
-    where = {"device": "cpu", "processor": "a processor", "cores": 2, "other_cores": 0.5}
-    rows = []
-    for batch_size in study.grid.batch_sizes:
-        times = {1: 2.0, 2: 1.0 + 1 / batch_size}
-        rows += [
-            {"batch_size": batch_size, "devices": devices, **where, "epoch": epoch, "seconds": seconds + 0.01 * epoch}
-            for devices, seconds in times.items()
-            for epoch in (1, 2, 3)
-        ]
-        rows.append({"batch_size": batch_size, "devices": 4, "epoch": 0})
-    return pd.DataFrame(rows)
-
-
-def made_up_surfaces(study: Study, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
-    """What the analyses of the loss surface would find; around runs that diverged all is nan."""
-    sharpness, alignment, lines, planes, ways = [], [], [], [], []
-    for name, run in study.runs.items():
-        if run.setting not in study.compared_settings:
-            continue
-        bad = np.nan if diverges(run) else 1.0
-        lead = lead_of(name, run, diverges(run))
-        lead |= {"checkpoint": "best", "batch_norm": "none"}
-        for measure, radius, share in (
-            ("keskar", 1e-3, 1),
-            ("keskar", 5e-4, 0.5),
-            ("adaptive", 0.01, 1),
-            ("hessian_trace", 0.0, 1),
-        ):
-            counts = dict.fromkeys(("evaluations", "iterations", "on_bounds"), 10)
-            value = bad * run.batch_size * (1 + run.seed) * share
-            sharpness.append(
-                {
-                    **lead,
-                    "measure": measure,
-                    "radius": radius,
-                    "value": value,
-                    "loss": bad,
-                    **counts,
-                    "not_computed": "none",
-                }
-            )
-        for power in range(5):
-            norms = {"gradient_norm": bad / 2 ** (power / 2), "bound": bad, "alignment": 1 / 2 ** (power / 2)}
-            alignment.append({**lead, "gradient_batch": 2**power, **norms})
-        if run.seed == study.grid.seeds[0] and run.setting in study.small_and_large:
-            for x in (-1.0, 0.0, 1.0, 2.0):
-                for y in (-0.5, 0.0, 0.5):
-                    loss = bad * (run.batch_size + x * x + y)
-                    cell = {**lead, "x": x, "y": y, "loss": loss, "accuracy": 0.5}
-                    planes.append({**cell, "direction_seed": 0})
-                    ways.append(
-                        {
-                            **cell,
-                            "epoch": np.nan,
-                            "checkpoint": "none",
-                            "explained_variance_x": 0.9,
-                            "explained_variance_y": 0.1,
-                        }
-                    )
-            for epoch, checkpoint in enumerate(("init", "epoch00001", "best")):
-                place = {"x": float(epoch) - 1, "y": 0.1 * epoch, "loss": bad, "accuracy": 0.5}
-                shares = {"explained_variance_x": 0.9, "explained_variance_y": 0.1}
-                ways.append({**lead, **place, **shares, "epoch": epoch, "checkpoint": checkpoint})
-    seed = study.grid.seeds[0]
-    for first, second in study.pairs:
-        one, other = f"{first}-seed{seed}", f"{second}-seed{seed}"
-        for alpha in np.linspace(-1, 2, 7):
-            lost = diverges(study.runs[one]) or diverges(study.runs[other])
-            status = "diverged" if lost else "converged"
-            pair = {"first": first, "second": second, "seed": seed, "status": status}
-            losses = {f"{side}_{what}": alpha**2 for side in ("train", "validation") for what in ("loss", "accuracy")}
-            lines.append({**pair, "checkpoint": "best", "batch_norm": "none", "alpha": alpha, **losses})
-    return {
-        "analysis/sharpness": pd.DataFrame(sharpness),
-        "analysis/gradient_alignment": pd.DataFrame(alignment),
-        "analysis/interpolation": pd.DataFrame(lines),
-        "tables/landscape": pd.DataFrame(planes),
-        "tables/trajectory": pd.DataFrame(ways),
-    }
-
-
-def made(study: Study, kind: str, name: str, product: Product, frames: dict[str, pd.DataFrame]) -> object:
-    module = import_module(f"batchscape.report.{kind}.{name}")
-    make = module.tabulate if kind == "tables" else module.draw
-    return make(
-        *(frames[source].copy() for source in study.sources(product)), **json.loads(study.product_slice(product))
-    )
-
-
-def with_tables(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
-    frames = dict(frames)
-    for name, product in TABLES.items():  # a table stands below those that it is made from
-        if name not in study.tables:  # there is one batch size, so that there is nothing to interpolate
-            continue
-        frames[f"tables/{name}"] = made(study, "tables", name, product, frames)
-    return frames
-
-
-SCENARIOS = {
-    "plain": (study([32, 64, 256], [0.01, 0.1], [0, 1, 2]), 6, lambda _: False),
-    "one batch size": (study([32], [0.01, 0.1], [0, 1]), 6, lambda _: False),
-    "one learning rate": (study([32, 64], [0.01], [0, 1]), 6, lambda _: False),
-    "one seed and one epoch": (study([32, 64], [0.01, 0.1], [0]), 1, lambda _: False),
-    "many of each": (study([2**k for k in range(10)], [0.001 * 2**k for k in range(8)], [0]), 3, lambda _: False),
-    "one diverged run": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run == Run(32, 0.1, 1)),
-    "the fixed rate diverges": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run.learning_rate == 0.01),
-    "the large batch diverges": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run.batch_size == 64),
-    "every run diverges": (study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda _: True),
-}  # fmt: skip
-
-
-@cache
-def scenario_of(name: str) -> tuple[Study, dict[str, pd.DataFrame]]:
-    """A scenario with all its tables, for those who only look at them: they take longer than most figures."""
-    chosen, epochs, diverges = SCENARIOS[name]
-    return chosen, with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+from tests.helpers.scenarios import SCENARIOS, TUNED_RATE, add_tables, build, load_scenario, make_analyses
 
 
 @pytest.fixture(scope="module", params=SCENARIOS)
 def scenario(request: pytest.FixtureRequest) -> tuple[Study, dict[str, pd.DataFrame]]:
-    return scenario_of(request.param)
+    return load_scenario(request.param)
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -228,7 +33,7 @@ def test_every_figure_is_drawn_whatever_became_of_the_runs_and_no_title_leaves_i
     if figure not in chosen.figures:
         assert (figure, len(chosen.grid.batch_sizes)) == ("interpolation", 1)
         return
-    drawn = made(chosen, "figures", figure, FIGURES[figure], frames).draw()
+    drawn = build(chosen, "figures", figure, FIGURES[figure], frames).draw()
     assert drawn.axes
     titles = [text for text in drawn.findobj(Text) if len(text.get_text()) > 20]  # those of panels too
     boxes = {text.get_text(): text.get_window_extent() for text in titles}
@@ -241,9 +46,9 @@ def test_every_figure_is_drawn_whatever_became_of_the_runs_and_no_title_leaves_i
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_written_for_the_screen_and_for_print(figure: str, tmp_path: Path):
-    chosen, frames = scenario_of("plain")
+    chosen, frames = load_scenario("plain")
     png, pdf = tmp_path / f"{figure}.png", tmp_path / f"{figure}.pdf"
-    write_figure(made(chosen, "figures", figure, FIGURES[figure], frames), png, pdf)
+    write_figure(build(chosen, "figures", figure, FIGURES[figure], frames), png, pdf)
     assert png.read_bytes().startswith(b"\x89PNG")
     assert pdf.read_bytes().startswith(b"%PDF")
 
@@ -271,11 +76,11 @@ def colors_of(plot: p9.ggplot) -> set[tuple[int, int, int]]:
 @pytest.mark.parametrize(("loss", "color", "said"), [(np.nan, "#D9D9D9", "grey"), (np.inf, "#C51B7D", "pink")])
 def test_a_loss_that_is_not_finite_is_drawn_as_such(figure: str, loss: float, color: str, said: str):
     chosen, epochs, diverges = SCENARIOS["plain"]
-    frames = made_up_analyses(chosen, epochs, diverges)
-    plain = made(chosen, "figures", figure, FIGURES[figure], frames)
+    frames = make_analyses(chosen, epochs, diverges)
+    plain = build(chosen, "figures", figure, FIGURES[figure], frames)
     cells = frames[f"tables/{figure}"]
     cells.loc[(cells["x"] == 1) & (cells["y"] == 0), "loss"] = loss
-    plot = made(chosen, "figures", figure, FIGURES[figure], frames)
+    plot = build(chosen, "figures", figure, FIGURES[figure], frames)
     assert said in plot.labels.subtitle
     assert said not in plain.labels.subtitle
     rgb = tuple(int(color[place : place + 2], 16) for place in (1, 3, 5))
@@ -297,11 +102,11 @@ def test_panels_of_a_landscape_share_levels_and_contours_lie_on_them():
 
 def test_an_infinite_loss_on_a_line_is_marked():
     chosen, epochs, diverges = SCENARIOS["plain"]
-    frames = made_up_analyses(chosen, epochs, diverges)
+    frames = make_analyses(chosen, epochs, diverges)
     lines = frames["analysis/interpolation"]
     lines.loc[lines["alpha"] == 2, "train_loss"] = np.inf
-    frames = with_tables(chosen, frames)
-    plot = made(chosen, "figures", "interpolation", FIGURES["interpolation"], frames)
+    frames = add_tables(chosen, frames)
+    plot = build(chosen, "figures", "interpolation", FIGURES["interpolation"], frames)
     assert "∞" in plot.labels.subtitle
     plot.draw()
     assert np.isinf(frames["tables/interpolation"]["train_loss_mean"]).sum() == 1
@@ -309,12 +114,12 @@ def test_an_infinite_loss_on_a_line_is_marked():
 
 def test_a_loss_that_is_no_number_breaks_its_line():
     chosen, epochs, diverges = SCENARIOS["plain"]
-    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    frames = add_tables(chosen, make_analyses(chosen, epochs, diverges))
     table = frames["tables/interpolation"]
     lost = (table["alpha"] == 0.5).to_numpy()
     for column in ("train_loss_mean", "train_loss_min", "train_loss_max"):
         table.loc[lost, column] = np.nan
-    drawn = made(chosen, "figures", "interpolation", FIGURES["interpolation"], frames).draw()
+    drawn = build(chosen, "figures", "interpolation", FIGURES["interpolation"], frames).draw()
     curves = [line for line in drawn.axes[0].lines if len(line.get_xdata()) == 7]
     holes = [np.asarray(line.get_xdata())[np.isnan(np.asarray(line.get_ydata(), float))].tolist() for line in curves]
     # The line of training and the edges of its band have a hole; those of validation have none.
@@ -323,23 +128,23 @@ def test_a_loss_that_is_no_number_breaks_its_line():
 
 def test_trajectories_of_two_seeds_have_panels_of_their_own():
     chosen, epochs, diverges = SCENARIOS["plain"]
-    frames = made_up_analyses(chosen, epochs, diverges)
+    frames = make_analyses(chosen, epochs, diverges)
     one = frames["tables/trajectory"]
     frames["tables/trajectory"] = pd.concat([one, one.assign(seed=1)], ignore_index=True)
-    drawn = made(chosen, "figures", "trajectory", FIGURES["trajectory"], frames).draw()
+    drawn = build(chosen, "figures", "trajectory", FIGURES["trajectory"], frames).draw()
     assert len(drawn.axes) == 4
 
 
 @pytest.mark.parametrize("figure", ["landscape", "trajectory"])
 def test_settings_of_one_batch_size_and_learning_rate_have_panels_of_their_own(figure: str):
     chosen, epochs, diverges = SCENARIOS["plain"]
-    frames = made_up_analyses(chosen, epochs, diverges)
+    frames = make_analyses(chosen, epochs, diverges)
     one = frames[f"tables/{figure}"]
     one = one[one["setting"] == one["setting"].iloc[0]]
     name = one["setting"].iloc[0]
     settings = (name, f"{name}-warmup5", f"{name.partition('-lr')[0]}-lrtuned")
     frames[f"tables/{figure}"] = pd.concat([one.assign(setting=each) for each in settings], ignore_index=True)
-    drawn = made(chosen, "figures", figure, FIGURES[figure], frames).draw()
+    drawn = build(chosen, "figures", figure, FIGURES[figure], frames).draw()
     titles = [text.get_text() for text in drawn.findobj(Text) if text.get_text().startswith("Batch size ")]
     assert len(set(titles)) == 3
     assert ["warm-up 5" in title for title in titles] == [False, True, False]
@@ -348,7 +153,7 @@ def test_settings_of_one_batch_size_and_learning_rate_have_panels_of_their_own(f
 
 def test_sharpness_and_alignment_tables_are_means_over_seeds():
     chosen, epochs, diverges = SCENARIOS["plain"]
-    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    frames = add_tables(chosen, make_analyses(chosen, epochs, diverges))
     table = frames["tables/sharpness"].set_index(["setting", "measure", "radius"])
     assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_mean"] == 64 * 2 * 0.5
     assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_sd"] == 64 * 0.5
@@ -359,13 +164,13 @@ def test_sharpness_and_alignment_tables_are_means_over_seeds():
 
 def test_equal_data_gives_equal_bytes_whatever_style_the_user_has(tmp_path: Path):
     chosen, epochs, diverges = SCENARIOS["plain"]
-    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    frames = add_tables(chosen, make_analyses(chosen, epochs, diverges))
     files = []
     users = {"text.usetex": True, "font.size": 40, "savefig.bbox": "tight", "axes.linewidth": 5, "lines.linestyle": ":"}
     for folder, own in {"once": {}, "twice": users}.items():
         png, pdf = tmp_path / folder / "figure.png", tmp_path / folder / "figure.pdf"
         with mpl.rc_context(own):  # as a matplotlibrc would set it
-            write_figure(made(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames), png, pdf)
+            write_figure(build(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames), png, pdf)
         files.append((png.read_bytes(), pdf.read_bytes()))
     assert files[0] == files[1]
 
@@ -431,7 +236,7 @@ def test_the_best_learning_rate_and_its_edge(table: pd.DataFrame, rate: float | 
 @pytest.mark.parametrize("rate", [0.01, 0.1])
 def test_fixed_lr_is_the_part_of_the_grid_at_that_rate(rate: float):
     chosen, epochs, diverges = SCENARIOS["plain"]
-    runs = made_up_analyses(chosen, epochs, diverges)["tables/runs"]
+    runs = make_analyses(chosen, epochs, diverges)["tables/runs"]
     whole, part = lr_grid.tabulate(runs), fixed_lr.tabulate(runs, fixed_learning_rate=rate)
     expected = whole[whole["learning_rate"] == rate].reset_index(drop=True)
     pd.testing.assert_frame_equal(part, expected)
@@ -439,7 +244,7 @@ def test_fixed_lr_is_the_part_of_the_grid_at_that_rate(rate: float):
 
 def test_runs_stopped_by_max_epochs_are_counted():
     chosen, epochs, diverges = SCENARIOS["plain"]
-    runs = made_up_analyses(chosen, epochs, diverges)["tables/runs"]
+    runs = make_analyses(chosen, epochs, diverges)["tables/runs"]
     runs.loc[(runs["batch_size"] == 64) & (runs["seed"] == 1), "status"] = "max_epochs"
     table = lr_grid.tabulate(runs)
     assert table["n_max_epochs"].tolist() == (table["batch_size"] == 64).astype(int).tolist()
@@ -447,7 +252,7 @@ def test_runs_stopped_by_max_epochs_are_counted():
 
 def test_an_arm_is_a_view_of_its_settings_runs():
     chosen, epochs, diverges = SCENARIOS["one diverged run"]  # linear: 64 at 0.02, sqrt: 64 at 0.0141421
-    frames = with_tables(chosen, made_up_analyses(chosen, epochs, diverges))
+    frames = add_tables(chosen, make_analyses(chosen, epochs, diverges))
     runs, table = frames["tables/arm_runs"], frames["tables/scaled_lr"]
     assert list(dict.fromkeys(table["arm"])) == ["fixed", "linear", "sqrt", "tuned", "high"]
     assert {arm: list(dict.fromkeys(rows["setting"])) for arm, rows in table.groupby("arm")} == {
@@ -475,10 +280,10 @@ def test_an_arm_is_a_view_of_its_settings_runs():
 @pytest.mark.parametrize("section", ["tuning", "sharpness", "interpolation", "landscape", "gradient_alignment"])
 def test_what_is_switched_off_takes_along_only_what_is_made_of_it(section: str):
     chosen = Study.from_mapping({"name": "s", section: {"enabled": False}}, "s")
-    frames = with_tables(chosen, made_up_analyses(chosen, 3, lambda _: False))
+    frames = add_tables(chosen, make_analyses(chosen, 3, lambda _: False))
     frames = {name: frame for name, frame in frames.items() if not name.endswith(section.replace("tuning", "trials"))}
     for figure in chosen.figures:
-        made(chosen, "figures", figure, FIGURES[figure], frames)
+        build(chosen, "figures", figure, FIGURES[figure], frames)
     left_out = {
         "tuning": {"tuned_lr", "lr_search"},
         "sharpness": {"sharpness", "sharpness_before_after"},
@@ -492,12 +297,12 @@ def test_what_is_switched_off_takes_along_only_what_is_made_of_it(section: str):
 
 def test_the_tuned_rate_is_compared_with_scaling_from_the_small_batch_and_its_edge_is_told():
     chosen, epochs, diverges = SCENARIOS["plain"]
-    trials = made_up_analyses(chosen, epochs, diverges)["tables/trials"]
+    trials = make_analyses(chosen, epochs, diverges)["tables/trials"]
     trials.loc[trials["batch_size"] == 256, "is_best"] = [0, 0, 1]  # its search ended at the upper end of the range
     table = tuned_lr.tabulate(trials, small_batch_size=64, learning_rate_range=[0.003, 0.3]).set_index("batch_size")
-    assert table["tuned_learning_rate"].tolist() == [TUNED, TUNED, 0.3]
-    assert table["linear_learning_rate"].tolist() == [TUNED / 2, TUNED, 4 * TUNED]
-    assert np.allclose(table["sqrt_learning_rate"], [TUNED / 2**0.5, TUNED, 2 * TUNED], rtol=1e-12)
+    assert table["tuned_learning_rate"].tolist() == [TUNED_RATE, TUNED_RATE, 0.3]
+    assert table["linear_learning_rate"].tolist() == [TUNED_RATE / 2, TUNED_RATE, 4 * TUNED_RATE]
+    assert np.allclose(table["sqrt_learning_rate"], [TUNED_RATE / 2**0.5, TUNED_RATE, 2 * TUNED_RATE], rtol=1e-12)
     assert table["edge"].tolist() == ["none", "none", "high"]
     assert table.loc[256, "advice"] == "let tuning.learning_rate_range end above 0.3"
     assert table["n_trials"].tolist() == [3, 3, 3]
@@ -514,7 +319,7 @@ def test_a_tuned_rate_near_an_end_of_the_range_is_on_its_edge(place: float, edge
 
 def test_a_search_in_which_all_diverged_says_so():
     chosen, epochs, diverges = SCENARIOS["every run diverges"]
-    trials = made_up_analyses(chosen, epochs, diverges)["tables/trials"]
+    trials = make_analyses(chosen, epochs, diverges)["tables/trials"]
     table = tuned_lr.tabulate(trials, small_batch_size=32, learning_rate_range=[0.003, 0.3])
     assert table["advice"].str.startswith("every trial diverged").all()
     assert table["n_diverged_trials"].tolist() == [3, 3]
@@ -523,7 +328,7 @@ def test_a_search_in_which_all_diverged_says_so():
 def test_arms_do_without_the_sharpness_where_it_is_left_out():
     mapping = {"name": "blunt", "grid": {"batch_sizes": [32, 64]}, "sharpness": {"enabled": False}}
     chosen = Study.from_mapping(mapping, "blunt")
-    frames = with_tables(chosen, made_up_analyses(chosen, 6, lambda _: False))
+    frames = add_tables(chosen, make_analyses(chosen, 6, lambda _: False))
     assert set(frames["tables/scaled_lr"]["quantity"]) == set(arm_runs.OF_RUN) | {"distance", "update_norm"}
     assert "sharpness_before_after" not in chosen.figures
 
@@ -554,7 +359,7 @@ def test_epoch_distance_ratios_are_paired_and_end_with_the_large_batch_run():
 
 def test_update_norm_quantiles_are_means_of_the_runs_quantiles():
     chosen, epochs, diverges = SCENARIOS["plain"]
-    table = update_norms.tabulate(made_up_analyses(chosen, epochs, diverges)["analysis/update_norms"])
+    table = update_norms.tabulate(make_analyses(chosen, epochs, diverges)["analysis/update_norms"])
     row = table.set_index(["batch_size", "learning_rate"]).loc[(32, 0.01)]
     for name, percentile in {f"update_norm_p{percentile:02}": percentile for percentile in (5, 25, 50, 75, 95)}.items():
         assert row[f"{name}_mean"] == pytest.approx(percentile / 32)

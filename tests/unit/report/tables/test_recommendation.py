@@ -1,6 +1,4 @@
-"""The recommendation against made-up runs with known answers."""
-
-from collections.abc import Mapping, Sequence
+"""The recommendation of synthetic runs with known answers."""
 
 import numpy as np
 import pandas as pd
@@ -11,33 +9,7 @@ from batchscape.report.tables import best_lr, lr_grid
 from batchscape.report.tables.recommendation import tabulate
 from batchscape.study.registry import TABLES
 from batchscape.study.study import Study
-
-DIVERGED = None
-
-
-def synthetic_runs(
-    losses: Mapping[tuple[int, float], Sequence[float | None]],
-    seconds: Mapping[tuple[int, float], float] | None = None,
-    device: str = "cpu",
-) -> pd.DataFrame:
-    """One run for each batch size, learning rate and loss; its seed is the loss's place."""
-    rows = []
-    for (batch_size, rate), by_seed in losses.items():
-        for seed, loss in enumerate(by_seed):
-            cost = np.nan if loss is DIVERGED else (seconds or {}).get((batch_size, rate), 1.0)
-            values = dict.fromkeys(lr_grid.VALUES, cost)
-            rows.append(
-                {
-                    **{"run": f"bs{batch_size}-lr{rate:g}-seed{seed}", "setting": f"bs{batch_size}-lr{rate:g}"},
-                    **{"batch_size": batch_size, "learning_rate": rate, "seed": seed},
-                    "status": "diverged" if loss is DIVERGED else "converged",
-                    **values,
-                    "seconds_to_best": 100 - cost,
-                    "best_validation_loss": np.nan if loss is DIVERGED else loss,
-                    "device": device,
-                }
-            )
-    return pd.DataFrame(rows)
+from tests.helpers.tables import DIVERGED, synthetic_runs
 
 
 def recommend(runs: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> pd.DataFrame:
@@ -122,7 +94,7 @@ def test_where_every_setting_diverged_there_is_no_choice():
     [("cpu", ["lowest loss", "cheapest equivalent"]), ("A GPU", ["lowest loss and cheapest equivalent", "equivalent"])],
 )
 def test_cost_is_cpu_time_on_a_cpu_and_wall_time_else(device: str, expected: list[str]):
-    # Wall times are made up the other way round.
+    # The synthetic wall times have the reverse order.
     runs = synthetic_runs(
         {(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.21, 0.3, 0.4]}, {(32, 0.1): 9, (64, 0.1): 3}, device
     )

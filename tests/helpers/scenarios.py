@@ -1,0 +1,206 @@
+"""Synthetic studies with the rows of all their analyses and tables, for tests of figures and of the report."""
+
+import json
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+
+import numpy as np
+import pandas as pd
+
+from batchscape.config.study import Run
+from batchscape.study.registry import TABLES, Product
+from batchscape.study.study import Study
+
+RUN_COLUMNS = ["run", "setting", "batch_size", "learning_rate", "seed", "status"]
+TUNED_RATE = 0.03
+"""The rate that the synthetic search selects for each batch size."""
+
+
+def lead_columns(name: str, run: Run, diverged: bool) -> dict[str, object]:
+    """Return the leading columns of each row of an analysis."""
+    what = (name, run.setting, run.batch_size, run.learning_rate or TUNED_RATE, run.seed)
+    return dict(zip(RUN_COLUMNS, (*what, "diverged" if diverged else "converged"), strict=True))
+
+
+def make_study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> Study:
+    mapping = {
+        "name": "synthetic",
+        "grid": {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds},
+        "training": {"checkpoints": [1]},
+        "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
+        "trajectory": {"enabled": True},
+    }
+    return Study.from_mapping(mapping, "synthetic")
+
+
+def make_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
+    """Return the rows of all analyses, where the values of a run are simple functions of its setting and seed."""
+    runs, history, distance, moves, norms = [], [], [], [], []
+    for name, run in study.runs.items():
+        diverged = diverges(run)
+        lead = lead_columns(name, run, diverged)
+        loss = np.nan if diverged else 0.1 + abs(np.log(lead["learning_rate"] / run.batch_size)) / 100 + run.seed / 1000
+        length = 1 if diverged else epochs + run.seed
+        row = dict.fromkeys(("min_train_loss", "best_validation_loss", "validation_accuracy_at_best"), loss)
+        times = dict.fromkeys(("epoch_seconds", "epoch_cpu_seconds"), run.batch_size / 100)
+        to_best = dict.fromkeys(("seconds_to_best", "cpu_seconds_to_best"), np.nan if diverged else run.batch_size)
+        best = np.nan if diverged else length
+        runs.append({**lead, "epochs": length, "best_epoch": best, **row, **times, **to_best, "device": "cpu"})
+        for epoch in range(1, length + 1):
+            values = np.nan if diverged else loss + 1 / epoch
+            losses = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+            times = {"epoch": epoch, "step": epoch * -(-1000 // run.batch_size), "examples": epoch * 1000}
+            noise = {"gradient_norm": values, "noise_scale": values * epoch if epoch in (1, 2, 4) else np.nan}
+            way = {"distance": np.nan if diverged else np.sqrt(epoch / run.batch_size)}
+            history.append({**lead, **times, **dict.fromkeys(losses, values), **way, **noise})
+            moves.append({**lead, "epoch": epoch, "epoch_distance": np.nan if diverged else 1 / run.batch_size / epoch})
+        scale = np.nan if diverged else 1 / run.batch_size
+        distance += [{**lead, "layer": layer, "distance": scale} for layer in ("all layers", "conv1", "output")]
+        norms += [{**lead, "updates": 10 * length, "percentile": p, "update_norm": p * scale} for p in range(1, 100)]
+    return {
+        "tables/runs": pd.DataFrame(runs),
+        "analysis/history": pd.DataFrame(history),
+        "analysis/distance": pd.DataFrame(distance),
+        "analysis/epoch_distance": pd.DataFrame(moves),
+        "analysis/update_norms": pd.DataFrame(norms),
+        "tables/trials": make_trials(study, diverges),
+        "analysis/devices": make_timing(study),
+        **make_surface_analyses(study, diverges),
+    }
+
+
+def make_trials(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFrame:
+    """Return the trials of a search whose loss is lowest at `TUNED_RATE`."""
+    rows = []
+    for batch_size in study.grid.batch_sizes:
+        for trial, rate in enumerate(
+            (study.tuning.learning_rate_range[0], TUNED_RATE, study.tuning.learning_rate_range[1])
+        ):
+            diverged = diverges(Run(batch_size, rate, 0))
+            loss = np.inf if diverged else 0.1 + abs(np.log(rate / TUNED_RATE))
+            counts = {"n_seeds": int(not diverged), "n_diverged": int(diverged), "is_best": int(rate == TUNED_RATE)}
+            trained = {"validation_loss_sd": np.nan, "best_epoch": 3.0, "cpu_seconds": 0.1}
+            what = {"batch_size": batch_size, "trial": trial, "sampler": "grid", "learning_rate": rate}
+            rows.append({**what, "validation_loss": loss, **trained, **counts})
+    return pd.DataFrame(rows)
+
+
+def make_timing(study: Study) -> pd.DataFrame:
+    """Return epoch times on one and two devices; four devices are not available."""
+    where = {"device": "cpu", "processor": "a processor", "cores": 2, "other_cores": 0.5}
+    rows = []
+    for batch_size in study.grid.batch_sizes:
+        times = {1: 2.0, 2: 1.0 + 1 / batch_size}
+        rows += [
+            {"batch_size": batch_size, "devices": devices, **where, "epoch": epoch, "seconds": seconds + 0.01 * epoch}
+            for devices, seconds in times.items()
+            for epoch in (1, 2, 3)
+        ]
+        rows.append({"batch_size": batch_size, "devices": 4, "epoch": 0})
+    return pd.DataFrame(rows)
+
+
+def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
+    """Return the rows of the analyses of the loss surface; nan for runs that diverged."""
+    sharpness, alignment, lines, planes, ways = [], [], [], [], []
+    for name, run in study.runs.items():
+        if run.setting not in study.compared_settings:
+            continue
+        bad = np.nan if diverges(run) else 1.0
+        lead = lead_columns(name, run, diverges(run))
+        lead |= {"checkpoint": "best", "batch_norm": "none"}
+        for measure, radius, share in (
+            ("keskar", 1e-3, 1),
+            ("keskar", 5e-4, 0.5),
+            ("adaptive", 0.01, 1),
+            ("hessian_trace", 0.0, 1),
+        ):
+            counts = dict.fromkeys(("evaluations", "iterations", "on_bounds"), 10)
+            value = bad * run.batch_size * (1 + run.seed) * share
+            sharpness.append(
+                {
+                    **lead,
+                    "measure": measure,
+                    "radius": radius,
+                    "value": value,
+                    "loss": bad,
+                    **counts,
+                    "not_computed": "none",
+                }
+            )
+        for power in range(5):
+            norms = {"gradient_norm": bad / 2 ** (power / 2), "bound": bad, "alignment": 1 / 2 ** (power / 2)}
+            alignment.append({**lead, "gradient_batch": 2**power, **norms})
+        if run.seed == study.grid.seeds[0] and run.setting in study.small_and_large:
+            for x in (-1.0, 0.0, 1.0, 2.0):
+                for y in (-0.5, 0.0, 0.5):
+                    loss = bad * (run.batch_size + x * x + y)
+                    cell = {**lead, "x": x, "y": y, "loss": loss, "accuracy": 0.5}
+                    planes.append({**cell, "direction_seed": 0})
+                    ways.append(
+                        {
+                            **cell,
+                            "epoch": np.nan,
+                            "checkpoint": "none",
+                            "explained_variance_x": 0.9,
+                            "explained_variance_y": 0.1,
+                        }
+                    )
+            for epoch, checkpoint in enumerate(("init", "epoch00001", "best")):
+                place = {"x": float(epoch) - 1, "y": 0.1 * epoch, "loss": bad, "accuracy": 0.5}
+                shares = {"explained_variance_x": 0.9, "explained_variance_y": 0.1}
+                ways.append({**lead, **place, **shares, "epoch": epoch, "checkpoint": checkpoint})
+    seed = study.grid.seeds[0]
+    for first, second in study.pairs:
+        one, other = f"{first}-seed{seed}", f"{second}-seed{seed}"
+        for alpha in np.linspace(-1, 2, 7):
+            lost = diverges(study.runs[one]) or diverges(study.runs[other])
+            status = "diverged" if lost else "converged"
+            pair = {"first": first, "second": second, "seed": seed, "status": status}
+            losses = {f"{side}_{what}": alpha**2 for side in ("train", "validation") for what in ("loss", "accuracy")}
+            lines.append({**pair, "checkpoint": "best", "batch_norm": "none", "alpha": alpha, **losses})
+    return {
+        "analysis/sharpness": pd.DataFrame(sharpness),
+        "analysis/gradient_alignment": pd.DataFrame(alignment),
+        "analysis/interpolation": pd.DataFrame(lines),
+        "tables/landscape": pd.DataFrame(planes),
+        "tables/trajectory": pd.DataFrame(ways),
+    }
+
+
+def build(study: Study, kind: str, name: str, product: Product, frames: dict[str, pd.DataFrame]) -> object:
+    module = import_module(f"batchscape.report.{kind}.{name}")
+    make = module.tabulate if kind == "tables" else module.draw
+    return make(
+        *(frames[source].copy() for source in study.sources(product)), **json.loads(study.product_slice(product))
+    )
+
+
+def add_tables(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    frames = dict(frames)
+    for name, product in TABLES.items():  # the registry lists a table after its sources
+        if name not in study.tables:  # with one batch size there is no pair to interpolate
+            continue
+        frames[f"tables/{name}"] = build(study, "tables", name, product, frames)
+    return frames
+
+
+SCENARIOS = {
+    "plain": (make_study([32, 64, 256], [0.01, 0.1], [0, 1, 2]), 6, lambda _: False),
+    "one batch size": (make_study([32], [0.01, 0.1], [0, 1]), 6, lambda _: False),
+    "one learning rate": (make_study([32, 64], [0.01], [0, 1]), 6, lambda _: False),
+    "one seed and one epoch": (make_study([32, 64], [0.01, 0.1], [0]), 1, lambda _: False),
+    "many of each": (make_study([2**k for k in range(10)], [0.001 * 2**k for k in range(8)], [0]), 3, lambda _: False),
+    "one diverged run": (make_study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run == Run(32, 0.1, 1)),
+    "the fixed rate diverges": (make_study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run.learning_rate == 0.01),
+    "the large batch diverges": (make_study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run.batch_size == 64),
+    "every run diverges": (make_study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda _: True),
+}  # fmt: skip
+
+
+@cache
+def load_scenario(name: str) -> tuple[Study, dict[str, pd.DataFrame]]:
+    """Return the study of a scenario and its frames with all tables; cached, so do not modify them."""
+    chosen, epochs, diverges = SCENARIOS[name]
+    return chosen, add_tables(chosen, make_analyses(chosen, epochs, diverges))

@@ -1,4 +1,4 @@
-"""What a user or a disk may get wrong: each mistake is told in a line, and nothing else of an earlier study is lost."""
+"""Invalid input and damaged files: each error is reported in one line, and no other result of the study is lost."""
 
 import ast
 import hashlib
@@ -61,9 +61,9 @@ TUNED_RUN = f"{FOLDER}/runs/bs16-lrtuned-seed0"
 DATA = f"{FOLDER}/data/images.safetensors"
 SEARCH = f"{FOLDER}/tuning/bs16"
 RUNS, TABLE = f"{FOLDER}/tables/runs.csv", f"{FOLDER}/tables/fixed_lr.csv"
-AGAIN = "delete it so that it is made again"
+REMAKE_HINT = "delete it so that it is made again"
 PREPARE_AGAIN = "delete it to prepare the data again"
-TRAIN_AGAIN = "delete the run's folder so that it trains again"
+RETRAIN_HINT = "delete the run's folder so that it trains again"
 
 
 def save_images(path: Path, **changed: np.ndarray) -> None:
@@ -85,52 +85,54 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 
 @pytest.fixture
 def study(tiny: Checkout, tmp_path: Path) -> Iterator[Checkout]:
-    """The tiny study, to be damaged: put back afterwards."""
-    kept = ("results", "tiny.npz", CONFIG)
-    for name in kept:
+    """The tiny study, to be damaged; restored afterwards."""
+    restored = ("results", "tiny.npz", CONFIG)
+    for name in restored:
         copy = shutil.copytree if (tiny.path / name).is_dir() else shutil.copy2
         (tmp_path / name).parent.mkdir(exist_ok=True)
         copy(tiny.path / name, tmp_path / name)
     yield tiny
     shutil.rmtree(tiny.path / "results")
-    for name in kept:
+    for name in restored:
         copy = shutil.copytree if (tmp_path / name).is_dir() else shutil.copy2
         copy(tmp_path / name, tiny.path / name)
 
 
-def digests(folder: Path) -> dict[str, str]:
-    """The content of all files of all studies in a checkout, but of logs."""
+def file_digests(folder: Path) -> dict[str, str]:
+    """Return digests of all files in `results`, except logs."""
     files = [path for path in (folder / "results").rglob("*") if path.is_file() and "logs" not in path.parts]
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def refused(checkout: Checkout, *arguments: str, lost: tuple[str, ...] = (), made: tuple[str, ...] = ()) -> str:
-    """Run what must fail; return its output. Only `lost` may be missing afterwards, only `made` be new, and nothing be
-    another."""
-    before = digests(checkout.path)
+def run_failing(checkout: Checkout, *arguments: str, lost: tuple[str, ...] = (), made: tuple[str, ...] = ()) -> str:
+    """Run a command that must fail, and return its output.
+
+    Afterwards only files in `lost` may be missing and only files in `made` be new; all others are unchanged.
+    """
+    before = file_digests(checkout.path)
     done = checkout.snakemake("--cores", "2", *arguments)
     assert done.returncode != 0, done.stdout[-2000:]
     assert "Traceback" not in done.stdout, done.stdout[-3000:]
-    after = digests(checkout.path)
+    after = file_digests(checkout.path)
     assert set(made) <= after.keys()
     after = {name: digest for name, digest in after.items() if name not in made}
     assert {name: digest for name, digest in before.items() if name not in lost} == after
     return done.stdout
 
 
-def line_of(output: str, start: str) -> str:
-    """The only line that starts so."""
+def find_line(output: str, start: str) -> str:
+    """Return the only line with this start."""
     lines = [line for line in output.splitlines() if line.startswith(start)]
     assert len(lines) == 1, output[-3000:]
     return lines[0]
 
 
-# Study files and command lines that are wrong. Snakemake itself reads both first: a --configfile that is not there, and
-# a --config without a value, end in a traceback of its own, before any file of this project is read.
+# Invalid study files and command lines. Snakemake reads both first: a missing --configfile, and a --config without a
+# value, end in its own traceback before any file of this project is read.
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "expected"),
     [
         (["all", "--configfile", CONFIG, "config/smoke.yaml"], "--configfile: a study is one self-contained file"),
         (["all", "--configfile", CONFIG, "--config", "tuning={trials: 0}"], "tuning.trials: must be at least 2, got 0"),
@@ -156,9 +158,9 @@ def line_of(output: str, start: str) -> str:
         ([f"{FOLDER}/tables/run.csv", "--configfile", CONFIG], "No rule to produce results/tiny/tables/run.csv"),
     ],
 )
-def test_a_wrong_command_ends_before_anything_runs(tiny: Checkout, arguments: list[str], said: str):
-    output = refused(tiny, *arguments)
-    assert len([line for line in output.splitlines() if said in line]) == 1, output
+def test_invalid_command_fails_before_anything_runs(tiny: Checkout, arguments: list[str], expected: str):
+    output = run_failing(tiny, *arguments)
+    assert len([line for line in output.splitlines() if expected in line]) == 1, output
     assert "Job stats" not in output
 
 
@@ -171,7 +173,7 @@ def test_a_wrong_command_ends_before_anything_runs(tiny: Checkout, arguments: li
         ["--configfile", CONFIG, "--shadow-prefix", "results/shadow"],
     ],
 )
-def test_what_stands_in_results_is_no_target_if_it_is_the_value_of_an_option(tiny: Checkout, values: list[str]):
+def test_path_in_results_is_not_a_target_if_it_is_the_value_of_an_option(tiny: Checkout, values: list[str]):
     (tiny.path / "results" / "mine.yaml").write_text((tiny.path / CONFIG).read_text())
     elsewhere = tiny.path / "results" / "elsewhere"
     elsewhere.mkdir(exist_ok=True)
@@ -183,97 +185,99 @@ def test_what_stands_in_results_is_no_target_if_it_is_the_value_of_an_option(tin
     assert status == 0, output[-2000:]
 
 
-def test_a_dry_run_says_how_much_there_is_to_train_and_that_a_cluster_is_asked_for_no_gpu(tiny: Checkout):
+def test_dry_run_prints_the_number_of_trainings_and_of_requested_gpus(tiny: Checkout):
     status, output = dry_run(tiny.path, ["--cores", "1", "all", "--configfile", CONFIG])
     assert status == 0, output[-2000:]
     counted = "tiny: 7 trainings in all: 2 runs, 2 in 1 search of 2 learning rates × 1 seed, "
-    assert line_of(output, "tiny: ").startswith(counted)
-    assert line_of(output, "GPUs per training: ").endswith("1 where the machine has GPUs, else 0")
-    assert "\nReason:" not in output  # which repeats all settings of each job
+    assert find_line(output, "tiny: ").startswith(counted)
+    assert find_line(output, "GPUs per training: ").endswith("1 where the machine has GPUs, else 0")
+    assert "\nReason:" not in output  # it would repeat all settings of each job
     assert "\nReasons:" in output
     slurm = ["--workflow-profile", "profiles/slurm"]
     status, output = dry_run(tiny.path, [*slurm, "all", "--configfile", CONFIG, "--set-resources", "train:mem_mb=1"])
     assert status == 0, output[-2000:]
-    assert line_of(output, "GPUs per training: ").startswith("GPUs per training: 0 (training.accelerator: auto asks a")
+    assert find_line(output, "GPUs per training: ").startswith(
+        "GPUs per training: 0 (training.accelerator: auto asks a"
+    )
 
 
-def test_forced_jobs_compute_again_and_what_others_take_over_is_told(study: Checkout):
+def test_forced_jobs_compute_again_and_reused_results_are_reported(study: Checkout):
     target = f"{FOLDER}/analysis/sharpness/bs16-lrtuned.csv"
     folder = study.path / FOLDER
-    taken_over = "Reused, already complete for the same data, settings and code: "
+    reused = "Reused, already complete for the same data, settings and code: "
 
     def run(*arguments: str) -> str:
         done = study.snakemake("--cores", "2", target, *arguments, "--configfile", CONFIG)
         assert done.returncode == 0, done.stdout[-3000:]
         return done.stdout
 
-    def times() -> list[int]:
-        """When the weights and the kept answer of the analysis were written."""
+    def modification_times() -> list[int]:
+        """Return when the weights and the cached rows of the analysis were written."""
         weights = study.path / TUNED_RUN / "weights" / "best.safetensors"
-        (answer,) = (folder / "analysis/sharpness/.cache").glob("bs16-lrtuned-seed0-*.csv")
-        return [path.stat().st_mtime_ns for path in (weights, answer)]
+        (cached,) = (folder / "analysis/sharpness/.cache").glob("bs16-lrtuned-seed0-*.csv")
+        return [path.stat().st_mtime_ns for path in (weights, cached)]
 
-    assert taken_over not in run()
-    before = times()
-    assert taken_over not in run("-F")
-    after = times()
+    assert reused not in run()
+    before = modification_times()
+    assert reused not in run("-F")
+    after = modification_times()
     assert all(new > old for new, old in zip(after, before, strict=True))
     run("-F", "--touch")
-    assert times() == after
-    searched = folder / "logs/tune/bs16.log"
-    assert "trial 1 of 2: " in searched.read_text()
+    assert modification_times() == after
+    search_log = folder / "logs/tune/bs16.log"
+    assert "trial 1 of 2: " in search_log.read_text()
     trials = read_frame(folder / "analysis/lr_search/bs16.csv")
 
     run("--delete-all-output")
     assert not (study.path / TUNED_RUN / "run.json").exists()
-    line = line_of(run(), taken_over)
+    line = find_line(run(), reused)
     assert line.endswith(": 1 run and 1 search. To train again, add `-R train tune`.")
-    assert times() == after
-    assert "trial 1 of 2: " not in searched.read_text()
+    assert modification_times() == after
+    assert "trial 1 of 2: " not in search_log.read_text()
     assert read_frame(folder / "analysis/lr_search/bs16.csv").equals(trials)
 
 
-def test_several_nodes_without_a_cluster_are_refused_before_anything_runs(tiny: Checkout):
-    output = refused(tiny, "all", "--configfile", CONFIG, "--config", "resources={nodes: 2}")
-    assert line_of(output, "resources.nodes: 2, but all jobs run on this machine; ").endswith("write `nodes: 1`")
+def test_several_nodes_without_a_cluster_are_rejected_before_anything_runs(tiny: Checkout):
+    output = run_failing(tiny, "all", "--configfile", CONFIG, "--config", "resources={nodes: 2}")
+    assert find_line(output, "resources.nodes: 2, but all jobs run on this machine; ").endswith("write `nodes: 1`")
 
 
 BAD_FILES = {
-    "broken": b"name: [tiny\n",
-    "a tab": b"name: tiny\ngrid:\n\tseeds: [0]\n",
-    "a list": b"- name: tiny\n",
-    "a word": b"tiny\n",
+    "syntax error": b"name: [tiny\n",
+    "tab": b"name: tiny\ngrid:\n\tseeds: [0]\n",
+    "list": b"- name: tiny\n",
+    "word": b"tiny\n",
     "empty": b"",
     "two documents": b"name: tiny\n---\nname: other\n",
-    "a key twice": b"name: tiny\nname: other\n",
-    "a section twice": b"name: tiny\ngrid: {seeds: [0]}\ngrid: {seeds: [1]}\n",
+    "duplicate key": b"name: tiny\nname: other\n",
+    "duplicate section": b"name: tiny\ngrid: {seeds: [0]}\ngrid: {seeds: [1]}\n",
     "UTF-16": "name: tiny\n".encode("utf-16"),
     "Latin-1": "name: tiny # \xe9\n".encode("latin-1"),
-    "a zero byte": b"name: ti\0ny\n",
+    "zero byte": b"name: ti\0ny\n",
     "binary": bytes(range(256)),
-    "an unknown alias": b"name: *x\n",
-    "an alias of itself": b"name: tiny\nmodel: {name: 'a:b', arguments: &x {x: *x}}\n",
-    "a call": b"name: !!python/object/apply:os.mkdir [called]\n",
-    "an object": b"name: tiny\ngrid: !!python/object:os.stat {}\n",
+    "unknown alias": b"name: *x\n",
+    "recursive alias": b"name: tiny\nmodel: {name: 'a:b', arguments: &x {x: *x}}\n",
+    "function call": b"name: !!python/object/apply:os.mkdir [called]\n",
+    "object": b"name: tiny\ngrid: !!python/object:os.stat {}\n",
     "too deep": b"name: " + b"[" * 5000 + b"\n",
-    "a huge whole number": b"name: tiny\ngrid: {batch_sizes: [1" + b"0" * 5000 + b"]}\n",
-    "a whole number past 64 bits": b"name: tiny\ngrid: {seeds: [18446744073709551616]}\n",
-    "a rate past all floats": b"name: tiny\ngrid: {learning_rates: [1e999]}\n",
+    "huge integer": b"name: tiny\ngrid: {batch_sizes: [1" + b"0" * 5000 + b"]}\n",
+    "integer above 64 bits": b"name: tiny\ngrid: {seeds: [18446744073709551616]}\n",
+    "rate above all floats": b"name: tiny\ngrid: {learning_rates: [1e999]}\n",
     "nan": b"name: tiny\ncomparison: {fixed_learning_rate: .nan}\n",
     "minus inf": b"name: tiny\ntraining: {weight_decay: -.inf}\n",
     "true for a number": b"name: tiny\ntraining: {max_epochs: true}\n",
     "a number for true": b"name: tiny\ntuning: {enabled: 1}\n",
-    "a date": b"name: 2020-13-45\n",
+    "date": b"name: 2020-13-45\n",
     "sexagesimal": b"name: tiny\ntraining: {max_epochs: 1:30}\n",
-    "an emoji": "name: \U0001f600\n".encode(),
-    "a dot": b"name: .\n",
-    "a very long name": b"name: " + b"x" * 101 + b"\n",
-    "a pickle": pickle.dumps({"name": "tiny"}),
+    "emoji": "name: \U0001f600\n".encode(),
+    "dot": b"name: .\n",
+    "long name": b"name: " + b"x" * 101 + b"\n",
+    "pickle": pickle.dumps({"name": "tiny"}),
 }
 
 
-def checked(file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What `python -m batchscape check FILE` prints when it refuses a file."""
+def check_output(file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the lines that `python -m batchscape check FILE` prints when it rejects a file."""
     monkeypatch.setattr(sys, "argv", ["batchscape", "check", file])
     assert main() == 1
     printed = capsys.readouterr()
@@ -284,12 +288,12 @@ def checked(file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("content", BAD_FILES.values(), ids=BAD_FILES.keys())
-def test_a_study_file_that_is_none_is_told_in_a_line_that_names_it(
+def test_invalid_study_file_is_reported_in_one_line_with_its_name(
     content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_bytes(content)
-    (line,) = checked("study.yaml", capsys, monkeypatch)
+    (line,) = check_output("study.yaml", capsys, monkeypatch)
     assert line.startswith("study.yaml: ")
     assert len(line) < 400
     assert [path.name for path in tmp_path.iterdir()] == ["study.yaml"]
@@ -303,39 +307,39 @@ def make_nothing(_: Path) -> None:
     pass
 
 
-def make_circle(path: Path) -> None:
+def make_symlink_loop(path: Path) -> None:
     path.symlink_to(path.name)
 
 
-def make_broken_link(path: Path) -> None:
+def make_broken_symlink(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("make", [make_pipe, make_circle, make_broken_link, Path.mkdir, make_nothing])
+@pytest.mark.parametrize("make", [make_pipe, make_symlink_loop, make_broken_symlink, Path.mkdir, make_nothing])
 @pytest.mark.parametrize("name", ["study.yaml", "a\nb.yaml", "\U0001f600 {run}.yaml", "\udcff.yaml"])
-def test_what_is_no_file_is_told_in_a_line_and_waited_for_by_nobody(
+def test_path_that_is_not_a_regular_file_is_reported_without_blocking(
     make: Callable, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     make(Path(name))
-    assert len(checked(name, capsys, monkeypatch)) == 1
+    assert len(check_output(name, capsys, monkeypatch)) == 1
 
 
 @pytest.mark.parametrize("name", ["/dev/null", "/dev/zero", "/", "", ".", "x" * 300, "study.yaml/x"])
-def test_no_path_is_read_that_is_no_file(
+def test_path_outside_the_study_that_is_not_a_file_is_reported(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    assert len(checked(name, capsys, monkeypatch)) == 1
+    assert len(check_output(name, capsys, monkeypatch)) == 1
 
 
-# Files of an earlier study, and its data, that were damaged since.
+# Damaged data, and damaged files of an earlier run.
 
 
-def cut(path: Path) -> None:
+def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
 
 
-def holding(content: bytes) -> Callable[[Path], None]:
+def with_content(content: bytes) -> Callable[[Path], None]:
     def write(path: Path) -> None:
         path.write_bytes(content)
 
@@ -349,11 +353,11 @@ def without_column(name: str) -> Callable[[Path], None]:
     return write
 
 
-def without_a_row(path: Path) -> None:
+def drop_last_row(path: Path) -> None:
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
-def of_another_network(path: Path) -> None:
+def replace_weights(path: Path) -> None:
     write_weights(path, {"a.weight": np.ones(3)}, ["a.weight"])
 
 
@@ -368,41 +372,41 @@ HISTORY = f"{FOLDER}/analysis/history.csv"
 
 
 @pytest.mark.parametrize(
-    ("file", "damage", "target", "lost", "said", "mend"),
+    ("file", "damage", "target", "lost", "problem", "hint"),
     [
-        (f"{RUN}/run.json", cut, TABLE, (RUNS,), "is not as it was written (Invalid JSON: ", TRAIN_AGAIN),
-        (f"{RUN}/history.csv", cut, HISTORY, (HISTORY,), "is cut off in its last line", TRAIN_AGAIN),
+        (f"{RUN}/run.json", truncate, TABLE, (RUNS,), "is not as it was written (Invalid JSON: ", RETRAIN_HINT),
+        (f"{RUN}/history.csv", truncate, HISTORY, (HISTORY,), "is cut off in its last line", RETRAIN_HINT),
         (
             f"{SEARCH}/tuned.json",
-            holding(b'{"learning_rate": -1}'),
+            with_content(b'{"learning_rate": -1}'),
             f"{TUNED_RUN}/run.json",
             tuple(f"{TUNED_RUN}/{file}" for file in ("run.json", "history.csv")),
             "is not as it was written (learning_rate: Input should be greater than 0)",
             "delete it so that the search goes on from its journal",
         ),
         (RUNS, without_column("status"), TABLE, (TABLE,), "there is no column status", "so that it is made again"),
-        (RUNS, holding(b""), TABLE, (TABLE,), "is no table (No columns to parse from file)", AGAIN),
-        (DATA, cut, TABLE, (f"{FOLDER}/network.json",), "is corrupt or incomplete (", PREPARE_AGAIN),
+        (RUNS, with_content(b""), TABLE, (TABLE,), "is no table (No columns to parse from file)", REMAKE_HINT),
+        (DATA, truncate, TABLE, (f"{FOLDER}/network.json",), "is corrupt or incomplete (", PREPARE_AGAIN),
     ],
-    ids=["run.json", "history.csv", "tuned.json", "a column", "an empty table", "the prepared data"],
+    ids=["run.json", "history.csv", "tuned.json", "missing column", "empty table", "prepared data"],
 )
-def test_a_damaged_file_ends_the_job_that_reads_it_in_a_line_with_what_to_do(
-    study: Checkout, file: str, damage: Callable, target: str, lost: tuple[str, ...], said: str, mend: str
+def test_damaged_file_fails_the_job_that_reads_it_with_a_hint(
+    study: Checkout, file: str, damage: Callable, target: str, lost: tuple[str, ...], problem: str, hint: str
 ):
     damage(study.path / file)
-    line = line_of(refused(study, target, "--configfile", CONFIG, lost=lost), f"{file}: ")
-    assert said in line
-    assert line.endswith(mend)
+    line = find_line(run_failing(study, target, "--configfile", CONFIG, lost=lost), f"{file}: ")
+    assert problem in line
+    assert line.endswith(hint)
 
 
-def test_a_damaged_file_is_made_again_when_it_was_deleted_as_it_was_told(study: Checkout):
+def test_damaged_file_is_made_again_after_following_the_hint(study: Checkout):
     journal = study.path / SEARCH / "optuna.journal"
     journal.write_text("garbage\n")
     (study.path / SEARCH / "tuned.json").unlink()
     tuned = f"{SEARCH}/tuned.json"
     lost = (f"{FOLDER}/analysis/lr_search/bs16.csv",)
-    output = refused(study, tuned, "--configfile", CONFIG, lost=lost)
-    line = line_of(output, f"{SEARCH}/optuna.journal: is no whole journal of a search (")
+    output = run_failing(study, tuned, "--configfile", CONFIG, lost=lost)
+    line = find_line(output, f"{SEARCH}/optuna.journal: is no whole journal of a search (")
     assert line.endswith("; delete it so that the search begins anew")
     journal.unlink()
     done = study.snakemake("--cores", "2", tuned, "--configfile", CONFIG)
@@ -412,30 +416,30 @@ def test_a_damaged_file_is_made_again_when_it_was_deleted_as_it_was_told(study: 
 OBJECTS = np.array([{}] * 80, dtype=object)
 BAD_ARRAYS = {
     "objects": with_images(images=OBJECTS),
-    "labels that are objects": with_images(labels=OBJECTS),
-    "not a number": with_images(images=np.full((80, 6, 6), np.nan)),
-    "whole numbers of 64 bits": with_images(images=np.zeros((80, 6, 6), np.int64)),
+    "object labels": with_images(labels=OBJECTS),
+    "NaN": with_images(images=np.full((80, 6, 6), np.nan)),
+    "64-bit integers": with_images(images=np.zeros((80, 6, 6), np.int64)),
     "complex numbers": with_images(images=np.zeros((80, 6, 6), complex)),
     "one row": with_images(images=np.zeros(80, np.uint8)),
     "five dimensions": with_images(images=np.zeros((80, 6, 6, 3, 1), np.uint8)),
     "no images": with_images(images=np.zeros((0, 6, 6), np.uint8), labels=np.zeros(0, int)),
-    "images of no width": with_images(images=np.zeros((80, 6, 0), np.uint8)),
-    "a label too few": with_images(labels=np.zeros(79, int)),
+    "images without width": with_images(images=np.zeros((80, 6, 0), np.uint8)),
+    "one label missing": with_images(labels=np.zeros(79, int)),
     "labels in two columns": with_images(labels=np.zeros((80, 2), int)),
-    "labels that are reals": with_images(labels=np.linspace(0, 1, 80)),
+    "real labels": with_images(labels=np.linspace(0, 1, 80)),
     "one class": with_images(labels=np.zeros(80, int)),
-    "cut": cut,
-    "empty": holding(b""),
-    "text": holding(b"images\n"),
-    "a pickle": holding(pickle.dumps({"images": OBJECTS})),
-    "an empty zip": lambda path: zipfile.ZipFile(path, "w").close(),
-    "gone": Path.unlink,
-    "a folder": lambda path: (path.unlink(), path.mkdir()),
+    "truncated": truncate,
+    "empty": with_content(b""),
+    "text": with_content(b"images\n"),
+    "pickle": with_content(pickle.dumps({"images": OBJECTS})),
+    "empty zip": lambda path: zipfile.ZipFile(path, "w").close(),
+    "missing": Path.unlink,
+    "folder": lambda path: (path.unlink(), path.mkdir()),
 }
 
 
-def told(function: Callable, *arguments: object) -> str:
-    """The one line of a refusal; anything else that is raised fails the test."""
+def error_line(function: Callable, *arguments: object) -> str:
+    """Return the one line of a UserError; any other exception fails the test."""
     with pytest.raises(UserError) as caught:
         function(*arguments)
     message = str(caught.value)
@@ -444,33 +448,35 @@ def told(function: Callable, *arguments: object) -> str:
 
 
 @pytest.mark.parametrize("damage", BAD_ARRAYS.values(), ids=BAD_ARRAYS.keys())
-def test_arrays_that_are_no_images_are_told_with_their_key(damage: Callable, tmp_path: Path):
+def test_arrays_that_are_not_images_are_reported_with_their_key(damage: Callable, tmp_path: Path):
     path = tmp_path / "tiny.npz"
     save_images(path)
     damage(path)
-    assert told(prepare, ArraysConfig(source="arrays", path=str(path))).startswith("data")
+    assert error_line(prepare, ArraysConfig(source="arrays", path=str(path))).startswith("data")
 
 
-def test_arrays_that_were_damaged_end_the_study_and_its_runs_stay(study: Checkout):
+def test_damaged_arrays_stop_the_study_without_losing_its_runs(study: Checkout):
     with_images(images=OBJECTS)(study.path / "tiny.npz")
     lost = (DATA, f"{FOLDER}/data/manifest.csv")
-    output = refused(study, "all", "--configfile", CONFIG, lost=lost)
-    assert "cannot be read as NumPy's" in line_of(output, "data.path: tiny.npz ")
+    output = run_failing(study, "all", "--configfile", CONFIG, lost=lost)
+    assert "cannot be read as NumPy's" in find_line(output, "data.path: tiny.npz ")
     (study.path / "tiny.npz").unlink()
-    output = refused(study, "all", "--configfile", CONFIG)
-    assert line_of(output, f"{CONFIG}: data.path: there is no tiny.npz").endswith("mend the path")
+    output = run_failing(study, "all", "--configfile", CONFIG)
+    assert find_line(output, f"{CONFIG}: data.path: there is no tiny.npz").endswith("mend the path")
 
 
-def test_a_batch_size_above_the_images_ends_a_study_before_anything_trains(study: Checkout):
+def test_batch_size_above_the_number_of_images_fails_before_training(study: Checkout):
     config = study.path / CONFIG
     config.write_text(TINY.replace("[16]", "[8, 16, 65]"))
     shutil.rmtree(study.path / "results")
-    output = refused(study, "all", "--configfile", CONFIG, made=(DATA, f"{FOLDER}/data/manifest.csv"))
-    assert line_of(output, "grid.batch_sizes: 65 is more than the 64 training images; ").endswith("validation_fraction")
+    output = run_failing(study, "all", "--configfile", CONFIG, made=(DATA, f"{FOLDER}/data/manifest.csv"))
+    assert find_line(output, "grid.batch_sizes: 65 is more than the 64 training images; ").endswith(
+        "validation_fraction"
+    )
     assert f"{FOLDER}/logs/network.log: grid.batch_sizes: 65 is" in output.partition("Failed jobs:")[2]
 
 
-def test_a_zip_file_is_never_unpacked_where_its_names_lead(tmp_path: Path):
+def test_zip_entries_are_never_written_outside(tmp_path: Path):
     (tmp_path / "in").mkdir()
     path = tmp_path / "in" / "images.zip"
     image = BytesIO()
@@ -487,13 +493,13 @@ def test_a_zip_file_is_never_unpacked_where_its_names_lead(tmp_path: Path):
     assert sorted(file.name for file in tmp_path.rglob("*")) == ["images.zip", "in"]
 
 
-# Whatever stands in a file, its reader gives a value or a line for the user.
+# Whatever a file contains, its reader returns a value or raises a UserError of one line.
 
 
 @pytest.fixture(scope="module")
-def whole(tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files that the readers below read, in a folder of their own."""
-    folder = tmp_path_factory.mktemp("whole")
+def intact(tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files for the readers below, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("intact")
     shutil.copytree(tiny.path / RUN, folder / "run")
     np.save(folder / "images.npy", np.zeros((4, 6, 6), np.uint8))
     np.save(folder / "labels.npy", [0, 1, 0, 1])
@@ -515,7 +521,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "run/update_norms.npy": lambda path: run_of(path).update_norms(),
     "run/weights/best.safetensors": lambda path: RunDirectory(path.parents[1]).weights("best"),
     "images.safetensors": lambda path: (read_prepared(path), prepared_digest(path)),
-    "tuned.json": lambda path: read_json(path, Tuned, AGAIN),
+    "tuned.json": lambda path: read_json(path, Tuned, REMAKE_HINT),
     "runs.csv": read_frame,
     "optuna.journal": open_journal,
     CHECKPOINT: lambda path: read_checkpoint(path.parent, "me"),
@@ -524,13 +530,13 @@ READERS: dict[str, Callable[[Path], object]] = {
     ),
     "tiny.npz": lambda path: prepare(ArraysConfig(source="arrays", path=str(path))),
 }
-PLACES = st.integers(0, 300) | st.integers(0, 20_000)
-DAMAGES = st.lists(st.tuples(PLACES, st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=3)
+POSITIONS = st.integers(0, 300) | st.integers(0, 20_000)
+DAMAGES = st.lists(st.tuples(POSITIONS, st.integers(0, 3), st.binary(max_size=3)), min_size=1, max_size=3)
 
 
-def read_damaged(whole: Path, name: str, content: bytes) -> str:
-    """What a reader says of a file with this content, in one line; nothing if it takes it. The file is put back."""
-    path = whole / name
+def read_damaged(intact: Path, name: str, content: bytes) -> str:
+    """Return the error line of a reader for a file with this content, empty if it accepts it; restore the file."""
+    path = intact / name
     before = path.read_bytes()
     try:
         path.write_bytes(content)
@@ -546,69 +552,71 @@ def read_damaged(whole: Path, name: str, content: bytes) -> str:
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_damaged_file_is_read_or_refused_and_nothing_else(whole: Path, name: str):
-    content = (whole / name).read_bytes()
+def test_damaged_file_is_read_or_rejected_in_one_line(intact: Path, name: str):
+    content = (intact / name).read_bytes()
 
     @settings(deadline=None, derandomize=True, database=None, max_examples=100)
-    @given(DAMAGES, st.none() | PLACES)
-    def damaged(changes: list[tuple[int, int, bytes]], kept: int | None) -> None:
+    @given(DAMAGES, st.none() | POSITIONS)
+    def check_damage(changes: list[tuple[int, int, bytes]], length: int | None) -> None:
         damaged = content
-        for place, deleted, put in changes:
-            place %= len(content)
-            damaged = damaged[:place] + put + damaged[place + deleted :]
-        read_damaged(whole, name, damaged[:kept])
+        for position, deleted, inserted in changes:
+            position %= len(content)
+            damaged = damaged[:position] + inserted + damaged[position + deleted :]
+        read_damaged(intact, name, damaged[:length])
 
-    assert read_damaged(whole, name, content) == ""
-    damaged()
+    assert read_damaged(intact, name, content) == ""
+    check_damage()
 
 
 @pytest.mark.parametrize("name", [name for name in READERS if name not in (CHECKPOINT, "optuna.journal")])
-def test_a_file_that_ends_early_is_refused(whole: Path, name: str):
-    content = (whole / name).read_bytes()
-    for kept in (0, len(content) // 3, len(content) * 2 // 3, len(content) - 3):
-        assert read_damaged(whole, name, content[:kept]), kept
+def test_truncated_file_is_rejected(intact: Path, name: str):
+    content = (intact / name).read_bytes()
+    for length in (0, len(content) // 3, len(content) * 2 // 3, len(content) - 3):
+        assert read_damaged(intact, name, content[:length]), length
 
 
-def test_a_run_is_refused_where_its_files_do_not_belong_together(whole: Path):
-    for name, damage in (("weights/best.safetensors", of_another_network), ("history.csv", without_a_row)):
-        before = (whole / "run" / name).read_bytes()
-        damage(whole / "run" / name)
-        damaged = (whole / "run" / name).read_bytes()
-        (whole / "run" / name).write_bytes(before)
-        assert read_damaged(whole, f"run/{name}", damaged).endswith(TRAIN_AGAIN)
+def test_run_with_inconsistent_files_is_rejected(intact: Path):
+    for name, damage in (("weights/best.safetensors", replace_weights), ("history.csv", drop_last_row)):
+        before = (intact / "run" / name).read_bytes()
+        damage(intact / "run" / name)
+        damaged = (intact / "run" / name).read_bytes()
+        (intact / "run" / name).write_bytes(before)
+        assert read_damaged(intact, f"run/{name}", damaged).endswith(RETRAIN_HINT)
 
 
 IMAGES, LABELS = np.zeros((4, 6, 6, 1), np.uint8), np.array([0, 1, 0, 1])
-ABOUT = json.dumps({"classes": ["a", "b"], "sha256": "0"})
+METADATA = json.dumps({"classes": ["a", "b"], "sha256": "0"})
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "about"),
+    ("images", "labels", "metadata"),
     [
         (IMAGES, LABELS, "{"),
         (IMAGES, LABELS, "[]"),
-        (IMAGES.astype(np.float32), LABELS, ABOUT),
-        (IMAGES[0], LABELS, ABOUT),
-        (IMAGES[:3], LABELS, ABOUT),
-        (IMAGES, LABELS.astype(np.int32), ABOUT),
-        (IMAGES, LABELS + 1, ABOUT),
-        (IMAGES, -LABELS, ABOUT),
+        (IMAGES.astype(np.float32), LABELS, METADATA),
+        (IMAGES[0], LABELS, METADATA),
+        (IMAGES[:3], LABELS, METADATA),
+        (IMAGES, LABELS.astype(np.int32), METADATA),
+        (IMAGES, LABELS + 1, METADATA),
+        (IMAGES, -LABELS, METADATA),
     ],
 )
-def test_prepared_data_that_is_none_is_refused(images: np.ndarray, labels: np.ndarray, about: str, tmp_path: Path):
+def test_invalid_prepared_data_is_rejected(images: np.ndarray, labels: np.ndarray, metadata: str, tmp_path: Path):
     arrays = {"images": images, "labels": labels}
     path = tmp_path / "images.safetensors"
     save_file(
-        {f"{side}_{part}": arrays[part] for side in ("train", "validation") for part in arrays}, path, {"about": about}
+        {f"{side}_{part}": arrays[part] for side in ("train", "validation") for part in arrays},
+        path,
+        {"about": metadata},
     )
-    assert told(read_prepared, path).endswith(PREPARE_AGAIN)
+    assert error_line(read_prepared, path).endswith(PREPARE_AGAIN)
 
 
-# Nothing unpickles a file.
+# No file is unpickled.
 
 
 class Trap:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, path: Path):
         self.path = str(path)
@@ -617,12 +625,12 @@ class Trap:
         return os.mkdir, (self.path,)
 
 
-def as_array(path: Path, trap: Trap) -> None:
+def write_npy(path: Path, trap: Trap) -> None:
     with path.open("wb") as stream:
         np.save(stream, np.array([trap], dtype=object), allow_pickle=True)
 
 
-def as_arrays(path: Path, trap: Trap) -> None:
+def write_npz(path: Path, trap: Trap) -> None:
     with path.open("wb") as stream:
         np.savez(stream, images=np.array([trap], dtype=object), labels=np.array([trap], dtype=object))
 
@@ -630,16 +638,16 @@ def as_arrays(path: Path, trap: Trap) -> None:
 PICKLED = {
     "pickle": lambda path, trap: path.write_bytes(pickle.dumps(trap)),
     "torch": lambda path, trap: torch.save({"state_dict": trap}, path),
-    "npy": as_array,
-    "npz": as_arrays,
+    "npy": write_npy,
+    "npz": write_npz,
 }
 
 
 @pytest.mark.parametrize("dump", PICKLED.values(), ids=PICKLED.keys())
 @pytest.mark.parametrize("name", READERS)
-def test_no_reader_runs_what_a_pickle_says(whole: Path, name: str, dump: Callable, tmp_path: Path):
+def test_no_reader_executes_a_pickle(intact: Path, name: str, dump: Callable, tmp_path: Path):
     dump(tmp_path / "file", Trap(tmp_path / "trapped"))
-    message = read_damaged(whole, name, (tmp_path / "file").read_bytes())
+    message = read_damaged(intact, name, (tmp_path / "file").read_bytes())
     assert message or name in (
         CHECKPOINT,
         "optuna.journal",
@@ -647,7 +655,7 @@ def test_no_reader_runs_what_a_pickle_says(whole: Path, name: str, dump: Callabl
     assert not (tmp_path / "trapped").exists()
 
 
-def test_the_traps_are_traps(tmp_path: Path):
+def test_trap_works_when_unpickled(tmp_path: Path):
     (tmp_path / "file").write_bytes(pickle.dumps(Trap(tmp_path / "trapped")))
     pickle.loads((tmp_path / "file").read_bytes())
     assert (tmp_path / "trapped").exists()
@@ -657,34 +665,36 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "mars
 FORBIDDEN_CALLS = {"eval", "exec", "read_pickle", "load_from_checkpoint", "unsafe_load", "full_load"}
 
 
-def unsafe(tree: ast.AST) -> Iterator[str]:
-    """What in a module may run what stands in a file."""
+def unsafe_statements(tree: ast.AST) -> Iterator[str]:
+    """Yield what in a module may execute the content of a file."""
     for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
         names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         yield from (name for name in names if name.partition(".")[0] in FORBIDDEN_MODULES)
         if not isinstance(node, ast.Call):
             continue
-        given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         function = ast.unparse(node.func)
         owner, _, name = function.rpartition(".")
         if (
             (name in FORBIDDEN_CALLS and owner in ("", "builtins", "pd", "yaml"))
             or (name == "load_from_checkpoint")
-            or (owner == "torch" and name == "load" and given.get("weights_only") != "True")
-            or (owner in ("np", "numpy") and name in ("load", "fromfile") and given.get("allow_pickle") != "False")
+            or (owner == "torch" and name == "load" and keywords.get("weights_only") != "True")
+            or (owner in ("np", "numpy") and name in ("load", "fromfile") and keywords.get("allow_pickle") != "False")
             or (owner == "yaml" and name == "load")
-            or (name == "YAML" and given.get("typ") not in ("'safe'", "'base'"))  # the second one makes only text
-            or "resume_from_checkpoint" in given
-            or "ckpt_path" in given
+            or (name == "YAML" and keywords.get("typ") not in ("'safe'", "'base'"))  # base gives only strings
+            or "resume_from_checkpoint" in keywords
+            or "ckpt_path" in keywords
         ):
             yield ast.unparse(node)
 
 
-def test_no_module_can_unpickle_or_run_a_file():
+def test_no_module_can_unpickle_or_execute_a_file():
     files = [*(PROJECT / "src").rglob("*.py"), *(PROJECT / "workflow").rglob("*.py")]
     assert len(files) > 100
-    assert {file.name: found for file in files if (found := list(unsafe(ast.parse(file.read_text()))))} == {}
+    assert {
+        file.name: unsafe for file in files if (unsafe := list(unsafe_statements(ast.parse(file.read_text()))))
+    } == {}
 
 
 @pytest.mark.parametrize(
@@ -695,5 +705,5 @@ def test_no_module_can_unpickle_or_run_a_file():
         *("yaml.load(text)", "YAML(typ='unsafe').load(text)", "pd.read_pickle(path)", "trainer.fit(m, ckpt_path=p)"),
     ],
 )
-def test_what_may_unpickle_is_found(code: str):
-    assert list(unsafe(ast.parse(code)))
+def test_unsafe_statement_is_found(code: str):
+    assert list(unsafe_statements(ast.parse(code)))

@@ -1,4 +1,4 @@
-"""What becomes of numbers that are not finite, from the runs to the tables, the figures and the report."""
+"""Numbers that are not finite, from the runs to the tables, the figures and the report."""
 
 import json
 import shutil
@@ -39,8 +39,8 @@ from batchscape.tuning.search import search
 pytestmark = pytest.mark.slow
 
 
-class Made:
-    """A study made in this process by what the jobs call, in a fraction of the time that they take to start."""
+class InProcessStudy:
+    """A study computed in this process with the functions of the jobs, because starting jobs takes much longer."""
 
     def __init__(self, folder: Path, config: str):
         (folder / "study.yaml").write_text(config)
@@ -48,7 +48,7 @@ class Made:
         self.folder = folder
         self.data, self.manifest, _ = prepare(self.study.data)
         write_prepared(folder / "images.safetensors", self.data)
-        rates = {size: self._searched(size) for size in self.study.grid.batch_sizes if self.study.tuning.enabled}
+        rates = {size: self._tune(size) for size in self.study.grid.batch_sizes if self.study.tuning.enabled}
         for name, run in self.study.runs.items():
             spec = json.loads(self.study.run_slice(name))
             if run.learning_rate is None:
@@ -87,7 +87,7 @@ class Made:
             spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"]
         )
 
-    def _searched(self, size: int) -> float:
+    def _tune(self, size: int) -> float:
         spec = SearchSpec.model_validate_json(self.study.search_slice(size))
         trials = search(spec, self.folder / "images.safetensors", self.folder / f"bs{size}.journal", "code")
         self.write(f"bs{size}", trials)
@@ -131,10 +131,10 @@ device_timing: {enabled: false}
 
 
 @pytest.fixture
-def drawn() -> Iterator[Callable[[p9.ggplot], list[str]]]:
-    """Draw a figure for real, and return its texts; a warning that no user can act on fails."""
+def draw() -> Iterator[Callable[[p9.ggplot], list[str]]]:
+    """Render a figure and return its texts; a warning that no user can act on fails the test."""
 
-    def draw(plot: p9.ggplot) -> list[str]:
+    def render(plot: p9.ggplot) -> list[str]:
         with warnings.catch_warnings():
             for kind in (RuntimeWarning, UserWarning):  # NumPy's and plotnine's
                 warnings.simplefilter("error", kind)
@@ -144,12 +144,12 @@ def drawn() -> Iterator[Callable[[p9.ggplot], list[str]]]:
         mpl.pyplot.close(figure)
         return [text for text in texts if text]
 
-    yield draw
+    yield render
     mpl.pyplot.close("all")
 
 
 STUDIES = {
-    # Every run diverges at once, and so does every trial.
+    # Every run and every trial diverges immediately.
     "hopeless": f"""
 data: {DATA}{SMALL}
 grid: {{batch_sizes: [8, 16], learning_rates: [1e28, 1e29], seeds: [0, 1]}}
@@ -157,7 +157,7 @@ training: {{max_epochs: 3, checkpoints: [1]}}
 comparison: {{fixed_learning_rate: 1e28, high_learning_rate: 1e29}}
 tuning: {{learning_rate_range: [1e28, 1e29], trials: 3, startup_trials: 2, epochs: 2, seeds: [5]}}
 """,
-    # At the fixed rate all runs diverge, but only after some epochs: weight decay doubles the weights in each step.
+    # At the fixed rate all runs diverge after some epochs: weight decay doubles the weights in each step.
     "late": f"""
 data: {DATA}{SMALL.replace("[init, best]", "[best, 6]").replace("points: 3", "checkpoint: 6")}
 grid: {{batch_sizes: [8, 16], learning_rates: [0.1], seeds: [0, 1]}}
@@ -165,7 +165,7 @@ training: {{max_epochs: 12, patience: 12, checkpoints: [1, 2, 6], weight_decay: 
 comparison: {{fixed_learning_rate: 3.0, high_learning_rate: 0.1}}
 tuning: {{learning_rate_range: [0.1, 3], trials: 2, startup_trials: 2, epochs: 12, seeds: [5]}}
 """,
-    # Steps so long that networks die or saturate at once: losses, gradients, updates and Hessians of exactly 0.
+    # Steps so large that networks die or saturate immediately: losses, gradients, updates and Hessians are exactly 0.
     "dead": f"""
 data: {DATA}{SMALL}
 grid: {{batch_sizes: [8, 16], learning_rates: [1e3], seeds: [0, 1]}}
@@ -177,27 +177,27 @@ tuning: {{enabled: false}}
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Made]:
-    """Make a study once for all its tests."""
-    return cache(lambda name: Made(tmp_path_factory.mktemp(name), f"name: {name}{STUDIES[name]}"))
+def create_study(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], InProcessStudy]:
+    """Return a function that computes a study once for all its tests."""
+    return cache(lambda name: InProcessStudy(tmp_path_factory.mktemp(name), f"name: {name}{STUDIES[name]}"))
 
 
 @pytest.fixture
-def hopeless(made: Callable[[str], Made]) -> Made:
-    return made("hopeless")
+def hopeless(create_study: Callable[[str], InProcessStudy]) -> InProcessStudy:
+    return create_study("hopeless")
 
 
 @pytest.fixture
-def late(made: Callable[[str], Made]) -> Made:
-    return made("late")
+def late(create_study: Callable[[str], InProcessStudy]) -> InProcessStudy:
+    return create_study("late")
 
 
 @pytest.fixture
-def dead(made: Callable[[str], Made]) -> Made:
-    return made("dead")
+def dead(create_study: Callable[[str], InProcessStudy]) -> InProcessStudy:
+    return create_study("dead")
 
 
-def test_a_study_in_which_everything_diverges_keeps_every_row(hopeless: Made):
+def test_tables_have_every_row_if_everything_diverges(hopeless: InProcessStudy):
     runs = hopeless.read("tables/runs")
     assert set(runs["run"]) == set(hopeless.study.runs)
     assert set(runs["status"]) == {"diverged"}
@@ -219,46 +219,48 @@ def test_a_study_in_which_everything_diverges_keeps_every_row(hopeless: Made):
     assert len(hopeless.read("tables/landscape")) == 2 * 9
 
 
-def test_a_search_of_which_every_trial_diverges_finds_nothing(hopeless: Made, drawn: Callable):
+def test_search_finds_nothing_if_every_trial_diverges(hopeless: InProcessStudy, draw: Callable):
     trials, tuned = hopeless.read("tables/trials"), hopeless.read("tables/tuned_lr")
     assert np.isinf(trials["validation_loss"]).all()
     assert (tuned["n_diverged_trials"] == tuned["n_trials"]).all()
     assert tuned[["linear_learning_rate", "sqrt_learning_rate"]].isna().all(axis=None)
     assert tuned["advice"].str.startswith("every trial diverged").all()
-    texts = drawn(hopeless.plot("lr_search"))
+    texts = draw(hopeless.plot("lr_search"))
     assert "on the edge" not in texts  # no rate is marked as the tuned one
     assert any("× is a diverged trial" in text for text in texts)
 
 
-def test_where_everything_diverges_claims_figures_and_report_say_so(hopeless: Made, drawn: Callable):
+def test_claims_figures_and_report_state_that_everything_diverged(hopeless: InProcessStudy, draw: Callable):
     claims = hopeless.read("tables/claims")
     assert set(claims["verdict"]) == {"undecided"}
-    tested = claims[claims["claim"] != "best_rate_grows"]  # for which two learning rates are too few
+    tested = claims[claims["claim"] != "best_rate_grows"]  # two learning rates are too few for it
     assert (tested["n_missing"] == 2).all()
     assert tested["reading"].str.contains("Not tested: .*; [4-8] of the [4-8] runs diverged").all()
     for name in set(hopeless.study.figures) - {"claims", "lr_search"}:
-        assert any("No run has a number that can be drawn here" in text for text in drawn(hopeless.plot(name))), name
-    assert drawn(hopeless.plot("claims")).count("not tested") == len(claims)
+        assert any("No run has a number that can be drawn here" in text for text in draw(hopeless.plot(name))), name
+    assert draw(hopeless.plot("claims")).count("not tested") == len(claims)
     page = hopeless.page()
     assert "No setting can be recommended" in page
     assert "Of 14 runs 14 diverged" in page
     assert "Add learning rates below 1 × 10²⁸" in page
-    assert "every trial of batch size 8, 16 diverged" not in page  # nothing is to follow from the search
+    assert "every trial of batch size 8, 16 diverged" not in page  # the report draws no conclusion from the search
 
 
-def test_runs_that_diverge_late_keep_what_they_were(late: Made):
+def test_results_before_a_late_divergence_are_preserved(late: InProcessStudy):
     runs = late.read("tables/runs")
-    lost, whole = runs[runs["setting"].isin(["bs8-lr3", "bs16-lr3"])], runs[runs["learning_rate"] == 0.1]
-    assert set(lost["status"]) == {"diverged"}
-    assert (lost["epochs"] > 3).all()
-    assert np.isfinite(lost[["best_epoch", "best_validation_loss"]]).all(axis=None)
-    assert "diverged" not in set(whole["status"])
+    diverged, complete = runs[runs["setting"].isin(["bs8-lr3", "bs16-lr3"])], runs[runs["learning_rate"] == 0.1]
+    assert set(diverged["status"]) == {"diverged"}
+    assert (diverged["epochs"] > 3).all()
+    assert np.isfinite(diverged[["best_epoch", "best_validation_loss"]]).all(axis=None)
+    assert "diverged" not in set(complete["status"])
     sharpness = late.read("analysis/sharpness").set_index(["setting", "checkpoint"])
     assert np.isfinite(sharpness.loc[("bs8-lr3", "best"), "value"]).all()
-    gone = sharpness.loc[("bs8-lr3", "epoch00006")]  # the epoch of which the loss was no number
-    assert not np.isfinite(gone["value"]).any()
-    assert (gone.loc[gone["measure"].isin(["keskar", "keskar_subspace", "adaptive"]), "evaluations"] == 1).all()
-    # A diverged run is in no mean, though its best weights have numbers.
+    not_finite = sharpness.loc[("bs8-lr3", "epoch00006")]  # the loss of this epoch was not finite
+    assert not np.isfinite(not_finite["value"]).any()
+    assert (
+        not_finite.loc[not_finite["measure"].isin(["keskar", "keskar_subspace", "adaptive"]), "evaluations"] == 1
+    ).all()
+    # Means exclude a diverged run, although its best weights are finite.
     table = late.read("tables/sharpness").set_index(["setting", "checkpoint"])
     assert table.loc[("bs8-lr3", "best"), "value_mean"].isna().all()
     assert (table.loc[("bs8-lr3", "best"), "n_diverged"] == 2).all()
@@ -272,25 +274,27 @@ def test_runs_that_diverge_late_keep_what_they_were(late: Made):
     assert recommendation.iloc[0]["n_diverged"] == 0
 
 
-def test_the_way_of_a_run_that_diverged_ends_with_its_last_finite_weights(late: Made, drawn: Callable, tmp_path: Path):
+def test_trajectory_of_a_diverged_run_ends_at_its_last_finite_weights(
+    late: InProcessStudy, draw: Callable, tmp_path: Path
+):
     rows = late.read("tables/trajectory")
-    way = rows[rows["epoch"].notna() & (rows["run"] == "bs8-lr3-seed0")]
-    assert {"init", "best", "epoch00002"} <= set(way["checkpoint"])
-    assert np.isfinite(way[["x", "y"]]).all(axis=None)
-    assert any(" diverged" in text for text in drawn(late.plot("trajectory")))
+    path = rows[rows["epoch"].notna() & (rows["run"] == "bs8-lr3-seed0")]
+    assert {"init", "best", "epoch00002"} <= set(path["checkpoint"])
+    assert np.isfinite(path[["x", "y"]]).all(axis=None)
+    assert any(" diverged" in text for text in draw(late.plot("trajectory")))
 
     copy = Path(shutil.copytree(late.run("bs8-lr3-seed0"), tmp_path / "bs8-lr3-seed0"))
     last = copy / "weights" / "last.safetensors"
     arrays = load_file(last)
     write_weights(last, {name: array * np.float32(np.nan) for name, array in arrays.items()}, list(arrays))
-    again = trajectory.analyze(RunDirectory(copy), late.data, late.study.trajectory)
-    assert set(way["checkpoint"]) - set(again["checkpoint"]) == {"last"} & set(way["checkpoint"])
-    assert np.isfinite(again[["x", "y"]]).all(axis=None)
+    analyzed = trajectory.analyze(RunDirectory(copy), late.data, late.study.trajectory)
+    assert set(path["checkpoint"]) - set(analyzed["checkpoint"]) == {"last"} & set(path["checkpoint"])
+    assert np.isfinite(analyzed[["x", "y"]]).all(axis=None)
 
 
-def test_figures_of_a_study_that_half_diverges_draw_the_other_half(late: Made, drawn: Callable):
+def test_figures_draw_the_runs_that_did_not_diverge(late: InProcessStudy, draw: Callable):
     for name in late.study.figures:
-        texts = drawn(late.plot(name))
+        texts = draw(late.plot(name))
         empty = any("No run has a number" in text for text in texts)
         at_fixed_rate = FIGURES[name].settings[:1] == ("fixed_learning_rate",) or name in {
             "interpolation",
@@ -299,22 +303,24 @@ def test_figures_of_a_study_that_half_diverges_draw_the_other_half(late: Made, d
         assert empty == at_fixed_rate, name
         if empty:
             assert any("4 diverged runs not drawn" in text or "2 diverged runs not drawn" in text for text in texts)
-        if name == "landscape":  # single runs, drawn as they are
+        if name == "landscape":  # single runs are drawn even if they diverged
             assert {" diverged" in text for text in texts if text.startswith("Batch size 8")} == {True}
     page = late.page()
     assert "Best seen, with two seeds: batch size" in page
     assert "A run diverged in " in page
 
 
-def test_a_dead_network_has_zeros_and_the_logarithm_of_none_is_drawn(dead: Made, drawn: Callable):
+def test_zeros_of_a_dead_network_are_not_drawn_on_logarithmic_axes(dead: InProcessStudy, draw: Callable):
     runs = dead.read("tables/runs")
     assert (runs["best_validation_loss"] == 0).any()
     assert not runs["status"].eq("diverged").any()
     hessian = dead.read("analysis/sharpness").query("checkpoint == 'best' and measure == 'hessian_eigenvalue'")
     assert (hessian["value"] == 0).any()
     assert np.isfinite(hessian["value"]).all()
-    still = dead.read("analysis/history").groupby("run").filter(lambda rows: rows["gradient_norm"].eq(0).any())
-    assert still.loc[still["gradient_norm"] == 0, "noise_scale"].isna().all()  # 0/0
+    without_gradient = (
+        dead.read("analysis/history").groupby("run").filter(lambda rows: rows["gradient_norm"].eq(0).any())
+    )
+    assert without_gradient.loc[without_gradient["gradient_norm"] == 0, "noise_scale"].isna().all()  # 0/0
     claims = dead.read("tables/claims").set_index("claim").loc["higher_validation_loss"]
     assert claims["n_seeds"] + claims["n_missing"] == 2
     assert claims["n_missing"] > 0
@@ -328,42 +334,42 @@ def test_a_dead_network_has_zeros_and_the_logarithm_of_none_is_drawn(dead: Made,
         "gradient_alignment",
         "lr_plane",
     )
-    captions = {name: [text for text in drawn(dead.plot(name)) if "Not drawn: " in text] for name in names}
+    captions = {name: [text for text in draw(dead.plot(name)) if "Not drawn: " in text] for name in names}
     assert captions["lr_effect"] == [f"Not drawn: {(runs['best_validation_loss'] == 0).sum()} values, 0 or less, "
                                      "infinite or no number"]  # fmt: skip
     assert captions["update_norms"]
     assert not captions["convergence"]  # its axes are not logarithmic
 
 
-def test_a_target_that_some_runs_never_reach_is_told(dead: Made, drawn: Callable):
+def test_runs_that_miss_the_target_are_counted(dead: InProcessStudy, draw: Callable):
     table = dead.read("tables/steps_to_target")
     missed = int(table.loc[table["is_best"] == 1, "n_missed"].sum())
     assert missed > 0
-    assert any(f"{missed} runs never reached it" in text for text in drawn(dead.plot("steps_to_target")))
+    assert any(f"{missed} runs never reached it" in text for text in draw(dead.plot("steps_to_target")))
 
 
-def test_a_way_of_fewer_than_three_different_weights_is_named_and_not_drawn(dead: Made, drawn: Callable):
+def test_trajectory_of_fewer_than_three_points_is_named_and_not_drawn(dead: InProcessStudy, draw: Callable):
     rows = dead.read("tables/trajectory")
-    lost = rows.loc[rows["x"].isna(), "run"].tolist()
-    assert "bs8-lr1000000-seed0" in lost  # dead after the first epoch
-    assert rows.loc[rows["run"].isin(lost), ["loss", "explained_variance_x"]].isna().all(axis=None)
-    told = f"not shown, for fewer than three different weights: {lost[0]}"
-    assert any(told in text for text in drawn(dead.plot("trajectory")))
+    missing = rows.loc[rows["x"].isna(), "run"].tolist()
+    assert "bs8-lr1000000-seed0" in missing  # dead after the first epoch
+    assert rows.loc[rows["run"].isin(missing), ["loss", "explained_variance_x"]].isna().all(axis=None)
+    caption = f"not shown, for fewer than three different weights: {missing[0]}"
+    assert any(caption in text for text in draw(dead.plot("trajectory")))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_images_that_are_no_numbers_are_refused_in_a_line(tmp_path: Path, value: float):
+def test_images_with_nan_are_rejected_in_one_line(tmp_path: Path, value: float):
     images = np.full((20, 8, 8), 0.5)
     images[[3, 7], 2, 2] = value
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(20) % 2)
-    with pytest.raises(UserError) as refused:
+    with pytest.raises(UserError) as caught:
         prepare(ArraysConfig(source="arrays", path=str(tmp_path / "images.npz")))
-    message = str(refused.value)
+    message = str(caught.value)
     assert message.splitlines() == [message]
     assert "data.path: 2 of the 20 images have pixels that are NaN or infinite, first at index 3" in message
 
 
-def test_one_class_is_refused_and_a_class_without_validation_images_is_told(tmp_path: Path):
+def test_single_class_is_rejected_and_class_missing_from_a_split_is_reported(tmp_path: Path):
     images = np.zeros((20, 8, 8), dtype=np.uint8)  # constant, and all equal
     for name, labels in (("one", np.zeros(20, int)), ("rare", np.arange(20) // 19)):
         np.savez(tmp_path / f"{name}.npz", images=images, labels=labels)
@@ -375,7 +381,7 @@ def test_one_class_is_refused_and_a_class_without_validation_images_is_told(tmp_
     assert any(f"no {side} images of 1" in line for line in prepared.summary)
 
 
-def test_a_sharpness_that_explodes_is_counted_and_leaves_the_others_their_place(drawn: Callable):
+def test_infinite_sharpness_is_counted_and_not_drawn(draw: Callable):
     values = {"keskar": [1.0, 2.0, np.inf], "hessian_trace": [np.nan, np.nan, np.nan]}
     rows = [
         {"batch_size": size, "learning_rate": 0.1, "setting": f"bs{size}-lr0.1", "seed": seed, "checkpoint": "best",
@@ -383,8 +389,8 @@ def test_a_sharpness_that_explodes_is_counted_and_leaves_the_others_their_place(
          "batch_norm": "none", "loss": 1.0, "evaluations": 7, "iterations": 1, "on_bounds": 0.5,
          "not_computed": "none"}
         for size in (8, 16)
-        for measure, found in values.items()
-        for seed, (value, status) in enumerate(zip([*found, np.nan], ["converged"] * 3 + ["diverged"], strict=True))
+        for measure, finite in values.items()
+        for seed, (value, status) in enumerate(zip([*finite, np.nan], ["converged"] * 3 + ["diverged"], strict=True))
     ]  # fmt: skip
     frame = pd.DataFrame(rows)
     table = sharpness.tabulate(frame).set_index(["batch_size", "measure"])
@@ -395,13 +401,13 @@ def test_a_sharpness_that_explodes_is_counted_and_leaves_the_others_their_place(
     assert np.isinf(table.loc[(8, "keskar"), "value_mean"])
     assert np.isnan(table.loc[(8, "hessian_trace"), "value_mean"])
     assert table.loc[(8, "keskar"), "evaluations_mean"] == 7
-    texts = drawn(sharpness_figure.draw(frame, sharpness.tabulate(frame), fixed_learning_rate=0.1))
+    texts = draw(sharpness_figure.draw(frame, sharpness.tabulate(frame), fixed_learning_rate=0.1))
     assert "Not drawn: 4 values, infinite or no number" in texts
     assert {"8", "16", "Keskar φ (%) ε = 0.5", "Hessian trace (nats/unit²)"} <= set(texts)
 
 
-def test_cells_without_a_loss_are_as_large_as_those_of_their_own_plane():
-    """Each panel has a grid of its own, and a panel may have whole rows without a finite loss."""
+def test_cells_without_loss_have_the_size_of_their_own_plane():
+    """Each panel has its own grid, and may have entire rows without a finite loss."""
     grid = pd.DataFrame([(x, y) for x in range(4) for y in range(4)], columns=["x", "y"], dtype=float)
     wide = grid.assign(panel="wide", x=grid["x"] * 10 + 0.3, loss=grid["x"] + 1).replace({"loss": {4.0: np.nan}})
     cells = pd.concat([grid.assign(panel="narrow", loss=1.0 + grid["y"]), wide], ignore_index=True)

@@ -382,7 +382,7 @@ HISTORY = f"{FOLDER}/analysis/history.csv"
             f"{TUNED_RUN}/run.json",
             tuple(f"{TUNED_RUN}/{file}" for file in ("run.json", "history.csv")),
             "is not as it was written (learning_rate: Input should be greater than 0)",
-            "delete it so that the search goes on from its journal",
+            "delete it so that the search resumes from its journal",
         ),
         (RUNS, without_column("status"), TABLE, (TABLE,), "there is no column status", "so that it is made again"),
         (RUNS, with_content(b""), TABLE, (TABLE,), "is no table (No columns to parse from file)", REMAKE_HINT),

@@ -11,6 +11,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from batchscape.cli.reference import reference, schema
+from batchscape.study.fingerprint import PACKAGE
 from batchscape.study.registry import FIGURES, TABLES
 from batchscape.study.study import Study
 from tests.helpers.checkout import PROJECT, Checkout
@@ -69,6 +70,16 @@ def test_study_files_in_the_usage_docs_are_valid():
     for part in ({}, *parts):
         Study.from_mapping({**complete, **part}, "docs/usage.md")
     assert len(parts) >= 5
+
+
+def test_package_root_has_no_loose_modules():
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py", "errors.py"}
+
+
+def test_unit_tests_mirror_the_package():
+    tests = PROJECT / "tests" / "unit"
+    folders = {path.parent.relative_to(tests) for path in tests.rglob("test_*.py")}
+    assert {folder for folder in folders if not (PACKAGE / folder).is_dir()} == set()
 
 
 def test_tables_figures_and_analyses_of_runs_do_not_import_torch():

@@ -71,14 +71,14 @@ def test_distance_table_agrees_with_the_weights_on_disk(finished: Checkout):
 
     distances = table(finished, "tables/distance").set_index(["batch_size", "learning_rate", "layer"])
     for batch_size in (64, 256):
-        whole, conv = [], []
+        total, conv = [], []
         for seed in (0, 1):
             weights = finished.path / "results/smoke/runs" / f"bs{batch_size}-lr0.08-seed{seed}" / "weights"
             init, best = load_file(weights / "init.safetensors"), load_file(weights / "best.safetensors")
             squares = {name: np.sum((best[name].astype(float) - init[name].astype(float)) ** 2) for name in init}
-            whole.append(np.sqrt(sum(squares.values())))
+            total.append(np.sqrt(sum(squares.values())))
             conv.append(np.sqrt(squares["conv1.weight"] + squares["conv1.bias"]))
-        assert np.isclose(distances.loc[(batch_size, 0.08, "all layers"), "distance_mean"], np.mean(whole), rtol=1e-9)
+        assert np.isclose(distances.loc[(batch_size, 0.08, "all layers"), "distance_mean"], np.mean(total), rtol=1e-9)
         assert np.isclose(distances.loc[(batch_size, 0.08, "conv1"), "distance_mean"], np.mean(conv), rtol=1e-9)
 
 

@@ -1,8 +1,8 @@
-"""What each figure shows and how to read it, in the order in which a report tells it.
+"""The captions of all figures, in the order of the report.
 
-The one place where captions stand. `report.html` and Snakemake's own report both take them from here; a figure of
-`batchscape.study.registry` needs a caption in one of the chapters. Texts are plain, and valid reStructuredText, because
-Snakemake's captions are that.
+Captions are defined here only: `report.html` and Snakemake's report both use them. Every figure of
+`batchscape.study.registry` needs a caption in one of the chapters. Texts must be valid reStructuredText without markup,
+because Snakemake parses its captions as such.
 """
 
 from batchscape.report.chapters import beyond, claims, fixed_rate, high_rate, loss_surface, rate_search, scaled_rate
@@ -20,7 +20,7 @@ CHAPTERS: tuple[Chapter, ...] = (
 
 CAPTIONS: dict[str, Caption] = {name: caption for chapter in CHAPTERS for name, caption in chapter.figures.items()}
 
-# Numbered, for Snakemake's report sorts its categories by name; from 2, as in the page, where the answer is first.
+# Numbered, because Snakemake's report sorts categories by name; from 2, because the page starts with the answer.
 CATEGORIES: dict[str, str] = {
     name: f"{number}. {chapter.title}" for number, chapter in enumerate(CHAPTERS, 2) for name in chapter.figures
 }

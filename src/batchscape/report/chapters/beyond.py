@@ -1,33 +1,34 @@
-"""How large a batch can be before it stops paying."""
+"""Up to which batch size a larger batch saves steps."""
 
 from batchscape.report.chapters.chapter import Caption, Chapter
 from batchscape.report.chapters.papers import MCCANDLISH, SHALLUE
 
 CHAPTER = Chapter(
     "beyond",
-    "How large a batch pays",
-    "Larger batches are expected to save steps up to a point, the critical batch size, and beyond it only to cost more "
+    "How large a batch is worthwhile",
+    "Larger batches are expected to save steps up to the critical batch size; beyond it they mostly process more "
     "examples. Do the batch sizes of this study reach that point?",
     {
         "steps_to_target": Caption(
             "Steps and epochs to a target loss",
-            "How many updates, and how many epochs, each batch size needs until its validation loss is at the target, "
-            "each at the learning rate that needs the fewest; the labels are these rates.",
-            "On the dashed line, perfect scaling, twice the batch halves the steps. Where the points leave it returns "
-            "diminish; where they are level a larger batch saves nothing. A solid line is the fit, where there is one, "
-            "and its bend the critical batch size: there training takes twice the least steps and twice the least "
-            "examples.",
-            "Points below the dashed line: the rate of the smallest batch is then probably not its best one.",
+            "The number of updates and epochs that each batch size needs to reach the target validation loss, at the "
+            "learning rate that needs the fewest updates. Labels are these learning rates.",
+            "The dashed line is perfect scaling: twice the batch size, half the steps. Where the points leave it, "
+            "returns diminish; where they are level, a larger batch saves no steps. The solid line is the fit, if "
+            "there is one. At its critical batch size, training takes twice the minimum number of steps and twice the "
+            "minimum number of examples.",
+            "Points below the dashed line: the learning rate of the smallest batch is then probably not its best one.",
             (SHALLUE, MCCANDLISH),
         ),
         "noise_scale": Caption(
-            "The gradient noise scale",
-            "Left, the noise scale, the number of examples at which noise and signal of a batch's gradient are equal, "
-            "as training goes on; right, the norm of the full gradient. Dashed are the batch sizes.",
-            "A batch far below the noise scale averages too little, one far above it computes more than it gains. It "
-            "is a prediction of the critical batch size without training at each, and is expected to grow as the loss "
-            "falls.",
-            "A noise scale that falls during training, or that is far from where the steps to a target level off.",
+            "Gradient noise scale",
+            "Left, the noise scale during training: the number of examples at which the noise and the signal in the "
+            "gradient of a batch are equal. Right, the norm of the full gradient. Dashed lines are the batch sizes.",
+            "A batch far below the noise scale averages too few examples; one far above it computes more than it "
+            "gains. The noise scale predicts the critical batch size without training at each batch size. It is "
+            "expected to grow as the loss falls.",
+            "A noise scale that falls during training, or that is far from the batch size at which the steps to the "
+            "target level off.",
             (MCCANDLISH,),
         ),
     },

@@ -1,4 +1,4 @@
-"""What a chapter and a caption are made of."""
+"""The types of chapters and captions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Paper:
-    """Where a measure or an expectation comes from."""
+    """The source of a measure or an expectation."""
 
     name: str
     link: str | None = None
@@ -14,7 +14,7 @@ class Paper:
 
 @dataclass(frozen=True)
 class Caption:
-    """The words beside a figure; each of the three texts is one to three sentences."""
+    """The text beside a figure: what it shows, how to read it, and what would be surprising."""
 
     title: str
     shows: str
@@ -22,12 +22,12 @@ class Caption:
     surprise: str
     papers: tuple[Paper, ...]
     claims: tuple[str, ...] = ()
-    """The claims that test what would be surprising: the report says below the figure what they found."""
+    """The claims that test the expectation behind `surprise`; the report prints their results below the figure."""
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """Figures that belong together, in the order in which they are shown."""
+    """A section of the report with its figures, in the order in which they are shown."""
 
     key: str
     title: str

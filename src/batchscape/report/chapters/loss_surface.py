@@ -1,51 +1,55 @@
-"""What the loss looks like around and between the minima."""
+"""The training loss around and between the minima."""
 
 from batchscape.report.chapters.chapter import Caption, Chapter
 from batchscape.report.chapters.papers import CHANG, DINH, GOODFELLOW, KESKAR, KWON, LI
 
 CHAPTER = Chapter(
     "loss-surface",
-    "The minima at that learning rate",
-    "How sharp the training loss is around the weights that each batch size found, what lies between those of the "
-    "small and the large batch, and what the surface around them looks like.",
+    "The minima at the fixed learning rate",
+    "The sharpness of the minimum that each batch size finds, and the training loss around it and between the minima "
+    "of the small and the large batch.",
     {
         "sharpness": Caption(
             "Sharpness of the minimum",
             "How much the training loss rises in a small box around the weights (Keskar's φ, in the full space and in "
-            "a random subspace, and its adaptive form), and the Hessian's top eigenvalue and trace, by batch size.",
-            "Higher is sharper. Keskar's measure and the Hessian change if a layer is scaled up and the next one down, "
-            "which leaves the function as it is; the adaptive one does not. Believe an order that all measures share.",
-            "Sharper minima with a smaller batch. Sharpness that orders batch sizes one way and validation loss the "
-            "other says that sharpness does not explain generalisation here.",
+            "a random subspace, and its adaptive form), and the largest eigenvalue and the trace of the Hessian, by "
+            "batch size.",
+            "Higher is sharper. Keskar's measure and the Hessian change if one layer is scaled up and the next one "
+            "down, although the network computes the same function; the adaptive measure does not. Rely on an order "
+            "that all measures share.",
+            "Sharper minima with a smaller batch. If sharpness orders the batch sizes one way and validation loss the "
+            "other way, sharpness does not explain generalization here.",
             (KESKAR, KWON, DINH),
             ("sharper_minima",),
         ),
         "interpolation": Caption(
-            "On the line between two minima",
-            "Loss and accuracy on the straight line through the weights of two runs of one seed: α = 0 is the first "
-            "one, α = 1 the second, beyond them the line goes on.",
-            "A wide valley around one end and a narrow one around the other says which minimum is flatter in this "
-            "direction. A hill between them says that they lie in different basins.",
-            "No hill at all: both runs then ended in one basin, and the batch size chose only a place in it.",
+            "Between two minima",
+            "Loss and accuracy on the straight line through the weights of two runs with the same seed: α = 0 is the "
+            "first run, α = 1 the second, and the line extends beyond both.",
+            "A wide valley around one end and a narrow one around the other show which minimum is flatter in this "
+            "direction. A barrier between them means that they are in different basins.",
+            "No barrier: both runs then ended in the same basin, and the batch size determined only the position in "
+            "it.",
             (GOODFELLOW, KESKAR, CHANG),
         ),
         "landscape": Caption(
-            "The loss around the minima",
-            "Training loss on a plane through each minimum, along two random directions that are scaled filter by "
-            "filter to the size of the weights. Directions, colours and contour levels are the same in all panels.",
-            "Contours that stand closer are a sharper minimum. The plane is two directions of very many: what it does "
-            "not show may still be there, so compare panels, and several pairs of directions.",
-            "Ridges or other valleys close by, or a lowest point that is not in the middle, which is where the run's "
-            "weights at its best epoch are.",
+            "Loss around the minima",
+            "Training loss on a plane through each minimum, along two random directions that are normalized filter by "
+            "filter to the norm of the weights. Directions, colors and contour levels are the same in all panels.",
+            "The closer the contours, the sharper the minimum. The plane shows two of very many directions, so "
+            "compare panels, and several pairs of directions.",
+            "Ridges or other valleys nearby, or a lowest point that is not at the center, which is where the weights "
+            "of the run at its best epoch are.",
             (LI,),
         ),
         "trajectory": Caption(
-            "The way of a training",
-            "The weights that were kept on the way, on the plane of their two principal components through the "
-            "minimum, over the training loss on that plane.",
-            "Dots are the kept weights, projected; the panel says how much of their variance the plane holds. The loss "
-            "is that of the plane, not of the weights beside it.",
-            "A way that does not go down, or a plane that holds little of the variance: then look elsewhere.",
+            "Training trajectory",
+            "The checkpoints of a run on the plane of their two principal components through the minimum, over the "
+            "training loss on that plane.",
+            "Dots are the checkpoints, projected onto the plane; the title of the panel gives the share of their "
+            "variance that the plane explains. The loss is that of points on the plane, not of the checkpoints.",
+            "A trajectory that does not descend, or a plane that explains little of the variance and therefore shows "
+            "little of the trajectory.",
             (LI,),
         ),
     },

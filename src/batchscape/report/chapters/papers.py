@@ -1,4 +1,4 @@
-"""The papers that captions name."""
+"""The papers that captions cite."""
 
 from batchscape.report.chapters.chapter import Paper
 

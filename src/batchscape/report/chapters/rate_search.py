@@ -1,4 +1,4 @@
-"""Which learning rate each batch size wants."""
+"""The best learning rate of each batch size."""
 
 from batchscape.report.chapters.chapter import Caption, Chapter
 from batchscape.report.chapters.papers import GODBOLE, GOYAL, KRIZHEVSKY, SHALLUE
@@ -6,35 +6,35 @@ from batchscape.report.chapters.papers import GODBOLE, GOYAL, KRIZHEVSKY, SHALLU
 CHAPTER = Chapter(
     "rate-search",
     "The best learning rate of each batch size",
-    "Batch sizes are compared fairly only at the best learning rate of each. A best rate on the edge of what was tried "
+    "A fair comparison of batch sizes uses the best learning rate of each. A best rate on the edge of the tried range "
     "is a bound, not an optimum.",
     {
         "lr_effect": Caption(
-            "Least validation loss by learning rate",
-            "The least validation loss against the learning rate, one line a batch size; the mark is the best rate of "
-            "each. Shown are the constant rates of the grid and the arms, not the tuned ones.",
-            "Look where each line is lowest, and how flat it is there: in a flat valley the rate hardly matters. A "
-            "diamond is a best rate on the edge; extend the grid on that side.",
-            "Lines without a minimum, or a best rate that falls as the batch grows.",
+            "Lowest validation loss by learning rate",
+            "The lowest validation loss against the learning rate, one line per batch size. Markers are the best "
+            "rates. The figure shows the constant learning rates of the grid and the arms, not the tuned ones.",
+            "Look for the minimum of each line and for how flat the line is there: in a flat valley the learning rate "
+            "hardly matters. A diamond is a best rate on the edge of the grid; extend the grid on that side.",
+            "Lines without a minimum, or a best learning rate that falls as the batch size grows.",
             (GODBOLE, SHALLUE),
             ("best_rate_grows",),
         ),
         "lr_plane": Caption(
-            "Batch size and learning rate at once",
-            "The least validation loss of every batch size and constant learning rate, as a map; tuned rates are not "
-            "in it. The best rate of each batch size is outlined; lines scale that of the small batch.",
-            "A dark valley along the dashed line is linear scaling, along the dotted one square-root scaling. Its "
-            "width says how exactly the rate must be met.",
-            "A valley that runs level: then one learning rate suits every batch size.",
+            "Lowest validation loss by batch size and learning rate",
+            "The lowest validation loss of every batch size and constant learning rate, as a map without the tuned "
+            "rates. The best rate of each batch size is outlined. Lines scale the best rate of the small batch.",
+            "A dark valley along the dashed line is linear scaling, along the dotted line square-root scaling. The "
+            "width of the valley shows how precisely the learning rate must be set.",
+            "A horizontal valley: one learning rate then suits every batch size.",
             (SHALLUE, GOYAL),
             ("best_rate_grows",),
         ),
         "lr_search": Caption(
-            "The search for the learning rate",
-            "Every trial of the search by batch size and learning rate, coloured by its loss over the least one of its "
-            "batch size. Lines scale the rate that was found for the small batch.",
-            "See which line the best trials follow. Where many trials are nearly as good, the best one says little; a "
-            "diamond is a best rate on the edge of the range.",
+            "Learning rate search",
+            "Every trial of the search by batch size and learning rate. Color is its loss relative to the lowest loss "
+            "of its batch size. Lines scale the tuned rate of the small batch.",
+            "See which line the best trials follow. If many trials are nearly as good, the best one means little. A "
+            "diamond is a tuned rate on the edge of the search range.",
             "Best rates that follow neither line. But few and short trials are noisy; see tuning.trials and "
             "tuning.epochs.",
             (GOYAL, KRIZHEVSKY, GODBOLE),

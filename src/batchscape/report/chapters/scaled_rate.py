@@ -1,4 +1,4 @@
-"""What the batch size does if the learning rate follows it by a rule."""
+"""The effect of the batch size if the learning rate is scaled with it."""
 
 from batchscape.report.chapters.chapter import Caption, Chapter
 from batchscape.report.chapters.papers import CHANG, GOYAL, KRIZHEVSKY, SMITH
@@ -6,44 +6,44 @@ from batchscape.report.chapters.papers import CHANG, GOYAL, KRIZHEVSKY, SMITH
 CHAPTER = Chapter(
     "scaled-rate",
     "The learning rate scaled with the batch size",
-    "The same comparison again with a learning rate for each batch size, arm by arm. In the arm fixed all batch sizes "
-    "have one rate, in high another one, comparison.high_learning_rate; linear and sqrt, where they are on, multiply "
-    "it with the batch size or its square root, tuned takes what a search found. Arms of other names are the study's "
-    "own. The rates of every arm stand in tables/scaled_lr.csv.",
+    "The same comparison with one learning rate per batch size. An arm is a rule that assigns them: fixed uses one "
+    "rate for all batch sizes and high another one, comparison.high_learning_rate; linear and sqrt, if enabled, "
+    "multiply the rate by the batch size or its square root; tuned uses the result of the search. Arms with other "
+    "names are defined in the study file. The table scaled_lr lists the learning rates of every arm.",
     {
         "curves_scaled_lr": Caption(
             "Loss by epoch, before and after scaling",
-            "Training and validation loss after each epoch, one line a batch size, one row of panels an arm.",
-            "If a rule is right, its lines lie on one another: every batch size then needs the same number of epochs.",
-            "Linear scaling that makes the large batch diverge or stall: beyond some batch size the rule is known to "
-            "fail.",
+            "Training and validation loss after each epoch, one line per batch size, one row of panels per arm.",
+            "If a scaling rule is right, its lines coincide: every batch size then needs the same number of epochs.",
+            "Linear scaling at which the large batch diverges or stalls. The rule is known to fail beyond some batch "
+            "size.",
             (GOYAL, KRIZHEVSKY, CHANG),
         ),
         "convergence_before_after": Caption(
             "Convergence, before and after scaling",
-            "Least losses, accuracy, epochs and time by batch size, arm beside arm.",
-            "Follow one arm through the batch sizes: level is a rule that keeps the quantity. The fixed arm is what "
-            "happens without any rule.",
-            "A large batch that stays worse in every arm: then the learning rate is not what holds it back.",
+            "Lowest losses, accuracy, epochs and time by batch size, arms side by side.",
+            "Follow one arm across the batch sizes: if it is level, its rule preserves the quantity. The fixed arm is "
+            "the baseline without a rule.",
+            "A large batch that is worse in every arm: the learning rate is then not the reason.",
             (GOYAL, CHANG),
             ("linear_closes_gap", "linear_restores_epochs"),
         ),
         "distance_before_after": Caption(
             "Distances, before and after scaling",
-            "Distance of the minimiser from the start, and the median norm of an update, by batch size, arm beside "
-            "arm.",
-            "With linear scaling a larger batch takes fewer steps, each at a higher rate; a distance that is level "
-            "shows that both cancel.",
-            "A large batch that stays near its start although its rate is scaled.",
+            "Distance of the minimizer from the initial weights, and the median norm of an update, by batch size, "
+            "arms side by side.",
+            "With linear scaling a larger batch takes fewer steps at a higher learning rate. If the distance is "
+            "level, both effects cancel.",
+            "A large batch that stays close to its initial weights although its learning rate is scaled.",
             (CHANG, SMITH),
             ("linear_goes_further",),
         ),
         "sharpness_before_after": Caption(
             "Sharpness, before and after scaling",
-            "Keskar's φ in the full space at the greatest ε, by batch size, arm beside arm.",
-            "If the ratio of learning rate to batch size decides how sharp a minimum is, the linear arm is level and "
-            "the fixed one rises.",
-            "No difference between the arms, or sharper minima at higher rates.",
+            "Keskar's φ in the full space at the largest ε, by batch size, arms side by side.",
+            "If the ratio of learning rate to batch size determines the sharpness, the linear arm is level and the "
+            "fixed arm rises.",
+            "No difference between the arms, or sharper minima at higher learning rates.",
             (CHANG, SMITH),
             ("linear_flattens",),
         ),

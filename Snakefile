@@ -44,7 +44,7 @@ rule all:
     input:
         # Intermediate files too: a job that fails after an edit loses its output, and Snakemake does not make it again
         # as long as an older file at the end of the chain exists.
-        files_of_study,
+        list_all_files,
     localrule: True
     message:
         f"All of {study.name}"

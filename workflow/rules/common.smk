@@ -47,7 +47,7 @@ def requested_gpus(count):
     return 0 if on_cluster() and study.training.accelerator == "auto" else count
 
 
-def files_of_study(wildcards):
+def list_all_files(wildcards):
     """Return all that the study makes, and print the plan: only when Snakemake plans it knows where the jobs run."""
     print_plan()
     return study.files

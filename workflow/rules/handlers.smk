@@ -119,7 +119,7 @@ def cancel_orphaned_jobs(snakemake_logs):
 
     Only jobs of this invocation, by the name in its log: another study may run in the same folder.
     """
-    name = re.search(r"SLURM run ID: (\S+)", read_all(snakemake_logs))
+    name = re.search(r"SLURM run ID: (\S+)", read_logs(snakemake_logs))
     if workflow.remote_exec or name is None:
         return
     from batchscape.cli.cancel import cancel
@@ -134,7 +134,7 @@ def print_failures(snakemake_logs):
     """Print why jobs failed and how to resume, below Snakemake's own messages, which on a cluster do not say why."""
     from batchscape.cli.status import failures
 
-    lines = failures(read_all(snakemake_logs), f"{study.folder}/logs")
+    lines = failures(read_logs(snakemake_logs), f"{study.folder}/logs")
     if lines:
         rest = len(lines) - MAX_FAILURES
         more = [f"… and {rest} more"] if rest > 0 else []
@@ -147,5 +147,5 @@ def print_failures(snakemake_logs):
         )
 
 
-def read_all(files):
-    return "\n".join(Path(file).read_text(errors="replace") for file in files)
+def read_logs(paths):
+    return "\n".join(Path(path).read_text(errors="replace") for path in paths)

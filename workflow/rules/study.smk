@@ -15,12 +15,12 @@ SETTING = r"bs\d+-lr(\d+(\.\d+)?|tuned)(-warmup\d+)?"
 def load_study():
     """Return the study, and its file if that alone describes it; fail with one line for each mistake in it."""
     try:
-        return study_of_module() if IS_MODULE else study_of_command_line()
+        return read_module_config() if IS_MODULE else read_study_file()
     except UserError as error:
         fail(error)
 
 
-def study_of_command_line():
+def read_study_file():
     """Read the file that `--configfile` or the including Snakefile names.
 
     Snakemake merges all config files, so the file is read again here, by itself.
@@ -38,7 +38,7 @@ def study_of_command_line():
     return checked, None if assignments else relative
 
 
-def study_of_module():
+def read_module_config():
     """Read the `config` that an outer Snakefile passes to this workflow as a module."""
     if not (config and isinstance(config, Mapping)):
         raise UserError(
@@ -46,7 +46,7 @@ def study_of_module():
             '`configfile: "config/config.yaml"` above it'
         )
     source = ", ".join(map(str, workflow.configfiles)) or "config"
-    values, texts = assignments_to(config)
+    values, texts = find_assignments(config)
     checked = Study.from_mapping(
         without_texts(config, values, texts), source, values, texts
     )
@@ -54,8 +54,8 @@ def study_of_module():
     return checked, None
 
 
-def assignments_to(config):
-    """Return what `--config` assigns to a module's config, which is the outer config or one of its sections."""
+def find_assignments(config):
+    """Return what `--config` assigns to the config of a module, which is the outer config or one of its sections."""
     values, texts = read_assignments(workflow.config_settings.config_args)
     outer = workflow.modifier_stack[0].globals["config"]
     unvisited = [(outer, values, texts)]
@@ -74,7 +74,7 @@ def assignments_to(config):
     return {}, {}
 
 
-def targets_of_command_line():
+def parse_targets():
     """Return the targets as Snakemake's own parser finds them: it does not provide them while rules are read."""
     if not any("results/" in argument for argument in sys.argv[1:]):
         return []  # making the parser takes 0.2 s
@@ -107,4 +107,4 @@ def check_targets(targets):
 
 study, STUDY_FILE = load_study()
 if workflow.exec_mode == ExecMode.DEFAULT:
-    check_targets(targets_of_command_line())
+    check_targets(parse_targets())

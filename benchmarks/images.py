@@ -65,6 +65,8 @@ from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.models.build import build_network
 from batchscape.training.environment import describe_environment
+from batchscape.training.execution import Execution
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
 
 THREADS = 1
@@ -105,7 +107,7 @@ def batchscape(prepared: Path, folder: Path) -> Contender:
 
     def run(batch_size: int) -> list[float]:
         with epoch_ends() as moments:
-            train(run_spec(batch_size, EPOCHS), prepared, folder / "run", THREADS)
+            train(run_spec(batch_size, EPOCHS), prepared, folder / "run", Execution(threads=THREADS))
         return moments
 
     return run

@@ -57,6 +57,8 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.models.build import build_network
 from batchscape.training import recorder
 from batchscape.training.environment import describe_environment
+from batchscape.training.execution import Execution
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
 
 THREADS = 1
@@ -127,7 +129,7 @@ def batchscape(data: PreparedData, folder: Path) -> Contender:
         training = TrainingConfig(max_epochs=epochs, patience=epochs, accelerator="cpu")
         spec = RunSpec(batch_size=batch_size, learning_rate=LEARNING_RATE, seed=SEED, training=training)
         with epoch_ends() as moments:
-            train(spec, prepared, folder / "run", THREADS)
+            train(spec, prepared, folder / "run", Execution(threads=THREADS))
         return moments
 
     return run

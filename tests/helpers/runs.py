@@ -59,7 +59,7 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
             **{"packages": {}, "cpus": 2, "threads": 1, "device": "cpu", "devices": 1, "nodes": 1, "micro_batch": 32},
         },
         "provenance": {
-            **{"identity": "0", "source_commit": None, "data_sha256": "0"},
+            **{"run_key": "0", "source_commit": None, "data_sha256": "0"},
             **dict.fromkeys(("started", "finished"), "2026-01-01T10:00:00+00:00"),
         },
     }

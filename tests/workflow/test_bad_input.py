@@ -39,7 +39,7 @@ from batchscape.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from batchscape.tuning.search import open_journal
+from batchscape.tuning.journal import open_journal
 from tests.helpers.checkout import PROJECT, Checkout
 from tests.helpers.dry_run import dry_run
 
@@ -61,9 +61,9 @@ TUNED_RUN = f"{FOLDER}/runs/bs16-lrtuned-seed0"
 DATA = f"{FOLDER}/data/images.safetensors"
 SEARCH = f"{FOLDER}/tuning/bs16"
 RUNS, TABLE = f"{FOLDER}/tables/runs.csv", f"{FOLDER}/tables/fixed_lr.csv"
-REMAKE_HINT = "delete it so that it is made again"
+REMAKE_HINT = "delete it to create it again"
 PREPARE_AGAIN = "delete it to prepare the data again"
-RETRAIN_HINT = "delete the run's folder so that it trains again"
+RETRAIN_HINT = "delete the run's folder to train it again"
 
 
 def save_images(path: Path, **changed: np.ndarray) -> None:
@@ -374,18 +374,18 @@ HISTORY = f"{FOLDER}/analysis/history.csv"
 @pytest.mark.parametrize(
     ("file", "damage", "target", "lost", "problem", "hint"),
     [
-        (f"{RUN}/run.json", truncate, TABLE, (RUNS,), "is not as it was written (Invalid JSON: ", RETRAIN_HINT),
-        (f"{RUN}/history.csv", truncate, HISTORY, (HISTORY,), "is cut off in its last line", RETRAIN_HINT),
+        (f"{RUN}/run.json", truncate, TABLE, (RUNS,), "does not match its schema (Invalid JSON: ", RETRAIN_HINT),
+        (f"{RUN}/history.csv", truncate, HISTORY, (HISTORY,), "is truncated in its last line", RETRAIN_HINT),
         (
             f"{SEARCH}/tuned.json",
             with_content(b'{"learning_rate": -1}'),
             f"{TUNED_RUN}/run.json",
             tuple(f"{TUNED_RUN}/{file}" for file in ("run.json", "history.csv")),
-            "is not as it was written (learning_rate: Input should be greater than 0)",
-            "delete it so that the search resumes from its journal",
+            "does not match its schema (learning_rate: Input should be greater than 0)",
+            "delete it to resume the search from its journal",
         ),
-        (RUNS, without_column("status"), TABLE, (TABLE,), "there is no column status", "so that it is made again"),
-        (RUNS, with_content(b""), TABLE, (TABLE,), "is no table (No columns to parse from file)", REMAKE_HINT),
+        (RUNS, without_column("status"), TABLE, (TABLE,), "missing column status", "to create it again"),
+        (RUNS, with_content(b""), TABLE, (TABLE,), "is not a valid CSV (No columns to parse from file)", REMAKE_HINT),
         (DATA, truncate, TABLE, (f"{FOLDER}/network.json",), "is corrupt or incomplete (", PREPARE_AGAIN),
     ],
     ids=["run.json", "history.csv", "tuned.json", "missing column", "empty table", "prepared data"],
@@ -406,8 +406,8 @@ def test_damaged_file_is_made_again_after_following_the_hint(study: Checkout):
     tuned = f"{SEARCH}/tuned.json"
     lost = (f"{FOLDER}/analysis/lr_search/bs16.csv",)
     output = run_failing(study, tuned, "--configfile", CONFIG, lost=lost)
-    line = find_line(output, f"{SEARCH}/optuna.journal: is no whole journal of a search (")
-    assert line.endswith("; delete it so that the search begins anew")
+    line = find_line(output, f"{SEARCH}/optuna.journal: the search journal is corrupt or incomplete (")
+    assert line.endswith("; delete it to search again")
     journal.unlink()
     done = study.snakemake("--cores", "2", tuned, "--configfile", CONFIG)
     assert done.returncode == 0, done.stdout[-2000:]

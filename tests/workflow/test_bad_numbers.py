@@ -33,6 +33,7 @@ from batchscape.report.provenance import collect_provenance
 from batchscape.report.tables import sharpness
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES
 from batchscape.study.study import Study
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
 from batchscape.tuning.search import search
 
@@ -89,7 +90,7 @@ class InProcessStudy:
 
     def _tune(self, size: int) -> float:
         spec = SearchSpec.model_validate_json(self.study.search_slice(size))
-        trials = search(spec, self.folder / "images.safetensors", self.folder / f"bs{size}.journal", "code")
+        trials = search(spec, self.folder / "images.safetensors", self.folder / f"bs{size}.journal", Execution(code="code"))
         self.write(f"bs{size}", trials)
         return float(trials.loc[trials["is_best"] == 1, "learning_rate"].iloc[0])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from batchscape.config.run import RunSpec, Tuned
 from batchscape.io.files import read_json
 from batchscape.runtime.gpus import allocate_gpus
-from batchscape.runtime.slurm import job_end_time
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
 
 if __name__ == "__main__":
@@ -19,16 +19,7 @@ if __name__ == "__main__":
     ):
         spec_values = json.loads(snakemake.params.spec)
         for file in snakemake.input.tuned:
-            spec_values |= read_json(Path(file), Tuned, "delete it so that the search resumes from its journal")
+            spec_values |= read_json(Path(file), Tuned, "delete it to resume the search from its journal")
         spec = RunSpec.model_validate_json(json.dumps(spec_values))
-        train(
-            spec,
-            Path(snakemake.input.data),
-            Path(snakemake.output.run).parent,
-            max(1, snakemake.threads // resources.devices),
-            snakemake.params.code,
-            resources.devices,
-            resources.nodes,
-            job_end_time(),
-            resources.jobs_per_gpu,
-        )
+        execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
+        train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, execution)

@@ -8,7 +8,7 @@ from batchscape.config.tuning import SearchSpec
 from batchscape.io.files import write_json
 from batchscape.io.frames import write_frame
 from batchscape.runtime.gpus import allocate_gpus
-from batchscape.runtime.slurm import job_end_time
+from batchscape.training.execution import Execution
 from batchscape.tuning.search import search
 
 if __name__ == "__main__":
@@ -21,17 +21,8 @@ if __name__ == "__main__":
         tuned = Path(snakemake.output.tuned)
         # Not a declared output: Snakemake deletes these before it starts a job.
         journal = tuned.with_name("optuna.journal")
-        trials = search(
-            spec,
-            Path(snakemake.input.data),
-            journal,
-            snakemake.params.code,
-            max(1, snakemake.threads // resources.devices),
-            resources.devices,
-            resources.nodes,
-            job_end_time(),
-            resources.jobs_per_gpu,
-        )
+        execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
+        trials = search(spec, Path(snakemake.input.data), journal, execution)
         write_frame(Path(snakemake.output.trials), trials)
         best = trials.loc[trials["is_best"] == 1, "learning_rate"]
         write_json(tuned, {"learning_rate": float(best.iloc[0])})

@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, synced, then renamed into it."""
+"""Atomic file writes: a temporary file in the same folder is written, synced, and then renamed."""
 
 import glob
 import json
@@ -12,21 +12,21 @@ from pydantic import BaseModel, ValidationError
 
 from batchscape.errors import UserError
 
-# Of a file system that several share, only those of this one can be seen to run.
+# Several machines may share the file system, and only processes of this one can be checked.
 MACHINE = socket.gethostname().partition(".")[0]
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file in the target's folder, sync it, and put it in the target's place.
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Replace a file by what `write` writes to the path that it gets: completely, or not at all.
 
-    What a process of this machine that was killed left of the same file is deleted. An OSError, as of a full disk,
-    names the file.
+    Temporary files of the same target that killed processes of this machine left are deleted. An OSError, such as for a
+    full disk, names the target.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        machine, _, process = left.name.split(".")[-2].rpartition("-")
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        machine, _, process = leftover.name.split(".")[-2].rpartition("-")
         if machine == MACHINE and not _is_running(process):
-            left.unlink(missing_ok=True)
+            leftover.unlink(missing_ok=True)
     partial = path.with_name(f".{path.name}.{MACHINE}-{os.getpid()}.partial")
     try:
         write(partial)
@@ -34,7 +34,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(stream.fileno())
         partial.replace(path)
     except OSError as error:
-        if error.errno is not None and error.filename is None:  # an error of a download has neither
+        if error.errno is not None and error.filename is None:  # a download's error has neither
             error.filename = str(path)
         raise
     finally:
@@ -46,7 +46,7 @@ def _is_running(process: str) -> bool:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return False
-    except (PermissionError, ValueError):  # another user's; or no number, so none of these files
+    except (PermissionError, ValueError):  # another user's process, or not a number: not one of these files
         pass
     return True
 
@@ -60,22 +60,22 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON; a number that is not finite is an error, for JSON has none (use None)."""
+    """Write a value as JSON; raise ValueError for a number that is not finite, which JSON cannot represent."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
-def read_json(path: Path, kind: type[BaseModel], mend: str) -> dict[str, Any]:
-    """Return the object that a JSON file holds, if it is of this kind.
+def read_json(path: Path, schema: type[BaseModel], hint: str) -> dict[str, Any]:
+    """Return the content of a JSON file.
 
-    Raises UserError when the file is missing, damaged or of another kind; `mend` says what to do then.
+    Raises UserError, which ends with `hint` on what to do, if the file is missing, corrupt or does not match `schema`.
     """
     try:
         content = path.read_bytes()
-        kind.model_validate_json(content)
+        schema.model_validate_json(content)
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {mend}")
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {hint}")
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        what = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
-        raise UserError(f"{path}: is not as it was written ({' '.join(what.split())}); {mend}")
+        reason = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
+        raise UserError(f"{path}: does not match its schema ({' '.join(reason.split())}); {hint}")
     return json.loads(content)

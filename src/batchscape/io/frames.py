@@ -1,4 +1,4 @@
-"""Tables as CSV files that read back to the same numbers."""
+"""Tables as CSV files, whose numbers round-trip exactly."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -12,34 +12,36 @@ from batchscape.io.files import write_text
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
-    """Write a CSV without index; a missing number is `nan`, a float is as short as reads back to the same bits."""
+    """Write a CSV without the index; missing numbers are `nan`, floats as short as round-trips to the same bits."""
     write_text(path, frame.to_csv(index=False, na_rep="nan", lineterminator="\n"))
 
 
-def read_frame(path: Path, mend: str = "delete it so that it is made again", text: bool = False) -> pd.DataFrame:
-    """Read a CSV that `write_frame` wrote; with `text` all values as they are in the file.
+def read_frame(path: Path, hint: str = "delete it to create it again", text: bool = False) -> pd.DataFrame:
+    """Read a CSV that `write_frame` wrote; with `text`, all values are strings.
 
-    Raises UserError when it is missing or damaged; `mend` says what to do then.
+    Raises UserError, which ends with `hint` on what to do, if the file is missing or corrupt.
     """
     try:
         content = path.read_bytes()
-        frame = pd.read_csv(BytesIO(content), **({"dtype": str, "keep_default_na": False} if text else {}))
+        frame = (
+            pd.read_csv(BytesIO(content), dtype=str, keep_default_na=False) if text else pd.read_csv(BytesIO(content))
+        )
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); {mend}")
-    except (ValueError, OverflowError) as error:  # of pandas too
-        raise UserError(f"{path}: is no table ({' '.join(str(error).split())}); {mend}")
-    if not content.endswith(b"\n"):  # what is missing of the last row would be read as nan
-        raise UserError(f"{path}: is cut off in its last line; {mend}")
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {hint}")
+    except (ValueError, OverflowError) as error:  # includes those of pandas
+        raise UserError(f"{path}: is not a valid CSV ({' '.join(str(error).split())}); {hint}")
+    if not content.endswith(b"\n"):  # pandas would read missing values of the last row as nan
+        raise UserError(f"{path}: is truncated in its last line; {hint}")
     return frame
 
 
 @contextmanager
 def name_files_in_errors(paths: Iterable[str | Path]) -> Iterator[None]:
-    """Say which files it was where a column is asked for that their tables lack. Raises UserError."""
+    """Turn a KeyError, for a column that a table lacks, into a UserError that names the files."""
     try:
         yield
     except KeyError as error:
         raise UserError(
-            f"{', '.join(map(str, paths))}: there is no column {' '.join(map(str, error.args))}; delete the file that "
-            "lacks it so that it is made again"
+            f"{', '.join(map(str, paths))}: missing column {' '.join(map(str, error.args))}; delete the file without it "
+            "to create it again"
         ) from error

@@ -1,4 +1,4 @@
-"""The files of one run: who writes them and who reads them both ask here for their names."""
+"""The files of a run: both their writers and their readers get the names here."""
 
 import csv
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from batchscape.config.run import RunSpec
 from batchscape.errors import UserError
 from batchscape.io.files import read_json, write_atomically, write_bytes, write_json
 from batchscape.io.frames import read_frame
-from batchscape.io.weights import Weights, read_weights
+from batchscape.io.weights import RERUN_HINT, Weights, read_weights
 
-# Written last: a run directory with this file is whole.
+# Written last: a run directory with this file is complete.
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.csv"
-KEPT = ".completed"
-MEND = "delete the run's folder so that it trains again"
+# Copies of those two in a run's folder, which Snakemake does not know and so does not delete.
+COMPLETED_COPY = ".completed"
 
 
 class Environment(Section):
-    """Where a run trained, and with what."""
+    """The machine and the software that a run was trained on."""
 
     python: str
     packages: dict[str, str | None]
@@ -42,9 +42,9 @@ class Environment(Section):
 
 
 class Provenance(Section):
-    """Of what a run was made, and when."""
+    """What a run was trained from, and when."""
 
-    identity: str
+    run_key: str
     source_commit: str | None
     data_sha256: str
     started: datetime
@@ -52,7 +52,7 @@ class Provenance(Section):
 
 
 class Summary(Section):
-    """What run.json holds; docs/outputs.md says of each key what it is."""
+    """Content of run.json; docs/outputs.md describes its keys."""
 
     status: Literal["converged", "diverged", "max_epochs"]
     epochs: PositiveInt
@@ -71,43 +71,55 @@ class Summary(Section):
 
 
 def is_noise_scale_epoch(epoch: int) -> bool:
-    """Say whether history.csv has the gradient noise after an epoch (from 1): after 1, 2, 4, 8, …"""
+    """Return whether the gradient noise scale is measured after an epoch (from 1): after 1, 2, 4, 8, …"""
     return epoch & (epoch - 1) == 0
 
 
 @dataclass(frozen=True)
 class RunDirectory:
+    """The directory of one run."""
+
     path: Path
+    """The directory."""
 
     @property
     def checkpoint_folder(self) -> Path:
-        """Where a run on its way keeps its state; not there once the run is whole."""
+        """Folder of the checkpoints from which a killed run resumes; removed once the run is complete."""
         return self.path / "resume"
 
     @property
     def run_file(self) -> Path:
+        """Path of run.json."""
         return self.path / RUN_FILE
 
     @property
     def history_file(self) -> Path:
+        """Path of history.csv."""
         return self.path / HISTORY_FILE
 
     @property
     def update_norms_file(self) -> Path:
+        """Path of update_norms.npy."""
         return self.path / "update_norms.npy"
 
     def weights_file(self, name: str) -> Path:
-        """Path of `init`, `best`, `last` or a snapshot (`epoch00010`)."""
+        """Return the path of the weights `init`, `best`, `last` or those after an epoch (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
 
-    def restore_if_complete(self, identity: str) -> bool:
-        """Say whether all of the very run stands here that has this identity; put back what of it was deleted.
+    def restore_if_complete(self, run_key: str) -> bool:
+        """Restore a complete run whose outputs Snakemake has deleted.
 
-        Of one that became whole after its Snakemake had been killed, the next Snakemake deletes the outputs before it
-        asks for them again; these are put back from the copies that `write_summary` kept.
+        If a run completes after its Snakemake was killed, the next Snakemake deletes the outputs before it runs the job
+        again. They are restored from the copies that `write_summary` made.
+
+        Args:
+            run_key: The key that the run must have.
+
+        Returns:
+            Whether the directory now contains that run, complete.
         """
-        copies = RunDirectory(self.path / KEPT)
-        if not (_is(self, identity) or _is(copies, identity)):
+        copies = RunDirectory(self.path / COMPLETED_COPY)
+        if not (_has_key(self, run_key) or _has_key(copies, run_key)):
             return False
         summary = (self if self.run_file.exists() else copies).summary()
         names = ["init", "last", *(["best"] if summary["best_epoch"] else [])]
@@ -119,84 +131,127 @@ class RunDirectory:
                 write_bytes(file, copy.read_bytes())
         return True
 
-    def clear(self, keep_snapshots_to: int = 0) -> None:
-        """Delete the files of a run, the one that says that it is whole first, and nothing else.
+    def clear(self, last_epoch: int = 0) -> None:
+        """Delete the files of an earlier run, run.json first.
 
-        The initial weights and snapshots up to an epoch stay if it goes on from there.
+        Args:
+            last_epoch: The epoch after which the run resumes: weights of checkpoints up to this one are not deleted.
         """
-        copies = RunDirectory(self.path / KEPT)
+        copies = RunDirectory(self.path / COMPLETED_COPY)
         for file in (copies.run_file, copies.history_file, self.run_file, self.history_file, self.update_norms_file):
             file.unlink(missing_ok=True)
-        kept = {self.checkpoint_name(epoch) for epoch in range(1, keep_snapshots_to + 1)}
+        retained = {self.checkpoint_name(epoch) for epoch in range(1, last_epoch + 1)}
         for weights in self.weights_file("any").parent.glob("*.safetensors"):
-            if weights.stem not in kept:
+            if weights.stem not in retained:
                 weights.unlink()
 
     @staticmethod
     def checkpoint_name(checkpoint: Checkpoint) -> str:
-        """Name of the weights at a checkpoint: `best`; `epoch00010` for those after the tenth epoch."""
+        """Return the name of the weights at a checkpoint: `best`; `epoch00010` after the tenth epoch."""
         return f"epoch{checkpoint:05d}" if isinstance(checkpoint, int) else checkpoint
 
     def summary(self) -> dict[str, Any]:
-        """The content of run.json, that of a `Summary`. Raises UserError when the file is missing or damaged."""
-        return read_json(self.run_file, Summary, MEND)
+        """Return the content of run.json, as described by `Summary`.
+
+        Raises:
+            UserError: The file is missing or corrupt.
+        """
+        return read_json(self.run_file, Summary, RERUN_HINT)
 
     def history(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Columns of history.csv, one row an epoch. Raises UserError when the file is missing or damaged."""
-        frame = read_frame(self.history_file, MEND)
+        """Return columns of history.csv.
+
+        Args:
+            columns: Names of numeric columns.
+
+        Returns:
+            One row per epoch.
+
+        Raises:
+            UserError: The file is missing or corrupt, or lacks a column.
+        """
+        frame = read_frame(self.history_file, RERUN_HINT)
         for name in ("epoch", *columns):
             if name not in frame or not is_numeric_dtype(frame[name]):
-                raise UserError(f"{self.history_file}: has no column {name} of numbers; {MEND}")
+                raise UserError(f"{self.history_file}: has no numeric column {name}; {RERUN_HINT}")
         epochs = self.summary()["epochs"]
         if list(frame["epoch"]) != list(range(1, epochs + 1)):
-            raise UserError(f"{self.history_file}: has not one row for each of the {epochs} epochs; {MEND}")
+            raise UserError(f"{self.history_file}: expected {epochs} rows, one per epoch; {RERUN_HINT}")
         return frame[list(columns)]
 
     def update_norms(self) -> np.ndarray:
-        """‖θ_{t+1} − θ_t‖ of every batch update, (steps,), float64. Raises UserError when the file is damaged."""
+        """Return ‖θ_{t+1} − θ_t‖₂ of every batch update, (steps,), float64.
+
+        Raises:
+            UserError: The file is missing or corrupt.
+        """
         try:
             norms = np.load(self.update_norms_file, allow_pickle=False)
-        except Exception as error:  # its header is Python's text, on which NumPy may fail in any way
-            raise UserError(f"{self.update_norms_file}: cannot be read ({' '.join(str(error).split())}); {MEND}")
+        except Exception as error:  # NumPy may fail in any way on a corrupt header, which it parses as Python text
+            reason = " ".join(str(error).split())
+            raise UserError(f"{self.update_norms_file}: cannot be read ({reason}); {RERUN_HINT}")
         if not (isinstance(norms, np.ndarray) and norms.ndim == 1 and norms.dtype == np.float64):
-            raise UserError(f"{self.update_norms_file}: holds no list of norms; {MEND}")
+            raise UserError(f"{self.update_norms_file}: is not a vector of float64; {RERUN_HINT}")
         return norms
 
     def weights(self, name: str) -> Weights:
-        """Weights that the run kept. Raises UserError when they are missing, damaged or not of this run's network."""
+        """Return weights that the run saved.
+
+        Args:
+            name: `init`, `best`, `last` or those after an epoch (`epoch00010`).
+
+        Raises:
+            UserError: The file is missing, corrupt or not of this run's network.
+        """
         weights, parameters = read_weights(self.weights_file(name)), self.summary()["parameters"]
         if len(weights.vector) != parameters:
             raise UserError(
                 f"{self.weights_file(name)}: has {len(weights.vector)} parameters, but the run's network {parameters}; "
-                + MEND
+                + RERUN_HINT
             )
         return weights
 
     def checkpoint_weights(self, checkpoint: Checkpoint) -> Weights:
-        """The weights at a checkpoint; all nan if the run did not come so far.
+        """Return the weights at a checkpoint.
 
-        That is `best` of a run that had no finite loss, or a snapshot after the run's end.
+        Args:
+            checkpoint: `init`, `best`, `last` or an epoch.
+
+        Returns:
+            The weights; all nan if the run did not reach the checkpoint: `best` of a run that had no finite loss, or an
+            epoch after the end of the run.
+
+        Raises:
+            UserError: A file is missing, corrupt or not of this run's network.
         """
         summary = self.summary()
-        reached = (
+        is_reached = (
             checkpoint <= summary["epochs"]
             if isinstance(checkpoint, int)
             else (checkpoint != "best" or summary["best_epoch"] is not None)
         )
-        if reached:
+        if is_reached:
             return self.weights(self.checkpoint_name(checkpoint))
         initial = self.weights("init")
         return replace(initial, vector=np.full_like(initial.vector, np.nan))
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write run.json, and before it copies of it and of the history, which are no outputs of the workflow."""
-        copies = RunDirectory(self.path / KEPT)
+        """Write run.json, after copies of it and of the history that are not outputs of the workflow.
+
+        Args:
+            summary: The content, as described by `Summary`.
+        """
+        copies = RunDirectory(self.path / COMPLETED_COPY)
         write_bytes(copies.history_file, self.history_file.read_bytes())
         write_json(copies.run_file, summary)
         write_json(self.run_file, summary)
 
     def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Write one line an epoch; floats are written so that they read back to the same bits."""
+        """Write history.csv; floats round-trip to the same bits.
+
+        Args:
+            rows: One row per epoch, all with the same keys.
+        """
 
         def write(partial: Path) -> None:
             with partial.open("w", newline="", encoding="utf-8") as stream:
@@ -207,6 +262,12 @@ class RunDirectory:
         write_atomically(self.history_file, write)
 
     def write_update_norms(self, norms: np.ndarray) -> None:
+        """Write update_norms.npy.
+
+        Args:
+            norms: ‖θ_{t+1} − θ_t‖₂ of every batch update, (steps,), float64.
+        """
+
         def write(partial: Path) -> None:
             with partial.open("wb") as stream:
                 np.save(stream, norms, allow_pickle=False)
@@ -214,8 +275,8 @@ class RunDirectory:
         write_atomically(self.update_norms_file, write)
 
 
-def _is(directory: RunDirectory, identity: str) -> bool:
+def _has_key(directory: RunDirectory, run_key: str) -> bool:
     try:
-        return directory.summary()["provenance"]["identity"] == identity
+        return directory.summary()["provenance"]["run_key"] == run_key
     except UserError:
         return False

@@ -1,8 +1,8 @@
 """Weights of a network as files and as one vector, and the distance between two of them.
 
-A weights file is safetensors: all entries of the state dict, and in the header the names of the
-parameters in the network's order (buffers, such as BatchNorm statistics, are in the file but not in
-the list). Nothing here needs torch, so that tables and analyses start fast.
+A weights file is safetensors: all entries of the state dict, and in the header the names of the parameters in the
+network's order (buffers, such as BatchNorm statistics, are in the file but not in the list). This module does not
+import torch, so that tables and analyses start fast.
 """
 
 import json
@@ -18,10 +18,12 @@ from safetensors.numpy import save
 from batchscape.errors import UserError
 from batchscape.io.files import write_bytes
 
+RERUN_HINT = "delete the run's folder to train it again"
+
 
 @dataclass(frozen=True)
 class Layers:
-    """Where each layer stands in the vector of all parameters; a layer is the parameters of one module."""
+    """Positions of the layers in the vector of all parameters; a layer is the parameters of one module."""
 
     names: tuple[str, ...]
     """Module names, in the network's order."""
@@ -31,7 +33,11 @@ class Layers:
 
     @classmethod
     def of(cls, sizes: Mapping[str, int]) -> "Layers":
-        """Group parameters (`conv1.weight` → number of elements, in the network's order) by their module."""
+        """Group parameters by their module.
+
+        Args:
+            sizes: Number of elements of each parameter by its name (`conv1.weight`), in the network's order.
+        """
         names: list[str] = []
         starts: list[int] = []
         position = 0
@@ -46,42 +52,63 @@ class Layers:
 
 @dataclass(frozen=True)
 class Weights:
-    """A network's parameters at one moment as a flat vector, and what its other entries were."""
+    """A network's parameters as a flat vector, and the other entries of its state dict."""
 
     vector: np.ndarray
-    """All parameters, (p,), one after the other in the network's order."""
+    """All parameters, (p,), concatenated in the network's order."""
 
     shapes: Mapping[str, tuple[int, ...]]
     """Shape of each parameter, in the same order."""
 
     buffers: Mapping[str, np.ndarray]
-    """Entries that are no parameters, such as BatchNorm statistics."""
+    """Entries that are not parameters, such as BatchNorm statistics."""
 
     @property
     def layers(self) -> Layers:
+        """The layers of `vector`."""
         return Layers.of({name: math.prod(shape) for name, shape in self.shapes.items()})
 
 
 def distance_by_layer(start: np.ndarray, end: np.ndarray, layers: Layers) -> np.ndarray:
-    """Return ‖end − start‖₂ of each layer, (layers,), float64.
+    """Return ‖end − start‖₂ of each layer.
 
-    Vectors are (p,); differences and sums are taken in float64. The distance of the whole model is the
-    Euclidean norm of the result (`np.linalg.norm`), for layers partition the parameters.
+    The distance of the complete model is the Euclidean norm of the result, since the layers partition the parameters.
+
+    Args:
+        start: Parameters, (p,).
+        end: Parameters, (p,).
+        layers: The layers of both vectors.
+
+    Returns:
+        One distance per layer, (layers,), float64; inf or nan for a run that diverged.
     """
     difference = end.astype(np.float64) - start.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):  # a diverged run's distance is inf or nan, and says so
+    with np.errstate(over="ignore", invalid="ignore"):
         return np.sqrt(np.add.reduceat(difference * difference, layers.starts))
 
 
 def write_weights(path: Path, state: Mapping[str, np.ndarray], parameters: list[str]) -> None:
-    """Write a state dict; `parameters` names its entries that are parameters, in the network's order."""
+    """Write a state dict as a weights file.
+
+    Args:
+        path: The file.
+        state: The state dict.
+        parameters: Names of its entries that are parameters, in the network's order.
+    """
     contiguous = {name: np.asarray(array, order="C") for name, array in state.items()}
     header = {"parameters": json.dumps(parameters)}
     write_bytes(path, save(contiguous, metadata=header))
 
 
 def read_weights(path: Path) -> Weights:
-    """Read a weights file. Raises UserError when it is missing or damaged."""
+    """Read a weights file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        UserError: The file is missing, or corrupt or incomplete.
+    """
     try:
         with safe_open(path, framework="numpy") as file:
             names = json.loads((file.metadata() or {})["parameters"])
@@ -89,7 +116,7 @@ def read_weights(path: Path) -> Weights:
             buffers = {name: file.get_tensor(name) for name in file.keys() if name not in arrays}  # noqa: SIM118
             vector = np.concatenate([array.ravel() for array in arrays.values()])
     except FileNotFoundError:
-        raise UserError(f"{path}: is missing; delete the run's folder so that it trains again")
+        raise UserError(f"{path}: is missing; {RERUN_HINT}")
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is no whole weights file ({error}); delete the run's folder so that it trains again")
+        raise UserError(f"{path}: is corrupt or incomplete ({error}); {RERUN_HINT}")
     return Weights(vector, {name: array.shape for name, array in arrays.items()}, buffers)

@@ -10,13 +10,13 @@ from batchscape.training.sampler import AUGMENTATION
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What is done to each of n images."""
+    """The flips and shifts of n images."""
 
     flips: torch.Tensor
-    """Whether it is mirrored, left to right, (n,), bool."""
+    """Whether each image is flipped left to right, (n,), bool."""
 
     shifts: torch.Tensor
-    """Pixels by which it then goes down and to the right, (n, 2), int64."""
+    """Pixels by which each image is then shifted down and to the right, (n, 2), int64."""
 
     def __getitem__(self, indices: torch.Tensor) -> "Augmentation":
         return Augmentation(self.flips[indices], self.shifts[indices])
@@ -26,10 +26,19 @@ class Augmentation:
 
 
 def draw_augmentation(count: int, flip: bool, shift: int, seed: int, epoch: int) -> Augmentation:
-    """Return what epoch `epoch` (from 1) of a run with `seed` does to each of `count` training images.
+    """Draw the augmentation of all training images for one epoch.
 
-    With `flip` an image is mirrored with probability ½; each way it goes by one of −shift, …, shift pixels, all equally
-    likely. An example's draw depends on neither its batch nor the order, and its shift not on `flip`.
+    An example's draw depends on neither its batch nor the order, and its shift not on `flip`.
+
+    Args:
+        count: Number of training images.
+        flip: Whether images are flipped, each with probability ½.
+        shift: Images are shifted in each direction by one of −shift, …, shift pixels, all equally likely.
+        seed: Seed of the run.
+        epoch: The epoch, from 1.
+
+    Returns:
+        The augmentation of each image, on the CPU.
     """
     rng = np.random.default_rng([seed, epoch, AUGMENTATION])
     shifts = rng.integers(-shift, shift, (count, 2), endpoint=True)
@@ -38,9 +47,14 @@ def draw_augmentation(count: int, flip: bool, shift: int, seed: int, epoch: int)
 
 
 def augment_images(images: torch.Tensor, augmentation: Augmentation) -> torch.Tensor:
-    """Return images, (n, channels, height, width) uint8, mirrored and then shifted; what comes in is 0.
+    """Flip and then shift images, zero-padded.
 
-    The result is channels last in memory. All of it is on one device.
+    Args:
+        images: uint8, (n, channels, height, width).
+        augmentation: The augmentation of each image, on the same device.
+
+    Returns:
+        New images, in channels-last memory format.
     """
     flips, shifts = augmentation.flips, augmentation.shifts
     count, channels, height, width = images.shape
@@ -50,7 +64,7 @@ def augment_images(images: torch.Tensor, augmentation: Augmentation) -> torch.Te
     inside = ((rows >= 0) & (rows < height))[:, :, None] & ((columns >= 0) & (columns < width))[:, None, :]
     columns = torch.where(flips[:, None], width - 1 - columns, columns)
     rows, columns = rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]
-    # Whole pixels by their number in memory: twice as fast as by example, row and column.
+    # All channels of a pixel by one index: twice as fast as by example, row and column.
     pixels = images.permute(0, 2, 3, 1).reshape(-1, channels)
-    moved = pixels.index_select(0, ((examples * height + rows) * width + columns).flatten())
-    return moved.mul_(inside.reshape(-1, 1)).reshape(count, height, width, channels).permute(0, 3, 1, 2)
+    shifted = pixels.index_select(0, ((examples * height + rows) * width + columns).flatten())
+    return shifted.mul_(inside.reshape(-1, 1)).reshape(count, height, width, channels).permute(0, 3, 1, 2)

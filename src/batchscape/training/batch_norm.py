@@ -1,6 +1,6 @@
 """BatchNorm over a global batch that several processes share.
 
-torch's SyncBatchNorm does this on GPUs alone, and not for a process whose share of a short batch is empty.
+torch's SyncBatchNorm requires GPUs, and fails for a process whose shard of a short batch is empty.
 """
 
 import copy
@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+# The base class of all of torch's BatchNorm layers; there is no public name for it.
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from batchscape.errors import UserError
@@ -18,43 +20,43 @@ from batchscape.training.distributed import ProcessGroup
 
 
 def synchronize_batch_norm(network: nn.Module, images: torch.Tensor, process_group: ProcessGroup) -> None:
-    """Have each BatchNorm of a network take its statistics from the global batch; names and parameters stay.
+    """Make each BatchNorm of a network compute its statistics over the global batch, in place.
 
-    `images` are some that it takes, uint8, (n, channels, height, width). Raises UserError if the network takes more
-    from a batch than these statistics: that would be from one process's share.
+    `images` are a few inputs, uint8, (n, channels, height, width). Raises UserError if the network couples the examples
+    of a batch in another way, which would then be over one process's shard only.
     """
-    without = copy.deepcopy(network)
-    _replace(without, _Identity.of)
-    if not examples_are_independent(without, images):
+    network_without_batch_norm = copy.deepcopy(network)
+    _replace_batch_norm(network_without_batch_norm, _to_identity)
+    if not examples_are_independent(network_without_batch_norm, images):
         raise UserError(
-            "resources.devices: what the network gives an image in training depends on other images in more ways than "
-            "torch's BatchNorm, or it keeps statistics, so that several processes cannot train it; write `devices: 1`"
+            "resources.devices: the network couples the examples of a batch other than through torch's BatchNorm, or "
+            "keeps running statistics; it cannot be split over devices, so write `devices: 1`"
         )
-    _replace(network, lambda original: GlobalBatchNorm(original, process_group))
+    _replace_batch_norm(network, lambda layer: GlobalBatchNorm(layer, process_group))
 
 
-def _replace(network: nn.Module, other: Callable[[_BatchNorm], nn.Module]) -> None:
-    """Put another layer in the place of each BatchNorm that does what torch's do, and nothing of its own."""
+def _replace_batch_norm(network: nn.Module, replace: Callable[[_BatchNorm], nn.Module]) -> None:
+    """Replace each BatchNorm layer whose forward pass is torch's own."""
     for module in network.modules():
         for name, child in module.named_children():
             if isinstance(child, _BatchNorm) and type(child).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
-                setattr(module, name, other(child))
+                setattr(module, name, replace(child))
 
 
 class _Identity(_BatchNorm):
-    """A BatchNorm that gives what it gets; what a network may read of one is there."""
-
-    @classmethod
-    def of(cls, original: _BatchNorm) -> "_Identity":
-        original.__class__ = cls
-        return original
+    """A BatchNorm that returns its input; attributes that a network may read remain."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs
 
 
+def _to_identity(layer: _BatchNorm) -> nn.Module:
+    layer.__class__ = _Identity
+    return layer
+
+
 class GlobalBatchNorm(_BatchNorm):
-    """Ioffe & Szegedy 2015, algorithm 1, with the mean and the variance of the examples of all processes."""
+    """Ioffe & Szegedy 2015, algorithm 1, with the mean and the variance over the examples of all processes."""
 
     def __init__(self, original: _BatchNorm, process_group: ProcessGroup):
         super().__init__(
@@ -66,31 +68,30 @@ class GlobalBatchNorm(_BatchNorm):
         self.process_group = process_group
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Return inputs, (b, channels, …), normalised; b may be 0 in training."""
-        mean, variance = self.running_mean, self.running_var
+        """Normalize inputs, (b, channels, …); b may be 0 in training."""
+        mean, variance, num_batches = self.running_mean, self.running_var, self.num_batches_tracked
         if not self.training:
             return F.batch_norm(inputs, mean, variance, self.weight, self.bias, training=mean is None, eps=self.eps)
         dims = [0, *range(2, inputs.dim())]
         shape = [1, -1, *[1] * (inputs.dim() - 2)]
-        count = self.process_group.all_reduce(
-            torch.tensor(float(inputs.numel() // inputs.shape[1]), device=inputs.device)
-        )
-        batch_mean = _Sum.apply(inputs.sum(dims), self.process_group) / count
-        centred = inputs - batch_mean.view(shape)
-        batch_variance = _Sum.apply(centred.square().sum(dims), self.process_group) / count
-        if mean is not None:
+        size = torch.tensor(float(inputs.numel() // inputs.shape[1]), device=inputs.device)
+        count = self.process_group.all_reduce(size)
+        batch_mean = _AllReduceSum.apply(inputs.sum(dims), self.process_group) / count
+        centered = inputs - batch_mean.view(shape)
+        batch_variance = _AllReduceSum.apply(centered.square().sum(dims), self.process_group) / count
+        if mean is not None and variance is not None and num_batches is not None:
             with torch.no_grad():
-                self.num_batches_tracked += 1
-                share = 1 / self.num_batches_tracked if self.momentum is None else self.momentum
-                mean += share * (batch_mean - mean)
-                variance += share * (batch_variance * count / (count - 1) - variance)
-        result = centred * (batch_variance + self.eps).rsqrt().view(shape)
+                num_batches += 1
+                factor = 1 / num_batches if self.momentum is None else self.momentum
+                mean += factor * (batch_mean - mean)
+                variance += factor * (batch_variance * count / (count - 1) - variance)
+        result = centered * (batch_variance + self.eps).rsqrt().view(shape)
         if self.weight is not None:
             result = result * self.weight.view(shape)
         return result if self.bias is None else result + self.bias.view(shape)
 
 
-class _Sum(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     """The sum over all processes, each of whose losses depends on it."""
 
     @staticmethod

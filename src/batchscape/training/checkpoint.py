@@ -1,4 +1,4 @@
-"""The state of a run on its way, from which a killed run goes on to the same end."""
+"""Checkpoints from which a killed run resumes, to the same end."""
 
 import hashlib
 import json
@@ -13,82 +13,117 @@ from safetensors.numpy import save
 from batchscape.io.files import write_bytes
 
 CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.safetensors", "checkpoint-previous.safetensors"
-PARTS = ("network", "momentum", "best")
+# The fields of TrainingState that are JSON in the header of a checkpoint; all others are arrays.
 METADATA_FIELDS = ("history", "best_epoch", "best_loss", "micro_batch")
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A run after an epoch: with the seed, all that its further course depends on, and all that it has to tell."""
+    """A run after an epoch: with the seed, all that its further epochs and its record depend on."""
 
     network: dict[str, np.ndarray]
-    """The state dict of the network."""
+    """State dict of the network."""
 
     momentum: dict[str, np.ndarray]
-    """SGD's momentum by the index of the parameter; empty without momentum."""
+    """Momentum buffers of SGD by the index of the parameter; empty without momentum."""
 
     best: dict[str, np.ndarray]
-    """The state dict at the least validation loss; empty if no epoch had a finite loss."""
+    """State dict at the lowest validation loss; empty if no epoch had a finite loss."""
 
     update_norms: np.ndarray
-    """‖θ_{t+1} − θ_t‖ of every update so far, (steps,), float64."""
+    """‖θ_{t+1} − θ_t‖₂ of every update so far, (steps,), float64."""
 
     history: list[dict[str, Any]]
-    """A row an epoch."""
+    """One row per epoch."""
 
     best_epoch: int | None
     best_loss: float
 
     micro_batch: int
-    """Examples that go through the network at once: on a GPU, as many as fitted when the run began."""
+    """Examples that go through the network at once: on a GPU, as many as fit when the run starts."""
 
     @property
     def epoch(self) -> int:
-        """How many epochs were trained."""
+        """How many epochs have been trained."""
         return len(self.history)
 
 
-def identity(spec: str, data_sha256: str, code: str) -> str:
-    """Return what a state belongs to: a run's specification, its data, and the code that trains it."""
+def run_key(spec: str, data_sha256: str, code: str) -> str:
+    """Return the key that runs of the same specification, data and code share.
+
+    Args:
+        spec: The run's specification, as JSON.
+        data_sha256: Digest of the prepared data.
+        code: Fingerprint of the code that trains.
+
+    Returns:
+        A SHA-256 digest, in hexadecimal.
+    """
     return hashlib.sha256(json.dumps([spec, data_sha256, code]).encode()).hexdigest()
 
 
-def write_checkpoint(folder: Path, state: TrainingState, belongs_to: str) -> None:
-    """Write the state of a run; the one before it stays until the next time, in case this one gets damaged."""
-    arrays = {f"{part}/{name}": np.asarray(array) for part in PARTS for name, array in getattr(state, part).items()}
-    arrays["update_norms"] = state.update_norms
-    about = json.dumps({"identity": belongs_to, **{key: getattr(state, key) for key in METADATA_FIELDS}})
+def write_checkpoint(folder: Path, state: TrainingState, key: str) -> None:
+    """Write the state of a run; the previous checkpoint remains, in case this one gets corrupted.
+
+    Args:
+        folder: Where the run stores its two checkpoints.
+        state: What to save.
+        key: The `run_key` of the run.
+    """
+    arrays = {
+        **{f"network/{name}": np.asarray(array) for name, array in state.network.items()},
+        **{f"momentum/{index}": np.asarray(array) for index, array in state.momentum.items()},
+        **{f"best/{name}": np.asarray(array) for name, array in state.best.items()},
+        "update_norms": state.update_norms,
+    }
+    metadata = json.dumps({"run_key": key, **{field: getattr(state, field) for field in METADATA_FIELDS}})
     if (folder / CHECKPOINT).exists():
         (folder / CHECKPOINT).replace(folder / PREVIOUS_CHECKPOINT)
-    write_bytes(folder / CHECKPOINT, save(arrays, {"about": about, "sha256": _checksum(arrays, about)}))
+    write_bytes(folder / CHECKPOINT, save(arrays, {"metadata": metadata, "sha256": _checksum(arrays, metadata)}))
 
 
-def read_checkpoint(folder: Path, belongs_to: str) -> TrainingState | None:
-    """Return the last whole state of this very run, or None."""
-    states = (_read(folder / name, belongs_to) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT))
+def read_checkpoint(folder: Path, key: str) -> TrainingState | None:
+    """Read the last complete checkpoint of a run.
+
+    Args:
+        folder: Where the run stores its two checkpoints.
+        key: The `run_key` of the run.
+
+    Returns:
+        The state, or None if neither checkpoint is complete and of this run.
+    """
+    states = (_read(folder / name, key) for name in (CHECKPOINT, PREVIOUS_CHECKPOINT))
     return next((state for state in states if state is not None), None)
 
 
-def _read(path: Path, belongs_to: str) -> TrainingState | None:
+def _read(path: Path, key: str) -> TrainingState | None:
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            about, checksum = (file.metadata()[key] for key in ("about", "sha256"))
+            text, checksum = (file.metadata()[name] for name in ("metadata", "sha256"))
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         return None
-    told = json.loads(about) if checksum == _checksum(arrays, about) else {}
-    if told.pop("identity", None) != belongs_to:
+    if checksum != _checksum(arrays, text):
         return None
-    parts = {
-        part: {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith(f"{part}/")}
-        for part in PARTS
-    }
-    return TrainingState(**parts, update_norms=arrays["update_norms"], **told)
+    metadata = json.loads(text)
+    if metadata.pop("run_key", None) != key:
+        return None
+    return TrainingState(
+        network=_with_prefix(arrays, "network/"),
+        momentum=_with_prefix(arrays, "momentum/"),
+        best=_with_prefix(arrays, "best/"),
+        update_norms=arrays["update_norms"],
+        **metadata,
+    )
 
 
-def _checksum(arrays: dict[str, np.ndarray], about: str) -> str:
-    digest = hashlib.sha256(about.encode())
+def _with_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+
+def _checksum(arrays: dict[str, np.ndarray], metadata: str) -> str:
+    digest = hashlib.sha256(metadata.encode())
     for name in sorted(arrays):
         digest.update(f"{name} {arrays[name].shape} {arrays[name].dtype}".encode())
-        digest.update(np.ascontiguousarray(arrays[name]))
+        digest.update(np.ascontiguousarray(arrays[name]).data)
     return digest.hexdigest()

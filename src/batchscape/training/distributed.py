@@ -1,4 +1,4 @@
-"""The processes that train a run together, and what they sum over one another."""
+"""The processes that train a run together, and the sums that they compute over one another."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from torch import nn
 
 
 class PeerDisconnected(Exception):
-    """Another of the processes is gone; that one knows why."""
+    """Another process of the group has ended; its own error is the cause."""
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among those that train a run together; by default it is alone."""
+    """The place of this process among those that train a run together; by default it is the only one."""
 
     rank: int = 0
     size: int = 1
@@ -25,13 +25,27 @@ class ProcessGroup:
         return self.rank == 0
 
     def shard(self, count: int) -> slice:
-        """Return which of `count` things are this process's: shares follow one another and differ by one at most."""
+        """Return this process's shard of a batch.
+
+        Args:
+            count: Number of examples of the batch.
+
+        Returns:
+            The indices of the shard. Shards are contiguous, in the order of the ranks, and differ in size by at most 1.
+        """
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Put into a tensor the sum over all processes, and return it; the same bits come out in each of them.
+        """Sum a tensor over all processes, in place; every process gets the same bits.
 
-        Raises PeerDisconnected if another process is gone.
+        Args:
+            tensor: This process's summand, of any shape.
+
+        Returns:
+            `tensor`.
+
+        Raises:
+            PeerDisconnected: Another process has ended.
         """
         if self.size > 1:
             try:
@@ -40,31 +54,38 @@ class ProcessGroup:
                 raise PeerDisconnected(str(error)) from error
         return tensor
 
-    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter], used: Sequence[bool]) -> None:
-        """Put into `.grad` of the parameters that are used the sum over all processes; the others get none.
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter], has_gradient: Sequence[bool]) -> None:
+        """Sum the gradients of parameters over all processes, in place.
 
-        A process without a share of a batch has no gradients to give.
+        Args:
+            parameters: The parameters. A process whose shard is empty has no gradients and adds zeros.
+            has_gradient: For each parameter, whether it has a gradient in any process; if not, its `grad` becomes None.
         """
         flat = torch.cat(
-            [(torch.zeros_like(each) if each.grad is None else each.grad).reshape(-1) for each in parameters]
+            [
+                (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).reshape(-1)
+                for parameter in parameters
+            ]
         )
         self.all_reduce(flat)
-        for parameter, part, is_used in zip(
-            parameters, flat.split([each.numel() for each in parameters]), used, strict=True
-        ):
-            # In the memory layout of the parameter, as the optimiser wants it.
-            parameter.grad = torch.empty_like(parameter).copy_(part.view(parameter.shape)) if is_used else None
+        sums = flat.split([parameter.numel() for parameter in parameters])
+        for parameter, total, is_used in zip(parameters, sums, has_gradient, strict=True):
+            # In the memory layout of the parameter, as the fused optimizer requires.
+            parameter.grad = torch.empty_like(parameter).copy_(total.view(parameter.shape)) if is_used else None
 
     def has_gradient(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
-        """Return which parameters have a gradient, in whichever process."""
-        flags = torch.tensor([each.grad is not None for each in parameters], dtype=torch.float32)
+        """Return, for each parameter, whether it has a gradient in any process."""
+        flags = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.float32)
         return [flag > 0 for flag in self.all_reduce(flags.to(parameters[0].device)).tolist()]
 
     def assert_initialized(self) -> None:
-        """Raise RuntimeError unless the process group is of these processes.
+        """Check that torch's process group has this rank and size.
 
-        Else each would train on its share alone and nothing would seem wrong.
+        Otherwise each process would silently train on its shard alone.
+
+        Raises:
+            RuntimeError: torch's process group is another one, or is not initialized.
         """
-        found = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        if found != (self.rank, self.size):
-            raise RuntimeError(f"process {self.rank} of {self.size} finds itself as {found[0]} of {found[1]}")
+        rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        if (rank, size) != (self.rank, self.size):
+            raise RuntimeError(f"expected rank {self.rank} of {self.size}, but torch.distributed has {rank} of {size}")

@@ -1,4 +1,4 @@
-"""Where and with what a run was made."""
+"""The machine and the software that a run was trained on."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ PACKAGES = ("batchscape", "torch", "pytorch-lightning", "numpy")
 
 
 def describe_environment(device: torch.device) -> dict[str, Any]:
-    """Return the machine, the device and the versions that a number may depend on."""
+    """Return the machine, the device and the package versions, on which numbers may depend."""
     return {
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
@@ -26,7 +26,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 
 
 def source_commit() -> str | None:
-    """Return the commit of the checkout that this library stands in, `-dirty` if it was edited; None outside one."""
+    """Return the commit of the Git checkout that this library is in, with `-dirty` if it was edited; None if in none."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -37,7 +37,7 @@ def source_commit() -> str | None:
 def _version(package: str) -> str | None:
     try:
         return metadata.version(package)
-    except metadata.PackageNotFoundError:  # the library runs from a checkout that is not installed
+    except metadata.PackageNotFoundError:  # run from a checkout that is not installed
         return None
 
 

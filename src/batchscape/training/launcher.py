@@ -1,8 +1,8 @@
-"""A function called in several processes at once, one a device, which live and die together.
+"""Call a function in several processes at once, one per device, which fail and end together.
 
-As torchrun does it, with its agent in this process: so it is the same from a terminal, from Snakemake and in a Slurm
-job, where Lightning left to itself starts no processes but still gives each its share of the data. Over several nodes
-Slurm's `srun` starts an agent on each.
+As torchrun does, with its agent in this process: so it is the same from a terminal, from Snakemake and in a Slurm job,
+where Lightning by itself starts no processes but still shards the data. For several nodes, Slurm's `srun` starts an
+agent on each.
 """
 
 import json
@@ -23,45 +23,46 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from batchscape.errors import UserError
 from batchscape.runtime.slurm import job_num_nodes
-from batchscape.training import worker as rank
+from batchscape.training import worker
 
-# What the agent takes, so that it can end its processes first.
+# Signals that the agent handles, to end its processes first.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-# How long the others may take to end when one of the processes has died.
+# Seconds that the other processes have to end once one has failed.
 SHUTDOWN_TIMEOUT = 5
-# What of Slurm's variables goes along to other nodes.
+# Slurm's variables that `srun` needs; the others would describe the job step of this process, on one node only.
 FORWARDED_SLURM_VARIABLES = ("SLURM_JOB_ID", "SLURM_CONF", "SLURM_CPUS_PER_TASK")
 
 
 class WorkerFailed(Exception):
-    """One of the processes has failed; the others were ended."""
+    """One of the processes has failed, and the others were ended."""
 
 
 def launch(function: Callable[..., None], arguments: dict[str, Any], devices: int, nodes: int = 1) -> None:
-    """Call a function of a module, with arguments that JSON can hold, in `devices` processes on each of `nodes`.
+    """Call a module-level function in `devices` processes on each of `nodes`, with arguments that are valid JSON.
 
-    Each finds its place in RANK, LOCAL_RANK and WORLD_SIZE, and prints where this process prints. All end when one of
-    them fails, when this process ends, however it does, or is interrupted.
+    Each process reads its rank from RANK, LOCAL_RANK and WORLD_SIZE, and prints where this process prints. All end when
+    one of them fails, and when this process is interrupted or ends in any way.
 
-    Raises WorkerFailed with the message of the first process that failed, and UserError where several nodes are
-    requested outside a Slurm job that has them.
+    Raises:
+        WorkerFailed: A process failed; the message is that of the first one.
+        UserError: A process raised a UserError, or several nodes are requested outside a Slurm job that has them.
     """
-    what = [function.__module__, function.__qualname__, json.dumps(arguments)]
+    call = [function.__module__, function.__qualname__, json.dumps(arguments)]
     if nodes == 1:
-        _run_agent(what, devices, nodes, "localhost:0", uuid.uuid4().hex)
+        _run_agent(call, devices, nodes, "localhost:0", uuid.uuid4().hex)
         return
     if job_num_nodes() < nodes:
         raise UserError(
-            f"resources.nodes: {nodes}, but this is no Slurm job on so many; submit it to Slurm or write `nodes: 1`"
+            f"resources.nodes: {nodes}, but this is not a Slurm job on {nodes} nodes; submit it to Slurm or write "
+            "`nodes: 1`"
         )
-    with socket.socket() as free:
-        free.bind(("", 0))
-        endpoint = f"{socket.gethostname()}:{free.getsockname()[1]}"
+    with socket.socket() as free_socket:
+        free_socket.bind(("", 0))
+        endpoint = f"{socket.gethostname()}:{free_socket.getsockname()[1]}"
     command = [
         "srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
-        sys.executable, "-m", __name__, json.dumps([what, devices, nodes, endpoint, uuid.uuid4().hex]),
+        sys.executable, "-m", __name__, json.dumps([call, devices, nodes, endpoint, uuid.uuid4().hex]),
     ]  # fmt: skip
-    # This process is in a step on one node, of which the other variables tell: srun would take them for the job's.
     environment = {
         name: value
         for name, value in os.environ.items()
@@ -71,8 +72,8 @@ def launch(function: Callable[..., None], arguments: dict[str, Any], devices: in
         raise WorkerFailed(f"srun ended with status {status}")
 
 
-def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id: str) -> None:
-    """Start this node's processes and wait for their end."""
+def _run_agent(call: list[str], devices: int, nodes: int, endpoint: str, run_id: str) -> None:
+    """Start this node's processes and wait until they end; `call` is the command line of the worker module."""
     with TemporaryDirectory(prefix="batchscape-workers-") as folder, _preserve_signal_handlers():
         config = LaunchConfig(
             min_nodes=nodes,
@@ -81,21 +82,21 @@ def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id:
             run_id=run_id,
             rdzv_backend="c10d",
             rdzv_endpoint=endpoint,
-            # Not by the machine's name, which may be known to nobody.
+            # Not the host name, which may not resolve.
             local_addr="127.0.0.1" if nodes == 1 else None,
             max_restarts=0,
             shutdown_timeout=SHUTDOWN_TIMEOUT,
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
-            elastic_launch(config, sys.executable)("-m", rank.__name__, *what)
+            elastic_launch(config, sys.executable)("-m", worker.__name__, *call)
         except ChildFailedError as error:
-            failed, failure = error.get_first_failure()
-            # A mapping if it comes from the file in which the process reports its exception: with the call stack.
-            said = failure.message["message"] if isinstance(failure.message, dict) else failure.message
-            if said.startswith(f"{UserError.__name__}: "):
-                raise UserError(said.partition(": ")[2]) from None
-            raise WorkerFailed(f"process {failed} of {devices * nodes}: {said}") from None
+            rank, failure = error.get_first_failure()
+            # A mapping, with the traceback, if it comes from the file to which a process writes its exception.
+            message = failure.message["message"] if isinstance(failure.message, dict) else failure.message
+            if message.startswith(f"{UserError.__name__}: "):
+                raise UserError(message.partition(": ")[2]) from None
+            raise WorkerFailed(f"process {rank} of {devices * nodes}: {message}") from None
         except SignalException as error:
             if error.sigval == signal.SIGINT:
                 raise KeyboardInterrupt from None
@@ -104,13 +105,13 @@ def _run_agent(what: list[str], devices: int, nodes: int, endpoint: str, run_id:
 
 @contextmanager
 def _preserve_signal_handlers() -> Iterator[None]:
-    """Undo in the end that the agent takes the signals that would end this process."""
-    handlers = {which: signal.getsignal(which) for which in SIGNALS}
+    """Restore the signal handlers that the agent replaces."""
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
     finally:
-        for which, handler in handlers.items():
-            signal.signal(which, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The record of a run: history, update norms and weights; it also says when the run ends and how."""
+"""The record of a run: history, update norms, weights and checkpoints; it also decides when the run ends."""
 
 import logging
 import math
@@ -15,11 +15,11 @@ from batchscape.training.checkpoint import TrainingState, write_checkpoint
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
 
-# A state is written at most so often: the longest time that a killed run loses.
+# Seconds between two checkpoints at least: the most that a killed run loses, besides the epoch that it was in.
 CHECKPOINT_INTERVAL = 15.0
-# What a run needs to stop: its state written, and its processes ended.
+# Seconds that a run needs to stop: to write its checkpoint, and for its processes to end.
 SHUTDOWN_TIME = 20.0
-# Before a time limit, an epoch is taken to last so many times the longest one so far.
+# Before a deadline, the next epoch is assumed to take this many times as long as the longest one so far.
 EPOCH_TIME_SAFETY_FACTOR = 1.5
 
 CONVERGED, DIVERGED, MAX_EPOCHS = "converged", "diverged", "max_epochs"
@@ -28,47 +28,46 @@ log = logging.getLogger(__name__)
 
 
 class Recorder(pl.Callback):
-    """Looks at the run once an epoch and writes it down in a run directory."""
+    """Records a run once an epoch, saves its checkpoints, and stops it early."""
 
     def __init__(
         self,
         directory: RunDirectory,
-        patience: int,
-        snapshots: tuple[int, ...],
-        identity: str,
-        state: TrainingState | None = None,
-        ends: float | None = None,
+        module: TrainingModule,
+        run_key: str,
+        checkpoint: TrainingState | None = None,
+        deadline: float | None = None,
     ):
-        """`identity` says what a state belongs to; `state` is what the run goes on from, None at its beginning.
+        """Record the run of `module` in `directory`, from the beginning or from a `checkpoint` on.
 
-        `ends` is when the process will be ended, in seconds since 1970; None if that is not known.
+        `run_key` identifies the run in its checkpoints. `deadline` is that of `Execution`.
         """
         self.directory = directory
-        self.patience = patience
-        self.snapshots = snapshots
+        self.module = module
+        self.run_key = run_key
+        self.checkpoint = checkpoint
+        self.deadline = math.inf if deadline is None else deadline
+        self.training = module.spec.training
         self.status = MAX_EPOCHS
-        self.identity = identity
-        self.state = state
-        self.ends = math.inf if ends is None else ends
         self.best_epoch: int | None = None
         self.best_loss = math.inf
         self.best_state: dict[str, torch.Tensor] = {}
         self.history: list[dict[str, Any]] = []
         self.update_norms: list[np.ndarray] = []
 
-    def on_train_start(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        parameters = dict(module.network.named_parameters())
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        parameters = dict(self.module.network.named_parameters())
         self.parameter_names = list(parameters)
         self.layers = Layers.of({name: parameter.numel() for name, parameter in parameters.items()})
-        self.initial = self.before = module.parameter_vector().cpu().numpy()
-        self._write("init", module)
-        if self.state:
-            self._restore(module, self.state)
-        self.told = self.epoch_began = time.perf_counter()
+        self.initial_weights = self.previous_weights = self._weights()
+        self._write_weights("init")
+        if self.checkpoint:
+            self._restore(self.checkpoint)
+        self.last_checkpoint_time = self.epoch_start = time.perf_counter()
         self.longest_epoch = 0.0
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        epoch, result = trainer.current_epoch + 1, module.result
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        module, epoch, result = self.module, trainer.current_epoch + 1, self.module.result
         started, cpu_started = time.perf_counter(), time.process_time()
         validation_loss, validation_accuracy = module.validate()
         validation_seconds = time.perf_counter() - started
@@ -76,11 +75,11 @@ class Recorder(pl.Callback):
 
         gradient_norm, noise_scale = math.nan, math.nan
         if is_noise_scale_epoch(epoch) and module.process_group.is_main_process:
-            gradient_norm, noise_scale = module.gradient_noise()
-        vector = module.parameter_vector().cpu().numpy()
-        distance = distance_by_layer(self.initial, vector, self.layers)
-        epoch_distance = distance_by_layer(self.before, vector, self.layers)
-        self.before = vector
+            gradient_norm, noise_scale = module.noise_scale()
+        weights = self._weights()
+        distance = distance_by_layer(self.initial_weights, weights, self.layers)
+        epoch_distance = distance_by_layer(self.previous_weights, weights, self.layers)
+        self.previous_weights = weights
         self.update_norms.append(result.update_norms)
         self.history.append(
             {
@@ -89,7 +88,7 @@ class Recorder(pl.Callback):
                 "train_accuracy": result.accuracy,
                 "validation_loss": validation_loss,
                 "validation_accuracy": validation_accuracy,
-                "learning_rate": module.optimizers(use_pl_optimizer=False).param_groups[0]["lr"],
+                "learning_rate": module.optimizer.param_groups[0]["lr"],
                 "train_seconds": result.seconds,
                 "train_cpu_seconds": result.cpu_seconds,
                 "validation_seconds": validation_seconds,
@@ -110,8 +109,8 @@ class Recorder(pl.Callback):
             epoch, result.loss, validation_loss, validation_accuracy, result.seconds + validation_seconds,
         )  # fmt: skip
 
-        if epoch in self.snapshots:
-            self._write(RunDirectory.checkpoint_name(epoch), module)
+        if epoch in self.training.checkpoints:
+            self._write_weights(RunDirectory.checkpoint_name(epoch))
         if not (math.isfinite(result.loss) and math.isfinite(validation_loss)):
             self.status = DIVERGED
             trainer.should_stop = True
@@ -119,80 +118,87 @@ class Recorder(pl.Callback):
         if validation_loss < self.best_loss:
             self.best_epoch, self.best_loss = epoch, validation_loss
             self.best_state = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
-        elif epoch - self.best_epoch >= self.patience:
+        elif self.best_epoch is not None and epoch - self.best_epoch >= self.training.patience:
             self.status = CONVERGED
             trainer.should_stop = True
             return
-        if module.process_group.is_main_process and epoch < trainer.max_epochs:
-            self._maybe_save_checkpoint(epoch, module)
+        if module.process_group.is_main_process and epoch < self.training.max_epochs:
+            self._maybe_save_checkpoint(epoch)
 
-    def on_train_end(self, trainer: pl.Trainer, module: TrainingModule) -> None:
-        if not module.process_group.is_main_process:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self.module.process_group.is_main_process:
             return
         if self.best_state:
-            self._write("best", module, self.best_state)
-        self._write("last", module)
+            self._write_weights("best", self.best_state)
+        self._write_weights("last")
         self.directory.write_update_norms(np.concatenate(self.update_norms))
         self.directory.write_history(self.history)
 
-    def _maybe_save_checkpoint(self, epoch: int, module: TrainingModule) -> None:
-        """Keep the state now and then, and before a time limit. Raises UserError where the next epoch might not fit."""
-        now = time.perf_counter()
-        self.longest_epoch = max(self.longest_epoch, now - self.epoch_began)
-        out_of_time = time.time() + EPOCH_TIME_SAFETY_FACTOR * self.longest_epoch + SHUTDOWN_TIME > self.ends
-        if out_of_time or now - self.told >= CHECKPOINT_INTERVAL:
-            self._save_checkpoint(module)
-            self.told = time.perf_counter()
-        if out_of_time:
-            raise UserError(
-                f"{self.directory.path.name}: stopped after epoch {epoch}, in time for the end of the Slurm job at "
-                f"{time.strftime('%H:%M:%S', time.localtime(self.ends))}; the next attempt goes on from there"
-            )
-        self.epoch_began = time.perf_counter()
+    def _maybe_save_checkpoint(self, epoch: int) -> None:
+        """Save a checkpoint if the last one is old or the deadline near.
 
-    def _save_checkpoint(self, module: TrainingModule) -> None:
-        optimizer = module.optimizers(use_pl_optimizer=False).state_dict()["state"]
-        momentum = {str(index): entry.get("momentum_buffer") for index, entry in optimizer.items()}
+        Raises UserError if the next epoch might not finish before the deadline.
+        """
+        now = time.perf_counter()
+        self.longest_epoch = max(self.longest_epoch, now - self.epoch_start)
+        is_out_of_time = time.time() + EPOCH_TIME_SAFETY_FACTOR * self.longest_epoch + SHUTDOWN_TIME > self.deadline
+        if is_out_of_time or now - self.last_checkpoint_time >= CHECKPOINT_INTERVAL:
+            self._save_checkpoint()
+            self.last_checkpoint_time = time.perf_counter()
+        if is_out_of_time:
+            raise UserError(
+                f"{self.directory.path.name}: saved a checkpoint after epoch {epoch} and stopped: the Slurm time limit "
+                f"is near ({time.strftime('%H:%M:%S', time.localtime(self.deadline))}); the next attempt resumes from it"
+            )
+        self.epoch_start = time.perf_counter()
+
+    def _save_checkpoint(self) -> None:
+        entries = self.module.optimizer.state_dict()["state"].items()
+        momentum = {str(index): entry.get("momentum_buffer") for index, entry in entries}
         state = TrainingState(
-            network=_arrays(module.network.state_dict()),
-            momentum=_arrays({index: buffer for index, buffer in momentum.items() if buffer is not None}),
-            best=_arrays(self.best_state),
+            network=_to_arrays(self.module.network.state_dict()),
+            momentum=_to_arrays({index: buffer for index, buffer in momentum.items() if buffer is not None}),
+            best=_to_arrays(self.best_state),
             update_norms=np.concatenate(self.update_norms),
             history=self.history,
             best_epoch=self.best_epoch,
             best_loss=self.best_loss,
-            micro_batch=module.micro_batch,
+            micro_batch=self.module.micro_batch,
         )
-        write_checkpoint(self.directory.checkpoint_folder, state, self.identity)
+        write_checkpoint(self.directory.checkpoint_folder, state, self.run_key)
 
-    def _restore(self, module: TrainingModule, state: TrainingState) -> None:
-        """Put the network, the optimiser and the record where the state has them."""
-        module.network.load_state_dict(_tensors(state.network, module.device))
-        optimizer = module.optimizers(use_pl_optimizer=False)
+    def _restore(self, state: TrainingState) -> None:
+        """Restore the network, the optimizer and the record from a checkpoint."""
+        module, optimizer = self.module, self.module.optimizer
+        module.network.load_state_dict(_to_tensors(state.network, module.device))
         content = optimizer.state_dict()
         parameters = list(module.network.parameters())
-        # In the memory layout of their parameters: fused SGD goes through both as they lie, whatever their strides.
+        # In the memory layout of their parameters: fused SGD reads both in memory order, whatever their strides.
         buffers = {
             int(index): torch.empty_like(parameters[int(index)]).copy_(torch.from_numpy(buffer))
             for index, buffer in state.momentum.items()
         }
         content["state"] = {index: {"momentum_buffer": buffer} for index, buffer in buffers.items()}
         optimizer.load_state_dict(content)
-        self.best_state = _tensors(state.best, module.device)
+        self.best_state = _to_tensors(state.best, module.device)
         self.best_epoch, self.best_loss = state.best_epoch, state.best_loss
         self.history, self.update_norms = list(state.history), [state.update_norms]
-        self.before = module.parameter_vector().cpu().numpy()
+        self.previous_weights = self._weights()
 
-    def _write(self, name: str, module: TrainingModule, state: dict[str, torch.Tensor] | None = None) -> None:
-        """Write a state dict, by default that of the present weights; of several processes the first one does."""
-        if module.process_group.is_main_process:
-            state = state or module.network.state_dict()
-            write_weights(self.directory.weights_file(name), _arrays(state), self.parameter_names)
+    def _weights(self) -> np.ndarray:
+        """The current parameters, (p,), float32."""
+        return self.module.parameter_vector().cpu().numpy()
+
+    def _write_weights(self, name: str, state: dict[str, torch.Tensor] | None = None) -> None:
+        """Write a state dict, by default that of the current weights; only the main process does."""
+        if self.module.process_group.is_main_process:
+            state = state or self.module.network.state_dict()
+            write_weights(self.directory.weights_file(name), _to_arrays(state), self.parameter_names)
 
 
-def _arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
+def _to_arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:
     return {key: tensor.detach().cpu().contiguous().numpy() for key, tensor in state.items()}
 
 
-def _tensors(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
+def _to_tensors(arrays: dict[str, np.ndarray], device: torch.device) -> dict[str, torch.Tensor]:
     return {key: torch.from_numpy(array.copy()).to(device) for key, array in arrays.items()}

@@ -1,6 +1,6 @@
-"""One of the processes that the launcher starts: `python -m batchscape.training.worker MODULE FUNCTION ARGUMENTS`."""
+"""One process of the launcher: `python -m batchscape.training.worker MODULE FUNCTION ARGUMENTS`."""
 
-if __name__ == "__main__":  # not for those who import this to know its name
+if __name__ == "__main__":  # not when the module is only imported for its name
     import batchscape.runtime.startup
 
 import json
@@ -15,17 +15,18 @@ from torch.distributed.elastic.multiprocessing.errors import record
 
 from batchscape.training.distributed import PeerDisconnected
 
-# The process that a peer misses fails first: time for the agent to see that before this one tells what it felt of it.
+# Seconds that a process waits before it fails because a peer disconnected: until then the agent should have seen the
+# failure of that peer, and reports it as the cause.
 ROOT_CAUSE_GRACE_PERIOD = 20.0
 
 
 @record
 def main(module: str, function: str, arguments: str) -> None:
-    """Call a function; whatever it raises ends the process and all its peers."""
+    """Call a function with arguments that are JSON; any exception ends this process and all its peers."""
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
-    first = os.environ["RANK"] == "0"
+    is_main_process = os.environ["RANK"] == "0"
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("batchscape").setLevel(logging.INFO if first else logging.WARNING)
+    logging.getLogger("batchscape").setLevel(logging.INFO if is_main_process else logging.WARNING)
     try:
         work = getattr(import_module(module), function)
         batchscape.runtime.startup.finish_startup()
@@ -36,10 +37,10 @@ def main(module: str, function: str, arguments: str) -> None:
 
 
 def _exit_with_parent(parent: int) -> None:
-    """End this process when its parent is gone: the agent may be killed in a way that lets it do nothing."""
+    """End this process once its parent has ended: a killed agent cannot end its processes itself."""
     while os.getppid() == parent:
         time.sleep(0.5)
-    os._exit(1)
+    os._exit(1)  # the public way to end a process from a thread, despite its name
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def fail(text: str) -> Callable[[Study], None]:
             "not made yet",
         ),
         (lambda study: shutil.rmtree(study.folder + f"/runs/{ONE}"), "not made yet"),
-        (damage, f"results/s/runs/{ONE}/run.json: is not as it was written"),
+        (damage, f"results/s/runs/{ONE}/run.json: does not match its schema"),
     ],
     ids=[
         "a user's mistake",
@@ -219,7 +219,7 @@ def test_a_failed_analysis_costs_itself_and_one_older_than_its_runs_is_not_used(
     frames, missing = collected()
     assert "analysis/sharpness" not in frames
     assert missing["sharpness/bs32-lr0.1"] == "RuntimeError: no derivative"
-    assert missing["sharpness/bs64-lr0.1"].startswith(f"{other}: is cut off in its last line")
+    assert missing["sharpness/bs64-lr0.1"].startswith(f"{other}: is truncated in its last line")
     claims = frames["tables/claims"].set_index("claim")
     assert claims.loc["sharper_minima", "reading"] == "Not tested: the sharpness of these runs was not measured."
     assert claims.loc["nearer_to_init", "n_seeds"] == 2

@@ -104,7 +104,7 @@ def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, mon
     untouched = dict.fromkeys(left, "pending")
     assert found == {done: "done", broken: "failed", running: "running", stopped: "interrupted", **untouched}
     assert runs[0] == RunStatus(done, "done", "converged", pytest.approx(1.25 * sum(EPOCH_SECONDS)))
-    assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: is not as it was written (")
+    assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: does not match its schema (")
     assert read_status(study)[2].state == "interrupted"
 
 

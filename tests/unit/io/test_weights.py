@@ -152,7 +152,7 @@ def test_missing_weights_are_told_with_what_to_do(tmp_path: Path, refusal: Calla
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, -8, -1])
 def test_truncated_weights_are_refused(file: Path, kept: int, refusal: Callable):
     file.write_bytes(file.read_bytes()[:kept])
-    assert refusal(read_weights, file).startswith(f"{file}: is no whole weights file")
+    assert refusal(read_weights, file).startswith(f"{file}: is corrupt or incomplete")
 
 
 def damaged_file(header: dict[str, str] | None) -> Callable[[Path], None]:
@@ -196,7 +196,7 @@ class Trap:
 def test_a_pickle_is_refused_and_never_executed(dump: Callable, tmp_path: Path, refusal: Callable):
     path, mark = tmp_path / "a.safetensors", tmp_path / "executed"
     dump(Trap(mark), path)
-    assert refusal(read_weights, path).startswith(f"{path}: is no whole weights file")
+    assert refusal(read_weights, path).startswith(f"{path}: is corrupt or incomplete")
     assert not mark.exists()
     pickle.loads(pickle.dumps(Trap(mark)))
     assert mark.exists()  # the trap works

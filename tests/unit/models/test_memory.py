@@ -30,6 +30,7 @@ from batchscape.study.study import Study
 from batchscape.training import module as training_module
 from batchscape.training import recorder
 from batchscape.training.distributed import ProcessGroup
+from batchscape.training.execution import Execution
 from batchscape.training.module import TrainingModule
 from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
@@ -159,12 +160,12 @@ def test_validation_and_gradient_noise_go_on_with_smaller_chunks(few: PreparedDa
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
     module = TrainingModule(Limited(network, 100), few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
     bare_trainer(1).fit(module)
-    expected = module.validate(), module.gradient_noise()
+    expected = module.validate(), module.noise_scale()
     module.network.limit = 5
     module.chunk = 2048
     assert module.validate() == pytest.approx(expected[0], rel=1e-6)
     assert module.chunk == 4
-    assert module.gradient_noise() == pytest.approx(expected[1], rel=1e-4)
+    assert module.noise_scale() == pytest.approx(expected[1], rel=1e-4)
 
 
 # The probe of a GPU's memory, but for the GPU.
@@ -224,6 +225,7 @@ from pathlib import Path
 import torch
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.run import RunSpec
+from batchscape.training.execution import Execution
 from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
 
@@ -237,7 +239,7 @@ with job_log(folder / "job.log") as echo:
         rows = time_epochs(TimingSpec(runs=runs, device_counts=tuple(what["timed"])), data, gpus=0)
         echo(rows[["batch_size", "devices", "epoch"]].to_csv(index=False))
     else:
-        train(runs[0], data, folder / "run", devices=what["devices"])
+        train(runs[0], data, folder / "run", Execution(devices=what["devices"]))
 """
 
 
@@ -304,12 +306,12 @@ def test_a_run_that_runs_out_of_memory_on_its_way_says_so_and_resumes(
         model=OwnModelConfig(name=f"{__name__}:Hungry", arguments={}),
         training=TrainingConfig(max_epochs=4, patience=4, accelerator="cpu"),
     )
-    undisturbed = RunDirectory(train(spec, few_file, tmp_path / "undisturbed", code="code"))
+    undisturbed = RunDirectory(train(spec, few_file, tmp_path / "undisturbed", Execution(code="code")))
     monkeypatch.setattr(Hungry, "fed", False)
-    message = refusal(train, spec, few_file, tmp_path / "run", code="code")
+    message = refusal(train, spec, few_file, tmp_path / "run", Execution(code="code"))
     assert message == "run: out of memory after epoch 2; free memory of this machine, then the same command resumes"
     monkeypatch.setattr(Hungry, "fed", True)
-    resumed = RunDirectory(train(spec, few_file, tmp_path / "run", code="code"))
+    resumed = RunDirectory(train(spec, few_file, tmp_path / "run", Execution(code="code")))
     assert np.array_equal(resumed.weights("last").vector, undisturbed.weights("last").vector)
 
 
@@ -324,10 +326,10 @@ def test_a_resumed_run_keeps_its_micro_batch(few_file: Path, tmp_path: Path, mon
     )
     with monkeypatch.context() as smaller:
         smaller.setitem(chunks.ACTIVATION_BYTES, "cpu", 8 << 10)
-        refusal(train, spec, few_file, tmp_path / "run", code="code", ends=0.0)  # after one epoch
-    environment = RunDirectory(train(spec, few_file, tmp_path / "run", code="code")).summary()["environment"]
+        refusal(train, spec, few_file, tmp_path / "run", Execution(code="code", deadline=0.0))  # after one epoch
+    environment = RunDirectory(train(spec, few_file, tmp_path / "run", Execution(code="code"))).summary()["environment"]
     assert environment["micro_batch"] == 8
-    fresh = RunDirectory(train(spec, few_file, tmp_path / "fresh", code="code")).summary()["environment"]
+    fresh = RunDirectory(train(spec, few_file, tmp_path / "fresh", Execution(code="code"))).summary()["environment"]
     assert fresh["micro_batch"] == 32
 
 
@@ -422,7 +424,7 @@ def test_a_batch_is_cut_to_what_fits_a_share_of_a_gpu(
     many_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_gpu_memory: int
 ):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    cut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "cut", jobs_per_gpu=little_gpu_memory))
+    cut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "cut", Execution(jobs_per_gpu=little_gpu_memory)))
     uncut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "uncut"))
     assert 1 < cut.summary()["environment"]["micro_batch"] < 2048
     assert uncut.summary()["environment"]["micro_batch"] == 2048

@@ -20,6 +20,7 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
+from batchscape.training.execution import Execution
 from batchscape.training.checkpoint import (
     CHECKPOINT,
     PREVIOUS_CHECKPOINT,
@@ -48,15 +49,16 @@ import sys
 from pathlib import Path
 from batchscape.config.run import RunSpec
 from batchscape.training import recorder
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
 recorder.CHECKPOINT_INTERVAL = 0.0
-train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), 1, "code")
+train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Execution(code="code"))
 """
 
 
 @pytest.fixture(scope="module")
 def undisturbed(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    return RunDirectory(train(SPEC, few_file, tmp_path_factory.mktemp("runs") / "undisturbed", 1, "code"))
+    return RunDirectory(train(SPEC, few_file, tmp_path_factory.mktemp("runs") / "undisturbed", Execution(code="code")))
 
 
 def assert_same(run: RunDirectory, other: RunDirectory) -> None:
@@ -81,10 +83,10 @@ def test_a_run_stops_in_time_for_its_end_and_goes_on_to_the_same_bits(
     path = tmp_path / "run"
     # However little time there is, an epoch fits into every attempt; so it comes to its end.
     for epoch, left in enumerate((recorder.SHUTDOWN_TIME, 0.0, -60.0), start=1):
-        message = refusal(lambda left=left: train(SPEC, few_file, path, 1, "code", ends=time.time() + left))
+        message = refusal(lambda left=left: train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + left)))
         assert message.startswith(f"run: stopped after epoch {epoch}, ")
         assert max(len(state.history) for state in _states(RunDirectory(path))) == epoch
-    assert_same(RunDirectory(train(SPEC, few_file, path, 1, "code", ends=time.time() + 600)), undisturbed)
+    assert_same(RunDirectory(train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + 600))), undisturbed)
 
 
 def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
@@ -117,7 +119,7 @@ def _states(run: RunDirectory) -> list[TrainingState]:
     for path in (run.checkpoint_folder / CHECKPOINT, run.checkpoint_folder / PREVIOUS_CHECKPOINT):
         if path.exists():
             with safe_open(path, framework="numpy") as file:
-                found.append(read_checkpoint(path.parent, json.loads(file.metadata()["about"])["identity"]))
+                found.append(read_checkpoint(path.parent, json.loads(file.metadata()["metadata"])["run_key"]))
     return found
 
 
@@ -139,7 +141,7 @@ def stopped(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(recorder.TrainingModule, "training_step", stop_in_the_eighth)
         with pytest.raises(Stop):
-            train(SPEC, few_file, tmp_path / "run", 1, "code")
+            train(SPEC, few_file, tmp_path / "run", Execution(code="code"))
     return RunDirectory(tmp_path / "run")
 
 
@@ -154,7 +156,7 @@ def trained_again(run: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patch:
         patch.setattr(recorder.TrainingModule, "training_step", count)
-        arguments = {"spec": SPEC, "data": few_file, "directory": run.path, "threads": 1, "code": "code", **changed}
+        arguments = {"spec": SPEC, "data": few_file, "directory": run.path, "execution": Execution(code="code"), **changed}
         train(**arguments)
     return epochs
 
@@ -194,7 +196,7 @@ def test_with_both_states_damaged_the_run_begins_anew(
 
 @pytest.mark.parametrize(
     "changed",
-    [{"code": "other code"}, {"spec": SPEC.model_copy(update={"learning_rate": 0.04})}],
+    [{"execution": Execution(code="other code")}, {"spec": SPEC.model_copy(update={"learning_rate": 0.04})}],
     ids=["the code", "the specification"],
 )
 def test_a_state_of_something_else_is_not_gone_on_with(
@@ -238,7 +240,7 @@ def test_a_state_is_not_written_more_often_than_it_may_be(
     written = []
     monkeypatch.setattr(recorder, "write_checkpoint", lambda *_: written.append(1))
     monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", TIMEOUT)
-    train(SPEC, few_file, tmp_path / "run", 1, "code")
+    train(SPEC, few_file, tmp_path / "run", Execution(code="code"))
     assert written == []
 
 

@@ -22,6 +22,7 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronize_batch_norm
+from batchscape.training.execution import Execution
 from batchscape.training.checkpoint import CHECKPOINT
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.train import train
@@ -112,7 +113,7 @@ def test_one_two_and_three_processes_train_the_same_run(
 ):
     what = spec(batch_size, normalise=normalise)
     alone, *shared = (
-        numbers(RunDirectory(train(what, data, tmp_path / f"of{devices}", devices=devices)))
+        numbers(RunDirectory(train(what, data, tmp_path / f"of{devices}", Execution(devices=devices))))
         for devices in (1, *processes)
     )
     assert len(alone["history"]) == 4
@@ -130,7 +131,7 @@ def test_in_float32_they_differ_by_rounding_alone_and_what_they_were_is_recorded
         model=VggConfig(channels=(4,), dense=(8,), normalization="batch"),
         training=TrainingConfig(max_epochs=3, accelerator="cpu", checkpoints=(2,)),
     )
-    one, two = (RunDirectory(train(what, few_file, tmp_path / f"of{devices}", devices=devices)) for devices in (1, 2))
+    one, two = (RunDirectory(train(what, few_file, tmp_path / f"of{devices}", Execution(devices=devices))) for devices in (1, 2))
     for (name, expected), found in zip(numbers(one).items(), numbers(two).values(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg=name)
     assert [run.summary()["environment"]["devices"] for run in (one, two)] == [1, 2]
@@ -138,8 +139,8 @@ def test_in_float32_they_differ_by_rounding_alone_and_what_they_were_is_recorded
 
 
 def test_a_batch_smaller_than_the_processes_is_refused(data: Path, tmp_path: Path, refusal: Callable):
-    message = refusal(lambda: train(spec(2), data, tmp_path / "run", devices=3))
-    assert "resources.devices: 3" in message and "a batch of 2 images" in message
+    message = refusal(lambda: train(spec(2), data, tmp_path / "run", Execution(devices=3)))
+    assert "a batch of 2 images cannot be sharded over 3 devices" in message and "resources.devices: " in message
     assert not (tmp_path / "run").exists()
 
 
@@ -188,7 +189,7 @@ def test_a_shared_batch_norm_has_the_weights_and_the_outputs_of_the_original(net
 
 
 def test_processes_that_do_not_find_each_other_are_not_trained_with():
-    with pytest.raises(RuntimeError, match="process 1 of 2 finds itself as 0 of 1"):
+    with pytest.raises(RuntimeError, match="expected rank 1 of 2, but torch.distributed has 0 of 1"):
         ProcessGroup(1, 2).assert_initialized()
     ProcessGroup().assert_initialized()
 
@@ -197,15 +198,16 @@ def test_several_nodes_outside_a_slurm_job_are_refused(
     data: Path, tmp_path: Path, refusal: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert "resources.nodes: 2" in refusal(lambda: train(spec(8), data, tmp_path / "run", nodes=2))
+    assert "resources.nodes: 2" in refusal(lambda: train(spec(8), data, tmp_path / "run", Execution(nodes=2)))
 
 
 TRAIN = """
 import sys
 from pathlib import Path
 from batchscape.config.run import RunSpec
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
-train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), 1, "code", devices=2)
+train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Execution(code="code", devices=2))
 """
 
 
@@ -284,12 +286,12 @@ def test_no_process_outlives_the_one_that_started_it(data: Path, tmp_path: Path,
 
 def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bits(data: Path, tmp_path: Path):
     what = spec(25, 30, normalise=True)
-    undisturbed = RunDirectory(train(what, data, tmp_path / "undisturbed", 1, "code", devices=2))
+    undisturbed = RunDirectory(train(what, data, tmp_path / "undisturbed", Execution(code="code", devices=2)))
     with started(what, data, tmp_path / "run") as process:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert_none_is_left(tmp_path / "run")
     assert not RunDirectory(tmp_path / "run").run_file.exists()
-    again = RunDirectory(train(what, data, tmp_path / "run", 1, "code", devices=2))
+    again = RunDirectory(train(what, data, tmp_path / "run", Execution(code="code", devices=2)))
     for (name, expected), found in zip(numbers(undisturbed).items(), numbers(again).values(), strict=True):
         np.testing.assert_array_equal(found, expected, err_msg=name)

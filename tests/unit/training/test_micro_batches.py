@@ -116,7 +116,7 @@ def test_validation_and_gradient_noise_go_in_parts_too(few: PreparedData, normal
     module.validate()
     assert sizes == [*[8] * 7, 4]  # 60 examples; running statistics are those of no batch
     sizes.clear()
-    module.gradient_noise()
+    module.noise_scale()
     assert sizes == [*[8] * 28, 6]  # 230 in batches of 64
 
 

@@ -10,7 +10,7 @@ from torch import nn
 from batchscape.data.prepared import PreparedData
 from batchscape.data.tensors import normalize_images
 from batchscape.io.run_directory import is_noise_scale_epoch
-from batchscape.training.noise_scale import gradient_noise
+from batchscape.training.noise_scale import estimate_noise_scale
 
 
 def network(*, batch_norm: bool = False) -> nn.Module:
@@ -44,7 +44,7 @@ def test_how_many_examples_go_through_together_does_not_matter(few: PreparedData
     net[-1] = nn.Linear(3 * 64, outputs)
     images, labels = torch.from_numpy(few.train_images[:40]), torch.arange(40) % max(2, outputs)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
-    found = {chunk: gradient_noise(net, images, labels, order, batch=16, chunk=chunk) for chunk in (None, 1, 5, 16, 99)}
+    found = {chunk: estimate_noise_scale(net, images, labels, order, batch_size=16, chunk=chunk) for chunk in (None, 1, 5, 16, 99)}
     assert found[None] == found[16] == found[99]
     assert found[1] == pytest.approx(found[16], rel=1e-5)
     assert found[5] == pytest.approx(found[16], rel=1e-5)
@@ -60,7 +60,7 @@ def test_batches_of_one_give_the_trace_of_the_covariance(few: PreparedData, coun
     net = network(batch_norm=batch_norm)
     images, labels = some(few, count)
     norm, trace = norm_and_trace(gradients_of_examples(net, images, labels))
-    found = gradient_noise(net, images, labels, torch.arange(count), batch=1)
+    found = estimate_noise_scale(net, images, labels, torch.arange(count), batch_size=1)
     assert found == pytest.approx((norm, trace / norm**2), rel=1e-5)
 
 
@@ -75,7 +75,7 @@ def test_it_is_unbiased_whatever_the_sizes_of_the_batches(few: PreparedData, bat
         parts = tuple(tuple(sorted(order[i : i + batch])) for i in range(0, len(order), batch))
         cuts.setdefault(frozenset(parts), order)
     assert len(cuts) == {2: 15, 3: 70}[batch]
-    found = [gradient_noise(net, images, labels, torch.tensor(order), batch) for order in cuts.values()]
+    found = [estimate_noise_scale(net, images, labels, torch.tensor(order), batch) for order in cuts.values()]
     norms, scales = np.array(found).T
     assert norms == pytest.approx(norm, rel=1e-5)
     assert scales.mean() * norm**2 == pytest.approx(trace, rel=1e-5)
@@ -89,12 +89,12 @@ def test_equal_batches_give_the_estimate_of_mccandlish_with_all_examples_as_the_
     small = np.mean([np.sum(part.mean(axis=0) ** 2) for part in np.split(gradients, 3)])
     big = np.sum(gradients.mean(axis=0) ** 2)
     trace = (small - big) / (1 / 8 - 1 / 24)  # appendix A.1
-    assert gradient_noise(net, images, labels, torch.arange(24), 8)[1] == pytest.approx(trace / big, rel=1e-5)
+    assert estimate_noise_scale(net, images, labels, torch.arange(24), 8)[1] == pytest.approx(trace / big, rel=1e-5)
 
 
 def test_equal_examples_have_no_noise(few: PreparedData):
     images, labels = some(few, 1)
-    norm, scale = gradient_noise(network(), images.repeat(70, 1, 1, 1), labels.repeat(70), torch.randperm(70))
+    norm, scale = estimate_noise_scale(network(), images.repeat(70, 1, 1, 1), labels.repeat(70), torch.randperm(70))
     assert norm > 0
     assert scale == pytest.approx(0, abs=1e-6)
 
@@ -102,15 +102,15 @@ def test_equal_examples_have_no_noise(few: PreparedData):
 def test_fewer_examples_than_a_batch_are_cut_in_two(few: PreparedData):
     images, labels = some(few, 20)
     order = torch.arange(20)
-    found = gradient_noise(network(), images, labels, order)
-    assert found == gradient_noise(network(), images, labels, order, batch=10)
+    found = estimate_noise_scale(network(), images, labels, order)
+    assert found == estimate_noise_scale(network(), images, labels, order, batch_size=10)
     assert np.isfinite(found).all()
 
 
 def test_weights_that_are_not_finite_have_no_noise_scale(few: PreparedData):
     net = network()
     nn.init.constant_(net[-1].weight, torch.inf)
-    assert np.isnan(gradient_noise(net, *some(few, 20), torch.arange(20))).all()
+    assert np.isnan(estimate_noise_scale(net, *some(few, 20), torch.arange(20))).all()
 
 
 def test_frozen_and_idle_parameters_do_not_count(few: PreparedData):
@@ -121,7 +121,7 @@ def test_frozen_and_idle_parameters_do_not_count(few: PreparedData):
     images, labels = some(few, 8)
     rest = gradients_of_examples(net, images, labels)[:, 27:]
     norm, trace = norm_and_trace(rest)
-    found = gradient_noise(partly, images, labels, torch.arange(8), 1)
+    found = estimate_noise_scale(partly, images, labels, torch.arange(8), 1)
     assert found == pytest.approx((norm, trace / norm**2), rel=1e-5)
 
 
@@ -135,7 +135,7 @@ def test_the_network_and_the_random_states_stay_as_they_are(few: PreparedData, r
     randomness.seed(3)
     expected = randomness.draws()
     randomness.seed(3)
-    gradient_noise(net, *some(few, 40), torch.arange(40))
+    estimate_noise_scale(net, *some(few, 40), torch.arange(40))
     assert randomness.draws() == expected
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(torch.equal(parameter.grad, torch.ones_like(parameter)) for parameter in net.parameters())

@@ -19,8 +19,10 @@ from batchscape.config.training import TrainingConfig
 from batchscape.config.tuning import SearchSpec, TuningConfig
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
-from batchscape.tuning.search import open_journal, search
+from batchscape.tuning.journal import open_journal
+from batchscape.tuning.search import search
 from tests.helpers.waiting import TIMEOUT
 
 pytestmark = pytest.mark.slow
@@ -49,7 +51,7 @@ def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 @pytest.fixture(scope="module")
 def found(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """An undisturbed search."""
-    return search(spec_of(), few_file, tmp_path_factory.mktemp("search") / "optuna.journal", "code")
+    return search(spec_of(), few_file, tmp_path_factory.mktemp("search") / "optuna.journal", Execution(code="code"))
 
 
 def test_a_grid_comes_first_and_then_the_gaussian_process(found: pd.DataFrame):
@@ -70,7 +72,7 @@ def test_a_journal_that_a_killed_search_left_locked_is_gone_on_with(tmp_path: Pa
     else:  # as Optuna's default leaves it
         left.symlink_to(tmp_path / "elsewhere" / "optuna.journal")
     code = (
-        "import optuna, sys; from pathlib import Path; from batchscape.tuning.search import open_journal;"
+        "import optuna, sys; from pathlib import Path; from batchscape.tuning.journal import open_journal;"
         "study = optuna.load_study(storage=open_journal(Path(sys.argv[1])), study_name='one');"
         "study.add_trial(optuna.create_trial(value=2.0))"
     )
@@ -112,19 +114,19 @@ def test_the_best_trial_has_the_least_loss(found: pd.DataFrame):
 
 
 def test_the_same_seed_gives_the_same_trials_and_another_others(found: pd.DataFrame, few_file: Path, tmp_path: Path):
-    assert same(search(spec_of(), few_file, tmp_path / "again.journal", "code"), found)
-    other = search(spec_of(sampler_seed=1), few_file, tmp_path / "other.journal", "code")
+    assert same(search(spec_of(), few_file, tmp_path / "again.journal", Execution(code="code")), found)
+    other = search(spec_of(sampler_seed=1), few_file, tmp_path / "other.journal", Execution(code="code"))
     assert other["learning_rate"][:3].equals(found["learning_rate"][:3])
     assert not other["learning_rate"].equals(found["learning_rate"])
 
 
 def test_a_larger_budget_goes_on_where_the_smaller_one_ended(found: pd.DataFrame, few_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
-    first = search(spec_of(trials=4), few_file, journal, "code")
-    more = search(spec_of(), few_file, journal, "code")
+    first = search(spec_of(trials=4), few_file, journal, Execution(code="code"))
+    more = search(spec_of(), few_file, journal, Execution(code="code"))
     assert same(more, found)
     assert more["cpu_seconds"][:4].equals(first["cpu_seconds"])  # not trained again
-    fewer = search(spec_of(trials=3), few_file, journal, "code")
+    fewer = search(spec_of(trials=3), few_file, journal, Execution(code="code"))
     assert fewer["trial"].tolist() == [0, 1, 2]
     assert fewer["is_best"].sum() == 1
 
@@ -132,22 +134,22 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(found: pd.DataFrame
 @pytest.mark.parametrize("change", ["code", "data", "epochs"])
 def test_another_search_in_the_same_file_begins_anew(change: str, few: PreparedData, few_file: Path, tmp_path: Path):
     journal, data, code = tmp_path / "optuna.journal", few_file, "code"
-    before = search(spec_of(trials=3), data, journal, code)
+    before = search(spec_of(trials=3), data, journal, Execution(code=code))
     spec = spec_of(trials=3, epochs=1) if change == "epochs" else spec_of(trials=3)
     if change == "code":
         code = "edited"
     if change == "data":
         data = tmp_path / "other.safetensors"
         write_prepared(data, replace(few, train_images=few.train_images[:100], train_labels=few.train_labels[:100]))
-    after = search(spec, data, journal, code)
+    after = search(spec, data, journal, Execution(code=code))
     assert not after["cpu_seconds"].equals(before["cpu_seconds"])
-    assert same(search(spec_of(trials=3), few_file, journal, "code"), before)  # and the old one is still there
+    assert same(search(spec_of(trials=3), few_file, journal, Execution(code="code")), before)  # and the old one is still there
 
 
 def test_a_rate_that_comes_again_is_not_trained_again(few_file: Path, tmp_path: Path):
     # In so narrow a range the loss falls up to its end, which the process asks for again and again.
     spec = spec_of(learning_rate_range=(0.01, 0.011), trials=10, startup_trials=2)
-    trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
+    trials = search(spec, few_file, tmp_path / "optuna.journal", Execution(code="code"))
     again = trials["learning_rate"].duplicated()
     assert again.any()
     assert (trials["cpu_seconds"][again] == 0).all()
@@ -158,7 +160,7 @@ def test_a_rate_that_comes_again_is_not_trained_again(few_file: Path, tmp_path: 
 
 def test_diverged_trials_are_recorded_and_never_the_best(few_file: Path, tmp_path: Path):
     spec = spec_of(learning_rate_range=(0.01, 1e30), trials=4, startup_trials=2)
-    trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
+    trials = search(spec, few_file, tmp_path / "optuna.journal", Execution(code="code"))
     assert trials["validation_loss"][1] == np.inf
     # At such a rate a seed whose units all die at once still has a finite loss; which one, rounding decides.
     assert trials["n_diverged"][1] >= 1
@@ -168,7 +170,7 @@ def test_diverged_trials_are_recorded_and_never_the_best(few_file: Path, tmp_pat
 
 def test_where_all_diverge_the_lowest_rate_is_marked(few_file: Path, tmp_path: Path):
     spec = spec_of(learning_rate_range=(1e29, 1e30), trials=2, startup_trials=2)
-    trials = search(spec, few_file, tmp_path / "optuna.journal", "code")
+    trials = search(spec, few_file, tmp_path / "optuna.journal", Execution(code="code"))
     assert np.isinf(trials["validation_loss"]).all()
     assert trials["is_best"].tolist() == [1, 0]
 
@@ -177,6 +179,7 @@ KILLED = """
 import os, signal, sys
 from itertools import count
 from pathlib import Path
+from batchscape.training.execution import Execution
 from batchscape.tuning import search as tuning
 from batchscape.config.tuning import SearchSpec
 
@@ -188,7 +191,7 @@ def killed(*arguments):
     return train(*arguments)
 
 tuning.train = killed
-tuning.search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), "code")
+tuning.search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Execution(code="code"))
 """
 
 
@@ -202,7 +205,7 @@ def test_a_killed_search_goes_on_and_ends_as_if_nothing_had_been(
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
     runs = 2 * (found["cpu_seconds"] > 0).cumsum()  # up to each trial's end; a rate that comes again has none
     assert finished(journal) == (runs < at_run).sum()
-    again = search(spec_of(), few_file, journal, "code")
+    again = search(spec_of(), few_file, journal, Execution(code="code"))
     assert same(again, found)
     assert finished(journal) == 5
 
@@ -215,15 +218,15 @@ def finished(journal: Path) -> int:
 
 def test_a_journal_that_a_full_disk_cut_off_is_gone_on_with(found: pd.DataFrame, few_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
-    search(spec_of(trials=3), few_file, journal, "code")
+    search(spec_of(trials=3), few_file, journal, Execution(code="code"))
     content = journal.read_bytes()
     journal.write_bytes(content[:-20])
-    assert same(search(spec_of(), few_file, journal, "code"), found)
+    assert same(search(spec_of(), few_file, journal, Execution(code="code")), found)
 
 
 def test_the_journal_opens_as_any_optuna_study(few_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
-    trials = search(spec_of(trials=3), few_file, journal, "code")
+    trials = search(spec_of(trials=3), few_file, journal, Execution(code="code"))
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
     (name,) = optuna.get_all_study_names(storage)
     study = optuna.load_study(study_name=name, storage=storage)

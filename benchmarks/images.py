@@ -66,7 +66,6 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.models.build import build_network
 from batchscape.training.environment import describe_environment
 from batchscape.training.execution import Execution
-from batchscape.training.execution import Execution
 from batchscape.training.train import train
 
 THREADS = 1

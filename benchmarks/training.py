@@ -58,7 +58,6 @@ from batchscape.models.build import build_network
 from batchscape.training import recorder
 from batchscape.training.environment import describe_environment
 from batchscape.training.execution import Execution
-from batchscape.training.execution import Execution
 from batchscape.training.train import train
 
 THREADS = 1

@@ -90,7 +90,9 @@ class InProcessStudy:
 
     def _tune(self, size: int) -> float:
         spec = SearchSpec.model_validate_json(self.study.search_slice(size))
-        trials = search(spec, self.folder / "images.safetensors", self.folder / f"bs{size}.journal", Execution(code="code"))
+        trials = search(
+            spec, self.folder / "images.safetensors", self.folder / f"bs{size}.journal", Execution(code="code")
+        )
         self.write(f"bs{size}", trials)
         return float(trials.loc[trials["is_best"] == 1, "learning_rate"].iloc[0])
 

@@ -148,5 +148,5 @@ def test_ctrl_c_stops_all_jobs_and_the_same_command_resumes(tmp_path: Path, undi
         assert not (folder / target).exists()
     done = checkout.snakemake(*COMMAND)  # no --unlock
     assert done.returncode == 0, done.stdout[-3000:]
-    assert re.search(r"going on after the [1-5] trials", (folder / "logs" / "tune" / "bs256.log").read_text())
+    assert re.search(r"resuming after [1-5] completed trials", (folder / "logs" / "tune" / "bs256.log").read_text())
     assert_same(folder, undisturbed)

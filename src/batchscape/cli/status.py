@@ -18,14 +18,14 @@ DONE, RUNNING, INTERRUPTED, FAILED, PENDING = "done", "running", "interrupted", 
 # Lines of logging begin with a time, in which no space is behind the first colon.
 FAILURE = re.compile(r"^(?!.*Warning)[^\s:][^:]*: ")
 # And one that stops for a time limit.
-STOPPED = re.compile(r": stopped after epoch \d+, ")
+STOPPED = re.compile(r": saved a checkpoint after epoch \d+ and stopped: ")
 # How Snakemake reports a job that was killed, which can print nothing itself.
 KILLED = re.compile(r"died with <Signals\.SIGKILL|returned non-zero exit status 137\b")
 ENDED = re.compile(r"(converged|diverged|max_epochs) after \d+ epochs; best epoch")
 # The last line of a job that has done its work.
 TOOK = re.compile(r"^took \S+ s, of CPU ")
 NOT_MADE = "not made yet"
-GOING_ON = re.compile(r"going on after epoch (?P<epoch>\d+)")
+GOING_ON = re.compile(r"resuming after epoch (?P<epoch>\d+)")
 ALREADY = re.compile(r" already complete$", re.MULTILINE)
 EPOCH = re.compile(r"epoch (?P<epoch>\d+): training loss (?P<train>\S+), validation loss (?P<validation>\S+),")
 

@@ -26,7 +26,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 
 
 def source_commit() -> str | None:
-    """Return the commit of the Git checkout that this library is in, with `-dirty` if it was edited; None if in none."""
+    """Return the commit of the Git checkout of this library, with `-dirty` if it was edited; None outside one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -229,7 +229,7 @@ class TrainingModule(pl.LightningModule):
 
     @contextmanager
     def _seeded_rngs(self) -> Iterator[None]:
-        """Seed all random number generators by (seed, epoch, rank), for dropout and the like; restore them at the end."""
+        """Seed all random number generators by (seed, epoch, rank), as for dropout; restore them at the end."""
         seed = dropout_seed(self.spec.seed, self.current_epoch + 1, self.process_group.rank)
         on_gpu = self.device.type == "cuda"
         with torch.random.fork_rng(devices=[self.device] if on_gpu else []), seed_global_rngs(seed):

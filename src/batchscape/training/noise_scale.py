@@ -6,7 +6,7 @@ from torch import nn
 from batchscape.data.tensors import gather_examples, normalize_images
 from batchscape.models.memory import max_micro_batch_size
 from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES
-from batchscape.tasks.losses import differentiable, evaluation_mode, mean_loss
+from batchscape.tasks.losses import enable_backward, evaluation_mode, mean_loss
 
 # Examples of each batch whose gradients are compared. Smaller batches give a more precise estimate and cost more: on
 # the 1,437 digits, batches of 32, 64 and 128 give tr(Σ) within about 13, 20 and 30 % in 45, 30 and 20 ms.
@@ -55,7 +55,7 @@ def estimate_noise_scale(
     total = torch.zeros(sum(map(torch.numel, parameters)), dtype=torch.float64, device=device)
     squares = torch.zeros((), dtype=torch.float64, device=device)
     batches = order.split(size)
-    with evaluation_mode(network), differentiable(network), torch.enable_grad():
+    with evaluation_mode(network), enable_backward(network), torch.enable_grad():
         chunk = chunk or max_micro_batch_size(network, normalize_images(images[:NUM_PROBE_EXAMPLES].to(device)))
         for batch in batches:
             gradient = torch.zeros_like(total)

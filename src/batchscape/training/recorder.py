@@ -146,9 +146,10 @@ class Recorder(pl.Callback):
             self._save_checkpoint()
             self.last_checkpoint_time = time.perf_counter()
         if is_out_of_time:
+            limit = time.strftime("%H:%M:%S", time.localtime(self.deadline))
             raise UserError(
                 f"{self.directory.path.name}: saved a checkpoint after epoch {epoch} and stopped: the Slurm time limit "
-                f"is near ({time.strftime('%H:%M:%S', time.localtime(self.deadline))}); the next attempt resumes from it"
+                f"is near ({limit}); the next attempt resumes from it"
             )
         self.epoch_start = time.perf_counter()
 

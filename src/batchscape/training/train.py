@@ -108,8 +108,8 @@ def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, pro
     trainer = make_trainer(spec, execution, directory, recorder)
     if checkpoint:
         log.info("resuming after epoch %d", checkpoint.epoch)
-        progress = trainer.fit_loop.epoch_progress.current
-        progress.ready = progress.started = progress.processed = progress.completed = checkpoint.epoch
+        stages = ("ready", "started", "processed", "completed")
+        trainer.fit_loop.epoch_progress.current.load_state_dict(dict.fromkeys(stages, checkpoint.epoch))
     try:
         trainer.fit(module)
     except (RuntimeError, MemoryError) as error:

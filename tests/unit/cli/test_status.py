@@ -29,7 +29,7 @@ EPOCHS = """\
         ("", True, "running", "no epoch yet"),
         ("/lib/x.py:3: UserWarning: mind this\n", True, "running", "no epoch yet"),
         (EPOCHS + "data.path: there is no x\n", False, "failed", "data.path: there is no x"),
-        ("10:00:00 going on after epoch 109\n", True, "running", "goes on after epoch 109"),
+        ("10:00:00 resuming after epoch 109\n", True, "running", "goes on after epoch 109"),
         (EPOCHS + "10:00:09 converged after 9 epochs; best epoch: 4\n", False, "pending", ""),
         ("Traceback (most recent call last):\n  File\nKeyError: 1\n", False, "failed", "KeyError: 1"),
         (EPOCHS + "my study/run (1): is corrupt\n", False, "failed", "my study/run (1): is corrupt"),

@@ -268,7 +268,7 @@ def test_a_batch_that_cannot_be_cut_ends_with_a_line_that_names_it(many_file: Pa
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("grid.batch_sizes: a batch of 2048 does not fit in the memory of this machine")
-    assert "take it out" in line
+    assert "remove this batch size" in line
     assert not (tmp_path / "run" / "run.json").exists()
 
 
@@ -309,7 +309,7 @@ def test_a_run_that_runs_out_of_memory_on_its_way_says_so_and_resumes(
     undisturbed = RunDirectory(train(spec, few_file, tmp_path / "undisturbed", Execution(code="code")))
     monkeypatch.setattr(Hungry, "fed", False)
     message = refusal(train, spec, few_file, tmp_path / "run", Execution(code="code"))
-    assert message == "run: out of memory after epoch 2; free memory of this machine, then the same command resumes"
+    assert message == "run: out of memory after epoch 2; free memory of this machine and rerun the command to resume"
     monkeypatch.setattr(Hungry, "fed", True)
     resumed = RunDirectory(train(spec, few_file, tmp_path / "run", Execution(code="code")))
     assert np.array_equal(resumed.weights("last").vector, undisturbed.weights("last").vector)

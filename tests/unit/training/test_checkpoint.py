@@ -20,7 +20,6 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
-from batchscape.training.execution import Execution
 from batchscape.training.checkpoint import (
     CHECKPOINT,
     PREVIOUS_CHECKPOINT,
@@ -28,6 +27,7 @@ from batchscape.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
 from tests.helpers.waiting import TIMEOUT
 
@@ -83,10 +83,14 @@ def test_a_run_stops_in_time_for_its_end_and_goes_on_to_the_same_bits(
     path = tmp_path / "run"
     # However little time there is, an epoch fits into every attempt; so it comes to its end.
     for epoch, left in enumerate((recorder.SHUTDOWN_TIME, 0.0, -60.0), start=1):
-        message = refusal(lambda left=left: train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + left)))
-        assert message.startswith(f"run: stopped after epoch {epoch}, ")
+        message = refusal(
+            lambda left=left: train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + left))
+        )
+        assert message.startswith(f"run: saved a checkpoint after epoch {epoch} and stopped: ")
         assert max(len(state.history) for state in _states(RunDirectory(path))) == epoch
-    assert_same(RunDirectory(train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + 600))), undisturbed)
+    assert_same(
+        RunDirectory(train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + 600))), undisturbed
+    )
 
 
 def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
@@ -156,7 +160,13 @@ def trained_again(run: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyP
 
     with monkeypatch.context() as patch:
         patch.setattr(recorder.TrainingModule, "training_step", count)
-        arguments = {"spec": SPEC, "data": few_file, "directory": run.path, "execution": Execution(code="code"), **changed}
+        arguments = {
+            "spec": SPEC,
+            "data": few_file,
+            "directory": run.path,
+            "execution": Execution(code="code"),
+            **changed,
+        }
         train(**arguments)
     return epochs
 
@@ -231,7 +241,7 @@ def test_a_whole_run_of_other_code_trains_again(
     undisturbed: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run = RunDirectory(shutil.copytree(undisturbed.path, tmp_path / "run"))
-    assert trained_again(run, few_file, monkeypatch, code="other code")[0] == 1
+    assert trained_again(run, few_file, monkeypatch, execution=Execution(code="other code"))[0] == 1
 
 
 def test_a_state_is_not_written_more_often_than_it_may_be(

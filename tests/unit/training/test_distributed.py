@@ -22,9 +22,9 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronize_batch_norm
-from batchscape.training.execution import Execution
 from batchscape.training.checkpoint import CHECKPOINT
 from batchscape.training.distributed import ProcessGroup
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
 from tests.helpers.waiting import TIMEOUT, wait_for
 
@@ -131,7 +131,9 @@ def test_in_float32_they_differ_by_rounding_alone_and_what_they_were_is_recorded
         model=VggConfig(channels=(4,), dense=(8,), normalization="batch"),
         training=TrainingConfig(max_epochs=3, accelerator="cpu", checkpoints=(2,)),
     )
-    one, two = (RunDirectory(train(what, few_file, tmp_path / f"of{devices}", Execution(devices=devices))) for devices in (1, 2))
+    one, two = (
+        RunDirectory(train(what, few_file, tmp_path / f"of{devices}", Execution(devices=devices))) for devices in (1, 2)
+    )
     for (name, expected), found in zip(numbers(one).items(), numbers(two).values(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg=name)
     assert [run.summary()["environment"]["devices"] for run in (one, two)] == [1, 2]
@@ -189,7 +191,7 @@ def test_a_shared_batch_norm_has_the_weights_and_the_outputs_of_the_original(net
 
 
 def test_processes_that_do_not_find_each_other_are_not_trained_with():
-    with pytest.raises(RuntimeError, match="expected rank 1 of 2, but torch.distributed has 0 of 1"):
+    with pytest.raises(RuntimeError, match=r"expected rank 1 of 2, but torch\.distributed has 0 of 1"):
         ProcessGroup(1, 2).assert_initialized()
     ProcessGroup().assert_initialized()
 

@@ -44,7 +44,10 @@ def test_how_many_examples_go_through_together_does_not_matter(few: PreparedData
     net[-1] = nn.Linear(3 * 64, outputs)
     images, labels = torch.from_numpy(few.train_images[:40]), torch.arange(40) % max(2, outputs)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
-    found = {chunk: estimate_noise_scale(net, images, labels, order, batch_size=16, chunk=chunk) for chunk in (None, 1, 5, 16, 99)}
+    found = {
+        chunk: estimate_noise_scale(net, images, labels, order, batch_size=16, chunk=chunk)
+        for chunk in (None, 1, 5, 16, 99)
+    }
     assert found[None] == found[16] == found[99]
     assert found[1] == pytest.approx(found[16], rel=1e-5)
     assert found[5] == pytest.approx(found[16], rel=1e-5)

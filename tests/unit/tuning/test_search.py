@@ -143,7 +143,9 @@ def test_another_search_in_the_same_file_begins_anew(change: str, few: PreparedD
         write_prepared(data, replace(few, train_images=few.train_images[:100], train_labels=few.train_labels[:100]))
     after = search(spec, data, journal, Execution(code=code))
     assert not after["cpu_seconds"].equals(before["cpu_seconds"])
-    assert same(search(spec_of(trials=3), few_file, journal, Execution(code="code")), before)  # and the old one is still there
+    assert same(
+        search(spec_of(trials=3), few_file, journal, Execution(code="code")), before
+    )  # and the old one is still there
 
 
 def test_a_rate_that_comes_again_is_not_trained_again(few_file: Path, tmp_path: Path):

@@ -75,7 +75,9 @@ def test_each_batch_size_is_timed_on_each_number_of_devices_that_can_share_it(fe
 
 def test_what_else_the_machine_did_is_told_where_its_ticks_tell_it():
     assert other_cores(machine_seconds=3.0, job_seconds=2.0, window=2.0) == 0.5
-    assert other_cores(machine_seconds=1.9, job_seconds=2.0, window=2.0) == 0  # the job's own time is the more exact one
+    assert (
+        other_cores(machine_seconds=1.9, job_seconds=2.0, window=2.0) == 0
+    )  # the job's own time is the more exact one
     assert np.isnan(other_cores(machine_seconds=0.02, job_seconds=0.01, window=0.014))
 
 

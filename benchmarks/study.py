@@ -29,7 +29,7 @@ import re
 from collections import defaultdict
 from pathlib import Path
 
-TOOK = re.compile(r"^took ([\d.]+) s, of CPU ([\d.]+) s, and ([\d.]+) s before that to start\n\Z", re.MULTILINE)
+TOOK = re.compile(r"^took ([\d.]+) s \(([\d.]+) s CPU\); startup took ([\d.]+) s CPU\n\Z", re.MULTILINE)
 
 
 def main() -> None:

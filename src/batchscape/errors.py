@@ -1,11 +1,11 @@
-"""The one exception that means: the user can mend this."""
+"""The exception for errors that the user can fix."""
 
 
 class UserError(Exception):
-    """A mistake in a config, a path or the data; its message is one line that says how to mend it."""
+    """An error in a config, a path or the data; its message is one line that says how to fix it."""
 
 
-# As torch, CUDA, cuDNN, cuBLAS and the C++ library say it; few of these errors have a type of their own.
+# Of torch, CUDA, cuDNN, cuBLAS and the C++ library; few of these errors have their own type.
 OUT_OF_MEMORY_MESSAGES = (
     "out of memory",
     "can't allocate memory",
@@ -18,5 +18,5 @@ OUT_OF_MEMORY_MESSAGES = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that the memory of a device or of the machine does not suffice."""
+    """Return whether the memory of a device or of the machine is exhausted."""
     return isinstance(error, MemoryError) or any(text in str(error) for text in OUT_OF_MEMORY_MESSAGES)

@@ -1,15 +1,30 @@
-"""Code of jobs that tests run in other processes, and of the file systems that they see."""
+"""Jobs that tests run in other processes, the states that jobs record, and the file systems that jobs see."""
 
-# Logs what it is given to a log file, and stays.
-JOB = """
-import sys, time
+import json
+from pathlib import Path
+from typing import Any
+
+# Records the states in its second argument, a JSON list, prints `ready` to its log, and stays.
+STAYING_JOB = """
+import json, sys, time
 from batchscape.runtime.job import job_log
+from batchscape.runtime.states import record_state
 with job_log(sys.argv[1]):
-    print(sys.argv[2], end="", flush=True)
-    time.sleep(60)
+    for state in json.loads(sys.argv[2]):
+        record_state(**state)
+    print("ready", flush=True)
+    time.sleep(900)
 """
 
-# A file system without locks, and one as NFS, on which an exclusive lock needs a file that is open for writing.
+
+def write_states(log: Path, *states: dict[str, Any]) -> None:
+    """Write the states of a job that does not run, and its log."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.touch()
+    log.with_suffix(".jsonl").write_text("".join(f"{json.dumps(state)}\n" for state in states))
+
+
+# A file system without locks, and one like NFS, on which an exclusive lock requires a file that is open for writing.
 NO_LOCKS = """
 import errno, fcntl
 def flock(descriptor, how):

@@ -32,7 +32,7 @@ tuning: {learning_rate_range: [0.05, 0.5], trials: 6, startup_trials: 5, epochs:
 RUN, SEARCH = "bs256-lr0.05-seed0", "analysis/lr_search/bs256.csv"
 TARGETS = (f"runs/{RUN}/run.json", SEARCH, f"analysis/landscape/{RUN}/directions0-part1of1.csv")
 COMMAND = ("--cores", "2", *(f"results/tiny/{target}" for target in TARGETS), "--configfile", "config/tiny.yaml")
-DISK_FULL_LINE = r"^results/tiny/logs/\S+\.log: the disk is full .*; free space, then the same command goes on$"
+DISK_FULL_LINE = r"^results/tiny/logs/\S+\.log: the disk is full .*; free space, then rerun the same command to resume$"
 
 
 def create_checkout(path: Path) -> Checkout:

@@ -91,9 +91,9 @@ def print_reused():
     }
     if not any(logs.values()) or workflow.exec_mode != ExecMode.DEFAULT:
         return
-    from batchscape.cli.status import already_complete
+    from batchscape.cli.status import count_already_complete
 
-    counts = {names: already_complete(paths) for names, paths in logs.items()}
+    counts = {names: count_already_complete(paths) for names, paths in logs.items()}
     if any(counts.values()):
         reused = " and ".join(
             f"{count} {names[count > 1]}" for names, count in counts.items() if count
@@ -132,9 +132,9 @@ def cancel_orphaned_jobs(snakemake_logs):
 
 def print_failures(snakemake_logs):
     """Print why jobs failed and how to resume, below Snakemake's own messages, which on a cluster do not say why."""
-    from batchscape.cli.status import failures
+    from batchscape.cli.status import summarize_failures
 
-    lines = failures(read_logs(snakemake_logs), f"{study.folder}/logs")
+    lines = summarize_failures(read_logs(snakemake_logs), f"{study.folder}/logs")
     if lines:
         rest = len(lines) - MAX_FAILURES
         more = [f"… and {rest} more"] if rest > 0 else []

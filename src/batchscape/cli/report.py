@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from batchscape.analysis.collect import collect
-from batchscape.cli.status import NOT_MADE, why_missing
+from batchscape.cli.status import NOT_CREATED, why_missing
 from batchscape.config.loading import printable
 from batchscape.config.run import RunSpec, Tuned
 from batchscape.data.prepared import prepared_digest
@@ -39,7 +39,7 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
     found = Collector(study)
     runs = found.runs()
     if not runs:
-        failed = [gap for gap in found.gaps if gap.reason != NOT_MADE]
+        failed = [gap for gap in found.gaps if gap.reason != NOT_CREATED]
         why = f" ({failed[0].kind} {failed[0].name}: {failed[0].reason})" if failed else ""
         raise UserError(f"{study.folder}: no run is complete, so there is nothing to report yet{why}")
     frames = found.frames(runs)

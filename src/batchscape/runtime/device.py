@@ -1,4 +1,4 @@
-"""Where to compute."""
+"""The device of a job, and the memory that it may use."""
 
 import gc
 import logging
@@ -11,17 +11,17 @@ import torch
 
 from batchscape.errors import UserError
 
-# Of the memory that a job can have on a GPU; the rest is for the CUDA context, fragments, and what later steps need.
-MEMORY_MARGIN = 0.85
+# Fraction of the available GPU memory; the rest is for the CUDA context, fragmentation, and later steps.
+MEMORY_FRACTION = 0.85
 log = logging.getLogger(__name__)
 
 
 def choose_device(accelerator: str) -> torch.device:
     """Return the device for `training.accelerator`: `auto`, `cpu` or `gpu`.
 
-    A GPU for which this torch has no kernels is none: `auto` takes the CPU and logs why.
+    With `auto`, a GPU for which this torch has no kernels is not used, and the log says why.
 
-    Raises UserError if a GPU is asked for where there is none, and if there is one that the driver does not give.
+    Raises UserError if `gpu` is requested and none can be used, or if the driver fails.
     """
     if accelerator == "cpu":
         return torch.device("cpu")
@@ -35,10 +35,10 @@ def choose_device(accelerator: str) -> torch.device:
 
 @cache
 def _gpu_problem() -> str:
-    """Say why the GPU that this process sees first cannot be used; empty if it can.
+    """Return why the first visible GPU cannot be used; empty if it can.
 
-    Nothing is computed for that: in a process that only starts others it would take memory of the GPU, or all of one
-    that is for a single process.
+    Nothing is computed, because in a process that only starts others this would use memory of the GPU, or occupy one
+    that accepts a single process.
     """
     if not torch.cuda.is_available():
         return "no CUDA GPU is available here"
@@ -58,18 +58,18 @@ def _gpu_problem() -> str:
 
 @cache
 def _warn_once(message: str) -> None:
-    """Log a warning, once a process."""
+    """Log a warning once per process."""
     log.warning(message)
 
 
 def has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
-    """Say whether a GPU of a compute capability can run what torch was built for: `sm_80`, `compute_90`.
+    """Return whether a GPU with this compute capability can run the architectures that torch was built for.
 
-    Binaries run on the same major version from their minor one on, and PTX on all that came later. What has an `a`, as
-    in `sm_90a`, runs on just one capability.
+    Binaries (`sm_80`) run on the same major version and the same or a later minor one, PTX (`compute_90`) on all later
+    versions. Architectures with an `a`, such as `sm_90a`, run on exactly one version.
     """
     known = [name.partition("_") for name in built_for if name.startswith(("sm_", "compute_"))]
-    if not known:  # not NVIDIA's
+    if not known:  # not an NVIDIA build
         return True
     for kind, _, version in known:
         number = version.rstrip("af")
@@ -86,9 +86,9 @@ def has_kernels(capability: tuple[int, int], built_for: Sequence[str]) -> bool:
 
 
 def available_memory(device: torch.device, jobs_per_gpu: int = 1) -> float:
-    """Return how many bytes of a GPU's memory this process can have; infinitely many on a CPU.
+    """Return how many bytes of GPU memory this process may use; infinity on a CPU.
 
-    On a GPU that is what other processes leave free, and at most the share of a job if `jobs_per_gpu` use the GPU.
+    On a GPU, these are the bytes that other processes leave free, and at most 1 / `jobs_per_gpu` of the memory.
     """
     if device.type == "cpu":
         return math.inf
@@ -97,19 +97,19 @@ def available_memory(device: torch.device, jobs_per_gpu: int = 1) -> float:
 
 
 def free_memory(device: torch.device, jobs_per_gpu: int = 1) -> float:
-    """Return how many bytes of `available_memory` are not in use, once what an earlier training left is freed."""
+    """Return how many bytes of `available_memory` are free, after freeing those of earlier trainings."""
     if device.type == "cpu":
         return math.inf
-    gc.collect()  # Lightning's modules are in reference cycles, with their images
+    gc.collect()  # Lightning modules are in reference cycles, together with their images
     torch.cuda.empty_cache()
     return available_memory(device, jobs_per_gpu) - torch.cuda.memory_allocated(device)
 
 
 @contextmanager
 def limit_gpu_memory(device: torch.device, jobs_per_gpu: int = 1) -> Iterator[None]:
-    """Let torch allocate no more of a GPU inside the block than a margin below what this process can have."""
+    """Limit the memory that torch allocates on a GPU to a fraction of the available memory while the block runs."""
     total = torch.cuda.mem_get_info(device)[1]
-    limit = MEMORY_MARGIN * available_memory(device, jobs_per_gpu)
+    limit = MEMORY_FRACTION * available_memory(device, jobs_per_gpu)
     torch.cuda.set_per_process_memory_fraction(limit / total, device)
     try:
         yield

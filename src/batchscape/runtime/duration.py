@@ -1,8 +1,8 @@
-"""A time that a person waits for, in words."""
+"""Durations as text."""
 
 
 def format_duration(seconds: float) -> str:
-    """Return seconds as text, in the unit that fits: `42.0 s`, `3 min`, `2 h 5 min`."""
+    """Format a duration in the unit that fits: `42.0 s`, `3 min`, `2 h 5 min`."""
     if seconds < 100:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)

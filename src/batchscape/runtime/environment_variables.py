@@ -1,6 +1,6 @@
-"""The environment variables of jobs and Slurm's commands, without the user's settings that would change what they do.
+"""Environment variables of jobs and Slurm's commands, without those settings of the user that would change results.
 
-What says where to compute stays: CUDA_VISIBLE_DEVICES, and accounts and partitions (SBATCH_ACCOUNT).
+Settings of where to compute stay, such as CUDA_VISIBLE_DEVICES and SBATCH_ACCOUNT.
 """
 
 import os
@@ -9,71 +9,72 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-DROPPED = re.compile(
+REMOVED = re.compile(
     "|".join(
         [
-            # Lightning takes these as arguments of its Trainer and as seeds.
+            # Lightning reads arguments of its Trainer and seeds from these.
             r"PL_(TRAINER_.*|GLOBAL_SEED|SEED_WORKERS)",
-            # A launcher around the user's shell left them; a job would take itself for one of its processes.
+            # Set by a launcher around the user's shell; a job would act as one of its processes.
             r"RANK|LOCAL_RANK|NODE_RANK|GROUP_RANK|ROLE_RANK|JSM_NAMESPACE_RANK|(\w+_)?WORLD_SIZE|MASTER_ADDR|MASTER_PORT",
             r"TORCHELASTIC_.*",
-            # Containers of NVIDIA set it: matrix products on a GPU would have ten bits of precision.
+            # Set in containers of NVIDIA: matrix products on a GPU would have ten bits of precision.
             r"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE",
-            # The style of the user's own figures.
+            # Style of the user's own figures.
             r"MATPLOTLIBRC",
-            # How the user debugs other programs: warnings become errors, docstrings go, a prompt waits at the end. And
-            # the encoding of text, which is UTF-8 wherever the job runs.
+            # For debugging other programs: warnings become errors, docstrings are removed, a prompt waits at the end.
+            # And the text encoding, which is UTF-8 for every job.
             r"PYTHON(WARNINGS|OPTIMIZE|INSPECT|IOENCODING|COERCECLOCALE)",
-            # A git hook sets them, and the commit in a run's provenance would be that of another repository.
+            # Set in a git hook; the commit in a run's provenance would be of another repository.
             r"GIT_(DIR|WORK_TREE|INDEX_FILE)",
-            # How Slurm's commands answer, which is read here and by Snakemake: other columns, other jobs, other times,
-            # and whether `scancel` asks.
+            # Output of Slurm's commands, which Snakemake and this package parse: columns, jobs, time format. And
+            # whether `scancel` asks for confirmation.
             r"(SQUEUE|SACCT|SINFO|SCANCEL)_.*|SLURM_TIME_FORMAT",
-            # Snakemake waits by itself, and several jobs of an array would write the same files.
+            # Snakemake waits by itself, and the jobs of an array would all write the same files.
             r"SBATCH_(WAIT|ARRAY_INX)",
         ]
     )
 )
-# No job has a screen, and a GUI library may be missing. All text is UTF-8, also where the locale is none that there is.
-SET = {"MPLBACKEND": "agg", "PYTHONUTF8": "1"}
+# Jobs have no display, and a GUI library may be missing. Text is UTF-8, even if the locale does not exist.
+
+OVERRIDES = {"MPLBACKEND": "agg", "PYTHONUTF8": "1"}
 
 
 def sanitize_variables(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment variables for a job, given those of the user."""
-    kept = {name: value for name, value in variables.items() if not DROPPED.fullmatch(name)}
-    return {**kept, **SET, **_without_home(kept), **_without_name(kept)}
+    """Return the environment variables of a job, given those of the user."""
+    safe = {name: value for name, value in variables.items() if not REMOVED.fullmatch(name)}
+    return {**safe, **OVERRIDES, **_cache_variables(safe), **_user_variables(safe)}
 
 
 def sanitize_environment() -> None:
-    """Clean those of this process, which what it starts inherits. Call it before the libraries that read them."""
+    """Sanitize the environment of this process and its children. Call it before importing libraries that read it."""
     variables = sanitize_variables(os.environ)
     for name in os.environ.keys() - variables.keys():
         del os.environ[name]
     os.environ.update(variables)
 
 
-def _without_home(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return where libraries keep their caches if that cannot be the user's home: in the folder of the workflow."""
+def _cache_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables that move the caches of libraries to the working directory if the home is not writable."""
     caches = Path.cwd() / ".snakemake" / "caches"
-    elsewhere = {"XDG_CACHE_HOME": str(caches), "MPLCONFIGDIR": str(caches / "matplotlib")}
+    local = {"XDG_CACHE_HOME": str(caches), "MPLCONFIGDIR": str(caches / "matplotlib")}
     try:
         home = Path.home()
-    except RuntimeError:  # a user without one
-        return {**elsewhere, "HOME": str(caches)}
+    except RuntimeError:  # the user has none
+        return {**local, "HOME": str(caches)}
     cache = Path(variables.get("XDG_CACHE_HOME") or home / ".cache")
     config = Path(variables.get("MPLCONFIGDIR") or variables.get("XDG_CONFIG_HOME") or home / ".config")
-    # HOME itself stays, for packages of the user's may be installed there.
-    return {} if _can_be_written(cache) and _can_be_written(config) else elsewhere
+    # HOME itself stays, because packages may be installed there.
+    return {} if _is_writable(cache) and _is_writable(config) else local
 
 
-def _can_be_written(folder: Path) -> bool:
-    """Say whether files can be made in a folder, which may have to be made itself."""
-    there = next((path for path in (folder, *folder.parents) if os.access(path, os.F_OK)), folder)
-    return there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+def _is_writable(folder: Path) -> bool:
+    """Return whether files can be created in a folder, which may not exist yet."""
+    existing = next((path for path in (folder, *folder.parents) if os.access(path, os.F_OK)), folder)
+    return existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)
 
 
-def _without_name(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return a name for a user who has only a number, as in a container: Snakemake and torch ask for one."""
+def _user_variables(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return a variable that names a user without a name, as in a container; Snakemake and torch require one."""
     try:
         pwd.getpwuid(os.getuid())
     except KeyError:

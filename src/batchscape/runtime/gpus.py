@@ -1,4 +1,4 @@
-"""Which GPUs of this machine a process computes on, so that two jobs never share one by chance."""
+"""GPU allocation between the jobs on a machine: two jobs share a GPU only where the study allows it."""
 
 import fcntl
 import logging
@@ -12,33 +12,41 @@ from pathlib import Path
 
 from batchscape.errors import UserError
 from batchscape.runtime.lock import try_lock
+from batchscape.runtime.states import ACQUIRED_GPUS, WAITING_FOR_GPUS, record_state
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-SECONDS_BETWEEN_LOOKS = 0.2
+POLL_INTERVAL = 0.2
 
 log = logging.getLogger(__name__)
 
 
 def visible_gpus() -> list[str]:
-    """Return the names of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
+    """Return the names of the GPUs that this process may use, without initializing CUDA.
 
-    Where that is set, they are its entries as CUDA reads it: indices, or UUIDs (`GPU-…`, `MIG-…`), all of one kind, up
-    to the first that is none; none at all if one stands there twice. An index is not looked up: whether there is such
-    a device, CUDA says. Where it is not set, they are "0" to "n-1", all that the machine has; CUDA is not initialised
-    for that (it would no longer heed CUDA_VISIBLE_DEVICES), for torch asks the driver's management library, NVML.
+    An initialized CUDA ignores later changes of CUDA_VISIBLE_DEVICES, so torch asks the driver's management library
+    (NVML) instead.
+
+    Returns:
+        The entries of CUDA_VISIBLE_DEVICES as CUDA reads them: indices, or UUIDs (`GPU-…`, `MIG-…`), all of one kind,
+        up to the first invalid entry; empty if an entry is repeated. Whether a device with that index exists is not
+        checked. If the variable is not set, "0" to "n-1" for the n GPUs of the machine.
     """
-    given = os.environ.get(VISIBLE)
-    if given is None:
+    value = os.environ.get(VISIBLE)
+    if value is None:
         import torch
 
         return [str(index) for index in range(torch.cuda.device_count())]
     names: list[str] = []
-    kind = next((prefix for prefix in ("GPU-", "MIG-") if given.strip().startswith(prefix)), None)
-    for entry in map(str.strip, given.split(",")):
-        index = re.match(r"\+?(\d+)", entry)
-        if not (entry.startswith(kind) if kind else index):
+    kind = next((prefix for prefix in ("GPU-", "MIG-") if value.strip().startswith(prefix)), None)
+    for entry in map(str.strip, value.split(",")):
+        if kind:
+            if not entry.startswith(kind):
+                break
+            names.append(entry)
+        elif index := re.match(r"\+?(\d+)", entry):
+            names.append(str(int(index[1])))
+        else:
             break
-        names.append(entry if kind else str(int(index[1])))
     return names if len(set(names)) == len(names) else []
 
 
@@ -50,48 +58,60 @@ def acquire_gpus(
     gpus: Sequence[str] | None = None,
     folder: Path | None = None,
 ) -> Iterator[list[str]]:
-    """Hold `count` GPUs while the block runs: CUDA_VISIBLE_DEVICES names them, and so does what this yields.
+    """Hold `count` GPUs while the block runs, and set CUDA_VISIBLE_DEVICES to them.
 
-    Waits until so many of `gpus` (by default, those visible) each have a free place of `jobs_per_gpu`; with `exclusive`
-    (for timing), until nobody else is on them. A job takes all its GPUs at once or none, and who waits is not
-    overtaken by a later job that could use the same GPUs. Call it before CUDA is initialised.
+    Waits until enough GPUs are free. A job takes all of its GPUs at once or none, and a job that waits is not overtaken
+    by a later one that could use the same GPUs. Must be called before CUDA is initialized.
 
-    The locks are files in `folder`, one for all users of the machine by default. The kernel releases them when the
-    process ends, however it ends. One GPU must have one name: jobs that name it by its index do not see those that
-    name it by its UUID.
+    The locks are files, which the kernel releases when the process ends, however it ends. Jobs must name a GPU the same
+    way: one that uses the index of a GPU does not see the lock of one that uses its UUID.
 
-    Raises UserError if there are fewer GPUs, or if the folder cannot be used.
+    Args:
+        count: How many GPUs to hold.
+        jobs_per_gpu: How many jobs may share a GPU.
+        exclusive: Whether no other job may use these GPUs meanwhile, as for timing.
+        gpus: Names of the GPUs to choose from, by default those of `visible_gpus`.
+        folder: Folder of the lock files, by default one that all users of the machine share.
+
+    Yields:
+        The names of the GPUs.
+
+    Raises:
+        UserError: If there are fewer GPUs than `count`, or if the folder cannot be used.
     """
     gpus = visible_gpus() if gpus is None else list(gpus)
     if len(gpus) < count:
-        given = f" ({VISIBLE}={os.environ[VISIBLE]})" if VISIBLE in os.environ else ""
+        setting = f" ({VISIBLE}={os.environ[VISIBLE]})" if VISIBLE in os.environ else ""
         raise UserError(
-            f"resources.devices: a job takes {count} GPUs, but {len(gpus) or 'none'} can be used here{given}; "
-            "write fewer, or run where there are more"
+            f"resources.devices: a job needs {count} GPUs, but {len(gpus) or 'none'} can be used here{setting}; "
+            "lower it, or run on a machine with more GPUs"
         )
     if exclusive:
         jobs_per_gpu = 1
     with ExitStack() as stack:
         locks = _Locks(folder or _shared_folder(), stack)
-        told = False
+        waited = False
         with ExitStack() as queue:
-            # In one order for all, so that no two wait for each other.
+            # All jobs queue in the same order, so that no two wait for each other.
             for gpu in sorted(gpus):
-                if not locks.take(f"gpu-{gpu}.queue", queue):
-                    told = told or _tell(count, gpus)
-                    locks.take(f"gpu-{gpu}.queue", queue, wait=True)
-            while len(places := _free_places(locks, count, jobs_per_gpu, gpus)) < count:
-                told = told or _tell(count, gpus)
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-            for held in places.values():
-                stack.enter_context(held)
-        names = [gpu for gpu in gpus if gpu in places]
+                if not locks.acquire(f"gpu-{gpu}.queue", queue):
+                    waited = waited or _report_wait(count, gpus)
+                    locks.acquire(f"gpu-{gpu}.queue", queue, wait=True)
+            while len(slots := _acquire_slots(locks, count, jobs_per_gpu, gpus)) < count:
+                waited = waited or _report_wait(count, gpus)
+                time.sleep(POLL_INTERVAL)
+            for slot in slots.values():
+                stack.enter_context(slot)
+        names = [gpu for gpu in gpus if gpu in slots]
+        if waited:
+            record_state(ACQUIRED_GPUS, gpus=names)
         with _visible(",".join(names)):
             yield names
 
 
 @contextmanager
 def _visible(names: str) -> Iterator[None]:
+    """Set CUDA_VISIBLE_DEVICES while the block runs."""
     before = os.environ.get(VISIBLE)
     os.environ[VISIBLE] = names
     try:
@@ -106,111 +126,124 @@ def _visible(names: str) -> Iterator[None]:
 def allocate_gpus(
     count: int, jobs_per_gpu: int = 1, exclusive: bool = False, managed_by_slurm: bool = False
 ) -> Iterator[list[str]]:
-    """Hold the GPUs that a job of the workflow takes, or as many as the machine has if `exclusive`; yield their names.
+    """Hold the GPUs of a job of the workflow while the block runs.
 
-    A job that takes none, or is on a machine without any, computes on the CPU; but for one of several nodes, whose GPUs
-    are those that Slurm gave it on each (`managed_by_slurm`).
+    A job without GPUs, or on a machine that has none, sees no GPU and computes on the CPU.
+
+    Args:
+        count: How many GPUs the job requests; with `exclusive`, at most this many, as the machine has.
+        jobs_per_gpu: How many jobs may share a GPU.
+        exclusive: Whether no other job may use these GPUs meanwhile.
+        managed_by_slurm: Whether the job runs on several nodes, with the GPUs that Slurm gave it on each. Then nothing
+            is held or changed.
+
+    Yields:
+        The names of the GPUs that are held.
+
+    Raises:
+        UserError: If the machine has GPUs, but fewer than `count`, or if the lock files cannot be used.
     """
     if managed_by_slurm:
         yield []
         return
-    seen = len(visible_gpus()) if count else 0
-    if not seen:
-        with _visible(""):  # not on one that another job holds
+    num_visible = len(visible_gpus()) if count else 0
+    if not num_visible:
+        with _visible(""):  # or it could compute on a GPU that another job holds
             yield []
         return
-    with acquire_gpus(min(count, seen) if exclusive else count, jobs_per_gpu, exclusive) as names:
+    with acquire_gpus(min(count, num_visible) if exclusive else count, jobs_per_gpu, exclusive) as names:
         yield names
 
 
-def _tell(count: int, gpus: Sequence[str]) -> bool:
-    log.info("waiting until %d of the GPUs %s can be had", count, ", ".join(gpus))
+def _report_wait(count: int, gpus: Sequence[str]) -> bool:
+    log.info("waiting for %d free GPUs of %s", count, ", ".join(gpus))
+    record_state(WAITING_FOR_GPUS, count=count, gpus=list(gpus))
     return True
 
 
-def _free_places(locks: "_Locks", count: int, jobs_per_gpu: int, gpus: Sequence[str]) -> dict[str, ExitStack]:
-    """Take a place on each of `count` GPUs, the emptiest first; return what holds them by GPU, none if too few."""
-    places: dict[str, ExitStack] = {}
+def _acquire_slots(locks: "_Locks", count: int, jobs_per_gpu: int, gpus: Sequence[str]) -> dict[str, ExitStack]:
+    """Lock a slot on each of `count` GPUs, the emptiest first; return the locks by GPU, none if too few are free."""
+    slots: dict[str, ExitStack] = {}
     with ExitStack() as stack:
-        for place in range(jobs_per_gpu):
+        for number in range(jobs_per_gpu):
             for gpu in gpus:
-                if len(places) < count and gpu not in places:
-                    held = stack.enter_context(ExitStack())
-                    # The device itself is shared by those who allow it, so that who wants it alone, with whatever
-                    # `jobs_per_gpu` of another study, sees them all.
-                    if locks.take(f"gpu-{gpu}", held, shared=jobs_per_gpu > 1) and (
-                        jobs_per_gpu == 1 or locks.take(f"gpu-{gpu}.{place}", held)
+                if len(slots) < count and gpu not in slots:
+                    slot = stack.enter_context(ExitStack())
+                    # Jobs that share a GPU share the lock of the GPU itself, so that a job that needs it exclusively
+                    # sees them all, whatever `jobs_per_gpu` their study has.
+                    if locks.acquire(f"gpu-{gpu}", slot, shared=jobs_per_gpu > 1) and (
+                        jobs_per_gpu == 1 or locks.acquire(f"gpu-{gpu}.{number}", slot)
                     ):
-                        places[gpu] = held
+                        slots[gpu] = slot
                     else:
-                        held.close()
-        if len(places) < count:
+                        slot.close()
+        if len(slots) < count:
             return {}
         stack.pop_all()
-    return places
+    return slots
 
 
 def _shared_folder() -> Path:
-    # Slurm gives each job its devices, and numbers them from 0 in each.
+    # Slurm gives each job its own devices, and numbers them from 0 in each.
     job = os.environ.get("SLURM_JOB_ID")
     return Path(tempfile.gettempdir()) / ("batchscape-gpus" + (f"-slurm-{job}" if job else ""))
 
 
 class _Locks:
-    """Lock files in a folder that other users may have made."""
+    """Lock files in a folder that another user may have created."""
 
     def __init__(self, folder: Path, stack: ExitStack):
         self.folder = folder
-        self.warned = False
+        self.has_warned = False
         try:
             try:
                 folder.mkdir()
-                folder.chmod(0o1777)  # all may make files, and none delete another's
+                folder.chmod(0o1777)  # all users may create files, and nobody can delete those of another
             except FileExistsError:
                 pass
             self.descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            raise UserError(f"{folder}: the folder of the GPUs' lock files cannot be used: {error.strerror}; delete it")
+            raise UserError(f"{folder}: the folder of the GPU lock files cannot be used: {error.strerror}; delete it")
         stack.callback(os.close, self.descriptor)
-        # What deletes old files from temporary folders (systemd-tmpfiles) leaves a folder alone while it is locked.
-        # Where folders cannot be locked, as on NFS, that does not look either.
+        # systemd-tmpfiles, which deletes old files from temporary folders, skips a folder that is locked. Where folders
+        # cannot be locked, as on NFS, it does not run either.
         try_lock(self.descriptor, fcntl.LOCK_SH)
 
-    def take(self, name: str, stack: ExitStack, wait: bool = False, shared: bool = False) -> bool:
-        """Lock a file until `stack` closes; without `wait`, return False if another one has it."""
-        descriptor = self._open(name.replace("/", "_"))  # there are slashes in the names of some MIG devices
-        how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-        held = try_lock(descriptor, how)
-        if held is False and wait:
-            fcntl.flock(descriptor, how)
-        elif held is False:
+    def acquire(self, name: str, stack: ExitStack, wait: bool = False, shared: bool = False) -> bool:
+        """Lock a file until `stack` closes; without `wait`, return False if another process holds the lock."""
+        descriptor = self._open(name.replace("/", "_"))  # the names of some MIG devices contain slashes
+        operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        is_locked = try_lock(descriptor, operation)
+        if is_locked is False and wait:
+            fcntl.flock(descriptor, operation)
+        elif is_locked is False:
             os.close(descriptor)
             return False
-        if held is None and not self.warned:
-            self.warned = True
+        if is_locked is None and not self.has_warned:
+            self.has_warned = True
             log.warning("%s: the file system has no locks, so jobs may share a GPU; set TMPDIR to another", self.folder)
         stack.callback(os.close, descriptor)
-        if held is not None:
-            # By its own call, for processes that were forked meanwhile have the descriptor too.
+        if is_locked is not None:
+            # Unlocked explicitly, because processes that were forked meanwhile hold the descriptor as well.
             stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
         return True
 
     def _open(self, name: str) -> int:
-        """Open a lock file for writing, as an exclusive lock needs it on NFS, and make it if there is none."""
+        """Open a lock file for writing, as an exclusive lock requires on NFS; create it if there is none."""
         flags = os.O_RDWR | os.O_NOFOLLOW
         while True:
             try:
-                # Without O_CREAT first: in a folder like this Linux forbids it on another user's file.
+                # Without O_CREAT first: in a sticky folder Linux forbids it for a file of another user.
                 return os.open(name, flags, dir_fd=self.descriptor)
             except FileNotFoundError:
                 pass
             except OSError as error:
-                with suppress(OSError):  # another user's, of an earlier version, which only its owner can write
+                with suppress(OSError):  # created by an earlier version, so that only its owner can write to it
                     return os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=self.descriptor)
                 raise UserError(f"{self.folder / name}: cannot be opened: {error.strerror}; delete it")
             try:
                 descriptor = os.open(name, flags | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=self.descriptor)
             except FileExistsError:
                 continue
-            os.fchmod(descriptor, 0o666)  # whatever the umask
+            os.fchmod(descriptor, 0o666)  # regardless of the umask
             return descriptor

@@ -1,4 +1,4 @@
-"""What every job of the workflow does around its work: its log, and how it fails."""
+"""What every job of the workflow does around its work: its log, its lock, and how it reports a failure."""
 
 from batchscape.runtime.startup import finish_startup
 
@@ -15,38 +15,51 @@ from pathlib import Path
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.runtime.environment_variables import sanitize_environment
 from batchscape.runtime.lock import job_lock
+from batchscape.runtime.states import COMPLETE, FAILED, INTERRUPTED, record_state, recorded_states
 
 # Before the job imports the libraries that read them.
 sanitize_environment()
 
-# Looked for in the text, for some libraries wrap the error of the system in one of their own.
-FULL = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
+# Searched for in the text, because some libraries wrap the system's error in one of their own.
+DISK_FULL_MESSAGES = tuple(os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT))
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
-    """Send all that the process prints to a log file; end it with status 1 when the work fails.
+    """Redirect everything that the process prints to a log file while the block runs.
 
-    The log ends with what the job took, or with what went wrong: one line for a UserError, a traceback for anything
-    else, and both for a UserError that has a cause, which it may mistake. The terminal shows one line in any case, also
-    where a full disk leaves no log, and warnings. What else the work wants to be seen there too, it gives to the
-    function that this yields.
+    The log ends with the time that the job took, or with the error: one line for a `UserError`, a traceback for any
+    other exception, and both for a `UserError` that has a cause. The terminal shows warnings and, for any error, one
+    line, even if a full disk prevents the log. The states of the job are recorded in `batchscape.runtime.states`.
 
-    A Snakemake that was killed leaves its jobs at work; the same job of the next one waits until they are done.
+    If another process holds the lock of this log, such as a job of a Snakemake that was killed, wait until it ends.
+
+    Args:
+        path: The log file. Its folder is created.
+
+    Yields:
+        A function that prints a line to both the log and the terminal.
+
+    Raises:
+        SystemExit: With status 1, if the block raises an exception.
     """
     finish_startup()
-    entered, to_start = time.monotonic(), _cpu_seconds()
+    start, startup_cpu_seconds = time.monotonic(), _cpu_seconds()
     terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
     target = Path(path)
 
-    def wait() -> None:
-        print(f"{path}: an earlier job is still at work on this; waiting", file=terminal, flush=True)
+    def report_wait() -> None:
+        print(f"{path}: another process is running this job; waiting for it to end", file=terminal, flush=True)
 
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with job_lock(target, wait) as held, target.open("w", buffering=1, encoding="utf-8") as stream:
+        with (
+            job_lock(target, report_wait) as is_locked,
+            recorded_states(target),
+            target.open("w", buffering=1, encoding="utf-8") as stream,
+        ):
 
             def echo(line: str) -> None:
                 print(line, file=stream)
@@ -59,45 +72,61 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
                 stream=stream, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
             )
             logging.getLogger("batchscape").setLevel(logging.INFO)
-            on_terminal = logging.StreamHandler(terminal)
-            on_terminal.setLevel(logging.WARNING)
-            logging.getLogger("batchscape").addHandler(on_terminal)
-            if not held:
-                log.warning("no lock: the file system has none; run no second Snakemake on this study meanwhile")
+            terminal_handler = logging.StreamHandler(terminal)
+            terminal_handler.setLevel(logging.WARNING)
+            logging.getLogger("batchscape").addHandler(terminal_handler)
+            if not is_locked:
+                log.warning("this file system has no locks; do not start a second Snakemake on this study meanwhile")
             try:
                 yield echo
             except Exception as error:
                 with suppress(OSError):
-                    stream.write(_told(error))
+                    stream.write(_format_error(error))
+                record_state(FAILED, message=_first_line(error))
                 raise
-            took, worked = time.monotonic() - entered, _cpu_seconds() - to_start
+            except BaseException:
+                record_state(INTERRUPTED)
+                raise
+            seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - startup_cpu_seconds
             with suppress(OSError):
-                stream.write(f"took {took:.2f} s, of CPU {worked:.2f} s, and {to_start:.2f} s before that to start\n")
+                stream.write(
+                    f"took {seconds:.2f} s ({cpu_seconds:.2f} s CPU); startup took {startup_cpu_seconds:.2f} s CPU\n"
+                )
+            record_state(COMPLETE)
     except Exception as error:
-        # Flushed, for who holds `echo` keeps the stream until the process ends, which then flushes it no more.
-        print(_in_one_line(error, path), file=terminal, flush=True)
+        # Flushed, because a caller that holds `echo` keeps the stream until the process ends, which flushes it no more.
+        print(_summarize_error(error, path), file=terminal, flush=True)
         sys.exit(1)
 
 
 def _cpu_seconds() -> float:
-    """Return the CPU time of this process until now, and of those that it started and that have ended."""
+    """Return the CPU time so far of this process and of its child processes that have ended."""
     return sum(os.times()[:4])
 
 
-def _told(error: Exception) -> str:
-    """Return what the log says of an error."""
+def _format_error(error: Exception) -> str:
+    """Return the text of an error for the log."""
     if not isinstance(error, UserError):
         return "".join(traceback.format_exception(error))
     cause = "".join(traceback.format_exception(error.__cause__)) if error.__cause__ else ""
     return f"{cause}{error}\n"
 
 
-def _in_one_line(error: Exception, log: str | Path) -> str:
+def _first_line(error: Exception) -> str:
+    """Return the message for the user, or the line of a traceback that names the exception."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = "".join(traceback.format_exception_only(error)).splitlines()
+    return next((line for line in lines if not line.startswith(" ")), type(error).__name__)
+
+
+def _summarize_error(error: Exception, log: str | Path) -> str:
+    """Return the line for the terminal."""
     if isinstance(error, UserError):
         return str(error)
     text = " ".join(str(error).split())
-    if any(reason in text for reason in FULL):
-        return f"{log}: the disk is full ({text}); free space, then the same command goes on"
+    if any(message in text for message in DISK_FULL_MESSAGES):
+        return f"{log}: the disk is full ({text}); free space, then rerun the same command to resume"
     if is_out_of_memory(error):
-        return f"{log}: out of memory; run fewer jobs at once or use more memory, then the same command resumes"
+        return f"{log}: out of memory; run fewer jobs at once or use more memory, then rerun the same command to resume"
     return f"{log}: {type(error).__name__}: {text}"

@@ -1,7 +1,7 @@
-"""Locks of files, and that of a job, by which the same job of another Snakemake waits for it.
+"""File locks, and the lock of a job: the same job of another Snakemake waits for it.
 
-Not every file system has locks. Where there are none nothing waits: a missing lock must not keep a user from working,
-and is reported to who asked for it.
+Not every file system has locks. Without locks nothing waits: a missing lock must not prevent the work, so the
+caller is informed instead.
 """
 
 import fcntl
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def is_running(log: Path) -> bool:
-    """Say whether a job with this log is at work, whoever started it."""
+    """Return whether a process holds the lock of the job with this log, whoever started it."""
     try:
         descriptor = os.open(_lock_path(log), os.O_RDONLY)
     except OSError:
@@ -24,29 +24,29 @@ def is_running(log: Path) -> bool:
 
 
 def _lock_path(log: Path) -> Path:
-    # Beside the log and not itself, for Snakemake deletes that before it starts a job.
+    # A file beside the log, because Snakemake deletes the log before it starts a job.
     return log.with_name(f".{log.name}.lock")
 
 
 @contextmanager
 def job_lock(log: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
-    """Hold the lock of the job with this log; the kernel frees it when the process ends, however it does.
+    """Hold the lock of the job with this log; the kernel releases it when the process ends, however it ends.
 
-    Yields whether it is held: False on a file system without locks.
+    Calls `on_wait` if another process holds it. Yields whether the lock is held: False on a file system without locks.
     """
     lock = _lock_path(log)
     while True:
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
-        held = try_lock(descriptor, fcntl.LOCK_EX)
-        if held is False:
+        is_locked = try_lock(descriptor, fcntl.LOCK_EX)
+        if is_locked is False:
             on_wait()
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-        # The one before may have deleted it meanwhile, and a third have made and locked another.
+        # Its last holder may have deleted the file meanwhile, and a third process may have locked a new one.
         if _is_same_file(descriptor, lock):
             break
         os.close(descriptor)
     try:
-        yield held is not None
+        yield is_locked is not None
     finally:
         lock.unlink(missing_ok=True)
         os.close(descriptor)
@@ -55,17 +55,17 @@ def job_lock(log: Path, on_wait: Callable[[], None]) -> Iterator[bool]:
 def _is_same_file(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:  # deleted, of which NFS tells in both ways
+    except OSError:  # deleted; on NFS either call may fail
         return False
 
 
-def try_lock(descriptor: int, how: int) -> bool | None:
-    """Lock a file without waiting; return False if another one has it, None if the file system has no locks.
+def try_lock(descriptor: int, operation: int) -> bool | None:
+    """Lock a file without waiting; return False if another process holds the lock, None if there are no locks.
 
-    For an exclusive lock the file must be open for writing: NFS refuses any other.
+    For an exclusive lock the file must be open for writing, as NFS requires.
     """
     try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:

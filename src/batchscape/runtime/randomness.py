@@ -1,4 +1,4 @@
-"""Random numbers that a network of the user's own draws from elsewhere than torch."""
+"""Python's and NumPy's global random generators, from which custom networks may draw."""
 
 import random
 from collections.abc import Iterator
@@ -9,11 +9,11 @@ import numpy as np
 
 @contextmanager
 def seed_global_rngs(seed: int) -> Iterator[None]:
-    """Have Python's and NumPy's global generators draw by a seed for a while; then their states are as they were.
+    """Seed Python's and NumPy's global generators while the block runs, and restore their states afterwards.
 
-    Stochastic depth and weights are often drawn from them; unseeded, a run could not be repeated or resumed.
+    Weights and stochastic depth are often drawn from them; unseeded, a run could not be reproduced or resumed.
     """
-    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is what is meant
+    states = random.getstate(), np.random.get_state()  # noqa: NPY002 - the global state is intended
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002
     try:

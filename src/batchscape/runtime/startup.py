@@ -1,9 +1,8 @@
-"""For jobs, and processes that they start: import this first, and call `finish_startup` when all libraries are there.
+"""Faster imports in jobs and their worker processes: import this first, and call `finish_startup` after all imports.
 
-Between the two Python does not look for garbage, of which an import makes none. It would look through all that has been
-imported so far, again and again: a sixth to a quarter of the time that torch and Lightning take to be there. And Ctrl-C
-ends the process without a word; else it would come out of the midst of a library, as a traceback that looks like
-damage.
+In between, garbage collection is disabled: imports create no garbage, and repeated passes over everything imported so
+far take a sixth to a quarter of the time of importing torch and Lightning. Also, Ctrl-C ends the process silently;
+otherwise it would print a traceback from within a library that looks like a broken installation.
 """
 
 import gc
@@ -16,7 +15,7 @@ if handles_sigint:
 
 
 def finish_startup() -> None:
-    """Have Python look for garbage from now on, but not among what is there already, and not when the process ends."""
+    """Enable garbage collection, except of the objects that exist already, and the default handling of Ctrl-C."""
     gc.freeze()
     gc.enable()
     if handles_sigint:

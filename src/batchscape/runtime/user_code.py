@@ -1,4 +1,4 @@
-"""The user's own code, by import path: where it stands, and what it gives."""
+"""Custom code of the user: import it, call it, and report its errors in one line."""
 
 import importlib
 import inspect
@@ -11,57 +11,85 @@ from batchscape.errors import UserError
 
 
 def module_file(import_path: str, key: str) -> Path:
-    """Return the file of `package.module:name`, without running anything. Raises UserError if there is none.
+    """Return the file of a module without running any code of it.
 
-    `key` is that of the study file, for the message.
+    Args:
+        import_path: `package.module:name`.
+        key: Key of the study file that holds the import path, for the message.
+
+    Raises:
+        UserError: If there is no such module.
     """
     module = import_path.partition(":")[0]
-    top, *below = module.split(".")
-    # As an import in a fresh process would: not among the modules that this one has loaded, nor its own `__main__`.
-    found = (finder.find_spec(top, None) for finder in sys.meta_path if top != "__main__")
-    spec = next(filter(None, found), None)
-    places = [spec.origin] if spec and spec.origin else []
-    if below:  # looked for by hand, because that function would run the packages on the way
-        bases = [Path(folder).joinpath(*below) for folder in (spec.submodule_search_locations or [])] if spec else []
-        places = [place for base in bases for place in (base / "__init__.py", base.with_suffix(".py"))]
-    file = next((place for place in map(Path, places) if place.exists()), None)
-    if file is None and below == ["py"]:
-        raise UserError(f"{key}: a module is named without its ending; write `{top}:{import_path.partition(':')[2]}`")
+    top, *submodules = module.split(".")
+    # As an import in a new process would find it: regardless of loaded modules, and not this process's `__main__`.
+    specs = (finder.find_spec(top, None) for finder in sys.meta_path if top != "__main__")
+    spec = next(filter(None, specs), None)
+    candidates = [Path(spec.origin)] if spec and spec.origin else []
+    if submodules:  # importlib.util.find_spec would run the parent packages
+        folders = (spec.submodule_search_locations or []) if spec else []
+        bases = [Path(folder).joinpath(*submodules) for folder in folders]
+        candidates = [path for base in bases for path in (base / "__init__.py", base.with_suffix(".py"))]
+    file = next(filter(Path.exists, candidates), None)
+    if file is None and submodules == ["py"]:
+        raise UserError(f"{key}: drop the `.py` suffix; write `{top}:{import_path.partition(':')[2]}`")
     if file is None:
         raise UserError(
-            f"{key}: there is no module {module}; write it beside the Snakefile as {module.replace('.', '/')}.py, "
-            "or install it"
+            f"{key}: there is no module {module}; create {module.replace('.', '/')}.py beside the Snakefile, or "
+            "install its package"
         )
     return file
 
 
 def import_object(import_path: str, key: str) -> Callable[..., Any]:
-    """Return the class or function that `package.module:name` names. Raises UserError if there is none."""
+    """Import the class or function at an import path.
+
+    Args:
+        import_path: `package.module:name`.
+        key: Key of the study file that holds the import path, for the message.
+
+    Raises:
+        UserError: If the module does not exist or cannot be imported, or the name is no class or function in it.
+    """
     module, _, name = import_path.partition(":")
     file = module_file(import_path, key)
     try:
-        found = getattr(importlib.import_module(module), name, None)
-    except (Exception, SystemExit) as error:  # whatever the user's code does
+        value = getattr(importlib.import_module(module), name, None)
+    except (Exception, SystemExit) as error:  # custom code can raise anything
         raise UserError(f"{key}: {module} cannot be imported: {summarize_error(error, file)}")
-    if not callable(found):
-        what = "is no class or function" if found is not None else "is not there"
-        raise UserError(f"{key}: {name} {what} in {file.name}; mend the name behind the colon")
-    return found
+    if not callable(value):
+        problem = "is not a class or function" if value is not None else "does not exist"
+        raise UserError(f"{key}: {name} {problem} in {file.name}; check the name after the colon")
+    return value
 
 
 def call_user_code(function: Callable[..., Any], arguments: Mapping[str, Any], import_path: str, key: str) -> Any:
-    """Return what the user's function gives. Raises UserError if it does not take the arguments, or fails.
+    """Call a function or class of the user.
 
-    `key` is the section of the study file that has the arguments.
+    Args:
+        function: What to call.
+        arguments: Keyword arguments.
+        import_path: Where the function is from, for messages.
+        key: Section of the study file that holds the arguments, for messages.
+
+    Returns:
+        What the function returns.
+
+    Raises:
+        UserError: If the function does not accept the arguments, or raises an exception.
     """
     try:
         signature = inspect.signature(function)
-        signature.bind(**arguments)
-    except TypeError as error:
-        takes = ", ".join(map(str, signature.parameters.values())) or "none"
-        raise UserError(f"{key}.arguments: {import_path} does not take them: {error}; its parameters are: {takes}")
-    except ValueError:  # it has no signature that can be looked at
-        pass
+    except (TypeError, ValueError):  # it has none that can be inspected
+        signature = None
+    if signature:
+        try:
+            signature.bind(**arguments)
+        except TypeError as error:
+            parameters = ", ".join(map(str, signature.parameters.values())) or "none"
+            raise UserError(
+                f"{key}.arguments: {import_path} does not accept them: {error}; its parameters are: {parameters}"
+            )
     try:
         return function(**arguments)
     except UserError:
@@ -71,21 +99,24 @@ def call_user_code(function: Callable[..., Any], arguments: Mapping[str, Any], i
 
 
 def summarize_error(error: BaseException, file: Path | None = None) -> str:
-    """Return in one line what the user's code raised, and the last line of it that the error came through.
+    """Return an error of custom code as one line, with the last line of that code that the error passed through.
 
-    That line is looked for in `file` alone if one is given.
+    Args:
+        error: The exception.
+        file: The only file whose lines count; by default, all files but those of Python, packages and this library.
     """
-    frames = [(frame.f_code.co_filename, line) for frame, line in _frames(error)]
-    own = [(name, line) for name, line in frames if file is None or Path(name) == file]
-    library = str(Path(__file__).parents[1])
-    own = [(name, line) for name, line in own if not name.startswith((library, sys.prefix, sys.base_prefix, "<"))]
-    where = f" ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else ""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}{where}"
+    frames = _frames(error)
+    ignored = (str(Path(__file__).parents[1]), sys.prefix, sys.base_prefix, "<")
+    custom = [(name, line) for name, line in frames if file is None or Path(name) == file]
+    custom = [(name, line) for name, line in custom if not name.startswith(ignored)]
+    location = f" ({Path(custom[-1][0]).name}, line {custom[-1][1]})" if custom else ""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}{location}"
 
 
-def _frames(error: BaseException) -> list[tuple[Any, int]]:
+def _frames(error: BaseException) -> list[tuple[str, int]]:
+    """Return file and line of each frame that an error passed through, outermost first."""
     trace, frames = error.__traceback__, []
     while trace:
-        frames.append((trace.tb_frame, trace.tb_lineno))
+        frames.append((trace.tb_frame.f_code.co_filename, trace.tb_lineno))
         trace = trace.tb_next
     return frames

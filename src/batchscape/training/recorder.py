@@ -11,6 +11,7 @@ import torch
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory, is_noise_scale_epoch
 from batchscape.io.weights import Layers, distance_by_layer, write_weights
+from batchscape.runtime.states import EPOCH, STOPPED, record_state
 from batchscape.training.checkpoint import TrainingState, write_checkpoint
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
@@ -108,6 +109,9 @@ class Recorder(pl.Callback):
             "epoch %d: training loss %.6g, validation loss %.6g, validation accuracy %.4f, %.3f s",
             epoch, result.loss, validation_loss, validation_accuracy, result.seconds + validation_seconds,
         )  # fmt: skip
+        if module.process_group.is_main_process:
+            losses = {"train_loss": result.loss, "validation_loss": validation_loss}
+            record_state(EPOCH, epoch=epoch, max_epochs=self.training.max_epochs, **losses)
 
         if epoch in self.training.checkpoints:
             self._write_weights(RunDirectory.checkpoint_name(epoch))
@@ -146,6 +150,7 @@ class Recorder(pl.Callback):
             self._save_checkpoint()
             self.last_checkpoint_time = time.perf_counter()
         if is_out_of_time:
+            record_state(STOPPED, epoch=epoch)
             limit = time.strftime("%H:%M:%S", time.localtime(self.deadline))
             raise UserError(
                 f"{self.directory.path.name}: saved a checkpoint after epoch {epoch} and stopped: the Slurm time limit "

@@ -19,6 +19,7 @@ from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.runtime.device import available_memory, choose_device
+from batchscape.runtime.states import ALREADY_COMPLETE, RESUMED, record_state
 from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
 from batchscape.tasks.losses import num_outputs
 from batchscape.training.checkpoint import read_checkpoint, run_key
@@ -62,6 +63,7 @@ def train(spec: RunSpec, data: Path, directory: Path, execution: Execution = SIN
     """
     if execution.code and RunDirectory(directory).restore_if_complete(_run_key(spec, data, execution.code)):
         log.info("%s is already complete", directory.name)
+        record_state(ALREADY_COMPLETE)
         return directory
     if execution.num_processes == 1:
         _train(spec, data, directory, execution, ProcessGroup())
@@ -108,6 +110,8 @@ def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, pro
     trainer = make_trainer(spec, execution, directory, recorder)
     if checkpoint:
         log.info("resuming after epoch %d", checkpoint.epoch)
+        if process_group.is_main_process:
+            record_state(RESUMED, epoch=checkpoint.epoch)
         stages = ("ready", "started", "processed", "completed")
         trainer.fit_loop.epoch_progress.current.load_state_dict(dict.fromkeys(stages, checkpoint.epoch))
     try:

@@ -21,6 +21,7 @@ from batchscape.config.run import RunSpec
 from batchscape.config.tuning import SearchSpec
 from batchscape.data.prepared import prepared_digest
 from batchscape.io.run_directory import RunDirectory
+from batchscape.runtime import states
 from batchscape.training.execution import SINGLE_PROCESS, Execution
 from batchscape.training.train import train
 from batchscape.tuning.journal import open_journal
@@ -63,8 +64,10 @@ def search(spec: SearchSpec, data: Path, journal: Path, execution: Execution = S
     runs_folder, num_trials = journal.parent / TRIAL, spec.tuning.trials
     if len(completed := _completed_trials(study)) >= num_trials:
         log.info("the search is already complete")
+        states.record_state(states.ALREADY_COMPLETE)
     elif completed:
         log.info("resuming after %d completed trials", len(completed))
+        states.record_state(states.RESUMED, trials=len(completed))
     while len(completed := _completed_trials(study)) < num_trials:
         trial = _resume_or_ask(study, storage, spec)
         rate = trial.suggest_float(RATE, *spec.tuning.learning_rate_range, log=True)
@@ -79,6 +82,8 @@ def search(spec: SearchSpec, data: Path, journal: Path, execution: Execution = S
         study.tell(trial, loss)
         shutil.rmtree(runs_folder, ignore_errors=True)
         log.info("trial %d of %d: learning rate %.4g, validation loss %.4g", len(completed) + 1, num_trials, rate, loss)
+        progress = {"trial": len(completed) + 1, "trials": num_trials}
+        states.record_state(states.TRIAL, **progress, learning_rate=rate, validation_loss=loss)
     return _mark_best(pd.DataFrame([_row(spec, trial) for trial in _completed_trials(study)[:num_trials]]))
 
 

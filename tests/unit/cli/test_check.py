@@ -46,7 +46,7 @@ def test_check_warns_of_results_that_would_be_made_anew_and_times_nothing_where_
         (study / run).touch()
     said = check("mine.yaml", study).stdout
     assert "results/mine/, which exists" in said
-    assert "\ntime: all runs are there\n" in said
+    assert "\ntime: all runs are complete\n" in said
 
 
 def test_the_version_is_that_of_the_package():

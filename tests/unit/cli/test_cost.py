@@ -55,7 +55,7 @@ def test_a_network_that_is_refused_ends_the_estimate(refusal):
     study = {"name": "s", "grid": {"batch_sizes": [8, 16]}, "model": {"name": f"{__name__}:no_network"}}
     checked = Study.from_mapping(study, "s.yaml")
     assert refusal(describe_cost, checked, inspect_source(checked.data)).startswith(
-        "model.name: no_network is not there"
+        "model.name: no_network does not exist"
     )
 
 

@@ -4,9 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,10 +16,11 @@ from batchscape.io.files import write_json
 from batchscape.io.frames import write_frame
 from batchscape.report.tables import recommendation, tuned_lr
 from batchscape.study.study import Study
-from tests.helpers.jobs import JOB
+from tests.helpers.jobs import STAYING_JOB, write_states
 from tests.helpers.page import ParsedPage
 from tests.helpers.runs import write_run
 from tests.helpers.tables import synthetic_runs
+from tests.helpers.waiting import wait_for
 
 OFF = {"enabled": False}
 SETTINGS = {
@@ -47,12 +48,6 @@ def train(study: Study, *names: str) -> None:
         write_run(Path(study.run_file(name, "run.json")).parent, run.batch_size, run.seed)
 
 
-def log(study: Study, job: str, text: str) -> None:
-    path = Path(study.log(job))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
 def analyse_sharpness(study: Study, setting: str) -> Path:
     """What the job of a setting writes."""
     names = study.runs_of("sharpness", setting)
@@ -73,64 +68,49 @@ def damage(study: Study) -> None:
     Path(study.run_file(ONE, "run.json")).write_text("{")
 
 
-def fail(text: str) -> Callable[[Study], None]:
-    def failed(study: Study) -> None:
-        Path(study.run_file(ONE, "run.json")).unlink()
-        log(study, f"train/{ONE}", text)
+def record(study: Study, job: str, *states: dict[str, Any]) -> None:
+    write_states(Path(study.log(job)), {"state": "started"}, *states)
 
-    return failed
+
+def lose(*states: dict[str, Any]) -> Callable[[Study], None]:
+    """Return what deletes a run and gives its job these states."""
+
+    def delete(study: Study) -> None:
+        Path(study.run_file(ONE, "run.json")).unlink()
+        record(study, f"train/{ONE}", *states)
+
+    return delete
 
 
 @pytest.mark.parametrize(
-    ("happen", "reason"),
+    ("change", "reason"),
     [
-        (fail("began\ngrid.batch_sizes: 64 is too many\n"), "grid.batch_sizes: 64 is too many"),
-        (
-            fail("Traceback (most recent call last):\n  File\ntorch.OutOfMemoryError: no memory left.\nTry less.\n"),
-            "torch.OutOfMemoryError: no memory left.",
-        ),
-        (fail("Traceback (most recent call last):\n  File\nMemoryError\n"), "MemoryError"),
-        (fail("20:04:45 epoch 1: training loss 0.7, validation loss 0.69,\n"), "its job was interrupted"),
-        (fail("Traceback (most recent call last):\n  File\nKeyboardInterrupt\n"), "its job was interrupted"),
-        (fail("took 3.00 s, of CPU 2.00 s, and 1.00 s before that to start\n"), "not made yet"),
-        (
-            fail(
-                "Traceback (most recent call last):\n  File\nOSError: no net\ntried again\ntook 3.00 s, of CPU 2.00 s\n"
-            ),
-            "not made yet",
-        ),
-        (lambda study: shutil.rmtree(study.folder + f"/runs/{ONE}"), "not made yet"),
+        (lose({"state": "failed", "message": "grid.batch_sizes: 64 is too many"}), "grid.batch_sizes: 64 is too many"),
+        (lose({"state": "failed", "message": "MemoryError"}), "MemoryError"),
+        (lose({"state": "epoch", "epoch": 1, "train_loss": 0.7}), "its job was interrupted"),
+        (lose({"state": "interrupted"}), "its job was interrupted"),
+        (lose({"state": "complete"}), "not created yet"),
+        (lambda study: shutil.rmtree(study.folder + f"/runs/{ONE}"), "not created yet"),
         (damage, f"results/s/runs/{ONE}/run.json: does not match its schema"),
     ],
-    ids=[
-        "a user's mistake",
-        "out of memory",
-        "no message",
-        "killed",
-        "Ctrl-C",
-        "deleted",
-        "recovered",
-        "not begun",
-        "damaged",
-    ],
+    ids=["user error", "exception", "killed", "Ctrl-C", "deleted", "not begun", "damaged"],
 )
-def test_a_run_that_is_missing_is_left_out_with_the_reason_of_its_log(happen: Callable, reason: str):
+def test_a_missing_run_is_left_out_with_the_reason(change: Callable, reason: str):
     study = a_study()
     train(study, *study.runs)
-    happen(study)
+    change(study)
     collector = Collector(study)
     assert list(collector.runs()) == [TWO, THREE, FOUR]
     (found,) = reasons(collector, "run").values()
     assert found.startswith(reason)
 
 
-def test_a_job_at_work_is_told_from_one_that_ended():
+def test_a_running_job_is_distinguished_from_one_that_ended():
     study = a_study()
-    path = Path(study.log(f"train/{ONE}"))
-    with subprocess.Popen([sys.executable, "-c", JOB, str(path), "epoch 1"]) as job:
-        while not path.exists() or not path.read_text():
-            assert job.poll() is None
-            time.sleep(0.01)
+    log = Path(study.log(f"train/{ONE}"))
+    with subprocess.Popen([sys.executable, "-c", STAYING_JOB, str(log), "[]"]) as job:
+        wait_for(lambda: job.poll() is not None or (log.exists() and log.read_text()))
+        assert job.poll() is None
         collector = Collector(study)
         assert collector.runs() == {}
         job.kill()
@@ -156,7 +136,7 @@ def test_a_tuned_run_is_reported_only_at_the_rate_that_its_search_has_found():
     names = [name for name in study.runs if "tuned" in name]
     train(study, *names)  # at 0.1
     write_json(Path(study.tuning_file(32, "tuned.json")), {"learning_rate": 0.1})
-    log(study, "tune/bs64", "RuntimeError: the search\n")
+    record(study, "tune/bs64", {"state": "failed", "message": "RuntimeError: the search"})
     collector = Collector(study)
     found = collector.runs()
     assert list(found) == ["bs32-lrtuned-seed0", "bs32-lrtuned-seed1"]
@@ -215,7 +195,7 @@ def test_a_failed_analysis_costs_itself_and_one_older_than_its_runs_is_not_used(
     assert set(frames["tables/claims"]["claim"]) >= {"sharper_minima"}  # the others are tested all the same
     one.unlink()
     other.write_text(other.read_text()[:-5])
-    log(study, "sharpness/bs32-lr0.1", "Traceback (most recent call last):\n  File\nRuntimeError: no derivative\n")
+    record(study, "sharpness/bs32-lr0.1", {"state": "failed", "message": "RuntimeError: no derivative"})
     frames, missing = collected()
     assert "analysis/sharpness" not in frames
     assert missing["sharpness/bs32-lr0.1"] == "RuntimeError: no derivative"
@@ -271,15 +251,15 @@ def test_gaps_of_one_reason_are_told_together():
     collector = Collector(study)
     collector.runs()
     assert collector.missing() == [
-        ("job prepare, network", "not made yet"),
-        ("run " + ", ".join(study.runs), "not made yet"),
+        ("job prepare, network", "not created yet"),
+        ("run " + ", ".join(study.runs), "not created yet"),
     ]
 
 
 def test_the_page_says_what_is_missing_and_nothing_else_is_written(refusal: Callable[..., str]):
     study = a_study(sharpness=OFF)
     train(study, ONE, TWO, THREE)
-    log(study, f"train/{FOUR}", "CUDA: out of <memory>\n")
+    record(study, f"train/{FOUR}", {"state": "failed", "message": "CUDA: out of <memory>"})
     before = set(Path().rglob("*"))
     Path("s.yaml").write_text("name: s\n")
     lines = write_partial_report(study, Path("s.yaml"))
@@ -300,7 +280,7 @@ def test_with_no_run_there_is_nothing_to_report_which_is_told_in_one_line(refusa
     Path("s.yaml").write_text("name: s\ngrid: {seeds: [0]}\n")
     nothing = "results/s: no run is complete, so there is nothing to report yet"
     assert refusal(write_partial_report, Study.from_file(Path("s.yaml")), Path("s.yaml")) == nothing
-    log(a_study(), "prepare", "data.path: there is no x\n")
+    record(a_study(), "prepare", {"state": "failed", "message": "data.path: there is no x"})
     command = [sys.executable, "-m", "batchscape", "report", "s.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")

@@ -1,111 +1,161 @@
-"""Where a study stands, from what its runs have written."""
+"""The status of a study, from the states that its jobs record and the files that they write."""
 
+import json
 import re
 import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from batchscape.cli.status import RunStatus, failures, format_status, read_other_jobs, read_status, status_of
+from batchscape.cli.status import (
+    JobStatus,
+    count_already_complete,
+    format_other_jobs,
+    format_status,
+    read_other_jobs,
+    read_runs,
+    status_of,
+    summarize_failures,
+)
 from batchscape.study.study import Study
-from tests.helpers.jobs import JOB
+from tests.helpers.jobs import STAYING_JOB, write_states
 from tests.helpers.runs import EPOCH_SECONDS, write_run
+from tests.helpers.waiting import wait_for
 
-EPOCHS = """\
-20:04:40 bs32-lr0.01-seed0: batch size 32, learning rate 0.01, seed 0; 3361 parameters, 45 batches an epoch
-20:04:45 epoch 1: training loss 0.7, validation loss 0.69, validation accuracy 0.5, 0.023 s
-20:04:46 epoch 2: training loss 0.478751, validation loss 1.17613, validation accuracy 0.5583, 0.023 s
-"""
+STARTED = {"state": "started"}
+EPOCHS = [
+    STARTED,
+    {"state": "epoch", "epoch": 1, "max_epochs": 9, "train_loss": 0.7, "validation_loss": 0.69},
+    {"state": "epoch", "epoch": 2, "max_epochs": 9, "train_loss": 0.478751, "validation_loss": 1.17613},
+]
+IN_EPOCH_2 = "epoch 2, training loss 0.478751, validation loss 1.17613"
+RESUMED = [STARTED, {"state": "resumed", "epoch": 109}]
+WAITING = [STARTED, {"state": "waiting_for_gpus", "count": 1, "gpus": ["0"]}]
+STOPPED = [{"state": "stopped", "epoch": 2}, {"state": "failed", "message": "run: stopped after epoch 2"}]
 
 
 @pytest.mark.parametrize(
-    ("log", "at_work", "state", "detail"),
+    ("recorded", "running", "state", "detail"),
     [
-        (None, True, "pending", ""),
-        (EPOCHS, True, "running", "epoch 2, training loss 0.478751, validation loss 1.17613"),
-        (EPOCHS, False, "interrupted", "epoch 2, training loss 0.478751, validation loss 1.17613"),
-        ("", True, "running", "no epoch yet"),
-        ("/lib/x.py:3: UserWarning: mind this\n", True, "running", "no epoch yet"),
-        (EPOCHS + "data.path: there is no x\n", False, "failed", "data.path: there is no x"),
-        ("10:00:00 resuming after epoch 109\n", True, "running", "goes on after epoch 109"),
-        (EPOCHS + "10:00:09 converged after 9 epochs; best epoch: 4\n", False, "pending", ""),
-        ("Traceback (most recent call last):\n  File\nKeyError: 1\n", False, "failed", "KeyError: 1"),
-        (EPOCHS + "my study/run (1): is corrupt\n", False, "failed", "my study/run (1): is corrupt"),
+        ([], False, "pending", ""),
+        ([], True, "running", "no epoch yet"),
+        ([STARTED], True, "running", "no epoch yet"),
+        ([STARTED], False, "interrupted", "no epoch yet"),
+        (WAITING, True, "running", "waiting for a free GPU"),
+        ([*WAITING, {"state": "acquired_gpus", "gpus": ["0"]}], True, "running", "no epoch yet"),
+        (RESUMED, True, "running", "resuming after epoch 109"),
+        ([*RESUMED, *EPOCHS[1:]], True, "running", IN_EPOCH_2),
+        (EPOCHS, False, "interrupted", IN_EPOCH_2),
+        ([*EPOCHS, {"state": "interrupted"}], False, "interrupted", IN_EPOCH_2),
+        ([*EPOCHS, *STOPPED], False, "interrupted", IN_EPOCH_2),
+        ([*EPOCHS, {"state": "failed", "message": "data.path: no x"}], False, "failed", "data.path: no x"),
+        ([*EPOCHS, {"state": "complete"}], False, "pending", ""),
+        (
+            [STARTED, {"state": "epoch", "epoch": 3, "train_loss": None, "validation_loss": 0.5}],
+            True,
+            "running",
+            "epoch 3, training loss not finite, validation loss 0.5",
+        ),
     ],
 )  # fmt: skip
-def test_a_run_is_what_its_log_says(log: str | None, at_work: bool, state: str, detail: str):
-    assert status_of("run", log, at_work) == RunStatus("run", state, detail)
+def test_status_of_a_run_follows_from_its_states(recorded: list, running: bool, state: str, detail: str):
+    assert status_of("run", recorded, running) == JobStatus("run", state, detail)
 
 
-def test_the_rest_takes_the_mean_time_of_a_run_times_those_ahead_shared_by_those_that_run():
+def test_time_to_go_is_the_mean_time_of_a_run_times_the_remaining_runs_over_those_running():
     runs = [
-        RunStatus("a", "done", "converged", 100.0),
-        RunStatus("b", "done", "max_epochs", 300.0),
-        RunStatus("c", "running", "epoch 3"),
-        RunStatus("d", "running", "epoch 5"),
-        *(RunStatus(name, "pending") for name in "efg"),
+        JobStatus("a", "done", "converged", 100.0),
+        JobStatus("b", "done", "max_epochs", 300.0),
+        JobStatus("c", "running", "epoch 3"),
+        JobStatus("d", "running", "epoch 5"),
+        *(JobStatus(name, "pending") for name in "efg"),
     ]
     assert format_status("mine", runs) == [
         "mine: 2 of 7 runs done (1 converged, 1 max epochs), 2 running, 3 pending",
-        "about 7 min of training to go, at 3 min a run and 2 at a time",  # 200 s · (3 + 2/2) / 2 = 400 s
+        "about 7 min of training to go, at 3 min per run and 2 at a time",  # 200 s · (3 + 2/2) / 2 = 400 s
         "running c: epoch 3",
         "running d: epoch 5",
     ]
 
 
-def test_failed_and_interrupted_runs_are_named_with_the_way_on():
+def test_failed_and_interrupted_runs_are_listed_with_how_to_resume():
     lines = format_status(
-        "mine", [RunStatus("a", "failed", "data.path: there is no x"), RunStatus("b", "interrupted", "epoch 2")]
+        "mine", [JobStatus("a", "failed", "data.path: there is no x"), JobStatus("b", "interrupted", "epoch 2")]
     )
     assert lines == [
         "mine: 0 of 2 runs done, 1 interrupted, 1 failed",
         "failed a: data.path: there is no x",
         "interrupted b: epoch 2",
-        "if no Snakemake is at work here, the same command goes on from here",
+        "if Snakemake is not running, rerun the same command to resume",
     ]
 
 
-def test_what_comes_before_the_runs_and_after_them_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_failed_jobs_before_the_runs_and_the_report_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     study = Study.from_mapping({"name": "s"}, "s.yaml")
+
+    def lines() -> list[str]:
+        return format_other_jobs(study, read_other_jobs(study))
+
     unfinished = "no report yet; searches, analyses, tables and figures are not counted here"
-    assert read_other_jobs(study) == [unfinished]
-    log, said = Path(study.log("network")), "model.name: my_net:Net cannot take images"
-    log.parent.mkdir(parents=True)
-    log.write_text(f"10:00:00 looking\n{said}\n")
-    assert read_other_jobs(study) == [f"failed network: {said}", unfinished]
-    for made in (study.network_file, study.report):
-        Path(made).write_text("")
-    (line,) = read_other_jobs(study)
+    assert lines() == [unfinished]
+    message = "model.name: my_net:Net cannot take images"
+    write_states(Path(study.log("network")), STARTED, {"state": "failed", "message": message})
+    assert lines() == [f"failed network: {message}", unfinished]
+    for output in (study.network_file, study.report):
+        Path(output).write_text("")
+    (line,) = lines()
     assert re.fullmatch(r"report of \d{4}-\d\d-\d\d \d\d:\d\d: results/s/report.html", line)
 
 
-def test_it_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_status_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     study = Study.from_mapping({"name": "s", "grid": {"seeds": [0]}, "tuning": {"enabled": False}}, "s.yaml")
-    done, broken, running, *left = study.runs
+    done, broken, running, *pending = study.runs
     for name in (done, broken):
         write_run(Path(study.run_file(name, "run.json")).parent)
     Path(study.run_file(broken, "run.json")).write_text("{")
-    stopped = left.pop()  # before the job that was to resume it wrote a log
+    stopped = pending.pop()  # before the job that was to resume it recorded a state
     (Path(study.run_file(stopped, "run.json")).parent / "resume").mkdir(parents=True)
     log = Path(study.log(f"train/{running}"))
-    with subprocess.Popen([sys.executable, "-c", JOB, str(log), EPOCHS]) as job:
-        while not log.exists() or log.read_text() != EPOCHS:
-            assert job.poll() is None
-            time.sleep(0.01)
+    with subprocess.Popen([sys.executable, "-c", STAYING_JOB, str(log), json.dumps(EPOCHS[1:])]) as job:
+        wait_for(lambda: job.poll() is not None or (log.exists() and log.read_text() == "ready\n"))
+        assert job.poll() is None
         before = sorted(tmp_path.rglob("*"))
-        runs = read_status(study)
+        runs = read_runs(study)
         assert sorted(tmp_path.rglob("*")) == before
         job.kill()
-    found = {run.name: run.state for run in runs}
-    untouched = dict.fromkeys(left, "pending")
-    assert found == {done: "done", broken: "failed", running: "running", stopped: "interrupted", **untouched}
-    assert runs[0] == RunStatus(done, "done", "converged", pytest.approx(1.25 * sum(EPOCH_SECONDS)))
+    states = {run.name: run.state for run in runs}
+    untouched = dict.fromkeys(pending, "pending")
+    assert states == {done: "done", broken: "failed", running: "running", stopped: "interrupted", **untouched}
+    assert runs[0] == JobStatus(done, "done", "converged", pytest.approx(1.25 * sum(EPOCH_SECONDS)))
     assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: does not match its schema (")
-    assert read_status(study)[2].state == "interrupted"
+    assert runs[2].detail == IN_EPOCH_2
+    assert read_runs(study)[2] == JobStatus(running, "interrupted", IN_EPOCH_2)
+
+
+def test_status_as_json_has_one_object_for_each_run_and_job(tmp_path: Path):
+    (tmp_path / "s.yaml").write_text("name: s\ngrid: {batch_sizes: [32, 64], learning_rates: [0.1], seeds: [0]}\n")
+    study = Study.from_file(tmp_path / "s.yaml")
+    done, running, *_ = study.runs
+    write_run((tmp_path / study.run_file(done, "run.json")).parent)
+    write_states(tmp_path / study.log(f"train/{running}"), *EPOCHS)
+    command = [sys.executable, "-m", "batchscape", "status", "s.yaml", "--json"]
+    output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    objects: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
+    names = [each["name"] for each in objects]
+    assert names == ["prepare", "network", "tune/bs32", "tune/bs64", "report", *study.runs]
+    assert {each["kind"] for each in objects[:5]} == {"job"}
+    by_name = {each["name"]: each for each in objects}
+    assert (by_name[done]["kind"], by_name[done]["state"], by_name[done]["detail"]) == ("run", "done", "converged")
+    assert (by_name[running]["state"], by_name[running]["last"]) == ("interrupted", EPOCHS[-1])
+    assert by_name["report"] == {
+        **{"kind": "job", "name": "report", "state": "pending", "detail": ""},
+        **{"seconds": None, "last": None},
+    }
 
 
 SNAKEMAKE = """\
@@ -117,28 +167,35 @@ Error in rule train:
 """
 
 
-def test_jobs_that_failed_are_named_once_each_with_what_they_said_but_not_those_that_ctrl_c_ended(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "results/s/logs/train").mkdir(parents=True)
-    (tmp_path / "results/s/logs/network.log").write_text("began\nmodel.name: no\n")
-    (tmp_path / "results/s/logs/train/a.log").write_text("Traceback (most recent call last):\nKeyError: 1\n")
-    (tmp_path / "results/s/logs/train/b.log").write_text(EPOCHS + "Traceback:\nKeyboardInterrupt\n")
-    assert failures("".join(map(SNAKEMAKE.format, ("a", "b", "gone"))), "results/s/logs") == [
+    return lambda job, *states: write_states(Path(f"results/s/logs/{job}.log"), STARTED, *states)
+
+
+def test_failed_jobs_are_listed_once_but_not_those_that_ctrl_c_interrupted(record: Callable[..., None]):
+    record("network", {"state": "failed", "message": "model.name: no"})
+    record("train/a", {"state": "failed", "message": "KeyError: 1"})
+    record("train/b", *EPOCHS[1:], {"state": "interrupted"})
+    assert summarize_failures("".join(map(SNAKEMAKE.format, ("a", "b", "gone"))), "results/s/logs") == [
         "results/s/logs/network.log: model.name: no",
         "results/s/logs/train/a.log: KeyError: 1",
     ]
-    assert failures(SNAKEMAKE, "results/another/logs") == []
+    assert summarize_failures(SNAKEMAKE, "results/another/logs") == []
 
 
-@pytest.mark.parametrize("how", ["died with <Signals.SIGKILL: 9>.", "returned non-zero exit status 137."])
-def test_a_job_that_was_killed_is_named_though_it_could_say_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "results/s/logs/train").mkdir(parents=True)
-    (tmp_path / "results/s/logs/network.log").write_text("began\nKeyboardInterrupt\n")
-    (tmp_path / "results/s/logs/train/a.log").write_text(EPOCHS)
-    (line,) = failures(f"Command 'python' {how}\n" + SNAKEMAKE.format("a"), "results/s/logs")
+@pytest.mark.parametrize("message", ["died with <Signals.SIGKILL: 9>.", "returned non-zero exit status 137."])
+def test_a_killed_job_is_listed_although_it_recorded_no_failure(record: Callable[..., None], message: str):
+    record("network", {"state": "interrupted"})
+    record("train/a", *EPOCHS[1:])
+    (line,) = summarize_failures(f"Command 'python' {message}\n" + SNAKEMAKE.format("a"), "results/s/logs")
     assert line.startswith("results/s/logs/train/a.log: the job was killed, as Linux does when memory runs out; ")
+
+
+def test_only_jobs_that_had_nothing_to_do_count_as_already_complete(record: Callable[..., None]):
+    already = [{"state": "already_complete"}, {"state": "complete"}]
+    record("tune/a", *already)
+    record("tune/b", *already[:1], {"state": "trial", "trial": 2}, *already[1:])  # one run of a trial was complete
+    record("tune/c", *EPOCHS[1:], *already[1:])
+    logs = [f"results/s/logs/tune/{name}.log" for name in "abcd"]
+    assert count_already_complete(logs) == 1

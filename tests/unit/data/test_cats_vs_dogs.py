@@ -257,7 +257,7 @@ def test_the_log_says_how_much_is_downloaded(
     server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     caplog.set_level(logging.INFO, "batchscape")
-    monkeypatch.setattr("batchscape.runtime.read_progress.SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("batchscape.runtime.read_progress.LOG_INTERVAL", 0.0)
     server.content = bytes(5_000_000)
     download(url_of(server), hashlib.sha256(server.content).hexdigest(), Path("downloads"))
     assert caplog.messages[0] == f"downloading {url_of(server)} to downloads/pets of all.zip"

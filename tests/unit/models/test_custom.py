@@ -164,12 +164,12 @@ def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
     [
         (net(outputs="2"), "my_net:Net", {}, r"^model\.name: my_net:Net gives shape \(4, 2\) for 4 images; for 3 "),
         (net(features="99"), "my_net:Net", {}, r"^model\.name: my_net:Net cannot take images of shape \(3, 12, 10\): "),
-        (net(), "my_net:Nat", {}, r"^model\.name: Nat is not there in my_net\.py"),
-        ("Net = 5", "my_net:Net", {}, r"^model\.name: Net is no class or function in my_net\.py"),
+        (net(), "my_net:Nat", {}, r"^model\.name: Nat does not exist in my_net\.py"),
+        ("Net = 5", "my_net:Net", {}, r"^model\.name: Net is not a class or function in my_net\.py"),
         ("import no_such_thing", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: ModuleNot.*line 1\)"),
         ("def Net(:", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: SyntaxError: "),
         ("import sys\nsys.exit(3)", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: SystemExit: 3"),
-        (net(), "my_net:Net", {"depth": 3}, r"^model\.arguments: my_net:Net does not take them: .*depth"),
+        (net(), "my_net:Net", {"depth": 3}, r"^model\.arguments: my_net:Net does not accept them: .*depth"),
         (net(), "my_net:Net", {"width": "wide"}, r"^model: my_net:Net fails: TypeError: "),
         ("def Net():\n    return 5", "my_net:Net", {}, r"^model\.name: my_net:Net gives int, not a torch\.nn\.Module"),
         (

@@ -378,7 +378,8 @@ def test_any_job_out_of_memory_ends_with_one_line(tmp_path: Path):
     done = subprocess.run([sys.executable, "-c", work], capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines() == [
-        f"{tmp_path}/job.log: out of memory; run fewer jobs at once or use more memory, then the same command resumes"
+        f"{tmp_path}/job.log: out of memory; run fewer jobs at once or use more memory, then rerun the same command to "
+        "resume"
     ]
     assert "MemoryError" in (tmp_path / "job.log").read_text()
 

@@ -297,7 +297,7 @@ def test_without_the_variable_all_gpus_of_the_machine_are_visible(monkeypatch: p
         assert torch.cuda.is_initialized() == initialised
 
 
-@pytest.mark.parametrize(("given", "told"), [("5", r"takes 2 GPUs, but 1 .*\(CUDA_VISIBLE_DEVICES=5\)"), ("", "none")])
+@pytest.mark.parametrize(("given", "told"), [("5", r"needs 2 GPUs, but 1 .*\(CUDA_VISIBLE_DEVICES=5\)"), ("", "none")])
 def test_too_few_gpus_are_told_with_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, told: str):
     message = rf"^resources\.devices: .*{told}"
     with (

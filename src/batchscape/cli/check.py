@@ -1,0 +1,61 @@
+"""`python -m batchscape check`: validate a study file and its data; list its trainings and estimate their time."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from batchscape.config.base import shortest_decimal
+from batchscape.config.loading import printable
+from batchscape.data.inspect import Inspection, inspect_source
+from batchscape.errors import UserError
+from batchscape.study.study import Study
+
+
+def check(file: Path) -> list[str]:
+    """Return lines for the terminal that describe a valid study. Raises UserError if the study or its data is not."""
+    study = Study.from_file(file)
+    study.require_files(printable(file))
+    try:
+        inspection = inspect_source(study.data)
+        cost = _cost(study, inspection)
+    except UserError as error:
+        raise UserError(f"{printable(file)}: {error}") from None
+    return [
+        f"{printable(file)}: is a valid study",
+        *_runs(study),
+        *inspection.lines,
+        study.described_trainings,
+        study.described_gpus(),
+        *cost,
+        *_results(study),
+    ]
+
+
+def _runs(study: Study) -> Iterator[str]:
+    grid = study.grid
+    in_grid = len(grid.batch_sizes) * len(grid.learning_rates) * len(grid.seeds)
+    yield (
+        f"{len(study.runs)} runs: {in_grid} of the grid, batch sizes ({_join(grid.batch_sizes)}) × "
+        f"learning rates ({_join(grid.learning_rates)}) × seeds ({_join(grid.seeds)}), "
+        f"and {len(study.runs) - in_grid} that arms add"
+    )
+    for arm, settings in study.settings_by_arm:
+        yield f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}"
+
+
+def _cost(study: Study, inspection: Inspection) -> list[str]:
+    if all(Path(file).exists() for file in study.run_files):
+        return ["time: all runs are complete"]
+    # Imports torch and pandas, which takes seconds.
+    from batchscape.cli.cost import describe_cost
+
+    return describe_cost(study, inspection)
+
+
+def _results(study: Study) -> Iterator[str]:
+    yield "images are decoded and the network is tested when the study runs, before any training"
+    exists = ", which exists: results that this file changes are computed again" if Path(study.folder).exists() else ""
+    yield f"results go to {study.folder}/{exists}"
+
+
+def _join(values: Iterable[float]) -> str:
+    return ", ".join(map(shortest_decimal, values))

@@ -12,6 +12,7 @@ import pytest
 from batchscape.config.run import RunSpec
 from batchscape.runtime import states
 from batchscape.runtime.states import read_states, record_state, recorded_states
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
 from tests.helpers.jobs import STAYING_JOB, write_states
 from tests.helpers.waiting import TIMEOUT, wait_for
@@ -151,7 +152,7 @@ def test_a_training_records_each_epoch_once_and_a_complete_one_that_it_is(few_fi
     log.touch()
     for expected in (["started", "epoch", "epoch", "epoch"], ["started", "already_complete"]):
         with recorded_states(log):
-            train(spec, few_file, log.parent / "run", code="0", devices=devices)
+            train(spec, few_file, log.parent / "run", Execution(code="0", devices=devices))
         assert names(log) == expected
 
 
@@ -164,7 +165,7 @@ def test_a_training_that_stops_for_the_time_limit_records_where_it_resumes(few_f
     )
     log.touch()
     with recorded_states(log):
-        refusal(train, spec, few_file, log.parent / "run", ends=0.0)
+        refusal(train, spec, few_file, log.parent / "run", Execution(deadline=0.0))
     assert names(log) == ["started", "epoch", "stopped"]
     with recorded_states(log):
         train(spec, few_file, log.parent / "run")

@@ -1,1 +1,1 @@
-"""Networks by name or import path."""
+"""Networks, by name or import path."""

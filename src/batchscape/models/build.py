@@ -1,4 +1,4 @@
-"""Networks by name or import path, and their initial weights."""
+"""Construction of networks, by name or import path, with their initial weights."""
 
 from importlib import import_module
 from typing import Any
@@ -12,19 +12,32 @@ from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.runtime.user_code import summarize_error
 
 ImageShape = tuple[int, int, int]
-"""(channels, height, width) of what a network takes."""
+"""(channels, height, width) of the input of a network."""
 
 
 def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, seed: int) -> nn.Module:
-    """Return the configured network with the initial weights that all runs of one seed share.
+    """Return the configured network with the initial weights that all runs with one seed share.
 
-    It takes (n, *image_shape) float in [0, 1] and gives logits, (n, outputs); sigmoid or softmax stands in the loss,
-    where it is numerically stable. Weights of the networks here are Glorot-uniform (Glorot & Bengio 2010, eq. 16),
-    biases zero, as in Chang & Pathak 2020; one of the user's own keeps what it makes. They are a function of the
-    arguments alone; the caller's random states are left as they were. Weights of convolutions lie channels-last in
-    memory, as the input does, so that convolutions make no copies; a network that cannot take that has both contiguous.
+    Weights of built-in networks are Glorot-uniform and biases zero, as in Chang & Pathak 2020; a custom network keeps
+    its own initialization. Weights depend on the arguments alone, and the global random states are restored.
+    Convolution weights are channels-last in memory, like the input, so that convolutions copy neither; a custom network
+    that does not support this gets contiguous weights and input.
 
-    Raises UserError when the network does not go with such images, or the user's own cannot be made.
+    Args:
+        config: Section `model` of the study file.
+        image_shape: (channels, height, width) of the input.
+        outputs: Number of outputs per image.
+        seed: Seed of the initial weights.
+
+    Returns:
+        The network, in training mode. It maps images, (n, *image_shape) floats in [0, 1], to logits, (n, outputs);
+        sigmoid or softmax is part of the loss, where it is numerically stable.
+
+    Raises:
+        UserError: The network does not support images of this shape, or a custom network cannot be constructed.
+
+    Source:
+        Glorot & Bengio 2010, eq. 16.
     """
     with torch.random.fork_rng(devices=[]), seed_global_rngs(seed):
         torch.manual_seed(seed)
@@ -47,13 +60,22 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
 
 
 def apply_network(network: nn.Module, images: torch.Tensor, name: str) -> Any:
-    """Return what a network gives for images, (n, channels, height, width) float.
+    """Return the outputs of a network, reporting its errors as errors of the study.
 
-    Raises UserError if it cannot take them; `name` is what the study file calls it.
+    Args:
+        network: The network.
+        images: (n, channels, height, width), float.
+        name: Name of the network in the study file.
+
+    Returns:
+        Whatever the network returns, which for a custom network may not be a tensor.
+
+    Raises:
+        UserError: The network raises an error, other than for lack of memory.
     """
     try:
         return network(images)
-    except Exception as error:  # whatever the user's code does
+    except Exception as error:  # user code may raise anything
         if is_out_of_memory(error):
             raise
         raise UserError(

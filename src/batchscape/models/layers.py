@@ -1,22 +1,22 @@
-"""Layers that several networks have."""
+"""Layers that several networks use."""
 
 from collections import OrderedDict
 
 from torch import nn
 
-# Wu & He 2018 use 32 groups for 64 channels and more; networks here begin at 4.
-GROUPS = 8
+# Wu & He 2018 use 32 groups for 64 and more channels; networks here have as few as 4.
+MAX_GROUPS = 8
 
 
-def dense_layers(
-    features: int, hidden: tuple[int, ...], outputs: int, dropout: float, first_drops: bool
+def make_dense_layers(
+    features: int, hidden: tuple[int, ...], outputs: int, dropout: float, dropout_first: bool
 ) -> OrderedDict[str, nn.Module]:
-    """Return dense layers with ReLU between them, by name; with dropout before each, `first_drops`: the first too."""
+    """Return dense layers with ReLU in between, by name, with dropout before each; `dropout_first`: the first too."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     sizes = [features, *hidden]
     names = [*(f"dense{index}" for index in range(1, len(hidden) + 1)), "output"]
     for name, size, units in zip(names, sizes, [*hidden, outputs], strict=True):
-        if dropout and (first_drops or name != names[0]):
+        if dropout and (dropout_first or name != names[0]):
             layers[f"{name}_dropout"] = nn.Dropout(dropout)
         layers[name] = nn.Linear(size, units)
         if name != "output":
@@ -24,8 +24,8 @@ def dense_layers(
     return layers
 
 
-def normalization(kind: str, channels: int) -> nn.Module:
-    """Return BatchNorm (`batch`), or GroupNorm (`group`) with 8 groups or the most below that divide the channels."""
+def make_norm_layer(kind: str, channels: int) -> nn.Module:
+    """Return BatchNorm (`batch`), or GroupNorm (`group`) with 8 groups or the largest divisor of `channels` below."""
     if kind == "batch":
         return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(max(groups for groups in range(1, GROUPS + 1) if channels % groups == 0), channels)
+    return nn.GroupNorm(max(groups for groups in range(1, MAX_GROUPS + 1) if channels % groups == 0), channels)

@@ -1,4 +1,4 @@
-"""How many examples go through a network together."""
+"""How many examples to send through a network at once."""
 
 import gc
 import logging
@@ -11,10 +11,11 @@ from torch import nn
 
 from batchscape.errors import is_out_of_memory
 
-# What the largest tensors between two operations may take together: a share of a CPU's cache, or of a GPU's memory.
-# With the network of Chang & Pathak 2020 on 128×128 pixels these 8 MiB are 16 images. One thread of an AMD EPYC with 1
-# MiB of second and 32 MiB of third level cache takes, for a step of 256 images in parts of 4, 8, 16, 32, 64 and 256,
-# 1.37, 1.11, 1, 0.95, 1.08 and 1.70 times the time; for one of 32 images in parts of 8, 16 and 32, 1.10, 1 and 1.15.
+# Bytes that the input and output of the largest operation may take together: a part of a CPU's cache, or of a GPU's
+# memory. For the network of Chang & Pathak 2020 with 128×128 pixels, 8 MiB are 16 images. Measured with one thread of
+# an AMD EPYC (1 MiB of L2 and 32 MiB of L3 cache), a step with 256 images in micro-batches of 4, 8, 16, 32, 64 and 256
+# takes 1.37, 1.11, 1, 0.95, 1.08 and 1.70 times as long; one with 32 images in micro-batches of 8, 16 and 32 takes
+# 1.10, 1 and 1.15 times as long.
 ACTIVATION_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
 
 Result = TypeVar("Result")
@@ -23,47 +24,69 @@ log = logging.getLogger(__name__)
 
 
 def max_micro_batch_size(network: nn.Module, example: torch.Tensor) -> int:
-    """Return how many examples a chunk may have, for the input and output of its largest operation to fit the cache.
+    """Return how many examples may go through a network at once for its largest operation to fit in the cache.
 
-    `example` is a few inputs, floats, (n, channels, height, width); they go through the network once, which must be in
-    evaluation mode and on their device.
+    Args:
+        network: The network, in evaluation mode; it is called once.
+        example: A few inputs, (n, channels, height, width) floats, on the device of the network.
+
+    Returns:
+        The number of examples for which the input and output of the largest module take at most `ACTIVATION_BYTES`,
+        at least 1.
     """
-    largest = 1
+    max_bytes = 1
 
-    def look(_: nn.Module, inputs: tuple, outputs: object) -> None:
-        nonlocal largest
+    def measure(_: nn.Module, inputs: tuple, outputs: object) -> None:
+        nonlocal max_bytes
         tensors = [tensor for tensor in (*inputs, outputs) if isinstance(tensor, torch.Tensor)]
-        largest = max(largest, math.ceil(sum(tensor.nbytes for tensor in tensors) / len(example)))
+        max_bytes = max(max_bytes, math.ceil(sum(tensor.nbytes for tensor in tensors) / len(example)))
 
-    # Of modules around others too: what is computed by functions between them is seen in no other way.
-    hooks = [module.register_forward_hook(look) for module in network.modules()]
+    # Containers are measured too: functions between modules are visible in no other way.
+    hooks = [module.register_forward_hook(measure) for module in network.modules()]
     try:
         with torch.no_grad():
             network(example)
     finally:
         for hook in hooks:
             hook.remove()
-    return max(1, ACTIVATION_BYTES[example.device.type] // largest)
+    return max(1, ACTIVATION_BYTES[example.device.type] // max_bytes)
 
 
 def saved_tensor_bytes(network: nn.Module, inputs: torch.Tensor) -> int:
-    """Return how much memory autograd keeps for the gradient of a network at some inputs: activations and weights."""
-    storages: dict[int, torch.UntypedStorage] = {}  # each once, however many operations save a view of it
+    """Return how much memory autograd needs for the backward pass.
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    Args:
+        network: The network.
+        inputs: (n, channels, height, width), float.
+
+    Returns:
+        The bytes of all storages, activations and weights, that autograd saves in a forward pass.
+    """
+    storages: dict[int, torch.UntypedStorage] = {}  # counted once, however many operations save a view of it
+
+    def save(tensor: torch.Tensor) -> torch.Tensor:
         storages[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         network(inputs)
     return sum(storage.nbytes() for storage in storages.values())
 
 
 def find_largest_fitting(size: int, compute: Callable[[int], Result]) -> tuple[int, Result]:
-    """Return how many examples fit in memory at once, the first of size, size/2, size/4, …, and what they give.
+    """Call a function with size, size/2, size/4, … examples, until they fit in memory.
 
-    `compute`, called with such a number, may be left by an out-of-memory error at any point, so it must start from
-    scratch each time. The error of a single example is raised.
+    Args:
+        size: The first number of examples to try.
+        compute: The function. An out-of-memory error may interrupt it at any point, so it must start from scratch in
+            each call.
+
+    Returns:
+        The number of examples that fits, and the result of the function.
+
+    Raises:
+        RuntimeError: Any error that is not for lack of memory, or lack of memory for a single example.
+        MemoryError: Lack of memory for a single example.
     """
     while True:
         try:
@@ -71,7 +94,7 @@ def find_largest_fitting(size: int, compute: Callable[[int], Result]) -> tuple[i
         except (RuntimeError, MemoryError) as error:
             if size == 1 or not is_out_of_memory(error):
                 raise
-        # Outside of the handler, where the error no longer holds the tensors of the failed attempt.
+        # Outside the handler, where the error no longer holds references to the tensors of the failed attempt.
         log.info("%d examples at once do not fit in memory; trying %d", size, size // 2)
         size //= 2
         gc.collect()

@@ -1,4 +1,4 @@
-"""A copy of a network at nearby weights, where nothing is hidden by weights of zero or by an estimate at rest."""
+"""Copies of a network with perturbed weights, which reveal what zero weights or converged estimates would hide."""
 
 import copy
 
@@ -7,14 +7,14 @@ from torch import nn
 
 
 def copy_perturbed(network: nn.Module) -> nn.Module:
-    """Return a copy of a network, each floating-point parameter moved by normal noise of 0.01, the same in each call.
+    """Return a copy of a network with Gaussian noise of standard deviation 0.01 on each floating-point parameter.
 
-    torch's random state stays as it is.
+    The noise is the same in each call. torch's random state is restored.
     """
-    twin = copy.deepcopy(network)
+    replica = copy.deepcopy(network)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
-        for parameter in filter(torch.is_floating_point, twin.parameters()):
-            # Drawn on the CPU, so that all devices move the weights alike.
-            parameter += 0.01 * torch.randn(parameter.shape, dtype=parameter.dtype).to(parameter.device)
-    return twin
+        for parameter in filter(torch.is_floating_point, replica.parameters()):
+            # Drawn on the CPU, so that the noise is the same on all devices.
+            parameter.add_(0.01 * torch.randn(parameter.shape, dtype=parameter.dtype).to(parameter.device))
+    return replica

@@ -6,21 +6,23 @@ import torch
 from torch import nn
 
 from batchscape.config.model import ResNetConfig
-from batchscape.models.layers import normalization
+from batchscape.models.layers import make_norm_layer
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions, added to their input; where the shape changes, that goes through a 1×1 convolution."""
+    """Two 3×3 convolutions with a shortcut, which is a 1×1 convolution if the shape changes."""
 
-    def __init__(self, depth: int, width: int, stride: int, norm: str):
+    def __init__(self, in_channels: int, out_channels: int, stride: int, norm: str):
         super().__init__()
-        self.conv1 = nn.Conv2d(depth, width, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.norm1 = normalization(norm, width)
-        self.conv2 = nn.Conv2d(width, width, kernel_size=3, padding=1, bias=False)
-        self.norm2 = normalization(norm, width)
-        if stride != 1 or depth != width:
-            shortcut = nn.Conv2d(depth, width, kernel_size=1, stride=stride, bias=False)
-            self.shortcut = nn.Sequential(OrderedDict(conv=shortcut, norm=normalization(norm, width)))
+        self.conv1 = nn.Conv2d(in_channels, out_channels, kernel_size=3, stride=stride, padding=1, bias=False)
+        self.norm1 = make_norm_layer(norm, out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
+        self.norm2 = make_norm_layer(norm, out_channels)
+        if stride != 1 or in_channels != out_channels:
+            shortcut = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
+            self.shortcut: nn.Module = nn.Sequential(
+                OrderedDict(conv=shortcut, norm=make_norm_layer(norm, out_channels))
+            )
         else:
             self.shortcut = nn.Identity()
         self.relu = nn.ReLU()
@@ -31,18 +33,18 @@ class ResidualBlock(nn.Module):
 
 
 def build(config: ResNetConfig, image_shape: tuple[int, int, int], outputs: int) -> nn.Sequential:
-    """Return a residual network for small images: He et al. 2016, section 4.2, with projections as shortcuts (B)."""
+    """Return a residual network for small images: He et al. 2016, section 4.2, with projection shortcuts (option B)."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    depth = config.channels[0]
-    layers["conv"] = nn.Conv2d(image_shape[0], depth, kernel_size=3, padding=1, bias=False)
-    layers["norm"] = normalization(config.normalization, depth)
+    channels = config.channels[0]
+    layers["conv"] = nn.Conv2d(image_shape[0], channels, kernel_size=3, padding=1, bias=False)
+    layers["norm"] = make_norm_layer(config.normalization, channels)
     layers["relu"] = nn.ReLU()
-    for stage, width in enumerate(config.channels, start=1):
+    for stage, out_channels in enumerate(config.channels, start=1):
         for block in range(1, config.blocks + 1):
             stride = 2 if stage > 1 and block == 1 else 1
-            layers[f"stage{stage}_block{block}"] = ResidualBlock(depth, width, stride, config.normalization)
-            depth = width
+            layers[f"stage{stage}_block{block}"] = ResidualBlock(channels, out_channels, stride, config.normalization)
+            channels = out_channels
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
-    layers["output"] = nn.Linear(depth, outputs)
+    layers["output"] = nn.Linear(channels, outputs)
     return nn.Sequential(layers)

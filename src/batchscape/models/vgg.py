@@ -5,27 +5,29 @@ from collections import OrderedDict
 from torch import nn
 
 from batchscape.config.model import VggConfig
-from batchscape.models.layers import dense_layers, normalization
+from batchscape.models.layers import make_dense_layers, make_norm_layer
 
 
 def build(config: VggConfig, image_shape: tuple[int, int, int], outputs: int) -> nn.Sequential:
-    """Return blocks of 3×3 convolutions, each with ReLU, and 2×2 max-pooling, then dense layers.
+    """Return blocks of 3×3 convolutions, each with ReLU, and 2×2 max-pooling, followed by dense layers.
 
-    After Simonyan & Zisserman 2015; with one convolution a block as in Chang & Pathak 2020.
+    With one convolution per block, this is the network of Chang & Pathak 2020.
     """
-    depth, height, width = image_shape
+    channels, height, width = image_shape
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for block, width_out in enumerate(config.channels, start=1):
+    for block, out_channels in enumerate(config.channels, start=1):
         for convolution in range(1, config.convolutions + 1):
             name = f"conv{block}" if config.convolutions == 1 else f"conv{block}_{convolution}"
-            normalized = config.normalization != "none"
-            layers[name] = nn.Conv2d(depth, width_out, kernel_size=3, padding=1, bias=not normalized)
-            if normalized:
-                layers[f"{name}_norm"] = normalization(config.normalization, width_out)
+            has_norm = config.normalization != "none"
+            layers[name] = nn.Conv2d(channels, out_channels, kernel_size=3, padding=1, bias=not has_norm)
+            if has_norm:
+                layers[f"{name}_norm"] = make_norm_layer(config.normalization, out_channels)
             layers[f"{name}_relu"] = nn.ReLU()
-            depth = width_out
+            channels = out_channels
         layers[f"conv{block}_pool"] = nn.MaxPool2d(2)
         height, width = height // 2, width // 2
     layers["flatten"] = nn.Flatten()
-    layers.update(dense_layers(depth * height * width, config.dense, outputs, config.dropout, first_drops=True))
+    layers.update(
+        make_dense_layers(channels * height * width, config.dense, outputs, config.dropout, dropout_first=True)
+    )
     return nn.Sequential(layers)

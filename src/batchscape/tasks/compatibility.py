@@ -1,8 +1,9 @@
-"""Whether a network fits the data: seen in one step with a few images, before anything trains."""
+"""Tests of whether a network fits the data and all analyses, on a few images, before anything trains."""
 
 import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import reduce
 from typing import Any
 
 import torch
@@ -21,25 +22,36 @@ from batchscape.tasks.losses import enable_backward, enable_double_backward, mea
 NUM_PROBE_EXAMPLES = 4
 CPU = torch.device("cpu")
 
-
-# How a Hessian product is compared with central differences of gradients, in float64. The steps along a direction of
-# length 1, tried in this order, are so short that hardly ever a ReLU changes its side on the way, which a difference
-# sees and a derivative does not. The two may differ by so much relative to the greater one in a parameter, and by so
-# much of the whole: a parameter with less of the curvature is not looked at.
+# Hessian-vector products are compared with central differences of gradients in float64, along directions of length 1.
+# The steps are tried in this order. They are so short that a ReLU hardly ever changes sign within one, which would
+# affect the difference but not the derivative.
 STEPS = 1e-6, 1e-5, 1e-7, 1e-4
-RELATIVE, SHARE = 0.01, 1e-4
-DIRECTIONS = 2
+# Tolerances for the difference in a parameter: relative to the larger of both, and relative to the norm over all
+# parameters, so that parameters with hardly any curvature are not compared.
+RELATIVE_TOLERANCE, TOTAL_TOLERANCE = 0.01, 1e-4
+NUM_DIRECTIONS = 2
 
 
 def validate_network(
     config: ModelConfig, loss: str, largest_batch: int, data: PreparedData, device: torch.device = CPU
 ) -> dict[str, Any]:
-    """Return what the network is: its input, outputs and parameters, and whether its Hessian can be computed.
+    """Check a network on a few training images, on the CPU and on the device where it will train.
 
-    Raises UserError if it cannot be made or copied, cannot take the images, gives outputs of another shape than the
-    loss wants for these classes, or ones that depend on the other images in evaluation, cannot be differentiated, or
-    has nothing to train; and if the largest batch is larger than the data. All is seen on the CPU, where every run
-    looks at its network first, and on `device`, where it trains.
+    Args:
+        config: Section `model` of the study file.
+        loss: `training.loss`.
+        largest_batch: The largest batch size of the study.
+        data: The prepared data.
+        device: Where the network will train.
+
+    Returns:
+        The content of `network.json`: input, outputs and parameters of the network, and whether its Hessian can be
+        computed.
+
+    Raises:
+        UserError: The network cannot be constructed or copied, does not accept the images, returns outputs of another
+            shape than the loss needs or ones that in evaluation mode depend on the rest of the batch, cannot be
+            differentiated, or has no trainable parameters; or the largest batch is larger than the data.
     """
     validate_batch_size(largest_batch, data)
     outputs = num_outputs(loss, len(data.classes))
@@ -50,21 +62,22 @@ def validate_network(
         if parameter.dtype != torch.float32:
             raise UserError(
                 f"model.name: {config.name} has parameters of {parameter.dtype} ({name}); training and all analyses "
-                "compute in torch.float32, so make them of that"
+                "use torch.float32, so convert them to it"
             )
     for place in dict.fromkeys((CPU, device)):
         images, labels = to_tensors(
             data.train_images[:NUM_PROBE_EXAMPLES], data.train_labels[:NUM_PROBE_EXAMPLES], place
         )
-        tried = _copied(network.to(place), build_network(config, shape, outputs, seed=0).to(place), images, config.name)
-        _require_outputs(tried, images, config.name, outputs, loss, data.classes)
+        rebuilt = build_network(config, shape, outputs, seed=0)
+        replica = _copy_network(network.to(place), rebuilt.to(place), images, config.name)
+        _check_outputs(replica, images, config.name, outputs, loss, data.classes)
         if not _follows_weights(network, images):
             raise UserError(
-                f"model.name: {config.name} keeps in evaluation mode what it computed from earlier weights, so that "
-                "analyses, which move the weights there, would be wrong; have it compute that in each forward pass"
+                f"model.name: {config.name} reuses, in evaluation mode, results computed from earlier weights, so "
+                "analyses, which change the weights, would be wrong; compute them in each forward pass"
             )
-        _require_gradient(tried, images, labels, config.name)
-    fault = diagnose_hessian(network, images, labels)
+        _check_gradient(replica, images, labels, config.name)
+    failure = diagnose_hessian(network, images, labels)
     return {
         "name": config.name,
         "image_shape": list(shape),
@@ -74,144 +87,162 @@ def validate_network(
         "parameters": sum(parameter.numel() for parameter in parameters.values()),
         "shapes": {name: list(parameter.shape) for name, parameter in parameters.items()},
         "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
-        "hessian": f"not computed: {fault}" if fault else "computed",
+        "hessian": f"not computed: {failure}" if failure else "computed",
     }
 
 
-def _copied(network: nn.Module, twin: nn.Module, images: torch.Tensor, name: str) -> nn.Module:
-    """Return a copy of a network. Raises UserError if it gives other outputs than `twin`, the same network again."""
+def _copy_network(network: nn.Module, rebuilt: nn.Module, images: torch.Tensor, name: str) -> nn.Module:
+    """Return a copy of a network. Raises UserError if its outputs differ from those of the same network, rebuilt."""
     try:
         copied = copy.deepcopy(network)
     except Exception as error:
         raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {summarize_error(error)}")
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        expected = apply_network(twin.eval(), normalize_images(images), name)
+        expected = apply_network(rebuilt.eval(), normalize_images(images), name)
         torch.manual_seed(0)
-        found = apply_network(copied.eval(), normalize_images(images), f"{name}, copied by copy.deepcopy,")
-    if isinstance(expected, torch.Tensor) and not torch.allclose(found, expected, rtol=1e-3, atol=1e-4, equal_nan=True):
+        outputs = apply_network(copied.eval(), normalize_images(images), f"{name}, copied by copy.deepcopy,")
+    if isinstance(expected, torch.Tensor) and not torch.allclose(
+        outputs, expected, rtol=1e-3, atol=1e-4, equal_nan=True
+    ):
         raise UserError(
-            f"model.name: {name} gives other outputs once it is copied by copy.deepcopy, or made again from the same "
-            "seed; keep nothing outside the module, such as in a hook that holds the original"
+            f"model.name: {name} returns other outputs after copy.deepcopy, or after construction with the same seed; "
+            "do not store state outside the module, such as in a hook that refers to the original"
         )
     return copied
 
 
-def _require_outputs(
+def _check_outputs(
     network: nn.Module, images: torch.Tensor, name: str, outputs: int, loss: str, classes: tuple[str, ...]
 ) -> None:
-    wanted = (len(images), outputs)
-    for training in (False, True):  # both, for a network may do other things when it does not train
+    """Raise UserError if outputs have another shape, depend on the rest of the batch, or have no gradient."""
+    expected_shape = (len(images), outputs)
+    for training in (False, True):  # in both modes, because networks may behave differently
         predicted = apply_network(network.train(training), normalize_images(images), name)
-        if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) != wanted:
-            got = f"shape {tuple(predicted.shape)}" if isinstance(predicted, torch.Tensor) else type(predicted).__name__
+        if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) != expected_shape:
+            kind = (
+                f"shape {tuple(predicted.shape)}" if isinstance(predicted, torch.Tensor) else type(predicted).__name__
+            )
             raise UserError(
-                f"model.name: {name} gives {got} for {len(images)} images; for {len(classes)} classes "
-                f"({_few(classes)}) and "
-                f"`training.loss: {loss}` it must give shape {wanted}; let its last layer give {outputs} for each image"
+                f"model.name: {name} returns {kind} for {len(images)} images; for {len(classes)} classes "
+                f"({_join_first(classes)}) and `training.loss: {loss}` it must return shape {expected_shape}; change "
+                f"the last layer to {outputs} per image"
                 + (
                     ", or write `training.loss: cross_entropy`"
-                    if got == f"shape {(len(images), 2)}" and outputs == 1
+                    if kind == f"shape {(len(images), 2)}" and outputs == 1
                     else ""
                 )
             )
         if not training:
-            with torch.no_grad():  # as it is evaluated, where outputs may lie in memory of the network
-                kept = apply_network(network, normalize_images(images), name)
-                before = kept.clone()
+            with torch.no_grad():  # as in evaluation, where a network might reuse the memory of its outputs
+                first = apply_network(network, normalize_images(images), name)
+                before = first.clone()
                 apply_network(network, normalize_images(images.flip(0)), name)
-            if not torch.allclose(kept, before, rtol=0, atol=0, equal_nan=True):
+            if not torch.allclose(first, before, rtol=0, atol=0, equal_nan=True):
                 raise UserError(
-                    f"model.name: {name} overwrites the outputs of its last call in the next one; give a new tensor"
+                    f"model.name: {name} overwrites the outputs of its previous call; return a new tensor each time"
                 )
             fewer = apply_network(network, normalize_images(images[:2]), name)
             if not torch.allclose(fewer, predicted[:2], rtol=1e-3, atol=1e-4, equal_nan=True):
                 raise UserError(
-                    f"model.name: {name} gives an image other outputs among other images, when it is "
-                    "evaluated; have BatchNorm track running statistics, and nothing drawn at random"
+                    f"model.name: {name}: in evaluation mode, the outputs of an example depend on the rest of the "
+                    "batch; let BatchNorm track running statistics, and draw no random numbers"
                 )
     if not predicted.requires_grad:
-        raise UserError(f"model.name: {name} has no parameter that training could change; give it one")
+        raise UserError(f"model.name: {name} has no trainable parameters")
 
 
-def _require_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, name: str) -> None:
-    """Raise UserError if the loss cannot be differentiated in training, or in evaluation, as analyses do."""
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+def _check_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, name: str) -> None:
+    """Raise UserError if the loss cannot be differentiated in training mode, or in evaluation mode, as analyses do."""
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for mode in ("training", "evaluation"):
         network.train(mode == "training").zero_grad()
         try:
             with enable_backward(network) if mode == "evaluation" else nullcontext():
                 mean_loss(network(normalize_images(images)), labels).backward()
                 loss = mean_loss(network(normalize_images(images)), labels)
-                gradient = torch.autograd.grad(loss, trained, allow_unused=True, materialize_grads=True)
+                gradients = torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
         except Exception as error:
             if is_out_of_memory(error):
                 raise
             raise UserError(f"model.name: {name} cannot be differentiated in {mode} mode: {summarize_error(error)}")
-    accumulated = [torch.zeros_like(part) if part.grad is None else part.grad for part in trained]
+    accumulated = [torch.zeros_like(part) if part.grad is None else part.grad for part in trainable]
     network.zero_grad()
-    for of_backward, of_grad in zip(accumulated, gradient, strict=True):
-        if not torch.allclose(of_backward, of_grad, rtol=1e-3, atol=1e-6, equal_nan=True):
+    for by_backward, by_grad in zip(accumulated, gradients, strict=True):
+        if not torch.allclose(by_backward, by_grad, rtol=1e-3, atol=1e-6, equal_nan=True):
             raise UserError(
-                f"model.name: {name} has another gradient by torch.autograd.grad, which analyses take, than by "
-                "backward; with torch.utils.checkpoint write `use_reentrant=False`"
+                f"model.name: {name} has another gradient with torch.autograd.grad, which analyses use, than with "
+                "backward; with torch.utils.checkpoint set `use_reentrant=False`"
             )
 
 
 def _follows_weights(network: nn.Module, images: torch.Tensor) -> bool:
-    """Say whether weights that are moved in evaluation mode count as those that were there before it.
+    """Return whether weights changed in evaluation mode have the same effect as weights changed before it.
 
-    They do not where `eval()` merges some weights into others, or where something is computed once and kept.
+    They do not if `eval()` merges some weights into others, or if results are computed once and cached.
     """
-    before, after = copy_perturbed(network.train()).eval(), copy.deepcopy(network).eval()
+    changed_before, changed_after = copy_perturbed(network.train()).eval(), copy.deepcopy(network).eval()
     inputs = normalize_images(images)
     with torch.no_grad():
-        after(inputs)
-        for parameter, moved in zip(after.parameters(), copy_perturbed(network).parameters(), strict=True):
-            parameter.copy_(moved)
-        return torch.allclose(after(inputs), before(inputs), rtol=1e-4, atol=1e-6, equal_nan=True)
+        changed_after(inputs)
+        for parameter, perturbed in zip(changed_after.parameters(), copy_perturbed(network).parameters(), strict=True):
+            parameter.copy_(perturbed)
+        return torch.allclose(changed_after(inputs), changed_before(inputs), rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
-def _few(names: tuple[str, ...]) -> str:
+def _join_first(names: tuple[str, ...]) -> str:
     return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def validate_batch_size(size: int, data: PreparedData) -> None:
-    """Raise UserError if a batch size is above the number of training images."""
+    """Check a batch size against the data.
+
+    Args:
+        size: The batch size.
+        data: The prepared data.
+
+    Raises:
+        UserError: It is larger than the number of training images.
+    """
     count = len(data.train_labels)
     if size > count:
         may_fit = size < count + len(data.validation_labels)
         raise UserError(
-            f"grid.batch_sizes: {size} is more than the {count} training images; take it out"
+            f"grid.batch_sizes: {size} is more than the {count} training images; remove it"
             + (" or lower data.validation_fraction" if may_fit else "")
         )
 
 
 def examples_are_independent(network: nn.Module, images: torch.Tensor) -> bool:
-    """Say whether what a network in training gives an image depends on that image alone, and no step leaves a trace.
+    """Return whether, in training mode, each output depends on its image alone and a step changes no buffers.
 
-    Only then do parts of a batch, one after the other or in several processes, give what the batch gives as a whole.
-    BatchNorm takes its statistics from all images; others keep statistics in buffers, once for each step. `images` is
-    uint8, (n, channels, height, width), n at least 2. The network is left as it is.
+    Only then do parts of a batch, computed one after the other or in several processes, give the result of the complete
+    batch. BatchNorm computes statistics over the batch; other layers update statistics in buffers once per step.
+
+    Args:
+        network: The network, which is left unchanged.
+        images: (n, channels, height, width), uint8, n at least 2, on the device of the network.
     """
-    # Statistics of the weights are at rest until a step moves these, and weights of zero hide what is before them.
-    twin = copy_perturbed(network).train()
-    before = [buffer.clone() for buffer in twin.buffers()]
+    # Perturbed, because statistics of converged weights do not change, and zero weights hide what is before them.
+    replica = copy_perturbed(network).train()
+    before = [buffer.clone() for buffer in replica.buffers()]
     inputs = normalize_images(images)
-    others = torch.cat([inputs[:1], 1 - inputs[1:]])
+    same_first = torch.cat([inputs[:1], 1 - inputs[1:]])
     outputs = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for batch in (inputs, others):
+        for batch in (inputs, same_first):
             torch.manual_seed(0)  # the same dropout
-            outputs.append(twin(batch)[0])
-    untouched = all(map(torch.equal, before, twin.buffers()))
-    return untouched and torch.allclose(*outputs, rtol=1e-5, atol=1e-7, equal_nan=True)
+            outputs.append(replica(batch)[0])
+    buffers_unchanged = all(map(torch.equal, before, replica.buffers()))
+    return buffers_unchanged and torch.allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
 def supports_batch_size_one(network: nn.Module, images: torch.Tensor) -> bool:
-    """Say whether a network can train on a batch of one image: BatchNorm of single numbers has no variance there.
+    """Return whether a network can train on a single image; BatchNorm cannot if it has one value per channel.
 
-    `images` is uint8, (n, channels, height, width). The network is left as it is.
+    Args:
+        network: The network, which is left unchanged.
+        images: (n, channels, height, width), uint8, on the device of the network.
     """
     with torch.random.fork_rng(devices=[]):
         try:
@@ -222,55 +253,66 @@ def supports_batch_size_one(network: nn.Module, images: torch.Tensor) -> bool:
 
 
 def diagnose_hessian(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> str:
-    """Return why Hessian products of a network's loss cannot be computed, in evaluation mode; empty if they can.
+    """Return why Hessian-vector products of a network's loss cannot be computed, in evaluation mode.
 
-    torch gives some operations that have no second derivative one of zero, without a word. So a product is compared
-    with central differences of gradients, at weights that were moved a little, parameter by parameter. This takes
-    float64; a network that computes in another precision whatever its weights are is only seen not to fail. `images`
-    is uint8, (n, channels, height, width), `labels` (n,), both where the network is; that is left as it is.
+    For some operations without a second derivative torch silently uses zero. Therefore a product is compared with
+    central differences of gradients, parameter by parameter, at slightly perturbed weights. This needs float64; for a
+    network that converts to another precision, only errors are detected.
+
+    Args:
+        network: The network, which is left unchanged.
+        images: (n, channels, height, width), uint8, on the device of the network.
+        labels: (n,), on the device of the network.
+
+    Returns:
+        The reason, or an empty string if they can be computed.
     """
     try:
-        single = _Loss(network, images, labels, torch.float32)
-        single.product(single.directions()[0])
-    except Exception as error:  # torch's, or of the user's own operation
+        single = _PerturbedLoss(network, images, labels, torch.float32)
+        single.hessian_vector_product(single.directions()[0])
+    except Exception as error:  # from torch, or from a custom operation
         if is_out_of_memory(error):
             raise
         return summarize_error(error)
     try:
-        return _differing_product(network, images, labels)
-    except Exception as error:  # of a network that does not take float64
+        return _compare_with_differences(network, images, labels)
+    except Exception as error:  # from a network that does not support float64
         if is_out_of_memory(error):
             raise
         return ""
 
 
-def _differing_product(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> str:
-    """Return how a Hessian product differs from differences of gradients; empty if it agrees or cannot be compared."""
-    double = _Loss(network, images, labels, torch.float64)
-    with _Precisions() as precisions:
+def _compare_with_differences(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> str:
+    """Return how a Hessian-vector product differs from differences of gradients.
+
+    Empty if it does not differ, or if they cannot be compared.
+    """
+    double = _PerturbedLoss(network, images, labels, torch.float64)
+    with _RecordedPrecisions() as precisions:
         size = _norm(double.gradient())
     if precisions.seen > {torch.float64} or not torch.isfinite(size):
         return ""
-    waiting = set(double.names)
+    unconfirmed = set(double.names)
     for direction in double.directions():
-        product = double.product(direction)
+        product = double.hessian_vector_product(direction)
         for step in STEPS:
-            difference = double.difference(direction, step)
-            floor = SHARE * _norm(difference) + 4 * torch.finfo(torch.float64).eps * size / step
-            for name, exact, near in zip(double.names, product, difference, strict=True):
-                if (exact - near).norm() <= RELATIVE * max(exact.norm(), near.norm()) + floor:
-                    waiting.discard(name)
-            if not waiting:
+            difference = double.gradient_difference(direction, step)
+            floor = TOTAL_TOLERANCE * _norm(difference) + 4 * torch.finfo(torch.float64).eps * size / step
+            for name, exact, approximate in zip(double.names, product, difference, strict=True):
+                larger = max(exact.norm(), approximate.norm())
+                if (exact - approximate).norm() <= RELATIVE_TOLERANCE * larger + floor:
+                    unconfirmed.discard(name)
+            if not unconfirmed:
                 return ""
-    first = next(name for name in double.names if name in waiting)
+    first = next(name for name in double.names if name in unconfirmed)
     return (
         "an operation of the network has no second derivative (a Hessian product differs from the difference of "
         f"gradients in {first})"
     )
 
 
-class _Loss:
-    """The mean loss of some examples as a function of a network's weights, moved a little, in evaluation mode."""
+class _PerturbedLoss:
+    """The mean loss on some examples as a function of a network's weights, near its own, in evaluation mode."""
 
     def __init__(self, network: nn.Module, images: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype):
         self.network = copy_perturbed(network).to(dtype).eval().requires_grad_()
@@ -279,46 +321,48 @@ class _Loss:
         self.start = [parameter.detach().clone() for parameter in self.parameters]
 
     def directions(self) -> list[list[torch.Tensor]]:
-        """Random directions of length 1, always the same."""
-        draw = torch.Generator().manual_seed(0)
-        drawn = [[torch.randn(part.shape, generator=draw) for part in self.start] for _ in range(DIRECTIONS)]
+        """Return random directions of length 1, the same ones in each call."""
+        generator = torch.Generator().manual_seed(0)
+        drawn = [[torch.randn(part.shape, generator=generator) for part in self.start] for _ in range(NUM_DIRECTIONS)]
         lengths = map(_norm, drawn)
         return [
             [(part / length).to(self.start[0]) for part in parts] for parts, length in zip(drawn, lengths, strict=True)
         ]
 
     def gradient(self, create_graph: bool = False) -> Sequence[torch.Tensor]:
+        """Return the gradient at the current weights, one tensor per parameter."""
         with enable_backward(self.network):
             loss = mean_loss(self.network(self.inputs).double(), self.labels)
-            return self._gradient_of(loss, create_graph)
+            return self._differentiate(loss, create_graph)
 
-    def product(self, direction: list[torch.Tensor]) -> Sequence[torch.Tensor]:
-        """The Hessian times a direction."""
+    def hessian_vector_product(self, direction: list[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Return the Hessian times a direction."""
         with enable_double_backward(self.network):
-            slope = sum((g * v).sum() for g, v in zip(self.gradient(create_graph=True), direction, strict=True))
-            return self._gradient_of(slope, create_graph=False)
+            gradient = self.gradient(create_graph=True)
+            slope = reduce(torch.add, [(g * v).sum() for g, v in zip(gradient, direction, strict=True)])
+            return self._differentiate(slope, create_graph=False)
 
-    def difference(self, direction: list[torch.Tensor], step: float) -> list[torch.Tensor]:
-        """The same by a central difference of gradients."""
+    def gradient_difference(self, direction: list[torch.Tensor], step: float) -> list[torch.Tensor]:
+        """Return the same by a central difference of gradients."""
         gradients = []
-        for signed in (step, -step):
+        for signed_step in (step, -step):
             with torch.no_grad():
-                for parameter, begin, along in zip(self.parameters, self.start, direction, strict=True):
-                    parameter.copy_(begin + signed * along)
+                for parameter, start, along in zip(self.parameters, self.start, direction, strict=True):
+                    parameter.copy_(start + signed_step * along)
             gradients.append(self.gradient())
         with torch.no_grad():
-            for parameter, begin in zip(self.parameters, self.start, strict=True):
-                parameter.copy_(begin)
+            for parameter, start in zip(self.parameters, self.start, strict=True):
+                parameter.copy_(start)
         return [(ahead - behind) / (2 * step) for ahead, behind in zip(*gradients, strict=True)]
 
-    def _gradient_of(self, value: torch.Tensor, create_graph: bool) -> Sequence[torch.Tensor]:
+    def _differentiate(self, value: torch.Tensor, create_graph: bool) -> Sequence[torch.Tensor]:
         return torch.autograd.grad(
             value, self.parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True
         )
 
 
-class _Precisions(TorchFunctionMode):
-    """Sees in which precisions a network computes."""
+class _RecordedPrecisions(TorchFunctionMode):
+    """Records the floating-point types that a network computes in."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a network is trained for: the loss, and how many predictions are right."""
+"""Loss and accuracy of classification."""
 
 import math
 from collections.abc import Iterator
@@ -14,9 +14,14 @@ from batchscape.models.memory import max_micro_batch_size
 
 
 def num_outputs(loss: str, classes: int) -> int:
-    """Return how many numbers a network gives for each image: one, the logit of class 1, or one a class.
+    """Return how many outputs per image a network has: one, the logit of class 1, or one per class.
 
-    `loss` is `training.loss`. Raises UserError if it is for another number of classes.
+    Args:
+        loss: `training.loss`: `auto`, `binary_cross_entropy` or `cross_entropy`.
+        classes: Number of classes.
+
+    Raises:
+        UserError: The loss is for another number of classes.
     """
     if loss == "binary_cross_entropy" and classes != 2:
         raise UserError(
@@ -26,10 +31,15 @@ def num_outputs(loss: str, classes: int) -> int:
 
 
 def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the mean cross-entropy of predictions against labels, (n,), in nats.
+    """Return the mean cross-entropy, in nats.
 
-    One logit, (n, 1), is that of class 1 of two: its sigmoid is the probability. Several, (n, classes), give
-    probabilities by softmax.
+    Args:
+        logits: (n, 1), logits of class 1 of two, whose probability is the sigmoid, or (n, classes), whose
+            probabilities are the softmax.
+        labels: (n,), indices of classes.
+
+    Returns:
+        A scalar.
     """
     if logits.shape[1] == 1:
         return F.binary_cross_entropy_with_logits(logits.squeeze(1), labels.to(logits.dtype))
@@ -37,9 +47,16 @@ def mean_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
 
 
 def summed_loss_and_correct(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Return the summed loss of logits, (n, outputs), against labels, (n,), and how many are right: (2,), float64.
+    """Return the summed loss, in nats, and the number of correct predictions.
 
-    The class of the greatest probability is predicted; of two at ½, class 0.
+    The class with the largest probability is predicted; if two classes have ½ each, class 0.
+
+    Args:
+        logits: (n, outputs), as for `mean_loss`.
+        labels: (n,), indices of classes.
+
+    Returns:
+        Both, (2,) float64, computed in float64.
     """
     logits = logits.double()
     loss = mean_loss(logits, labels) * len(labels)
@@ -47,36 +64,48 @@ def summed_loss_and_correct(logits: torch.Tensor, labels: torch.Tensor) -> torch
     return torch.stack([loss, (predicted == labels).sum().to(loss.dtype)])
 
 
-def normalize_sums(summed: torch.Tensor, count: int) -> tuple[float, float]:
-    """Return the mean loss and the accuracy of `count` examples from their totals. Where the loss is nan both are."""
-    loss, right = (summed / count).tolist()
-    return loss, math.nan if math.isnan(loss) else right
+def normalize_sums(sums: torch.Tensor, count: int) -> tuple[float, float]:
+    """Return the mean loss and the accuracy.
+
+    Args:
+        sums: (2,), as returned by `summed_loss_and_correct`.
+        count: Number of examples.
+
+    Returns:
+        The mean loss, in nats, and the accuracy, from 0 to 1. If the loss is nan, both are.
+    """
+    loss, accuracy = (sums / count).tolist()
+    return loss, math.nan if math.isnan(loss) else accuracy
 
 
 def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
-    """Return the mean loss and the accuracy of logits, (n, outputs), against labels, (n,), taken in float64."""
+    """Return the mean loss, in nats, and the accuracy of predictions, computed in float64.
+
+    Args:
+        logits: (n, outputs), as for `mean_loss`.
+        labels: (n,), indices of classes.
+    """
     return normalize_sums(summed_loss_and_correct(logits, labels), len(labels))
 
 
 @contextmanager
 def evaluation_mode(network: torch.nn.Module) -> Iterator[None]:
-    """Have dropout off and BatchNorm with its running statistics for a while; then each module is as it was."""
+    """Put a network in evaluation mode inside the context, and restore the mode of each of its modules."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
         yield
     finally:
-        network.train(modes[0][1])  # which a network of the user's own may do more in than set the modes
+        network.train(modes[0][1])  # a custom network may override `train` to do more than set modes
         for module, training in modes:
             module.training = training
 
 
 @contextmanager
 def enable_backward(network: torch.nn.Module) -> Iterator[None]:
-    """Let a network in evaluation mode be differentiated for a while.
+    """Allow a backward pass in evaluation mode inside the context.
 
-    cuDNN computes recurrent layers without what a backward pass in evaluation mode needs, and refuses it; torch's own
-    kernels do not.
+    cuDNN's recurrent layers do not support it, torch's own implementation does.
     """
     enabled = torch.backends.cudnn.enabled
     if any(isinstance(module, torch.nn.RNNBase) for module in network.modules()):
@@ -89,7 +118,7 @@ def enable_backward(network: torch.nn.Module) -> Iterator[None]:
 
 @contextmanager
 def enable_double_backward(network: torch.nn.Module) -> Iterator[None]:
-    """Let a network in evaluation mode be differentiated twice for a while: no kernel of fused attention can be."""
+    """Allow second derivatives in evaluation mode inside the context: fused attention kernels do not have them."""
     with enable_backward(network), sdpa_kernel(SDPBackend.MATH):
         yield
 
@@ -97,11 +126,16 @@ def enable_double_backward(network: torch.nn.Module) -> Iterator[None]:
 def evaluate_loss_and_correct(
     network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
 ) -> torch.Tensor:
-    """Return the summed loss of a network over a data set, and how many of its predictions are right: (2,), float64.
+    """Return the summed loss, in nats, of a network on a data set, and the number of correct predictions.
 
-    `images` is uint8, (n, channels, height, width), on any device; `labels` is (n,), where the network is; n may be 0.
-    The network is put in evaluation mode for the time of the call (dropout off, BatchNorm with its running statistics).
-    `chunk` examples go through the network at once, by default as many as the processor's cache can take.
+    Args:
+        network: The network; it is in evaluation mode during the call.
+        images: (n, channels, height, width), uint8, on any device; n may be 0.
+        labels: (n,), indices of classes, on the device of the network.
+        chunk: Number of examples to evaluate at once; by default as many as fit in the processor's cache.
+
+    Returns:
+        Both, (2,) float64.
     """
     device = labels.device
     if not len(labels):

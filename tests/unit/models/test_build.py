@@ -217,8 +217,8 @@ def test_images_are_taken_to_another_device():
 
 def test_images_live_on_the_device_if_they_take_at_most_half_of_its_free_memory():
     gpu = torch.device("cuda", 0)
-    assert storage_device(500, gpu, free=1000) == gpu
-    assert storage_device(501, gpu, free=1000) == CPU
+    assert storage_device(500, gpu, free_bytes=1000) == gpu
+    assert storage_device(501, gpu, free_bytes=1000) == CPU
     assert storage_device(10**15, CPU) == CPU  # there is nowhere else
 
 

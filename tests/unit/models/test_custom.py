@@ -162,7 +162,7 @@ def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
 @pytest.mark.parametrize(
     ("text", "name", "arguments", "expected"),
     [
-        (net(outputs="2"), "my_net:Net", {}, r"^model\.name: my_net:Net gives shape \(4, 2\) for 4 images; for 3 "),
+        (net(outputs="2"), "my_net:Net", {}, r"^model\.name: my_net:Net returns shape \(4, 2\) for 4 images; for 3 "),
         (net(features="99"), "my_net:Net", {}, r"^model\.name: my_net:Net cannot take images of shape \(3, 12, 10\): "),
         (net(), "my_net:Nat", {}, r"^model\.name: Nat does not exist in my_net\.py"),
         ("Net = 5", "my_net:Net", {}, r"^model\.name: Net is not a class or function in my_net\.py"),
@@ -171,14 +171,14 @@ def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
         ("import sys\nsys.exit(3)", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: SystemExit: 3"),
         (net(), "my_net:Net", {"depth": 3}, r"^model\.arguments: my_net:Net does not accept them: .*depth"),
         (net(), "my_net:Net", {"width": "wide"}, r"^model: my_net:Net fails: TypeError: "),
-        ("def Net():\n    return 5", "my_net:Net", {}, r"^model\.name: my_net:Net gives int, not a torch\.nn\.Module"),
+        ("def Net():\n    return 5", "my_net:Net", {}, r"^model\.name: my_net:Net returns int, but must return a torch\.nn\.Module"),
         (
             "from torch import nn\ndef Net():\n    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())",
-            "my_net:Net", {}, r"^model\.name: my_net:Net has no parameter that training could change",
+            "my_net:Net", {}, r"^model\.name: my_net:Net has no trainable parameters",
         ),
         (
             "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return {'logits': x}",
-            "my_net:Net", {}, r"^model\.name: my_net:Net gives dict for 4 images",
+            "my_net:Net", {}, r"^model\.name: my_net:Net returns dict for 4 images",
         ),
         ("1 / 0", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: ZeroDiv.*\(my_net\.py, line 1\)"),
         ("def Net(width):\n    pass", "my_net:Net", {}, r"^model\.arguments: .*'width'; its parameters are: width$"),
@@ -190,7 +190,7 @@ def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
             "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
             "        self.used, self.idle = nn.Linear(360, 3), nn.LazyLinear(3)\n"
             "    def forward(self, x):\n        return self.used(x.flatten(1))",
-            "my_net:Net", {}, r"^model\.name: my_net:Net has a lazy layer that sees no image",
+            "my_net:Net", {}, r"^model\.name: my_net:Net has a lazy layer that stays uninitialized",
         ),
         (
             "from torch import nn\nclass Net(nn.Sequential):\n    def __deepcopy__(self, memo):\n        1 / 0\n"
@@ -201,14 +201,14 @@ def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
             "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n"
             "        super().__init__(nn.Flatten(), nn.Linear(360, 3))\n    def forward(self, x):\n"
             "        logits = super().forward(x)\n        return logits if self.training else logits.softmax(1)[:, 0]",
-            "my_net:Net", {}, r"^model\.name: my_net:Net gives shape \(4,\) for 4 images",
+            "my_net:Net", {}, r"^model\.name: my_net:Net returns shape \(4,\) for 4 images",
         ),
         *(
             (
                 f"import torch\nfrom torch import nn\nfrom torch.nn import functional as F\ndef Net():\n"
                 f"    return nn.Sequential(nn.Flatten(), {layer}, nn.Linear(360, 3))\n"
                 "class Noise(nn.Module):\n    def forward(self, x):\n        return F.dropout(x)",
-                "my_net:Net", {}, r"^model\.name: my_net:Net gives an image other outputs among other images",
+                "my_net:Net", {}, r"^model\.name: my_net:Net: in evaluation mode, the outputs of an example depend on the rest",
             )
             for layer in ("nn.BatchNorm1d(360, track_running_stats=False)", "Noise()")
         ),
@@ -258,7 +258,7 @@ def test_no_batch_size_of_a_study_is_above_the_training_images(refusal: Callable
     """Seen with the network, before the first run; a fraction is no way out where no fraction would leave enough."""
     config = MlpConfig(name="mlp")
     assert validate_network(config, "auto", 12, data(2))["outputs"] == 1
-    for size, way_out in ((13, "take it out or lower data.validation_fraction"), (24, "take it out")):
+    for size, way_out in ((13, "remove it or lower data.validation_fraction"), (24, "remove it")):
         message = refusal(validate_network, config, "auto", size, data(2))
         assert message == f"grid.batch_sizes: {size} is more than the 12 training images; {way_out}"
 

@@ -181,9 +181,11 @@ def test_a_network_of_torch_script_is_refused_only_where_nothing_can_give_it_cop
 
     assert build_network(network("images = images - 0.5", "flatten(1)"), SHAPE, 3, 0)
     message = refusal(build_network, network("images -= 0.5", "flatten(1)"), SHAPE, 3, 0)
-    assert re.match(r"model\.name: brought_net:Net writes into its input, and a \w+ keeps no hook", message)
+    assert re.match(r"model\.name: brought_net:Net writes into its input, and a \w+ does not support hooks", message)
     message = refusal(build_network, network("images = images - 0.5", "view(-1, 64)"), SHAPE, 3, 0)
-    assert re.match(r"model\.name: brought_net:Net takes no channels-last input, and a \w+ keeps no hook", message)
+    assert re.match(
+        r"model\.name: brought_net:Net does not support channels-last input, and a \w+ does not support hooks", message
+    )
 
 
 class Remembers(nn.Module):
@@ -421,7 +423,7 @@ class Net(nn.Module):
         (
             LAYERS,
             "return torch.utils.checkpoint.checkpoint(self.layers, images.requires_grad_(), use_reentrant=True)",
-            r"has another gradient by torch\.autograd\.grad, .* `use_reentrant=False`",
+            r"has another gradient with torch\.autograd\.grad, .* `use_reentrant=False`",
         ),
         (
             LAYERS,
@@ -491,7 +493,7 @@ def test_a_network_that_does_not_follow_its_weights_in_evaluation_is_refused(
     kind: type, refusal: Callable, data: PreparedData
 ):
     message = refusal(validate_network, named(kind), "auto", 2, data)
-    assert re.match(r"model\.name: \S+ keeps in evaluation mode what it computed from earlier weights", message)
+    assert re.match(r"model\.name: \S+ reuses, in evaluation mode, results computed from earlier weights", message)
 
 
 class Hooked(networks.WritesIntoItsInput):
@@ -519,8 +521,8 @@ class ReusesItsOutput(networks.WritesIntoItsInput):
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        (Hooked, r"model\.name: \S+ gives other outputs once it is copied by copy\.deepcopy"),
-        (ReusesItsOutput, r"model\.name: \S+ overwrites the outputs of its last call"),
+        (Hooked, r"model\.name: \S+ returns other outputs after copy\.deepcopy"),
+        (ReusesItsOutput, r"model\.name: \S+ overwrites the outputs of its previous call"),
     ],
 )
 def test_what_would_give_wrong_numbers_without_a_word_is_refused(

@@ -1,15 +1,18 @@
-"""Whether two checkouts train the same runs to the same bits: a refactor must not change a number.
+"""Check that two checkouts train the same runs to the same bits: a refactor must not change a number.
 
     git worktree add ../before HEAD~1
     python benchmarks/identical_runs.py ../before .
+    python benchmarks/identical_runs.py --tables ../before .
 
 Each checkout trains its own `config/smoke.yaml` with its own library, by its own workflow, in a temporary folder. Three
-hashes of each run are compared: of all weights (every tensor of every checkpoint), of the history without its times,
-and of the update norms. Names of files and columns do not count, so that a renaming is no difference. The exit status
-is 1 if a run differs or is missing. In place of a checkout a folder with finished runs may be given.
+hashes of each run are compared: of all weights (every tensor of every file), of the history without its times, and of
+the update norms. Names of files and columns do not count. With `--tables` the complete study is computed, and its
+analyses and tables are compared too, column by column, without times; columns that were renamed are in `RENAMED`, and
+those that only one checkout has are listed, but are not a difference. The exit status is 1 if anything differs or a run
+or table is missing. Instead of a checkout, a folder with a finished study may be given.
 
-Bits are a function of the machine too, so compare only what ran on one machine. On 2 cores of an Intel Xeon both
-checkouts together take about four minutes.
+Bits depend on the machine too, so compare only what ran on one machine. On 2 cores of an Intel Xeon, both checkouts
+together take about four minutes, with `--tables` about eight.
 """
 
 import argparse
@@ -25,33 +28,53 @@ import numpy as np
 from safetensors.numpy import load_file
 
 PARTS = ("weights", "history", "update norms")
+# Columns by their name in older checkouts.
+RENAMED = {
+    "least_validation_loss": "best_validation_loss",
+    "least_train_loss": "min_train_loss",
+}
+# Words in the names of columns that are times or what follows from them, and of tables that hold little else.
+TIMES = ("seconds", "other_cores", "speedup", "efficiency", "epoch_time")
+TIMED_TABLES = ("devices",)
+
+Hashes = dict[str, dict[str, str]]
+"""Hashes by the name of a run or table, and then by the name of its part."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("before", type=Path, help="a checkout, or a folder with runs")
+    parser.add_argument("before", type=Path, help="a checkout, or a folder with a finished study")
     parser.add_argument("after", type=Path, help="another one")
     parser.add_argument("--study", type=Path, default="config/smoke.yaml", help="study file below each checkout")
+    parser.add_argument("--tables", action="store_true", help="also compute and compare analyses and tables")
     parser.add_argument("--cores", type=int, default=2)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        hashes = []
+        folders = []
         for name in ("before", "after"):
             folder = getattr(arguments, name).resolve()
             if (folder / "Snakefile").exists():
-                folder = train(folder, arguments.study, Path(scratch) / name, arguments.cores)
-            hashes.append(run_hashes(folder))
-    lines = differences(*hashes)
-    print(*lines, sep="\n", end="\n" if lines else "")
-    print(f"{len(hashes[0].keys() & hashes[1].keys())} runs compared, {len(lines)} differences")
-    return 1 if lines or not hashes[0] else 0
+                target = "all" if arguments.tables else "train"
+                folder = compute(folder, arguments.study, Path(scratch) / name, arguments.cores, target)
+            folders.append(folder)
+        before, after = map(hash_runs, folders)
+        lines = find_differences(before, after)
+        print(*lines, sep="\n", end="\n" if lines else "")
+        print(f"{len(before.keys() & after.keys())} runs compared, {len(lines)} differences")
+        if not arguments.tables:
+            return 1 if lines or not before else 0
+        before_tables, after_tables = map(hash_tables, folders)
+    table_lines = find_differences(before_tables, after_tables)
+    print(*find_unshared_columns(before_tables, after_tables), *table_lines, sep="\n")
+    print(f"{len(before_tables.keys() & after_tables.keys())} tables compared, {len(table_lines)} differences")
+    return 1 if lines or table_lines or not before or not before_tables else 0
 
 
-def train(checkout: Path, study: Path, folder: Path, cores: int) -> Path:
-    """Train all runs of a study in a folder, with the code of a checkout, and return the folder."""
+def compute(checkout: Path, study: Path, folder: Path, cores: int, target: str = "train") -> Path:
+    """Run the workflow of a checkout up to a rule in a folder, with the checkout's library, and return the folder."""
     folder.mkdir(parents=True)
     command = [sys.executable, "-m", "snakemake", "--snakefile", checkout / "Snakefile", "--directory", folder]
-    command += ["--cores", str(cores), "--until", "train", "--configfile", checkout / study]
+    command += ["--cores", str(cores), "--until", target, "--configfile", checkout / study]
     environment = {**os.environ, "PYTHONPATH": str(checkout / "src")}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
@@ -59,8 +82,8 @@ def train(checkout: Path, study: Path, folder: Path, cores: int) -> Path:
     return folder
 
 
-def run_hashes(folder: Path) -> dict[str, dict[str, str]]:
-    """Return the hashes of each run below a folder, by the run's name and what is hashed."""
+def hash_runs(folder: Path) -> Hashes:
+    """Return the hashes of each run below a folder."""
     return {
         path.parent.name: {
             "weights": _hash(_tensors(path.parent)),
@@ -68,17 +91,38 @@ def run_hashes(folder: Path) -> dict[str, dict[str, str]]:
             "update norms": _hash([np.load(path.parent / "update_norms.npy").tobytes()]),
         }
         for path in sorted(folder.rglob("run.json"))
-        if not path.parent.name.startswith(".")  # a copy that the workflow keeps beside a run
+        if not path.parent.name.startswith(".")  # a copy that the workflow makes beside a run
     }
 
 
-def differences(before: dict[str, dict[str, str]], after: dict[str, dict[str, str]]) -> list[str]:
-    """Return a line for each run that is not the same, or that only one side has."""
-    lines = [f"{run}: only in one of the two" for run in sorted(before.keys() ^ after.keys())]
-    for run in sorted(before.keys() & after.keys()):
-        differ = [part for part in PARTS if before[run][part] != after[run][part]]
-        if differ:
-            lines.append(f"{run}: different {', '.join(differ)}")
+def hash_tables(folder: Path) -> Hashes:
+    """Return the hashes of each analysis and table below a folder, by column."""
+    return {
+        f"{path.parent.name}/{path.stem}": _hash_columns(path)
+        for name in ("analysis", "tables")
+        for path in sorted(folder.rglob(f"{name}/**/*.csv"))
+        if not path.parent.name.startswith(".") and path.stem not in TIMED_TABLES
+    }
+
+
+def find_differences(before: Hashes, after: Hashes) -> list[str]:
+    """Return a line for each run or table that differs in a part that both sides have, or that only one side has."""
+    lines = [f"{name}: only in one of the two" for name in sorted(before.keys() ^ after.keys())]
+    for name in sorted(before.keys() & after.keys()):
+        shared = [part for part in before[name] if part in after[name]]
+        different = [part for part in shared if before[name][part] != after[name][part]]
+        if different:
+            lines.append(f"{name}: different {', '.join(different)}")
+    return lines
+
+
+def find_unshared_columns(before: Hashes, after: Hashes) -> list[str]:
+    """Return a line for each table with columns that only one side has."""
+    lines = []
+    for name in sorted(before.keys() & after.keys()):
+        removed, added = before[name].keys() - after[name].keys(), after[name].keys() - before[name].keys()
+        if removed or added:
+            lines.append(f"{name}: not compared: {', '.join([*sorted(removed), '|', *sorted(added)])}")
     return lines
 
 
@@ -97,6 +141,16 @@ def _history(path: Path) -> list[bytes]:
     return [
         repr([cell for name, cell in zip(header, row, strict=True) if "seconds" not in name]).encode() for row in rows
     ]
+
+
+def _hash_columns(path: Path) -> dict[str, str]:
+    with path.open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    return {
+        RENAMED.get(name, name): _hash([row[index].encode() for row in rows])
+        for index, name in enumerate(header)
+        if not any(word in name for word in TIMES)
+    }
 
 
 def _hash(parts: list[bytes]) -> str:

@@ -57,7 +57,7 @@ class StressStudy:
 
     checkout: Checkout
     targets: list[str]
-    """Tables and rows of analyses that Snakemake is asked for, as paths."""
+    """Requested tables and rows of analyses, as paths."""
     dropped: dict[str, str]
     """Why an image is dropped, for each unusable one, by its path below the folder."""
     output: str = ""

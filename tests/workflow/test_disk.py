@@ -114,11 +114,11 @@ def test_read_only_results_folder_is_rejected_before_jobs_start(tmp_path: Path):
     with small_disk(tmp_path / "checkout", "4m") as (checkout, results):
         remount = (*checkout.wrapper, "mount", "-o", "remount,ro", "results")
         subprocess.run(remount, cwd=checkout.path, check=True)
-        refused = checkout.snakemake(*COMMAND)
-        assert refused.returncode != 0
-        assert refused.stdout.rstrip().splitlines()[-1].startswith("results: is read-only; ")
-        assert "Preparing the data" not in refused.stdout
-        assert "Traceback" not in refused.stdout
+        rejected = checkout.snakemake(*COMMAND)
+        assert rejected.returncode != 0
+        assert rejected.stdout.rstrip().splitlines()[-1].startswith("results: is read-only; ")
+        assert "Preparing the data" not in rejected.stdout
+        assert "Traceback" not in rejected.stdout
         checkout.stale_jobs("config/tiny.yaml")  # a dry run works
         assert not list(results.iterdir())
 

@@ -1,13 +1,13 @@
-"""A network of one's own: two convolutions, with BatchNorm and dropout."""
+"""A custom network: two convolutions, with BatchNorm and dropout."""
 
 import torch
 from torch import nn
 
 
 class Net(nn.Module):
-    """Two convolutions with BatchNorm, then dropout and one dense layer.
+    """Two convolutions with BatchNorm, followed by dropout and a dense layer.
 
-    `image_shape` (channels, height, width) and `outputs` are filled in by Batchscape, `width` by the study file.
+    Batchscape passes `image_shape`, (channels, height, width), and `outputs`; `width` comes from the study file.
     """
 
     def __init__(self, image_shape: tuple[int, int, int], outputs: int, width: int = 8):

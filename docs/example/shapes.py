@@ -1,4 +1,4 @@
-"""Data of one's own: drawn circles, squares and triangles."""
+"""A custom data source: noisy drawings of circles, squares and triangles."""
 
 import numpy as np
 

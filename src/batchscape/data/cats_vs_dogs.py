@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 def load(config: CatsVsDogsConfig, threads: int = 1) -> RawDataset:
     """Return the images of the zip file, in the order of `sort_like_tfds`; without `path` the file is downloaded.
 
-    Raises UserError if it can be neither read nor downloaded, or is another data set.
+    Raises UserError if it can be neither read nor downloaded, or is another dataset.
     """
     path = Path(config.path) if config.path else download(config.url, config.sha256, DOWNLOADS)
     with open_archive(path) as files:

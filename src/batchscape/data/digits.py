@@ -1,4 +1,4 @@
-"""The built-in data set: scikit-learn's digits."""
+"""The built-in dataset: scikit-learn's digits."""
 
 import numpy as np
 

@@ -260,7 +260,7 @@ def _reject_repeated_classes(
 
 
 def _assemble(images: np.ndarray, entries: list[ManifestEntry], config: ImageFolderConfig) -> RawDataset:
-    """Return the data set of images, (n, height, width, channels), and entries, without classes that cannot be used.
+    """Return the dataset of images, (n, height, width, channels), and entries, without classes that cannot be used.
 
     Images and entries are changed in place.
     """

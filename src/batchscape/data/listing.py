@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Names, in lower case, that systems create beside a user's files. Only names that are never a class: `trash`,
-# `recycle` and `misc` are classes of public data sets.
+# `recycle` and `misc` are classes of public datasets.
 CLUTTER = {
     # Windows: thumbnails, folder settings, recycle bins, fragments that a disk check recovered
     *("thumbs.db", "ehthumbs.db", "ehthumbs_vista.db", "desktop.ini", "$recycle.bin", "recycler", "recycled"),

@@ -73,7 +73,7 @@ def _natural_key(name: str) -> list[str | int]:
 
 
 def from_arrays(images: Any, labels: Any, classes: Sequence[str] | None, name: str, key: str) -> RawDataset:
-    """Return arrays as a data set.
+    """Return arrays as a dataset.
 
     Args:
         images: (n, height, width) or (n, height, width, channels), array-like: uint8, or floats in [0, 1], which are

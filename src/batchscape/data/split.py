@@ -1,4 +1,4 @@
-"""The split of a data set into training and validation images."""
+"""The split of a dataset into training and validation images."""
 
 from typing import Literal
 

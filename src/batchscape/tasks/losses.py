@@ -126,7 +126,7 @@ def enable_double_backward(network: torch.nn.Module) -> Iterator[None]:
 def evaluate_loss_and_correct(
     network: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
 ) -> torch.Tensor:
-    """Return the summed loss, in nats, of a network on a data set, and the number of correct predictions.
+    """Return the summed loss, in nats, of a network on a dataset, and the number of correct predictions.
 
     Args:
         network: The network; it is in evaluation mode during the call.

@@ -25,7 +25,7 @@ from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.report.figures.style import render_png
 from batchscape.report.numbers import join_truncated
-from batchscape.report.page import Partial, render
+from batchscape.report.page import PartialReport, render
 from batchscape.report.provenance import collect_provenance
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Product
 from batchscape.study.study import Study
@@ -47,7 +47,7 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
     complete = f"{len(runs)} of {len(study.runs)} runs are complete"
     done = {study.runs[name].batch_size for name in runs}
     lacking = sorted({run.batch_size for run in study.runs.values()} - done)
-    partial = Partial([complete, *found.edited_since(file)], found.missing(), lacking)
+    partial = PartialReport([complete, *found.edited_since(file)], found.missing(), lacking)
     if not partial.missing and Path(study.report).exists():
         return [*partial.notes, f"the report: {study.report}"]
     spec = json.loads(study.report_slice)

@@ -1,195 +1,176 @@
-"""What a figure shows in this study, in a sentence with its numbers: whether the surprise of its caption happened."""
+"""The results of this study that the report prints below a figure, as sentences with numbers."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 
 from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.chapters import CAPTIONS
-from batchscape.report.numbers import format_number
+from batchscape.report.numbers import format_number, format_range
 from batchscape.report.settings import at_learning_rate
 
-Tables = Mapping[str, pd.DataFrame]
 
+def describe_findings(figure: str, tables: Mapping[str, pd.DataFrame], fixed_learning_rate: float) -> list[str]:
+    """Return sentences about a figure: the results of the claims that its caption names, and measured values.
 
-def describe_findings(figure: str, tables: Tables, fixed_learning_rate: float) -> list[str]:
-    """Return sentences about a figure: what the claims of its caption found, and what is measured in the tables.
-
-    Empty if nothing was measured, or if a table is missing.
+    The list is empty if nothing was measured or a table is missing.
     """
-    found = []
+    sentences = []
     if "claims" in tables:
         claims = tables["claims"]
         tested = claims[claims["claim"].isin(CAPTIONS[figure].claims) & claims["n_seeds"].gt(0)]
         for comparison, rows in tested.groupby("comparison", sort=False):
-            found += [f"{comparison}: {' '.join(rows['reading'])}"]
+            sentences.append(f"{comparison}: {' '.join(rows['reading'])}")
     if figure in MEASURED:
-        names, measure = MEASURED[figure]
-        if all(name in tables for name in names):
-            found += measure(*(tables[name] for name in names), fixed_learning_rate)
-    return found
+        table, describe = MEASURED[figure]
+        if table in tables:
+            sentences += describe(tables[table], fixed_learning_rate)
+    return sentences
 
 
-def _verdicts(claims: pd.DataFrame, _: float) -> list[str]:
+def _count_verdicts(claims: pd.DataFrame, _: float) -> Iterator[str]:
     counts = claims["verdict"].value_counts()
     tested = int(claims["n_seeds"].gt(0).sum())
-    return [
-        f"Of {len(claims)} claims {tested} could be tested: {counts.get('supported', 0)} are supported, "
+    yield (
+        f"{tested} of {len(claims)} claims could be tested: {counts.get('supported', 0)} supported, "
         f"{counts.get('refuted', 0)} refuted."
-    ]
+    )
 
 
-def _speed_ups(devices: pd.DataFrame, _: float) -> list[str]:
+def _describe_speedup(devices: pd.DataFrame, _: float) -> Iterator[str]:
     timed = devices.dropna(subset=["speedup"])
     rows = timed[(timed["devices"] == timed["devices"].max()) & (timed["devices"] > 1)].sort_values("batch_size")
-    if rows.empty:
-        return []
-    of_sizes = _by_size(rows["batch_size"], rows["speedup"])
-    return [f"On {rows['devices'].iloc[0]} devices the speed-up is {of_sizes}."]
+    if len(rows):
+        speedups = _join_by_batch_size(rows["batch_size"], rows["speedup"])
+        yield f"On {rows['devices'].iloc[0]} devices the speedup is {speedups}."
 
 
-def _layers(distance: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
+def _compare_layers(distance: pd.DataFrame, fixed_learning_rate: float) -> Iterator[str]:
     rows = at_learning_rate(distance, fixed_learning_rate)
     means = rows.pivot(index="layer", columns="batch_size", values="distance_mean").dropna(axis="columns", how="all")
     if means.shape[1] < 2 or ALL_LAYERS not in means.index:
-        return []
+        return
     small, large = means.columns.min(), means.columns.max()
     ratios = (means[large] / means[small]).dropna()
     layers = ratios.drop(ALL_LAYERS, errors="ignore")
-    if layers.empty or ALL_LAYERS not in ratios:
-        return []
-    return [
-        f"The distance of batch size {large} is {format_number(ratios[ALL_LAYERS])} times that of {small} over all layers, "
-        f"by layer {format_number(layers.min())} ({layers.idxmin()}) to {format_number(layers.max())} ({layers.idxmax()}) times."
-    ]
+    if len(layers) and ALL_LAYERS in ratios:
+        yield (
+            f"The distance of batch size {large} is {format_number(ratios[ALL_LAYERS])} times that of {small} over all "
+            f"layers; for single layers, between {format_number(layers.min())} ({layers.idxmin()}) and "
+            f"{format_number(layers.max())} ({layers.idxmax()}) times."
+        )
 
 
-def _growth(fits: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
+def _compare_fits(fits: pd.DataFrame, fixed_learning_rate: float) -> Iterator[str]:
     rows = at_learning_rate(fits, fixed_learning_rate).dropna(subset=["r2_difference_mean"])
-    if rows.empty:
-        return []
-    better = int(rows["r2_difference_mean"].lt(0).sum())
-    log, power = (
-        " to ".join(dict.fromkeys(f"{end:.3f}" for end in (rows[column].min(), rows[column].max())))
-        for column in ("log_r2_mean", "power_r2_mean")
-    )
-    return [
-        f"The power law fits better than the logarithm in {better} of {len(rows)} batch sizes: R² {power}, of the "
-        f"logarithm {log}."
-    ]
+    if len(rows):
+        better = int(rows["r2_difference_mean"].lt(0).sum())
+        log, power = (format_range(rows[column], "{:.3f}".format) for column in ("log_r2_mean", "power_r2_mean"))
+        yield (
+            f"The power law fits better than the logarithm for {better} of {len(rows)} batch sizes: R² {power}, "
+            f"against {log} for the logarithm."
+        )
 
 
-def _alignment(table: pd.DataFrame, _: float) -> list[str]:
+def _describe_alignment(table: pd.DataFrame, _: float) -> Iterator[str]:
     rows = table[table["gradient_norm_mean"].gt(0)]
-    most = rows["gradient_batch"].max()
-    one, many = (rows[rows["gradient_batch"] == size].set_index(["setting", "checkpoint"]) for size in (1, most))
+    largest = rows["gradient_batch"].max()
+    one, many = (rows[rows["gradient_batch"] == size].set_index(["setting", "checkpoint"]) for size in (1, largest))
     ratios = (many["gradient_norm_mean"] / one["gradient_norm_mean"]).dropna()
-    if ratios.empty:
-        return []
-    parts = [
-        f"{_range(values.min(), values.max())} at {checkpoint}"
-        for checkpoint, values in ratios.groupby(level="checkpoint")
-    ]
-    return [
-        f"The norm of the mean gradient of {most} examples over that of one example: {', '.join(parts)}. Without any "
-        f"agreement it would be {format_number(most**-0.5)}."
-    ]
+    if len(ratios):
+        by_checkpoint = ratios.groupby(level="checkpoint")
+        parts = [f"{format_range(values)} at {checkpoint}" for checkpoint, values in by_checkpoint]
+        yield (
+            f"Ratio of the norm of the mean gradient of {largest} examples to that of one example: {', '.join(parts)}. "
+            f"Without any alignment it would be {format_number(largest**-0.5)}."
+        )
 
 
-def _noise(table: pd.DataFrame, fixed_learning_rate: float) -> list[str]:
+def _describe_noise_scale(table: pd.DataFrame, fixed_learning_rate: float) -> Iterator[str]:
     rows = at_learning_rate(table, fixed_learning_rate).dropna(subset=["noise_scale_mean"]).sort_values("epoch")
     ends = rows.groupby("batch_size")["noise_scale_mean"].agg(["first", "last", "size"])
     ends = ends[(ends["size"] > 1) & ends["first"].gt(0) & np.isfinite(ends["last"])]
-    if ends.empty:
-        return []
-    of_sizes = _by_size(ends.index, ends["last"] / ends["first"])
-    return [f"The noise scale at its last measurement over that after the first epoch is {of_sizes}."]
+    if len(ends):
+        ratios = _join_by_batch_size(ends.index, ends["last"] / ends["first"])
+        yield f"Ratio of the last measured noise scale to that after the first epoch: {ratios}."
 
 
-def _steps(table: pd.DataFrame, _: float) -> list[str]:
-    best = table[table["is_best"] == 1].dropna(subset=["steps_mean"]).sort_values("batch_size")
-    if len(best) < 2:
-        return []
-    first, last = best.iloc[0], best.iloc[-1]
-    perfect = first["batch_size"] / last["batch_size"]
-    return [
-        f"Batch size {last['batch_size']} takes {format_number(last['steps_mean'] / first['steps_mean'])} times the steps of "
-        f"batch size {first['batch_size']}; perfect scaling would take {format_number(perfect)} times as many."
-    ]
+def _compare_steps(table: pd.DataFrame, _: float) -> Iterator[str]:
+    rows = table[table["is_best"] == 1].dropna(subset=["steps_mean"]).sort_values("batch_size")
+    if len(rows) > 1:
+        first, last = rows.iloc[0], rows.iloc[-1]
+        perfect = first["batch_size"] / last["batch_size"]
+        ratio = last["steps_mean"] / first["steps_mean"]
+        yield (
+            f"Batch size {last['batch_size']} takes {format_number(ratio)} times the steps of batch size "
+            f"{first['batch_size']}; perfect scaling would take {format_number(perfect)} times as many."
+        )
 
 
-def _hills(table: pd.DataFrame, _: float) -> list[str]:
-    found = []
+def _describe_barriers(table: pd.DataFrame, _: float) -> Iterator[str]:
     for (first, second), line in table.groupby(["first", "second"], sort=False):
         losses = line.set_index("alpha")["train_loss_mean"]
         between = losses[(losses.index > 0) & (losses.index < 1)]
         if not {0.0, 1.0} <= set(losses.index) or not np.isfinite(losses).all() or not losses[[0.0, 1.0]].max() > 0:
             continue
         ratio = format_number(between.max() / losses[[0.0, 1.0]].max())
-        found.append(
-            f"Between {first} and {second} the training loss rises to {ratio} times that of the end with the greater "
-            "loss; without a hill this is at most 1."
+        yield (
+            f"Between {first} and {second} the highest training loss is {ratio} times that of the end with the higher "
+            "loss; without a barrier this ratio is at most 1."
         )
-    return found
 
 
-def _lowest(cells: pd.DataFrame, _: float) -> list[str]:
+def _count_lower_points(cells: pd.DataFrame, _: float) -> Iterator[str]:
     planes = [rows.dropna(subset=["loss"]) for _, rows in cells.groupby(["run", "direction_seed"])]
     planes = [rows for rows in planes if len(rows)]
-    if not planes:
-        return []
-    beside = sum(bool((rows.loc[rows["loss"].idxmin(), ["x", "y"]] != 0).any()) for rows in planes)
-    return [f"In {beside} of {len(planes)} planes the lowest point is not the middle."]
+    if planes:
+        off_center = sum(bool((rows.loc[rows["loss"].idxmin(), ["x", "y"]] != 0).any()) for rows in planes)
+        yield f"In {off_center} of {len(planes)} planes the lowest point is not at the center."
 
 
-def _variance(trajectory: pd.DataFrame, _: float) -> list[str]:
+def _describe_variance(trajectory: pd.DataFrame, _: float) -> Iterator[str]:
     columns = ["explained_variance_x", "explained_variance_y"]
     shares = trajectory.dropna(subset=columns).groupby("run")[columns].first().sum(axis=1)
-    if shares.empty:
-        return []
-    return [f"The planes hold {_range(shares.min() * 100, shares.max() * 100)} % of the variance."]
+    if len(shares):
+        yield f"The planes explain {format_range(shares * 100)} % of the variance."
 
 
-def _diverged(scaled_lr: pd.DataFrame, _: float) -> list[str]:
+def _count_diverged(scaled_lr: pd.DataFrame, _: float) -> Iterator[str]:
     rows = scaled_lr[(scaled_lr["quantity"] == "best_validation_loss") & (scaled_lr["arm"] != "high")]
     counts = rows.groupby("arm", sort=False)["n_diverged"].sum()
-    return [f"Diverged runs: {', '.join(f'{count} in the arm {arm}' for arm, count in counts.items())}."]
+    yield f"Diverged runs: {', '.join(f'{count} in the arm {arm}' for arm, count in counts.items())}."
 
 
-def _tuned(tuned_lr: pd.DataFrame, _: float) -> list[str]:
+def _compare_tuned_rates(tuned_lr: pd.DataFrame, _: float) -> Iterator[str]:
     rows = tuned_lr[np.isfinite(tuned_lr["validation_loss"])].sort_values("batch_size")
-    if len(rows) < 2:
-        return []
-    first, last = rows.iloc[0], rows.iloc[-1]
-    times = last["batch_size"] / first["batch_size"]
-    return [
-        f"The rate found for batch size {last['batch_size']} is "
-        f"{format_number(last['tuned_learning_rate'] / first['tuned_learning_rate'])} times that for {first['batch_size']}; "
-        f"linear scaling would be {format_number(times)}, square-root scaling {format_number(times**0.5)} times."
-    ]
+    if len(rows) > 1:
+        first, last = rows.iloc[0], rows.iloc[-1]
+        ratio = last["tuned_learning_rate"] / first["tuned_learning_rate"]
+        linear = last["batch_size"] / first["batch_size"]
+        yield (
+            f"The tuned rate of batch size {last['batch_size']} is {format_number(ratio)} times that of batch size "
+            f"{first['batch_size']}; linear scaling would be {format_number(linear)} times, square-root scaling "
+            f"{format_number(linear**0.5)} times."
+        )
 
 
-MEASURED: dict[str, tuple[tuple[str, ...], Callable[..., list[str]]]] = {
-    "claims": (("claims",), _verdicts),
-    "devices": (("devices",), _speed_ups),
-    "distance_by_layer": (("distance",), _layers),
-    "distance_over_time": (("distance_log_fit",), _growth),
-    "gradient_alignment": (("gradient_alignment",), _alignment),
-    "noise_scale": (("noise_scale",), _noise),
-    "steps_to_target": (("steps_to_target",), _steps),
-    "interpolation": (("interpolation",), _hills),
-    "landscape": (("landscape",), _lowest),
-    "trajectory": (("trajectory",), _variance),
-    "curves_scaled_lr": (("scaled_lr",), _diverged),
-    "lr_search": (("tuned_lr",), _tuned),
+MEASURED: dict[str, tuple[str, Callable[[pd.DataFrame, float], Iterator[str]]]] = {
+    "claims": ("claims", _count_verdicts),
+    "devices": ("devices", _describe_speedup),
+    "distance_by_layer": ("distance", _compare_layers),
+    "distance_over_time": ("distance_log_fit", _compare_fits),
+    "gradient_alignment": ("gradient_alignment", _describe_alignment),
+    "noise_scale": ("noise_scale", _describe_noise_scale),
+    "steps_to_target": ("steps_to_target", _compare_steps),
+    "interpolation": ("interpolation", _describe_barriers),
+    "landscape": ("landscape", _count_lower_points),
+    "trajectory": ("trajectory", _describe_variance),
+    "curves_scaled_lr": ("scaled_lr", _count_diverged),
+    "lr_search": ("tuned_lr", _compare_tuned_rates),
 }
+"""The table that a figure's sentences are computed from, and the function that writes them."""
 
 
-def _by_size(sizes: pd.Series | pd.Index, values: pd.Series) -> str:
+def _join_by_batch_size(sizes: pd.Series | pd.Index, values: pd.Series) -> str:
     return ", ".join(f"{format_number(value)} for batch size {size}" for size, value in zip(sizes, values, strict=True))
-
-
-def _range(low: float, high: float) -> str:
-    ends = list(dict.fromkeys([format_number(low), format_number(high)]))
-    return " to ".join(ends)

@@ -1,4 +1,4 @@
-"""The report: one page that needs nothing beside it."""
+"""The report: one self-contained HTML page."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -13,21 +13,23 @@ from batchscape.report.findings import describe_findings
 from batchscape.report.preview import TablePreview, preview_table
 from batchscape.report.summary import cost_column, summarize
 
-ROWS = 24
-ANSWER_ROWS = 8
-VERDICTS = {"supported": "✔", "refuted": "✘", "undecided": "?"}
+MAX_TABLE_ROWS = 24
+MAX_ANSWER_ROWS = 8
+VERDICT_SIGNS = {"supported": "✔", "refuted": "✘", "undecided": "?"}
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table below a figure; one that stands further up already has no digest."""
+    """A table below a figure; `preview` is None if the page shows it further up."""
 
     name: str
-    digest: TablePreview | None
+    preview: TablePreview | None
 
 
 @dataclass(frozen=True)
 class Figure:
+    """A figure with its caption, findings and tables."""
+
     name: str
     caption: Caption
     image: str
@@ -37,14 +39,14 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Partial:
-    """What a page of a study that is not complete says on top."""
+class PartialReport:
+    """The notice at the top of the page of an incomplete study."""
 
     notes: list[str]
     missing: list[tuple[str, str]]
-    """What the page lacks, and why."""
+    """The missing parts, each with the reason."""
     batch_sizes: Sequence[int] = ()
-    """Those of which no run is complete."""
+    """The batch sizes without a complete run."""
 
 
 def render(
@@ -55,13 +57,22 @@ def render(
     tables_of: Mapping[str, Sequence[str]],
     provenance: Sequence[tuple[str, str]],
     fixed_learning_rate: float,
-    partial: Partial | None = None,
+    partial: PartialReport | None = None,
 ) -> str:
-    """Return the page of a study as HTML; equal arguments give equal text.
+    """Render the report of a study as one HTML page without external resources.
 
-    `config` is the study file as text, `figures` are PNGs and `tables` data frames by name; `tables_of` names the
-    tables that each figure is drawn from. `tables` has at least `runs`, and `recommendation` unless the page is
-    `partial`. `fixed_learning_rate` is the learning rate at which batch sizes are compared.
+    Args:
+        name: name of the study.
+        config: the study file as text.
+        figures: PNG images by figure name.
+        tables: tables by name; `runs` is required, and so is `recommendation` unless `partial` is given.
+        tables_of: names of the tables that each figure is drawn from.
+        provenance: names and values, from `collect_provenance`.
+        fixed_learning_rate: the learning rate at which batch sizes are compared.
+        partial: notice for an incomplete study.
+
+    Returns:
+        The page; equal arguments give equal text.
     """
     environment = Environment(
         loader=PackageLoader("batchscape.report", "template"),
@@ -81,20 +92,22 @@ def render(
         ]
         if drawn or (chapter.key == "claims" and claims):
             chapters.append({"chapter": chapter, "figures": drawn, "claims": claims if chapter.key == "claims" else []})
-    clock, _ = cost_column(tables["runs"])
-    columns = ["setting", "learning_rate", "best_validation_loss", "choice", clock, "best_epoch"]
+    cost, _ = cost_column(tables["runs"])
+    columns = ["setting", "learning_rate", "best_validation_loss", "choice", cost, "best_epoch"]
     columns += ["difference_to_best", "ci95_low", "ci95_high"]
     recommendation = tables.get("recommendation")
+    answer = None
+    if recommendation is not None:
+        missing_batch_sizes = partial.batch_sizes if partial else ()
+        answer = summarize(recommendation, tables["runs"], tables.get("tuned_lr"), missing_batch_sizes)
     return environment.get_template("page.html.jinja").render(
         name=name,
         config=config,
         partial=partial,
-        answer=None
-        if recommendation is None
-        else summarize(recommendation, tables["runs"], tables.get("tuned_lr"), partial.batch_sizes if partial else ()),
-        settings=None if recommendation is None else preview_table(recommendation, ANSWER_ROWS, columns),
+        answer=answer,
+        settings=None if recommendation is None else preview_table(recommendation, MAX_ANSWER_ROWS, columns),
         chapters=chapters,
-        signs=VERDICTS,
+        verdict_signs=VERDICT_SIGNS,
         provenance=provenance,
         runs=tables["runs"],
     )
@@ -108,10 +121,10 @@ def _figure(
     fixed_learning_rate: float,
     shown: set[str],
 ) -> Figure:
-    """Return a figure with its tables, and note in `shown` which tables have been shown by now."""
+    """Return a figure with its tables; add to `shown` the tables that it shows."""
     below = []
     for table in tables_of.get(name, ()):
-        below.append(Table(table, None if table in shown else preview_table(tables[table], ROWS)))
+        below.append(Table(table, None if table in shown else preview_table(tables[table], MAX_TABLE_ROWS)))
         shown.add(table)
     caption = next(chapter.figures[name] for chapter in CHAPTERS if name in chapter.figures)
     image = f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}"

@@ -1,4 +1,4 @@
-"""A table as a page shows it: its first rows, rounded, mean and standard deviation in one column."""
+"""Preview of a table: its first rows, rounded, with mean and standard deviation in one column."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,23 +10,25 @@ from batchscape.report.numbers import MISSING, format_mean_sd, format_number
 
 @dataclass(frozen=True)
 class TablePreview:
-    """What stands in the cells; `numeric` says of each column whether it is one of numbers, `total` counts all rows."""
+    """The formatted cells of the first rows of a table."""
 
     columns: list[str]
     numeric: list[bool]
+    """Whether each column holds numbers."""
     rows: list[list[str]]
     total: int
+    """The number of rows of the table."""
 
 
-def preview_table(table: pd.DataFrame, most: int, columns: Sequence[str] | None = None) -> TablePreview:
-    """Return the first `most` rows of a table.
+def preview_table(table: pd.DataFrame, max_rows: int, columns: Sequence[str] | None = None) -> TablePreview:
+    """Format the first `max_rows` rows of a table.
 
-    A quantity that is there as `q_mean` and `q_sd` becomes one column, and its `q_min` and `q_max` are left out, and so
-    is another column without any value. `columns` chooses among the columns that there are then, and orders them.
+    The columns `q_mean` and `q_sd` of a quantity are joined to one column `q`; its `q_min` and `q_max` are left out,
+    and so is any other column without values. `columns` selects and orders the resulting columns.
     """
     empty = set(table.columns[table.isna().all()])
-    names = columns or [name for name in dict.fromkeys(map(_quantity(table), table.columns)) if name not in empty]
-    shown = table.head(most)
+    names = columns or [name for name in dict.fromkeys(map(_displayed_name(table), table.columns)) if name not in empty]
+    shown = table.head(max_rows)
     return TablePreview(
         columns=list(map(_heading, names)),
         numeric=[name not in table or pd.api.types.is_numeric_dtype(table[name]) for name in names],
@@ -35,13 +37,13 @@ def preview_table(table: pd.DataFrame, most: int, columns: Sequence[str] | None 
     )
 
 
-def _quantity(table: pd.DataFrame) -> Callable[[str], str]:
-    """Return the function that gives the shown name of a column: that of its quantity."""
+def _displayed_name(table: pd.DataFrame) -> Callable[[str], str]:
+    """Return the function that maps a column to the displayed one: the quantity, if it has a mean and an sd."""
 
     def name(column: str) -> str:
-        stem, _, statistic = column.rpartition("_")
-        summarised = {f"{stem}_mean", f"{stem}_sd"} <= set(table.columns)
-        return stem if statistic in {"mean", "sd", "min", "max"} and summarised else column
+        quantity, _, statistic = column.rpartition("_")
+        has_mean_and_sd = {f"{quantity}_mean", f"{quantity}_sd"} <= set(table.columns)
+        return quantity if statistic in {"mean", "sd", "min", "max"} and has_mean_and_sd else column
 
     return name
 
@@ -49,8 +51,8 @@ def _quantity(table: pd.DataFrame) -> Callable[[str], str]:
 def _cells(rows: pd.DataFrame, name: str) -> list[str]:
     if name not in rows:
         return [format_mean_sd(*pair) for pair in zip(rows[f"{name}_mean"], rows[f"{name}_sd"], strict=True)]
-    show = format_number if pd.api.types.is_float_dtype(rows[name]) else str
-    return [MISSING if pd.isna(value) else show(value) for value in rows[name]]
+    format_value = format_number if pd.api.types.is_float_dtype(rows[name]) else str
+    return [MISSING if pd.isna(value) else format_value(value) for value in rows[name]]
 
 
 def _heading(name: str) -> str:

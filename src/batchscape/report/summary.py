@@ -1,4 +1,4 @@
-"""Which batch size and learning rate to take, why, and what is not sure about it, in sentences."""
+"""The answer of the report: which batch size and learning rate to use, why, and with which caveats."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +16,8 @@ FEW_SEEDS = 5
 
 @dataclass(frozen=True)
 class Answer:
+    """The answer as sentences."""
+
     headline: str
     reasons: list[str]
     caveats: list[str]
@@ -27,126 +29,139 @@ def summarize(
     tuned_lr: pd.DataFrame | None = None,
     missing_batch_sizes: Sequence[int] = (),
 ) -> Answer:
-    """Return the answer that the table `recommendation` gives; `runs` says what it was measured on, and `tuned_lr` how
-    the learning rate should follow the batch size."""
+    """Summarize the table `recommendation` in sentences.
+
+    Args:
+        recommendation: the table of that name, best setting first.
+        runs: the table `runs`, from which it was computed.
+        tuned_lr: the table of that name; None if the search is disabled.
+        missing_batch_sizes: batch sizes of the study without a complete run.
+
+    Returns:
+        The recommended setting, the reasons for it, and what limits it.
+    """
     candidates = recommendation[recommendation["choice"] != "diverged"]
     if candidates.empty:
         rate = format_number(recommendation["learning_rate"].min())
         return Answer(
             "No setting can be recommended.",
             [
-                f"In every setting a run diverged: the loss was not finite. Of {len(runs)} runs "
-                f"{runs['status'].eq('diverged').sum()} diverged; tables/runs.csv says which. Add learning rates below "
+                f"Every setting has a diverged run, that is, a loss that is not finite: of {len(runs)} runs "
+                f"{runs['status'].eq('diverged').sum()} diverged (see tables/runs.csv). Add learning rates below "
                 f"{rate}, the lowest one tried, to grid.learning_rates."
             ],
             [],
         )
     best = candidates.iloc[0]
     chosen = candidates[candidates["choice"].str.endswith("cheapest equivalent")].iloc[0]
-    few = {1: "one seed", 2: "two seeds"}.get(best["n_seeds"])
-    start = f"Best seen, with {few}:" if few else "Train with"
+    few_seeds = {1: "one seed", 2: "two seeds"}.get(best["n_seeds"])
+    lead = f"Best setting seen, with {few_seeds}:" if few_seeds else "Train with"
     return Answer(
-        headline=f"{start} {setting_name(chosen)}.",
+        headline=f"{lead} {describe_setting(chosen)}.",
         reasons=[*_reasons(candidates, best, chosen, *cost_column(runs)), *_scaling(tuned_lr, recommendation)],
         caveats=list(_caveats(recommendation, best, chosen, runs, missing_batch_sizes)),
     )
 
 
 def cost_column(runs: pd.DataFrame) -> tuple[str, str]:
-    """Return the quantity that the table `recommendation` compares costs by, and its unit."""
+    """Return the quantity by which the table `recommendation` compares costs, and its unit."""
     return ("cpu_seconds_to_best", "CPU s") if runs["device"].eq("cpu").all() else ("seconds_to_best", "s")
 
 
-def setting_name(row: pd.Series) -> str:
-    """Return a setting in words."""
-    name = f"batch size {row['batch_size']} at learning rate {format_number(row['learning_rate'])}"
+def describe_setting(row: pd.Series) -> str:
+    """Return the batch size, the learning rate and the warm-up of a row in words."""
+    text = f"batch size {row['batch_size']} at learning rate {format_number(row['learning_rate'])}"
     if row["setting"].partition("-lr")[2].startswith("tuned"):
-        name += " (which the search found)"
+        text += " (tuned)"
     warmup = row["setting"].partition("-warmup")[2]
-    return f"{name}, with a warm-up of {warmup} epochs" if warmup else name
+    return f"{text}, with a warm-up of {warmup} epochs" if warmup else text
 
 
-def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, clock: str, unit: str) -> Iterator[str]:
+def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, cost: str, unit: str) -> Iterator[str]:
     def loss(row: pd.Series) -> str:
         return f"{format_mean_sd(row[f'{LOSS}_mean'], row[f'{LOSS}_sd'])} nats"
 
     def time(row: pd.Series) -> str:
-        return f"{format_mean_sd(row[f'{clock}_mean'], row[f'{clock}_sd'])} {unit}"
+        return f"{format_mean_sd(row[f'{cost}_mean'], row[f'{cost}_sd'])} {unit}"
 
     seeds = "one seed" if best["n_seeds"] == 1 else f"{best['n_seeds']} seeds, mean ± standard deviation"
     yield (
-        f"The least validation loss of {len(candidates)} settings is that of {setting_name(best)}: {loss(best)} "
-        f"({seeds}). It took {time(best)} of training up to its best epoch, {format_number(best['best_epoch_mean'])}"
-        f"{' on average' if best['n_seeds'] > 1 else ''}."
+        f"The lowest validation loss of {len(candidates)} settings is that of {describe_setting(best)}: {loss(best)} "
+        f"({seeds}). Its best epoch, {format_number(best['best_epoch_mean'])}"
+        f"{' on average' if best['n_seeds'] > 1 else ''}, was reached after {time(best)} of training."
     )
-    equal = int(candidates["choice"].isin(["equivalent", "cheapest equivalent"]).sum())
-    many = f"{equal} other setting{'s are' if equal != 1 else ' is'} as good as these seeds can tell"
+    equivalent = int(candidates["choice"].isin(["equivalent", "cheapest equivalent"]).sum())
+    others = f"{equivalent} other setting{'s are' if equivalent != 1 else ' is'} equivalent within the precision of"
     if chosen["setting"] != best["setting"]:
         yield (
-            f"{many}. The cheapest of them is {setting_name(chosen)}: {time(chosen)} to its best epoch, at a loss of "
-            f"{loss(chosen)} (paired by seed {format_number(chosen['difference_to_best'])} more, 95 % interval "
-            f"{format_interval(chosen['ci95_low'], chosen['ci95_high'])})."
+            f"{others} these seeds. The cheapest of them is {describe_setting(chosen)}: {time(chosen)} to its best "
+            f"epoch, at a loss of {loss(chosen)} (higher by {format_number(chosen['difference_to_best'])}, paired by "
+            f"seed; 95 % interval {format_interval(chosen['ci95_low'], chosen['ci95_high'])})."
         )
-    elif equal:
-        yield f"{many}; none of them is cheaper."
+    elif equivalent:
+        yield f"{others} these seeds; none of them is cheaper."
     elif best["n_seeds"] >= SEEDS_FOR_EQUAL:
-        yield "No other setting comes within one standard error of it."
+        yield "No other setting is within one standard error of it."
     counts = candidates["choice"].value_counts()
     if best["n_seeds"] > 1:
         yield (
-            f"Of the rest, worse: {counts.get('worse', 0)} (the 95 % interval of the difference lies above 0); "
-            f"unclear: {counts.get('unclear', 0)} (higher on average, but not beyond what chance may do)."
+            f"Among the other settings: {counts.get('worse', 0)} worse (the 95 % interval of the difference is above "
+            f"0), {counts.get('unclear', 0)} unclear (higher on average, but possibly by chance)."
         )
 
 
 def _scaling(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame) -> Iterator[str]:
+    """Describe how the tuned rate follows the batch size, and the tuned rates that train worse than a constant one."""
     if tuned_lr is None:
         return
-    lost = tuned_lr.loc[~np.isfinite(tuned_lr["validation_loss"]), "batch_size"].astype(str)
-    if len(lost):
-        yield f"In the search for a learning rate every trial of batch size {', '.join(lost)} diverged."
+    diverged = tuned_lr.loc[~np.isfinite(tuned_lr["validation_loss"]), "batch_size"].astype(str)
+    if len(diverged):
+        yield f"In the learning rate search, every trial of batch size {', '.join(diverged)} diverged."
     tuned_lr = tuned_lr[np.isfinite(tuned_lr["validation_loss"])]
     if len(tuned_lr) < 2:
         return
     sizes, rates = tuned_lr["batch_size"], tuned_lr["tuned_learning_rate"]
     power = np.polyfit(np.log(sizes), np.log(rates), 1)[0]
     edges = tuned_lr.loc[tuned_lr["edge"] != "none", "batch_size"].astype(str)
+    bound = (
+        f" On the edge of the search range, hence only a bound: batch size {', '.join(edges)}." if len(edges) else ""
+    )
     yield (
-        f"How the learning rate should follow: the search found {join_truncated([format_number(rate) for rate in rates], 8)} for "
-        f"batch sizes {join_truncated([str(size) for size in sizes], 8)}, about like the batch size to the power of "
+        f"Tuned learning rates: {join_truncated([format_number(rate) for rate in rates], 8)} for batch sizes "
+        f"{join_truncated([str(size) for size in sizes], 8)}, roughly proportional to the batch size to the power of "
         f"{format_number(round(power, 2))} (linear scaling is 1, square-root scaling 0.5). One search was run per "
-        "batch size, so no uncertainty is known."
-        + (f" On the edge of the range, and so but a bound: batch size {', '.join(edges)}." if len(edges) else "")
+        f"batch size; no uncertainty is available.{bound}"
     )
     for size in sizes:
-        yield from _worse_than_grid(recommendation[recommendation["batch_size"] == size])
+        yield from _warn_if_worse(recommendation[recommendation["batch_size"] == size])
 
 
-def _worse_than_grid(rows: pd.DataFrame) -> Iterator[str]:
-    """Say if a batch size trains worse at the rate that its search found than at the best constant rate.
+def _warn_if_worse(rows: pd.DataFrame) -> Iterator[str]:
+    """Warn if a batch size trains worse at its tuned rate than at the best constant rate.
 
-    Worse means that a run diverged, or that the mean loss is above that of the constant rate by more than the latter's
-    standard deviation over seeds; with one seed, by any amount.
+    Worse means that a run diverged, or that the mean loss exceeds that of the constant rate by more than the standard
+    deviation of the latter over seeds (with one seed, by any amount).
     """
-    tuned = rows[rows["setting"].str.contains("-lrtuned")]
-    constant = constant_lr_settings(rows)
-    constant = constant[constant["choice"] != "diverged"]
-    if tuned.empty or constant.empty:
+    tuned_rows = rows[rows["setting"].str.contains("-lrtuned")]
+    constant_rows = constant_lr_settings(rows)
+    constant_rows = constant_rows[constant_rows["choice"] != "diverged"]
+    if tuned_rows.empty or constant_rows.empty:
         return
-    here, there = tuned.iloc[0], constant.loc[constant[f"{LOSS}_mean"].idxmin()]
-    losses = [format_mean_sd(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]) for row in (here, there)]
-    sd = there[f"{LOSS}_sd"]
-    if here["n_diverged"]:
-        why = f"{here['n_diverged']} of {here['n_diverged'] + here['n_seeds']} runs diverged, against {losses[1]} nats"
-    elif here[f"{LOSS}_mean"] > there[f"{LOSS}_mean"] + np.nan_to_num(sd):
-        beyond = "in one seed" if pd.isna(sd) else "higher by more than the standard deviation of the latter"
-        why = f"{losses[0]} against {losses[1]} nats, {beyond}"
+    tuned, constant = tuned_rows.iloc[0], constant_rows.loc[constant_rows[f"{LOSS}_mean"].idxmin()]
+    tuned_loss, constant_loss = (format_mean_sd(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]) for row in (tuned, constant))
+    sd = constant[f"{LOSS}_sd"]
+    if tuned["n_diverged"]:
+        runs = tuned["n_diverged"] + tuned["n_seeds"]
+        reason = f"{tuned['n_diverged']} of {runs} runs diverged, against {constant_loss} nats"
+    elif tuned[f"{LOSS}_mean"] > constant[f"{LOSS}_mean"] + np.nan_to_num(sd):
+        margin = "with one seed" if pd.isna(sd) else "a difference larger than the standard deviation of the latter"
+        reason = f"{tuned_loss} against {constant_loss} nats, {margin}"
     else:
         return
     yield (
-        f"But batch size {here['batch_size']} trains worse at {format_number(here['learning_rate'])}, which its search found, "
-        f"than at {format_number(there['learning_rate'])}, the best constant rate: {why}. Do not take the searched rate, and "
-        "mind that the power rests on it too."
+        f"However, batch size {tuned['batch_size']} trains worse at its tuned rate, "
+        f"{format_number(tuned['learning_rate'])}, than at {format_number(constant['learning_rate'])}, its best "
+        f"constant rate: {reason}. Do not use the tuned rate; the power above relies on it too."
     )
 
 
@@ -159,42 +174,45 @@ def _caveats(
 ) -> Iterator[str]:
     named = pd.DataFrame([best, chosen]).drop_duplicates("setting")
     if best["n_seeds"] == 1:
-        yield "One seed says nothing of the spread over seeds, so no difference here is certain. Add seeds."
+        yield "With one seed, the variation over seeds is unknown and no difference here is certain. Add seeds."
     elif best["n_seeds"] < SEEDS_FOR_EQUAL:
-        yield "Two seeds hardly tell the spread over seeds, so no setting is taken to be as good as the best. Add one."
+        yield (
+            "With two seeds, the variation over seeds is hardly known, so no setting counts as equivalent to the best "
+            "one. Add a seed."
+        )
     elif best["n_seeds"] < FEW_SEEDS:
-        yield f"{best['n_seeds']} seeds are few: other seeds may order settings of similar loss another way."
+        yield f"{best['n_seeds']} seeds are few: with other seeds, settings of similar loss may change places."
     for _, row in named[named["best_epoch_mean"] <= 1].iterrows():
         yield (
-            f"The best epoch of {setting_name(row)} is the first in every seed: it did not get better by training. See "
-            "whether it has learned anything."
+            f"The best epoch of {describe_setting(row)} is the first one in every seed, so further training did not "
+            "improve it. Check that the network learned anything."
         )
     for _, row in named[named["edge"] != "none"].iterrows():
         yield (
-            f"The learning rate of {setting_name(row)} lies on the edge of what was tried, so it is a bound and not an "
-            f"optimum: {row['advice']}."
+            f"The learning rate of {describe_setting(row)} is on the edge of the tried range, so it is a bound and not "
+            f"an optimum: {row['advice']}."
         )
     for size in missing_batch_sizes:
-        yield f"No run of batch size {size} is complete, so whether it is better is not known."
+        yield f"No run of batch size {size} is complete, so it is unknown whether it is better."
     sizes = pd.Series([*recommendation["batch_size"], *missing_batch_sizes])
     for size in named["batch_size"].unique():
         ends = [word for word, end in (("smallest", sizes.min()), ("largest", sizes.max())) if size == end]
         if ends:
-            yield f"Batch size {size} is the {' and the '.join(ends)} that was tried; there may be a better one beyond."
+            yield f"Batch size {size} is the {' and the '.join(ends)} one tried; a better one may lie beyond."
     stopped, total = int(runs["status"].eq("max_epochs").sum()), len(runs)
     if stopped:
-        here = int(named["n_max_epochs"].sum())
+        named_stopped = int(named["n_max_epochs"].sum())
         yield (
-            f"{stopped} of {total} runs, {here} of them of the settings named above, still improved when "
-            "training.max_epochs stopped them: their losses are upper bounds."
+            f"{stopped} of {total} runs ({named_stopped} of them of the settings named above) were still improving "
+            "when training.max_epochs stopped them, so their losses are upper bounds."
         )
     diverged = recommendation[recommendation["choice"] == "diverged"]
     if len(diverged):
         yield (
-            f"A run diverged in {len(diverged)} of {len(recommendation)} settings, which are therefore no candidates: "
+            f"In {len(diverged)} of {len(recommendation)} settings a run diverged, so they are no candidates: "
             f"{join_truncated(list(diverged['setting']), 6)}."
         )
     yield (
-        "The reported loss was also used for the choice, on the same validation images, so it is optimistic: expect a "
-        "little more on new ones."
+        "The reported loss was also used for selection, on the same validation images, so it is optimistic: expect a "
+        "slightly higher loss on new images."
     )

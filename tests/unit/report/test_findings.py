@@ -1,4 +1,4 @@
-"""What the report says below a figure follows the tables, whichever way they point."""
+"""The sentences below the figures follow the tables, whichever way their numbers point."""
 
 import re
 
@@ -17,8 +17,8 @@ from tests.helpers.tables import synthetic_runs
 RATE = 0.01
 
 
-def claims_where_large_is(factor: float) -> pd.DataFrame:
-    """The claims where the quantities of the large batch are those of the small one times a factor."""
+def claims_with_ratio(factor: float) -> pd.DataFrame:
+    """Return the claims of a study where the quantities of the large batch are `factor` times those of the small."""
     chosen = make_study()
     changes = [(name, 128, RATE, factor) for name in ("update_norm", "distance", "sharpness", "epoch_distance")]
     return claims.tabulate(*make_sources(scale_quantities(*changes), chosen), small_batch_size=32, large_batch_size=128)
@@ -29,31 +29,29 @@ def claims_where_large_is(factor: float) -> pd.DataFrame:
     [(1.19, "1.19", "against the claim"), (0.8, "0.8", "as claimed"), (1.001, "1", "undecided")],
     ids=["larger", "smaller", "equal"],
 )
-def test_a_figure_of_updates_says_by_how_much_they_differ_and_what_that_makes_of_the_claim(
-    factor: float, ratio: str, verdict: str
-):
-    (found,) = describe_findings("update_norms", {"claims": claims_where_large_is(factor)}, RATE)
+def test_figure_of_update_norms_reports_the_ratio_and_the_verdict_of_its_claim(factor: float, ratio: str, verdict: str):
+    (found,) = describe_findings("update_norms", {"claims": claims_with_ratio(factor)}, RATE)
     assert found.startswith("bs128 against bs32 at learning rate 0.01: The median update is ")
     assert float(re.search(r"is ([\d.]+) times as long", found)[1]) == pytest.approx(float(ratio), rel=0.01)
     assert f": {verdict}" in found
 
 
-def test_claims_that_could_not_be_tested_say_nothing_below_their_figures():
-    lost = claims.tabulate(
+def test_untested_claims_give_no_findings():
+    untested = claims.tabulate(
         *make_sources(scale_quantities(), make_study(), lambda _: True), small_batch_size=32, large_batch_size=128
     )
-    assert all(describe_findings(name, {"claims": lost}, RATE) == [] for name in CAPTIONS if name != "claims")
-    assert describe_findings("claims", {"claims": lost}, RATE) == [
-        f"Of {len(lost)} claims 0 could be tested: 0 are supported, 0 refuted."
+    assert all(describe_findings(name, {"claims": untested}, RATE) == [] for name in CAPTIONS if name != "claims")
+    assert describe_findings("claims", {"claims": untested}, RATE) == [
+        f"0 of {len(untested)} claims could be tested: 0 supported, 0 refuted."
     ]
 
 
-def test_captions_name_claims_that_there_are():
+def test_captions_name_existing_claims():
     assert {claim for caption in CAPTIONS.values() for claim in caption.claims} <= set(CLAIM_NAMES)
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
-def test_findings_are_sentences_of_numbers_whatever_became_of_the_runs(scenario: str):
+def test_findings_are_sentences_with_finite_numbers_in_every_scenario(scenario: str):
     _, frames = load_scenario(scenario)
     tables = {name.removeprefix("tables/"): frame for name, frame in frames.items() if name.startswith("tables/")}
     for figure in FIGURES:
@@ -63,8 +61,8 @@ def test_findings_are_sentences_of_numbers_whatever_became_of_the_runs(scenario:
         assert describe_findings(figure, {}, RATE) == []
 
 
-def over(**columns: object) -> pd.DataFrame:
-    """A table of two batch sizes at the fixed rate."""
+def two_batch_sizes(**columns: object) -> pd.DataFrame:
+    """Return a table of two batch sizes at the fixed rate."""
     lead = {"setting": ["bs32-lr0.01", "bs64-lr0.01"], "batch_size": [32, 64], "learning_rate": RATE}
     return pd.DataFrame({**lead, **columns})
 
@@ -72,114 +70,118 @@ def over(**columns: object) -> pd.DataFrame:
 CASES = {
     "distance_over_time": (
         "distance_log_fit",
-        over(r2_difference_mean=[-0.1, 0.1], log_r2_mean=[0.8, 0.9], power_r2_mean=[0.9, 0.8]),
-        "better than the logarithm in 1 of 2 batch sizes: R² 0.800 to 0.900",
+        two_batch_sizes(r2_difference_mean=[-0.1, 0.1], log_r2_mean=[0.8, 0.9], power_r2_mean=[0.9, 0.8]),
+        "better than the logarithm for 1 of 2 batch sizes: R² 0.800 to 0.900",
     ),
     "noise_scale": (
         "noise_scale",
-        pd.concat([over(epoch=epoch, noise_scale_mean=values) for epoch, values in ((1, [10, 20]), (4, [5, 60]))]),
-        "is 0.5 for batch size 32, 3 for batch size 64.",
+        pd.concat(
+            [
+                two_batch_sizes(epoch=epoch, noise_scale_mean=values)
+                for epoch, values in ((1, [10, 20]), (4, [5, 60]))
+            ]
+        ),
+        "after the first epoch: 0.5 for batch size 32, 3 for batch size 64.",
     ),
     "distance_by_layer": (
         "distance",
         pd.concat(
             [
-                over(layer=layer, distance_mean=values)
+                two_batch_sizes(layer=layer, distance_mean=values)
                 for layer, values in (("all layers", [2, 3]), ("conv", [2, 1]), ("output", [1, 2]))
             ]
         ),
-        "is 1.5 times that of 32 over all layers, by layer 0.5 (conv) to 2 (output) times.",
+        "is 1.5 times that of 32 over all layers; for single layers, between 0.5 (conv) and 2 (output) times.",
     ),
     "gradient_alignment": (
         "gradient_alignment",
         pd.concat(
             [
-                over(checkpoint="best", gradient_batch=size, gradient_norm_mean=values)
+                two_batch_sizes(checkpoint="best", gradient_batch=size, gradient_norm_mean=values)
                 for size, values in ((1, [1, 2]), (4, [0.5, 1.8]))
             ]
         ),
-        "of 4 examples over that of one example: 0.5 to 0.9 at best. Without any agreement it would be 0.5.",
+        "of 4 examples to that of one example: 0.5 to 0.9 at best. Without any alignment it would be 0.5.",
     ),
     "steps_to_target": (
         "steps_to_target",
-        over(is_best=1, steps_mean=[100, 120]),
+        two_batch_sizes(is_best=1, steps_mean=[100, 120]),
         "Batch size 64 takes 1.2 times the steps of batch size 32; perfect scaling would take 0.5 times as many.",
     ),
     "interpolation": (
         "interpolation",
         pd.DataFrame({"first": "a", "second": "b", "alpha": [0, 0.5, 1], "train_loss_mean": [1, 3, 2]}),
-        "Between a and b the training loss rises to 1.5 times that of the end with the greater loss",
+        "Between a and b the highest training loss is 1.5 times that of the end with the higher loss",
     ),
     "landscape": (
         "landscape",
         pd.DataFrame({"run": list("aabb"), "direction_seed": 0, "x": [0, 1] * 2, "y": 0, "loss": [1, 2, 2, 1]}),
-        "In 1 of 2 planes the lowest point is not the middle.",
+        "In 1 of 2 planes the lowest point is not at the center.",
     ),
     "curves_scaled_lr": (
         "scaled_lr",
-        over(arm=["fixed", "linear"], quantity="best_validation_loss", n_diverged=[0, 2]),
+        two_batch_sizes(arm=["fixed", "linear"], quantity="best_validation_loss", n_diverged=[0, 2]),
         "Diverged runs: 0 in the arm fixed, 2 in the arm linear.",
     ),
     "lr_search": (
         "tuned_lr",
-        over(tuned_learning_rate=[0.1, 0.05], validation_loss=0.1),
-        "is 0.5 times that for 32; linear scaling would be 2, square-root scaling 1.41 times.",
+        two_batch_sizes(tuned_learning_rate=[0.1, 0.05], validation_loss=0.1),
+        "is 0.5 times that of batch size 32; linear scaling would be 2 times, square-root scaling 1.41 times.",
     ),
     "devices": (
         "devices",
         pd.DataFrame({"batch_size": [32, 32, 64, 64], "devices": [1, 2] * 2, "speedup": [1, 0.5, 1, 1.5]}),
-        "On 2 devices the speed-up is 0.5 for batch size 32, 1.5 for batch size 64.",
+        "On 2 devices the speedup is 0.5 for batch size 32, 1.5 for batch size 64.",
     ),
     "trajectory": (
         "trajectory",
         pd.DataFrame({"run": ["a", "b"], "explained_variance_x": [0.6, 0.7], "explained_variance_y": [0.1, 0.2]}),
-        "The planes hold 70 to 90 % of the variance.",
+        "The planes explain 70 to 90 % of the variance.",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("figure", CASES)
-def test_what_is_measured_is_said_with_its_numbers(figure: str):
+def test_measured_values_are_reported_with_their_numbers(figure: str):
     table, frame, expected = CASES[figure]
     (found,) = describe_findings(figure, {table: frame}, RATE)
     assert expected in found
 
 
-def test_titles_and_introductions_state_no_result():
+def test_titles_and_introductions_state_no_results():
     texts = [text for chapter in CHAPTERS for text in (chapter.title, chapter.about)]
     texts += [caption.title for caption in CAPTIONS.values()]
     stated = re.compile(r"[Ll]arger batch(es)? (then )?(make|move|end|save|need|find)s?\b|smaller (steps|updates)")
     assert [text for text in texts if stated.search(text)] == []
 
 
-# The rates that the search found.
+# The tuned rates.
 
 
-def said(tuned: list[float | None], constant: list[float | None]) -> list[str]:
-    """The answer's sentences about the tuned rate of batch size 64, which its seeds train to these losses."""
+def tuned_rate_warnings(tuned: list[float | None], constant: list[float | None]) -> list[str]:
+    """Return the warnings about the tuned rate of batch size 64, given the losses of its seeds at either rate."""
     runs = synthetic_runs({(32, 0.1): [0.1] * len(tuned), (64, 0.1): constant, (64, 0.5): tuned})
     runs.loc[runs["learning_rate"] == 0.5, "setting"] = "bs64-lrtuned"
     found = pd.DataFrame(
         {"batch_size": [32, 64], "tuned_learning_rate": [0.1, 0.5], "validation_loss": 0.2, "edge": "none"}
     )
     table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)))
-    return [
-        reason for reason in summarize(table, runs.assign(epochs=10), found).reasons if "its search found" in reason
-    ]
+    return [reason for reason in summarize(table, runs.assign(epochs=10), found).reasons if "its tuned rate" in reason]
 
 
-def test_a_tuned_rate_that_trains_worse_than_a_constant_one_is_named_with_both_losses():
-    (sentence,) = said([0.1, 0.2, 0.5], [0.04, 0.05, 0.06])
-    assert "batch size 64 trains worse at 0.5, which its search found, than at 0.1, the best constant rate" in sentence
+def test_tuned_rate_worse_than_a_constant_one_is_reported_with_both_losses():
+    (sentence,) = tuned_rate_warnings([0.1, 0.2, 0.5], [0.04, 0.05, 0.06])
+    assert "batch size 64 trains worse at its tuned rate, 0.5, than at 0.1, its best constant rate" in sentence
     assert (
-        "0.27 ± 0.21 against 0.050 ± 0.010 nats, higher by more than the standard deviation of the latter" in sentence
+        "0.27 ± 0.21 against 0.050 ± 0.010 nats, a difference larger than the standard deviation of the latter"
+        in sentence
     )
 
 
 @pytest.mark.parametrize(
     ("tuned", "constant", "sentences"),
     [
-        ([0.05, 0.06, 0.05], [0.04, 0.05, 0.06], 0),  # above it, but within the spread
+        ([0.05, 0.06, 0.05], [0.04, 0.05, 0.06], 0),  # higher, but within the spread
         ([0.03, 0.04, 0.05], [0.04, 0.05, 0.06], 0),
         ([0.03, None, 0.05], [0.04, 0.05, 0.06], 1),
         ([0.06], [0.05], 1),
@@ -187,5 +189,7 @@ def test_a_tuned_rate_that_trains_worse_than_a_constant_one_is_named_with_both_l
     ],
     ids=["within the spread", "better", "diverged", "one seed", "no constant rate"],
 )
-def test_a_tuned_rate_has_a_caveat_only_if_it_is_worse_beyond_the_spread(tuned: list, constant: list, sentences: int):
-    assert len(said(tuned, constant)) == sentences
+def test_tuned_rate_has_a_warning_only_if_it_is_worse_by_more_than_the_spread(
+    tuned: list, constant: list, sentences: int
+):
+    assert len(tuned_rate_warnings(tuned, constant)) == sentences

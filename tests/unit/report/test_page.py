@@ -1,4 +1,4 @@
-"""The report page: whole in itself, every figure once, and nothing in it that a study's texts could break."""
+"""The report page: self-contained, every figure once, and robust against the texts of a study."""
 
 import base64
 import io
@@ -15,7 +15,7 @@ from PIL import Image
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.report.chapters import CAPTIONS, CATEGORIES, CHAPTERS
 from batchscape.report.numbers import format_mean_sd, format_number
-from batchscape.report.page import Partial, render
+from batchscape.report.page import PartialReport, render
 from batchscape.report.preview import preview_table
 from batchscape.report.provenance import collect_provenance
 from batchscape.report.summary import summarize
@@ -26,10 +26,10 @@ from tests.helpers.page import ParsedPage
 from tests.helpers.tables import DIVERGED, synthetic_runs
 
 LOSSES = {(32, 0.1): [0.10, 0.20, 0.30], (64, 0.1): [0.12, 0.19, 0.31], (128, 0.1): [0.2, 0.3, DIVERGED]}
-FETCHING = {"src", "srcset", "data", "poster", "action", "background"}
+URL_ATTRIBUTES = {"src", "srcset", "data", "poster", "action", "background"}
 
 
-def picture(color: int) -> bytes:
+def make_png(color: int) -> bytes:
     stream = io.BytesIO()
     Image.new("L", (8, 4), color).save(stream, "png")
     return stream.getvalue()
@@ -41,7 +41,7 @@ MANIFEST = pd.DataFrame(
 )
 
 
-def summaries(runs: pd.DataFrame, **environment: object) -> list[dict]:
+def make_summaries(runs: pd.DataFrame, **environment: object) -> list[dict]:
     place = {"python": "3.11", "packages": {"torch": "2.13", "numpy": None}, "platform": "Linux", "processor": "A CPU"}
     return [
         {
@@ -63,25 +63,25 @@ def summaries(runs: pd.DataFrame, **environment: object) -> list[dict]:
     ]
 
 
-def page(
+def render_page(
     runs: pd.DataFrame | None = None,
     figures: Sequence[str] = tuple(FIGURES),
     name: str = "a-study",
     tables: Mapping[str, pd.DataFrame] | None = None,
-    partial: Partial | None = None,
+    partial: PartialReport | None = None,
 ) -> str:
     runs = synthetic_runs(LOSSES) if runs is None else runs
     runs = runs.assign(epochs=10)
     grid = lr_grid.tabulate(runs)
     best = best_lr.tabulate(grid)
     made = {"runs": runs, "lr_grid": grid, "best_lr": best, "recommendation": recommendation.tabulate(runs, best)}
-    pictures = {figure: picture(place) for place, figure in enumerate(figures)}
+    pictures = {figure: make_png(place) for place, figure in enumerate(figures)}
     tables_of = {"convergence": ["lr_grid", "runs"], "lr_effect": ["best_lr", "lr_grid"]}
-    origin = collect_provenance(summaries(runs), runs, MANIFEST)
+    origin = collect_provenance(make_summaries(runs), runs, MANIFEST)
     return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin, 0.1, partial)
 
 
-def claims(**values: object) -> pd.DataFrame:
+def make_claims(**values: object) -> pd.DataFrame:
     claim = {
         "claim": "sharper", "statement": "Larger batches find sharper minima", "source": "Keskar et al. 2017",
         "comparison": "batch 128 against 32", "measure": "Keskar's φ", "scale": "difference", "claimed": "greater",
@@ -91,8 +91,8 @@ def claims(**values: object) -> pd.DataFrame:
     return pd.DataFrame([{**claim, **values}])
 
 
-def test_every_figure_is_there_once_in_the_order_of_the_story_and_is_a_picture():
-    images = ParsedPage(page()).all("img")
+def test_every_figure_is_included_once_in_the_order_of_the_chapters():
+    images = ParsedPage(render_page()).all("img")
     assert len(images) == len(FIGURES)
     for name, image in zip(CAPTIONS, images, strict=True):
         head, _, data = image["src"].partition(",")
@@ -102,10 +102,10 @@ def test_every_figure_is_there_once_in_the_order_of_the_story_and_is_a_picture()
         assert image["alt"].startswith(CAPTIONS[name].title)
 
 
-def test_nothing_is_fetched_and_nothing_runs():
-    parsed = ParsedPage(page(tables={"claims": claims()}))
+def test_page_loads_nothing_and_runs_no_scripts():
+    parsed = ParsedPage(render_page(tables={"claims": make_claims()}))
     for tag, attributes in parsed.elements:
-        for key in FETCHING & set(attributes):
+        for key in URL_ATTRIBUTES & set(attributes):
             assert attributes[key].startswith("data:"), (tag, key)
     assert parsed.all("link") == [{"rel": "icon", "href": "data:,"}]
     assert not {tag for tag, _ in parsed.elements} & {"script", "iframe", "object", "embed", "base", "form"}
@@ -114,8 +114,8 @@ def test_nothing_is_fetched_and_nothing_runs():
     assert "@import" not in style
 
 
-def test_a_browser_is_told_how_to_show_it():
-    parsed = ParsedPage(page())
+def test_page_has_valid_metadata_ids_and_links():
+    parsed = ParsedPage(render_page())
     assert parsed.open == []
     assert parsed.all("html") == [{"lang": "en"}]
     assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in parsed.all("meta")
@@ -125,21 +125,21 @@ def test_a_browser_is_told_how_to_show_it():
     assert {link["href"][1:] for link in parsed.all("a") if link["href"].startswith("#")} <= set(ids)
 
 
-def test_a_table_is_shown_once_and_then_pointed_to():
-    text = page()
+def test_table_is_shown_once_and_linked_afterwards():
+    text = render_page()
     assert text.count('id="table-lr_grid"') == 1
     assert text.count('href="#table-lr_grid"') == 1
 
 
 def test_texts_are_escaped():
     odd = "<script>alert(\"1\")</script> & 'x'"
-    text = page(name=odd, tables={"claims": claims(statement=odd, reading=odd, source=odd)})
+    text = render_page(name=odd, tables={"claims": make_claims(statement=odd, reading=odd, source=odd)})
     assert "<script" not in text
     assert ParsedPage(text).text.count(odd) >= 5
 
 
-def test_what_is_no_number_is_a_dash():
-    parsed = ParsedPage(page(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [DIVERGED]})))
+def test_nan_is_shown_as_a_dash():
+    parsed = ParsedPage(render_page(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [DIVERGED]})))
     assert "nan" not in parsed.text.split()
     assert "–" in parsed.text
 
@@ -147,35 +147,37 @@ def test_what_is_no_number_is_a_dash():
 @pytest.mark.parametrize(
     ("verdict", "expected"), [("supported", "✔ supported"), ("refuted", "✘ refuted"), ("undecided", "? undecided")]
 )
-def test_verdicts_are_words_and_signs(verdict: str, expected: str):
-    assert expected in ParsedPage(page(tables={"claims": claims(verdict=verdict)})).text
+def test_verdicts_have_words_and_signs(verdict: str, expected: str):
+    assert expected in ParsedPage(render_page(tables={"claims": make_claims(verdict=verdict)})).text
 
 
-def test_a_claim_that_was_not_tested_says_why():
-    untested = claims(comparison="none", verdict="undecided", effect=np.nan, reading="Not tested: no linear arm.")
-    text = ParsedPage(page(tables={"claims": untested})).text
+def test_untested_claim_gives_the_reason():
+    untested = make_claims(comparison="none", verdict="undecided", effect=np.nan, reading="Not tested: no linear arm.")
+    text = ParsedPage(render_page(tables={"claims": untested})).text
     assert "Not tested: no linear arm." in text
-    assert "Keskar's φ. Claimed by Keskar et al. 2017" in text
+    assert "Keskar's φ. Source: Keskar et al. 2017" in text
 
 
-def test_without_claims_and_analyses_the_rest_is_there():
-    parsed = ParsedPage(page(figures=["curves_fixed_lr", "lr_effect"]))
+def test_page_without_claims_and_analyses_has_the_other_sections():
+    parsed = ParsedPage(render_page(figures=["curves_fixed_lr", "lr_effect"]))
     ids = [attributes.get("id") for tag, attributes in parsed.elements if tag == "section"]
     assert ids == ["answer", "fixed-rate", "rate-search", "provenance"]
 
 
 def test_equal_studies_give_equal_pages():
-    assert page() == page()
+    assert render_page() == render_page()
 
 
-def test_a_study_in_which_all_diverged_has_a_page():
-    assert "No setting can be recommended." in page(synthetic_runs({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED]}))
+def test_study_in_which_all_runs_diverged_has_a_page():
+    assert "No setting can be recommended." in render_page(
+        synthetic_runs({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED]})
+    )
 
 
-# The story.
+# The chapters.
 
 
-def test_every_figure_has_a_caption_and_a_category_and_no_caption_is_left_over():
+def test_every_figure_has_one_caption_and_one_category():
     assert set(CAPTIONS) == set(FIGURES)
     assert set(CATEGORIES) == set(CAPTIONS)
     assert list(CATEGORIES.values()) == sorted(CATEGORIES.values())
@@ -183,44 +185,44 @@ def test_every_figure_has_a_caption_and_a_category_and_no_caption_is_left_over()
 
 
 @pytest.mark.parametrize("name", CAPTIONS)
-def test_a_caption_is_valid_in_snakemakes_report(name: str):
+def test_caption_is_valid_restructured_text_without_markup(name: str):
     caption = CAPTIONS[name]
     assert all((caption.title, caption.shows, caption.reading, caption.surprise, caption.papers))
     text = "\n\n".join((caption.shows, caption.reading, caption.surprise, *(paper.name for paper in caption.papers)))
     strict = {"halt_level": 2, "report_level": 2}
     body = publish_parts(text, writer="html", settings_overrides=strict)["body"]
     plain = ParsedPage(body)
-    assert {tag for tag, _ in plain.elements} == {"p"}  # no markup that was not meant
+    assert {tag for tag, _ in plain.elements} == {"p"}  # no accidental markup
     assert plain.text.split() == text.split()
 
 
 # The answer.
 
 
-def sentences(runs: pd.DataFrame) -> tuple[str, str, str]:
+def answer_texts(runs: pd.DataFrame) -> tuple[str, str, str]:
     runs = runs.assign(epochs=10)
     found = summarize(recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs))), runs)
     return found.headline, " ".join(found.reasons), " ".join(found.caveats)
 
 
-def test_the_answer_names_the_cheapest_of_the_equal_and_its_price():
+def test_answer_names_the_cheapest_equivalent_setting_and_its_cost():
     runs = synthetic_runs({**LOSSES, (256, 0.1): [0.5, 0.6, 0.7]}, {(32, 0.1): 9.0, (64, 0.1): 3.0})
-    headline, reasons, caveats = sentences(runs)
+    headline, reasons, caveats = answer_texts(runs)
     assert headline == "Train with batch size 64 at learning rate 0.1."
     assert "that of batch size 32 at learning rate 0.1: 0.20 ± 0.10 nats (3 seeds" in reasons
     assert "3 ± 0 CPU s to its best epoch, at a loss of 0.207 ± 0.096 nats" in reasons
-    assert "worse: 1 (" in reasons
+    assert "other settings: 1 worse (" in reasons
     assert "3 seeds are few" in caveats
-    assert "Batch size 32 is the smallest that was tried" in caveats
-    assert "A run diverged in 1 of 4 settings" in caveats
+    assert "Batch size 32 is the smallest one tried" in caveats
+    assert "In 1 of 4 settings a run diverged" in caveats
     assert "bs128-lr0.1" in caveats
-    assert "on the edge of what was tried" in caveats
+    assert "on the edge of the tried range" in caveats
 
 
 @pytest.mark.parametrize(
-    ("power", "said"), [(1.0, "of 1 ("), (0.5, "of 0.5 ("), (-0.25, "of −0.25 ("), (0.0, "of 0 (")]
+    ("power", "expected"), [(1.0, "of 1 ("), (0.5, "of 0.5 ("), (-0.25, "of −0.25 ("), (0.0, "of 0 (")]
 )
-def test_the_answer_says_how_the_tuned_rate_follows_the_batch_size(power: float, said: str):
+def test_answer_gives_the_exponent_of_the_tuned_rate(power: float, expected: str):
     runs = synthetic_runs(LOSSES).assign(epochs=10)
     sizes = np.array([32, 64, 128, 256])
     rates = 0.1 * (sizes / 32) ** power * (1 + 1e-15 * sizes)
@@ -228,55 +230,55 @@ def test_the_answer_says_how_the_tuned_rate_follows_the_batch_size(power: float,
     found.loc[2, "edge"] = "high"
     table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)))
     sentence = summarize(table, runs, found).reasons[-1]
-    assert f"to the power {said}linear scaling is 1, square-root scaling 0.5)" in sentence
-    assert sentence.endswith("On the edge of the range, and so but a bound: batch size 128.")
+    assert f"to the power {expected}linear scaling is 1, square-root scaling 0.5)" in sentence
+    assert sentence.endswith("On the edge of the search range, hence only a bound: batch size 128.")
     assert summarize(table, runs, found.head(1)).reasons == summarize(table, runs).reasons
     lost = pd.DataFrame({"batch_size": [512], "tuned_learning_rate": 1e-3, "validation_loss": np.inf, "edge": "low"})
     *_, warning, again = summarize(table, runs, pd.concat([found, lost])).reasons
-    assert warning == "In the search for a learning rate every trial of batch size 512 diverged."
-    assert again == sentence  # what no trial found does not bend the power
+    assert warning == "In the learning rate search, every trial of batch size 512 diverged."
+    assert again == sentence  # a search without a result does not change the exponent
 
 
-def test_the_answer_of_one_seed_is_only_the_best_seen():
-    headline, reasons, caveats = sentences(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [0.3]}))
-    assert headline == "Best seen, with one seed: batch size 32 at learning rate 0.1."
+def test_answer_of_one_seed_is_only_the_best_setting_seen():
+    headline, reasons, caveats = answer_texts(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [0.3]}))
+    assert headline == "Best setting seen, with one seed: batch size 32 at learning rate 0.1."
     assert "(one seed)" in reasons
     assert "no difference here is certain" in caveats
 
 
-def test_runs_that_were_stopped_are_said():
+def test_runs_stopped_by_max_epochs_are_a_caveat():
     runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.3, 0.4]})
     runs.loc[runs["batch_size"] == 64, "status"] = "max_epochs"
-    assert "2 of 4 runs, 0 of them of the settings named above, still improved" in sentences(runs)[2]
+    assert "2 of 4 runs (0 of them of the settings named above) were still improving" in answer_texts(runs)[2]
 
 
 # Provenance, tables and numbers.
 
 
-def test_provenance_says_what_runs_share_and_where_they_differ():
+def test_provenance_lists_shared_and_differing_values():
     runs = synthetic_runs({(32, 0.1): [0.1, DIVERGED, 0.3]}).assign(epochs=10)
-    records = summaries(runs)
+    records = make_summaries(runs)
     records[0]["environment"]["device"] = "A GPU"
     found = dict(collect_provenance(records, runs, MANIFEST))
     assert ("Data", "2 classes: a (2), b (1)") in collect_provenance(records, runs, MANIFEST)
     assert found["Runs"] == "3: 2 converged, 1 diverged"
-    assert found["Trained on"] == "cpu (2 runs), A GPU (1 runs)"
+    assert found["Device"] == "cpu (2 runs), A GPU (1 runs)"
     assert found["torch"] == "2.13"
     assert found["numpy"] == "unknown"
     assert found["First run started"] == "2026-01-01 00:00:00 UTC"
     assert found["Last run finished"] == "2026-01-03 01:00:00 UTC"
 
 
-def test_provenance_says_what_became_of_the_data_also_where_classes_are_numbers_and_nothing_was_dropped(tmp_path: Path):
+def test_provenance_describes_data_with_numeric_classes_and_no_dropped_files(tmp_path: Path):
     manifest = pd.DataFrame({"class": ["0", "10"], "split": ["train", "validation"], "reason": ["", ""]})
     write_frame(tmp_path / "manifest.csv", manifest)
     runs = synthetic_runs({(32, 0.1): [0.1, 0.2]}).assign(epochs=10)
-    rows = collect_provenance(summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True))
+    rows = collect_provenance(make_summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True))
     assert ("Data", "2 of 2 files are used: 1 for training, 1 for validation") in rows
     assert ("Data", "2 classes: 0 (1), 10 (1)") in rows
 
 
-def test_a_digest_leaves_out_a_column_without_any_value_but_no_quantity():
+def test_preview_omits_columns_without_values_but_not_quantities():
     table = pd.DataFrame(
         {"x_mean": [np.nan] * 2, "x_sd": np.nan, "not_computed": np.nan, "note": ["", "no derivative"]}
     )
@@ -284,34 +286,41 @@ def test_a_digest_leaves_out_a_column_without_any_value_but_no_quantity():
     assert preview_table(table, 2).rows == [["–", ""], ["–", "no derivative"]]
 
 
-def test_a_batch_size_without_runs_is_not_taken_for_one_that_was_not_tried():
+def test_batch_size_without_complete_runs_counts_as_tried():
     runs = synthetic_runs({(64, 0.1): [0.2, 0.3, 0.2]})
-    beyond = "Batch size 64 is the smallest that was tried"
-    assert beyond in ParsedPage(page(runs, partial=Partial([], [], [128]))).text
-    text = ParsedPage(page(runs, partial=Partial([], [], [32]))).text
+    beyond = "Batch size 64 is the smallest one tried"
+    assert beyond in ParsedPage(render_page(runs, partial=PartialReport([], [], [128]))).text
+    text = ParsedPage(render_page(runs, partial=PartialReport([], [], [32]))).text
     assert beyond not in text
-    assert "No run of batch size 32 is complete, so whether it is better is not known." in text
+    assert "No run of batch size 32 is complete, so it is unknown whether it is better." in text
 
 
-def test_a_partial_page_says_what_is_missing_before_anything_else():
-    partial = Partial(["3 of 4 runs are complete"], [("figure x", "a <reason>")])
-    text = ParsedPage(page(partial=partial)).text
+def test_partial_page_starts_with_what_is_missing():
+    partial = PartialReport(["3 of 4 runs are complete"], [("figure x", "a <reason>")])
+    text = ParsedPage(render_page(partial=partial)).text
     places = [
         text.index(part) for part in ("This report is partial", "3 of 4 runs", "figure x: a <reason>", "The answer")
     ]
     assert places == sorted(places)
-    assert "partial" not in page()
+    assert "partial" not in render_page()
 
 
-def test_without_a_recommendation_a_partial_page_has_no_answer_but_the_rest():
+def test_partial_page_without_a_recommendation_has_no_answer():
     runs = synthetic_runs(LOSSES).assign(epochs=10)
     text = render(
-        "a", "", {}, {"runs": runs}, {}, collect_provenance(summaries(runs), runs, MANIFEST), 0.1, Partial([], [])
+        "a",
+        "",
+        {},
+        {"runs": runs},
+        {},
+        collect_provenance(make_summaries(runs), runs, MANIFEST),
+        0.1,
+        PartialReport([], []),
     )
-    assert "There is none: the table recommendation is missing." in ParsedPage(text).text
+    assert "No answer: the table recommendation is missing." in ParsedPage(text).text
 
 
-def test_a_digest_joins_mean_and_spread_and_keeps_the_first_rows():
+def test_preview_joins_mean_and_sd_and_keeps_the_first_rows():
     table = pd.DataFrame(
         {"layer": ["a", "b", "c"], "loss_mean": [0.5, np.nan, 1], "loss_sd": [0.01, np.nan, np.nan], "loss_max": 9.0}
     ).assign(n_seeds=[3, 0, 1], x_min=0.123456)
@@ -329,7 +338,7 @@ def test_a_digest_joins_mean_and_spread_and_keeps_the_first_rows():
         (np.nan, "–"), (np.inf, "∞"), (-np.inf, "−∞"), (1.234e-7, "1.23 × 10⁻⁷"), (1e30, "1 × 10³⁰"),
     ],
 )  # fmt: skip
-def test_numbers_have_three_digits(value: float, expected: str):
+def test_numbers_have_three_significant_digits(value: float, expected: str):
     assert format_number(value) == expected
 
 
@@ -340,9 +349,9 @@ def test_numbers_have_three_digits(value: float, expected: str):
         (5.0, 0.0, "5 ± 0"), (np.inf, np.nan, "∞"), (1.0, 1e-9, "1 ± 1 × 10⁻⁹"), (12.0, 0.996, "12.0 ± 1.0"),
     ],
 )  # fmt: skip
-def test_a_mean_has_the_digits_that_its_spread_allows(mean: float, sd: float, expected: str):
+def test_mean_has_the_digits_that_its_sd_allows(mean: float, sd: float, expected: str):
     assert format_mean_sd(mean, sd) == expected
 
 
-def test_durations_are_read_at_a_glance():
+def test_durations_are_short():
     assert [format_duration(s) for s in (4.4, 61, 500, 7500)] == ["4.4 s", "61.0 s", "8 min", "2 h 5 min"]

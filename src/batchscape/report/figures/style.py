@@ -129,7 +129,8 @@ def run_panel_title(batch_size: int, learning_rate: float, setting: str, status:
     rate, _, warm_up = setting.partition("-lr")[2].partition("-warmup")
     diverged, tuned, warm = status == "diverged", rate == "tuned", bool(warm_up)
     more = ["diverged"] * diverged + ["tuned"] * tuned + [f"warm-up {warm_up}"] * warm
-    return f"Batch size {batch_size}, {learning_rate_label(learning_rate)}\n{', '.join(filter(None, [*more, *details]))}".rstrip()
+    second_line = ", ".join(filter(None, [*more, *details]))
+    return f"Batch size {batch_size}, {learning_rate_label(learning_rate)}\n{second_line}".rstrip()
 
 
 def describe_batch_norm(policies: Iterable[str]) -> str:

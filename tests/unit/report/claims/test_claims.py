@@ -30,7 +30,7 @@ from tests.helpers.claims import (
 
 
 def best_at(rates: dict[int, float]) -> QuantityFunction:
-    """Return quantities in which the best validation loss rises with the distance from the best rate of a batch size."""
+    """Return quantities whose best validation loss rises with the distance from the best rate of the batch size."""
 
     def value_of(run: Run, quantity: str) -> float:
         away = abs(np.log(run.learning_rate / rates[run.batch_size])) if quantity == "best_validation_loss" else 0

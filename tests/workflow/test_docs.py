@@ -69,3 +69,16 @@ def test_the_architecture_page_shows_every_module():
 def test_the_study_of_the_readme_is_valid():
     block = re.search(r"```yaml\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)[1]
     Study.from_mapping(YAML(typ="safe", pure=True).load(block), "README.md")
+
+
+def test_quoted_messages_are_those_of_the_code():
+    """Each part of a quote between its `…` is text of the code; rows on messages of other programs name the program."""
+    files = [PROJECT / "Snakefile", PROJECT / "Makefile", *PACKAGE.rglob("*.py")]
+    files += [file for kind in ("*.smk", "*.py") for file in (PROJECT / "workflow").rglob(kind)]
+    code = "\n".join(file.read_text() for file in files)
+    code = re.sub(r"\{[^{}]*\}|%[\d.,]*[a-z]", "…", re.sub(r'"\s*\n\s*f?"', "", code))  # joined strings, without values
+    for row in re.findall(r"^\| (.*?) \| ", (PROJECT / "docs" / "troubleshooting.md").read_text(), re.MULTILINE):
+        if "(Snakemake)" not in row:
+            for quote in re.findall(r"`` (.+?) ``|`([^`]+)`", row):
+                parts = re.split(r"…|FILE|KEY|\b\d+\b|: ", "".join(quote))
+                assert [part for part in parts if part.strip(" :,") and part.strip(" :") not in code] == [], row

@@ -1,4 +1,4 @@
-"""Files are whole or not there."""
+"""Atomic file writes."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 from batchscape.io.files import MACHINE, write_atomically, write_json, write_text
 
 
-def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_path: Path):
+def test_failed_write_leaves_the_old_file(tmp_path: Path):
     path = tmp_path / "file"
     write_text(path, "old")
 
@@ -24,7 +24,7 @@ def test_a_write_that_fails_halfway_leaves_the_old_file_and_nothing_else(tmp_pat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_while_a_file_is_written_its_place_still_holds_the_old_one(tmp_path: Path):
+def test_old_file_exists_while_the_new_one_is_written(tmp_path: Path):
     path = tmp_path / "file"
     write_text(path, "old")
 
@@ -37,11 +37,11 @@ def test_while_a_file_is_written_its_place_still_holds_the_old_one(tmp_path: Pat
     assert path.read_text() == "new"
 
 
-def test_what_a_killed_process_left_of_a_file_is_deleted_when_it_is_written_again(tmp_path: Path):
+def test_temporary_files_of_killed_processes_are_deleted(tmp_path: Path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     kept = [
-        f".file.txt.{MACHINE}-1.partial",  # that process always runs
+        f".file.txt.{MACHINE}-1.partial",  # process 1 always runs
         f".file.txt.{MACHINE}-x.partial",
         f".file.txt.other-{dead.pid}.partial",
         f".other.txt.{MACHINE}-{dead.pid}.partial",
@@ -53,19 +53,19 @@ def test_what_a_killed_process_left_of_a_file_is_deleted_when_it_is_written_agai
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "file.txt"])
 
 
-def test_missing_folders_are_made(tmp_path: Path):
+def test_missing_folders_are_created(tmp_path: Path):
     write_text(tmp_path / "a" / "b" / "file", "text")
     assert (tmp_path / "a" / "b" / "file").read_text() == "text"
 
 
-def test_json_comes_back_with_the_same_floats(tmp_path: Path):
+def test_json_round_trips_floats(tmp_path: Path):
     value = {"b": [0.1 + 0.2, 5e-324, 1e308], "a": None, "c": "×"}
     write_json(tmp_path / "a.json", value)
     assert json.loads((tmp_path / "a.json").read_text()) == value
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_number_that_json_does_not_have_is_refused_before_the_old_file_is_lost(tmp_path: Path, value: float):
+def test_non_finite_number_raises_before_the_old_file_is_replaced(tmp_path: Path, value: float):
     path = tmp_path / "a.json"
     write_json(path, {"a": 1})
     with pytest.raises(ValueError, match="JSON"):

@@ -46,7 +46,7 @@ def file(tmp_path: Path) -> Path:
 # Distances.
 
 
-def test_distances_are_euclidean_by_layer_and_as_a_whole():
+def test_distances_are_euclidean_by_layer_and_in_total():
     layers = Layers.of({"conv.weight": 1, "conv.bias": 1, "dense.weight": 2, "still.weight": 2})
     start = np.array([1, 1, 5, 5, 7, 7], np.float32)
     end = np.array([4, 5, 5, -7, 7, 7], np.float32)
@@ -55,13 +55,13 @@ def test_distances_are_euclidean_by_layer_and_as_a_whole():
     assert np.linalg.norm(distance) == 13
 
 
-def test_a_distance_is_the_same_both_ways():
+def test_distance_is_symmetric():
     layers = Layers.of({"a.weight": 3, "b.weight": 2})
     start, end = np.random.default_rng(0).normal(size=(2, 5)).astype(np.float32)
     assert distance_by_layer(start, end, layers).tolist() == distance_by_layer(end, start, layers).tolist()
 
 
-def test_ten_thousand_small_steps_beside_a_large_one_are_not_lost():
+def test_small_differences_next_to_a_large_one_are_not_lost():
     # In float32, 4096² + 1 + 1 + … stays 4096².
     end = np.ones(10_001, np.float32)
     end[0] = 4096
@@ -70,17 +70,17 @@ def test_ten_thousand_small_steps_beside_a_large_one_are_not_lost():
     assert distance[0] == pytest.approx(math.sqrt(4096**2 + 10_000), rel=1e-14)
 
 
-def test_a_difference_of_unlike_numbers_is_not_rounded_to_float32():
+def test_differences_are_computed_in_float64():
     start, end = np.array([1e8], np.float32), np.array([1], np.float32)
     assert distance_by_layer(start, end, Layers.of({"a.weight": 1})).tolist() == [99_999_999]
 
 
-def test_a_distance_whose_square_is_beyond_float32_is_finite():
+def test_distance_whose_square_overflows_float32_is_finite():
     start, end = np.array([0], np.float32), np.array([1e30], np.float32)
     assert distance_by_layer(start, end, Layers.of({"a.weight": 1}))[0] == pytest.approx(float(end[0]), rel=1e-14)
 
 
-def test_the_distance_of_a_diverged_layer_says_so_and_spares_the_others():
+def test_distance_of_a_diverged_layer_is_not_finite():
     layers = Layers.of({"a.weight": 1, "b.weight": 1, "c.weight": 1})
     end = np.array([np.nan, np.inf, 2], np.float32)
     distance = distance_by_layer(np.zeros(3, np.float32), end, layers)
@@ -101,12 +101,12 @@ def test_layers_partition_the_model(points: np.ndarray):
 # Layers.
 
 
-def test_a_layer_is_the_parameters_of_one_module_in_the_networks_order():
+def test_layers_are_modules_in_the_networks_order():
     layers = Layers.of({"zeta.weight": 6, "zeta.bias": 2, "alpha.weight": 1, "scale": 1, "block.norm.weight": 2})
     assert layers == Layers(("zeta", "alpha", "scale", "block.norm"), (0, 8, 9, 10))
 
 
-def test_layers_that_share_a_prefix_stay_apart():
+def test_layers_with_a_common_prefix_are_separate():
     layers = Layers.of({"block.conv.weight": 2, "block.conv2.weight": 3, "block.conv2.bias": 1})
     assert layers == Layers(("block.conv", "block.conv2"), (0, 2))
 
@@ -114,14 +114,14 @@ def test_layers_that_share_a_prefix_stay_apart():
 # Files.
 
 
-def test_parameters_come_back_in_the_networks_order_and_without_buffers(file: Path):
+def test_parameters_are_read_in_the_networks_order_without_buffers(file: Path):
     weights = read_weights(file)
     assert weights.vector.dtype == np.float32
     assert weights.vector.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 8.5, 9.25, 10, 11, 12, 13]
     assert weights.layers == Layers(("zeta", "alpha", "scale", "block.norm"), (0, 8, 9, 10))
 
 
-def test_the_file_holds_the_whole_state_with_its_types_and_shapes(file: Path):
+def test_file_contains_the_state_dict_with_types_and_shapes(file: Path):
     content = load_file(file)
     assert content.keys() == state().keys()
     for name, array in state().items():
@@ -129,28 +129,28 @@ def test_the_file_holds_the_whole_state_with_its_types_and_shapes(file: Path):
         assert np.array_equal(content[name], array)
 
 
-def test_an_array_that_is_not_contiguous_is_written_by_its_indices(tmp_path: Path):
+def test_non_contiguous_array_is_written_in_index_order(tmp_path: Path):
     array = np.arange(6, dtype=np.float32).reshape(2, 3)
     write_weights(tmp_path / "a", {"a.weight": array.T}, ["a.weight"])
     assert read_weights(tmp_path / "a").vector.tolist() == [0, 3, 1, 4, 2, 5]
 
 
-def test_equal_weights_are_equal_bytes(file: Path, tmp_path: Path):
+def test_equal_weights_give_equal_bytes(file: Path, tmp_path: Path):
     write_weights(tmp_path / "again", state(), PARAMETERS)
     assert (tmp_path / "again").read_bytes() == file.read_bytes()
 
 
-def test_writing_leaves_nothing_beside_the_file(file: Path):
+def test_writing_leaves_no_other_files(file: Path):
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_missing_weights_are_told_with_what_to_do(tmp_path: Path, refusal: Callable):
+def test_missing_weights_raise_with_a_hint(tmp_path: Path, refusal: Callable):
     message = refusal(read_weights, tmp_path / "none.safetensors")
     assert message.startswith(f"{tmp_path}/none.safetensors: is missing; ")
 
 
 @pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, -8, -1])
-def test_truncated_weights_are_refused(file: Path, kept: int, refusal: Callable):
+def test_truncated_weights_raise(file: Path, kept: int, refusal: Callable):
     file.write_bytes(file.read_bytes()[:kept])
     assert refusal(read_weights, file).startswith(f"{file}: is corrupt or incomplete")
 
@@ -170,20 +170,20 @@ def damaged_file(header: dict[str, str] | None) -> Callable[[Path], None]:
     ],
     ids=[
         "no list",
-        "a list that is no JSON",
+        "a list that is not JSON",
         "a missing entry",
         "noise",
         "text",
     ],
 )
-def test_a_file_that_is_not_of_this_library_is_refused(write: Callable, tmp_path: Path, refusal: Callable):
+def test_foreign_files_raise(write: Callable, tmp_path: Path, refusal: Callable):
     path = tmp_path / "a.safetensors"
     write(path)
     assert refusal(read_weights, path).startswith(f"{path}: ")
 
 
 class Trap:
-    """Leaves a mark when something unpickles it."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, mark: Path):
         self.mark = mark
@@ -193,7 +193,7 @@ class Trap:
 
 
 @pytest.mark.parametrize("dump", [lambda trap, path: path.write_bytes(pickle.dumps(trap)), torch.save])
-def test_a_pickle_is_refused_and_never_executed(dump: Callable, tmp_path: Path, refusal: Callable):
+def test_pickle_raises_and_is_never_executed(dump: Callable, tmp_path: Path, refusal: Callable):
     path, mark = tmp_path / "a.safetensors", tmp_path / "executed"
     dump(Trap(mark), path)
     assert refusal(read_weights, path).startswith(f"{path}: is corrupt or incomplete")

@@ -1,4 +1,4 @@
-"""A killed run goes on from its last whole state and ends with the same bits."""
+"""A killed run resumes from its last complete checkpoint to identical bits."""
 
 import json
 import os
@@ -31,7 +31,7 @@ from batchscape.training.execution import Execution
 from batchscape.training.train import train
 from tests.helpers.waiting import TIMEOUT
 
-# Everything that a state must carry: momentum, BatchNorm, dropout, augmentation, a warm-up, patience, snapshots.
+# With everything that a checkpoint must restore: momentum, BatchNorm, dropout, augmentation, warm-up, patience.
 SPEC = RunSpec(
     batch_size=32,
     learning_rate=0.05,
@@ -57,15 +57,17 @@ train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv
 
 
 @pytest.fixture(scope="module")
-def undisturbed(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    return RunDirectory(train(SPEC, few_file, tmp_path_factory.mktemp("runs") / "undisturbed", Execution(code="code")))
+def uninterrupted(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    return RunDirectory(
+        train(SPEC, few_file, tmp_path_factory.mktemp("runs") / "uninterrupted", Execution(code="code"))
+    )
 
 
 def assert_same(run: RunDirectory, other: RunDirectory) -> None:
-    """The two runs have the same weights, updates and history, bit for bit, but for the times."""
+    """Assert that two runs have identical weights, update norms and history, except for times."""
     one, two = (pd.read_csv(directory.history_file) for directory in (run, other))
-    told = [column for column in one if "seconds" not in column]
-    pd.testing.assert_frame_equal(one[told], two[told], check_exact=True)
+    untimed = [column for column in one if "seconds" not in column]
+    pd.testing.assert_frame_equal(one[untimed], two[untimed], check_exact=True)
     assert np.array_equal(run.update_norms(), other.update_norms())
     files = [sorted((directory.path / "weights").iterdir()) for directory in (run, other)]
     assert [file.name for file in files[0]] == [file.name for file in files[1]]
@@ -77,24 +79,24 @@ def assert_same(run: RunDirectory, other: RunDirectory) -> None:
         assert summaries[0][key] == summaries[1][key]
 
 
-def test_a_run_stops_in_time_for_its_end_and_goes_on_to_the_same_bits(
-    undisturbed: RunDirectory, few_file: Path, tmp_path: Path, refusal: Callable
+def test_run_stops_before_the_deadline_and_resumes_to_identical_bits(
+    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path, refusal: Callable
 ):
     path = tmp_path / "run"
-    # However little time there is, an epoch fits into every attempt; so it comes to its end.
+    # Each attempt trains at least one epoch, however near its deadline is, so the run completes.
     for epoch, left in enumerate((recorder.SHUTDOWN_TIME, 0.0, -60.0), start=1):
         message = refusal(
             lambda left=left: train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + left))
         )
         assert message.startswith(f"run: saved a checkpoint after epoch {epoch} and stopped: ")
-        assert max(len(state.history) for state in _states(RunDirectory(path))) == epoch
+        assert max(len(state.history) for state in read_all_checkpoints(RunDirectory(path))) == epoch
     assert_same(
-        RunDirectory(train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + 600))), undisturbed
+        RunDirectory(train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + 600))), uninterrupted
     )
 
 
-def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
-    undisturbed: RunDirectory, few_file: Path, tmp_path: Path
+def test_run_killed_at_random_moments_resumes_to_identical_bits(
+    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path
 ):
     command = [sys.executable, "-c", TRAIN, SPEC.model_dump_json(), str(few_file), str(tmp_path / "run")]
     run = RunDirectory(tmp_path / "run")
@@ -106,19 +108,19 @@ def test_a_run_that_is_killed_at_random_moments_ends_with_the_same_bits(
             before = state.stat().st_mtime_ns if state.exists() else 0
             while process.poll() is None and (not state.exists() or state.stat().st_mtime_ns == before):
                 time.sleep(0.002)
-            time.sleep(rng.uniform(0, 0.05))  # in the middle of an epoch, a state or a rename
+            time.sleep(rng.uniform(0, 0.05))  # during an epoch, a checkpoint or a rename
             os.kill(process.pid, signal.SIGKILL)
         if run.run_file.exists():
             break
-        epochs.append(max((len(found.history) for found in _states(run)), default=0))
+        epochs.append(max((len(found.history) for found in read_all_checkpoints(run)), default=0))
     assert len(epochs) >= 2
     assert epochs == sorted(epochs) and epochs[-1] > epochs[0] > 0
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
-    assert_same(run, undisturbed)
+    assert_same(run, uninterrupted)
 
 
-def _states(run: RunDirectory) -> list[TrainingState]:
-    """The whole states of a run, whatever they belong to."""
+def read_all_checkpoints(run: RunDirectory) -> list[TrainingState]:
+    """Return the complete checkpoints of a run, of any key."""
     found = []
     for path in (run.checkpoint_folder / CHECKPOINT, run.checkpoint_folder / PREVIOUS_CHECKPOINT):
         if path.exists():
@@ -128,29 +130,29 @@ def _states(run: RunDirectory) -> list[TrainingState]:
 
 
 class Stop(BaseException):
-    """Ends a run in the middle, as a kill would."""
+    """Stops a run as a kill would."""
 
 
 @pytest.fixture
 def stopped(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
-    """A run that was stopped in its eighth epoch, with states after each of the seven before."""
+    """A run that was stopped in its eighth epoch, with checkpoints after the previous ones."""
     monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
     step = recorder.TrainingModule.training_step
 
-    def stop_in_the_eighth(module, order, index):
+    def stop_in_epoch_eight(module, order, index):
         if module.current_epoch == 7:
             raise Stop
         step(module, order, index)
 
     with monkeypatch.context() as patch:
-        patch.setattr(recorder.TrainingModule, "training_step", stop_in_the_eighth)
+        patch.setattr(recorder.TrainingModule, "training_step", stop_in_epoch_eight)
         with pytest.raises(Stop):
             train(SPEC, few_file, tmp_path / "run", Execution(code="code"))
     return RunDirectory(tmp_path / "run")
 
 
-def trained_again(run: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, **changed) -> list[int]:
-    """Train once more, and return the epochs that were trained."""
+def count_trained_epochs(run: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, **changed) -> list[int]:
+    """Train again, and return the epochs that were trained."""
     epochs = []
     step = recorder.TrainingModule.training_step
 
@@ -171,16 +173,16 @@ def trained_again(run: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyP
     return epochs
 
 
-def test_only_the_epochs_after_the_state_are_trained(
-    stopped: RunDirectory, undisturbed: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch
+def test_only_epochs_after_the_checkpoint_are_trained(
+    stopped: RunDirectory, uninterrupted: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    assert trained_again(stopped, few_file, monkeypatch)[0] == 8
-    assert_same(stopped, undisturbed)
+    assert count_trained_epochs(stopped, few_file, monkeypatch)[0] == 8
+    assert_same(stopped, uninterrupted)
 
 
 @pytest.mark.parametrize("damage", ["cut", "a flipped bit", "gone", "emptied"])
-def test_a_damaged_state_falls_back_to_the_one_before(
-    stopped: RunDirectory, undisturbed: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+def test_corrupt_checkpoint_falls_back_to_the_previous_one(
+    stopped: RunDirectory, uninterrupted: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ):
     path = stopped.checkpoint_folder / CHECKPOINT
     content = bytearray(path.read_bytes())
@@ -191,17 +193,17 @@ def test_a_damaged_state_falls_back_to_the_one_before(
         path.write_bytes(content)
     else:
         path.write_bytes(content[: 0 if damage == "emptied" else -7])
-    assert trained_again(stopped, few_file, monkeypatch)[0] == 7
-    assert_same(stopped, undisturbed)
+    assert count_trained_epochs(stopped, few_file, monkeypatch)[0] == 7
+    assert_same(stopped, uninterrupted)
 
 
-def test_with_both_states_damaged_the_run_begins_anew(
-    stopped: RunDirectory, undisturbed: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch
+def test_run_restarts_if_both_checkpoints_are_corrupt(
+    stopped: RunDirectory, uninterrupted: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
         (stopped.checkpoint_folder / name).write_bytes(b"no state")
-    assert trained_again(stopped, few_file, monkeypatch)[0] == 1
-    assert_same(stopped, undisturbed)
+    assert count_trained_epochs(stopped, few_file, monkeypatch)[0] == 1
+    assert_same(stopped, uninterrupted)
 
 
 @pytest.mark.parametrize(
@@ -209,42 +211,42 @@ def test_with_both_states_damaged_the_run_begins_anew(
     [{"execution": Execution(code="other code")}, {"spec": SPEC.model_copy(update={"learning_rate": 0.04})}],
     ids=["the code", "the specification"],
 )
-def test_a_state_of_something_else_is_not_gone_on_with(
+def test_checkpoint_of_another_run_is_ignored(
     stopped: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, changed: dict
 ):
-    assert trained_again(stopped, few_file, monkeypatch, **changed)[0] == 1
+    assert count_trained_epochs(stopped, few_file, monkeypatch, **changed)[0] == 1
 
 
 @pytest.mark.parametrize("deleted", [[], ["run.json"], ["run.json", "history.csv"]], ids=str)
-def test_a_whole_run_whose_outputs_were_deleted_is_whole_again(
-    undisturbed: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: list[str]
+def test_deleted_outputs_of_a_complete_run_are_restored(
+    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: list[str]
 ):
-    run = RunDirectory(shutil.copytree(undisturbed.path, tmp_path / "run"))
+    run = RunDirectory(shutil.copytree(uninterrupted.path, tmp_path / "run"))
     for name in deleted:
         (run.path / name).unlink()
-    assert trained_again(run, few_file, monkeypatch) == []
-    for path in (path for path in undisturbed.path.rglob("*") if path.is_file()):
-        assert (run.path / path.relative_to(undisturbed.path)).read_bytes() == path.read_bytes()
+    assert count_trained_epochs(run, few_file, monkeypatch) == []
+    for path in (path for path in uninterrupted.path.rglob("*") if path.is_file()):
+        assert (run.path / path.relative_to(uninterrupted.path)).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("lost", ["weights/best.safetensors", "weights/epoch00002.safetensors", "update_norms.npy"])
-def test_a_run_that_lacks_a_file_trains_again(
-    undisturbed: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+def test_run_with_a_missing_file_trains_again(
+    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ):
-    run = RunDirectory(shutil.copytree(undisturbed.path, tmp_path / "run"))
+    run = RunDirectory(shutil.copytree(uninterrupted.path, tmp_path / "run"))
     (run.path / lost).unlink()
-    assert trained_again(run, few_file, monkeypatch)[0] == 1
-    assert_same(run, undisturbed)
+    assert count_trained_epochs(run, few_file, monkeypatch)[0] == 1
+    assert_same(run, uninterrupted)
 
 
-def test_a_whole_run_of_other_code_trains_again(
-    undisturbed: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_complete_run_of_other_code_trains_again(
+    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    run = RunDirectory(shutil.copytree(undisturbed.path, tmp_path / "run"))
-    assert trained_again(run, few_file, monkeypatch, execution=Execution(code="other code"))[0] == 1
+    run = RunDirectory(shutil.copytree(uninterrupted.path, tmp_path / "run"))
+    assert count_trained_epochs(run, few_file, monkeypatch, execution=Execution(code="other code"))[0] == 1
 
 
-def test_a_state_is_not_written_more_often_than_it_may_be(
+def test_checkpoints_are_written_at_most_once_per_interval(
     few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     written = []
@@ -254,7 +256,7 @@ def test_a_state_is_not_written_more_often_than_it_may_be(
     assert written == []
 
 
-def test_a_state_comes_back_as_it_was(tmp_path: Path):
+def test_checkpoint_round_trips(tmp_path: Path):
     state = TrainingState(
         network={"conv.weight": np.arange(8, dtype=np.float32).reshape(2, 4), "count": np.array(3)},
         momentum={"0": np.ones((2, 4), np.float32)},

@@ -1,4 +1,4 @@
-"""A run that several processes train together is the run that one trains, and they live and die together."""
+"""Several processes train the same run as one process, and fail and end together."""
 
 import copy
 import os
@@ -28,9 +28,9 @@ from batchscape.training.execution import Execution
 from batchscape.training.train import train
 from tests.helpers.waiting import TIMEOUT, wait_for
 
-# All of an epoch that may go wrong when it is shared: a last batch of one example, of which some process has none; an
-# uneven share of the others; BatchNorm, whose statistics are those of the whole batch; a parameter without a gradient.
-OWN = '''
+# Covers the difficult cases of sharding: a last batch of one example, so that some shards are empty; shards of
+# different sizes; BatchNorm, whose statistics are those of the global batch; a parameter without a gradient.
+NETWORK = '''
 import torch
 from torch import nn
 from batchscape.training import recorder
@@ -38,12 +38,12 @@ from batchscape.training import recorder
 recorder.CHECKPOINT_INTERVAL = 0.0
 
 class Exact(nn.Module):
-    """In float64, so that only the order of sums is left to differ."""
+    """Computes in float64, so that only the order of sums may differ."""
 
-    def __init__(self, outputs, normalise: bool = False):
+    def __init__(self, outputs, normalize: bool = False):
         super().__init__()
         self.conv = nn.Conv2d(1, 4, 3, padding=1)
-        self.norm = nn.BatchNorm2d(4) if normalise else nn.Identity()
+        self.norm = nn.BatchNorm2d(4) if normalize else nn.Identity()
         self.pool = nn.MaxPool2d(2)
         self.unused = nn.Linear(3, 3)
         self.head = nn.Linear(4 * 4 * 4, outputs)
@@ -61,7 +61,7 @@ def spec(batch_size: int, epochs: int = 4, **options: object) -> RunSpec:
             "learning_rate": 0.1,
             "seed": 1,
             "warmup_epochs": 2,
-            "model": {"name": "own_exact:Exact", "arguments": options},
+            "model": {"name": "custom_exact:Exact", "arguments": options},
             "training": {
                 "max_epochs": epochs, "momentum": 0.9, "weight_decay": 0.01, "accelerator": "cpu", "augment_flip": True,
                 "augment_shift": 1, "checkpoints": [2],
@@ -83,20 +83,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def own_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """The network stands where this process and those that it starts find it."""
-    folder = tmp_path_factory.mktemp("own")
-    (folder / "own_exact.py").write_text(OWN)
+def custom_network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Put the network on the import path of this process and of those that it starts."""
+    folder = tmp_path_factory.mktemp("custom")
+    (folder / "custom_exact.py").write_text(NETWORK)
     with pytest.MonkeyPatch.context() as patch:
-        # What the network's module sets is for these runs only, of which one is trained in this process.
+        # Undo at the end what the network's module sets: one of the runs is trained in this process.
         patch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
         patch.syspath_prepend(str(folder))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])]))
         yield
 
 
-def numbers(run: RunDirectory) -> dict[str, np.ndarray]:
-    """All that a run has recorded, but for times."""
+def recorded_values(run: RunDirectory) -> dict[str, np.ndarray]:
+    """Return everything that a run has recorded, except times."""
     history = pd.read_csv(run.history_file)
     weights = {name: run.weights(name) for name in ("init", "best", "last", "epoch00002")}
     return {
@@ -107,13 +107,13 @@ def numbers(run: RunDirectory) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize(("batch_size", "normalise", "processes"), [(33, True, (2, 3)), (3, False, (2,))], ids=str)
-def test_one_two_and_three_processes_train_the_same_run(
-    data: Path, tmp_path: Path, batch_size: int, normalise: bool, processes: tuple[int, ...]
+@pytest.mark.parametrize(("batch_size", "normalize", "processes"), [(33, True, (2, 3)), (3, False, (2,))], ids=str)
+def test_any_number_of_processes_trains_the_same_run(
+    data: Path, tmp_path: Path, batch_size: int, normalize: bool, processes: tuple[int, ...]
 ):
-    what = spec(batch_size, normalise=normalise)
+    run_spec = spec(batch_size, normalize=normalize)
     alone, *shared = (
-        numbers(RunDirectory(train(what, data, tmp_path / f"of{devices}", Execution(devices=devices))))
+        recorded_values(RunDirectory(train(run_spec, data, tmp_path / f"of{devices}", Execution(devices=devices))))
         for devices in (1, *processes)
     )
     assert len(alone["history"]) == 4
@@ -123,8 +123,8 @@ def test_one_two_and_three_processes_train_the_same_run(
             np.testing.assert_allclose(found[name], expected, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
-def test_in_float32_they_differ_by_rounding_alone_and_what_they_were_is_recorded(few_file: Path, tmp_path: Path):
-    what = RunSpec(
+def test_float32_runs_differ_only_by_rounding_and_record_their_devices(few_file: Path, tmp_path: Path):
+    run_spec = RunSpec(
         batch_size=32,
         learning_rate=0.05,
         seed=3,
@@ -132,29 +132,30 @@ def test_in_float32_they_differ_by_rounding_alone_and_what_they_were_is_recorded
         training=TrainingConfig(max_epochs=3, accelerator="cpu", checkpoints=(2,)),
     )
     one, two = (
-        RunDirectory(train(what, few_file, tmp_path / f"of{devices}", Execution(devices=devices))) for devices in (1, 2)
+        RunDirectory(train(run_spec, few_file, tmp_path / f"of{devices}", Execution(devices=devices)))
+        for devices in (1, 2)
     )
-    for (name, expected), found in zip(numbers(one).items(), numbers(two).values(), strict=True):
+    for (name, expected), found in zip(recorded_values(one).items(), recorded_values(two).values(), strict=True):
         np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg=name)
     assert [run.summary()["environment"]["devices"] for run in (one, two)] == [1, 2]
     assert not two.checkpoint_folder.exists()
 
 
-def test_a_batch_smaller_than_the_processes_is_refused(data: Path, tmp_path: Path, refusal: Callable):
+def test_batch_smaller_than_number_of_processes_raises(data: Path, tmp_path: Path, refusal: Callable):
     message = refusal(lambda: train(spec(2), data, tmp_path / "run", Execution(devices=3)))
     assert "a batch of 2 images cannot be sharded over 3 devices" in message and "resources.devices: " in message
     assert not (tmp_path / "run").exists()
 
 
 class Activated(nn.BatchNorm2d):
-    """As some libraries have it: a BatchNorm that does more."""
+    """A BatchNorm with an activation, as some libraries have it."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return torch.relu(super().forward(inputs))
 
 
 @pytest.mark.parametrize("layer", [Activated(4), nn.InstanceNorm2d(4, track_running_stats=True)])
-def test_a_network_that_takes_more_from_a_batch_than_batch_norm_is_refused(layer: nn.Module, refusal: Callable):
+def test_network_that_couples_examples_beyond_batch_norm_raises(layer: nn.Module, refusal: Callable):
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), layer)
     images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
     assert refusal(synchronize_batch_norm, network, images, ProcessGroup(0, 2)).startswith("resources.devices: ")
@@ -178,7 +179,7 @@ class ReadsItsNorm(nn.Module):
     [ReadsItsNorm(), nn.Sequential(nn.BatchNorm2d(1, affine=False)), nn.Sequential(nn.BatchNorm2d(1, bias=False))],
     ids=["reads its weights", "no weights", "no bias"],
 )
-def test_a_shared_batch_norm_has_the_weights_and_the_outputs_of_the_original(network: nn.Module):
+def test_global_batch_norm_has_weights_and_outputs_of_the_original(network: nn.Module):
     images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
     shared = copy.deepcopy(network)
     synchronize_batch_norm(shared, images, ProcessGroup())
@@ -190,13 +191,13 @@ def test_a_shared_batch_norm_has_the_weights_and_the_outputs_of_the_original(net
         assert torch.allclose(shared.state_dict()[name], value), name
 
 
-def test_processes_that_do_not_find_each_other_are_not_trained_with():
+def test_uninitialized_process_group_raises():
     with pytest.raises(RuntimeError, match=r"expected rank 1 of 2, but torch\.distributed has 0 of 1"):
         ProcessGroup(1, 2).assert_initialized()
     ProcessGroup().assert_initialized()
 
 
-def test_several_nodes_outside_a_slurm_job_are_refused(
+def test_several_nodes_outside_a_slurm_job_raise(
     data: Path, tmp_path: Path, refusal: Callable, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
@@ -214,11 +215,11 @@ train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv
 
 
 @contextmanager
-def started(what: RunSpec, data: Path, directory: Path) -> Iterator[subprocess.Popen]:
-    """A training by two processes, past its first epochs."""
-    arguments = [sys.executable, "-c", TRAIN, what.model_dump_json(), str(data), str(directory)]
-    state = RunDirectory(directory).checkpoint_folder / CHECKPOINT
-    before = state.stat().st_mtime_ns if state.exists() else None
+def run_in_two_processes(run_spec: RunSpec, data: Path, directory: Path) -> Iterator[subprocess.Popen]:
+    """Train with two processes; yield once a checkpoint is written."""
+    arguments = [sys.executable, "-c", TRAIN, run_spec.model_dump_json(), str(data), str(directory)]
+    checkpoint = RunDirectory(directory).checkpoint_folder / CHECKPOINT
+    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
     with subprocess.Popen(
         arguments,
         stderr=subprocess.PIPE,
@@ -228,72 +229,74 @@ def started(what: RunSpec, data: Path, directory: Path) -> Iterator[subprocess.P
     ) as process:
         try:
 
-            def is_on_its_way() -> bool:
+            def is_training() -> bool:
                 assert process.poll() is None, process.stderr.read()
-                return state.exists() and state.stat().st_mtime_ns != before
+                return checkpoint.exists() and checkpoint.stat().st_mtime_ns != before
 
-            def told() -> str:
+            def read_errors() -> str:
                 process.kill()
                 return process.stderr.read()
 
-            wait_for(is_on_its_way, told)
+            wait_for(is_training, read_errors)
             yield process
         finally:
-            for pid in [process.pid, *ranks_of(directory)]:
+            for pid in [process.pid, *worker_pids(directory)]:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
 
 
-def ranks_of(directory: Path) -> list[int]:
-    """The processes that train a run together, as the system sees them."""
-    found = []
+def worker_pids(directory: Path) -> list[int]:
+    """Return the ids of the processes that train a run."""
+    pids = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             command = (entry / "cmdline").read_bytes().decode()
         except (OSError, UnicodeDecodeError):
             continue
         if "batchscape.training.worker" in command and str(directory) in command:
-            found.append(int(entry.name))
-    return sorted(found)
+            pids.append(int(entry.name))
+    return sorted(pids)
 
 
-def assert_none_is_left(directory: Path) -> None:
-    wait_for(lambda: not ranks_of(directory), lambda: "no end of the processes")
+def wait_until_no_worker_runs(directory: Path) -> None:
+    wait_for(lambda: not worker_pids(directory), lambda: "the processes did not end")
 
 
 LONG = 20_000  # more epochs than there is time for
 
 
-def test_a_dead_process_ends_the_run_with_its_own_error(data: Path, tmp_path: Path):
+def test_killed_process_ends_the_run_with_its_own_error(data: Path, tmp_path: Path):
     directory = tmp_path / "run"
-    with started(spec(25, LONG), data, directory) as process:
-        ranks = ranks_of(directory)
-        assert len(ranks) == 2
-        os.kill(ranks[1], signal.SIGKILL)
-        _, said = process.communicate(timeout=TIMEOUT)
+    with run_in_two_processes(spec(25, LONG), data, directory) as process:
+        pids = worker_pids(directory)
+        assert len(pids) == 2
+        os.kill(pids[1], signal.SIGKILL)
+        _, errors = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 1
-    assert "WorkerFailed: process 1 of 2: Signal 9 (SIGKILL) received by PID" in said.splitlines()[-1]
-    assert_none_is_left(directory)
+    assert "WorkerFailed: process 1 of 2: Signal 9 (SIGKILL) received by PID" in errors.splitlines()[-1]
+    wait_until_no_worker_runs(directory)
     assert not RunDirectory(directory).run_file.exists()
 
 
-@pytest.mark.parametrize("which", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_outlives_the_one_that_started_it(data: Path, tmp_path: Path, which: signal.Signals):
-    with started(spec(25, LONG), data, tmp_path / "run") as process:
-        process.send_signal(which)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_processes_end_with_their_launcher(data: Path, tmp_path: Path, number: signal.Signals):
+    with run_in_two_processes(spec(25, LONG), data, tmp_path / "run") as process:
+        process.send_signal(number)
         process.wait(TIMEOUT)
         assert process.returncode != 0
-        assert_none_is_left(tmp_path / "run")
+        wait_until_no_worker_runs(tmp_path / "run")
 
 
-def test_a_run_that_is_killed_goes_on_and_ends_with_the_same_bits(data: Path, tmp_path: Path):
-    what = spec(25, 30, normalise=True)
-    undisturbed = RunDirectory(train(what, data, tmp_path / "undisturbed", Execution(code="code", devices=2)))
-    with started(what, data, tmp_path / "run") as process:
+def test_killed_run_resumes_to_identical_bits(data: Path, tmp_path: Path):
+    run_spec = spec(25, 30, normalize=True)
+    uninterrupted = RunDirectory(train(run_spec, data, tmp_path / "uninterrupted", Execution(code="code", devices=2)))
+    with run_in_two_processes(run_spec, data, tmp_path / "run") as process:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert_none_is_left(tmp_path / "run")
+    wait_until_no_worker_runs(tmp_path / "run")
     assert not RunDirectory(tmp_path / "run").run_file.exists()
-    again = RunDirectory(train(what, data, tmp_path / "run", Execution(code="code", devices=2)))
-    for (name, expected), found in zip(numbers(undisturbed).items(), numbers(again).values(), strict=True):
+    resumed = RunDirectory(train(run_spec, data, tmp_path / "run", Execution(code="code", devices=2)))
+    for (name, expected), found in zip(
+        recorded_values(uninterrupted).items(), recorded_values(resumed).values(), strict=True
+    ):
         np.testing.assert_array_equal(found, expected, err_msg=name)

@@ -1,4 +1,4 @@
-"""Micro-batches: a global batch that goes through the network in parts gives the gradient of the whole."""
+"""Micro-batches: the gradient of a split batch is that of the complete batch."""
 
 import copy
 
@@ -26,7 +26,7 @@ from tests.helpers.trainers import bare_trainer
 CPU = torch.device("cpu")
 DEFAULT = VggConfig()
 ORIGINAL = VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256))
-# An image of 8×8 takes at least 4 KiB in the networks here, so a part has few of them.
+# An image of 8×8 takes at least 4 KiB in the networks here, so a micro-batch has only a few.
 TINY_CACHE = 32 << 10
 
 
@@ -45,15 +45,15 @@ def fit(network: nn.Module, data: PreparedData, epochs: int = 1, **settings) -> 
     return module
 
 
-def sizes_seen(network: nn.Module, training: bool = True) -> list[int]:
-    """A list that fills with the sizes of what goes through a network in training mode, or in evaluation mode."""
+def record_batch_sizes(network: nn.Module, training: bool = True) -> list[int]:
+    """Return a list that collects the batch sizes of a network's calls in training (or evaluation) mode."""
     sizes = []
 
-    def look(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
+    def record(module: nn.Module, inputs: tuple[torch.Tensor]) -> None:
         if module.training == training:
             sizes.append(len(inputs[0]))
 
-    network.register_forward_pre_hook(look)
+    network.register_forward_pre_hook(record)
     return sizes
 
 
@@ -69,7 +69,7 @@ def network_of(model: ModelConfig = DEFAULT, outputs: int = 1) -> nn.Module:
     "part", [1, 7, 16, 32]
 )  # 7 and 16 leave a short last part of 32, or of the 20 of a short batch
 @pytest.mark.parametrize("count", [32, 20])
-def test_the_gradient_of_the_parts_is_that_of_the_whole_batch(outputs: int, part: int, count: int):
+def test_gradient_over_micro_batches_equals_that_of_the_batch(outputs: int, part: int, count: int):
     torch.manual_seed(0)
     network = network_of(outputs=outputs).double()
     inputs = torch.rand(count, 1, 8, 8, dtype=torch.float64)
@@ -82,37 +82,37 @@ def test_the_gradient_of_the_parts_is_that_of_the_whole_batch(outputs: int, part
     )
     expected = torch.autograd.grad(loss, list(network.parameters()))
     logits = backward(network, zip(inputs.split(part), labels.split(part), strict=True), count)
-    for parameter, whole in zip(network.parameters(), expected, strict=True):
-        assert torch.linalg.vector_norm(parameter.grad - whole) <= 1e-12 * torch.linalg.vector_norm(whole)
+    for parameter, reference in zip(network.parameters(), expected, strict=True):
+        assert torch.linalg.vector_norm(parameter.grad - reference) <= 1e-12 * torch.linalg.vector_norm(reference)
     assert torch.allclose(torch.cat(logits), predicted, rtol=1e-12, atol=1e-14)
-    assert not any(tensor.requires_grad for tensor in logits)  # else each part's activations would be kept
+    assert not any(tensor.requires_grad for tensor in logits)  # otherwise all activations would remain in memory
 
 
 @pytest.mark.usefixtures("tiny_cache")
-def test_a_run_in_parts_takes_the_steps_of_one_in_whole_batches(few: PreparedData, monkeypatch: pytest.MonkeyPatch):
+def test_run_with_micro_batches_takes_the_same_steps(few: PreparedData, monkeypatch: pytest.MonkeyPatch):
     settings = {"epochs": 2, "momentum": 0.9, "warmup_epochs": 1}
-    cut = network_of()
-    sizes = sizes_seen(cut)
-    in_parts = fit(cut, few, **settings)
-    assert sizes == [4, 4, *[*[8, 8, 8, 8] * 7, 6] * 2]  # to see that it may be cut; then 230 examples, twice
+    split = network_of()
+    sizes = record_batch_sizes(split)
+    in_parts = fit(split, few, **settings)
+    assert sizes == [4, 4, *[*[8, 8, 8, 8] * 7, 6] * 2]  # the probe for independent examples; then 230 examples, twice
     monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 8 << 20)
-    whole = network_of()
-    sizes = sizes_seen(whole)
-    in_one = fit(whole, few, **settings)
+    unsplit = network_of()
+    sizes = record_batch_sizes(unsplit)
+    in_one = fit(unsplit, few, **settings)
     assert sizes == [4, 4, *[*[32] * 7, 6] * 2]
     start = network_of().state_dict()
-    for name, expected in whole.state_dict().items():
+    for name, expected in unsplit.state_dict().items():
         moved = (expected - start[name]).norm()
-        assert (cut.state_dict()[name] - expected).norm() <= 1e-4 * moved, name
+        assert (split.state_dict()[name] - expected).norm() <= 1e-4 * moved, name
     assert in_parts.result.loss == pytest.approx(in_one.result.loss, rel=1e-5)
     assert in_parts.result.update_norms.tolist() == pytest.approx(in_one.result.update_norms.tolist(), rel=1e-4)
 
 
 @pytest.mark.usefixtures("tiny_cache")
 @pytest.mark.parametrize("normalization", ["none", "batch"])
-def test_validation_and_gradient_noise_go_in_parts_too(few: PreparedData, normalization: str):
+def test_validation_and_noise_scale_use_chunks(few: PreparedData, normalization: str):
     module = fit(network_of(VggConfig(normalization=normalization)), few)
-    sizes = sizes_seen(module.network, training=False)
+    sizes = record_batch_sizes(module.network, training=False)
     module.validate()
     assert sizes == [*[8] * 7, 4]  # 60 examples; running statistics are those of no batch
     sizes.clear()
@@ -120,11 +120,11 @@ def test_validation_and_gradient_noise_go_in_parts_too(few: PreparedData, normal
     assert sizes == [*[8] * 28, 6]  # 230 in batches of 64
 
 
-# What is cut, and into how many.
+# Which batches are split, and into how many micro-batches.
 
 
-class Centred(nn.Module):
-    """A user's own layer, without any state, that looks at the batch."""
+class Centered(nn.Module):
+    """A custom layer without state that couples the examples of a batch."""
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         return inputs - inputs.mean(0).detach() if self.training else inputs
@@ -136,16 +136,16 @@ class Centred(nn.Module):
         (nn.BatchNorm2d(4), False),
         (nn.BatchNorm2d(4, track_running_stats=False), False),
         (nn.SyncBatchNorm(4), False),
-        (Centred(), False),
-        (nn.InstanceNorm2d(4, track_running_stats=True), False),  # whose statistics would move once for each part
-        (nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)), False),  # as would its estimate of the norm
+        (Centered(), False),
+        (nn.InstanceNorm2d(4, track_running_stats=True), False),  # its statistics would be updated once per micro-batch
+        (nn.utils.parametrizations.spectral_norm(nn.Conv2d(4, 4, 1)), False),  # so would its estimate of the norm
         (nn.InstanceNorm2d(4), True),
         (nn.GroupNorm(2, 4), True),
         (nn.Dropout(), True),
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_a_batch_is_cut_where_no_layer_looks_at_it_as_a_whole(
+def test_batch_is_split_only_if_examples_are_independent(
     few: PreparedData, monkeypatch: pytest.MonkeyPatch, layer: nn.Module, cut: bool
 ):
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(layer), nn.Flatten(), nn.Linear(4 * 36, 1))
@@ -157,11 +157,11 @@ def test_a_batch_is_cut_where_no_layer_looks_at_it_as_a_whole(
     assert module.micro_batch == (8 if cut else 32)
 
 
-def test_what_moves_only_with_the_weights_is_seen_before_they_have_moved():
+def test_statistics_of_weights_are_detected_before_the_first_step():
     images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
-    # Of a single row the estimate of the norm is exact from the first.
+    # For a single row, the estimate of the norm is exact from the start.
     at_rest = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(64, 1)))
-    hidden = nn.Sequential(Centred(), nn.Flatten(), nn.Linear(64, 1))
+    hidden = nn.Sequential(Centered(), nn.Flatten(), nn.Linear(64, 1))
     nn.init.zeros_(hidden[-1].weight)
     assert not examples_are_independent(at_rest, images)
     assert not examples_are_independent(hidden, images)
@@ -170,7 +170,7 @@ def test_what_moves_only_with_the_weights_is_seen_before_they_have_moved():
 
 @pytest.mark.usefixtures("tiny_cache")
 @pytest.mark.parametrize("model", [VggConfig(normalization="batch"), ResNetConfig(name="resnet", channels=(4, 8))])
-def test_batch_norm_sees_the_whole_batch(few: PreparedData, model: ModelConfig):
+def test_batch_norm_sees_the_complete_batch(few: PreparedData, model: ModelConfig):
     network, twin = network_of(model), network_of(model).to(memory_format=torch.channels_last)
     fit(network, few, batch_size=100)
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
@@ -190,7 +190,7 @@ def test_batch_norm_sees_the_whole_batch(few: PreparedData, model: ModelConfig):
     [(VggConfig(), (1, 8, 8), 2048), (ORIGINAL, (3, 128, 128), 16)],
     ids=["digits", "pets"],
 )
-def test_the_default_study_goes_in_one_pass_and_the_original_in_parts_of_16(
+def test_micro_batch_sizes_of_the_default_and_the_original_network(
     model: VggConfig, shape: tuple[int, int, int], expected: int
 ):
     # The largest operation is the first ReLU: two tensors of its channels × height × width floats, in 8 MiB.
@@ -200,7 +200,7 @@ def test_the_default_study_goes_in_one_pass_and_the_original_in_parts_of_16(
     assert not any(module._forward_hooks for module in network.modules())
 
 
-def test_a_network_larger_than_the_cache_goes_example_by_example(monkeypatch: pytest.MonkeyPatch):
+def test_network_larger_than_the_cache_has_micro_batches_of_one(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 1)
     assert max_micro_batch_size(network_of().eval(), torch.zeros(4, 1, 8, 8)) == 1
 
@@ -211,29 +211,29 @@ def test_a_network_larger_than_the_cache_goes_example_by_example(monkeypatch: py
 @pytest.mark.parametrize(
     ("side", "model", "batch_size", "images"),
     [
-        (8, VggConfig(), 32, 230),  # few enough to become floats together
-        (32, VggConfig(), 8, 128),  # some batches together
-        (32, VggConfig(channels=(4,)), 200, 200),  # one batch, which goes through the network whole
-        (32, VggConfig(channels=(128,)), 200, 8),  # a part
+        (8, VggConfig(), 32, 230),  # few enough to be converted together
+        (32, VggConfig(), 8, 128),  # several batches together
+        (32, VggConfig(channels=(4,)), 200, 200),  # one batch, which is not split
+        (32, VggConfig(channels=(128,)), 200, 8),  # a micro-batch
     ],
     ids=["all", "batches", "batch", "part"],
 )
-def test_no_more_images_become_floats_than_are_needed(
+def test_images_are_converted_in_bounded_groups(
     monkeypatch: pytest.MonkeyPatch, side: int, model: VggConfig, batch_size: int, images: int
 ):
     converted = []
 
-    def watched(some: torch.Tensor) -> torch.Tensor:
-        converted.append(len(some))
-        return normalize_images(some)
+    def record_conversion(images: torch.Tensor) -> torch.Tensor:
+        converted.append(len(images))
+        return normalize_images(images)
 
-    monkeypatch.setattr(training_module, "normalize_images", watched)
+    monkeypatch.setattr(training_module, "normalize_images", record_conversion)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (230, 1, side, side), dtype=np.uint8)
     labels = rng.integers(0, 2, 230)
     data = PreparedData(pixels, labels, pixels[:4], labels[:4], ("no", "yes"))
     fit(build_network(model, (1, side, side), 1, 0), data, batch_size=batch_size)
-    assert sum(converted) == 4 + 230  # the first few are only looked at
+    assert sum(converted) == 4 + 230  # the probe images are converted once more
     assert max(converted) == images
     assert images <= batch_size or images * side * side * 4 <= CONVERTED_BYTES
 
@@ -244,7 +244,7 @@ def test_no_more_images_become_floats_than_are_needed(
 DROPPING = VggConfig(dropout=0.5)
 
 
-def test_dropout_draws_by_seed_and_epoch(few: PreparedData, randomness):
+def test_dropout_depends_on_seed_and_epoch(few: PreparedData, randomness):
     randomness.seed(1)
     untouched = randomness.draws()
     network, twin = network_of(DROPPING), network_of(DROPPING).to(memory_format=torch.channels_last)
@@ -264,7 +264,7 @@ def test_dropout_draws_by_seed_and_epoch(few: PreparedData, randomness):
 
 
 @pytest.mark.usefixtures("tiny_cache")
-def test_a_run_in_parts_with_dropout_is_the_same_bits_again(few: PreparedData):
+def test_micro_batches_with_dropout_are_reproducible(few: PreparedData):
     runs = []
     for state in (1, 2):
         torch.manual_seed(state)
@@ -274,7 +274,7 @@ def test_a_run_in_parts_with_dropout_is_the_same_bits_again(few: PreparedData):
     assert all(torch.equal(tensor, runs[1][name]) for name, tensor in runs[0].items())
 
 
-def test_no_two_epochs_and_no_two_seeds_share_a_seed_of_dropout():
+def test_dropout_seeds_differ_between_epochs_and_seeds():
     seeds = {dropout_seed(seed, epoch) for seed in range(20) for epoch in range(1, 21)}
     assert len(seeds) == 400
     assert min(seeds) >= 0

@@ -1,4 +1,4 @@
-"""The gradient noise scale against gradients of single examples, and against all ways to cut a few of them."""
+"""The gradient noise scale against gradients of single examples, and against all partitions of a few of them."""
 
 from itertools import permutations
 
@@ -19,12 +19,12 @@ def network(*, batch_norm: bool = False) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 64, 1))
 
 
-def some(few: PreparedData, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+def first_examples(few: PreparedData, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(few.train_images[:count]), torch.from_numpy(few.train_labels[:count]).float()
 
 
 def gradients_of_examples(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """The gradient of each example's loss, (n, p), by hand from log(1 + eᶻ) − yz."""
+    """Return the gradient of each example's loss, (n, p), computed from log(1 + eᶻ) − yz."""
     net.eval()
     rows = []
     for image, label in zip(normalize_images(images), labels, strict=True):
@@ -39,7 +39,7 @@ def gradients_of_examples(net: nn.Module, images: torch.Tensor, labels: torch.Te
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_how_many_examples_go_through_together_does_not_matter(few: PreparedData, batch_norm: bool, outputs: int):
+def test_chunk_size_does_not_change_the_estimate(few: PreparedData, batch_norm: bool, outputs: int):
     net = network(batch_norm=batch_norm)
     net[-1] = nn.Linear(3 * 64, outputs)
     images, labels = torch.from_numpy(few.train_images[:40]), torch.arange(40) % max(2, outputs)
@@ -59,35 +59,35 @@ def norm_and_trace(gradients: np.ndarray) -> tuple[float, float]:
 
 @pytest.mark.parametrize("count", [2, 7])
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_batches_of_one_give_the_trace_of_the_covariance(few: PreparedData, count: int, batch_norm: bool):
+def test_batches_of_one_give_the_exact_trace(few: PreparedData, count: int, batch_norm: bool):
     net = network(batch_norm=batch_norm)
-    images, labels = some(few, count)
+    images, labels = first_examples(few, count)
     norm, trace = norm_and_trace(gradients_of_examples(net, images, labels))
     found = estimate_noise_scale(net, images, labels, torch.arange(count), batch_size=1)
     assert found == pytest.approx((norm, trace / norm**2), rel=1e-5)
 
 
 @pytest.mark.parametrize("batch", [2, 3])
-def test_it_is_unbiased_whatever_the_sizes_of_the_batches(few: PreparedData, batch: int):
+def test_estimate_is_unbiased_for_any_batch_sizes(few: PreparedData, batch: int):
     net = network()
-    images, labels = some(few, 6 if batch == 2 else 7)  # 2+2+2 and 3+3+1
+    images, labels = first_examples(few, 6 if batch == 2 else 7)  # 2+2+2 and 3+3+1
     norm, trace = norm_and_trace(gradients_of_examples(net, images, labels))
-    # An order within a batch does not matter, so a few hundred of the orders are all ways to cut.
-    cuts = {}
+    # The order within a batch does not matter, so a few hundred of the orders are all partitions.
+    partitions = {}
     for order in permutations(range(len(labels))):
         parts = tuple(tuple(sorted(order[i : i + batch])) for i in range(0, len(order), batch))
-        cuts.setdefault(frozenset(parts), order)
-    assert len(cuts) == {2: 15, 3: 70}[batch]
-    found = [estimate_noise_scale(net, images, labels, torch.tensor(order), batch) for order in cuts.values()]
+        partitions.setdefault(frozenset(parts), order)
+    assert len(partitions) == {2: 15, 3: 70}[batch]
+    found = [estimate_noise_scale(net, images, labels, torch.tensor(order), batch) for order in partitions.values()]
     norms, scales = np.array(found).T
     assert norms == pytest.approx(norm, rel=1e-5)
     assert scales.mean() * norm**2 == pytest.approx(trace, rel=1e-5)
     assert np.ptp(scales) > 0.01 * scales.mean()
 
 
-def test_equal_batches_give_the_estimate_of_mccandlish_with_all_examples_as_the_big_batch(few: PreparedData):
+def test_equal_batches_give_the_estimate_of_mccandlish(few: PreparedData):
     net = network()
-    images, labels = some(few, 24)
+    images, labels = first_examples(few, 24)
     gradients = gradients_of_examples(net, images, labels)
     small = np.mean([np.sum(part.mean(axis=0) ** 2) for part in np.split(gradients, 3)])
     big = np.sum(gradients.mean(axis=0) ** 2)
@@ -95,40 +95,40 @@ def test_equal_batches_give_the_estimate_of_mccandlish_with_all_examples_as_the_
     assert estimate_noise_scale(net, images, labels, torch.arange(24), 8)[1] == pytest.approx(trace / big, rel=1e-5)
 
 
-def test_equal_examples_have_no_noise(few: PreparedData):
-    images, labels = some(few, 1)
+def test_equal_examples_have_noise_scale_zero(few: PreparedData):
+    images, labels = first_examples(few, 1)
     norm, scale = estimate_noise_scale(network(), images.repeat(70, 1, 1, 1), labels.repeat(70), torch.randperm(70))
     assert norm > 0
     assert scale == pytest.approx(0, abs=1e-6)
 
 
-def test_fewer_examples_than_a_batch_are_cut_in_two(few: PreparedData):
-    images, labels = some(few, 20)
+def test_fewer_examples_than_a_batch_are_split_in_two(few: PreparedData):
+    images, labels = first_examples(few, 20)
     order = torch.arange(20)
     found = estimate_noise_scale(network(), images, labels, order)
     assert found == estimate_noise_scale(network(), images, labels, order, batch_size=10)
     assert np.isfinite(found).all()
 
 
-def test_weights_that_are_not_finite_have_no_noise_scale(few: PreparedData):
+def test_noise_scale_of_non_finite_weights_is_nan(few: PreparedData):
     net = network()
     nn.init.constant_(net[-1].weight, torch.inf)
-    assert np.isnan(estimate_noise_scale(net, *some(few, 20), torch.arange(20))).all()
+    assert np.isnan(estimate_noise_scale(net, *first_examples(few, 20), torch.arange(20))).all()
 
 
-def test_frozen_and_idle_parameters_do_not_count(few: PreparedData):
+def test_frozen_and_unused_parameters_are_ignored(few: PreparedData):
     net, partly = network(), network()
     partly[0].weight.requires_grad_(False)
     partly.idle = nn.Identity()
     partly.idle.weight = nn.Parameter(torch.ones(3))
-    images, labels = some(few, 8)
+    images, labels = first_examples(few, 8)
     rest = gradients_of_examples(net, images, labels)[:, 27:]
     norm, trace = norm_and_trace(rest)
     found = estimate_noise_scale(partly, images, labels, torch.arange(8), 1)
     assert found == pytest.approx((norm, trace / norm**2), rel=1e-5)
 
 
-def test_the_network_and_the_random_states_stay_as_they_are(few: PreparedData, randomness):
+def test_network_and_random_states_are_unchanged(few: PreparedData, randomness):
     net = network(batch_norm=True)
     net.train()
     net[1].eval()
@@ -138,12 +138,12 @@ def test_the_network_and_the_random_states_stay_as_they_are(few: PreparedData, r
     randomness.seed(3)
     expected = randomness.draws()
     randomness.seed(3)
-    estimate_noise_scale(net, *some(few, 40), torch.arange(40))
+    estimate_noise_scale(net, *first_examples(few, 40), torch.arange(40))
     assert randomness.draws() == expected
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(torch.equal(parameter.grad, torch.ones_like(parameter)) for parameter in net.parameters())
     assert [module.training for module in net] == [True, False, True, True, True, True]
 
 
-def test_it_is_measured_after_powers_of_two():
+def test_noise_scale_is_measured_after_powers_of_two():
     assert [epoch for epoch in range(1, 100) if is_noise_scale_epoch(epoch)] == [1, 2, 4, 8, 16, 32, 64]

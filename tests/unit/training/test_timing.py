@@ -1,4 +1,4 @@
-"""The time of an epoch on several devices: what is measured, and what the table and the figure say of it."""
+"""Epoch times on several devices: their measurement, table and figure."""
 
 import math
 import os
@@ -20,21 +20,21 @@ from batchscape.training.timing import other_cores, time_epochs
 
 
 def epochs(seconds: dict[tuple[int, int], list[float]]) -> pd.DataFrame:
-    """Timed epochs by batch size and devices; no seconds for what could not be timed."""
+    """Return timed epochs by batch size and devices; no seconds where timing is impossible."""
     rows = []
     for (batch_size, devices), measured in seconds.items():
         where = {"device": "cpu", "processor": "a processor", "cores": 4, "other_cores": 0.1} if measured else {}
-        found = list(enumerate(measured, start=1)) or [(0, np.nan)]
+        numbered = list(enumerate(measured, start=1)) or [(0, np.nan)]
         rows += [
             {"batch_size": batch_size, "devices": devices, **where, "epoch": epoch, "seconds": value}
-            for epoch, value in found
+            for epoch, value in numbered
         ]
     return pd.DataFrame(
         rows, columns=["batch_size", "devices", "device", "processor", "cores", "other_cores", "epoch", "seconds"]
     )
 
 
-def test_speed_up_and_efficiency_are_those_of_the_medians():
+def test_speedup_and_efficiency_use_medians():
     table = tabulate(epochs({(32, 1): [8, 9, 80], (32, 2): [6, 6, 6], (32, 4): [], (64, 1): [4.0], (64, 2): [2.0]}))
     rows = table.set_index(["batch_size", "devices"])
     assert rows.loc[(32, 2), "speedup"] == 1.5
@@ -45,18 +45,18 @@ def test_speed_up_and_efficiency_are_those_of_the_medians():
     assert rows.loc[(32, 4), ["epoch_seconds", "speedup", "efficiency"]].isna().all()
 
 
-def test_without_one_device_the_fewest_stand_for_it():
+def test_smallest_device_count_is_the_reference():
     table = tabulate(epochs({(32, 2): [6.0], (32, 8): [2.0]}))
     assert table["speedup"].tolist() == [2, 6]
     assert table["efficiency"].tolist() == [1, 0.75]
 
 
 @pytest.mark.parametrize("timed", [{1: [3.0]}, {1: [3.0], 2: [2.0], 4: []}, {1: [], 2: []}], ids=str)
-def test_the_figure_shows_whatever_could_be_timed(timed: dict[int, list[float]]):
+def test_figure_shows_all_timed_epochs(timed: dict[int, list[float]]):
     figure.draw(tabulate(epochs({(32, devices): seconds for devices, seconds in timed.items()}))).draw()
 
 
-def test_each_batch_size_is_timed_on_each_number_of_devices_that_can_share_it(few_file: Path):
+def test_each_batch_size_is_timed_on_each_possible_device_count(few_file: Path):
     training = TrainingConfig(max_epochs=3, accelerator="cpu")
     runs = tuple(
         RunSpec(
@@ -73,11 +73,9 @@ def test_each_batch_size_is_timed_on_each_number_of_devices_that_can_share_it(fe
     assert (rows["seconds"].dropna() > 0).all()
 
 
-def test_what_else_the_machine_did_is_told_where_its_ticks_tell_it():
+def test_other_cores_are_nan_in_short_windows():
     assert other_cores(machine_seconds=3.0, job_seconds=2.0, window=2.0) == 0.5
-    assert (
-        other_cores(machine_seconds=1.9, job_seconds=2.0, window=2.0) == 0
-    )  # the job's own time is the more exact one
+    assert other_cores(machine_seconds=1.9, job_seconds=2.0, window=2.0) == 0  # the job's own time is more exact
     assert np.isnan(other_cores(machine_seconds=0.02, job_seconds=0.01, window=0.014))
 
 
@@ -86,7 +84,7 @@ def spectral(image_shape: tuple[int, int, int], outputs: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), spectral_norm(nn.Linear(math.prod(image_shape), 4)), nn.Linear(4, outputs))
 
 
-def test_a_network_that_several_processes_cannot_train_is_timed_alone(few_file: Path):
+def test_network_that_cannot_be_split_is_timed_on_one_device(few_file: Path):
     run = RunSpec(
         batch_size=64,
         learning_rate=0.01,

@@ -1,6 +1,5 @@
-"""The search for the learning rate of a batch size: real trials on a few digits, killed, gone on with and repeated."""
+"""The search for the learning rate of a batch size: real trials on a few digits, killed, resumed and repeated."""
 
-import errno
 import json
 import signal
 import subprocess
@@ -21,9 +20,7 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training.execution import Execution
 from batchscape.training.train import train
-from batchscape.tuning.journal import open_journal
 from batchscape.tuning.search import search
-from tests.helpers.waiting import TIMEOUT
 
 pytestmark = pytest.mark.slow
 
@@ -44,56 +41,24 @@ def spec_of(**tuning) -> SearchSpec:
 
 
 def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    """Whether two searches found the same, to the last bit; only what they cost may differ."""
+    """Return whether the results of two searches are identical, except for their cost."""
     return one.drop(columns="cpu_seconds").equals(other.drop(columns="cpu_seconds"))
 
 
 @pytest.fixture(scope="module")
 def found(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """An undisturbed search."""
+    """The trials of an uninterrupted search."""
     return search(spec_of(), few_file, tmp_path_factory.mktemp("search") / "optuna.journal", Execution(code="code"))
 
 
-def test_a_grid_comes_first_and_then_the_gaussian_process(found: pd.DataFrame):
+def test_grid_is_followed_by_gaussian_process(found: pd.DataFrame):
     assert found["sampler"].tolist() == ["grid"] * 3 + ["gp"] * 2
     assert np.allclose(found["learning_rate"][:3], [0.01, 0.1, 1.0], rtol=1e-12)
     assert found["learning_rate"].between(0.01, 1.0).all()
     assert found["trial"].tolist() == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("lock", ["a link to a journal that was moved", "a file"])
-def test_a_journal_that_a_killed_search_left_locked_is_gone_on_with(tmp_path: Path, lock: str):
-    journal = tmp_path / "optuna.journal"
-    study = optuna.create_study(storage=open_journal(journal), study_name="one")
-    study.add_trial(optuna.create_trial(value=1.0))
-    left = tmp_path / "optuna.journal.lock"
-    if lock == "a file":
-        left.touch()
-    else:  # as Optuna's default leaves it
-        left.symlink_to(tmp_path / "elsewhere" / "optuna.journal")
-    code = (
-        "import optuna, sys; from pathlib import Path; from batchscape.tuning.journal import open_journal;"
-        "study = optuna.load_study(storage=open_journal(Path(sys.argv[1])), study_name='one');"
-        "study.add_trial(optuna.create_trial(value=2.0))"
-    )
-    # In a process of its own: one that waits for such a link never ends.
-    subprocess.run([sys.executable, "-c", code, str(journal)], check=True, timeout=TIMEOUT)
-    again = optuna.load_study(storage=open_journal(journal), study_name="one")
-    assert [trial.value for trial in again.trials] == [1.0, 2.0]
-    assert [path.name for path in tmp_path.iterdir()] == ["optuna.journal"]
-
-
-def test_a_journal_needs_no_symbolic_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def refuse(*_, **__):
-        raise PermissionError(errno.EPERM, "Operation not permitted")
-
-    monkeypatch.setattr("os.symlink", refuse)
-    study = optuna.create_study(storage=open_journal(tmp_path / "optuna.journal"))
-    study.add_trial(optuna.create_trial(value=1.0))
-    assert study.best_value == 1.0
-
-
-def test_a_trial_is_the_mean_of_its_seeds_runs(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_trial_is_the_mean_over_its_seeds(found: pd.DataFrame, few_file: Path, tmp_path: Path):
     losses, epochs = [], []
     for seed in (3, 4):
         training = TrainingConfig(max_epochs=2, accelerator="cpu")
@@ -108,19 +73,19 @@ def test_a_trial_is_the_mean_of_its_seeds_runs(found: pd.DataFrame, few_file: Pa
     assert trial[["n_seeds", "n_diverged"]].tolist() == [2, 0]
 
 
-def test_the_best_trial_has_the_least_loss(found: pd.DataFrame):
+def test_best_trial_has_the_lowest_loss(found: pd.DataFrame):
     assert found["is_best"].sum() == 1
     assert found.loc[found["is_best"] == 1, "validation_loss"].item() == found["validation_loss"].min()
 
 
-def test_the_same_seed_gives_the_same_trials_and_another_others(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_trials_are_a_function_of_the_sampler_seed(found: pd.DataFrame, few_file: Path, tmp_path: Path):
     assert same(search(spec_of(), few_file, tmp_path / "again.journal", Execution(code="code")), found)
     other = search(spec_of(sampler_seed=1), few_file, tmp_path / "other.journal", Execution(code="code"))
     assert other["learning_rate"][:3].equals(found["learning_rate"][:3])
     assert not other["learning_rate"].equals(found["learning_rate"])
 
 
-def test_a_larger_budget_goes_on_where_the_smaller_one_ended(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_larger_budget_continues_the_search(found: pd.DataFrame, few_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
     first = search(spec_of(trials=4), few_file, journal, Execution(code="code"))
     more = search(spec_of(), few_file, journal, Execution(code="code"))
@@ -132,7 +97,9 @@ def test_a_larger_budget_goes_on_where_the_smaller_one_ended(found: pd.DataFrame
 
 
 @pytest.mark.parametrize("change", ["code", "data", "epochs"])
-def test_another_search_in_the_same_file_begins_anew(change: str, few: PreparedData, few_file: Path, tmp_path: Path):
+def test_another_search_in_the_same_journal_starts_again(
+    change: str, few: PreparedData, few_file: Path, tmp_path: Path
+):
     journal, data, code = tmp_path / "optuna.journal", few_file, "code"
     before = search(spec_of(trials=3), data, journal, Execution(code=code))
     spec = spec_of(trials=3, epochs=1) if change == "epochs" else spec_of(trials=3)
@@ -143,13 +110,12 @@ def test_another_search_in_the_same_file_begins_anew(change: str, few: PreparedD
         write_prepared(data, replace(few, train_images=few.train_images[:100], train_labels=few.train_labels[:100]))
     after = search(spec, data, journal, Execution(code=code))
     assert not after["cpu_seconds"].equals(before["cpu_seconds"])
-    assert same(
-        search(spec_of(trials=3), few_file, journal, Execution(code="code")), before
-    )  # and the old one is still there
+    # The trials of the first search remain.
+    assert same(search(spec_of(trials=3), few_file, journal, Execution(code="code")), before)
 
 
-def test_a_rate_that_comes_again_is_not_trained_again(few_file: Path, tmp_path: Path):
-    # In so narrow a range the loss falls up to its end, which the process asks for again and again.
+def test_repeated_rate_is_not_trained_again(few_file: Path, tmp_path: Path):
+    # In such a narrow range the loss falls up to its end, which the sampler suggests repeatedly.
     spec = spec_of(learning_rate_range=(0.01, 0.011), trials=10, startup_trials=2)
     trials = search(spec, few_file, tmp_path / "optuna.journal", Execution(code="code"))
     again = trials["learning_rate"].duplicated()
@@ -160,17 +126,17 @@ def test_a_rate_that_comes_again_is_not_trained_again(few_file: Path, tmp_path: 
         assert rows["validation_loss"].nunique() == 1
 
 
-def test_diverged_trials_are_recorded_and_never_the_best(few_file: Path, tmp_path: Path):
+def test_diverged_trials_are_recorded_but_never_best(few_file: Path, tmp_path: Path):
     spec = spec_of(learning_rate_range=(0.01, 1e30), trials=4, startup_trials=2)
     trials = search(spec, few_file, tmp_path / "optuna.journal", Execution(code="code"))
     assert trials["validation_loss"][1] == np.inf
-    # At such a rate a seed whose units all die at once still has a finite loss; which one, rounding decides.
+    # At such a rate a seed may keep a finite loss if all its units die at once; that depends on rounding.
     assert trials["n_diverged"][1] >= 1
     assert trials["n_seeds"][1] == 2 - trials["n_diverged"][1]
     assert trials.loc[trials["is_best"] == 1, "validation_loss"].item() < 1
 
 
-def test_where_all_diverge_the_lowest_rate_is_marked(few_file: Path, tmp_path: Path):
+def test_lowest_rate_is_best_if_all_diverge(few_file: Path, tmp_path: Path):
     spec = spec_of(learning_rate_range=(1e29, 1e30), trials=2, startup_trials=2)
     trials = search(spec, few_file, tmp_path / "optuna.journal", Execution(code="code"))
     assert np.isinf(trials["validation_loss"]).all()
@@ -198,27 +164,25 @@ tuning.search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Pa
 
 
 @pytest.mark.parametrize("at_run", [3, 6, 7, 8])
-def test_a_killed_search_goes_on_and_ends_as_if_nothing_had_been(
-    at_run: int, found: pd.DataFrame, few_file: Path, tmp_path: Path
-):
-    """Killed at the first run of a trial, of which nothing is kept, or at its second one."""
+def test_killed_search_resumes_to_identical_trials(at_run: int, found: pd.DataFrame, few_file: Path, tmp_path: Path):
+    """The search is killed in the first run of a trial, before any checkpoint, or in its second run."""
     journal = tmp_path / "optuna.journal"
     command = [sys.executable, "-c", KILLED, spec_of().model_dump_json(), str(few_file), str(journal), str(at_run)]
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
-    runs = 2 * (found["cpu_seconds"] > 0).cumsum()  # up to each trial's end; a rate that comes again has none
-    assert finished(journal) == (runs < at_run).sum()
+    runs = 2 * (found["cpu_seconds"] > 0).cumsum()  # up to the end of each trial; a repeated rate has none
+    assert count_completed_trials(journal) == (runs < at_run).sum()
     again = search(spec_of(), few_file, journal, Execution(code="code"))
     assert same(again, found)
-    assert finished(journal) == 5
+    assert count_completed_trials(journal) == 5
 
 
-def finished(journal: Path) -> int:
-    """How many trials a journal says are complete: Optuna writes a trial's values with its last state."""
+def count_completed_trials(journal: Path) -> int:
+    """Count the completed trials of a journal: Optuna writes the values of a trial with its final state."""
     lines = journal.read_text().splitlines() if journal.exists() else []
     return sum('"state":1,' in line for line in lines)
 
 
-def test_a_journal_that_a_full_disk_cut_off_is_gone_on_with(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_truncated_journal_is_resumed(found: pd.DataFrame, few_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
     search(spec_of(trials=3), few_file, journal, Execution(code="code"))
     content = journal.read_bytes()
@@ -226,7 +190,7 @@ def test_a_journal_that_a_full_disk_cut_off_is_gone_on_with(found: pd.DataFrame,
     assert same(search(spec_of(), few_file, journal, Execution(code="code")), found)
 
 
-def test_the_journal_opens_as_any_optuna_study(few_file: Path, tmp_path: Path):
+def test_journal_opens_as_an_optuna_study(few_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
     trials = search(spec_of(trials=3), few_file, journal, Execution(code="code"))
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))

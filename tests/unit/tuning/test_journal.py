@@ -1,0 +1,43 @@
+"""The Optuna journal of a search: locks that killed jobs leave, and file systems without links."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pytest
+
+from batchscape.tuning.journal import open_journal
+from tests.helpers.waiting import TIMEOUT
+
+
+@pytest.mark.parametrize("lock", ["a link to a journal that was moved", "a file"])
+def test_lock_of_a_killed_search_is_released(tmp_path: Path, lock: str):
+    journal = tmp_path / "optuna.journal"
+    study = optuna.create_study(storage=open_journal(journal), study_name="one")
+    study.add_trial(optuna.create_trial(value=1.0))
+    lock_file = tmp_path / "optuna.journal.lock"
+    if lock == "a file":
+        lock_file.touch()
+    else:  # as Optuna's default lock leaves it
+        lock_file.symlink_to(tmp_path / "elsewhere" / "optuna.journal")
+    code = (
+        "import optuna, sys; from pathlib import Path; from batchscape.tuning.journal import open_journal;"
+        "study = optuna.load_study(storage=open_journal(Path(sys.argv[1])), study_name='one');"
+        "study.add_trial(optuna.create_trial(value=2.0))"
+    )
+    # In a separate process: one that waits for such a link never ends.
+    subprocess.run([sys.executable, "-c", code, str(journal)], check=True, timeout=TIMEOUT)
+    again = optuna.load_study(storage=open_journal(journal), study_name="one")
+    assert [trial.value for trial in again.trials] == [1.0, 2.0]
+    assert [path.name for path in tmp_path.iterdir()] == ["optuna.journal"]
+
+
+def test_journal_needs_no_symbolic_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def raise_permission_error(*_, **__):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.symlink", raise_permission_error)
+    study = optuna.create_study(storage=open_journal(tmp_path / "optuna.journal"))
+    study.add_trial(optuna.create_trial(value=1.0))
+    assert study.best_value == 1.0

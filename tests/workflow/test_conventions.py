@@ -50,6 +50,14 @@ def test_conda_environment_matches_the_package():
     assert {f"{names.get(name, name)} {version}" for name, version in pairs} == set(conda)
 
 
+def test_ci_tests_every_supported_python():
+    ci = YAML(typ="safe").load(PROJECT / ".github" / "workflows" / "ci.yml")
+    package = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    versions = [name.rpartition(" :: ")[2] for name in package["classifiers"] if " :: Python :: " in name]
+    assert ci["jobs"]["test"]["strategy"]["matrix"]["python"] == versions
+    assert package["requires-python"] == f">={versions[0]}"
+
+
 def test_rule_files_import_no_slow_library():
     slow_import = re.compile(
         r"^\s*(?:import|from)\s+(torch|pytorch_lightning|lightning|optuna|pandas|plotnine)", re.MULTILINE

@@ -58,7 +58,7 @@ os.environ.update(
 )
 
 
-def pip_requirement():
+def find_requirement():
     """Return what `pip install` needs for these rules to find the library."""
     source = workflow.current_basedir
     if HAS_LIBRARY:
@@ -83,7 +83,7 @@ try:
 except ImportError as error:
     fail(
         f"{error.name}: cannot be imported by the Python that runs Snakemake ({error}); install this workflow's package "
-        f"there: pip install {pip_requirement()}"
+        f"there: pip install {find_requirement()}"
     )
 
 # For Snakemake, its plugins and its jobs.

@@ -1,43 +1,43 @@
-"""What an epoch on images costs with `batchscape.training.train.train` and with stock Lightning; what memory it takes.
+"""Time per epoch on images, of `batchscape.training.train.train` and of stock Lightning, and memory of parallel runs.
 
     python benchmarks/images.py
     python benchmarks/images.py --memory
 
-`--quick`, with either, only shows that it runs, on small and few images; its numbers mean nothing.
+With `--quick`, either only shows that it runs, on few and small images; the numbers then mean nothing.
 
-Every contender trains the original study's network (353,161 parameters) with SGD on one CPU thread, at batch sizes 32
-and 256, on 1,024 made images of 128 × 128 × 3 (819 to train on, 205 to validate on), which are decoded and in memory.
-Measured is the wall time from the end of the second epoch to the end of the third, hence all of it: batches, training,
-validation, and what the contender does in between. (`train` also measures the gradient noise after epochs 1, 2, 4, 8
-and so on, which takes about as long as an epoch; the third has none.)
+Each contender trains the network of the original study (353,161 parameters) with SGD on one CPU thread, at batch sizes
+32 and 256, on 1,024 synthetic images of 128 × 128 × 3 (819 for training, 205 for validation) that are decoded and in
+memory. It measures the wall time from the end of the second epoch to the end of the third, which includes everything:
+batches, training, validation, and what the contender does in between. (`train` also measures the gradient noise after
+epochs 1, 2, 4, 8 and so on, which takes about as long as an epoch; not after the third.)
 
-* `train`: the library's function with its whole record. It trains with uint8 images from the prepared file.
+* `train`: the library's function with its complete record. It trains on uint8 images from the prepared file.
 * `stock Lightning, floats`: as in `benchmarks/training.py`, with a DataLoader of float32 images in memory, which take
   four times the memory.
-* `stock Lightning, bytes`: the same with uint8 images, which become floats batch by batch in the module.
+* `stock Lightning, bytes`: the same with uint8 images, which the module converts to floats batch by batch.
 
-The contenders take turns, and the median over the rounds counts, by default of 3. The faster of the two stock ones is
-the one to beat. It takes about three minutes on a machine of its own.
+The contenders take turns; the median over the rounds (3 by default) counts. The baseline is the faster of the two stock
+contenders. Takes about three minutes on an idle machine.
 
-`--memory` has eight processes train side by side on one prepared file, at batch size 256, once for an epoch of 4,096
-images and once for eight epochs of 512, and compares the greatest sum of their proportional set sizes (PSS: a page that
-several processes share counts once). What the many images add must be less than 1.5 times the bytes that they have more
-in the file. It takes about four minutes.
+With `--memory`, eight processes train in parallel on one prepared file, at batch size 256, once for one epoch of 4,096
+images and once for eight epochs of 512. It compares the maximum of the summed proportional set sizes (PSS: a page that
+several processes share counts once). The additional memory must be less than 1.5 times the additional bytes of images.
+Takes about four minutes.
 
-Seen on a shared virtual machine with 2 cores of an AMD EPYC (1 MiB of second level cache each, 32 MiB of third), Python
-3.11, torch 2.13, pytorch-lightning 2.6.6, alone and under a load of about 10: seconds an epoch, and how much faster
-`train` is.
+Results on a shared virtual machine with 2 cores of an AMD EPYC (1 MiB of L2 cache each, 32 MiB of L3), Python 3.11,
+torch 2.13, pytorch-lightning 2.6.6, idle and under a load of about 10: seconds per epoch, and the speed-up of `train`.
 
                                   batch size 32                   batch size 256
-                                  alone          under load       alone          under load
+                                  idle           under load       idle           under load
     train                         1.21           1.24             1.24           1.28
     stock Lightning, floats       3.30  2.72 ×   3.07  2.48 ×     4.05  3.26 ×   4.40  3.43 ×
     stock Lightning, bytes        3.33  2.75 ×   3.02  2.44 ×     4.02  3.23 ×   4.64  3.62 ×
 
-    memory of eight processes     3,273 MiB with 4,096 images (192 MiB), 3,079 MiB with 512: 1.15 × what they have more
+    memory of eight processes     3,273 MiB with 4,096 images (192 MiB), 3,079 MiB with 512: 1.15 × the additional bytes
 
-The targets, at least 1.8 × and 2.5 × the faster stock one, and less than 1.5 × the array, are met. Of the time of
-`train` at either batch size 58 % is convolutions, 19 % max-pooling, 12 % ReLUs, and less than 1 % the record.
+The targets, at least 1.8 × and 2.5 × faster than the faster stock contender, and less than 1.5 × the bytes, are met. At
+both batch sizes `train` spends 58 % of its time in convolutions, 19 % in max-pooling, 12 % in ReLUs, and less than 1 %
+on the record.
 """
 
 import argparse
@@ -54,7 +54,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-# Python puts the folder of the script that it runs on its path.
+# Python adds the folder of the script to its path.
 from training import EpochEndCallback, StockModule, bare_trainer, epoch_ends, silence_lightning
 
 from batchscape.config.data import SyntheticConfig
@@ -75,21 +75,23 @@ MODEL = VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256))
 SIDE, QUICK_SIDE = 128, 32
 IMAGES, QUICK_IMAGES = 1024, 330
 EPOCHS = 3
-"""Epochs of a round, of which the last one counts."""
+"""Epochs per round, of which only the last one counts."""
 
 TRAIN, FLOATS, BYTES = "train", "stock Lightning, floats", "stock Lightning, bytes"
-FASTER_THAN_STOCK = {32: 1.8, 256: 2.5}
-"""The least ratio of stock Lightning's time to that of `train`, by batch size."""
+MIN_SPEEDUP = {32: 1.8, 256: 2.5}
+"""Minimum ratio of stock Lightning's time to that of `train`, by batch size."""
 
 PROCESSES, QUICK_PROCESSES = 8, 1
-MANY, QUICK_MANY = 4096, 660
-FEW, QUICK_FEW = 512, 330
-MEMORY_BATCH = 256
-GROWTH = 1.5
-"""The most memory that many images may add over all processes, as a multiple of their array."""
+LARGE, QUICK_LARGE = 4096, 660
+SMALL, QUICK_SMALL = 512, 330
+"""Numbers of images to compare."""
+
+MEMORY_BATCH_SIZE = 256
+MAX_GROWTH = 1.5
+"""Maximum additional memory over all processes, as a multiple of the additional bytes of images."""
 
 Contender = Callable[[int], list[float]]
-"""From a batch size to the moment at which each epoch ended."""
+"""Maps a batch size to the times at which the epochs ended."""
 
 
 def synthetic_images(count: int, side: int) -> PreparedData:
@@ -102,7 +104,7 @@ def run_spec(batch_size: int, epochs: int) -> RunSpec:
 
 
 def batchscape(prepared: Path, folder: Path) -> Contender:
-    """`train` as the workflow calls it."""
+    """Return `train`, as the workflow calls it."""
 
     def run(batch_size: int) -> list[float]:
         with epoch_ends() as moments:
@@ -113,24 +115,24 @@ def batchscape(prepared: Path, folder: Path) -> Contender:
 
 
 class StockModuleOfBytes(StockModule):
-    """The module of Lightning's own introduction, for uint8 images and labels of shape (n,)."""
+    """The module of Lightning's introduction, for uint8 images and labels of shape (n,)."""
 
-    def _converted(self, batch: list[torch.Tensor]) -> list[torch.Tensor]:
+    def _to_floats(self, batch: list[torch.Tensor]) -> list[torch.Tensor]:
         images, labels = batch
         return [images.float() / 255, labels.float()[:, None]]
 
     def training_step(self, batch: list[torch.Tensor], index: int) -> torch.Tensor:
-        return super().training_step(self._converted(batch), index)
+        return super().training_step(self._to_floats(batch), index)
 
     def validation_step(self, batch: list[torch.Tensor], index: int) -> None:
-        super().validation_step(self._converted(batch), index)
+        super().validation_step(self._to_floats(batch), index)
 
 
 def stock_lightning(data: PreparedData, floats: bool) -> Contender:
-    """Lightning as its documentation shows it, with everything off that would cost it time for no result."""
+    """Return Lightning as in its documentation, with everything disabled that only costs time."""
 
     def dataset(images: np.ndarray, labels: np.ndarray) -> TensorDataset:
-        # Channels first in memory too, as images come from torchvision.
+        # Channels-first in memory too, as torchvision's images are.
         tensors = torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
         return (
             TensorDataset(tensors[0].float() / 255, tensors[1].float()[:, None]) if floats else TensorDataset(*tensors)
@@ -164,14 +166,14 @@ def seconds_per_epoch(contenders: dict[str, Contender], batch_size: int, rounds:
     return {name: statistics.median(epochs) for name, epochs in seconds.items()}
 
 
-def report(batch_size: int, seconds: dict[str, float]) -> None:
-    """Print a contender's time an epoch, and how much faster `train` is than the faster stock one."""
+def print_times(batch_size: int, seconds: dict[str, float]) -> None:
+    """Print the time per epoch of each contender, and the speed-up of `train` over the faster stock contender."""
     print(f"batch size {batch_size}")
     for name, epoch in seconds.items():
         print(f"  {name:<26}{epoch:>8.3f} s/epoch")
-    stock = min((FLOATS, BYTES), key=seconds.get)
+    stock = min((FLOATS, BYTES), key=lambda name: seconds[name])
     ratio = seconds[stock] / seconds[TRAIN]
-    print(f"  faster than {stock}: {ratio:.2f} ×  (target ≥ {FASTER_THAN_STOCK[batch_size]} ×)", flush=True)
+    print(f"  faster than {stock}: {ratio:.2f} ×  (target ≥ {MIN_SPEEDUP[batch_size]} ×)", flush=True)
 
 
 def measure_time(rounds: int, quick: bool) -> None:
@@ -184,8 +186,8 @@ def measure_time(rounds: int, quick: bool) -> None:
             FLOATS: stock_lightning(data, floats=True),
             BYTES: stock_lightning(data, floats=False),
         }
-        for batch_size in FASTER_THAN_STOCK:
-            report(batch_size, seconds_per_epoch(contenders, batch_size, rounds))
+        for batch_size in MIN_SPEEDUP:
+            print_times(batch_size, seconds_per_epoch(contenders, batch_size, rounds))
 
 
 def proportional_set_size(pid: int) -> int:
@@ -197,47 +199,52 @@ def proportional_set_size(pid: int) -> int:
     return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("Pss:"))
 
 
-def greatest_memory(prepared: Path, folder: Path, epochs: int, count: int) -> int:
-    """Return the greatest sum of PSS of processes that train side by side, in bytes."""
-    arguments = [(run_spec(MEMORY_BATCH, epochs), prepared, folder / f"run{index}", THREADS) for index in range(count)]
-    # No process has anything from this one.
-    processes = [get_context("spawn").Process(target=train, args=each) for each in arguments]
+def max_memory(prepared: Path, folder: Path, epochs: int, count: int) -> int:
+    """Return the maximum of the summed PSS of processes that train in parallel, in bytes."""
+    spec, execution = run_spec(MEMORY_BATCH_SIZE, epochs), Execution(threads=THREADS)
+    # Spawned, so that they share no pages with this process.
+    processes = [
+        get_context("spawn").Process(target=train, args=(spec, prepared, folder / f"run{index}", execution))
+        for index in range(count)
+    ]
     for process in processes:
         process.start()
-    greatest = 0
+    max_pss = 0
     while any(process.is_alive() for process in processes):
-        greatest = max(greatest, sum(proportional_set_size(process.pid) for process in processes))
+        max_pss = max(max_pss, sum(proportional_set_size(process.pid) for process in processes))
         time.sleep(0.1)
     if any(process.exitcode for process in processes):
         raise SystemExit("a training failed")
-    return greatest
+    return max_pss
 
 
 def measure_memory(quick: bool) -> None:
     side, processes = (QUICK_SIDE, QUICK_PROCESSES) if quick else (SIDE, PROCESSES)
-    more_images, fewer_images = (QUICK_MANY, QUICK_FEW) if quick else (MANY, FEW)
+    counts = (QUICK_LARGE, QUICK_SMALL) if quick else (LARGE, SMALL)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size, files = {}, {}
-        for count in (more_images, fewer_images):
+        for count in counts:
             data = synthetic_images(count, side)
             size[count] = data.train_images.nbytes + data.validation_images.nbytes
             files[count] = folder / f"{count}.safetensors"
             write_prepared(files[count], data)
         del data
-        more = size[more_images] - size[fewer_images]
-        array = size[more_images] / 2**20
-        print(f"{processes} processes, {more_images} images of {array:.0f} MiB; beside {fewer_images} images")
-        many, few = (greatest_memory(files[count], folder, more_images // count, processes) for count in files)
-        print(f"  together at most {many / 2**20:.0f} and {few / 2**20:.0f} MiB")
-        print(f"  growth: {(many - few) / more:.2f} × the array  (target < {GROWTH} ×)")
+        large, small = counts
+        print(f"{processes} processes, {large} images of {size[large] / 2**20:.0f} MiB, compared with {small} images")
+        pss = {count: max_memory(files[count], folder, large // count, processes) for count in counts}
+        print(f"  together at most {pss[large] / 2**20:.0f} and {pss[small] / 2**20:.0f} MiB")
+        growth = (pss[large] - pss[small]) / (size[large] - size[small])
+        print(f"  growth: {growth:.2f} × the additional bytes  (target < {MAX_GROWTH} ×)")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Time an epoch on images of train() and of stock Lightning.")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of each contender (default: 3)")
+    parser = argparse.ArgumentParser(
+        description="Measure the time per epoch on images, of train() and of stock Lightning."
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="rounds per contender (default: 3)")
     parser.add_argument("--memory", action="store_true", help="measure the memory of eight processes instead")
-    parser.add_argument("--quick", action="store_true", help="only see that it runs: one round, small images")
+    parser.add_argument("--quick", action="store_true", help="only show that it runs: one round, small images")
     arguments = parser.parse_args()
     silence_lightning()
     torch.set_num_threads(THREADS)

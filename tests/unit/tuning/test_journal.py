@@ -1,5 +1,6 @@
 """The Optuna journal of a search: locks that killed jobs leave, and file systems without links."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path

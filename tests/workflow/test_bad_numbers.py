@@ -327,7 +327,7 @@ def test_zeros_of_a_dead_network_are_not_drawn_on_logarithmic_axes(dead: InProce
     claims = dead.read("tables/claims").set_index("claim").loc["higher_validation_loss"]
     assert claims["n_seeds"] + claims["n_missing"] == 2
     assert claims["n_missing"] > 0
-    assert f"{claims['n_missing']} of the 2 seeds do not have all the numbers" in claims["reading"]
+    assert f"{claims['n_missing']} of the 2 seeds do not have all values" in claims["reading"]
     names = (
         "lr_effect",
         "update_norms",

@@ -1,2 +1,5 @@
-"""The statements of the original study, each tested on this one: what is claimed (`statements`), what each seed says
-(`effects`), and what follows from it (`verdict`)."""
+"""Claims of the literature about batch size and learning rate, tested on a study.
+
+`statements` lists the claims, `ratios` computes the ratio that each is about for each seed, `t_test` tests its
+logarithm, and `verdict` decides.
+"""

@@ -1,54 +1,53 @@
-"""From one number a seed to an interval, a verdict, and the seeds that it would take."""
+"""The verdict on a claim, and the number of seeds that would decide it."""
 
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from statsmodels.stats.power import TTestPower
 
-CONFIDENCE = 0.95
+from batchscape.report.claims.t_test import CONFIDENCE
+
 POWER = 0.8
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 
 Direction = Literal["greater", "less"]
+Verdict = Literal["supported", "refuted", "undecided"]
 
 
-def t_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Return the mean of paired differences, (n,), and the ends of its two-sided 95 % t interval.
+def verdict(low: float, high: float, claimed: Direction) -> Verdict:
+    """Return the verdict on a claim about the sign of an effect, from the effect's confidence interval.
 
-    The ends are nan below two values, for one value has no spread; without spread both are the mean.
+    Returns:
+        `supported` if the interval lies on the claimed side of 0, `refuted` if it lies on the other side, `undecided`
+        if it contains 0 or is nan.
     """
-    n = len(values)
-    mean = float(np.mean(values)) if n else np.nan
-    if n < 2:
-        return mean, np.nan, np.nan
-    half_width = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    return mean, mean - half_width, mean + half_width
-
-
-def verdict(low: float, high: float, claimed: Direction) -> str:
-    """Return what an interval around "no effect", 0, says: `supported` if all of it lies on the claimed side, `refuted`
-    if all of it lies on the other one, else `undecided`."""
     below, above = high < 0, low > 0
     if not (below or above):
         return "undecided"
     return "supported" if above == (claimed == "greater") else "refuted"
 
 
-def seeds_needed(values: np.ndarray) -> str:
-    """Return how many seeds would decide, as text: a whole number, `more than 1000`, or `nan` below two values.
+def seeds_needed(differences: np.ndarray) -> str:
+    """Return the smallest number of seeds that would decide a claim with a power of 80 %.
 
-    It is the least number at which the interval excludes 0 with a probability (power) of 80 %, if the mean and the
-    standard deviation of `values`, (n,), are the true ones: that of the paired t test, from the noncentral t
-    distribution. The far tail, an interval on the wrong side, is negligible at that power.
+    This is the sample size of the two-sided paired t test at the 5 % level, if mean and standard deviation of
+    `differences` are the true ones.
+
+    Args:
+        differences: One difference per seed, shape (n,).
+
+    Returns:
+        An integer as text, `more than 1000`, or `nan` if there are fewer than two values.
     """
-    if len(values) < 2:
+    if len(differences) < 2:
         return "nan"
-    mean, spread = abs(np.mean(values)), np.std(values, ddof=1)
+    mean, sd = abs(np.mean(differences)), np.std(differences, ddof=1)
     if mean == 0:
-        return f"more than {MOST_SEEDS}"
-    if spread == 0:
+        return f"more than {MAX_SEEDS}"
+    if sd == 0:
         return "2"
-    n = np.arange(2, MOST_SEEDS + 1)
-    power = stats.nct.sf(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1), n - 1, mean / spread * np.sqrt(n))
-    enough = n[power >= POWER]
-    return str(enough[0]) if len(enough) else f"more than {MOST_SEEDS}"
+    sizes = np.arange(2, MAX_SEEDS + 1)
+    # Of one side at half the level: the power of the other side is negligible, but overflows where the effect is large.
+    power = TTestPower().power(mean / sd, sizes, (1 - CONFIDENCE) / 2, alternative="larger")
+    sufficient = sizes[power >= POWER]
+    return str(sufficient[0]) if len(sufficient) else f"more than {MAX_SEEDS}"

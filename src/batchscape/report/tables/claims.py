@@ -1,12 +1,14 @@
-"""Which of the original study's claims hold here: effect, interval and verdict."""
+"""Table `claims`: ratio, confidence interval, p-value and verdict of each claim."""
 
 import numpy as np
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
 from batchscape.config.base import shortest_decimal
-from batchscape.report.claims.effects import Effects, Evidence, NotTested
+from batchscape.report.claims.ratios import Evidence, LogRatios, NotTested
 from batchscape.report.claims.statements import CLAIMS, Claim
-from batchscape.report.claims.verdict import seeds_needed, t_interval, verdict
+from batchscape.report.claims.t_test import TTest, t_test
+from batchscape.report.claims.verdict import Verdict, seeds_needed, verdict
 
 
 def tabulate(
@@ -18,66 +20,95 @@ def tabulate(
     small_batch_size: int,
     large_batch_size: int,
 ) -> pd.DataFrame:
-    """Return one row a claim, in the order of `CLAIMS`.
+    """Return one row for each claim, in the order of `CLAIMS`.
 
-    An effect is a ratio: the geometric mean over seeds, and the 95 % t interval of its logarithm. A claim that this
-    study cannot test keeps its row: undecided, nan, and `reading` says why.
+    An effect is a ratio: the geometric mean over seeds, with the 95 % t interval of its logarithm. `p_value_holm` is
+    adjusted over all claims that have a p-value (Holm 1979). A claim that this study cannot test is undecided, its
+    numbers are nan, and `reading` says why.
     """
     evidence = Evidence(runs, arm_runs, history, epoch_distance, small_batch_size, large_batch_size)
-    return pd.DataFrame([_row(claim, evidence) for claim in CLAIMS])
+    table = pd.DataFrame([_row(claim, evidence) for claim in CLAIMS])
+    return table.assign(p_value_holm=_adjust_holm(table["p_value"]))[COLUMNS]
+
+
+COLUMNS = [
+    *("claim", "statement", "source", "comparison", "measure", "scale", "claimed"),
+    *("effect", "ci95_low", "ci95_high", "p_value", "p_value_holm", "n_seeds", "n_missing"),
+    *("verdict", "seeds_needed", "reading"),
+]
+
+
+def _adjust_holm(p_values: pd.Series) -> pd.Series:
+    """Return p-values adjusted by Holm's method over those that are not nan."""
+    tested = p_values.dropna()
+    if tested.empty:
+        return p_values
+    adjusted = multipletests(tested.to_numpy(), method="holm")[1]
+    return pd.Series(adjusted, index=tested.index).reindex(p_values.index)
 
 
 def _row(claim: Claim, evidence: Evidence) -> dict[str, object]:
     try:
-        effects, why = claim.effects(evidence), ""
-    except NotTested as reason:
-        effects, why = Effects("none", pd.Series(dtype=float), ()), str(reason)
-    # Rounded, so that the rounding errors of logarithms do not decide what is a tie.
-    logs = effects.logs.dropna().sort_index().to_numpy().round(12)
-    mean, low, high = t_interval(logs)
-    decision = verdict(low, high, claim.claimed)
-    row = {
+        ratios, reason = claim.log_ratios(evidence), ""
+    except NotTested as error:
+        ratios, reason = LogRatios("none", pd.Series(dtype=float), ()), str(error)
+    # Rounded, so that rounding errors of the logarithms cannot break a tie.
+    logs = ratios.by_seed.dropna().sort_index().to_numpy().round(12)
+    test = t_test(logs)
+    decision = verdict(test.ci95_low, test.ci95_high, claim.claimed)
+    needed = seeds_needed(logs) if decision == "undecided" else "nan"
+    missing = 0 if reason else evidence.runs["seed"].nunique() - len(logs)
+    if reason:
+        reading = f"Not tested: {reason}."
+    else:
+        parts = [_describe_finding(claim, test, len(logs), decision, needed)]
+        if len(logs) and missing:
+            parts.append(f"{missing} of the {len(logs) + missing} seeds do not have all values")
+        reading = "; ".join([*parts, *_caveats(ratios, evidence.runs)]) + "."
+    return {
         "claim": claim.name,
         "statement": claim.statement,
         "source": claim.source,
-        "comparison": effects.comparison,
+        "comparison": ratios.comparison,
         "measure": claim.measure,
         "scale": "ratio",
         "claimed": claim.claimed,
-        "effect": np.exp(mean),
-        "ci95_low": np.exp(low),
-        "ci95_high": np.exp(high),
+        "effect": np.exp(test.mean),
+        "ci95_low": np.exp(test.ci95_low),
+        "ci95_high": np.exp(test.ci95_high),
+        "p_value": test.p_value,
         "n_seeds": len(logs),
-        "n_missing": 0 if why else evidence.runs["seed"].nunique() - len(logs),
+        "n_missing": missing,
         "verdict": decision,
-        "seeds_needed": seeds_needed(logs) if decision == "undecided" else "nan",
+        "seeds_needed": needed,
+        "reading": reading,
     }
-    return {**row, "reading": f"Not tested: {why}." if why else _reading(claim, row, effects, evidence.runs)}
 
 
-def _reading(claim: Claim, row: dict[str, object], effects: Effects, runs: pd.DataFrame) -> str:
-    """Return in one sentence what was found, and what weakens it."""
-    compared = runs[runs["setting"].isin(effects.settings)]["status"]
-    effect, low, high = (_three_digits(row[key]) for key in ("effect", "ci95_low", "ci95_high"))
-    found = claim.finding.format(effect)
-    ends = {
+def _describe_finding(claim: Claim, test: TTest, n_seeds: int, decision: Verdict, needed: str) -> str:
+    if n_seeds == 0:
+        return "Not tested: no seed has all values that are compared"
+    effect, low, high = (_three_digits(np.exp(log)) for log in (test.mean, test.ci95_low, test.ci95_high))
+    finding = claim.finding.format(effect)
+    if n_seeds == 1:
+        return f"{finding} in the only seed, so there is no interval"
+    conclusion = {
         "supported": "as claimed",
         "refuted": "against the claim",
-        "undecided": f"undecided, {row['seeds_needed']} seeds would be needed",
-    }
-    if row["n_seeds"] == 0:
-        parts = ["Not tested: no seed has all the numbers that it takes"]
-    elif row["n_seeds"] == 1:
-        parts = [f"{found} in the only seed, so that there is no interval"]
-    else:
-        parts = [f"{found} (95 % interval {low} to {high}, {row['n_seeds']} seeds): {ends[row['verdict']]}"]
-    if row["n_seeds"] and row["n_missing"]:
-        parts += [f"{row['n_missing']} of the {row['n_seeds'] + row['n_missing']} seeds do not have all the numbers"]
-    parts += [effects.note] if effects.note else []
-    for status, what in (("diverged", "diverged"), ("max_epochs", "still improved when max_epochs stopped them")):
-        count = (compared == status).sum()
-        parts += [f"{count} of the {len(compared)} runs {what}"] if count else []
-    return "; ".join(parts) + "."
+        "undecided": f"undecided, {needed} seeds would be needed",
+    }[decision]
+    return f"{finding} (95 % interval {low} to {high}, {n_seeds} seeds): {conclusion}"
+
+
+def _caveats(ratios: LogRatios, runs: pd.DataFrame) -> list[str]:
+    """Return what weakens a finding: its note, and how many of the compared runs did not converge."""
+    statuses = runs.loc[runs["setting"].isin(ratios.settings), "status"]
+    caveats = [ratios.note] if ratios.note else []
+    for status, words in (("diverged", "diverged"), ("max_epochs", "were still improving at max_epochs")):
+        count = (statuses == status).sum()
+        if count:
+            caveats.append(f"{count} of the {len(statuses)} runs {words}")
+    return caveats
 
 
 def _three_digits(value: float) -> str:

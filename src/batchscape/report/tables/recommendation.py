@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from batchscape.report.claims.verdict import t_interval
+from batchscape.report.claims.t_test import t_test
 from batchscape.report.settings import SETTING_COLUMNS, constant_lr_settings
 from batchscape.report.tables.over_seeds import over_seeds
 
@@ -57,8 +57,8 @@ def _differences(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(np.nan, index=table.index, columns=names)
     losses = runs[runs["status"] != "diverged"].pivot(index="seed", columns="setting", values=LOSS)
     differences = losses.sub(losses[table["setting"].iloc[0]], axis=0)
-    found = {setting: t_interval(values.dropna().to_numpy()) for setting, values in differences.items()}
-    rows = pd.DataFrame.from_dict(found, orient="index", columns=names)
+    intervals = {setting: t_test(values.dropna().to_numpy())[:3] for setting, values in differences.items()}
+    rows = pd.DataFrame.from_dict(intervals, orient="index", columns=names)
     return rows.reindex(table["setting"].where(table["candidate"])).reset_index(drop=True)
 
 

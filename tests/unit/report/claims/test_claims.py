@@ -1,4 +1,4 @@
-"""The claims on synthetic studies with known answers."""
+"""Claims on synthetic studies with known answers."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,8 @@ from statsmodels.stats.power import TTestPower
 from batchscape.config.study import Run
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.report.claims.statements import CLAIMS
-from batchscape.report.claims.verdict import seeds_needed, t_interval, verdict
+from batchscape.report.claims.t_test import t_test
+from batchscape.report.claims.verdict import seeds_needed, verdict
 from batchscape.report.figures import claims as figure
 from batchscape.report.tables import claims
 from batchscape.study.study import Study
@@ -30,11 +31,11 @@ from tests.helpers.claims import (
 
 
 def best_at(rates: dict[int, float]) -> QuantityFunction:
-    """Return quantities whose best validation loss rises with the distance from the best rate of the batch size."""
+    """Return quantities in which the best validation loss grows with the distance from a batch size's best rate."""
 
     def value_of(run: Run, quantity: str) -> float:
-        away = abs(np.log(run.learning_rate / rates[run.batch_size])) if quantity == "best_validation_loss" else 0
-        return seed_noise(run, quantity) * (1 + away)
+        distance = abs(np.log(run.learning_rate / rates[run.batch_size])) if quantity == "best_validation_loss" else 0
+        return seed_noise(run, quantity) * (1 + distance)
 
     return value_of
 
@@ -50,26 +51,26 @@ def of_large(quantity: str, factor: float) -> QuantityFunction:
 
 
 def of_linear(quantity: str, factor: float) -> QuantityFunction:
-    """At the fixed rate the large batch has 4 times the small batch's; linear scaling makes it `factor` times."""
+    """At the fixed rate the large batch has 4 times the value of the small one; with linear scaling `factor` times."""
     return scale_quantities((quantity, 128, 0.01, 4), (quantity, 128, 0.04, factor))
 
 
-def right_and_wrong(
+def supporting_and_refuting(
     direction: int, quantity: str, change: Callable[[str, float], QuantityFunction] = of_large
 ) -> tuple[QuantityFunction, QuantityFunction]:
     return change(quantity, 2.0**direction), change(quantity, 2.0**-direction)
 
 
-# A study in which the claim is right, and one in which it is wrong.
+# A study that supports the claim, and one that refutes it.
 CASES = {
-    "slower_descent": right_and_wrong(+1, "train_loss"),
-    "higher_validation_loss": right_and_wrong(+1, "best_validation_loss"),
-    "shorter_epochs": right_and_wrong(-1, "epoch_cpu_seconds"),
-    "more_epochs": right_and_wrong(+1, "best_epoch"),
-    "nearer_to_init": right_and_wrong(-1, "distance"),
-    "shorter_moves": right_and_wrong(-1, "epoch_distance"),
-    "smaller_updates": right_and_wrong(-1, "update_norm"),
-    "sharper_minima": right_and_wrong(+1, "sharpness"),
+    "slower_descent": supporting_and_refuting(+1, "train_loss"),
+    "higher_validation_loss": supporting_and_refuting(+1, "best_validation_loss"),
+    "shorter_epochs": supporting_and_refuting(-1, "epoch_cpu_seconds"),
+    "more_epochs": supporting_and_refuting(+1, "best_epoch"),
+    "nearer_to_init": supporting_and_refuting(-1, "distance"),
+    "shorter_moves": supporting_and_refuting(-1, "epoch_distance"),
+    "smaller_updates": supporting_and_refuting(-1, "update_norm"),
+    "sharper_minima": supporting_and_refuting(+1, "sharpness"),
     "linear_closes_gap": (of_linear("best_validation_loss", 1.9), of_linear("best_validation_loss", 2.1)),
     "linear_restores_epochs": (of_linear("best_epoch", 1.9), of_linear("best_epoch", 2.1)),
     "linear_flattens": (of_linear("sharpness", 3.9), of_linear("sharpness", 4.1)),
@@ -85,19 +86,19 @@ CASES = {
 }
 
 
-def test_each_claim_has_an_id_of_its_own_and_worlds_of_both_kinds():
+def test_each_claim_has_a_unique_name_and_synthetic_studies_of_both_kinds():
     assert len(set(CLAIM_NAMES)) == len(CLAIM_NAMES)
     assert set(CASES) == set(CLAIM_NAMES)
 
 
 @pytest.mark.parametrize("claim", CLAIM_NAMES)
-@pytest.mark.parametrize("right", [True, False])
-def test_a_claim_is_supported_where_it_is_right_and_refuted_where_it_is_wrong(claim: str, right: bool):
-    row = tabulate_claims(make_sources(CASES[claim][0 if right else 1])).loc[claim]
-    assert row["verdict"] == ("supported" if right else "refuted")
+@pytest.mark.parametrize("supports", [True, False])
+def test_claims_are_supported_where_true_and_refuted_where_false(claim: str, supports: bool):
+    row = tabulate_claims(make_sources(CASES[claim][0 if supports else 1])).loc[claim]
+    assert row["verdict"] == ("supported" if supports else "refuted")
     assert row["ci95_low"] < row["effect"] < row["ci95_high"] or claim == "best_rate_grows"
     assert (row["n_seeds"], row["n_missing"], row["seeds_needed"], row["scale"]) == (3, 0, "nan", "ratio")
-    assert ("as claimed" if right else "against the claim") in row["reading"]
+    assert ("as claimed" if supports else "against the claim") in row["reading"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_a_claim_is_supported_where_it_is_right_and_refuted_where_it_is_wrong(cl
         ("linear_goes_further", "distance", LINEAR, LARGE),
     ],
 )
-def test_the_interval_is_that_of_the_paired_t_test(claim: str, quantity: str, first: Run, second: Run):
+def test_interval_matches_the_paired_t_test(claim: str, quantity: str, first: Run, second: Run):
     frames = make_sources(lambda run, name: seed_noise(run, name) * (1 + (7 * run.batch_size + run.seed) % 5))
     rows = frames[1][frames[1]["quantity"] == quantity].drop_duplicates(["setting", "seed"])
     one, other = (np.log(rows[rows["setting"] == run.setting].sort_values("seed")["value"]) for run in (first, second))
@@ -121,13 +122,18 @@ def test_the_interval_is_that_of_the_paired_t_test(claim: str, quantity: str, fi
     assert (row["verdict"] == "undecided") == (test.pvalue > 0.05)
 
 
-def test_an_interval_by_hand():
+def test_t_test_of_three_values_computed_by_hand():
     # Mean 2, sd 1, and the 97.5 % quantile of Student's t with two degrees of freedom is 4.30265.
-    mean, low, high = t_interval(np.array([1.0, 2.0, 3.0]))
+    mean, low, high, p_value = t_test(np.array([1.0, 2.0, 3.0]))
     assert (mean, low, high) == pytest.approx((2, 2 - 4.30265 / 3**0.5, 2 + 4.30265 / 3**0.5), rel=1e-5)
-    assert t_interval(np.array([2.0, 2.0])) == (2, 2, 2)
-    assert t_interval(np.array([2.0])) == pytest.approx((2, np.nan, np.nan), nan_ok=True)
-    assert np.isnan(t_interval(np.array([]))).all()
+    assert p_value == pytest.approx(1 - 12**0.5 / 14**0.5)  # of t = √12; P(|t| < x) = x/√(2 + x²)
+
+
+def test_t_test_of_equal_or_too_few_values():
+    assert t_test(np.array([2.0, 2.0])) == (2, 2, 2, 0)
+    assert t_test(np.array([0.0, 0.0])) == (0, 0, 0, 1)
+    assert t_test(np.array([2.0])) == pytest.approx((2, np.nan, np.nan, np.nan), nan_ok=True)
+    assert np.isnan(t_test(np.array([]))).all()
 
 
 @pytest.mark.parametrize(
@@ -135,7 +141,7 @@ def test_an_interval_by_hand():
     [(0.1, 1, "supported"), (-1, -0.1, "refuted"), (-1, 1, "undecided"), (0, 1, "undecided"), (-1, 0, "undecided"),
      (0, 0, "undecided"), (2, 2, "supported"), (-2, -2, "refuted"), (np.nan, np.nan, "undecided")],
 )  # fmt: skip
-def test_swapping_the_direction_flips_the_verdict(low: float, high: float, greater: str):
+def test_verdict_is_flipped_by_the_opposite_claim(low: float, high: float, greater: str):
     less = {"supported": "refuted", "refuted": "supported", "undecided": "undecided"}[greater]
     assert verdict(low, high, "greater") == greater
     assert verdict(low, high, "less") == less
@@ -143,20 +149,20 @@ def test_swapping_the_direction_flips_the_verdict(low: float, high: float, great
 
 
 @pytest.mark.parametrize("effect", [0.15, 0.4, 0.9, -0.9])
-def test_the_seeds_needed_are_the_fewest_with_a_power_of_80_percent(effect: float):
+def test_seeds_needed_is_the_smallest_number_with_a_power_of_80_percent(effect: float):
     n = int(seeds_needed(effect + np.array([-1.0, 0.0, 1.0])))  # sd 1
     power = TTestPower().power
     assert power(abs(effect), n, alpha=0.05) >= 0.8
     assert power(abs(effect), n - 1, alpha=0.05) < 0.8
 
 
-def test_where_no_number_of_seeds_is_known():
+def test_seeds_needed_of_tiny_effects_and_too_few_values():
     assert seeds_needed(np.array([-1.0, 1.0])) == seeds_needed(np.array([0.0, 0.0])) == "more than 1000"
     assert seeds_needed(np.array([-1.0, 1.001])) == "more than 1000"
     assert seeds_needed(np.array([0.3])) == seeds_needed(np.array([])) == "nan"
 
 
-def test_means_by_epoch_are_over_the_epochs_that_both_runs_of_a_seed_train():
+def test_means_by_epoch_are_over_the_epochs_that_both_runs_of_a_seed_have():
     frames = make_sources(scale_quantities())
     curves = frames[2]
     large, small = (curves["setting"] == run.setting for run in (LARGE, SMALL))
@@ -172,7 +178,7 @@ def test_means_by_epoch_are_over_the_epochs_that_both_runs_of_a_seed_train():
     assert tabulate_claims(frames).loc["slower_descent", "effect"] == pytest.approx(4)
 
 
-def test_the_middle_of_a_gap_is_that_of_its_logarithms():
+def test_midpoint_of_a_gap_is_its_geometric_mean():
     frames = make_sources(scale_quantities())
     for run, value in ((SMALL, 1.0), (LARGE, 9.0), (LINEAR, 2.0)):
         frames[1].loc[frames[1]["setting"] == run.setting, "value"] = value
@@ -180,12 +186,12 @@ def test_the_middle_of_a_gap_is_that_of_its_logarithms():
     for claim in ("linear_closes_gap", "linear_restores_epochs"):
         assert table.loc[claim, ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([2 / 3] * 3)
     frames[1].loc[frames[1]["setting"] == LINEAR.setting, "value"] = 3.0
-    for claim in ("linear_closes_gap", "linear_restores_epochs"):  # just half of the gap
+    for claim in ("linear_closes_gap", "linear_restores_epochs"):  # exactly half of the gap
         assert tabulate_claims(frames).loc[claim, ["effect", "verdict"]].tolist() == [1, "undecided"]
 
 
 @pytest.mark.parametrize("claim", ["linear_closes_gap", "linear_restores_epochs"])
-def test_without_a_gap_there_is_nothing_to_close(claim: str):
+def test_gap_claims_are_not_tested_without_a_gap(claim: str):
     quantity = {"linear_closes_gap": "best_validation_loss", "linear_restores_epochs": "best_epoch"}[claim]
     row = tabulate_claims(make_sources(scale_quantities((quantity, 128, 0.01, 0.5), (quantity, 128, 0.04, 0.1)))).loc[
         claim
@@ -195,7 +201,7 @@ def test_without_a_gap_there_is_nothing_to_close(claim: str):
     assert "no gap to close" in row["reading"]
 
 
-def test_the_rival_of_the_smallest_batch_is_chosen_on_the_other_seeds():
+def test_best_other_batch_size_is_selected_on_the_other_seeds():
     frames = make_sources(scale_quantities())
     # On each seed alone the best of the others would be 1; the other seeds choose 64, 128 and 128.
     losses = {32: [4, 4, 4], 64: [8, 1, 2], 128: [1, 16, 3]}
@@ -211,17 +217,17 @@ def test_the_rival_of_the_smallest_batch_is_chosen_on_the_other_seeds():
     assert row[["ci95_low", "ci95_high"]].tolist() == pytest.approx([np.exp(low), np.exp(high)])
 
 
-def test_a_batch_size_that_diverged_in_another_seed_is_no_rival():
+def test_batch_size_that_diverged_in_another_seed_is_not_selected():
     value_of = scale_quantities(("best_validation_loss", 64, 0.08, 0.1))  # by far the best, if it does not diverge
     frames = make_sources(value_of, diverges=lambda run: run == Run(64, 0.08, 0))
     row = tabulate_claims(frames).loc["smallest_not_best"]
-    # Seed 0 chooses 64, which diverged there; seeds 1 and 2 see that it did and choose 128.
+    # Seed 0 selects 64, which diverged there; seeds 1 and 2 exclude it and select 128.
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
     assert row["effect"] == pytest.approx(1, rel=0.01)
     assert "1 of the 9 runs diverged" in row["reading"]
 
 
-def test_the_only_rival_needs_no_choice():
+def test_single_other_batch_size_needs_no_selection():
     chosen = make_study((32, 128))
     frames = make_sources(scale_quantities(("best_validation_loss", 32, 0.08, 2)), chosen)
     one = [frame[frame["seed"] == 0] for frame in frames]
@@ -230,15 +236,15 @@ def test_the_only_rival_needs_no_choice():
     assert "one seed" in tabulate_claims(three).loc["smallest_not_best", "reading"]
 
 
-def test_linear_growth_of_the_best_rate_is_a_factor_of_two():
+def test_linear_growth_of_the_best_rate_gives_a_factor_of_two():
     chosen = make_study((32, 64, 128), (0.01, 0.02, 0.04))
     row = tabulate_claims(make_sources(best_at({32: 0.01, 64: 0.02, 128: 0.04}), chosen), chosen).loc["best_rate_grows"]
     assert row[["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([2, 2, 2])
     assert row["verdict"] == "supported"
-    assert "6 of the 9 best rates lie on an edge" in row["reading"]
+    assert "6 of the 9 best rates are on an edge" in row["reading"]
 
 
-def test_the_slope_of_the_best_rate_is_that_of_least_squares():
+def test_growth_of_the_best_rate_is_the_least_squares_slope():
     chosen = make_study((32, 96, 128), (0.01, 0.04, 0.08))
     best = {32: 0.04, 96: 0.01, 128: 0.08}
     row = tabulate_claims(make_sources(best_at(best), chosen), chosen).loc["best_rate_grows"]
@@ -246,21 +252,41 @@ def test_the_slope_of_the_best_rate_is_that_of_least_squares():
     assert row["effect"] == pytest.approx(2**slope)
 
 
-def test_rates_that_some_batch_sizes_alone_train_do_not_count():
+def test_rates_of_only_some_batch_sizes_are_ignored():
     chosen = make_study((32, 64, 128), (0.01, 0.05, 0.08))  # the linear arm adds 0.02 for 64 and 0.04 for 128
     value_of = scale_quantities(("best_validation_loss", 64, 0.02, 0.1), ("best_validation_loss", 128, 0.04, 0.1))
     frames = make_sources(lambda run, name: value_of(run, name) * (1 + run.learning_rate), chosen)
     assert tabulate_claims(frames, chosen).loc["best_rate_grows", ["effect", "verdict"]].tolist() == [1, "undecided"]
 
 
-def test_of_equal_losses_the_lowest_rate_is_the_best():
+def test_lowest_rate_is_best_among_equal_losses():
     chosen = make_study((32, 64), (0.01, 0.02, 0.04))
     rising = best_at({64: 0.04})
     frames = make_sources(lambda run, name: 1.0 if run.batch_size == 32 else rising(run, name), chosen)
     assert tabulate_claims(frames, chosen).loc["best_rate_grows", "effect"] == pytest.approx(4)  # from 0.01 to 0.04
 
 
-def test_ties_decide_nothing():
+def test_p_values_are_those_of_the_t_test_and_holm_adjusts_them_over_the_tested_claims():
+    frames = make_sources(lambda run, name: seed_noise(run, name) * (1 + (7 * run.batch_size + run.seed) % 5))
+    rows = frames[1][frames[1]["quantity"] == "distance"].drop_duplicates(["setting", "seed"])
+    large, small = (np.log(rows[rows["setting"] == run.setting].sort_values("seed")["value"]) for run in (LARGE, SMALL))
+    table = tabulate_claims(frames, make_study(sharpness={"enabled": False}))
+    expected = stats.ttest_rel(large.to_numpy(), small.to_numpy()).pvalue
+    assert table.loc["nearer_to_init", "p_value"] == pytest.approx(expected)
+    tested = table["p_value"].dropna().sort_values()
+    assert len(tested) > 2
+    assert set(tested.index) == set(table.index[table["n_seeds"] >= 2])
+    # Holm 1979: the k-th smallest of m p-values times m − k + 1, made monotone, at most 1.
+    factors = np.arange(len(tested), 0, -1)
+    adjusted = np.minimum(np.maximum.accumulate(tested.to_numpy() * factors), 1)
+    assert table.loc[tested.index, "p_value_holm"].tolist() == pytest.approx(adjusted.tolist())
+    assert table.loc[table["p_value"].isna(), "p_value_holm"].isna().all()
+    decided = tested.index[table.loc[tested.index, "verdict"] != "undecided"]
+    assert (tested[decided] < 0.05).all()
+    assert (tested.drop(decided) >= 0.05).all()
+
+
+def test_ties_are_undecided():
     table = tabulate_claims(make_sources(lambda *_: 0.3))
     tested = table.drop(["linear_closes_gap", "linear_restores_epochs"])  # without a gap these are not tested
     assert (tested[["effect", "ci95_low", "ci95_high"]] == 1).all(axis=None)
@@ -275,7 +301,7 @@ def test_rounding_errors_do_not_break_a_tie():
     assert tabulate_claims(frames).loc["linear_closes_gap", "verdict"] == "undecided"
 
 
-def test_equal_effects_without_spread_decide_by_their_sign():
+def test_equal_ratios_without_spread_are_decided_by_their_sign():
     frames = make_sources(lambda run, _: 3.0 * run.batch_size)
     table = tabulate_claims(frames)
     assert table.loc["higher_validation_loss", ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([4, 4, 4])
@@ -283,7 +309,7 @@ def test_equal_effects_without_spread_decide_by_their_sign():
     assert table.loc["nearer_to_init", "verdict"] == "refuted"
 
 
-def test_one_seed_is_undecided_and_its_effect_is_shown():
+def test_single_seed_is_undecided_with_an_effect():
     table = tabulate_claims([frame[frame["seed"] == 1] for frame in make_sources(of_large("best_epoch", 2))])
     assert set(table["verdict"]) == {"undecided"}
     row = table.loc["more_epochs"]
@@ -294,22 +320,23 @@ def test_one_seed_is_undecided_and_its_effect_is_shown():
 
 
 @pytest.mark.parametrize("claim", CLAIM_NAMES)
-def test_a_seed_in_which_a_compared_run_diverged_is_lost(claim: str):
+def test_seed_is_dropped_if_a_compared_run_diverged(claim: str):
     value_of = CASES[claim][0]
-    pair = {"smallest_not_best": Run(32, 0.08, 1)}.get(claim, LARGE)
-    gone = Run(pair.batch_size, pair.learning_rate, 1)
-    whole = tabulate_claims([frame[frame["seed"] != 1] for frame in make_sources(value_of)]).loc[claim]
-    row = tabulate_claims(make_sources(value_of, diverges=lambda run: run == gone)).loc[claim]
-    if claim == "best_rate_grows":  # a rate that diverged is merely not the best
+    setting = {"smallest_not_best": Run(32, 0.08, 1)}.get(claim, LARGE)
+    diverged = Run(setting.batch_size, setting.learning_rate, 1)
+    without_seed = tabulate_claims([frame[frame["seed"] != 1] for frame in make_sources(value_of)]).loc[claim]
+    row = tabulate_claims(make_sources(value_of, diverges=lambda run: run == diverged)).loc[claim]
+    if claim == "best_rate_grows":  # a rate that diverged is only excluded
         assert row["n_seeds"] == 3
         return
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
     assert "1 of the" in row["reading"]
-    if claim != "smallest_not_best":  # there the lost seed still helps to choose
-        assert row[["effect", "ci95_low", "ci95_high"]].tolist() == whole[["effect", "ci95_low", "ci95_high"]].tolist()
+    if claim != "smallest_not_best":  # there the dropped seed is still used for selection
+        columns = ["effect", "ci95_low", "ci95_high"]
+        assert row[columns].tolist() == without_seed[columns].tolist()
 
 
-def test_a_batch_size_that_diverged_at_every_rate_loses_its_seed():
+def test_seed_is_dropped_if_a_batch_size_diverged_at_every_rate():
     diverges = lambda run: (run.batch_size, run.seed) == (64, 2)  # noqa: E731
     row = tabulate_claims(make_sources(best_at({32: 0.01, 64: 0.04, 128: 0.04}), diverges=diverges)).loc[
         "best_rate_grows"
@@ -318,18 +345,18 @@ def test_a_batch_size_that_diverged_at_every_rate_loses_its_seed():
 
 
 @pytest.mark.parametrize("claim", CLAIM_NAMES)
-def test_a_missing_run_loses_its_seed(claim: str):
+def test_seed_is_dropped_if_a_run_is_missing(claim: str):
     frames = make_sources(CASES[claim][0])
-    gone = (32, 0.08) if claim == "smallest_not_best" else (128, 0.01)
+    missing = (32, 0.08) if claim == "smallest_not_best" else (128, 0.01)
     if claim == "best_rate_grows":
-        kept = [~((frame["batch_size"] == 128) & (frame["seed"] == 1)) for frame in frames]
+        masks = [~((frame["batch_size"] == 128) & (frame["seed"] == 1)) for frame in frames]
     else:
-        kept = [~((frame["setting"] == Run(*gone, 1).setting) & (frame["seed"] == 1)) for frame in frames]
-    row = tabulate_claims([frame[keep] for frame, keep in zip(frames, kept, strict=True)]).loc[claim]
+        masks = [~((frame["setting"] == Run(*missing, 1).setting) & (frame["seed"] == 1)) for frame in frames]
+    row = tabulate_claims([frame[mask] for frame, mask in zip(frames, masks, strict=True)]).loc[claim]
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
 
 
-def test_when_every_run_diverged_nothing_is_decided():
+def test_claims_are_undecided_if_every_run_diverged():
     table = tabulate_claims(make_sources(scale_quantities(), diverges=lambda _: True))
     assert set(table["verdict"]) == {"undecided"}
     assert (table["n_seeds"] == 0).all()
@@ -339,7 +366,7 @@ def test_when_every_run_diverged_nothing_is_decided():
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0, np.inf])
-def test_a_number_without_a_logarithm_loses_its_seed(value: float):
+def test_seed_is_dropped_if_a_value_has_no_logarithm(value: float):
     frames = make_sources(scale_quantities())
     at = (frames[1]["setting"] == LARGE.setting) & (frames[1]["seed"] == 2) & (frames[1]["quantity"] == "sharpness")
     frames[1].loc[at, "value"] = value
@@ -348,22 +375,22 @@ def test_a_number_without_a_logarithm_loses_its_seed(value: float):
     assert np.isfinite(row["effect"])
 
 
-def test_the_order_of_rows_says_nothing():
+def test_order_of_rows_does_not_matter():
     frames = make_sources(lambda run, name: seed_noise(run, name) * (1 + (7 * run.batch_size + run.seed) % 5))
     shuffled = [frame.sample(frac=1, random_state=place) for place, frame in enumerate(frames)]
     pd.testing.assert_frame_equal(tabulate_claims(shuffled), tabulate_claims(frames), check_exact=True)
 
 
-def test_runs_that_still_improved_are_counted():
+def test_runs_that_were_stopped_are_counted():
     frames = make_sources(of_large("best_epoch", 2))
     frames[0].loc[frames[0]["setting"] == LARGE.setting, "status"] = "max_epochs"
     row = tabulate_claims(frames).loc["more_epochs"]
-    assert "3 of the 6 runs still improved when max_epochs stopped them" in row["reading"]
+    assert "3 of the 6 runs were still improving at max_epochs" in row["reading"]
     assert row["verdict"] == "supported"
 
 
 @pytest.mark.parametrize(
-    ("chosen", "untested", "why"),
+    ("chosen", "untested", "reason"),
     [
         (make_study(sharpness={"enabled": False}), {"sharper_minima", "linear_flattens"}, "sharpness"),
         (
@@ -379,7 +406,7 @@ def test_runs_that_still_improved_are_counted():
         (
             make_study(arms={"linear": {"base_batch_size": 128}}),
             {name for name in CLAIM_NAMES if "linear" in name},
-            "train batch size 128 alike",
+            "are the same for batch size 128",
         ),
         (
             make_study(arms={"linear": {"learning_rates": {32: 0.01}}}),
@@ -390,19 +417,19 @@ def test_runs_that_still_improved_are_counted():
         (make_study((32,)), set(CLAIM_NAMES), "one batch size"),
     ],
 )
-def test_a_claim_that_the_study_cannot_test_keeps_its_row_and_says_why(chosen: Study, untested: set[str], why: str):
+def test_untestable_claim_has_a_row_with_the_reason(chosen: Study, untested: set[str], reason: str):
     gaps = scale_quantities(("best_validation_loss", 128, 0.01, 2), ("best_epoch", 128, 0.01, 2))
     table = tabulate_claims(make_sources(gaps, chosen), chosen)
     assert list(table.index) == CLAIM_NAMES
     assert set(table.index[table["reading"].str.startswith("Not tested")]) == untested
     rows = table.loc[sorted(untested)]
-    assert rows["reading"].str.contains(why).all()
+    assert rows["reading"].str.contains(reason).all()
     assert rows["effect"].isna().all()
     assert set(rows["verdict"]) == {"undecided"}
     assert (rows["n_missing"] == 0).all()
 
 
-def test_the_batch_sizes_to_compare_are_those_of_the_comparison():
+def test_compared_batch_sizes_are_set_in_the_config():
     chosen = make_study(
         comparison={
             "fixed_learning_rate": 0.01,
@@ -419,11 +446,11 @@ def test_the_batch_sizes_to_compare_are_those_of_the_comparison():
 
 
 @pytest.mark.parametrize("diverges", [lambda _: False, lambda run: run.batch_size == 128, lambda _: True])
-def test_the_figure_has_a_row_for_every_claim(diverges: Callable[[Run], bool], tmp_path):
+def test_figure_has_a_row_for_every_claim(diverges: Callable[[Run], bool], tmp_path):
     path = tmp_path / "claims.csv"
     write_frame(path, tabulate_claims(make_sources(CASES["more_epochs"][0], diverges=diverges)).reset_index())
     drawn = figure.draw(read_frame(path)).draw()
-    drawn.savefig(tmp_path / "claims.png")  # lays it out
+    drawn.savefig(tmp_path / "claims.png")  # computes the layout
     (axes,) = drawn.axes
     assert len(axes.get_yticklabels()) == len(CLAIMS)
     for text in [*axes.get_yticklabels(), *axes.texts]:

@@ -1,0 +1,296 @@
+"""The ratios that claims are about: one log ratio per seed, 0 if there is no effect.
+
+Runs of the same seed share their initial weights and the train/validation split, so all comparisons are paired by seed.
+A seed is nan if one of its runs diverged, or if a value is not positive and finite.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from batchscape.config.base import shortest_decimal
+from batchscape.report.settings import constant_lr_settings, shared_learning_rates
+
+LOSS = "best_validation_loss"
+
+
+class NotTested(Exception):
+    """Raised if a study cannot test a claim; the message says why."""
+
+
+@dataclass(frozen=True)
+class LogRatios:
+    """The log ratio of each seed, and what is compared."""
+
+    comparison: str
+    """What is compared with what, in words."""
+    by_seed: pd.Series
+    """Natural logarithm of the ratio, indexed by seed."""
+    settings: tuple[str, ...]
+    """The settings whose runs are compared."""
+    note: str = ""
+    """A caveat for the reader."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The data that claims are tested on.
+
+    Attributes:
+        runs: Table `runs`.
+        arm_runs: Table `arm_runs`.
+        history: Analysis `history`.
+        epoch_distance: Analysis `epoch_distance`.
+        small_batch_size: The smaller batch size to compare.
+        large_batch_size: The larger batch size to compare.
+    """
+
+    runs: pd.DataFrame
+    arm_runs: pd.DataFrame
+    history: pd.DataFrame
+    epoch_distance: pd.DataFrame
+    small_batch_size: int
+    large_batch_size: int
+
+    def arm(self, arm: str, batch_size: int) -> pd.DataFrame:
+        """Return the rows of `arm_runs` of one batch size in one arm.
+
+        Raises:
+            NotTested: If there are none.
+        """
+        rows = self.arm_runs[self.arm_runs["arm"] == arm]
+        if rows.empty:
+            raise NotTested(f"this study has no arm `{arm}`")
+        rows = rows[rows["batch_size"] == batch_size]
+        if rows.empty:
+            raise NotTested(f"the arm `{arm}` has no complete run of batch size {batch_size}")
+        return rows
+
+    def small_and_large(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the rows of the small and of the large batch size at the fixed learning rate.
+
+        Raises:
+            NotTested: If the study has only one batch size, or no such runs.
+        """
+        if self.small_batch_size == self.large_batch_size:
+            raise NotTested("this study has only one batch size")
+        return self.arm("fixed", self.small_batch_size), self.arm("fixed", self.large_batch_size)
+
+    def fixed_and_linear(self) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """Return the rows of the large batch size at the fixed and at the linearly scaled learning rate.
+
+        Raises:
+            NotTested: If there are no such runs, if the two settings are the same, or if the learning rates of the arm
+                `linear` are set in the config and not proportional to the batch size.
+        """
+        self.small_and_large()
+        fixed, linear = self.arm("fixed", self.large_batch_size), self.arm("linear", self.large_batch_size)
+        scaling = self.large_batch_size / self.small_batch_size
+        scaled = _learning_rate(self.arm("linear", self.small_batch_size)) * scaling
+        if not np.isclose(_learning_rate(linear), scaled, rtol=1e-4):
+            raise NotTested("the learning rates of the arm `linear` are not proportional to the batch size")
+        if _setting(fixed) == _setting(linear):
+            raise NotTested(f"the arms `fixed` and `linear` are the same for batch size {self.large_batch_size}")
+        return fixed, linear
+
+
+def large_over_small(evidence: Evidence, quantity: str) -> LogRatios:
+    """Return log(large/small) of a quantity, at the fixed learning rate.
+
+    Args:
+        evidence: The data.
+        quantity: A value of the column `quantity` of `arm_runs`.
+
+    Raises:
+        NotTested: If the runs or the quantity are missing.
+    """
+    small, large = evidence.small_and_large()
+    return _at_fixed_rate(evidence, _log_quantity(large, quantity) - _log_quantity(small, quantity))
+
+
+def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", "epoch_distance"]) -> LogRatios:
+    """Return log(large/small) of the mean over epochs of a column, at the fixed learning rate.
+
+    Runs end at different epochs, so the mean is over the epochs that both runs of a seed have.
+
+    Args:
+        evidence: The data.
+        column: `train_loss` of the history, or `epoch_distance`.
+
+    Raises:
+        NotTested: If the runs are missing.
+    """
+    epochs = {"train_loss": evidence.history, "epoch_distance": evidence.epoch_distance}[column]
+    epochs = epochs[epochs["status"] != "diverged"]
+    small, large = (
+        epochs.loc[epochs["setting"] == _setting(rows), ["seed", "epoch", column]]
+        for rows in evidence.small_and_large()
+    )
+    shared = large.merge(small, on=["seed", "epoch"], suffixes=("_large", "_small")).dropna()
+    means = shared.groupby("seed")[[f"{column}_large", f"{column}_small"]].mean()
+    return _at_fixed_rate(evidence, _log(means[f"{column}_large"]) - _log(means[f"{column}_small"]))
+
+
+def linear_over_fixed(evidence: Evidence, quantity: str) -> LogRatios:
+    """Return log(linear/fixed) of a quantity of the large batch size.
+
+    Args:
+        evidence: The data.
+        quantity: A value of the column `quantity` of `arm_runs`.
+
+    Raises:
+        NotTested: If the runs or the quantity are missing, or if the arm `linear` does not scale linearly.
+    """
+    fixed, linear = evidence.fixed_and_linear()
+    return LogRatios(
+        f"bs{evidence.large_batch_size} at learning rate {_format_learning_rate(linear)} (linear) against "
+        f"{_format_learning_rate(fixed)} (fixed)",
+        _log_quantity(linear, quantity) - _log_quantity(fixed, quantity),
+        (_setting(fixed), _setting(linear)),
+    )
+
+
+def linear_over_midpoint(evidence: Evidence, quantity: str) -> LogRatios:
+    """Return log(linear/√(small·large)) of a quantity.
+
+    `linear` is the large batch size at the linearly scaled learning rate; `small` and `large` are the two batch sizes
+    at the fixed one, and √(small·large) is the midpoint of the gap between them on a logarithmic scale. Below 0, linear
+    scaling closes more than half of the gap. The closed fraction itself would divide by a gap that may be near 0.
+
+    Args:
+        evidence: The data.
+        quantity: A value of the column `quantity` of `arm_runs`.
+
+    Raises:
+        NotTested: If there is no gap, that is if the large batch size does not have the greater geometric mean; if the
+            runs or the quantity are missing, or if the arm `linear` does not scale linearly.
+    """
+    small, large = evidence.small_and_large()
+    _, linear = evidence.fixed_and_linear()
+    log_small, log_large = _log_quantity(small, quantity), _log_quantity(large, quantity)
+    log_ratios = _log_quantity(linear, quantity) - (log_small + log_large) / 2
+    gap = (log_large - log_small)[log_ratios.notna()].mean()
+    rate = _format_learning_rate(small)
+    if gap <= 0:
+        raise NotTested(
+            f"at learning rate {rate}, the {_words(quantity)} of bs{evidence.large_batch_size} is not greater than "
+            f"that of bs{evidence.small_batch_size} (ratio {np.exp(gap):.3g}), so there is no gap to close"
+        )
+    return LogRatios(
+        f"bs{evidence.large_batch_size} at learning rate {_format_learning_rate(linear)} (linear) against the "
+        f"midpoint of bs{evidence.small_batch_size} and bs{evidence.large_batch_size} at {rate} (fixed)",
+        log_ratios,
+        (_setting(small), _setting(large), _setting(linear)),
+    )
+
+
+def smallest_over_best_other(evidence: Evidence) -> LogRatios:
+    """Return log(smallest/best other) of the best validation loss, at the high learning rate.
+
+    For each seed, the best of the other batch sizes is selected by its mean log loss over the *other* seeds: selected
+    on the seed itself, its loss would be biased downwards. Batch sizes that diverged in any of them are excluded.
+
+    Args:
+        evidence: The data.
+
+    Raises:
+        NotTested: If the study has only one batch size, or more than two but only one seed.
+    """
+    rows = evidence.arm_runs[evidence.arm_runs["arm"] == "high"]
+    sizes = sorted(rows["batch_size"].unique())
+    if len(sizes) < 2:
+        raise NotTested("this study has only one batch size")
+    losses = pd.DataFrame({size: _log_quantity(rows[rows["batch_size"] == size], LOSS) for size in sizes})
+    smallest, others = losses[sizes[0]], losses[sizes[1:]]
+    if len(sizes) > 2 and len(losses) < 2:
+        raise NotTested("the best of the other batch sizes is selected on other seeds, and this study has one seed")
+    best_other = {}
+    for seed in losses.index:
+        candidates = others.drop(index=seed).dropna(axis="columns").mean() if len(sizes) > 2 else others.loc[seed]
+        best_other[seed] = np.nan if candidates.dropna().empty else others.loc[seed, candidates.idxmin()]
+    names = ", ".join(f"bs{size}" for size in sizes[1:])
+    against = f"the best of {names}" if len(sizes) > 2 else names
+    return LogRatios(
+        f"bs{sizes[0]} against {against} at learning rate {_format_learning_rate(rows)}",
+        smallest - pd.Series(best_other, dtype=float),
+        tuple(rows["setting"].unique()),
+    )
+
+
+def best_rate_per_doubling(evidence: Evidence) -> LogRatios:
+    """Return the log of the factor by which the best learning rate grows if the batch size doubles.
+
+    The factor is 2 for linear scaling, √2 for square-root scaling, 1 if the best rate stays the same: it is 2 to the
+    slope of log₂(best rate) over log₂(batch size), by least squares, seed by seed. The best rate of a batch size and
+    seed is the one with the lowest best validation loss (of equal ones, the lowest rate) among the rates at which all
+    batch sizes train; diverged runs are excluded.
+
+    Args:
+        evidence: The data.
+
+    Raises:
+        NotTested: If the study has only one batch size, or fewer than three learning rates that all batch sizes share.
+    """
+    rates = shared_learning_rates(evidence.runs)
+    grid = constant_lr_settings(evidence.runs)
+    grid = grid[grid["learning_rate"].isin(rates)]
+    sizes = np.sort(grid["batch_size"].unique())
+    if len(sizes) < 2:
+        raise NotTested("this study has only one batch size")
+    if len(rates) < 3:
+        raise NotTested(
+            "fewer than three learning rates are shared by all batch sizes, so each is on an edge of the range"
+        )
+    completed = grid[grid["status"] != "diverged"].dropna(subset=[LOSS])
+    completed = completed.sort_values("learning_rate").reset_index(drop=True)
+    best = completed.loc[completed.groupby(["seed", "batch_size"])[LOSS].idxmin()]
+    log_rates = np.log(best.pivot(index="seed", columns="batch_size", values="learning_rate")).reindex(columns=sizes)
+    doublings = np.log2(sizes) - np.log2(sizes).mean()
+    num_on_edge = best["learning_rate"].isin([rates[0], rates[-1]]).sum()
+    return LogRatios(
+        f"bs{sizes[0]} to bs{sizes[-1]}, the best of {len(rates)} learning rates from {shortest_decimal(rates[0])} to "
+        f"{shortest_decimal(rates[-1])}",
+        log_rates.mul(doublings).sum(axis="columns", skipna=False) / np.sum(doublings**2),
+        tuple(grid["setting"].unique()),
+        f"{num_on_edge} of the {len(best)} best rates are on an edge of the range" if num_on_edge else "",
+    )
+
+
+def _at_fixed_rate(evidence: Evidence, by_seed: pd.Series) -> LogRatios:
+    small, large = evidence.small_and_large()
+    return LogRatios(
+        f"bs{evidence.large_batch_size} against bs{evidence.small_batch_size} at learning rate "
+        f"{_format_learning_rate(small)}",
+        by_seed,
+        (_setting(small), _setting(large)),
+    )
+
+
+def _log_quantity(rows: pd.DataFrame, quantity: str) -> pd.Series:
+    """Return the logarithm of a quantity, indexed by seed; nan for diverged runs."""
+    rows = rows[rows["quantity"] == quantity]
+    if rows.empty:
+        raise NotTested(f"the {_words(quantity)} of these runs was not measured")
+    return _log(rows.set_index("seed")["value"].where((rows["status"] != "diverged").to_numpy()))
+
+
+def _log(values: pd.Series) -> pd.Series:
+    return np.log(values.where((values > 0) & np.isfinite(values)))
+
+
+def _words(quantity: str) -> str:
+    return quantity.replace("_", " ")
+
+
+def _setting(rows: pd.DataFrame) -> str:
+    return rows["setting"].iloc[0]
+
+
+def _learning_rate(rows: pd.DataFrame) -> float:
+    return float(rows["learning_rate"].iloc[0])
+
+
+def _format_learning_rate(rows: pd.DataFrame) -> str:
+    return shortest_decimal(_learning_rate(rows))

@@ -1,4 +1,4 @@
-"""End the Slurm jobs that a Snakemake has left in a folder."""
+"""`python -m batchscape cancel`: cancel the Slurm jobs that a killed Snakemake left in a folder."""
 
 import time
 from pathlib import Path
@@ -8,40 +8,42 @@ from batchscape.runtime.slurm import run_slurm
 
 # As in profiles/slurm.
 JOB_NAME_PREFIX = "batchscape_"
-SECONDS_BETWEEN_LOOKS = 1.0
+# Seconds.
+POLL_INTERVAL = 1.0
 
 
-def cancel(folder: Path, name: str = JOB_NAME_PREFIX) -> list[str]:
-    """Cancel the jobs that this user's Snakemakes submitted from a folder, wait until they have ended, and say which.
+def cancel(folder: Path, prefix: str = JOB_NAME_PREFIX) -> list[str]:
+    """Cancel jobs that this user submitted from a folder, and wait until they have ended.
 
-    Only those whose name begins so; all jobs of one Snakemake have one name.
-    Raises UserError where there is no Slurm, or where it refuses.
+    Only jobs whose name starts with `prefix`; all jobs of one Snakemake have the same name. Returns a line for each
+    job. Raises UserError if Slurm is missing or refuses.
     """
-    jobs = _jobs(folder, name)
+    jobs = _jobs(folder, prefix)
     if jobs:
-        _ask("scancel", *jobs)
-    while _jobs(folder, name):
-        time.sleep(SECONDS_BETWEEN_LOOKS)
-    return [f"cancelled {number}, {what}" for number, what in jobs.items()]
+        _run("scancel", *jobs)
+    while _jobs(folder, prefix):
+        time.sleep(POLL_INTERVAL)
+    return [f"cancelled {number}, {comment}" for number, comment in jobs.items()]
 
 
-def _jobs(folder: Path, beginning: str) -> dict[str, str]:
-    """What each job does that was submitted from a folder and has not ended, by its number."""
-    # Without `--states` those that have not ended, also those that are being ended and may still write.
-    listed = _ask("squeue", "--me", "--noheader", "--format=%i|%j|%k|%Z")
-    rows = [line.split("|", 3) for line in listed.splitlines() if "|" in line]  # others name a cluster
+def _jobs(folder: Path, prefix: str) -> dict[str, str]:
+    """Return the comments of the jobs that were submitted from a folder and have not ended, by job number."""
+    # Without `--states`, squeue lists all jobs that have not ended, also those that are completing and may still write.
+    output = _run("squeue", "--me", "--noheader", "--format=%i|%j|%k|%Z")
+    rows = [line.split("|", 3) for line in output.splitlines() if "|" in line]  # other lines name a cluster
     return {
-        number: what
-        for number, name, what, where in rows
-        if name.startswith(beginning) and Path(where).resolve() == folder.resolve()
+        number: comment
+        for number, name, comment, working_directory in rows
+        if name.startswith(prefix) and Path(working_directory).resolve() == folder.resolve()
     }
 
 
-def _ask(*command: str) -> str:
+def _run(*command: str) -> str:
     try:
-        done = run_slurm(*command)
+        completed = run_slurm(*command)
     except FileNotFoundError:
         raise UserError(f"{command[0]}: is not found; run this on a login node of the Slurm cluster") from None
-    if done.returncode:
-        raise UserError(f"{command[0]}: {' '.join(done.stderr.split())}; ask again later, or your administrators")
-    return done.stdout
+    if completed.returncode:
+        message = " ".join(completed.stderr.split())
+        raise UserError(f"{command[0]}: {message}; try again later, or ask your administrators")
+    return completed.stdout

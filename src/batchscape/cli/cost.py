@@ -1,4 +1,4 @@
-"""What the trainings of a study cost on this machine: measured with a few steps, before anything trains."""
+"""The estimated time of the trainings of a study on this machine, from a few training steps."""
 
 import math
 import time
@@ -21,31 +21,30 @@ from batchscape.runtime.user_code import summarize_error
 from batchscape.study.study import Study, Trainings
 from batchscape.training.train import train
 
-# Of each batch size that is timed: batches of an epoch, and epochs, the first of which warms up.
-BATCHES, EPOCHS = 4, 3
-# No larger batch is needed to see what an image costs.
-LARGEST_FIRST, RATIO = 32, 4
-# Seconds that the first batch size may take; after more a second one is not timed.
-PATIENCE = 5.0
+# Per timed batch size: batches of an epoch, and epochs, of which the first warms up.
+NUM_BATCHES, NUM_EPOCHS = 4, 3
+# Larger batches are not needed to measure the time per image.
+MAX_FIRST_BATCH_SIZE, BATCH_SIZE_RATIO = 32, 4
+# If the first batch size takes longer, a second one is not timed.
+TIMEOUT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds that a training takes: for each batch, for each image in it, and for each image that validates."""
+    """Seconds of a training per batch, per training image, and per validation image."""
 
     batch: float
     image: float
     validation_image: float
 
-    def epoch(self, batch_size: int, training: int, validation: int) -> float:
-        """Return the seconds of an epoch over this many images."""
-        return (
-            math.ceil(training / batch_size) * self.batch + training * self.image + validation * self.validation_image
-        )
+    def epoch(self, batch_size: int, num_train: int, num_validation: int) -> float:
+        """Return the seconds of an epoch."""
+        num_batches = math.ceil(num_train / batch_size)
+        return num_batches * self.batch + num_train * self.image + num_validation * self.validation_image
 
 
 def fit_pace(seconds: Mapping[int, float], validation_image: float) -> Pace:
-    """Return the pace at which a batch takes the measured seconds, by batch size; neither part of it is negative."""
+    """Fit the pace to the measured seconds of a batch, by batch size, such that no part of it is negative."""
     small, large = min(seconds), max(seconds)
     if small == large:
         return Pace(0.0, seconds[small] / small, validation_image)
@@ -54,70 +53,73 @@ def fit_pace(seconds: Mapping[int, float], validation_image: float) -> Pace:
     return Pace(seconds[small] - image * small, image, validation_image)
 
 
-def max_total_seconds(trainings: list[Trainings], pace: Pace, training: int, validation: int) -> float:
-    """Return the seconds of all trainings one after another, if none of them ends before its last epoch."""
-    return sum(each.count * each.max_epochs * pace.epoch(each.batch_size, training, validation) for each in trainings)
+def max_total_seconds(trainings: list[Trainings], pace: Pace, num_train: int, num_validation: int) -> float:
+    """Return the seconds of all trainings one after another, if each reaches its last epoch."""
+    return sum(
+        each.count * each.max_epochs * pace.epoch(each.batch_size, num_train, num_validation) for each in trainings
+    )
 
 
 def describe_cost(study: Study, inspection: Inspection) -> list[str]:
-    """Return lines that say what the trainings of a study cost here, on what that rests, or why it is not known.
+    """Return lines with the estimated time of all trainings and its basis, or why there is no estimate.
 
-    `inspection` is what is known of the study's data before it is prepared. Raises UserError if the network is refused.
+    `inspection` is what is known about the data before it is prepared. Raises UserError if the network is invalid.
     """
-    again = "; once `snakemake prepare` has run with this file, `check` measures it"
+    hint = "; run `snakemake prepare` with this file, then `check` measures it"
     try:
-        sample, count = _sample(study, inspection)
+        sample, counts = _sample_data(study, inspection)
         if sample is None:
-            return [f"time: not known before the data is prepared{again}"]
-        pace, device = _measured(study, sample)
+            return [f"time: unknown before the data is prepared{hint}"]
+        pace, device = _measure_pace(study, sample)
     except UserError as error:
         if str(error).startswith("model."):
             raise
-        return [f"time: not estimated here ({error})"]
-    except Exception as error:  # of a network of the user's own
-        return [f"time: not estimated here, for a few steps of training failed: {summarize_error(error)}"]
+        return [f"time: not estimated ({error})"]
+    except Exception as error:  # of custom code
+        return [f"time: not estimated, because a few steps of training failed: {summarize_error(error)}"]
     sizes = sorted({min(study.grid.batch_sizes), max(study.grid.batch_sizes)})
-    basis = f"measured here with a few steps on one {device}, rough"
-    if count is None:
-        epochs = _listed(pace, sizes, 1000, 0)
-        return [f"time ({basis}): 1,000 images take {epochs} an epoch; how many there are is not known yet{again}"]
-    total = format_duration(max_total_seconds(study.trainings, pace, *count))
+    basis = f"rough estimate from a few steps on one {device}"
+    if counts is None:
+        epochs = _format_epochs(pace, sizes, 1000, 0)
+        return [f"time ({basis}): an epoch of 1,000 images takes {epochs}; the number of images is not known yet{hint}"]
+    total = format_duration(max_total_seconds(study.trainings, pace, *counts))
     return [
-        f"time ({basis}): an epoch takes {_listed(pace, sizes, *count)}; all trainings one after another at most "
-        f"{total}, if none converges before its last epoch; analyses and some seconds to start each job come on top"
+        f"time ({basis}): an epoch takes {_format_epochs(pace, sizes, *counts)}; all trainings one after another take "
+        f"at most {total}, less if runs converge early; analyses and the startup of each job are not included"
     ]
 
 
-def _listed(pace: Pace, sizes: list[int], training: int, validation: int) -> str:
-    return ", ".join(f"{pace.epoch(size, training, validation):.2g} s at batch size {size}" for size in sizes)
+def _format_epochs(pace: Pace, sizes: list[int], num_train: int, num_validation: int) -> str:
+    return ", ".join(f"{pace.epoch(size, num_train, num_validation):.2g} s at batch size {size}" for size in sizes)
 
 
-def _sample(study: Study, inspection: Inspection) -> tuple[PreparedData | None, tuple[int, int] | None]:
-    """Return images like those of the study, and how many train and validate; None for what is not known yet."""
+def _sample_data(study: Study, inspection: Inspection) -> tuple[PreparedData | None, tuple[int, int] | None]:
+    """Return images like those of the study, and the numbers of training and validation images; None if unknown."""
     if Path(study.prepared_data).exists():
         data = read_prepared(Path(study.prepared_data))
         return data, (len(data.train_images), len(data.validation_images))
-    if inspection.shape is None:
+    if inspection.shape is None or inspection.classes is None:
         return None, None
-    *image_size, channels = inspection.shape
-    made = SyntheticConfig(
+    height, width, channels = inspection.shape
+    synthetic = SyntheticConfig(
         source="synthetic",
         images=max(20, 2 * inspection.classes),
-        image_size=image_size,
+        image_size=(height, width),
         channels=channels,
         classes=inspection.classes,
     )
-    return prepare(made).data, inspection.counts
+    return prepare(synthetic).data, inspection.counts
 
 
-def _measured(study: Study, sample: PreparedData) -> tuple[Pace, str]:
-    """Return the pace of a training of the study on this machine, and on which device it was measured."""
-    first = min(LARGEST_FIRST, min(study.grid.batch_sizes))
-    second = min(RATIO * first, max(study.grid.batch_sizes))
-    training = study.training.model_copy(update={"max_epochs": EPOCHS, "patience": EPOCHS, "checkpoints": ()})
-    seconds, began = {}, time.monotonic()
+def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
+    """Return the pace of a training of the study on this machine, and the name of the device."""
+    first = min(MAX_FIRST_BATCH_SIZE, min(study.grid.batch_sizes))
+    second = min(BATCH_SIZE_RATIO * first, max(study.grid.batch_sizes))
+    training = study.training.model_copy(update={"max_epochs": NUM_EPOCHS, "patience": NUM_EPOCHS, "checkpoints": ()})
+    seconds: dict[int, float] = {}
+    start = time.monotonic()
     for batch_size in sorted({first, second}):
-        if seconds and time.monotonic() - began > PATIENCE:
+        if seconds and time.monotonic() - start > TIMEOUT_SECONDS:
             break
         spec = RunSpec(
             batch_size=batch_size,
@@ -126,21 +128,23 @@ def _measured(study: Study, sample: PreparedData) -> tuple[Pace, str]:
             model=study.model,
             training=training,
         )
-        images = BATCHES * batch_size
+        num_images = NUM_BATCHES * batch_size
         with TemporaryDirectory(prefix="batchscape-check-") as folder:
             data = Path(folder) / "images.safetensors"
-            write_prepared(data, _repeated(sample, images))
+            write_prepared(data, _resize(sample, num_images))
             run = RunDirectory(train(spec, data, Path(folder) / "run"))
             history = run.history(["train_seconds", "validation_seconds"]).iloc[1:]
             device = run.summary()["environment"]["device"]
-        seconds[batch_size] = float(history["train_seconds"].median()) / BATCHES
-        validation_image = float(history["validation_seconds"].median()) / images
+        seconds[batch_size] = float(history["train_seconds"].median()) / NUM_BATCHES
+        validation_image = float(history["validation_seconds"].median()) / num_images
     return fit_pace(seconds, validation_image), device
 
 
-def _repeated(data: PreparedData, count: int) -> PreparedData:
-    """Return data with this many images on each side, repeated as often as it takes."""
-    train, validation = (np.resize(np.arange(len(side)), count) for side in (data.train_labels, data.validation_labels))
+def _resize(data: PreparedData, count: int) -> PreparedData:
+    """Return data with this many training and validation images, repeated as often as necessary."""
+    train, validation = (
+        np.resize(np.arange(len(labels)), count) for labels in (data.train_labels, data.validation_labels)
+    )
     return PreparedData(
         data.train_images[train],
         data.train_labels[train],

@@ -62,19 +62,19 @@ def test_a_network_that_is_refused_ends_the_estimate(refusal):
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({}, r"time \(measured here .*\): an epoch takes \S+ s at batch size 8, \S+ s at batch size 16; all trainings"),
+        ({}, r"time \(rough estimate .*\): an epoch takes \S+ s at batch size 8, \S+ s at batch size 16; all"),
         (
             {"data": {"source": "cats_vs_dogs", "image_size": [8, 9]}},
-            r"time \(measured here .*\): 1,000 images take \S+ s at batch size 8, ",
+            r"time \(rough estimate .*\): an epoch of 1,000 images takes \S+ s at batch size 8, ",
         ),
         (
             {"data": {"source": "my_data:load"}},
-            "time: not known before the data is prepared; once `snakemake",
+            "time: unknown before the data is prepared; run `snakemake",
         ),
-        ({"training": {"accelerator": "gpu"}}, r"time: not estimated here \(training.accelerator: `gpu`, but .*\)$"),
+        ({"training": {"accelerator": "gpu"}}, r"time: not estimated \(training.accelerator: `gpu`, but .*\)$"),
         (
             {"model": {"name": f"{__name__}:Fails", "arguments": {}}},
-            "time: not estimated here, for a few steps of training failed: RuntimeError: no more than 8 images ",
+            "time: not estimated, because a few steps of training failed: RuntimeError: no more than 8 images ",
         ),
     ],
 )

@@ -1,4 +1,5 @@
-# `make study` and `make test` need python3 (3.11 or newer); they install the rest into .venv.
+# Set up, check, run and test a study: `make help` lists the targets. They need python3 (3.11 or newer) and install
+# everything else into $(VENV).
 
 VENV ?= .venv
 PYTHON ?= python3
@@ -6,23 +7,25 @@ CONFIG ?= config/config.yaml
 CORES ?= 8
 BIN := $(VENV)/bin
 
-.PHONY: setup study test docs
+.DEFAULT_GOAL := help
+.PHONY: help setup study test docs
 
-## Set up only.
-setup: $(VENV)/.ready
+help: ## List the targets and variables
+	@echo "make TARGET [VARIABLE=VALUE ...]"
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@echo "Variables: VENV=$(VENV) PYTHON=$(PYTHON) CONFIG=$(CONFIG) CORES=$(CORES)"
+
+setup: $(VENV)/.ready ## Install Batchscape into VENV
 	@echo "Ready. In each new terminal: source $(VENV)/bin/activate"
 
-## Set up, check the study file, and run the study.
-study: $(VENV)/.ready
+study: $(VENV)/.ready ## Check the study file CONFIG and run the study on CORES cores
 	@$(BIN)/python -m batchscape check $(CONFIG)
 	$(BIN)/snakemake --cores $(CORES) all --configfile $(CONFIG)
 
-## Set up, and run all tests.
-test: $(VENV)/.ready-for-tests
+test: $(VENV)/.ready-for-tests ## Run all tests
 	$(BIN)/python -m pytest
 
-## Make the config reference and the schema from the typed models.
-docs: $(VENV)/.ready
+docs: $(VENV)/.ready ## Write docs/config.md and config/schema.json from the config models
 	$(BIN)/python -m batchscape reference > docs/config.md
 	$(BIN)/python -m batchscape schema > config/schema.json
 
@@ -32,9 +35,9 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
-	@echo "Installing Batchscape into $(VENV), which takes some minutes"
+	@echo "Installing Batchscape into $(VENV); this takes some minutes"
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
-	@$(BIN)/python -m compileall -q src # or each job would, where PYTHONDONTWRITEBYTECODE is set
+	@$(BIN)/python -m compileall -q src # each job would, if PYTHONDONTWRITEBYTECODE is set
 	@touch $@
 
 $(VENV)/.ready-for-tests: $(VENV)/.ready

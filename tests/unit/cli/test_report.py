@@ -122,7 +122,7 @@ def test_runs_of_other_settings_or_other_data_are_not_reported(few_file: Path):
     train(study, *study.runs)
     collector = Collector(a_study(training={"max_epochs": 7}))
     assert collector.runs() == {}
-    other = "was trained with other settings than the study asks for now"
+    other = "was trained with other settings than the study has now"
     assert reasons(collector, "run") == dict.fromkeys(study.runs, other)
     Path(study.prepared_data).parent.mkdir()
     shutil.copy(few_file, study.prepared_data)
@@ -191,7 +191,7 @@ def test_a_failed_analysis_costs_itself_and_one_older_than_its_runs_is_not_used(
     os.utime(one, (before - 1000, before - 1000))
     frames, missing = collected()
     assert set(frames["analysis/sharpness"]["setting"]) == {"bs64-lr0.1"}
-    assert missing == {"sharpness/bs32-lr0.1": "was made from an earlier training of its runs"}
+    assert missing == {"sharpness/bs32-lr0.1": "was computed from an earlier training of its runs"}
     assert set(frames["tables/claims"]["claim"]) >= {"sharper_minima"}  # the others are tested all the same
     one.unlink()
     other.write_text(other.read_text()[:-5])
@@ -214,7 +214,7 @@ def test_a_table_that_cannot_be_made_costs_what_is_made_from_it():
     collector = Collector(study)
     frames = collector.frames(collector.runs())
     missing = reasons(collector, "table")
-    assert missing["arm_runs"] == "cannot be made from what exists (KeyError: 'radius')"
+    assert missing["arm_runs"] == "cannot be created from what exists (KeyError: 'radius')"
     assert missing["claims"] == "needs tables/arm_runs"
     assert {f"tables/{name}" for name in set(study.tables) - set(missing)} < set(frames)
     assert set(missing) == {"arm_runs", "sharpness", "scaled_lr", "claims"}
@@ -243,7 +243,7 @@ def test_an_edit_of_the_study_file_after_the_analyses_is_told():
     assert collector.edited_since(file) == []
     file.touch()
     (line,) = collector.edited_since(file)
-    assert line.startswith("s.yaml was edited after 2 of the 2 files of analyses were made")
+    assert line.startswith("s.yaml was edited after 2 of the 2 files of analyses were written")
 
 
 def test_gaps_of_one_reason_are_told_together():

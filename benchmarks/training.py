@@ -1,24 +1,24 @@
-"""What an epoch costs with `batchscape.training.train.train`, a hand-written loop, and stock Lightning.
+"""Time an epoch of `batchscape.training.train.train`, of a hand-written loop, and of stock Lightning.
 
     python benchmarks/training.py
 
-Every contender trains the default network on the digits (1,438 images to train on, 359 to validate on) with
+Each contender trains the default network on the digits (1,438 images to train on, 359 to validate on) with
 SGD on one CPU thread, at batch sizes 32 and 256. Measured is the wall time from the end of one epoch to the end
-of the next, hence all of it: batches, training, validation, and what the contender does in between.
+of the next, which includes everything: batches, training, validation and the record.
 
 * `train`: the library's function with its whole record (update norms, accuracy, distances, best weights).
-* `hand-written`: the loop that a practised user writes, with data in memory as floats in [0, 1], and a second one
-  that also keeps its tensors channels-last and its SGD fused. Both record two losses an epoch and nothing else.
+* `hand-written`: the loop of an experienced user, with data in memory as floats in [0, 1], and a second one with
+  channels-last tensors and fused SGD. Both record two losses per epoch and nothing else.
 * `stock Lightning`: automatic optimisation, a DataLoader, and losses logged with `self.log`, but neither logger
   nor progress bar nor checkpoints.
 
-The contenders take turns in short rounds, so that what else runs on the machine meets all of them alike. By
+The contenders take turns in short rounds, so that other load on the machine affects all of them alike. By
 default there are 5 rounds, each of 15 epochs at batch size 32 and of 40 at 256; the first 3 epochs of each round
-are dropped, and the median is taken over all others. It takes about a minute. `--quick` only shows that it runs, with
-one round of 4 epochs; its times mean nothing.
+are dropped, and the result is the median of all others. It takes about a minute. `--quick` only checks that it runs,
+with one round of 4 epochs; its times mean nothing.
 
-Seen on a shared virtual machine with 2 cores of an Intel Xeon (model 167, 2.6 GHz), Python 3.11, torch 2.13,
-pytorch-lightning 2.6.6: milliseconds an epoch, and `train` as a multiple of it:
+Measured on a shared virtual machine with 2 cores of an Intel Xeon (model 167, 2.6 GHz), Python 3.11, torch 2.13,
+pytorch-lightning 2.6.6: milliseconds per epoch, and `train` as a multiple of it:
 
                                               batch size 32      batch size 256
     train                                     49.2               19.0
@@ -95,7 +95,7 @@ class FloatData:
 
 
 class EpochEnds(logging.Handler):
-    """Notes when the recorder logs an epoch: that line is what `train` shows of an epoch while it runs."""
+    """Records when the recorder logs an epoch."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class EpochEnds(logging.Handler):
 
 @contextmanager
 def epoch_ends() -> Iterator[list[float]]:
-    """Yield a list that fills with the moments at which `train` has ended an epoch."""
+    """Yield a list that collects the times at which `train` ends an epoch."""
     handler, level = EpochEnds(), recorder.log.level
     recorder.log.setLevel(logging.INFO)
     recorder.log.addHandler(handler)
@@ -135,7 +135,7 @@ def batchscape(data: PreparedData, folder: Path) -> Contender:
 
 
 def hand_written(data: FloatData, channels_last: bool = False, fused: bool | None = None) -> Contender:
-    """A plain loop: one permutation an epoch, and the losses read once an epoch."""
+    """A plain loop: one permutation per epoch, and the losses read once per epoch."""
     memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     def run(batch_size: int, epochs: int) -> list[float]:
@@ -163,7 +163,7 @@ def hand_written(data: FloatData, channels_last: bool = False, fused: bool | Non
 
 
 class StockModule(pl.LightningModule):
-    """The module of Lightning's own introduction."""
+    """The module of Lightning's introduction."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -184,7 +184,7 @@ class StockModule(pl.LightningModule):
 
 
 class EpochEndCallback(pl.Callback):
-    """Notes when Lightning has ended an epoch, validation included."""
+    """Records when Lightning ends an epoch, including validation."""
 
     def __init__(self) -> None:
         self.moments: list[float] = []
@@ -241,7 +241,7 @@ def seconds_per_epoch(contenders: dict[str, Contender], batch_size: int, epochs:
 
 
 def report(batch_size: int, seconds: dict[str, float]) -> None:
-    """Print a contender's time an epoch, and `train`'s as a multiple of it, beside the target."""
+    """Print a contender's time per epoch, that of `train` as a multiple of it, and the target."""
     print(f"batch size {batch_size}")
     print(f"  {'':<38}{'ms/epoch':>9}{'train is':>12}{'target':>10}")
     for name, epoch in seconds.items():
@@ -251,7 +251,7 @@ def report(batch_size: int, seconds: dict[str, float]) -> None:
 
 
 def describe_measurement(epochs_by_size: dict[int, int], rounds: int) -> None:
-    """Print what the numbers depend on."""
+    """Print the machine, the versions and the settings of the measurement."""
     torch.set_num_threads(THREADS)
     environment = describe_environment(torch.device("cpu"))
     packages = environment["packages"]
@@ -262,7 +262,7 @@ def describe_measurement(epochs_by_size: dict[int, int], rounds: int) -> None:
 
 
 def silence_lightning() -> None:
-    """Leave the table alone on the screen: hints on workers and log intervals are no news here."""
+    """Silence hints on workers and log intervals, so that only the table is printed."""
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
@@ -271,7 +271,7 @@ def silence_lightning() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time an epoch of train(), of hand-written loops, of stock Lightning.")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of each contender (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="only see that it runs: one round of a few epochs")
+    parser.add_argument("--quick", action="store_true", help="only check that it runs: one round of a few epochs")
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else arguments.rounds
     epochs_by_size = dict.fromkeys(EPOCHS, WARM_UP_EPOCHS + 1) if arguments.quick else EPOCHS

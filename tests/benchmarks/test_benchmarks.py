@@ -1,4 +1,4 @@
-"""Each benchmark runs; how long what it measures takes is no matter of a test."""
+"""Each benchmark runs; its times are not tested."""
 
 import runpy
 import shutil
@@ -13,19 +13,19 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 
 def benchmark(name: str, *arguments: str) -> str:
-    """Run a benchmark as its docstring says, and return what it prints."""
+    """Run a benchmark as a user does, and return its output."""
     command = [sys.executable, BENCHMARKS / f"{name}.py", *arguments]
     done = subprocess.run(command, cwd=BENCHMARKS.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def test_every_benchmark_is_run_here():
+def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
     assert names == {"identical_runs", "images", "loss_surface", "study", "training", "workflow"}
 
 
-def test_the_losses_of_the_surface_and_of_the_bare_loop_agree_also_without_the_package_beside_them(tmp_path: Path):
+def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path):
     # The benchmark compares the losses itself, and ends with a status other than 0 where they differ.
     script = BENCHMARKS / "loss_surface.py"
     without = (
@@ -48,12 +48,12 @@ def test_the_losses_of_the_surface_and_of_the_bare_loop_agree_also_without_the_p
         ("workflow", [], ["dry run, 2,000 runs", "dry run, 10,000 runs, Slurm"]),
     ],
 )
-def test_it_runs(name: str, arguments: list[str], contenders: list[str]):
+def test_benchmark_runs(name: str, arguments: list[str], contenders: list[str]):
     printed = benchmark(name, "--quick", *arguments)
     assert all(contender in printed for contender in contenders), printed
 
 
-def test_the_time_of_a_study_is_read_from_the_logs_of_its_jobs(tmp_path: Path):
+def test_study_benchmark_reads_the_logs_of_jobs(tmp_path: Path):
     for job in ("prepare", "train/one", "train/two"):
         log = tmp_path / "logs" / f"{job}.log"
         work = f"from batchscape.runtime.job import job_log\nwith job_log({str(log)!r}): sum(range(10**7))"
@@ -74,11 +74,11 @@ tuning: {enabled: false}
 """
 
 
-def test_runs_of_two_checkouts_are_compared_bit_by_bit(tmp_path: Path):
+def test_runs_and_tables_of_two_studies_are_compared(tmp_path: Path):
     study = tmp_path / "one.yaml"
     study.write_text(ONE_RUN)
-    train = runpy.run_path(str(BENCHMARKS / "identical_runs.py"))["train"]
-    before = train(BENCHMARKS.parent, study, tmp_path / "before", 2)
+    compute = runpy.run_path(str(BENCHMARKS / "identical_runs.py"))["compute"]
+    before = compute(BENCHMARKS.parent, study, tmp_path / "before", 2)
     after = tmp_path / "after"
     shutil.copytree(before, after)
     assert "1 runs compared, 0 differences" in benchmark("identical_runs", str(before), str(after))

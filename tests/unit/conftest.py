@@ -1,4 +1,4 @@
-"""What the unit tests share: data made once, and how a refusal and the global random states are looked at."""
+"""Fixtures of the unit tests: data prepared once, error messages and the global random states."""
 
 import random
 from collections.abc import Callable, Iterator
@@ -14,27 +14,27 @@ from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.errors import UserError
 
-# Machines are shared, so no deadline; the same examples each time, so that a red test is red again.
+# No deadline, since machines are shared; the same examples each time, so that failures are reproducible.
 settings.register_profile("unit", deadline=None, derandomize=True)
 settings.load_profile("unit")
-# On a busy machine the threads of tiny networks spend their time waiting for each other.
+# On a busy machine, threads of tiny networks mostly wait for each other.
 torch.set_num_threads(1)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Lightning's own use of a name that torch renames; nothing to mend here.
+    # Lightning uses a name that torch has deprecated; nothing to fix here.
     config.addinivalue_line("filterwarnings", "ignore:.*LeafSpec.*")
 
 
 @pytest.fixture(scope="session")
 def prepared() -> PreparedData:
-    """All digits, split as by default."""
+    """All digits, with the default split."""
     return prepare(DigitsConfig())[0]
 
 
 @pytest.fixture(scope="session")
 def few(prepared: PreparedData) -> PreparedData:
-    """A few digits to train on quickly: 230 and 60, so that batches of 32 and 64 leave a short last one."""
+    """A few digits to train on quickly: 230 and 60, so that with batches of 32 and 64 the last one is smaller."""
     return PreparedData(
         prepared.train_images[:230],
         prepared.train_labels[:230],
@@ -54,7 +54,7 @@ def few_file(few: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="session")
 def refusal() -> Callable[..., str]:
-    """Call what must be refused; return the UserError's message, which must be one line."""
+    """Call a function that must raise a UserError; return its message, which must be one line."""
 
     def call(function: Callable, *args, **kwargs) -> str:
         with pytest.raises(UserError) as caught:
@@ -67,21 +67,21 @@ def refusal() -> Callable[..., str]:
 
 
 class GlobalRandomness:
-    """The random states that any code in the process may change: Python's, NumPy's and torch's."""
+    """The global random states of Python, NumPy and torch."""
 
     def seed(self, seed: int) -> None:
         random.seed(seed)
-        np.random.seed(seed)  # noqa: NPY002 - the global state is what is meant
+        np.random.seed(seed)  # noqa: NPY002 - the global state is intended
         torch.manual_seed(seed)
 
     def draws(self) -> tuple[float, float, float]:
-        """The next number of each; equal draws mean equal states."""
+        """Draw the next number of each; equal draws mean equal states."""
         return random.random(), float(np.random.random()), torch.rand(()).item()  # noqa: NPY002
 
 
 @pytest.fixture
 def randomness() -> Iterator[GlobalRandomness]:
-    """The global random states, put back after the test."""
+    """The global random states, restored after the test."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     yield GlobalRandomness()
     random.setstate(states[0])

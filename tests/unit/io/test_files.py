@@ -40,17 +40,17 @@ def test_old_file_exists_while_the_new_one_is_written(tmp_path: Path):
 def test_temporary_files_of_killed_processes_are_deleted(tmp_path: Path):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    kept = [
+    retained = [
         f".file.txt.{MACHINE}-1.partial",  # process 1 always runs
         f".file.txt.{MACHINE}-x.partial",
         f".file.txt.other-{dead.pid}.partial",
         f".other.txt.{MACHINE}-{dead.pid}.partial",
         f"file.txt.{MACHINE}-{dead.pid}.partial",
     ]
-    for name in (f".file.txt.{MACHINE}-{dead.pid}.partial", *kept):
+    for name in (f".file.txt.{MACHINE}-{dead.pid}.partial", *retained):
         (tmp_path / name).touch()
     write_text(tmp_path / "file.txt", "text")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*kept, "file.txt"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*retained, "file.txt"])
 
 
 def test_missing_folders_are_created(tmp_path: Path):

@@ -1,4 +1,4 @@
-"""The files of a run: names, and what readers of corrupt ones get."""
+"""The files of a run: their names, and errors for corrupt ones."""
 
 from collections.abc import Callable
 from pathlib import Path

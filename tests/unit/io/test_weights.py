@@ -149,9 +149,9 @@ def test_missing_weights_raise_with_a_hint(tmp_path: Path, refusal: Callable):
     assert message.startswith(f"{tmp_path}/none.safetensors: is missing; ")
 
 
-@pytest.mark.parametrize("kept", [0, 1, 7, 8, 100, -8, -1])
-def test_truncated_weights_raise(file: Path, kept: int, refusal: Callable):
-    file.write_bytes(file.read_bytes()[:kept])
+@pytest.mark.parametrize("num_bytes", [0, 1, 7, 8, 100, -8, -1])
+def test_truncated_weights_raise(file: Path, num_bytes: int, refusal: Callable):
+    file.write_bytes(file.read_bytes()[:num_bytes])
     assert refusal(read_weights, file).startswith(f"{file}: is corrupt or incomplete")
 
 

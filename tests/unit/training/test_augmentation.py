@@ -41,10 +41,10 @@ def test_images_are_flipped_and_shifted_like_a_pixel_loop(channels: int, channel
     tensor = torch.from_numpy(images.copy())
     if channels_last:
         tensor = tensor.contiguous(memory_format=torch.channels_last)
-    found = augment_images(tensor, Augmentation(torch.from_numpy(flips), torch.from_numpy(np.stack(shifts, axis=1))))
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert found.dtype == torch.uint8
-    for case, image, result in zip(cases, images, found.numpy(), strict=True):
+    actual = augment_images(tensor, Augmentation(torch.from_numpy(flips), torch.from_numpy(np.stack(shifts, axis=1))))
+    assert actual.is_contiguous(memory_format=torch.channels_last)
+    assert actual.dtype == torch.uint8
+    for case, image, result in zip(cases, images, actual.numpy(), strict=True):
         assert np.array_equal(result, shift_pixels(image, *case)), case
     assert np.array_equal(tensor.numpy(), images)  # unchanged
 

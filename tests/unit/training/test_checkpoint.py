@@ -112,7 +112,7 @@ def test_run_killed_at_random_moments_resumes_to_identical_bits(
             os.kill(process.pid, signal.SIGKILL)
         if run.run_file.exists():
             break
-        epochs.append(max((len(found.history) for found in read_all_checkpoints(run)), default=0))
+        epochs.append(max((len(state.history) for state in read_all_checkpoints(run)), default=0))
     assert len(epochs) >= 2
     assert epochs == sorted(epochs) and epochs[-1] > epochs[0] > 0
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
@@ -121,12 +121,12 @@ def test_run_killed_at_random_moments_resumes_to_identical_bits(
 
 def read_all_checkpoints(run: RunDirectory) -> list[TrainingState]:
     """Return the complete checkpoints of a run, of any key."""
-    found = []
+    states = []
     for path in (run.checkpoint_folder / CHECKPOINT, run.checkpoint_folder / PREVIOUS_CHECKPOINT):
         if path.exists():
             with safe_open(path, framework="numpy") as file:
-                found.append(read_checkpoint(path.parent, json.loads(file.metadata()["metadata"])["run_key"]))
-    return found
+                states.append(read_checkpoint(path.parent, json.loads(file.metadata()["metadata"])["run_key"]))
+    return states
 
 
 class Stop(BaseException):

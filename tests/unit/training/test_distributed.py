@@ -117,10 +117,10 @@ def test_any_number_of_processes_trains_the_same_run(
         for devices in (1, *processes)
     )
     assert len(alone["history"]) == 4
-    for found in shared:
-        assert found.keys() == alone.keys()
+    for values in shared:
+        assert values.keys() == alone.keys()
         for name, expected in alone.items():
-            np.testing.assert_allclose(found[name], expected, rtol=1e-10, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(values[name], expected, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
 def test_float32_runs_differ_only_by_rounding_and_record_their_devices(few_file: Path, tmp_path: Path):
@@ -135,8 +135,8 @@ def test_float32_runs_differ_only_by_rounding_and_record_their_devices(few_file:
         RunDirectory(train(run_spec, few_file, tmp_path / f"of{devices}", Execution(devices=devices)))
         for devices in (1, 2)
     )
-    for (name, expected), found in zip(recorded_values(one).items(), recorded_values(two).values(), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=2e-4, atol=1e-5, err_msg=name)
+    for (name, expected), values in zip(recorded_values(one).items(), recorded_values(two).values(), strict=True):
+        np.testing.assert_allclose(values, expected, rtol=2e-4, atol=1e-5, err_msg=name)
     assert [run.summary()["environment"]["devices"] for run in (one, two)] == [1, 2]
     assert not two.checkpoint_folder.exists()
 
@@ -296,7 +296,7 @@ def test_killed_run_resumes_to_identical_bits(data: Path, tmp_path: Path):
     wait_until_no_worker_runs(tmp_path / "run")
     assert not RunDirectory(tmp_path / "run").run_file.exists()
     resumed = RunDirectory(train(run_spec, data, tmp_path / "run", Execution(code="code", devices=2)))
-    for (name, expected), found in zip(
+    for (name, expected), values in zip(
         recorded_values(uninterrupted).items(), recorded_values(resumed).values(), strict=True
     ):
-        np.testing.assert_array_equal(found, expected, err_msg=name)
+        np.testing.assert_array_equal(values, expected, err_msg=name)

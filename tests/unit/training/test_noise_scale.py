@@ -44,13 +44,13 @@ def test_chunk_size_does_not_change_the_estimate(few: PreparedData, batch_norm: 
     net[-1] = nn.Linear(3 * 64, outputs)
     images, labels = torch.from_numpy(few.train_images[:40]), torch.arange(40) % max(2, outputs)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
-    found = {
+    estimates = {
         chunk: estimate_noise_scale(net, images, labels, order, batch_size=16, chunk=chunk)
         for chunk in (None, 1, 5, 16, 99)
     }
-    assert found[None] == found[16] == found[99]
-    assert found[1] == pytest.approx(found[16], rel=1e-5)
-    assert found[5] == pytest.approx(found[16], rel=1e-5)
+    assert estimates[None] == estimates[16] == estimates[99]
+    assert estimates[1] == pytest.approx(estimates[16], rel=1e-5)
+    assert estimates[5] == pytest.approx(estimates[16], rel=1e-5)
 
 
 def norm_and_trace(gradients: np.ndarray) -> tuple[float, float]:
@@ -63,8 +63,8 @@ def test_batches_of_one_give_the_exact_trace(few: PreparedData, count: int, batc
     net = network(batch_norm=batch_norm)
     images, labels = first_examples(few, count)
     norm, trace = norm_and_trace(gradients_of_examples(net, images, labels))
-    found = estimate_noise_scale(net, images, labels, torch.arange(count), batch_size=1)
-    assert found == pytest.approx((norm, trace / norm**2), rel=1e-5)
+    estimate = estimate_noise_scale(net, images, labels, torch.arange(count), batch_size=1)
+    assert estimate == pytest.approx((norm, trace / norm**2), rel=1e-5)
 
 
 @pytest.mark.parametrize("batch", [2, 3])
@@ -78,8 +78,8 @@ def test_estimate_is_unbiased_for_any_batch_sizes(few: PreparedData, batch: int)
         parts = tuple(tuple(sorted(order[i : i + batch])) for i in range(0, len(order), batch))
         partitions.setdefault(frozenset(parts), order)
     assert len(partitions) == {2: 15, 3: 70}[batch]
-    found = [estimate_noise_scale(net, images, labels, torch.tensor(order), batch) for order in partitions.values()]
-    norms, scales = np.array(found).T
+    estimates = [estimate_noise_scale(net, images, labels, torch.tensor(order), batch) for order in partitions.values()]
+    norms, scales = np.array(estimates).T
     assert norms == pytest.approx(norm, rel=1e-5)
     assert scales.mean() * norm**2 == pytest.approx(trace, rel=1e-5)
     assert np.ptp(scales) > 0.01 * scales.mean()
@@ -105,9 +105,9 @@ def test_equal_examples_have_noise_scale_zero(few: PreparedData):
 def test_fewer_examples_than_a_batch_are_split_in_two(few: PreparedData):
     images, labels = first_examples(few, 20)
     order = torch.arange(20)
-    found = estimate_noise_scale(network(), images, labels, order)
-    assert found == estimate_noise_scale(network(), images, labels, order, batch_size=10)
-    assert np.isfinite(found).all()
+    estimate = estimate_noise_scale(network(), images, labels, order)
+    assert estimate == estimate_noise_scale(network(), images, labels, order, batch_size=10)
+    assert np.isfinite(estimate).all()
 
 
 def test_noise_scale_of_non_finite_weights_is_nan(few: PreparedData):
@@ -124,8 +124,8 @@ def test_frozen_and_unused_parameters_are_ignored(few: PreparedData):
     images, labels = first_examples(few, 8)
     rest = gradients_of_examples(net, images, labels)[:, 27:]
     norm, trace = norm_and_trace(rest)
-    found = estimate_noise_scale(partly, images, labels, torch.arange(8), 1)
-    assert found == pytest.approx((norm, trace / norm**2), rel=1e-5)
+    estimate = estimate_noise_scale(partly, images, labels, torch.arange(8), 1)
+    assert estimate == pytest.approx((norm, trace / norm**2), rel=1e-5)
 
 
 def test_network_and_random_states_are_unchanged(few: PreparedData, randomness):

@@ -66,9 +66,9 @@ def test_each_batch_size_is_timed_on_each_possible_device_count(few_file: Path):
     )
     too_many = 2 * os.cpu_count() + 1
     rows = time_epochs(TimingSpec(runs=runs, device_counts=(1, 2, too_many)), few_file, gpus=0)
-    found = [(row.batch_size, row.devices, row.epoch) for row in rows.itertuples()]
+    timed = [(row.batch_size, row.devices, row.epoch) for row in rows.itertuples()]
     of_one = [(1, 1, 1), (1, 1, 2), (1, 2, 0), (1, too_many, 0)]
-    assert found == [*of_one, (64, 1, 1), (64, 1, 2), (64, 2, 1), (64, 2, 2), (64, too_many, 0)]
+    assert timed == [*of_one, (64, 1, 1), (64, 1, 2), (64, 2, 1), (64, 2, 2), (64, too_many, 0)]
     assert (rows["seconds"].isna() == (rows["epoch"] == 0)).all()
     assert (rows["seconds"].dropna() > 0).all()
 
@@ -80,7 +80,7 @@ def test_other_cores_are_nan_in_short_windows():
 
 
 def spectral(image_shape: tuple[int, int, int], outputs: int) -> nn.Module:
-    """It keeps statistics, once a step."""
+    """Updates its statistics at each step."""
     return nn.Sequential(nn.Flatten(), spectral_norm(nn.Linear(math.prod(image_shape), 4)), nn.Linear(4, outputs))
 
 

@@ -46,50 +46,52 @@ def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 @pytest.fixture(scope="module")
-def found(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def reference(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """The trials of an uninterrupted search."""
     return search(spec_of(), few_file, tmp_path_factory.mktemp("search") / "optuna.journal", Execution(code="code"))
 
 
-def test_grid_is_followed_by_gaussian_process(found: pd.DataFrame):
-    assert found["sampler"].tolist() == ["grid"] * 3 + ["gp"] * 2
-    assert np.allclose(found["learning_rate"][:3], [0.01, 0.1, 1.0], rtol=1e-12)
-    assert found["learning_rate"].between(0.01, 1.0).all()
-    assert found["trial"].tolist() == [0, 1, 2, 3, 4]
+def test_grid_is_followed_by_gaussian_process(reference: pd.DataFrame):
+    assert reference["sampler"].tolist() == ["grid"] * 3 + ["gp"] * 2
+    assert np.allclose(reference["learning_rate"][:3], [0.01, 0.1, 1.0], rtol=1e-12)
+    assert reference["learning_rate"].between(0.01, 1.0).all()
+    assert reference["trial"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_trial_is_the_mean_over_its_seeds(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_trial_is_the_mean_over_its_seeds(reference: pd.DataFrame, few_file: Path, tmp_path: Path):
     losses, epochs = [], []
     for seed in (3, 4):
         training = TrainingConfig(max_epochs=2, accelerator="cpu")
-        run = RunSpec(batch_size=32, learning_rate=found["learning_rate"][3], seed=seed, model=MODEL, training=training)
+        run = RunSpec(
+            batch_size=32, learning_rate=reference["learning_rate"][3], seed=seed, model=MODEL, training=training
+        )
         summary = RunDirectory(train(run, few_file, tmp_path / str(seed))).summary()
         losses.append(summary["best_validation_loss"])
         epochs.append(summary["best_epoch"])
-    trial = found.loc[3]
+    trial = reference.loc[3]
     assert trial["validation_loss"] == pytest.approx(np.mean(losses), rel=1e-12)
     assert trial["validation_loss_sd"] == pytest.approx(np.std(losses, ddof=1), rel=1e-9)
     assert trial["best_epoch"] == np.mean(epochs)
     assert trial[["n_seeds", "n_diverged"]].tolist() == [2, 0]
 
 
-def test_best_trial_has_the_lowest_loss(found: pd.DataFrame):
-    assert found["is_best"].sum() == 1
-    assert found.loc[found["is_best"] == 1, "validation_loss"].item() == found["validation_loss"].min()
+def test_best_trial_has_the_lowest_loss(reference: pd.DataFrame):
+    assert reference["is_best"].sum() == 1
+    assert reference.loc[reference["is_best"] == 1, "validation_loss"].item() == reference["validation_loss"].min()
 
 
-def test_trials_are_a_function_of_the_sampler_seed(found: pd.DataFrame, few_file: Path, tmp_path: Path):
-    assert same(search(spec_of(), few_file, tmp_path / "again.journal", Execution(code="code")), found)
+def test_trials_are_a_function_of_the_sampler_seed(reference: pd.DataFrame, few_file: Path, tmp_path: Path):
+    assert same(search(spec_of(), few_file, tmp_path / "again.journal", Execution(code="code")), reference)
     other = search(spec_of(sampler_seed=1), few_file, tmp_path / "other.journal", Execution(code="code"))
-    assert other["learning_rate"][:3].equals(found["learning_rate"][:3])
-    assert not other["learning_rate"].equals(found["learning_rate"])
+    assert other["learning_rate"][:3].equals(reference["learning_rate"][:3])
+    assert not other["learning_rate"].equals(reference["learning_rate"])
 
 
-def test_larger_budget_continues_the_search(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_larger_budget_continues_the_search(reference: pd.DataFrame, few_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
     first = search(spec_of(trials=4), few_file, journal, Execution(code="code"))
     more = search(spec_of(), few_file, journal, Execution(code="code"))
-    assert same(more, found)
+    assert same(more, reference)
     assert more["cpu_seconds"][:4].equals(first["cpu_seconds"])  # not trained again
     fewer = search(spec_of(trials=3), few_file, journal, Execution(code="code"))
     assert fewer["trial"].tolist() == [0, 1, 2]
@@ -164,15 +166,17 @@ tuning.search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Pa
 
 
 @pytest.mark.parametrize("at_run", [3, 6, 7, 8])
-def test_killed_search_resumes_to_identical_trials(at_run: int, found: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_killed_search_resumes_to_identical_trials(
+    at_run: int, reference: pd.DataFrame, few_file: Path, tmp_path: Path
+):
     """The search is killed in the first run of a trial, before any checkpoint, or in its second run."""
     journal = tmp_path / "optuna.journal"
     command = [sys.executable, "-c", KILLED, spec_of().model_dump_json(), str(few_file), str(journal), str(at_run)]
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
-    runs = 2 * (found["cpu_seconds"] > 0).cumsum()  # up to the end of each trial; a repeated rate has none
+    runs = 2 * (reference["cpu_seconds"] > 0).cumsum()  # up to the end of each trial; a repeated rate has none
     assert count_completed_trials(journal) == (runs < at_run).sum()
     again = search(spec_of(), few_file, journal, Execution(code="code"))
-    assert same(again, found)
+    assert same(again, reference)
     assert count_completed_trials(journal) == 5
 
 
@@ -182,12 +186,12 @@ def count_completed_trials(journal: Path) -> int:
     return sum('"state":1,' in line for line in lines)
 
 
-def test_truncated_journal_is_resumed(found: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_truncated_journal_is_resumed(reference: pd.DataFrame, few_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
     search(spec_of(trials=3), few_file, journal, Execution(code="code"))
     content = journal.read_bytes()
     journal.write_bytes(content[:-20])
-    assert same(search(spec_of(), few_file, journal, Execution(code="code")), found)
+    assert same(search(spec_of(), few_file, journal, Execution(code="code")), reference)
 
 
 def test_journal_opens_as_an_optuna_study(few_file: Path, tmp_path: Path):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm  # the base class, which has no public name
 
 from batchscape.curvature.inference import InferenceNetwork
 from batchscape.data.tensors import normalize_images

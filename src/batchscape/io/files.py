@@ -52,10 +52,12 @@ def _is_running(process: str) -> bool:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically."""
     write_atomically(path, lambda partial: partial.write_bytes(content))
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write text atomically, as UTF-8."""
     write_bytes(path, text.encode())
 
 

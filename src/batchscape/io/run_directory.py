@@ -71,7 +71,7 @@ class Summary(Section):
 
 
 def is_noise_scale_epoch(epoch: int) -> bool:
-    """Return whether the gradient noise scale is measured after an epoch (from 1): after 1, 2, 4, 8, …"""
+    """Return whether the gradient noise scale is measured after an epoch: after epochs 1, 2, 4, 8, …."""
     return epoch & (epoch - 1) == 0
 
 

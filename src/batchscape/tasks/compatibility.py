@@ -86,6 +86,7 @@ def validate_network(
         "loss": "binary_cross_entropy" if outputs == 1 else "cross_entropy",
         "parameters": sum(parameter.numel() for parameter in parameters.values()),
         "shapes": {name: list(parameter.shape) for name, parameter in parameters.items()},
+        # The base class of all BatchNorm layers has no public name.
         "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
         "hessian": f"not computed: {failure}" if failure else "computed",
     }

@@ -1,4 +1,4 @@
-"""`python -m batchscape check` as a user types it."""
+"""The commands `check`, `cancel` and `--version`, run as a user runs them."""
 
 import re
 import subprocess
@@ -25,7 +25,7 @@ def study(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_check_says_what_would_train_and_what_each_arm_asks_for(study: Path):
+def test_check_lists_the_trainings_and_the_settings_of_each_arm(study: Path):
     done = check("mine.yaml", study)
     assert done.returncode == 0, done.stderr
     grid = "2 of the grid, batch sizes (32, 64) × learning rates (0.02) × seeds (7)"
@@ -40,28 +40,28 @@ def test_check_says_what_would_train_and_what_each_arm_asks_for(study: Path):
     assert done.stdout.endswith("results go to results/mine/\n")
 
 
-def test_check_warns_of_results_that_would_be_made_anew_and_times_nothing_where_all_runs_are_there(study: Path):
+def test_check_notes_existing_results_and_times_nothing_if_all_runs_are_complete(study: Path):
     for run in Study.from_file(study / "mine.yaml").run_files:
         (study / run).parent.mkdir(parents=True)
         (study / run).touch()
-    said = check("mine.yaml", study).stdout
-    assert "results/mine/, which exists" in said
-    assert "\ntime: all runs are complete\n" in said
+    output = check("mine.yaml", study).stdout
+    assert "results/mine/, which exists" in output
+    assert "\ntime: all runs are complete\n" in output
 
 
-def test_the_version_is_that_of_the_package():
+def test_version_is_that_of_the_package():
     done = subprocess.run([sys.executable, "-m", "batchscape", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"batchscape {metadata.version('batchscape')}\n"
 
 
-def test_cancel_without_slurm_is_told_in_one_line(study: Path):
+def test_cancel_without_slurm_fails_with_one_line(study: Path):
     command = [sys.executable, "-m", "batchscape", "cancel"]
     done = subprocess.run(command, cwd=study, env={"PATH": str(study)}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == "squeue: is not found; run this on a login node of the Slurm cluster\n"
 
 
-def test_check_looks_at_the_data(study: Path):
+def test_check_inspects_the_data(study: Path):
     with (study / "mine.yaml").open("a") as stream:
         stream.write("data: {source: arrays, path: digits.csv}\n")
     (study / "digits.csv").write_text("label,pixel\n7,255\n")
@@ -71,7 +71,7 @@ def test_check_looks_at_the_data(study: Path):
     assert line.startswith("mine.yaml: data.path: digits.csv is neither an .npy nor an .npz file; ")
 
 
-def test_check_refuses_in_one_line(study: Path):
+def test_check_of_a_missing_file_fails_with_one_line(study: Path):
     done = check("missing.yaml", study)
     assert done.returncode == 1
     assert done.stdout == ""
@@ -80,7 +80,7 @@ def test_check_refuses_in_one_line(study: Path):
     ]
 
 
-def test_a_system_without_locks_of_files_is_refused_in_one_line():
+def test_a_system_without_file_locks_is_refused_with_one_line():
     code = "import sys; sys.modules['fcntl'] = None; import batchscape.study.study"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -1,4 +1,4 @@
-"""The estimate of what trainings cost, from the seconds of a few steps."""
+"""The estimated time of trainings, from a few timed steps."""
 
 import math
 import re
@@ -18,29 +18,29 @@ from batchscape.data.prepare import prepare
 from batchscape.study.study import Study, Trainings
 
 
-def test_the_pace_goes_through_both_batch_sizes_that_were_timed():
+def test_pace_fits_both_timed_batch_sizes():
     pace = fit_pace({32: 0.010, 128: 0.022}, 1e-5)  # 6 ms a batch, and 125 µs an image
     assert pace == Pace(pytest.approx(0.006), pytest.approx(0.000125), 1e-5)
     assert pace.epoch(64, 1000, 200) == pytest.approx(16 * 0.006 + 1000 * 0.000125 + 200e-5)
 
 
 @pytest.mark.parametrize("seconds", [{16: 0.02}, {16: 0.02, 64: 0.01}, {16: 0.02, 64: 0.2}])
-def test_neither_part_is_negative_however_the_times_came_out(seconds: dict[int, float]):
+def test_no_part_of_the_pace_is_negative(seconds: dict[int, float]):
     pace = fit_pace(seconds, 0.0)
     assert pace.batch >= 0
     assert pace.image >= 0
     assert math.isclose(pace.batch + 16 * pace.image, 0.02)
 
 
-def test_all_trainings_to_their_last_epoch_are_the_sum_over_parts_and_batch_sizes():
+def test_total_time_sums_all_epochs_over_parts_and_batch_sizes():
     trainings = [Trainings("run", 10, 6, 100), Trainings("search", 20, 4, 30)]
     pace = Pace(batch=0.1, image=0.01, validation_image=0.001)
     of_10, of_20 = 10 * 0.1 + 1 + 0.05, 5 * 0.1 + 1 + 0.05
     assert max_total_seconds(trainings, pace, 100, 50) == pytest.approx(600 * of_10 + 120 * of_20)
 
 
-class Fails(nn.Linear):
-    """Trains on small batches alone."""
+class SmallBatchesOnly(nn.Linear):
+    """Raises an error for larger batches in training."""
 
     def __init__(self, outputs: int):
         super().__init__(64, outputs)
@@ -51,7 +51,7 @@ class Fails(nn.Linear):
         return super().forward(images.flatten(1))
 
 
-def test_a_network_that_is_refused_ends_the_estimate(refusal):
+def test_an_invalid_network_is_an_error(refusal):
     study = {"name": "s", "grid": {"batch_sizes": [8, 16]}, "model": {"name": f"{__name__}:no_network"}}
     checked = Study.from_mapping(study, "s.yaml")
     assert refusal(describe_cost, checked, inspect_source(checked.data)).startswith(
@@ -60,7 +60,7 @@ def test_a_network_that_is_refused_ends_the_estimate(refusal):
 
 
 @pytest.mark.parametrize(
-    ("keys", "said"),
+    ("keys", "pattern"),
     [
         ({}, r"time \(rough estimate .*\): an epoch takes \S+ s at batch size 8, \S+ s at batch size 16; all"),
         (
@@ -73,24 +73,24 @@ def test_a_network_that_is_refused_ends_the_estimate(refusal):
         ),
         ({"training": {"accelerator": "gpu"}}, r"time: not estimated \(training.accelerator: `gpu`, but .*\)$"),
         (
-            {"model": {"name": f"{__name__}:Fails", "arguments": {}}},
+            {"model": {"name": f"{__name__}:SmallBatchesOnly", "arguments": {}}},
             "time: not estimated, because a few steps of training failed: RuntimeError: no more than 8 images ",
         ),
     ],
 )
-def test_the_estimate_says_what_it_rests_on_or_why_there_is_none(
-    keys: dict, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_estimate_states_its_basis_or_why_it_is_missing(
+    keys: dict, pattern: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.chdir(tmp_path)
     synthetic = {"source": "synthetic", "images": 100_000, "image_size": [8, 8], "channels": 1}
     study = {"name": "s", "data": synthetic, "grid": {"batch_sizes": [8, 16]}, "model": {"name": "mlp"}, **keys}
     checked = Study.from_mapping(study, "s.yaml")
     (line,) = describe_cost(checked, inspect_source(checked.data))
-    assert re.match(said, line), line
+    assert re.match(pattern, line), line
     assert list(tmp_path.iterdir()) == []
 
 
-def folder_of_images(path: Path) -> ImageFolderConfig:
+def write_image_folder(path: Path) -> ImageFolderConfig:
     for number in range(12):
         file = path / "ab"[number % 2] / f"{number}.png"
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -98,25 +98,25 @@ def folder_of_images(path: Path) -> ImageFolderConfig:
     return ImageFolderConfig(source="image_folder", path=str(path), image_size=(5, 6), color="grayscale")
 
 
-def arrays(path: Path) -> ArraysConfig:
+def write_arrays(path: Path) -> ArraysConfig:
     path.mkdir()
     np.savez(path / "a.npz", images=np.zeros((11, 5, 6, 2), np.uint8), labels=np.arange(11) % 3)
     return ArraysConfig(source="arrays", path=str(path / "a.npz"))
 
 
 @pytest.mark.parametrize(
-    "make",
+    "write",
     [
         lambda _: DigitsConfig(),
         lambda _: DigitsConfig(task="digit", validation_fraction=0.3),
         lambda _: SyntheticConfig(source="synthetic", images=33, image_size=(5, 6), classes=3),
-        folder_of_images,
-        arrays,
+        write_image_folder,
+        write_arrays,
     ],
     ids=["digits", "ten digits", "synthetic", "image_folder", "arrays"],
 )
-def test_what_the_time_rests_on_is_what_is_prepared_later(tmp_path: Path, make: Callable[[Path], DataSection]):
-    config = make(tmp_path / "data")
+def test_timed_data_is_like_the_prepared_data(tmp_path: Path, write: Callable[[Path], DataSection]):
+    config = write(tmp_path / "data")
     inspection, data = inspect_source(config), prepare(config).data
     height, width, channels = inspection.shape
     assert data.train_images.shape[1:] == (channels, height, width)

@@ -1,4 +1,4 @@
-"""The report of a study that is not complete: what it is made of, what it says is missing, and why."""
+"""The report of an incomplete study: its sources, and what it lists as missing, with the reason."""
 
 import os
 import shutil
@@ -33,12 +33,12 @@ SETTINGS = {
 ONE, TWO, THREE, FOUR = (f"bs{size}-lr0.1-seed{seed}" for size in (32, 64) for seed in (0, 1))
 
 
-def a_study(**sections: object) -> Study:
+def make_study(**sections: object) -> Study:
     return Study.from_mapping({**SETTINGS, **sections}, "s.yaml")
 
 
 @pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
@@ -48,14 +48,20 @@ def train(study: Study, *names: str) -> None:
         write_run(Path(study.run_file(name, "run.json")).parent, run.batch_size, run.seed)
 
 
-def analyse_sharpness(study: Study, setting: str) -> Path:
-    """What the job of a setting writes."""
+def write_sharpness(study: Study, setting: str) -> Path:
+    """Write what the job of a setting writes."""
     names = study.runs_of("sharpness", setting)
     lead = {"setting": setting, "batch_size": int(setting[2:4]), "learning_rate": 0.1, "status": "converged"}
-    what = {"checkpoint": "best", "batch_norm": "none", "measure": "keskar", "radius": 1e-3, "not_computed": "none"}
-    found = {"value": 2.0, "loss": 0.5, "evaluations": 3, "iterations": 2, "on_bounds": 0}
+    measurement = {
+        "checkpoint": "best",
+        "batch_norm": "none",
+        "measure": "keskar",
+        "radius": 1e-3,
+        "not_computed": "none",
+    }
+    result = {"value": 2.0, "loss": 0.5, "evaluations": 3, "iterations": 2, "on_bounds": 0}
     path = Path(study.csv(f"analysis/sharpness/{setting}"))
-    rows = [{"run": name, **lead, "seed": study.runs[name].seed, **what, **found} for name in names]
+    rows = [{"run": name, **lead, "seed": study.runs[name].seed, **measurement, **result} for name in names]
     write_frame(path, pd.DataFrame(rows))
     return path
 
@@ -73,7 +79,7 @@ def record(study: Study, job: str, *states: dict[str, Any]) -> None:
 
 
 def lose(*states: dict[str, Any]) -> Callable[[Study], None]:
-    """Return what deletes a run and gives its job these states."""
+    """Return a function that deletes a run and records these states of its job."""
 
     def delete(study: Study) -> None:
         Path(study.run_file(ONE, "run.json")).unlink()
@@ -96,17 +102,17 @@ def lose(*states: dict[str, Any]) -> Callable[[Study], None]:
     ids=["user error", "exception", "killed", "Ctrl-C", "deleted", "not begun", "damaged"],
 )
 def test_a_missing_run_is_left_out_with_the_reason(change: Callable, reason: str):
-    study = a_study()
+    study = make_study()
     train(study, *study.runs)
     change(study)
     collector = Collector(study)
     assert list(collector.runs()) == [TWO, THREE, FOUR]
-    (found,) = reasons(collector, "run").values()
-    assert found.startswith(reason)
+    (actual,) = reasons(collector, "run").values()
+    assert actual.startswith(reason)
 
 
 def test_a_running_job_is_distinguished_from_one_that_ended():
-    study = a_study()
+    study = make_study()
     log = Path(study.log(f"train/{ONE}"))
     with subprocess.Popen([sys.executable, "-c", STAYING_JOB, str(log), "[]"]) as job:
         wait_for(lambda: job.poll() is not None or (log.exists() and log.read_text()))
@@ -117,10 +123,10 @@ def test_a_running_job_is_distinguished_from_one_that_ended():
     assert reasons(collector, "run")[ONE] == "its job is running"
 
 
-def test_runs_of_other_settings_or_other_data_are_not_reported(few_file: Path):
-    study = a_study()
+def test_runs_with_other_settings_or_data_are_not_reported(few_file: Path):
+    study = make_study()
     train(study, *study.runs)
-    collector = Collector(a_study(training={"max_epochs": 7}))
+    collector = Collector(make_study(training={"max_epochs": 7}))
     assert collector.runs() == {}
     other = "was trained with other settings than the study has now"
     assert reasons(collector, "run") == dict.fromkeys(study.runs, other)
@@ -131,24 +137,24 @@ def test_runs_of_other_settings_or_other_data_are_not_reported(few_file: Path):
     assert set(reasons(collector, "run").values()) == {"was trained on other data than the study has now"}
 
 
-def test_a_tuned_run_is_reported_only_at_the_rate_that_its_search_has_found():
-    study = a_study(tuning={"enabled": True})
+def test_a_tuned_run_is_reported_only_at_the_rate_that_its_search_found():
+    study = make_study(tuning={"enabled": True})
     names = [name for name in study.runs if "tuned" in name]
     train(study, *names)  # at 0.1
     write_json(Path(study.tuning_file(32, "tuned.json")), {"learning_rate": 0.1})
     record(study, "tune/bs64", {"state": "failed", "message": "RuntimeError: the search"})
     collector = Collector(study)
-    found = collector.runs()
-    assert list(found) == ["bs32-lrtuned-seed0", "bs32-lrtuned-seed1"]
+    runs = collector.runs()
+    assert list(runs) == ["bs32-lrtuned-seed0", "bs32-lrtuned-seed1"]
     assert reasons(collector, "run")["bs64-lrtuned-seed0"] == "the search for its learning rate is not complete"
-    collector.frames(found)
+    collector.frames(runs)
     assert reasons(collector, "analysis")["lr_search/bs64"] == "RuntimeError: the search"
     write_json(Path(study.tuning_file(32, "tuned.json")), {"learning_rate": 0.2})
     assert Collector(study).runs() == {}
 
 
-def test_tables_are_made_from_the_runs_that_exist_and_not_from_older_tables():
-    study = a_study(sharpness=OFF)
+def test_tables_are_computed_from_existing_runs_and_not_read_from_older_files():
+    study = make_study(sharpness=OFF)
     train(study, ONE, TWO, THREE)
     old = pd.DataFrame({"setting": ["bs32-lr0.1"], "best_validation_loss_mean": [99.0]})
     write_frame(Path(study.csv("tables/fixed_lr")), old)
@@ -164,8 +170,8 @@ def test_tables_are_made_from_the_runs_that_exist_and_not_from_older_tables():
     assert [gap.name for gap in collector.gaps] == ["prepare", "network", FOUR]
 
 
-def test_a_damaged_file_of_a_run_costs_the_analyses_that_read_it():
-    study = a_study(sharpness=OFF)
+def test_a_corrupt_file_of_a_run_excludes_it_from_the_analyses_that_read_the_file():
+    study = make_study(sharpness=OFF)
     train(study, *study.runs)
     Path(study.run_file(ONE, "update_norms.npy")).write_bytes(b"")
     collector = Collector(study)
@@ -176,10 +182,10 @@ def test_a_damaged_file_of_a_run_costs_the_analyses_that_read_it():
     assert reason.startswith(f"results/s/runs/{ONE}/update_norms.npy: cannot be read")
 
 
-def test_a_failed_analysis_costs_itself_and_one_older_than_its_runs_is_not_used():
-    study = a_study()
+def test_a_failed_analysis_or_one_older_than_its_runs_is_left_out():
+    study = make_study()
     train(study, *study.runs)
-    one, other = (analyse_sharpness(study, setting) for setting in study.compared_settings)
+    one, other = (write_sharpness(study, setting) for setting in study.compared_settings)
 
     def collected() -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
         collector = Collector(study)
@@ -192,7 +198,7 @@ def test_a_failed_analysis_costs_itself_and_one_older_than_its_runs_is_not_used(
     frames, missing = collected()
     assert set(frames["analysis/sharpness"]["setting"]) == {"bs64-lr0.1"}
     assert missing == {"sharpness/bs32-lr0.1": "was computed from an earlier training of its runs"}
-    assert set(frames["tables/claims"]["claim"]) >= {"sharper_minima"}  # the others are tested all the same
+    assert set(frames["tables/claims"]["claim"]) >= {"sharper_minima"}  # the others are still tested
     one.unlink()
     other.write_text(other.read_text()[:-5])
     record(study, "sharpness/bs32-lr0.1", {"state": "failed", "message": "RuntimeError: no derivative"})
@@ -205,12 +211,12 @@ def test_a_failed_analysis_costs_itself_and_one_older_than_its_runs_is_not_used(
     assert claims.loc["nearer_to_init", "n_seeds"] == 2
 
 
-def test_a_table_that_cannot_be_made_costs_what_is_made_from_it():
-    study = a_study()
+def test_a_table_that_cannot_be_computed_is_left_out_with_those_computed_from_it():
+    study = make_study()
     train(study, *study.runs)
     for setting in study.compared_settings:
-        path = analyse_sharpness(study, setting)
-        write_frame(path, pd.read_csv(path).drop(columns="radius"))  # as of an older version
+        path = write_sharpness(study, setting)
+        write_frame(path, pd.read_csv(path).drop(columns="radius"))  # as an older version wrote it
     collector = Collector(study)
     frames = collector.frames(collector.runs())
     missing = reasons(collector, "table")
@@ -220,24 +226,24 @@ def test_a_table_that_cannot_be_made_costs_what_is_made_from_it():
     assert set(missing) == {"arm_runs", "sharpness", "scaled_lr", "claims"}
 
 
-def test_an_analysis_of_runs_that_are_missing_names_them():
-    study = a_study()
+def test_an_analysis_of_missing_runs_names_them():
+    study = make_study()
     train(study, ONE, TWO, THREE)
     for setting in study.compared_settings:
-        analyse_sharpness(study, setting)
+        write_sharpness(study, setting)
     collector = Collector(study)
     collector.frames(collector.runs())
     assert reasons(collector, "analysis") == {"sharpness/bs64-lr0.1": f"needs the missing run {FOUR}"}
 
 
-def test_an_edit_of_the_study_file_after_the_analyses_is_told():
-    study = a_study()
+def test_an_edit_of_the_study_file_after_the_analyses_is_reported():
+    study = make_study()
     train(study, *study.runs)
     file = Path("s.yaml")
     file.write_text("name: s\n")
     os.utime(file, (1e9, 1e9))
     for setting in study.compared_settings:
-        analyse_sharpness(study, setting)
+        write_sharpness(study, setting)
     collector = Collector(study)
     collector.frames(collector.runs())
     assert collector.edited_since(file) == []
@@ -246,8 +252,8 @@ def test_an_edit_of_the_study_file_after_the_analyses_is_told():
     assert line.startswith("s.yaml was edited after 2 of the 2 files of analyses were written")
 
 
-def test_gaps_of_one_reason_are_told_together():
-    study = a_study()
+def test_missing_parts_with_the_same_reason_are_grouped():
+    study = make_study()
     collector = Collector(study)
     collector.runs()
     assert collector.missing() == [
@@ -256,8 +262,8 @@ def test_gaps_of_one_reason_are_told_together():
     ]
 
 
-def test_the_page_says_what_is_missing_and_nothing_else_is_written(refusal: Callable[..., str]):
-    study = a_study(sharpness=OFF)
+def test_the_page_lists_what_is_missing_and_nothing_else_is_written(refusal: Callable[..., str]):
+    study = make_study(sharpness=OFF)
     train(study, ONE, TWO, THREE)
     record(study, f"train/{FOUR}", {"state": "failed", "message": "CUDA: out of <memory>"})
     before = set(Path().rglob("*"))
@@ -276,21 +282,21 @@ def test_the_page_says_what_is_missing_and_nothing_else_is_written(refusal: Call
     assert refusal(write_partial_report, study, Path("s.yaml")).startswith(f"{page}: cannot be written (")
 
 
-def test_with_no_run_there_is_nothing_to_report_which_is_told_in_one_line(refusal: Callable[..., str]):
+def test_without_complete_runs_the_report_fails_with_one_line(refusal: Callable[..., str]):
     Path("s.yaml").write_text("name: s\ngrid: {seeds: [0]}\n")
     nothing = "results/s: no run is complete, so there is nothing to report yet"
     assert refusal(write_partial_report, Study.from_file(Path("s.yaml")), Path("s.yaml")) == nothing
-    record(a_study(), "prepare", {"state": "failed", "message": "data.path: there is no x"})
+    record(make_study(), "prepare", {"state": "failed", "message": "data.path: there is no x"})
     command = [sys.executable, "-m", "batchscape", "report", "s.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"{nothing} (job prepare: data.path: there is no x)\n"
 
 
-# Tables of fewer runs than the study asks for.
+# Tables of fewer runs than the study has.
 
 
-def test_a_search_of_the_large_batch_alone_has_no_rates_to_scale_from():
+def test_a_search_of_only_the_large_batch_has_no_scaled_rates():
     trials = pd.DataFrame(
         {"batch_size": [64, 64], "learning_rate": [0.1, 0.2], "validation_loss": [0.5, 0.4], "is_best": [0, 1]}
     )
@@ -299,7 +305,7 @@ def test_a_search_of_the_large_batch_alone_has_no_rates_to_scale_from():
     assert table[["linear_learning_rate", "sqrt_learning_rate"]].isna().all(axis=None)
 
 
-def test_tuned_runs_alone_are_recommended_without_a_best_constant_rate():
+def test_only_tuned_runs_are_recommended_without_a_best_constant_rate():
     runs = synthetic_runs({(32, 0.1): [0.2, 0.3]}).assign(setting="bs32-lrtuned")
     table = recommendation.tabulate(runs, pd.DataFrame())
     assert table["choice"].tolist() == ["lowest loss and cheapest equivalent"]

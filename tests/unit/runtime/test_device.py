@@ -1,4 +1,4 @@
-"""Where a job computes."""
+"""The device of a job."""
 
 import logging
 
@@ -8,7 +8,7 @@ import torch
 from batchscape.runtime import device
 from batchscape.runtime.device import choose_device, has_kernels
 
-# What some releases of torch were built for.
+# Architectures that some releases of torch were built for.
 OLD = ["sm_37", "sm_50", "sm_60", "sm_70", "sm_75", "sm_80", "sm_86"]
 NEW = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
 
@@ -33,7 +33,7 @@ NEW = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
         ((9, 4), ["gfx90a", "gfx942"], True),
     ],
 )
-def test_whether_there_are_kernels_follows_from_the_compute_capability(
+def test_has_kernels_follows_from_the_compute_capability(
     capability: tuple[int, int], built_for: list[str], can_run: bool
 ):
     assert has_kernels(capability, built_for) == can_run
@@ -41,7 +41,7 @@ def test_whether_there_are_kernels_follows_from_the_compute_capability(
 
 @pytest.fixture
 def old_gpu(monkeypatch: pytest.MonkeyPatch):
-    """A Tesla K80 under a torch that is too new for it, as far as torch says of it."""
+    """A Tesla K80, as reported by a torch that is too new for it."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla K80")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (3, 7))
@@ -54,7 +54,7 @@ def old_gpu(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("old_gpu")
-def test_a_gpu_without_kernels_is_left_to_others(caplog: pytest.LogCaptureFixture):
+def test_a_gpu_without_kernels_is_not_used(caplog: pytest.LogCaptureFixture):
     with caplog.at_level(logging.WARNING, "batchscape"):
         assert choose_device("auto") == choose_device("auto") == torch.device("cpu")
     assert len(caplog.messages) == 1
@@ -63,7 +63,7 @@ def test_a_gpu_without_kernels_is_left_to_others(caplog: pytest.LogCaptureFixtur
 
 
 @pytest.mark.usefixtures("old_gpu")
-def test_or_refused_where_it_is_asked_for(refusal, caplog: pytest.LogCaptureFixture):
+def test_a_gpu_without_kernels_is_refused_if_requested(refusal, caplog: pytest.LogCaptureFixture):
     message = refusal(choose_device, "gpu")
     assert message.startswith("training.accelerator: `gpu`, but torch")
     assert "Tesla K80" in message
@@ -71,7 +71,7 @@ def test_or_refused_where_it_is_asked_for(refusal, caplog: pytest.LogCaptureFixt
 
 
 @pytest.mark.usefixtures("old_gpu")
-def test_a_gpu_that_the_driver_does_not_give_is_an_error_in_one_line(refusal, monkeypatch: pytest.MonkeyPatch):
+def test_a_gpu_that_the_driver_refuses_is_an_error_of_one_line(refusal, monkeypatch: pytest.MonkeyPatch):
     def busy():
         raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable\nCUDA kernel errors might …")
 

@@ -1,4 +1,4 @@
-"""What a user sets for other programs changes nothing in a job."""
+"""Environment variables that users set for other programs do not affect a job."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from batchscape.runtime.environment_variables import sanitize_variables
 from tests.helpers.environment import HOSTILE
 
-# Trains as a job does: its log is all that it imports first.
+# Trains like a job, which imports `job_log` before anything else.
 JOB = """
 from batchscape.runtime.job import job_log
 import sys
@@ -24,8 +24,8 @@ with job_log(sys.argv[1]):
 """
 
 
-def test_what_says_where_to_compute_stays():
-    kept = {
+def test_variables_of_where_to_compute_are_retained():
+    retained = {
         "CUDA_VISIBLE_DEVICES": "3",
         "SLURM_JOB_ID": "7",
         "SLURM_CONF": "/etc/slurm.conf",
@@ -36,12 +36,12 @@ def test_what_says_where_to_compute_stays():
         "NCCL_SOCKET_IFNAME": "ib0",
         "PATH": "/bin",
     }
-    assert kept.items() <= sanitize_variables({**HOSTILE, **kept}).items()
+    assert retained.items() <= sanitize_variables({**HOSTILE, **retained}).items()
     assert not (HOSTILE.keys() - {"MPLBACKEND"}) & sanitize_variables(HOSTILE).keys()
 
 
 @pytest.mark.slow
-def test_a_training_is_the_same_whatever_the_users_shell_has_set(few_file: Path, tmp_path: Path):
+def test_training_is_identical_whatever_the_environment_of_the_user(few_file: Path, tmp_path: Path):
     spec = {
         "batch_size": 32,
         "learning_rate": 0.05,
@@ -49,7 +49,7 @@ def test_a_training_is_the_same_whatever_the_users_shell_has_set(few_file: Path,
         "model": {"name": "mlp", "dense": [8]},
         "training": {"max_epochs": 3, "accelerator": "cpu"},
     }
-    # Those that Python itself reads when it starts come too late here; Snakemake's are gone before a job starts.
+    # Not those that Python reads at startup: Snakemake removes them before a job starts.
     hostile = {name: value for name, value in HOSTILE.items() if not name.startswith("PYTHON")}
     for name, variables in {"plain": {}, "hostile": hostile}.items():
         job = [sys.executable, "-c", JOB, f"{name}.log", json.dumps(spec), str(few_file), str(tmp_path / name)]
@@ -61,11 +61,11 @@ def test_a_training_is_the_same_whatever_the_users_shell_has_set(few_file: Path,
         assert (tmp_path / "plain" / file).read_bytes() == (tmp_path / "hostile" / file).read_bytes()
 
 
-READ_ONLY = pytest.param("read-only", marks=pytest.mark.skipif(os.getuid() == 0, reason="root can write everywhere"))
+READ_ONLY = pytest.param("read-only", marks=pytest.mark.skipif(os.getuid() == 0, reason="root can write anywhere"))
 
 
 @pytest.mark.parametrize("home", ["missing", READ_ONLY, "unknown"])
-def test_without_a_home_caches_go_to_the_folder_of_the_workflow(
+def test_without_a_writable_home_caches_are_in_the_working_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: str
 ):
     monkeypatch.chdir(tmp_path)
@@ -83,14 +83,14 @@ def test_without_a_home_caches_go_to_the_folder_of_the_workflow(
     assert variables.get("HOME") == (str(caches) if home == "unknown" else None)
 
 
-def test_a_home_that_can_be_written_stays_the_place_of_caches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_caches_stay_in_a_writable_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     assert not {"HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"} & sanitize_variables({"PATH": "/bin"}).keys()
     assert sanitize_variables({"XDG_CACHE_HOME": str(tmp_path)})["XDG_CACHE_HOME"] == str(tmp_path)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a while")
-def test_a_user_without_a_name_gets_one(tmp_path: Path):
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can switch users")
+def test_a_user_without_a_name_is_named(tmp_path: Path):
     code = (
         "import getpass, os, batchscape.runtime.environment_variables as variables; os.setuid(4242424);"
         "variables.sanitize_environment(); print(getpass.getuser())"

@@ -1,4 +1,4 @@
-"""GPUs are given to one job at a time: real processes on made-up devices."""
+"""GPU allocation, with real processes and devices that do not exist."""
 
 import errno
 import json
@@ -20,7 +20,7 @@ from batchscape.runtime.gpus import acquire_gpus, allocate_gpus, visible_gpus
 from tests.helpers.jobs import AS_NFS
 from tests.helpers.waiting import TIMEOUT
 
-# Says which devices it got, and keeps them until it is told to go on.
+# Prints the GPUs that it acquired, and holds them until it reads a line.
 HOLDER = """
 import json, logging, os, sys
 from pathlib import Path
@@ -34,7 +34,7 @@ with acquire_gpus(folder=folder and Path(folder), **arguments) as gpus:
     print(json.dumps([gpus, os.environ["CUDA_VISIBLE_DEVICES"]]), flush=True)
     sys.stdin.readline()
 """
-# Takes devices over and over, and writes down when it came and went.
+# Acquires GPUs repeatedly, and logs when it acquires and releases them.
 WORKER = """
 import json, os, sys, time
 from pathlib import Path
@@ -51,7 +51,7 @@ for _ in range(times):
 
 
 class Holder:
-    """A process that asks for devices."""
+    """A process that acquires GPUs."""
 
     def __init__(self, environment: dict[str, str], arguments: dict):
         self.process = subprocess.Popen(
@@ -59,15 +59,15 @@ class Holder:
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            bufsize=0,  # `select` sees nothing of a second line that stands in a buffer
+            bufsize=0,  # `select` does not see a second line in a buffer
         )
 
     def line(self) -> str:
-        assert select.select([self.process.stdout], [], [], TIMEOUT)[0], "the process says nothing"
+        assert select.select([self.process.stdout], [], [], TIMEOUT)[0], "the process prints nothing"
         return self.process.stdout.readline().decode()
 
     def gpus(self) -> list[str]:
-        """Wait until it has devices."""
+        """Wait until it has GPUs, and return their names."""
         while (line := self.line()).startswith("waiting"):
             pass
         names, environment = json.loads(line)
@@ -77,10 +77,10 @@ class Holder:
     def waits(self) -> bool:
         return self.line().startswith("waiting")
 
-    def has_them(self) -> bool:
+    def has_gpus(self) -> bool:
         return bool(select.select([self.process.stdout], [], [], 0.5)[0])
 
-    def leave(self) -> None:
+    def release(self) -> None:
         self.process.communicate(b"\n", timeout=TIMEOUT)
         assert self.process.returncode == 0
 
@@ -112,8 +112,8 @@ def visible(monkeypatch: pytest.MonkeyPatch, names: str | None) -> Iterator[None
         yield
 
 
-def work(folder: Path, journal: Path, jobs: list[dict], times: int) -> list[tuple[str, str, str]]:
-    """Let processes take devices `times` times each; return who came and went, in order."""
+def run_workers(folder: Path, journal: Path, jobs: list[dict], times: int) -> list[tuple[str, str, str]]:
+    """Let each process acquire GPUs `times` times; return the events in order."""
     with ExitStack() as stack:
         processes = []
         for job in jobs:
@@ -125,18 +125,18 @@ def work(folder: Path, journal: Path, jobs: list[dict], times: int) -> list[tupl
     return [tuple(line.split()) for line in journal.read_text().splitlines()]
 
 
-def assert_alone(events: list[tuple[str, str, str]]) -> None:
-    on: dict[str, str] = {}
+def assert_exclusive(events: list[tuple[str, str, str]]) -> None:
+    holders: dict[str, str] = {}
     for event, gpu, process in events:
         if event == "enter":
-            assert gpu not in on, f"{process} came to {gpu} while {on[gpu]} was there"
-            on[gpu] = process
+            assert gpu not in holders, f"{process} acquired {gpu} while {holders[gpu]} held it"
+            holders[gpu] = process
         else:
-            assert on.pop(gpu) == process
-    assert not on
+            assert holders.pop(gpu) == process
+    assert not holders
 
 
-def test_a_job_that_takes_no_gpu_sees_none(monkeypatch: pytest.MonkeyPatch):
+def test_a_job_without_gpus_sees_none(monkeypatch: pytest.MonkeyPatch):
     for given in ("0,1", None):
         with visible(monkeypatch, given):
             with allocate_gpus(0) as names:
@@ -144,58 +144,58 @@ def test_a_job_that_takes_no_gpu_sees_none(monkeypatch: pytest.MonkeyPatch):
             assert os.environ.get("CUDA_VISIBLE_DEVICES") == given
 
 
-def test_a_job_of_several_nodes_sees_the_gpus_that_slurm_gave_it(monkeypatch: pytest.MonkeyPatch):
+def test_a_job_on_several_nodes_sees_the_gpus_of_slurm(monkeypatch: pytest.MonkeyPatch):
     with visible(monkeypatch, "2,3"), allocate_gpus(0, managed_by_slurm=True):
         assert os.environ["CUDA_VISIBLE_DEVICES"] == "2,3"
 
 
-def test_two_jobs_never_hold_one_gpu_at_once(tmp_path: Path):
-    events = work(tmp_path / "locks", tmp_path / "journal", [{"count": 1, "gpus": ["0", "GPU-a"]}] * 5, times=6)
+def test_two_jobs_never_hold_a_gpu_at_once(tmp_path: Path):
+    events = run_workers(tmp_path / "locks", tmp_path / "journal", [{"count": 1, "gpus": ["0", "GPU-a"]}] * 5, times=6)
     assert len(events) == 2 * 5 * 6
-    assert_alone(events)
+    assert_exclusive(events)
     assert {gpu for _, gpu, _ in events} == {"0", "GPU-a"}
 
 
-def test_jobs_that_need_two_gpus_each_do_not_wait_for_each_other(tmp_path: Path):
+def test_jobs_with_two_gpus_each_do_not_deadlock(tmp_path: Path):
     jobs = [{"count": 2, "gpus": gpus} for gpus in (["0", "1"], ["1", "0"], ["2", "1", "0"])]
-    events = work(tmp_path / "locks", tmp_path / "journal", jobs, times=6)
+    events = run_workers(tmp_path / "locks", tmp_path / "journal", jobs, times=6)
     assert len(events) == 2 * 2 * 3 * 6
-    assert_alone(events)
+    assert_exclusive(events)
 
 
-def test_as_many_jobs_share_a_gpu_as_they_are_told(machine: Machine):
+def test_jobs_per_gpu_jobs_share_a_gpu(machine: Machine):
     first, second = (machine.job(jobs_per_gpu=2, gpus=["0"]) for _ in range(2))
     assert first.gpus() == second.gpus() == ["0"]
     third = machine.job(jobs_per_gpu=2, gpus=["0"])
     assert third.waits()
-    assert not third.has_them()
-    second.leave()
+    assert not third.has_gpus()
+    second.release()
     assert third.gpus() == ["0"]
 
 
-def test_jobs_that_may_share_a_gpu_take_an_empty_one_first(machine: Machine):
+def test_jobs_that_may_share_a_gpu_prefer_an_empty_one(machine: Machine):
     assert machine.job(jobs_per_gpu=2, gpus=["0", "1"]).gpus() == ["0"]
     assert machine.job(jobs_per_gpu=2, gpus=["0", "1"]).gpus() == ["1"]
     assert machine.job(jobs_per_gpu=2, gpus=["0", "1"]).gpus() == ["0"]
 
 
 @pytest.mark.parametrize("alone", [{"jobs_per_gpu": 2, "exclusive": True}, {"jobs_per_gpu": 1}])
-def test_a_job_that_wants_a_gpu_alone_meets_nobody_there(machine: Machine, alone: dict):
+def test_an_exclusive_job_shares_its_gpu_with_no_other(machine: Machine, alone: dict):
     sharing = machine.job(jobs_per_gpu=2, gpus=["0"])
     sharing.gpus()
     timing = machine.job(gpus=["0"], **alone)
     assert timing.waits()
-    assert not timing.has_them()
-    sharing.leave()
+    assert not timing.has_gpus()
+    sharing.release()
     assert timing.gpus() == ["0"]
     late = machine.job(jobs_per_gpu=2, gpus=["0"])
     assert late.waits()
-    assert not late.has_them()
-    timing.leave()
+    assert not late.has_gpus()
+    timing.release()
     assert late.gpus() == ["0"]
 
 
-def test_a_killed_job_frees_its_gpus(machine: Machine):
+def test_a_killed_job_releases_its_gpus(machine: Machine):
     killed = machine.job(count=2, gpus=["0", "1"])
     killed.gpus()
     after = machine.job(count=2, gpus=["0", "1"])
@@ -204,7 +204,7 @@ def test_a_killed_job_frees_its_gpus(machine: Machine):
     assert after.gpus() == ["0", "1"]
 
 
-def test_a_killed_job_that_waits_lets_the_next_one_through(machine: Machine):
+def test_a_killed_waiting_job_does_not_block_the_next(machine: Machine):
     holder = machine.job(gpus=["0"])
     holder.gpus()
     killed = machine.job(gpus=["0"])
@@ -212,58 +212,58 @@ def test_a_killed_job_that_waits_lets_the_next_one_through(machine: Machine):
     after = machine.job(gpus=["0"])
     assert after.waits()
     killed.process.kill()
-    holder.leave()
+    holder.release()
     assert after.gpus() == ["0"]
 
 
-def test_a_process_that_was_forked_meanwhile_keeps_no_gpu(tmp_path: Path):
+def test_a_forked_process_holds_no_gpu(tmp_path: Path):
     with acquire_gpus(1, gpus=["0"], folder=tmp_path / "locks"):
         child = os.fork()
         if child == 0:
             signal.pause()
     try:
-        work(tmp_path / "locks", tmp_path / "journal", [{"count": 1, "gpus": ["0"]}], times=1)
+        run_workers(tmp_path / "locks", tmp_path / "journal", [{"count": 1, "gpus": ["0"]}], times=1)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 
 
-def test_small_jobs_that_come_later_do_not_overtake_one_that_needs_all(machine: Machine):
+def test_later_small_jobs_do_not_overtake_one_that_needs_all_gpus(machine: Machine):
     small = [machine.job(gpus=["0", "1"]) for _ in range(2)]
     assert sorted(name for job in small for name in job.gpus()) == ["0", "1"]
     large = machine.job(count=2, gpus=["0", "1"])
     assert large.waits()
     late = [machine.job(gpus=["0", "1"]) for _ in range(2)]
     assert all(job.waits() for job in late)
-    small[0].leave()
-    assert not any(job.has_them() for job in (large, *late))
-    small[1].leave()
+    small[0].release()
+    assert not any(job.has_gpus() for job in (large, *late))
+    small[1].release()
     assert large.gpus() == ["0", "1"]
-    assert not any(job.has_them() for job in late)
-    large.leave()
+    assert not any(job.has_gpus() for job in late)
+    large.release()
     assert sorted(name for job in late for name in job.gpus()) == ["0", "1"]
 
 
-def test_who_waits_for_one_gpu_does_not_keep_others_from_another(machine: Machine):
+def test_a_job_that_waits_for_a_gpu_does_not_block_another_gpu(machine: Machine):
     machine.job(gpus=["0"]).gpus()
     assert machine.job(gpus=["0"]).waits()
     assert machine.job(gpus=["1"]).gpus() == ["1"]
 
 
-def test_the_gpus_given_from_outside_are_taken_and_named(machine: Machine):
+def test_visible_gpus_are_acquired_by_their_names(machine: Machine):
     outside = {"CUDA_VISIBLE_DEVICES": "3,5,7"}
     machine.job(gpus=["5"]).gpus()
     assert machine.job(count=2, environment=outside).gpus() == ["3", "7"]
 
 
 @pytest.mark.parametrize("before", ["4,6", None])
-def test_afterwards_the_environment_is_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None):
+def test_the_environment_is_restored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str | None):
     with visible(monkeypatch, before):
         with pytest.raises(RuntimeError, match="in the job"), acquire_gpus(1, gpus=["6"], folder=tmp_path / "locks"):
             assert os.environ["CUDA_VISIBLE_DEVICES"] == "6"
             raise RuntimeError("in the job")
         assert os.environ.get("CUDA_VISIBLE_DEVICES") == before
-        with acquire_gpus(1, gpus=["6"], folder=tmp_path / "locks") as names:  # what was held is free again
+        with acquire_gpus(1, gpus=["6"], folder=tmp_path / "locks") as names:  # it was released
             assert names == ["6"]
 
 
@@ -283,12 +283,12 @@ def test_afterwards_the_environment_is_as_it_was(tmp_path: Path, monkeypatch: py
         ("1,2,1", []),
     ],
 )
-def test_the_variable_is_read_as_cuda_reads_it(monkeypatch: pytest.MonkeyPatch, given: str, names: list[str]):
+def test_visible_gpus_follow_cuda_visible_devices(monkeypatch: pytest.MonkeyPatch, given: str, names: list[str]):
     with visible(monkeypatch, given):
         assert visible_gpus() == names
 
 
-def test_without_the_variable_all_gpus_of_the_machine_are_visible(monkeypatch: pytest.MonkeyPatch):
+def test_without_the_variable_all_gpus_are_visible(monkeypatch: pytest.MonkeyPatch):
     import torch
 
     with visible(monkeypatch, None):
@@ -297,24 +297,28 @@ def test_without_the_variable_all_gpus_of_the_machine_are_visible(monkeypatch: p
         assert torch.cuda.is_initialized() == initialised
 
 
-@pytest.mark.parametrize(("given", "told"), [("5", r"needs 2 GPUs, but 1 .*\(CUDA_VISIBLE_DEVICES=5\)"), ("", "none")])
-def test_too_few_gpus_are_told_with_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, told: str):
-    message = rf"^resources\.devices: .*{told}"
+@pytest.mark.parametrize(
+    ("given", "message"), [("5", r"needs 2 GPUs, but 1 .*\(CUDA_VISIBLE_DEVICES=5\)"), ("", "none")]
+)
+def test_too_few_gpus_are_an_error_that_names_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, message: str
+):
+    pattern = rf"^resources\.devices: .*{message}"
     with (
         visible(monkeypatch, given),
-        pytest.raises(UserError, match=message),
+        pytest.raises(UserError, match=pattern),
         acquire_gpus(2, folder=tmp_path / "locks"),
     ):
         pass
 
 
-def test_the_name_of_a_mig_device_may_hold_slashes(machine: Machine):
+def test_names_of_mig_devices_may_contain_slashes(machine: Machine):
     names = ["MIG-GPU-5d5ba0d6/1/0", "MIG-GPU-5d5ba0d6/2/0"]
     assert machine.job(gpus=names).gpus() == names[:1]
     assert machine.job(gpus=names).gpus() == names[1:]
 
 
-def test_the_jobs_of_a_slurm_job_have_locks_of_their_own(machine: Machine, tmp_path: Path):
+def test_each_slurm_job_has_its_own_locks(machine: Machine, tmp_path: Path):
     jobs = [
         machine.job(folder=None, gpus=["0"], environment={"TMPDIR": str(tmp_path), "SLURM_JOB_ID": number})
         for number in ("7", "8")
@@ -323,7 +327,7 @@ def test_the_jobs_of_a_slurm_job_have_locks_of_their_own(machine: Machine, tmp_p
     assert machine.job(folder=None, gpus=["0"], environment={"TMPDIR": str(tmp_path), "SLURM_JOB_ID": "7"}).waits()
 
 
-def test_a_link_in_place_of_the_folder_or_of_a_lock_is_refused(tmp_path: Path):
+def test_a_link_instead_of_the_folder_or_a_lock_is_refused(tmp_path: Path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "link").symlink_to("elsewhere")
     with pytest.raises(UserError, match="link: the folder"), acquire_gpus(1, gpus=["0"], folder=tmp_path / "link"):
@@ -335,15 +339,15 @@ def test_a_link_in_place_of_the_folder_or_of_a_lock_is_refused(tmp_path: Path):
     assert not (tmp_path / "target").exists()
 
 
-@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="a descriptor is looked up there")
-def test_on_nfs_two_jobs_never_hold_one_gpu_at_once_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="a descriptor is inspected there")
+def test_two_jobs_never_hold_a_gpu_at_once_on_nfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(sys.modules[__name__], "WORKER", AS_NFS + WORKER)
-    events = work(tmp_path / "locks", tmp_path / "journal", [{"count": 1, "gpus": ["0", "1"]}] * 4, times=4)
+    events = run_workers(tmp_path / "locks", tmp_path / "journal", [{"count": 1, "gpus": ["0", "1"]}] * 4, times=4)
     assert len(events) == 2 * 4 * 4
-    assert_alone(events)
+    assert_exclusive(events)
 
 
-def test_without_locks_jobs_share_a_gpu_and_are_warned(
+def test_without_file_locks_jobs_share_a_gpu_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     def refuse(*_) -> None:
@@ -358,8 +362,8 @@ def test_without_locks_jobs_share_a_gpu_and_are_warned(
     assert [message for message in caplog.messages if "no locks, so jobs may share a GPU" in message] == caplog.messages
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a while")
-def test_lock_files_of_an_earlier_version_which_only_their_owner_can_write_are_used(machine: Machine):
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can switch users")
+def test_lock_files_that_only_their_owner_can_write_are_used(machine: Machine):
     with tempfile.TemporaryDirectory(dir="/tmp") as parent:
         Path(parent).chmod(0o755)
         machine.folder = Path(parent) / "locks"
@@ -371,15 +375,15 @@ def test_lock_files_of_an_earlier_version_which_only_their_owner_can_write_are_u
         assert machine.job(gpus=["0"], user=65533).waits()
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user for a while")
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can switch users")
 def test_users_share_the_locks(machine: Machine):
     with tempfile.TemporaryDirectory(dir="/tmp") as parent:
         Path(parent).chmod(0o755)
         machine.folder = Path(parent) / "locks"
         old = os.umask(0o077)
         try:
-            mine = machine.job(gpus=["0", "1"])
-            assert mine.gpus() == ["0"]
+            first = machine.job(gpus=["0", "1"])
+            assert first.gpus() == ["0"]
         finally:
             os.umask(old)
         assert stat.S_IMODE(machine.folder.stat().st_mode) == 0o1777
@@ -387,5 +391,5 @@ def test_users_share_the_locks(machine: Machine):
         assert other.gpus() == ["1"]
         third = machine.job(gpus=["0", "1"], user=65533)
         assert third.waits()
-        mine.leave()
+        first.release()
         assert third.gpus() == ["0"]

@@ -1,4 +1,4 @@
-"""Two jobs never do the same work at once, whatever became of the Snakemake that started the first."""
+"""The log and the lock of a job: two processes never run the same job at once, even if Snakemake was killed."""
 
 import os
 import re
@@ -14,7 +14,7 @@ import pytest
 from tests.helpers.jobs import NO_LOCKS
 from tests.helpers.waiting import TIMEOUT, wait_for
 
-# Enters its job, says so, and leaves it when it is told to.
+# Enters its job, creates the file NAME.in, and leaves when the file `NAME.may leave` exists.
 JOB = """
 import sys, time
 from pathlib import Path
@@ -44,7 +44,7 @@ def jobs(tmp_path: Path) -> Iterator:
 
 
 @pytest.mark.parametrize("end", ["it ends", "it is killed"])
-def test_a_job_waits_until_an_earlier_one_that_has_its_log_is_gone(jobs, tmp_path: Path, end: str):
+def test_a_job_waits_until_another_process_of_the_same_job_ends(jobs, tmp_path: Path, end: str):
     first = jobs("first")
     wait_for((tmp_path / "first.in").exists)
     (tmp_path / "job.log").unlink()  # as Snakemake does before it starts a job
@@ -60,7 +60,7 @@ def test_a_job_waits_until_an_earlier_one_that_has_its_log_is_gone(jobs, tmp_pat
     assert (tmp_path / "job.log").read_text() == "this is second\n"
 
 
-def test_a_job_leaves_nothing_but_its_log(jobs, tmp_path: Path):
+def test_a_job_writes_only_its_log_and_states(jobs, tmp_path: Path):
     job = jobs("only")
     wait_for((tmp_path / "only.in").exists)
     (tmp_path / "only.may leave").touch()
@@ -70,18 +70,18 @@ def test_a_job_leaves_nothing_but_its_log(jobs, tmp_path: Path):
     assert re.fullmatch(r"this is only\ntook [\d.]+ s \([\d.]+ s CPU\); startup took [\d.]+ s CPU\n", log)
 
 
-def test_without_locks_a_job_works_and_warns(tmp_path: Path):
+def test_without_file_locks_a_job_runs_with_a_warning(tmp_path: Path):
     (tmp_path / "only.may leave").touch()
     command = [sys.executable, "-c", NO_LOCKS + JOB, "only", "job.log", "."]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=TIMEOUT, check=False)
     assert done.returncode == 0, done.stderr
     log = (tmp_path / "job.log").read_text()
-    for said in (log, done.stderr):
-        assert said.count("this file system has no locks") == 1
+    for output in (log, done.stderr):
+        assert output.count("this file system has no locks") == 1
     assert "this is only" in log
 
 
-def test_many_jobs_that_come_at_once_take_turns(tmp_path: Path):
+def test_jobs_with_the_same_log_take_turns(tmp_path: Path):
     job = "import os, sys, time; from batchscape.runtime.job import job_log\nwith job_log(sys.argv[1]):\n  {}"
     work = "os.mkdir(sys.argv[2]); time.sleep(0.05); os.rmdir(sys.argv[2])"
     command = [sys.executable, "-c", job.format(work), str(tmp_path / "job.log"), str(tmp_path / "alone")]
@@ -89,7 +89,7 @@ def test_many_jobs_that_come_at_once_take_turns(tmp_path: Path):
     assert [process.wait(TIMEOUT) for process in started] == [0] * 6
 
 
-def test_python_looks_for_garbage_in_the_work_but_neither_in_imports_nor_among_what_they_left(tmp_path: Path):
+def test_garbage_collection_is_disabled_in_imports_and_ignores_their_objects(tmp_path: Path):
     job = (
         "from batchscape.runtime.job import job_log; import gc\n"
         "print(gc.isenabled(), gc.get_freeze_count() > 0, flush=True)\n"
@@ -112,20 +112,20 @@ time.sleep(900)
 
 
 @pytest.mark.parametrize("where", ["imports", "work"])
-def test_ctrl_c_ends_a_process_in_its_imports_without_a_word(where: str):
+def test_ctrl_c_during_imports_ends_a_process_silently(where: str):
     command = [sys.executable, "-c", IMPORTING, where]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background jobs ignore
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which background jobs of a shell ignore
     ) as job:  # fmt: skip
         assert job.stdout.readline() == "in it\n"
         job.send_signal(signal.SIGINT)
-        _, said = job.communicate(timeout=TIMEOUT)
+        _, errors = job.communicate(timeout=TIMEOUT)
     assert job.returncode == -signal.SIGINT
-    assert ("KeyboardInterrupt" in said) == (where == "work")
+    assert ("KeyboardInterrupt" in errors) == (where == "work")
 
 
-def test_so_it_does_in_each_process_of_a_training(tmp_path: Path):
+def test_garbage_collection_is_enabled_in_each_worker_process(tmp_path: Path):
     (tmp_path / "work.py").write_text("import gc\ndef tell(): print(gc.isenabled(), gc.get_freeze_count() > 0)")
     rank = [sys.executable, "-m", "batchscape.training.worker", "work", "tell", "{}"]
     environment = {**os.environ, "RANK": "0", "PYTHONPATH": str(tmp_path)}

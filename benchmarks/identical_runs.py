@@ -7,9 +7,9 @@
 Each checkout trains its own `config/smoke.yaml` with its own library, by its own workflow, in a temporary folder. Three
 hashes of each run are compared: of all weights (every tensor of every file), of the history without its times, and of
 the update norms. Names of files and columns do not count. With `--tables` the complete study is computed, and its
-analyses and tables are compared too, column by column, without times; columns that were renamed are in `RENAMED`, and
-those that only one checkout has are listed, but are not a difference. The exit status is 1 if anything differs or a run
-or table is missing. Instead of a checkout, a folder with a finished study may be given.
+analyses and tables are compared too, column by column, without times and sentences; columns that were renamed are in
+`RENAMED`, and those that only one checkout has are listed, but are not a difference. The exit status is 1 if anything
+differs or a run or table is missing. Instead of a checkout, a folder with a finished study may be given.
 
 Bits depend on the machine too, so compare only what ran on one machine. On 2 cores of an Intel Xeon, both checkouts
 together take about four minutes, with `--tables` about eight.
@@ -19,6 +19,7 @@ import argparse
 import csv
 import hashlib
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -28,13 +29,24 @@ import numpy as np
 from safetensors.numpy import load_file
 
 PARTS = ("weights", "history", "update norms")
-# Columns by their name in older checkouts.
+# Names of columns and quantities in older checkouts, as regular expressions, and what they are today.
 RENAMED = {
-    "least_validation_loss": "best_validation_loss",
-    "least_train_loss": "min_train_loss",
+    r"least_validation_loss(.*)": r"best_validation_loss\1",
+    r"least_train_loss(.*)": r"min_train_loss\1",
+    r"(|critical_batch_|min_steps_|min_examples_)(low|high)": r"\1ci95_\2",
+    r"median(_.*|)": r"update_norm_p50\1",
+    r"(p\d\d)(_.*|)": r"update_norm_\1\2",
+    r"mean_norm(.*)": r"gradient_norm\1",
+    r"best": "is_best",
+    r"share_(x|y)": r"explained_variance_\1",
 }
-# Words in the names of columns that are times or what follows from them, and of tables that hold little else.
-TIMES = ("seconds", "other_cores", "speedup", "efficiency", "epoch_time")
+# Columns whose cells are such names, and cells that are spelled in another way today.
+NAMES = ("quantity", "measure")
+SPELLINGS = {"centre": "center"}
+# Columns of sentences, which may be reworded.
+TEXTS = ("statement", "source", "comparison", "reading", "advice", "reason")
+# Parts of the names of columns that are times, and tables and quantities that follow from times.
+TIMES = ("seconds", "other_cores")
 TIMED_TABLES = ("devices",)
 
 Hashes = dict[str, dict[str, str]]
@@ -145,12 +157,27 @@ def _history(path: Path) -> list[bytes]:
 
 def _hash_columns(path: Path) -> dict[str, str]:
     with path.open(newline="") as stream:
-        header, *rows = csv.reader(stream)
-    return {
-        RENAMED.get(name, name): _hash([row[index].encode() for row in rows])
-        for index, name in enumerate(header)
-        if not any(word in name for word in TIMES)
-    }
+        rows = [
+            {
+                _rename(name): _rename(cell) if name in NAMES else SPELLINGS.get(cell, cell)
+                for name, cell in row.items()
+                if name not in TEXTS and not _is_time(name)
+            }
+            for row in csv.DictReader(stream)
+            if not any(_is_time(row.get(name, "")) for name in NAMES)
+        ]
+    return {name: _hash([row[name].encode() for row in rows]) for name in (rows[0] if rows else {})}
+
+
+def _is_time(name: str) -> bool:
+    return any(word in name for word in TIMES)
+
+
+def _rename(name: str) -> str:
+    for old, new in RENAMED.items():
+        if match := re.fullmatch(old, name):
+            return match.expand(new)
+    return name
 
 
 def _hash(parts: list[bytes]) -> str:

@@ -74,7 +74,7 @@ tuning: {enabled: false}
 """
 
 
-def test_runs_and_tables_of_two_studies_are_compared(tmp_path: Path):
+def test_runs_of_two_studies_are_compared(tmp_path: Path):
     study = tmp_path / "one.yaml"
     study.write_text(ONE_RUN)
     compute = runpy.run_path(str(BENCHMARKS / "identical_runs.py"))["compute"]
@@ -90,3 +90,18 @@ def test_runs_and_tables_of_two_studies_are_compared(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout.splitlines()[0].endswith(": different update norms")
+
+
+def test_tables_of_two_studies_are_compared_by_column(tmp_path: Path):
+    contents = {
+        "before": "least_validation_loss_mean,epoch_seconds,advice,best\n0.5,1.0,lower it,1\n",
+        "renamed": "is_best,best_validation_loss_mean,epoch_seconds,advice\n1,0.5,2.0,use a lower one\n",
+        "changed": "best_validation_loss_mean,is_best\n0.25,1\n",
+    }
+    for name, content in contents.items():
+        (tmp_path / name / "tables").mkdir(parents=True)
+        (tmp_path / name / "tables" / "lr_grid.csv").write_text(content)
+    benchmark = runpy.run_path(str(BENCHMARKS / "identical_runs.py"))
+    before, renamed, changed = (benchmark["hash_tables"](tmp_path / name) for name in contents)
+    assert before == renamed
+    assert benchmark["find_differences"](before, changed) == ["tables/lr_grid: different best_validation_loss_mean"]

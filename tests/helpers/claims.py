@@ -81,5 +81,5 @@ def make_sources(
         pd.concat([values[[*lead, column]].assign(epoch=epoch) for epoch in range(1, epochs + 1)], ignore_index=True)
         for column in ("train_loss", "epoch_distance")
     ]
-    by_arm = arm_runs.tabulate(runs, distance, norms, sharpness, arms=chosen.settings_by_arm)
+    by_arm = arm_runs.tabulate(runs, distance, norms, sharpness, arms=chosen.plan.settings_by_arm)
     return [runs, by_arm, *by_epoch]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from batchscape.config.study import Run
-from batchscape.study.registry import TABLES, Product
+from batchscape.study.registry import TABLES, Artifact
 from batchscape.study.study import Study
 
 RUN_COLUMNS = ["run", "setting", "batch_size", "learning_rate", "seed", "status"]
@@ -105,7 +105,7 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
     """Return the rows of the analyses of the loss surface; nan for runs that diverged."""
     sharpness, alignment, lines, planes, ways = [], [], [], [], []
     for name, run in study.runs.items():
-        if run.setting not in study.compared_settings:
+        if run.setting not in study.plan.arm_settings:
             continue
         bad = np.nan if diverges(run) else 1.0
         lead = lead_columns(name, run, diverges(run))
@@ -132,7 +132,7 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
         for power in range(5):
             norms = {"gradient_norm": bad / 2 ** (power / 2), "bound": bad, "alignment": 1 / 2 ** (power / 2)}
             alignment.append({**lead, "gradient_batch": 2**power, **norms})
-        if run.seed == study.grid.seeds[0] and run.setting in study.small_and_large:
+        if run.seed == study.grid.seeds[0] and run.setting in study.plan.contrasted_settings:
             for x in (-1.0, 0.0, 1.0, 2.0):
                 for y in (-0.5, 0.0, 0.5):
                     loss = bad * (run.batch_size + x * x + y)
@@ -152,7 +152,7 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
                 shares = {"explained_variance_x": 0.9, "explained_variance_y": 0.1}
                 ways.append({**lead, **place, **shares, "epoch": epoch, "checkpoint": checkpoint})
     seed = study.grid.seeds[0]
-    for first, second in study.pairs:
+    for first, second in study.plan.interpolated_pairs:
         one, other = f"{first}-seed{seed}", f"{second}-seed{seed}"
         for alpha in np.linspace(-1, 2, 7):
             lost = diverges(study.runs[one]) or diverges(study.runs[other])
@@ -169,18 +169,18 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
     }
 
 
-def build(study: Study, kind: str, name: str, product: Product, frames: dict[str, pd.DataFrame]) -> object:
+def build(study: Study, kind: str, name: str, product: Artifact, frames: dict[str, pd.DataFrame]) -> object:
     module = import_module(f"batchscape.report.{kind}.{name}")
     make = module.tabulate if kind == "tables" else module.draw
     return make(
-        *(frames[source].copy() for source in study.sources(product)), **json.loads(study.product_slice(product))
+        *(frames[source].copy() for source in study.plan.sources(product)), **json.loads(study.specs.artifact(product))
     )
 
 
 def add_tables(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     frames = dict(frames)
     for name, product in TABLES.items():  # the registry lists a table after its sources
-        if name not in study.tables:  # with one batch size there is no pair to interpolate
+        if name not in study.plan.tables:  # with one batch size there is no pair to interpolate
             continue
         frames[f"tables/{name}"] = build(study, "tables", name, product, frames)
     return frames

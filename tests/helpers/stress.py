@@ -75,4 +75,4 @@ def create_stress_study(folder: Path, targets: tuple[str, ...] = ALL_TARGETS) ->
     (folder / "stress_net.py").write_text(NETWORK)
     dropped = write_bad_images(folder / "data" / "pets", 402)
     study = Study.from_file(folder / CONFIG)
-    return StressStudy(checkout, [study.csv(name) for name in targets], dropped)
+    return StressStudy(checkout, [study.paths.csv(name) for name in targets], dropped)

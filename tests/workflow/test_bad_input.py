@@ -188,16 +188,16 @@ def test_path_in_results_is_not_a_target_if_it_is_the_value_of_an_option(tiny: C
 def test_dry_run_prints_the_number_of_trainings_and_of_requested_gpus(tiny: Checkout):
     status, output = dry_run(tiny.path, ["--cores", "1", "all", "--configfile", CONFIG])
     assert status == 0, output[-2000:]
-    counted = "tiny: 7 trainings in all: 2 runs, 2 in 1 search of 2 learning rates × 1 seed, "
+    counted = "tiny: 7 trainings: 2 runs, 2 in 1 search of 2 learning rates × 1 seed, "
     assert find_line(output, "tiny: ").startswith(counted)
-    assert find_line(output, "GPUs per training: ").endswith("1 where the machine has GPUs, else 0")
+    assert find_line(output, "GPUs per training: ").endswith("1 if the machine has GPUs, else 0")
     assert "\nReason:" not in output  # it would repeat all settings of each job
     assert "\nReasons:" in output
     slurm = ["--workflow-profile", "profiles/slurm"]
     status, output = dry_run(tiny.path, [*slurm, "all", "--configfile", CONFIG, "--set-resources", "train:mem_mb=1"])
     assert status == 0, output[-2000:]
     assert find_line(output, "GPUs per training: ").startswith(
-        "GPUs per training: 0 (training.accelerator: auto asks a"
+        "GPUs per training: 0 (training.accelerator: auto requests"
     )
 
 
@@ -462,7 +462,7 @@ def test_damaged_arrays_stop_the_study_without_losing_its_runs(study: Checkout):
     assert "cannot be read as NumPy's" in find_line(output, "data.path: tiny.npz ")
     (study.path / "tiny.npz").unlink()
     output = run_failing(study, "all", "--configfile", CONFIG)
-    assert find_line(output, f"{CONFIG}: data.path: there is no tiny.npz").endswith("mend the path")
+    assert find_line(output, f"{CONFIG}: data.path: tiny.npz does not exist").endswith("runs)")
 
 
 def test_batch_size_above_the_number_of_images_fails_before_training(study: Checkout):

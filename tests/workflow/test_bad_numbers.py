@@ -31,7 +31,7 @@ from batchscape.report.figures.loss_map import plot_loss_map
 from batchscape.report.page import render
 from batchscape.report.provenance import collect_provenance
 from batchscape.report.tables import sharpness
-from batchscape.study.registry import ANALYSES, FIGURES, TABLES
+from batchscape.study.registry import ANALYSES, FIGURES, TABLES, JobSplit
 from batchscape.study.study import Study
 from batchscape.training.execution import Execution
 from batchscape.training.train import train
@@ -51,18 +51,18 @@ class InProcessStudy:
         write_prepared(folder / "images.safetensors", self.data)
         rates = {size: self._tune(size) for size in self.study.grid.batch_sizes if self.study.tuning.enabled}
         for name, run in self.study.runs.items():
-            spec = json.loads(self.study.run_slice(name))
+            spec = json.loads(self.study.specs.run(name))
             if run.learning_rate is None:
                 spec["learning_rate"] = rates[run.batch_size]
             train(RunSpec.model_validate_json(json.dumps(spec)), folder / "images.safetensors", self.run(name))
-        for name in self.study.analyses:
-            if ANALYSES[name].is_gathered:
+        for name in self.study.plan.analyses:
+            if ANALYSES[name].is_split:
                 self.write(ANALYSES[name].rows, pd.concat(self._parts(name), ignore_index=True))
-            elif ANALYSES[name].jobs == "runs":
+            elif ANALYSES[name].split is JobSplit.ALL_RUNS:
                 analysis = import_module(f"batchscape.analysis.{name}")
                 rows = collect([self.run(run) for run in self.study.runs], analysis.analyze)
                 self.write(ANALYSES[name].rows, rows)
-        for name in self.study.tables:
+        for name in self.study.plan.tables:
             self.write(f"tables/{name}", self._product("tables", "tabulate", name, TABLES[name]))
 
     def run(self, name: str) -> Path:
@@ -79,17 +79,17 @@ class InProcessStudy:
         return self._product("figures", "draw", name, FIGURES[name])
 
     def page(self) -> str:
-        spec = json.loads(self.study.report_slice)
+        spec = json.loads(self.study.specs.report)
         tables = {path.stem: read_frame(path) for path in (self.folder / "tables").iterdir()}
         summaries = [RunDirectory(self.run(run)).summary() for run in self.study.runs]
-        figures = dict.fromkeys(self.study.figures, b"")
+        figures = dict.fromkeys(self.study.plan.figures, b"")
         origin = collect_provenance(summaries, tables["runs"], self.manifest)
         return render(
             spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"]
         )
 
     def _tune(self, size: int) -> float:
-        spec = SearchSpec.model_validate_json(self.study.search_slice(size))
+        spec = SearchSpec.model_validate_json(self.study.specs.search(size))
         trials = search(
             spec, self.folder / "images.safetensors", self.folder / f"bs{size}.journal", Execution(code="code")
         )
@@ -100,23 +100,24 @@ class InProcessStudy:
         if name == "tuning":
             return [self.read(f"bs{size}") for size in sorted(self.study.grid.batch_sizes)]
         analysis, config = import_module(f"batchscape.analysis.{name}"), getattr(self.study, name)
+        plan = self.study.plan
         if name == "interpolation":
             return [
                 collect_pair(self.run(a), self.run(b), lambda *runs: analysis.analyze(*runs, self.data, config))
-                for one, other in self.study.pairs
-                for a, b in zip(*(self.study.runs_of(name, setting) for setting in (one, other)), strict=True)
+                for one, other in plan.interpolated_pairs
+                for a, b in zip(*(plan.analyzed_runs(name, setting) for setting in (one, other)), strict=True)
             ]
         if name == "landscape":
-            runs, place = [Path(part).parent.name for part in self.study.parts(name)], (0, 1, 1)
+            runs, place = [Path(part).parent.name for part in plan.runs_by_part(name)], (0, 1, 1)
         else:
-            runs = [run for part in self.study.parts(name) for run in self.study.runs_of(name, Path(part).stem)]
+            runs = [run for runs in plan.runs_by_part(name).values() for run in runs]
             place = ()
         return [collect([self.run(run)], lambda run: analysis.analyze(run, self.data, config, *place)) for run in runs]
 
     def _product(self, kind: str, function: str, name: str, product):
         module = import_module(f"batchscape.report.{kind}.{name}")
-        sources = [self.read(source) for source in self.study.sources(product)]
-        return getattr(module, function)(*sources, **json.loads(self.study.product_slice(product)))
+        sources = [self.read(source) for source in self.study.plan.sources(product)]
+        return getattr(module, function)(*sources, **json.loads(self.study.specs.artifact(product)))
 
 
 DATA = "{source: synthetic, images: 60, image_size: [8, 8], channels: 1}"
@@ -239,7 +240,7 @@ def test_claims_figures_and_report_state_that_everything_diverged(hopeless: InPr
     tested = claims[claims["claim"] != "best_rate_grows"]  # two learning rates are too few for it
     assert (tested["n_missing"] == 2).all()
     assert tested["reading"].str.contains("Not tested: .*; [4-8] of the [4-8] runs diverged").all()
-    for name in set(hopeless.study.figures) - {"claims", "lr_search"}:
+    for name in set(hopeless.study.plan.figures) - {"claims", "lr_search"}:
         assert any("No run has a number that can be drawn here" in text for text in draw(hopeless.plot(name))), name
     assert draw(hopeless.plot("claims")).count("not tested") == len(claims)
     page = hopeless.page()
@@ -296,7 +297,7 @@ def test_trajectory_of_a_diverged_run_ends_at_its_last_finite_weights(
 
 
 def test_figures_draw_the_runs_that_did_not_diverge(late: InProcessStudy, draw: Callable):
-    for name in late.study.figures:
+    for name in late.study.plan.figures:
         texts = draw(late.plot(name))
         empty = any("No run has a number" in text for text in texts)
         at_fixed_rate = FIGURES[name].settings[:1] == ("fixed_learning_rate",) or name in {

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 def test_folder_of_images_becomes_tables_and_every_dropped_file_is_reported(stress: StressStudy):
     path, study = stress.checkout.path, Study.from_file(stress.checkout.path / CONFIG)
-    manifest = pd.read_csv(path / study.manifest, keep_default_na=False)
+    manifest = pd.read_csv(path / study.paths.manifest, keep_default_na=False)
     used = manifest[manifest["reason"] == ""]
     reasons = manifest[manifest["reason"] != ""].set_index("file")["reason"].str.partition(":")[0]
     assert reasons.to_dict() == stress.dropped
@@ -29,7 +29,7 @@ def test_folder_of_images_becomes_tables_and_every_dropped_file_is_reported(stre
 
     for table in stress.targets:
         assert len(pd.read_csv(path / table)) > 0
-    runs = pd.read_csv(path / study.csv("tables/runs"))
+    runs = pd.read_csv(path / study.paths.csv("tables/runs"))
     assert set(runs["run"]) == set(study.runs)
     assert set(runs["status"]) <= {"converged", "max_epochs"}
 
@@ -38,7 +38,7 @@ def test_only_files_that_can_be_images_make_a_study_stale(stress: StressStudy):
     images, study = stress.checkout.path / "data" / "pets", Study.from_file(stress.checkout.path / CONFIG)
 
     def stale() -> set[str]:
-        return stress.checkout.stale_jobs(CONFIG, target=study.csv("tables/runs"))
+        return stress.checkout.stale_jobs(CONFIG, target=study.paths.csv("tables/runs"))
 
     assert stale() == set()
     hidden, duplicate = images / "cats" / ".DS_Store", images / "cats" / "again.jpg"

@@ -53,8 +53,8 @@ def test_example_analysis_of_the_docs_works_and_makes_nothing_else_stale(finishe
 
 def gradient_norm(checkout: Checkout, run: str, checkpoint: str) -> float:
     """Compute the norm with plain PyTorch."""
-    data = read_prepared(checkout.path / SMOKE.prepared_data)
-    directory = RunDirectory((checkout.path / SMOKE.run_file(run, "run.json")).parent)
+    data = read_prepared(checkout.path / SMOKE.paths.prepared_data)
+    directory = RunDirectory((checkout.path / SMOKE.paths.run_file(run, "run.json")).parent)
     spec = RunSpec.model_validate(directory.summary()["spec"])
     network = build_network(spec.model, data.train_images.shape[1:], 1, spec.seed)
     torch.nn.utils.vector_to_parameters(torch.from_numpy(directory.weights(checkpoint).vector), network.parameters())

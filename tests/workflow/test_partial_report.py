@@ -43,7 +43,7 @@ def test_failures_stop_only_dependent_jobs_and_the_partial_report_has_the_rest(t
     checkout = Checkout.at(tmp_path / "checkout")
     (checkout.path / "half.yaml").write_text(STUDY)
     study = Study.from_file(checkout.path / "half.yaml")
-    results = checkout.path / study.folder
+    results = checkout.path / study.paths.folder
     failing_run = "bs256-lr0.08-seed0"
     # Files in place of folders: the run cannot write its weights, and no sharpness job its cache.
     blocked = [results / "runs" / failing_run / "weights", results / "analysis" / "sharpness" / ".cache"]
@@ -55,14 +55,14 @@ def test_failures_stop_only_dependent_jobs_and_the_partial_report_has_the_rest(t
     assert done.returncode == 1
     assert "Traceback" not in done.stdout
     assert COMMAND in done.stdout.splitlines()[-8:]
-    assert not (checkout.path / study.report).exists()
-    assert sum((checkout.path / file).exists() for file in study.run_files) == len(study.runs) - 1
+    assert not (checkout.path / study.paths.report).exists()
+    assert sum((checkout.path / file).exists() for file in study.paths.run_summaries) == len(study.runs) - 1
     before = files(results)
 
     done = report(checkout)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    page = checkout.path / study.partial_report
+    page = checkout.path / study.paths.partial_report
     assert files(results) - before == {page}
     text = page.read_text()
     assert "3 of 4 runs are complete." in text
@@ -74,7 +74,7 @@ def test_failures_stop_only_dependent_jobs_and_the_partial_report_has_the_rest(t
         assert f"missing {missing}: FileExistsError: " in done.stdout
         assert "File exists" in line
     shown = {name for name in FIGURES if f'id="figure-{name}"' in text}
-    assert shown == set(study.figures) - {"sharpness", "sharpness_before_after"}
+    assert shown == set(study.plan.figures) - {"sharpness", "sharpness_before_after"}
     assert "Not tested: the sharpness of these runs was not measured." in text
 
     # The page does not change what is still to be made, and is deleted once the complete report exists.
@@ -84,6 +84,6 @@ def test_failures_stop_only_dependent_jobs_and_the_partial_report_has_the_rest(t
     assert {f"train {failing_run}", "analyze bs64-lr0.02: sharpness", "report", "table claims"} <= stale
     assert f"train {failing_run.replace('256', '64')}" not in stale
     checkout.run("half.yaml")
-    assert (checkout.path / study.report).exists()
+    assert (checkout.path / study.paths.report).exists()
     assert not page.exists()
-    assert "partial" not in (checkout.path / study.report).read_text()
+    assert "partial" not in (checkout.path / study.paths.report).read_text()

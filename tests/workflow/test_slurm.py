@@ -126,10 +126,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         patch.chdir(checkout.path)
         patch.syspath_prepend(checkout.path)
         study = Study.from_file(Path("probe.yaml"))
-        data = Path(study.prepared_data)
+        data = Path(study.paths.prepared_data)
         write_prepared(data, prepare(study.data)[0])
         for batch_size in range(PLAIN, BROKEN + 1):
-            spec = RunSpec.model_validate_json(study.run_slice(run_name(batch_size)))
+            spec = RunSpec.model_validate_json(study.specs.run(run_name(batch_size)))
             train(spec, data, Path(run_file(batch_size)).parent)
     return checkout
 

@@ -367,6 +367,11 @@ UNUSED_BY_JOBS = (
     "data/listing.py",
     "data/custom.py",
     "study/study.py",
+    "study/plan.py",
+    "study/paths.py",
+    "study/specs.py",
+    "study/resources.py",
+    "study/registry.py",
     "study/fingerprint.py",
     "cli/report.py",
 )
@@ -402,21 +407,22 @@ def rule_inputs(study: Study) -> dict[str, Any]:
     products = [(f"table {name}", TABLES[name]) for name in TABLES] + [
         (f"figure {name}", FIGURES[name]) for name in FIGURES
     ]
-    files = [*study.files, *(part for name in study.analyses for part in study.parts(name))]
+    paths, specs, plan = study.paths, study.specs, study.plan
+    files = [*paths.outputs, *(part for name in plan.analyses for part in paths.partial_outputs(name))]
     return {
-        "data": study.data_slice,
-        "network": study.network_slice,
-        "timing": study.timing_slice,
-        "report": study.report_slice,
-        **{f"train {run}": study.run_slice(run) for run in study.runs},
-        **{f"tune {batch_size}": study.search_slice(batch_size) for batch_size in study.grid.batch_sizes},
-        **{f"analyze {name}": study.section_slice(name) for name in study.analyses},
+        "data": specs.data,
+        "network": specs.network,
+        "timing": specs.timing,
+        "report": specs.report,
+        **{f"train {run}": specs.run(run) for run in study.runs},
+        **{f"tune {batch_size}": specs.search(batch_size) for batch_size in study.grid.batch_sizes},
+        **{f"analyze {name}": specs.analysis(name) for name in plan.analyses},
         **{
-            f"of {name}, {setting}": study.run_files_of(name, setting)
+            f"of {name}, {setting}": paths.analyzed_run_summaries(name, setting)
             for name in SURFACE_ANALYSES
             for setting in settings
         },
-        **{name: (study.product_slice(product), study.sources(product)) for name, product in products},
+        **{name: (specs.artifact(product), plan.sources(product)) for name, product in products},
         **dict.fromkeys(files, "exists"),
         "order": files,
     }
@@ -469,12 +475,12 @@ def test_params_of_rules_use_only_the_compared_properties():
         name
         for file in (PROJECT / "workflow" / "rules").glob("*.smk")
         for block in re.findall(r"\n    params:\n((?: {8}.*\n)+)", file.read_text())
-        for name in re.findall(r"study\.(\w+)", block)
+        for name in re.findall(r"study\.([\w.]+)", block)
     ]
-    known = {"data_slice", "data_state", "network_slice", "run_slice", "search_slice", "timing_slice", "section_slice"}
-    # The modules follow from the network's name and the data source, which are in these params.
-    modules = {"own_model", "own_source", "model_module", "source_module"}
-    assert set(params) == known | modules | {"product_slice", "report_slice"}
+    specs = {"data", "data_files", "network", "run", "search", "timing", "analysis", "artifact", "report"}
+    # The modules follow from the network's name and the data source, which are in these specs.
+    modules = {"custom_model_files", "custom_source_files", "model_module", "source_module"}
+    assert set(params) == {f"specs.{name}" for name in specs} | modules
 
 
 @pytest.mark.parametrize(

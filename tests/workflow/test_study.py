@@ -121,7 +121,7 @@ def test_landscapes_share_their_grid_and_their_center_is_the_run(finished: Check
 
 def test_init_is_identical_for_all_batch_sizes_of_a_seed(finished: Checkout):
     for name, values, settings in (
-        ("sharpness", ["measure", "radius", "value"], len(SMOKE.compared_settings)),
+        ("sharpness", ["measure", "radius", "value"], len(SMOKE.plan.arm_settings)),
         ("gradient_alignment", ["gradient_batch", "gradient_norm"], 3),
     ):
         rows = table(finished, f"analysis/{name}").query("checkpoint == 'init' and seed == 1")

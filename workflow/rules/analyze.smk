@@ -4,11 +4,11 @@
 rule runs:
     """The final status of each run, and what it cost."""
     input:
-        runs=study.run_files,
+        runs=study.paths.run_summaries,
     output:
-        study.rows("runs"),
+        study.paths.rows("runs"),
     log:
-        study.log("runs"),
+        study.paths.log("runs"),
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
@@ -22,13 +22,13 @@ rule runs:
 
 use rule runs as history with:
     input:
-        runs=study.run_files,
+        runs=study.paths.run_summaries,
         # Only here, though other analyses read them too: there are as many as runs.
-        histories=[study.run_file(run, "history.csv") for run in study.runs],
+        histories=[study.paths.run_file(run, "history.csv") for run in study.runs],
     output:
-        study.rows("history"),
+        study.paths.rows("history"),
     log:
-        study.log("history"),
+        study.paths.log("history"),
     params:
         code=lambda wildcards: hash_code(
             "analyze_runs.py", "batchscape.analysis.history"
@@ -37,9 +37,9 @@ use rule runs as history with:
 
 use rule runs as distance with:
     output:
-        study.rows("distance"),
+        study.paths.rows("distance"),
     log:
-        study.log("distance"),
+        study.paths.log("distance"),
     params:
         code=lambda wildcards: hash_code(
             "analyze_runs.py", "batchscape.analysis.distance"
@@ -48,9 +48,9 @@ use rule runs as distance with:
 
 use rule runs as epoch_distance with:
     output:
-        study.rows("epoch_distance"),
+        study.paths.rows("epoch_distance"),
     log:
-        study.log("epoch_distance"),
+        study.paths.log("epoch_distance"),
     params:
         code=lambda wildcards: hash_code(
             "analyze_runs.py", "batchscape.analysis.epoch_distance"
@@ -59,9 +59,9 @@ use rule runs as epoch_distance with:
 
 use rule runs as update_norms with:
     output:
-        study.rows("update_norms"),
+        study.paths.rows("update_norms"),
     log:
-        study.log("update_norms"),
+        study.paths.log("update_norms"),
     params:
         code=lambda wildcards: hash_code(
             "analyze_runs.py", "batchscape.analysis.update_norms"
@@ -76,22 +76,24 @@ use rule runs as update_norms with:
 rule sharpness:
     """How sharp the training loss is around the weights of a setting's runs."""
     input:
-        runs=lambda wildcards: study.run_files_of("sharpness", wildcards.setting),
-        data=study.prepared_data,
+        runs=lambda wildcards: study.paths.analyzed_run_summaries(
+            "sharpness", wildcards.setting
+        ),
+        data=study.paths.prepared_data,
     output:
-        study.csv("analysis/sharpness/{setting}"),
+        study.paths.csv("analysis/sharpness/{setting}"),
     log:
-        study.log("sharpness/{setting}"),
+        study.paths.log("sharpness/{setting}"),
     benchmark:
-        study.benchmark("sharpness/{setting}")
+        study.paths.benchmark("sharpness/{setting}")
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        gpu=lambda wildcards: requested_gpus(study.analysis_gpus),
+        gpu=lambda wildcards: requested_gpus(study.job_resources.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
-        spec=study.section_slice("sharpness"),
+        spec=study.specs.analysis("sharpness"),
         code=lambda wildcards: hash_code(
             "analyze_setting.py", "batchscape.analysis.sharpness"
         ),
@@ -103,18 +105,18 @@ rule sharpness:
 
 use rule sharpness as gradient_alignment with:
     input:
-        runs=lambda wildcards: study.run_files_of(
+        runs=lambda wildcards: study.paths.analyzed_run_summaries(
             "gradient_alignment", wildcards.setting
         ),
-        data=study.prepared_data,
+        data=study.paths.prepared_data,
     output:
-        study.csv("analysis/gradient_alignment/{setting}"),
+        study.paths.csv("analysis/gradient_alignment/{setting}"),
     log:
-        study.log("gradient_alignment/{setting}"),
+        study.paths.log("gradient_alignment/{setting}"),
     benchmark:
-        study.benchmark("gradient_alignment/{setting}")
+        study.paths.benchmark("gradient_alignment/{setting}")
     params:
-        spec=study.section_slice("gradient_alignment"),
+        spec=study.specs.analysis("gradient_alignment"),
         code=lambda wildcards: hash_code(
             "analyze_setting.py", "batchscape.analysis.gradient_alignment"
         ),
@@ -122,16 +124,18 @@ use rule sharpness as gradient_alignment with:
 
 use rule sharpness as trajectory with:
     input:
-        runs=lambda wildcards: study.run_files_of("trajectory", wildcards.setting),
-        data=study.prepared_data,
+        runs=lambda wildcards: study.paths.analyzed_run_summaries(
+            "trajectory", wildcards.setting
+        ),
+        data=study.paths.prepared_data,
     output:
-        study.csv("analysis/trajectory/{setting}"),
+        study.paths.csv("analysis/trajectory/{setting}"),
     log:
-        study.log("trajectory/{setting}"),
+        study.paths.log("trajectory/{setting}"),
     benchmark:
-        study.benchmark("trajectory/{setting}")
+        study.paths.benchmark("trajectory/{setting}")
     params:
-        spec=study.section_slice("trajectory"),
+        spec=study.specs.analysis("trajectory"),
         code=lambda wildcards: hash_code(
             "analyze_setting.py", "batchscape.analysis.trajectory"
         ),
@@ -140,22 +144,26 @@ use rule sharpness as trajectory with:
 rule landscape:
     """The training loss on one part of a plane of two random directions around the weights of a run."""
     input:
-        run=study.run_file("{run}", "run.json"),
-        data=study.prepared_data,
+        run=study.paths.run_file("{run}", "run.json"),
+        data=study.paths.prepared_data,
     output:
-        study.csv("analysis/landscape/{run}/directions{directions}-part{part}of{parts}"),
+        study.paths.csv(
+            "analysis/landscape/{run}/directions{directions}-part{part}of{parts}"
+        ),
     log:
-        study.log("landscape/{run}/directions{directions}-part{part}of{parts}"),
+        study.paths.log("landscape/{run}/directions{directions}-part{part}of{parts}"),
     benchmark:
-        study.benchmark("landscape/{run}/directions{directions}-part{part}of{parts}")
+        study.paths.benchmark(
+            "landscape/{run}/directions{directions}-part{part}of{parts}"
+        )
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        gpu=lambda wildcards: requested_gpus(study.analysis_gpus),
+        gpu=lambda wildcards: requested_gpus(study.job_resources.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
-        spec=study.section_slice("landscape"),
+        spec=study.specs.analysis("landscape"),
         code=lambda wildcards: hash_code("landscape.py"),
     message:
         "Analyzing {wildcards.run}: {rule} {wildcards.directions}, part {wildcards.part} of {wildcards.parts}"
@@ -166,23 +174,27 @@ rule landscape:
 rule interpolation:
     """Loss and accuracy on the lines through the weights of the runs of two settings, seed by seed."""
     input:
-        runs=lambda wildcards: study.run_files_of("interpolation", wildcards.setting),
-        others=lambda wildcards: study.run_files_of("interpolation", wildcards.other),
-        data=study.prepared_data,
+        runs=lambda wildcards: study.paths.analyzed_run_summaries(
+            "interpolation", wildcards.setting
+        ),
+        others=lambda wildcards: study.paths.analyzed_run_summaries(
+            "interpolation", wildcards.other
+        ),
+        data=study.paths.prepared_data,
     output:
-        study.csv("analysis/interpolation/{setting}--{other}"),
+        study.paths.csv("analysis/interpolation/{setting}--{other}"),
     log:
-        study.log("interpolation/{setting}--{other}"),
+        study.paths.log("interpolation/{setting}--{other}"),
     benchmark:
-        study.benchmark("interpolation/{setting}--{other}")
+        study.paths.benchmark("interpolation/{setting}--{other}")
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
     resources:
-        gpu=lambda wildcards: requested_gpus(study.analysis_gpus),
+        gpu=lambda wildcards: requested_gpus(study.job_resources.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
     params:
-        spec=study.section_slice("interpolation"),
+        spec=study.specs.analysis("interpolation"),
         code=lambda wildcards: hash_code("interpolation.py"),
     message:
         "Analyzing {wildcards.setting}: {rule} to {wildcards.other}"
@@ -193,25 +205,27 @@ rule interpolation:
 rule device_timing:
     """Time per epoch by batch size and number of devices, measured while no other job runs."""
     input:
-        data=study.prepared_data,
-        network=study.network_file,
+        data=study.paths.prepared_data,
+        network=study.paths.network,
     output:
-        study.rows("device_timing"),
+        study.paths.rows("device_timing"),
     log:
-        study.log("device_timing"),
+        study.paths.log("device_timing"),
     # First: later the machine would have to become idle for it. Above the sum of all searches' priorities, because
     # Snakemake starts the set of jobs with the largest sum.
     priority: 1000
     conda:
         "../../envs/batchscape.yaml"
     # All cores, so that no other job runs; on a cluster the profile requests an exclusive node.
-    threads: lambda wildcards: study.timed_devices if on_cluster() else workflow.cores
+    threads: lambda wildcards: study.job_resources.timing_devices if on_cluster() else workflow.cores
     resources:
-        gpu=lambda wildcards: requested_gpus(study.timed_gpus),
+        gpu=lambda wildcards: requested_gpus(study.job_resources.timing_gpus),
     params:
-        spec=study.timing_slice,
+        spec=study.specs.timing,
         code=lambda wildcards: hash_code(
-            "device_timing.py", study.model_module, other_files=study.own_model
+            "device_timing.py",
+            study.model_module,
+            other_files=study.custom_model_files,
         ),
     message:
         "Timing epochs on several devices"
@@ -222,11 +236,11 @@ rule device_timing:
 rule gather:
     """The rows of all jobs of an analysis."""
     input:
-        lambda wildcards: study.parts_of(wildcards.rows),
+        lambda wildcards: study.paths.partial_outputs_of(wildcards.rows),
     output:
-        study.csv("{rows}"),
+        study.paths.csv("{rows}"),
     log:
-        study.log("gather/{rows}"),
+        study.paths.log("gather/{rows}"),
     localrule: True
     conda:
         "../../envs/batchscape.yaml"

@@ -13,9 +13,7 @@ wildcard_constraints:
     directions=r"\d+",
     part=r"\d+",
     parts=r"\d+",
-    rows="|".join(
-        analysis.rows for analysis in ANALYSES.values() if analysis.is_gathered
-    ),
+    rows="|".join(analysis.rows for analysis in ANALYSES.values() if analysis.is_split),
     table="|".join(TABLES),
     figure="|".join(FIGURES),
 
@@ -50,4 +48,4 @@ def requested_gpus(count):
 def list_all_files(wildcards):
     """Return all that the study makes, and print the plan: only when Snakemake plans it knows where the jobs run."""
     print_plan()
-    return study.files
+    return study.paths.outputs

@@ -1,18 +1,18 @@
 rule prepare:
     """Decode, scale and split the images once, for all runs of the study."""
     output:
-        data=study.prepared_data,
-        manifest=study.manifest,
+        data=study.paths.prepared_data,
+        manifest=study.paths.manifest,
     log:
-        study.log("prepare"),
+        study.paths.log("prepare"),
     conda:
         "../../envs/batchscape.yaml"
     threads: 8
     params:
-        spec=study.data_slice,
-        files=lambda wildcards: study.data_state,
+        spec=study.specs.data,
+        files=lambda wildcards: study.specs.data_files,
         code=lambda wildcards: hash_code(
-            "prepare.py", study.source_module, other_files=study.own_source
+            "prepare.py", study.source_module, other_files=study.custom_source_files
         ),
     message:
         f"Preparing the data of {study.name}"

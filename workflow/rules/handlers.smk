@@ -66,8 +66,8 @@ def print_plan():
         return
     hint = "; `python -m batchscape check FILE` estimates their time"
     print_message(
-        f"{study.name}: {study.described_trainings}{hint if workflow.dryrun else ''}",
-        study.described_gpus(on_cluster()),
+        f"{study.name}: {study.plan.describe_trainings()}{hint if workflow.dryrun else ''}",
+        study.job_resources.describe_gpus(on_cluster()),
     )
     requested = workflow.dag_settings
     if IS_MODULE and (
@@ -110,8 +110,8 @@ def print_report_path():
     is_everything = set(requested.targets) <= {"all"} and not (
         requested.until or requested.omit_from
     )
-    if Path(study.report).exists() and is_everything and not workflow.remote_exec:
-        print_message(f"Report: {study.report}")
+    if Path(study.paths.report).exists() and is_everything and not workflow.remote_exec:
+        print_message(f"Report: {study.paths.report}")
 
 
 def cancel_orphaned_jobs(snakemake_logs):
@@ -134,14 +134,16 @@ def print_failures(snakemake_logs):
     """Print why jobs failed and how to resume, below Snakemake's own messages, which on a cluster do not say why."""
     from batchscape.cli.status import summarize_failures
 
-    lines = summarize_failures(read_logs(snakemake_logs), f"{study.folder}/logs")
+    lines = summarize_failures(read_logs(snakemake_logs), f"{study.paths.folder}/logs")
     if lines:
         rest = len(lines) - MAX_FAILURES
         more = [f"… and {rest} more"] if rest > 0 else []
         print_message("", "Failed jobs:", *lines[:MAX_FAILURES], *more, "")
     fix = "Fix the errors above and rerun" if lines else "Rerun"
     print_message(f"Finished outputs remain valid. {fix} the same command to resume.")
-    if STUDY_FILE and any(Path(run_file).exists() for run_file in study.run_files):
+    if STUDY_FILE and any(
+        Path(run_file).exists() for run_file in study.paths.run_summaries
+    ):
         print_message(
             f"`python -m batchscape report {shlex.quote(str(STUDY_FILE))}` writes a report of the results so far."
         )

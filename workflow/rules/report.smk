@@ -2,23 +2,24 @@ rule table:
     """One comparison table: mean, spread and number of seeds."""
     input:
         lambda wildcards: [
-            study.csv(source) for source in study.sources(TABLES[wildcards.table])
+            study.paths.csv(source)
+            for source in study.plan.sources(TABLES[wildcards.table])
         ],
     output:
         report(
-            study.csv("tables/{table}"),
+            study.paths.csv("tables/{table}"),
             caption="../report/table.rst",
             category="Tables",
             labels={"table": "{table}"},
         ),
     log:
-        study.log("tables/{table}"),
+        study.paths.log("tables/{table}"),
     localrule: True
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
-        spec=lambda wildcards: study.product_slice(TABLES[wildcards.table]),
+        spec=lambda wildcards: study.specs.artifact(TABLES[wildcards.table]),
         code=lambda wildcards: hash_code(
             "table.py", f"batchscape.report.tables.{wildcards.table}"
         ),
@@ -32,24 +33,25 @@ rule figure:
     """One figure, for the screen and for print."""
     input:
         lambda wildcards: [
-            study.csv(source) for source in study.sources(FIGURES[wildcards.figure])
+            study.paths.csv(source)
+            for source in study.plan.sources(FIGURES[wildcards.figure])
         ],
     output:
         png=report(
-            study.figure("{figure}", "png"),
+            study.paths.figure("{figure}", "png"),
             caption="../report/figure.rst",
             category=lambda wildcards: CATEGORIES[wildcards.figure],
             labels=lambda wildcards: {"figure": CAPTIONS[wildcards.figure].title},
         ),
-        pdf=study.figure("{figure}", "pdf"),
+        pdf=study.paths.figure("{figure}", "pdf"),
     log:
-        study.log("figures/{figure}"),
+        study.paths.log("figures/{figure}"),
     localrule: True
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
-        spec=lambda wildcards: study.product_slice(FIGURES[wildcards.figure]),
+        spec=lambda wildcards: study.specs.artifact(FIGURES[wildcards.figure]),
         code=lambda wildcards: hash_code(
             "figure.py", f"batchscape.report.figures.{wildcards.figure}"
         ),
@@ -62,20 +64,20 @@ rule figure:
 rule report:
     """One self-contained page: the answer, the claims, every figure with its table, the provenance."""
     input:
-        runs=study.run_files,
-        manifest=study.manifest,
-        tables=study.shown_tables,
-        figures=[study.figure(figure, "png") for figure in study.figures],
+        runs=study.paths.run_summaries,
+        manifest=study.paths.manifest,
+        tables=study.paths.reported_tables,
+        figures=[study.paths.figure(figure, "png") for figure in study.plan.figures],
     output:
-        study.report,
+        study.paths.report,
     log:
-        study.log("report"),
+        study.paths.log("report"),
     localrule: True
     conda:
         "../../envs/batchscape.yaml"
     threads: 1
     params:
-        spec=lambda wildcards: study.report_slice,
+        spec=lambda wildcards: study.specs.report,
         code=lambda wildcards: hash_code(
             "report.py",
             other_files=tuple((PACKAGE / "report" / "template").glob("page.*")),

@@ -87,7 +87,7 @@ def parse_targets():
 def check_targets(targets):
     """Fail if a target belongs to another study, or to a run that this study lacks: Snakemake would give a traceback."""
     known = {name for run in study.runs.values() for name in (run.name, run.setting)}
-    folder = workflow.modifier.modify_path(f"{study.folder}/")
+    folder = workflow.modifier.modify_path(f"{study.paths.folder}/")
     for target in targets:
         if not target.startswith(folder):
             # Beside a module, other rules may write to `results/`.

@@ -23,8 +23,8 @@ def check(file: Path) -> list[str]:
         f"{printable(file)}: is a valid study",
         *_runs(study),
         *inspection.lines,
-        study.described_trainings,
-        study.described_gpus(),
+        study.plan.describe_trainings(),
+        study.job_resources.describe_gpus(),
         *cost,
         *_results(study),
     ]
@@ -38,12 +38,12 @@ def _runs(study: Study) -> Iterator[str]:
         f"learning rates ({_join(grid.learning_rates)}) × seeds ({_join(grid.seeds)}), "
         f"and {len(study.runs) - in_grid} that arms add"
     )
-    for arm, settings in study.settings_by_arm:
+    for arm, settings in study.plan.settings_by_arm:
         yield f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}"
 
 
 def _cost(study: Study, inspection: Inspection) -> list[str]:
-    if all(Path(file).exists() for file in study.run_files):
+    if all(Path(file).exists() for file in study.paths.run_summaries):
         return ["time: all runs are complete"]
     # Imports torch and pandas, which takes seconds.
     from batchscape.cli.cost import describe_cost
@@ -53,8 +53,10 @@ def _cost(study: Study, inspection: Inspection) -> list[str]:
 
 def _results(study: Study) -> Iterator[str]:
     yield "images are decoded and the network is tested when the study runs, before any training"
-    exists = ", which exists: results that this file changes are computed again" if Path(study.folder).exists() else ""
-    yield f"results go to {study.folder}/{exists}"
+    exists = (
+        ", which exists: results that this file changes are computed again" if Path(study.paths.folder).exists() else ""
+    )
+    yield f"results go to {study.paths.folder}/{exists}"
 
 
 def _join(values: Iterable[float]) -> str:

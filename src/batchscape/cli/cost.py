@@ -18,7 +18,8 @@ from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.duration import format_duration
 from batchscape.runtime.user_code import summarize_error
-from batchscape.study.study import Study, Trainings
+from batchscape.study.plan import TrainingGroup
+from batchscape.study.study import Study
 from batchscape.training.train import train
 
 # Per timed batch size: batches of an epoch, and epochs, of which the first warms up.
@@ -53,7 +54,7 @@ def fit_pace(seconds: Mapping[int, float], validation_image: float) -> Pace:
     return Pace(seconds[small] - image * small, image, validation_image)
 
 
-def max_total_seconds(trainings: list[Trainings], pace: Pace, num_train: int, num_validation: int) -> float:
+def max_total_seconds(trainings: list[TrainingGroup], pace: Pace, num_train: int, num_validation: int) -> float:
     """Return the seconds of all trainings one after another, if each reaches its last epoch."""
     return sum(
         each.count * each.max_epochs * pace.epoch(each.batch_size, num_train, num_validation) for each in trainings
@@ -82,7 +83,7 @@ def describe_cost(study: Study, inspection: Inspection) -> list[str]:
     if counts is None:
         epochs = _format_epochs(pace, sizes, 1000, 0)
         return [f"time ({basis}): an epoch of 1,000 images takes {epochs}; the number of images is not known yet{hint}"]
-    total = format_duration(max_total_seconds(study.trainings, pace, *counts))
+    total = format_duration(max_total_seconds(study.plan.trainings, pace, *counts))
     return [
         f"time ({basis}): an epoch takes {_format_epochs(pace, sizes, *counts)}; all trainings one after another take "
         f"at most {total}, less if runs converge early; analyses and the startup of each job are not included"
@@ -95,8 +96,8 @@ def _format_epochs(pace: Pace, sizes: list[int], num_train: int, num_validation:
 
 def _sample_data(study: Study, inspection: Inspection) -> tuple[PreparedData | None, tuple[int, int] | None]:
     """Return images like those of the study, and the numbers of training and validation images; None if unknown."""
-    if Path(study.prepared_data).exists():
-        data = read_prepared(Path(study.prepared_data))
+    if Path(study.paths.prepared_data).exists():
+        data = read_prepared(Path(study.paths.prepared_data))
         return data, (len(data.train_images), len(data.validation_images))
     if inspection.shape is None or inspection.classes is None:
         return None, None

@@ -27,7 +27,7 @@ from batchscape.report.figures.style import render_png
 from batchscape.report.numbers import join_truncated
 from batchscape.report.page import PartialReport, render
 from batchscape.report.provenance import collect_provenance
-from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Product
+from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSplit
 from batchscape.study.study import Study
 
 
@@ -41,27 +41,27 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
     if not runs:
         failed = [gap for gap in collector.gaps if gap.reason != NOT_CREATED]
         cause = f" ({failed[0].kind} {failed[0].name}: {failed[0].reason})" if failed else ""
-        raise UserError(f"{study.folder}: no run is complete, so there is nothing to report yet{cause}")
+        raise UserError(f"{study.paths.folder}: no run is complete, so there is nothing to report yet{cause}")
     frames = collector.frames(runs)
     figures = collector.figures(frames)
     progress = f"{len(runs)} of {len(study.runs)} runs are complete"
     reported_sizes = {study.runs[name].batch_size for name in runs}
     missing_sizes = sorted({run.batch_size for run in study.runs.values()} - reported_sizes)
     partial = PartialReport([progress, *collector.edited_since(file)], collector.missing(), missing_sizes)
-    if not partial.missing and Path(study.report).exists():
-        return [*partial.notes, f"the report: {study.report}"]
-    spec = json.loads(study.report_slice)
+    if not partial.missing and Path(study.paths.report).exists():
+        return [*partial.notes, f"the report: {study.paths.report}"]
+    spec = json.loads(study.specs.report)
     tables = {Path(source).name: frame for source, frame in frames.items() if source.startswith("tables/")}
     origin = collect_provenance([run.summary() for run in runs.values()], tables["runs"], collector.manifest())
     page = render(
         spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"], partial
     )
     try:
-        write_text(Path(study.partial_report), page)
+        write_text(Path(study.paths.partial_report), page)
     except OSError as error:
-        raise UserError(f"{study.partial_report}: cannot be written ({error.strerror}); make its folder writable")
+        raise UserError(f"{study.paths.partial_report}: cannot be written ({error.strerror}); make its folder writable")
     missing = [f"missing {part}: {reason}" for part, reason in partial.missing] or ["nothing is missing"]
-    return [*partial.notes, *missing, f"the partial report: {study.partial_report}"]
+    return [*partial.notes, *missing, f"the partial report: {study.paths.partial_report}"]
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ class Collector:
 
     def runs(self) -> dict[str, RunDirectory]:
         """Return the complete runs with the current settings and data of the study."""
-        for job, output in (("prepare", self.study.prepared_data), ("network", self.study.network_file)):
+        for job, output in (("prepare", self.study.paths.prepared_data), ("network", self.study.paths.network)):
             if not Path(output).exists():
-                self._miss("job", job, why_missing(Path(self.study.log(job))))
+                self._miss("job", job, why_missing(Path(self.study.paths.log(job))))
         runs = {}
         for name in self.study.runs:
-            run = RunDirectory(Path(self.study.run_file(name, "run.json")).parent)
+            run = RunDirectory(Path(self.study.paths.run_file(name, "run.json")).parent)
             reason = self._why_excluded(name, run)
             if reason:
                 self._miss("run", name, reason)
@@ -100,15 +100,15 @@ class Collector:
     def frames(self, runs: dict[str, RunDirectory]) -> dict[str, pd.DataFrame]:
         """Return the rows of the analyses and the tables computed from them, by path below the folder of the study."""
         frames: dict[str, pd.DataFrame] = {}
-        for name in self.study.analyses:
-            of_runs = ANALYSES[name].jobs == "runs"
+        for name in self.study.plan.analyses:
+            of_runs = ANALYSES[name].split is JobSplit.ALL_RUNS
             parts = list(self._analyze(name, runs) if of_runs else self._read(name, runs))
             if parts:
                 frames[ANALYSES[name].rows] = pd.concat(parts, ignore_index=True)
-        remaining = dict.fromkeys(self.study.tables)
+        remaining = dict.fromkeys(self.study.plan.tables)
         while remaining:  # some tables are computed from others
             paths = {f"tables/{name}" for name in remaining}
-            name = next(name for name in remaining if paths.isdisjoint(self.study.sources(TABLES[name])))
+            name = next(name for name in remaining if paths.isdisjoint(self.study.plan.sources(TABLES[name])))
             del remaining[name]
             table = self._create("table", name, TABLES[name], frames)
             if table is not None:
@@ -117,12 +117,12 @@ class Collector:
 
     def figures(self, frames: dict[str, pd.DataFrame]) -> dict[str, bytes]:
         """Return the figures that can be drawn, as PNG."""
-        figures = {name: self._create("figure", name, FIGURES[name], frames) for name in self.study.figures}
+        figures = {name: self._create("figure", name, FIGURES[name], frames) for name in self.study.plan.figures}
         return {name: figure for name, figure in figures.items() if figure is not None}
 
     def manifest(self) -> pd.DataFrame:
         """Return the manifest of the data; empty if it is missing."""
-        path = Path(self.study.manifest)
+        path = Path(self.study.paths.manifest)
         return read_frame(path, text=True) if path.exists() else pd.DataFrame(columns=["reason", "split", "class"])
 
     def edited_since(self, file: Path) -> list[str]:
@@ -148,12 +148,12 @@ class Collector:
     def _why_excluded(self, name: str, run: RunDirectory) -> str:
         """Return why a run is not reported; empty if it is."""
         if not run.run_file.exists():
-            return why_missing(Path(self.study.log(f"train/{name}")))
-        spec = json.loads(self.study.run_slice(name))
-        data = Path(self.study.prepared_data)
+            return why_missing(Path(self.study.paths.log(f"train/{name}")))
+        spec = json.loads(self.study.specs.run(name))
+        data = Path(self.study.paths.prepared_data)
         try:
             summary = run.summary()
-            for tuned in map(Path, self.study.tuned_files(name)):
+            for tuned in map(Path, self.study.paths.tuned_rate(name)):
                 if not tuned.exists():
                     return "the search for its learning rate is not complete"
                 spec |= read_json(tuned, Tuned, "delete it so that the search writes it again")
@@ -179,9 +179,8 @@ class Collector:
 
     def _read(self, name: str, runs: dict[str, RunDirectory]) -> Iterator[pd.DataFrame]:
         """Yield the rows that the jobs of an analysis wrote."""
-        is_gathered = ANALYSES[name].is_gathered
-        for part, inputs in (self.study.runs_by_part(name) if is_gathered else {self.study.rows(name): []}).items():
-            path = Path(part)
+        for part, inputs in (self.study.plan.runs_by_part(name) or {ANALYSES[name].rows: []}).items():
+            path = Path(self.study.paths.csv(part))
             try:
                 reason = self._why_stale(path, inputs, runs)
                 if path.exists() and not reason:
@@ -189,10 +188,10 @@ class Collector:
                     self.analysis_files.append(path)
                     yield frame
                     continue
-                reason = reason or why_missing(Path(self.study.log_of_part(name, part)))
+                reason = reason or why_missing(Path(self.study.paths.analysis_log(name, part)))
             except (UserError, OSError) as error:
                 reason = str(error)
-            self._miss("analysis", part.removeprefix(f"{self.study.folder}/analysis/").removesuffix(".csv"), reason)
+            self._miss("analysis", part.removeprefix("analysis/"), reason)
 
     @staticmethod
     def _why_stale(part: Path, inputs: Sequence[str], runs: dict[str, RunDirectory]) -> str:
@@ -206,14 +205,14 @@ class Collector:
             return "was computed from an earlier training of its runs"
         return ""
 
-    def _create(self, kind: str, name: str, product: Product, frames: dict[str, pd.DataFrame]) -> Any:
+    def _create(self, kind: str, name: str, artifact: Artifact, frames: dict[str, pd.DataFrame]) -> Any:
         """Return a table, or a figure as PNG; None if it cannot be created from what exists."""
-        missing = [source for source in (*product.sources, *product.needs) if source not in frames]
+        missing = [source for source in (*artifact.sources, *artifact.requires) if source not in frames]
         if missing:
             self._miss(kind, name, f"needs {join_truncated(missing, 4)}")
             return None
-        settings = json.loads(self.study.product_slice(product))
-        sources = [frames.get(source) for source in (*product.sources, *product.optional)]
+        settings = json.loads(self.study.specs.artifact(artifact))
+        sources = [frames.get(source) for source in (*artifact.sources, *artifact.optional_sources)]
         module = import_module(f"batchscape.report.{kind}s.{name}")
         try:
             if kind == "table":

@@ -103,7 +103,10 @@ def read_runs(study: Study) -> list[JobStatus]:
     """Return the status of each run of a study in the working directory."""
     runs = []
     for name in study.runs:
-        run, log = RunDirectory(Path(study.run_file(name, "run.json")).parent), Path(study.log(f"train/{name}"))
+        run, log = (
+            RunDirectory(Path(study.paths.run_file(name, "run.json")).parent),
+            Path(study.paths.log(f"train/{name}")),
+        )
         if not run.run_file.exists():
             status = status_of(name, read_states(log), is_running(log))
             if status.state == PENDING and run.checkpoint_folder.exists():
@@ -121,11 +124,11 @@ def read_runs(study: Study) -> list[JobStatus]:
 
 def read_other_jobs(study: Study) -> list[JobStatus]:
     """Return the status of the jobs that prepare the data and check the network, of each search, and of the report."""
-    outputs = {"prepare": study.prepared_data, "network": study.network_file}
+    outputs = {"prepare": study.paths.prepared_data, "network": study.paths.network}
     for name, run in study.runs.items():
-        outputs |= {f"tune/bs{run.batch_size}": tuned for tuned in study.tuned_files(name)}
-    outputs["report"] = study.report
-    return [_job_status(job, Path(output), Path(study.log(job))) for job, output in outputs.items()]
+        outputs |= {f"tune/bs{run.batch_size}": tuned for tuned in study.paths.tuned_rate(name)}
+    outputs["report"] = study.paths.report
+    return [_job_status(job, Path(output), Path(study.paths.log(job))) for job, output in outputs.items()]
 
 
 def _job_status(name: str, output: Path, log: Path) -> JobStatus:
@@ -161,7 +164,7 @@ def format_other_jobs(study: Study, jobs: Sequence[JobStatus]) -> list[str]:
     lines = [
         f"failed {job.name}: {job.detail}" for job in jobs if job.state == FAILED and job.name in ("prepare", "network")
     ]
-    report = Path(study.report)
+    report = Path(study.paths.report)
     if report.exists():
         return [*lines, f"report of {datetime.fromtimestamp(report.stat().st_mtime):%Y-%m-%d %H:%M}: {report}"]
     return [*lines, "no report yet; searches, analyses, tables and figures are not counted here"]

@@ -1,107 +1,123 @@
-"""The analyses, tables and figures that there are, and what each is made from."""
+"""The registry of analyses, tables and figures, and what each is made from."""
 
 from dataclasses import dataclass
-from typing import Literal
+from enum import Enum
+
+
+class JobSplit(Enum):
+    """How the work of an analysis is split into jobs.
+
+    Except for the first two, the rows of all jobs are gathered into one file afterwards.
+    """
+
+    ALL_RUNS = "one job reads the files of all runs"
+    NO_RUNS = "one job reads no run"
+    BATCH_SIZES = "one job per batch size"
+    ARM_SETTINGS = "one job per setting of an arm"
+    FIXED_RATE_SETTINGS = "one job per setting at the fixed learning rate"
+    SELECTED_SETTINGS = "one job per setting that the section of the analysis selects"
+    SETTING_PAIRS = "one job per pair of settings"
+    PLANE_PARTS = "one job per part of a plane around a run that the section of the analysis selects"
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """A question. Its rule has its name, and so has the section of the study file that can turn it off, if any."""
+    """An analysis of runs. Its rule has its name, and so has its section in the study file, if it can be disabled."""
 
     rows: str
-    """The CSV with the answer, below the study's folder; one in `tables/` is shown as it is."""
-    jobs: Literal["runs", "one", "batch sizes", "compared", "fixed", "shown", "pairs", "planes"] = "runs"
-    """How the work is divided. `runs`: one job reads the files of all runs; `one`: one job reads no run. Else by batch
-    size, by some of the settings, by pairs of settings, by parts of planes, and then the rows of all jobs are gathered.
-    For `shown` and `planes` the section says which settings and seeds."""
+    """The CSV with the result, below the study's folder; one in `tables/` is shown as it is."""
+    split: JobSplit = JobSplit.ALL_RUNS
 
     @property
-    def is_gathered(self) -> bool:
+    def is_split(self) -> bool:
         """Whether the rows come from several jobs."""
-        return self.jobs not in ("runs", "one")
+        return self.split not in (JobSplit.ALL_RUNS, JobSplit.NO_RUNS)
 
 
 @dataclass(frozen=True)
-class Product:
-    """What a table or figure is made from: CSVs below the study's folder and keys of `comparison`."""
+class Artifact:
+    """A table or figure: the CSVs below the study's folder and the settings that it is made from."""
 
     sources: tuple[str, ...]
     settings: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    """Sources that follow the others unless their analysis is left out."""
-    needs: tuple[str, ...] = ()
-    """Further files without which there is no such product, though it is not made from them."""
+    """Keys of `comparison`, and others that `study.specs` provides."""
+    optional_sources: tuple[str, ...] = ()
+    """Sources that follow the others unless their analysis is disabled."""
+    requires: tuple[str, ...] = ()
+    """Other files without which there is no such table or figure, though it does not read them."""
 
 
-# The registry. A name here: a module of that name in analysis/, report/tables or report/figures.
+# Each name is that of a module in analysis/, report/tables/ or report/figures/.
 ANALYSES = {
     "runs": Analysis("tables/runs"),
     "history": Analysis("analysis/history"),
     "distance": Analysis("analysis/distance"),
     "epoch_distance": Analysis("analysis/epoch_distance"),
     "update_norms": Analysis("analysis/update_norms"),
-    "device_timing": Analysis("analysis/devices", "one"),
-    "tuning": Analysis("tables/trials", "batch sizes"),
-    "sharpness": Analysis("analysis/sharpness", "compared"),
-    "interpolation": Analysis("analysis/interpolation", "pairs"),
-    "landscape": Analysis("tables/landscape", "planes"),
-    "trajectory": Analysis("tables/trajectory", "shown"),
-    "gradient_alignment": Analysis("analysis/gradient_alignment", "fixed"),
+    "device_timing": Analysis("analysis/devices", JobSplit.NO_RUNS),
+    "tuning": Analysis("tables/trials", JobSplit.BATCH_SIZES),
+    "sharpness": Analysis("analysis/sharpness", JobSplit.ARM_SETTINGS),
+    "interpolation": Analysis("analysis/interpolation", JobSplit.SETTING_PAIRS),
+    "landscape": Analysis("tables/landscape", JobSplit.PLANE_PARTS),
+    "trajectory": Analysis("tables/trajectory", JobSplit.SELECTED_SETTINGS),
+    "gradient_alignment": Analysis("analysis/gradient_alignment", JobSplit.FIXED_RATE_SETTINGS),
 }
 TABLES = {
-    "curves": Product(("analysis/history",)),
-    "fixed_lr": Product(("tables/runs",), ("fixed_learning_rate",)),
-    "lr_grid": Product(("tables/runs",)),
-    "best_lr": Product(("tables/lr_grid",)),
-    "arm_runs": Product(
-        ("tables/runs", "analysis/distance", "analysis/update_norms"), ("arms",), optional=("analysis/sharpness",)
+    "curves": Artifact(("analysis/history",)),
+    "fixed_lr": Artifact(("tables/runs",), ("fixed_learning_rate",)),
+    "lr_grid": Artifact(("tables/runs",)),
+    "best_lr": Artifact(("tables/lr_grid",)),
+    "arm_runs": Artifact(
+        ("tables/runs", "analysis/distance", "analysis/update_norms"),
+        ("arms",),
+        optional_sources=("analysis/sharpness",),
     ),
-    "scaled_lr": Product(("tables/arm_runs",)),
-    "tuned_lr": Product(("tables/trials",), ("small_batch_size", "learning_rate_range")),
-    "recommendation": Product(("tables/runs", "tables/best_lr"), optional=("tables/tuned_lr",)),
-    "distance": Product(("analysis/distance",)),
-    "distance_over_time": Product(("analysis/history",)),
-    "distance_log_fit": Product(("analysis/history",)),
-    "epoch_distance": Product(("analysis/epoch_distance",), ("large_batch_size",)),
-    "update_norms": Product(("analysis/update_norms",)),
-    "noise_scale": Product(("analysis/history",)),
-    "runs_to_target": Product(("analysis/history",), ("target_loss",)),
-    "steps_to_target": Product(("tables/runs_to_target",)),
-    "critical_batch": Product(("tables/runs_to_target", "tables/steps_to_target")),
-    "sharpness": Product(("analysis/sharpness",)),
-    "interpolation": Product(("analysis/interpolation",)),
-    "gradient_alignment": Product(("analysis/gradient_alignment",)),
-    "devices": Product(("analysis/devices",)),
-    "claims": Product(
+    "scaled_lr": Artifact(("tables/arm_runs",)),
+    "tuned_lr": Artifact(("tables/trials",), ("small_batch_size", "learning_rate_range")),
+    "recommendation": Artifact(("tables/runs", "tables/best_lr"), optional_sources=("tables/tuned_lr",)),
+    "distance": Artifact(("analysis/distance",)),
+    "distance_over_time": Artifact(("analysis/history",)),
+    "distance_log_fit": Artifact(("analysis/history",)),
+    "epoch_distance": Artifact(("analysis/epoch_distance",), ("large_batch_size",)),
+    "update_norms": Artifact(("analysis/update_norms",)),
+    "noise_scale": Artifact(("analysis/history",)),
+    "runs_to_target": Artifact(("analysis/history",), ("target_loss",)),
+    "steps_to_target": Artifact(("tables/runs_to_target",)),
+    "critical_batch": Artifact(("tables/runs_to_target", "tables/steps_to_target")),
+    "sharpness": Artifact(("analysis/sharpness",)),
+    "interpolation": Artifact(("analysis/interpolation",)),
+    "gradient_alignment": Artifact(("analysis/gradient_alignment",)),
+    "devices": Artifact(("analysis/devices",)),
+    "claims": Artifact(
         ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
         ("small_batch_size", "large_batch_size"),
     ),
 }
 FIGURES = {
-    "curves_fixed_lr": Product(("tables/curves",), ("fixed_learning_rate",)),
-    "curves_high_lr": Product(("tables/curves",), ("high_learning_rate",)),
-    "curves_scaled_lr": Product(("tables/curves",), ("arms",)),
-    "convergence_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
-    "distance_before_after": Product(("tables/arm_runs", "tables/scaled_lr")),
-    "sharpness_before_after": Product(("tables/arm_runs", "tables/scaled_lr"), needs=("analysis/sharpness",)),
-    "convergence": Product(("tables/runs", "tables/fixed_lr"), ("fixed_learning_rate",)),
-    "devices": Product(("tables/devices",)),
-    "distance": Product(("analysis/distance", "tables/distance")),
-    "distance_by_layer": Product(("analysis/distance", "tables/distance"), ("fixed_learning_rate",)),
-    "distance_over_time": Product(("tables/distance_over_time", "tables/distance_log_fit"), ("fixed_learning_rate",)),
-    "epoch_distance": Product(
+    "curves_fixed_lr": Artifact(("tables/curves",), ("fixed_learning_rate",)),
+    "curves_high_lr": Artifact(("tables/curves",), ("high_learning_rate",)),
+    "curves_scaled_lr": Artifact(("tables/curves",), ("arms",)),
+    "convergence_before_after": Artifact(("tables/arm_runs", "tables/scaled_lr")),
+    "distance_before_after": Artifact(("tables/arm_runs", "tables/scaled_lr")),
+    "sharpness_before_after": Artifact(("tables/arm_runs", "tables/scaled_lr"), requires=("analysis/sharpness",)),
+    "convergence": Artifact(("tables/runs", "tables/fixed_lr"), ("fixed_learning_rate",)),
+    "devices": Artifact(("tables/devices",)),
+    "distance": Artifact(("analysis/distance", "tables/distance")),
+    "distance_by_layer": Artifact(("analysis/distance", "tables/distance"), ("fixed_learning_rate",)),
+    "distance_over_time": Artifact(("tables/distance_over_time", "tables/distance_log_fit"), ("fixed_learning_rate",)),
+    "epoch_distance": Artifact(
         ("tables/epoch_distance",), ("fixed_learning_rate", "small_batch_size", "large_batch_size")
     ),
-    "update_norms": Product(("analysis/update_norms", "tables/update_norms"), ("fixed_learning_rate",)),
-    "lr_search": Product(("tables/trials", "tables/tuned_lr")),
-    "lr_effect": Product(("tables/runs", "tables/lr_grid", "tables/best_lr")),
-    "lr_plane": Product(("tables/lr_grid", "tables/best_lr"), ("small_batch_size",)),
-    "steps_to_target": Product(("tables/runs_to_target", "tables/steps_to_target", "tables/critical_batch")),
-    "noise_scale": Product(("tables/noise_scale",), ("fixed_learning_rate",)),
-    "sharpness": Product(("analysis/sharpness", "tables/sharpness"), ("fixed_learning_rate",)),
-    "interpolation": Product(("tables/interpolation",)),
-    "landscape": Product(("tables/landscape",)),
-    "trajectory": Product(("tables/trajectory",)),
-    "gradient_alignment": Product(("tables/gradient_alignment",)),
-    "claims": Product(("tables/claims",)),
+    "update_norms": Artifact(("analysis/update_norms", "tables/update_norms"), ("fixed_learning_rate",)),
+    "lr_search": Artifact(("tables/trials", "tables/tuned_lr")),
+    "lr_effect": Artifact(("tables/runs", "tables/lr_grid", "tables/best_lr")),
+    "lr_plane": Artifact(("tables/lr_grid", "tables/best_lr"), ("small_batch_size",)),
+    "steps_to_target": Artifact(("tables/runs_to_target", "tables/steps_to_target", "tables/critical_batch")),
+    "noise_scale": Artifact(("tables/noise_scale",), ("fixed_learning_rate",)),
+    "sharpness": Artifact(("analysis/sharpness", "tables/sharpness"), ("fixed_learning_rate",)),
+    "interpolation": Artifact(("tables/interpolation",)),
+    "landscape": Artifact(("tables/landscape",)),
+    "trajectory": Artifact(("tables/trajectory",)),
+    "gradient_alignment": Artifact(("tables/gradient_alignment",)),
+    "claims": Artifact(("tables/claims",)),
 }

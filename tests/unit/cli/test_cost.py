@@ -15,7 +15,8 @@ from batchscape.cli.cost import Pace, describe_cost, fit_pace, max_total_seconds
 from batchscape.config.data import ArraysConfig, DataSection, DigitsConfig, ImageFolderConfig, SyntheticConfig
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
-from batchscape.study.study import Study, Trainings
+from batchscape.study.plan import TrainingGroup
+from batchscape.study.study import Study
 
 
 def test_pace_fits_both_timed_batch_sizes():
@@ -33,7 +34,7 @@ def test_no_part_of_the_pace_is_negative(seconds: dict[int, float]):
 
 
 def test_total_time_sums_all_epochs_over_parts_and_batch_sizes():
-    trainings = [Trainings("run", 10, 6, 100), Trainings("search", 20, 4, 30)]
+    trainings = [TrainingGroup("run", 10, 6, 100), TrainingGroup("search", 20, 4, 30)]
     pace = Pace(batch=0.1, image=0.01, validation_image=0.001)
     of_10, of_20 = 10 * 0.1 + 1 + 0.05, 5 * 0.1 + 1 + 0.05
     assert max_total_seconds(trainings, pace, 100, 50) == pytest.approx(600 * of_10 + 120 * of_20)

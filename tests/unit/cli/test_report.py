@@ -45,12 +45,12 @@ def _in_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def train(study: Study, *names: str) -> None:
     for name in names:
         run = study.runs[name]
-        write_run(Path(study.run_file(name, "run.json")).parent, run.batch_size, run.seed)
+        write_run(Path(study.paths.run_file(name, "run.json")).parent, run.batch_size, run.seed)
 
 
 def write_sharpness(study: Study, setting: str) -> Path:
     """Write what the job of a setting writes."""
-    names = study.runs_of("sharpness", setting)
+    names = study.plan.analyzed_runs("sharpness", setting)
     lead = {"setting": setting, "batch_size": int(setting[2:4]), "learning_rate": 0.1, "status": "converged"}
     measurement = {
         "checkpoint": "best",
@@ -60,7 +60,7 @@ def write_sharpness(study: Study, setting: str) -> Path:
         "not_computed": "none",
     }
     result = {"value": 2.0, "loss": 0.5, "evaluations": 3, "iterations": 2, "on_bounds": 0}
-    path = Path(study.csv(f"analysis/sharpness/{setting}"))
+    path = Path(study.paths.csv(f"analysis/sharpness/{setting}"))
     rows = [{"run": name, **lead, "seed": study.runs[name].seed, **measurement, **result} for name in names]
     write_frame(path, pd.DataFrame(rows))
     return path
@@ -71,18 +71,18 @@ def reasons(collector: Collector, kind: str) -> dict[str, str]:
 
 
 def damage(study: Study) -> None:
-    Path(study.run_file(ONE, "run.json")).write_text("{")
+    Path(study.paths.run_file(ONE, "run.json")).write_text("{")
 
 
 def record(study: Study, job: str, *states: dict[str, Any]) -> None:
-    write_states(Path(study.log(job)), {"state": "started"}, *states)
+    write_states(Path(study.paths.log(job)), {"state": "started"}, *states)
 
 
 def lose(*states: dict[str, Any]) -> Callable[[Study], None]:
     """Return a function that deletes a run and records these states of its job."""
 
     def delete(study: Study) -> None:
-        Path(study.run_file(ONE, "run.json")).unlink()
+        Path(study.paths.run_file(ONE, "run.json")).unlink()
         record(study, f"train/{ONE}", *states)
 
     return delete
@@ -96,7 +96,7 @@ def lose(*states: dict[str, Any]) -> Callable[[Study], None]:
         (lose({"state": "epoch", "epoch": 1, "train_loss": 0.7}), "its job was interrupted"),
         (lose({"state": "interrupted"}), "its job was interrupted"),
         (lose({"state": "complete"}), "not created yet"),
-        (lambda study: shutil.rmtree(study.folder + f"/runs/{ONE}"), "not created yet"),
+        (lambda study: shutil.rmtree(study.paths.folder + f"/runs/{ONE}"), "not created yet"),
         (damage, f"results/s/runs/{ONE}/run.json: does not match its schema"),
     ],
     ids=["user error", "exception", "killed", "Ctrl-C", "deleted", "not begun", "damaged"],
@@ -113,7 +113,7 @@ def test_a_missing_run_is_left_out_with_the_reason(change: Callable, reason: str
 
 def test_a_running_job_is_distinguished_from_one_that_ended():
     study = make_study()
-    log = Path(study.log(f"train/{ONE}"))
+    log = Path(study.paths.log(f"train/{ONE}"))
     with subprocess.Popen([sys.executable, "-c", STAYING_JOB, str(log), "[]"]) as job:
         wait_for(lambda: job.poll() is not None or (log.exists() and log.read_text()))
         assert job.poll() is None
@@ -130,8 +130,8 @@ def test_runs_with_other_settings_or_data_are_not_reported(few_file: Path):
     assert collector.runs() == {}
     other = "was trained with other settings than the study has now"
     assert reasons(collector, "run") == dict.fromkeys(study.runs, other)
-    Path(study.prepared_data).parent.mkdir()
-    shutil.copy(few_file, study.prepared_data)
+    Path(study.paths.prepared_data).parent.mkdir()
+    shutil.copy(few_file, study.paths.prepared_data)
     collector = Collector(study)
     assert collector.runs() == {}
     assert set(reasons(collector, "run").values()) == {"was trained on other data than the study has now"}
@@ -141,7 +141,7 @@ def test_a_tuned_run_is_reported_only_at_the_rate_that_its_search_found():
     study = make_study(tuning={"enabled": True})
     names = [name for name in study.runs if "tuned" in name]
     train(study, *names)  # at 0.1
-    write_json(Path(study.tuning_file(32, "tuned.json")), {"learning_rate": 0.1})
+    write_json(Path(study.paths.tuning_file(32, "tuned.json")), {"learning_rate": 0.1})
     record(study, "tune/bs64", {"state": "failed", "message": "RuntimeError: the search"})
     collector = Collector(study)
     runs = collector.runs()
@@ -149,7 +149,7 @@ def test_a_tuned_run_is_reported_only_at_the_rate_that_its_search_found():
     assert reasons(collector, "run")["bs64-lrtuned-seed0"] == "the search for its learning rate is not complete"
     collector.frames(runs)
     assert reasons(collector, "analysis")["lr_search/bs64"] == "RuntimeError: the search"
-    write_json(Path(study.tuning_file(32, "tuned.json")), {"learning_rate": 0.2})
+    write_json(Path(study.paths.tuning_file(32, "tuned.json")), {"learning_rate": 0.2})
     assert Collector(study).runs() == {}
 
 
@@ -157,7 +157,7 @@ def test_tables_are_computed_from_existing_runs_and_not_read_from_older_files():
     study = make_study(sharpness=OFF)
     train(study, ONE, TWO, THREE)
     old = pd.DataFrame({"setting": ["bs32-lr0.1"], "best_validation_loss_mean": [99.0]})
-    write_frame(Path(study.csv("tables/fixed_lr")), old)
+    write_frame(Path(study.paths.csv("tables/fixed_lr")), old)
     collector = Collector(study)
     frames = collector.frames(collector.runs())
     table = frames["tables/fixed_lr"].set_index("batch_size")
@@ -165,7 +165,7 @@ def test_tables_are_computed_from_existing_runs_and_not_read_from_older_files():
     assert table["best_validation_loss_mean"].to_dict() == {32: 0.4, 64: 0.4}
     assert {name for name in frames if name.startswith("tables/")} == {
         "tables/runs",
-        *(f"tables/{t}" for t in study.tables),
+        *(f"tables/{t}" for t in study.plan.tables),
     }
     assert [gap.name for gap in collector.gaps] == ["prepare", "network", FOUR]
 
@@ -173,7 +173,7 @@ def test_tables_are_computed_from_existing_runs_and_not_read_from_older_files():
 def test_a_corrupt_file_of_a_run_excludes_it_from_the_analyses_that_read_the_file():
     study = make_study(sharpness=OFF)
     train(study, *study.runs)
-    Path(study.run_file(ONE, "update_norms.npy")).write_bytes(b"")
+    Path(study.paths.run_file(ONE, "update_norms.npy")).write_bytes(b"")
     collector = Collector(study)
     frames = collector.frames(collector.runs())
     assert len(frames["tables/runs"]) == 4
@@ -185,7 +185,7 @@ def test_a_corrupt_file_of_a_run_excludes_it_from_the_analyses_that_read_the_fil
 def test_a_failed_analysis_or_one_older_than_its_runs_is_left_out():
     study = make_study()
     train(study, *study.runs)
-    one, other = (write_sharpness(study, setting) for setting in study.compared_settings)
+    one, other = (write_sharpness(study, setting) for setting in study.plan.arm_settings)
 
     def collected() -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
         collector = Collector(study)
@@ -214,7 +214,7 @@ def test_a_failed_analysis_or_one_older_than_its_runs_is_left_out():
 def test_a_table_that_cannot_be_computed_is_left_out_with_those_computed_from_it():
     study = make_study()
     train(study, *study.runs)
-    for setting in study.compared_settings:
+    for setting in study.plan.arm_settings:
         path = write_sharpness(study, setting)
         write_frame(path, pd.read_csv(path).drop(columns="radius"))  # as an older version wrote it
     collector = Collector(study)
@@ -222,14 +222,14 @@ def test_a_table_that_cannot_be_computed_is_left_out_with_those_computed_from_it
     missing = reasons(collector, "table")
     assert missing["arm_runs"] == "cannot be created from what exists (KeyError: 'radius')"
     assert missing["claims"] == "needs tables/arm_runs"
-    assert {f"tables/{name}" for name in set(study.tables) - set(missing)} < set(frames)
+    assert {f"tables/{name}" for name in set(study.plan.tables) - set(missing)} < set(frames)
     assert set(missing) == {"arm_runs", "sharpness", "scaled_lr", "claims"}
 
 
 def test_an_analysis_of_missing_runs_names_them():
     study = make_study()
     train(study, ONE, TWO, THREE)
-    for setting in study.compared_settings:
+    for setting in study.plan.arm_settings:
         write_sharpness(study, setting)
     collector = Collector(study)
     collector.frames(collector.runs())
@@ -242,7 +242,7 @@ def test_an_edit_of_the_study_file_after_the_analyses_is_reported():
     file = Path("s.yaml")
     file.write_text("name: s\n")
     os.utime(file, (1e9, 1e9))
-    for setting in study.compared_settings:
+    for setting in study.plan.arm_settings:
         write_sharpness(study, setting)
     collector = Collector(study)
     collector.frames(collector.runs())

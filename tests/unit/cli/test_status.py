@@ -103,9 +103,9 @@ def test_failed_jobs_before_the_runs_and_the_report_are_listed(tmp_path: Path, m
     unfinished = "no report yet; searches, analyses, tables and figures are not counted here"
     assert lines() == [unfinished]
     message = "model.name: my_net:Net cannot take images"
-    write_states(Path(study.log("network")), STARTED, {"state": "failed", "message": message})
+    write_states(Path(study.paths.log("network")), STARTED, {"state": "failed", "message": message})
     assert lines() == [f"failed network: {message}", unfinished]
-    for output in (study.network_file, study.report):
+    for output in (study.paths.network, study.paths.report):
         Path(output).write_text("")
     (line,) = lines()
     assert re.fullmatch(r"report of \d{4}-\d\d-\d\d \d\d:\d\d: results/s/report.html", line)
@@ -116,11 +116,11 @@ def test_status_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path,
     study = Study.from_mapping({"name": "s", "grid": {"seeds": [0]}, "tuning": {"enabled": False}}, "s.yaml")
     done, broken, running, *pending = study.runs
     for name in (done, broken):
-        write_run(Path(study.run_file(name, "run.json")).parent)
-    Path(study.run_file(broken, "run.json")).write_text("{")
+        write_run(Path(study.paths.run_file(name, "run.json")).parent)
+    Path(study.paths.run_file(broken, "run.json")).write_text("{")
     stopped = pending.pop()  # before the job that was to resume it recorded a state
-    (Path(study.run_file(stopped, "run.json")).parent / "resume").mkdir(parents=True)
-    log = Path(study.log(f"train/{running}"))
+    (Path(study.paths.run_file(stopped, "run.json")).parent / "resume").mkdir(parents=True)
+    log = Path(study.paths.log(f"train/{running}"))
     with subprocess.Popen([sys.executable, "-c", STAYING_JOB, str(log), json.dumps(EPOCHS[1:])]) as job:
         wait_for(lambda: job.poll() is not None or (log.exists() and log.read_text() == "ready\n"))
         assert job.poll() is None
@@ -132,7 +132,7 @@ def test_status_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path,
     untouched = dict.fromkeys(pending, "pending")
     assert states == {done: "done", broken: "failed", running: "running", stopped: "interrupted", **untouched}
     assert runs[0] == JobStatus(done, "done", "converged", pytest.approx(1.25 * sum(EPOCH_SECONDS)))
-    assert runs[1].detail.startswith(f"{study.run_file(broken, 'run.json')}: does not match its schema (")
+    assert runs[1].detail.startswith(f"{study.paths.run_file(broken, 'run.json')}: does not match its schema (")
     assert runs[2].detail == IN_EPOCH_2
     assert read_runs(study)[2] == JobStatus(running, "interrupted", IN_EPOCH_2)
 
@@ -141,8 +141,8 @@ def test_status_as_json_has_one_object_for_each_run_and_job(tmp_path: Path):
     (tmp_path / "s.yaml").write_text("name: s\ngrid: {batch_sizes: [32, 64], learning_rates: [0.1], seeds: [0]}\n")
     study = Study.from_file(tmp_path / "s.yaml")
     done, running, *_ = study.runs
-    write_run((tmp_path / study.run_file(done, "run.json")).parent)
-    write_states(tmp_path / study.log(f"train/{running}"), *EPOCHS)
+    write_run((tmp_path / study.paths.run_file(done, "run.json")).parent)
+    write_states(tmp_path / study.paths.log(f"train/{running}"), *EPOCHS)
     command = [sys.executable, "-m", "batchscape", "status", "s.yaml", "--json"]
     output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     objects: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]

@@ -21,8 +21,9 @@ from batchscape.config.loading import RENAMED_KEYS, read_assignments, without_te
 from batchscape.config.run import RunSpec
 from batchscape.config.study import Run
 from batchscape.errors import UserError
+from batchscape.study.plan import TrainingGroup
 from batchscape.study.registry import FIGURES
-from batchscape.study.study import Study, Trainings
+from batchscape.study.study import Study
 
 FULL = """\
 name: full
@@ -648,7 +649,7 @@ def test_a_whole_number_is_accepted_for_a_real_one_and_is_the_same_study(study: 
     real = study("name: s\ngrid: {learning_rates: [1.0]}\ntraining: {momentum: 0.0, weight_decay: 0.0}")
     assert isinstance(whole.grid.learning_rates[0], float)
     assert whole == real
-    assert [whole.run_slice(name) for name in whole.runs] == [real.run_slice(name) for name in real.runs]
+    assert [whole.specs.run(name) for name in whole.runs] == [real.specs.run(name) for name in real.runs]
 
 
 def test_a_name_alone_is_a_study_with_the_documented_defaults(study: Callable):
@@ -804,29 +805,32 @@ def test_all_trainings_are_counted_those_of_the_searches_and_the_timing_too(stud
         "device_timing: {device_counts: [1, 2, 4], epochs: 6}\n"
     )
     # Of each batch size two rates and the tuned one, by three seeds.
-    assert planned.trainings == [
-        *(Trainings("run", size, 9, 30) for size in (16, 32)),
-        *(Trainings("search", size, 10, 30) for size in (16, 32)),
-        *(Trainings("timing", size, 3, 7) for size in (16, 32)),
+    assert planned.plan.trainings == [
+        *(TrainingGroup("run", size, 9, 30) for size in (16, 32)),
+        *(TrainingGroup("search", size, 10, 30) for size in (16, 32)),
+        *(TrainingGroup("timing", size, 3, 7) for size in (16, 32)),
     ]
     assert len(planned.runs) == 18
-    assert planned.described_trainings == (
-        "44 trainings in all: 18 runs, 20 in 2 searches of 5 learning rates × 2 seeds, "
-        "6 of a few epochs that time devices"
+    assert planned.plan.describe_trainings() == (
+        "44 trainings: 18 runs, 20 in 2 searches of 5 learning rates × 2 seeds, 6 of a few epochs to time devices"
     )
     less = study("name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n")
-    assert less.described_trainings == f"{len(less.runs)} trainings in all: {len(less.runs)} runs"
+    assert less.plan.describe_trainings() == f"{len(less.runs)} trainings: {len(less.runs)} runs"
 
 
 @pytest.mark.parametrize(
     ("keys", "on_cluster", "said"),
     [
-        ("", True, "0 (training.accelerator: auto asks a cluster for none; write `accelerator: gpu` to train on them)"),
-        ("", False, "1 where the machine has GPUs, else 0"),
+        (
+            "",
+            True,
+            "0 (training.accelerator: auto requests none on a cluster; write `accelerator: gpu` to train on GPUs)",
+        ),
+        ("", False, "1 if the machine has GPUs, else 0"),
         (
             "",
             None,
-            "1 where the machine has GPUs, 0 on a cluster (training.accelerator: auto asks a cluster for none; ",
+            "1 if the machine has GPUs, 0 on a cluster (training.accelerator: auto requests none on a cluster; ",
         ),
         ("training: {accelerator: gpu}", True, "1"),
         ("training: {accelerator: gpu}\nresources: {devices: 4}", False, "4"),
@@ -835,7 +839,7 @@ def test_all_trainings_are_counted_those_of_the_searches_and_the_timing_too(stud
     ],
 )
 def test_how_many_gpus_a_training_asks_for_is_told(study: Callable, keys: str, on_cluster: bool | None, said: str):
-    line = study(f"name: s\n{keys}\n").described_gpus(on_cluster)
+    line = study(f"name: s\n{keys}\n").job_resources.describe_gpus(on_cluster)
     if said.endswith("; "):
         assert line.startswith(f"GPUs per training: {said}")
     else:
@@ -921,7 +925,7 @@ def test_arms_share_runs_and_a_rate_off_the_grid_adds_each_batch_size_and_seed_o
 
 def settings_of(arms: dict[str, Any]) -> dict[str, list[str]]:
     grid = {"batch_sizes": [256, 32, 64], "learning_rates": [0.01, 0.02, 0.08], "seeds": [0, 1]}
-    return dict(Study.from_mapping({"name": "s", "grid": grid, "arms": arms}, "s").settings_by_arm)
+    return dict(Study.from_mapping({"name": "s", "grid": grid, "arms": arms}, "s").plan.settings_by_arm)
 
 
 def test_the_built_in_arms_scale_the_rate_with_the_batch_size():
@@ -981,7 +985,7 @@ def test_a_run_with_warm_up_is_another_run(study: Callable):
 
 def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
     checked = study(FULL)
-    spec = RunSpec.model_validate(json.loads(checked.run_slice("bs64-lr0.08-seed1")))
+    spec = RunSpec.model_validate(json.loads(checked.specs.run("bs64-lr0.08-seed1")))
     assert (spec.batch_size, spec.learning_rate, spec.seed) == (64, 0.08, 1)
     assert (spec.model, spec.training) == (checked.model, checked.training)
 
@@ -989,7 +993,7 @@ def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
 @pytest.mark.parametrize(("tuning", "training", "budget"), [(60, 2000, 60), (60, 5, 5), (4, 5, 4)])
 def test_a_trial_never_trains_longer_than_a_run(study: Callable, tuning: int, training: int, budget: int):
     checked = study(f"name: s\ntuning: {{epochs: {tuning}}}\ntraining: {{max_epochs: {training}}}")
-    assert json.loads(checked.search_slice(32))["training"]["max_epochs"] == budget
+    assert json.loads(checked.specs.search(32))["training"]["max_epochs"] == budget
 
 
 @pytest.mark.parametrize("key", ["settings", "seeds"])
@@ -1000,14 +1004,14 @@ def test_null_is_what_it_is_documented_to_be_the_default(study: Callable, sectio
 
 def test_no_two_runs_have_the_same_slice(study: Callable):
     checked = study(FULL)
-    assert len({checked.run_slice(name) for name in checked.runs}) == len(checked.runs) == 2 * 4 + 2 * 2 + 2 * 2
+    assert len({checked.specs.run(name) for name in checked.runs}) == len(checked.runs) == 2 * 4 + 2 * 2 + 2 * 2
 
 
 def test_the_order_of_keys_in_the_file_makes_nothing_stale(study: Callable):
     one, other = study(FULL), Study.from_mapping(sections_reversed(full_mapping()), "reversed")
-    assert [one.run_slice(name) for name in one.runs] == [other.run_slice(name) for name in other.runs]
-    assert one.data_slice == other.data_slice
-    assert [one.product_slice(p) for p in FIGURES.values()] == [other.product_slice(p) for p in FIGURES.values()]
+    assert [one.specs.run(name) for name in one.runs] == [other.specs.run(name) for name in other.runs]
+    assert one.specs.data == other.specs.data
+    assert [one.specs.artifact(p) for p in FIGURES.values()] == [other.specs.artifact(p) for p in FIGURES.values()]
 
 
 CHANGES = {
@@ -1027,7 +1031,7 @@ CHANGES = {
 def test_each_key_of_model_and_training_makes_all_runs_stale(section: str, key: str, study: Callable):
     one, other = study(FULL), study(FULL, {section: {key: CHANGES[section][key]}})
     assert list(one.runs) == list(other.runs)
-    assert all(one.run_slice(name) != other.run_slice(name) for name in one.runs)
+    assert all(one.specs.run(name) != other.specs.run(name) for name in one.runs)
 
 
 def test_no_key_of_model_and_training_is_without_a_change_above():
@@ -1051,12 +1055,12 @@ def test_runs_that_remain_are_not_stale_when_the_study_around_them_changes(overr
     one, other = study(FULL), study(FULL, overrides)
     remaining = one.runs.keys() & other.runs.keys()
     assert remaining
-    assert all(one.run_slice(name) == other.run_slice(name) for name in remaining)
+    assert all(one.specs.run(name) == other.specs.run(name) for name in remaining)
 
 
 @pytest.mark.parametrize("change", [{"validation_fraction": 0.3}, {"split_seed": 6}], ids=str)
 def test_each_key_of_data_makes_the_data_stale(change: dict, study: Callable):
-    assert study(FULL, {"data": change}).data_slice != study(FULL).data_slice
+    assert study(FULL, {"data": change}).specs.data != study(FULL).specs.data
 
 
 # Every kind of data and network: its keys, each with a value and another one.
@@ -1129,7 +1133,7 @@ def test_each_key_of_each_kind_makes_stale_what_stands_on_it(section: str, kind:
     assert {*keys, SELECTOR[section]} == set(type(getattr(study, section)).model_fields)
 
     def slices(study: Study) -> tuple[str, str, str]:
-        return study.data_slice, study.network_slice, study.run_slice("bs32-lr0.01-seed0")
+        return study.specs.data, study.specs.network, study.specs.run("bs32-lr0.01-seed0")
 
     for key, (_, other) in keys.items():
         edited = slices(Study.from_mapping(of_kind(section, kind, **{key: other}), "s"))
@@ -1140,12 +1144,12 @@ def test_each_key_of_each_kind_makes_stale_what_stands_on_it(section: str, kind:
 @pytest.mark.parametrize("section", KINDS)
 def test_another_kind_makes_stale_what_stands_on_it(section: str):
     studies = [Study.from_mapping(of_kind(section, kind), "s") for kind in KINDS[section]]
-    number = len({study.data_slice if section == "data" else study.network_slice for study in studies})
+    number = len({study.specs.data if section == "data" else study.specs.network for study in studies})
     assert number == len(KINDS[section])
 
 
 def test_the_loss_decides_what_the_network_must_give(study: Callable):
-    assert study("name: s\ntraining: {loss: cross_entropy}").network_slice != study("name: s").network_slice
+    assert study("name: s\ntraining: {loss: cross_entropy}").specs.network != study("name: s").specs.network
 
 
 SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[3] / "config" / "schema.json").read_text()))
@@ -1180,12 +1184,12 @@ def test_without_a_kind_the_schema_means_the_first_one(section: str):
 
 def test_a_figure_is_stale_when_the_batch_sizes_that_it_compares_change_and_only_then(study: Callable):
     figure = FIGURES["epoch_distance"]
-    explicit = study(FULL).product_slice(figure)
+    explicit = study(FULL).specs.artifact(figure)
     left_out = study(FULL, {"comparison": {"small_batch_size": None, "large_batch_size": None}})
-    assert left_out.product_slice(figure) == explicit
+    assert left_out.specs.artifact(figure) == explicit
     grown = study(FULL, {"grid": {"batch_sizes": [16, 32, 64]}})
-    assert grown.product_slice(figure) == explicit
-    assert study(FULL, {"comparison": {"fixed_learning_rate": 0.02}}).product_slice(figure) != explicit
+    assert grown.specs.artifact(figure) == explicit
+    assert study(FULL, {"comparison": {"fixed_learning_rate": 0.02}}).specs.artifact(figure) != explicit
 
 
 def test_the_workflow_starts_without_loading_a_numeric_library():
@@ -1210,5 +1214,5 @@ def test_the_config_in_the_report_is_the_whole_study(tmp_path: Path):
         },
         "x",
     )
-    (tmp_path / "x.yaml").write_text(json.loads(study.report_slice)["config"])
+    (tmp_path / "x.yaml").write_text(json.loads(study.specs.report)["config"])
     assert Study.from_file(tmp_path / "x.yaml") == study

@@ -127,22 +127,22 @@ def test_a_split_that_is_asked_for_beside_a_given_one_is_refused_also_if_it_is_t
     write_images(tmp_path, split_names("{side}/{label}", {"train": 3, "val": 2}))
     study = {"name": "s", "data": {"source": "image_folder", "path": str(tmp_path), "image_size": [12, 12]}}
     asked = Study.from_mapping({**study, "data": study["data"] | keys}, "s")
-    in_job = TypeAdapter(DataConfig).validate_json(asked.data_slice)
+    in_job = TypeAdapter(DataConfig).validate_json(asked.specs.data)
     for look in (prepare, inspect_source):
         message = refusal(look, in_job)
         assert set(message.partition(": ")[0].split(", ")) == {f"data.{key}" for key in keys}
         assert f"the folders of {tmp_path} give the split (train, val)" in message
-    silent = TypeAdapter(DataConfig).validate_json(Study.from_mapping(study, "s").data_slice)
+    silent = TypeAdapter(DataConfig).validate_json(Study.from_mapping(study, "s").specs.data)
     assert len(prepare(silent).data.validation_labels) == 4
 
 
 def test_a_split_that_is_set_makes_the_data_stale_only_where_folders_may_give_one():
-    def data_slice(**keys) -> str:
-        return Study.from_mapping({"name": "s", "data": keys}, "s").data_slice
+    def data_spec(**keys) -> str:
+        return Study.from_mapping({"name": "s", "data": keys}, "s").specs.data
 
-    assert data_slice() == data_slice(split_seed=0)
+    assert data_spec() == data_spec(split_seed=0)
     folder = {"source": "image_folder", "path": "pets", "image_size": [8, 8]}
-    assert data_slice(**folder) != data_slice(**folder, split_seed=0)
+    assert data_spec(**folder) != data_spec(**folder, split_seed=0)
 
 
 def test_classes_named_train_and_test_stay_classes_if_there_is_no_split(tmp_path: Path):
@@ -560,10 +560,10 @@ def test_the_study_that_the_report_prints_is_the_study_again(tmp_path: Path):
     for keys in ({}, {"split_seed": 3}):
         data = {"source": "image_folder", "path": str(tmp_path), "image_size": [4, 4], **keys}
         study = Study.from_mapping({"name": "s", "data": data}, "s.yaml")
-        printed = YAML(typ="safe").load(json.loads(study.report_slice)["config"])
+        printed = YAML(typ="safe").load(json.loads(study.specs.report)["config"])
         again = Study.from_mapping(printed, "printed")
         assert again == study
-        assert again.data_slice == study.data_slice
+        assert again.specs.data == study.specs.data
 
 
 def test_names_are_in_the_order_of_their_numbers():

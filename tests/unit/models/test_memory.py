@@ -458,10 +458,11 @@ def test_a_loss_surface_on_a_gpu_goes_on_with_smaller_chunks():
 
 def test_one_run_of_each_batch_size_starts_early_the_largest_first():
     study = Study.model_validate({"name": "order", "grid": {"batch_sizes": [64, 16, 256], "seeds": [3, 1]}})
-    early = sorted((run for run in study.runs if study.run_priority(run)), key=study.run_priority, reverse=True)
+    priority = study.job_resources.run_priority
+    early = sorted(filter(priority, study.runs), key=priority, reverse=True)
     rate = study.comparison.fixed_learning_rate
     assert early == [f"bs256-lr{rate}-seed3", f"bs64-lr{rate}-seed3"]
-    searches = [study.search_priority(size) for size in (16, 64, 256)]
+    searches = [study.job_resources.search_priority(size) for size in (16, 64, 256)]
     assert searches == sorted(searches)
-    assert max(map(study.run_priority, study.runs)) < min(searches)
+    assert max(map(priority, study.runs)) < min(searches)
     assert sum(searches) < 1000  # the priority of the timing of devices

@@ -30,7 +30,7 @@ def scenario(request: pytest.FixtureRequest) -> tuple[Study, dict[str, pd.DataFr
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_drawn_whatever_became_of_the_runs_and_no_title_leaves_it(scenario, figure: str):
     chosen, frames = scenario
-    if figure not in chosen.figures:
+    if figure not in chosen.plan.figures:
         assert (figure, len(chosen.grid.batch_sizes)) == ("interpolation", 1)
         return
     drawn = build(chosen, "figures", figure, FIGURES[figure], frames).draw()
@@ -157,7 +157,7 @@ def test_sharpness_and_alignment_tables_are_means_over_seeds():
     table = frames["tables/sharpness"].set_index(["setting", "measure", "radius"])
     assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_mean"] == 64 * 2 * 0.5
     assert table.loc[("bs64-lr0.01", "keskar", 5e-4), "value_sd"] == 64 * 0.5
-    assert len(table) == len(chosen.compared_settings) * 4
+    assert len(table) == len(chosen.plan.arm_settings) * 4
     alignment = frames["tables/gradient_alignment"].set_index(["setting", "gradient_batch"])
     assert alignment.loc[("bs32-lr0.01", 4), "alignment_mean"] == 0.5
 
@@ -282,7 +282,7 @@ def test_what_is_switched_off_takes_along_only_what_is_made_of_it(section: str):
     chosen = Study.from_mapping({"name": "s", section: {"enabled": False}}, "s")
     frames = add_tables(chosen, make_analyses(chosen, 3, lambda _: False))
     frames = {name: frame for name, frame in frames.items() if not name.endswith(section.replace("tuning", "trials"))}
-    for figure in chosen.figures:
+    for figure in chosen.plan.figures:
         build(chosen, "figures", figure, FIGURES[figure], frames)
     left_out = {
         "tuning": {"tuned_lr", "lr_search"},
@@ -291,8 +291,11 @@ def test_what_is_switched_off_takes_along_only_what_is_made_of_it(section: str):
         "landscape": {"landscape"},
         "gradient_alignment": {"gradient_alignment"},
     }
-    everything = {*Study.from_mapping({"name": "s"}, "s").figures, *Study.from_mapping({"name": "s"}, "s").tables}
-    assert everything - {*chosen.figures, *chosen.tables} == left_out[section]
+    everything = {
+        *Study.from_mapping({"name": "s"}, "s").plan.figures,
+        *Study.from_mapping({"name": "s"}, "s").plan.tables,
+    }
+    assert everything - {*chosen.plan.figures, *chosen.plan.tables} == left_out[section]
 
 
 def test_the_tuned_rate_is_compared_with_scaling_from_the_small_batch_and_its_edge_is_told():
@@ -330,7 +333,7 @@ def test_arms_do_without_the_sharpness_where_it_is_left_out():
     chosen = Study.from_mapping(mapping, "blunt")
     frames = add_tables(chosen, make_analyses(chosen, 6, lambda _: False))
     assert set(frames["tables/scaled_lr"]["quantity"]) == set(arm_runs.OF_RUN) | {"distance", "update_norm"}
-    assert "sharpness_before_after" not in chosen.figures
+    assert "sharpness_before_after" not in chosen.plan.figures
 
 
 def test_epoch_distance_ratios_are_paired_and_end_with_the_large_batch_run():

@@ -138,7 +138,7 @@ def test_a_tuned_setting_has_the_edge_of_its_search():
 
 def test_the_search_is_a_source_if_there_is_one():
     with_search, without = (
-        Study.from_mapping({"name": "x", "tuning": {"enabled": enabled}}, "x").sources(TABLES["recommendation"])
+        Study.from_mapping({"name": "x", "tuning": {"enabled": enabled}}, "x").plan.sources(TABLES["recommendation"])
         for enabled in (True, False)
     )
     assert with_search == ["tables/runs", "tables/best_lr", "tables/tuned_lr"]

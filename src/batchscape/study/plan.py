@@ -1,0 +1,159 @@
+"""What a study computes: its trainings, and the analyses, tables and figures that follow from them."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from batchscape.config.study import Run, StudyConfig
+from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSplit
+
+
+@dataclass(frozen=True)
+class TrainingGroup:
+    """Trainings of one batch size that one part of a study needs."""
+
+    part: Literal["run", "search", "timing"]
+    batch_size: int
+    count: int
+    max_epochs: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trainings, analyses, tables and figures of a study, by name."""
+
+    config: StudyConfig
+
+    @property
+    def trainings(self) -> list[TrainingGroup]:
+        """All trainings, including those of the searches and of the timing, by part and batch size."""
+        tuning, timing, max_epochs = self.config.tuning, self.config.device_timing, self.config.training.max_epochs
+        counts = Counter(run.batch_size for run in self.config.runs.values())
+        batch_sizes = sorted(self.config.grid.batch_sizes)
+        groups = [TrainingGroup("run", size, counts[size], max_epochs) for size in batch_sizes]
+        if tuning.enabled:
+            count, epochs = tuning.trials * len(tuning.seeds), min(tuning.epochs, max_epochs)
+            groups += [TrainingGroup("search", size, count, epochs) for size in batch_sizes]
+        if timing.enabled:
+            count, epochs = len(timing.device_counts), 1 + timing.epochs
+            groups += [TrainingGroup("timing", size, count, epochs) for size in batch_sizes]
+        return groups
+
+    def describe_trainings(self) -> str:
+        """Return the number of trainings, in one line."""
+        counts: Counter[str] = Counter()
+        for group in self.trainings:
+            counts[group.part] += group.count
+        parts = [f"{counts['run']} runs"]
+        if counts["search"]:
+            batch_sizes, tuning = self.config.grid.batch_sizes, self.config.tuning
+            searches = "1 search" if len(batch_sizes) == 1 else f"{len(batch_sizes)} searches"
+            seeds = "1 seed" if len(tuning.seeds) == 1 else f"{len(tuning.seeds)} seeds"
+            parts.append(f"{counts['search']} in {searches} of {tuning.trials} learning rates × {seeds}")
+        if counts["timing"]:
+            parts.append(f"{counts['timing']} of a few epochs to time devices")
+        return f"{counts.total()} trainings: {', '.join(parts)}"
+
+    @cached_property
+    def settings_by_arm(self) -> list[tuple[str, list[str]]]:
+        """The settings of each arm, in the order of display."""
+        return [
+            (arm, list(dict.fromkeys(run.setting for run in runs))) for arm, runs in self.config.runs_by_arm.items()
+        ]
+
+    @cached_property
+    def arm_settings(self) -> list[str]:
+        """The settings of all arms, without repeats; their sharpness is compared."""
+        return list(dict.fromkeys(run.setting for run in sorted(set().union(*self.config.runs_by_arm.values()))))
+
+    @property
+    def contrasted_settings(self) -> tuple[str, ...]:
+        """The small and the large batch size at the fixed learning rate; one setting if they are equal."""
+        batch_sizes = dict.fromkeys((self.config.small_batch_size, self.config.large_batch_size))
+        return tuple(Run(size, self.config.comparison.fixed_learning_rate, 0).setting for size in batch_sizes)
+
+    @property
+    def interpolated_pairs(self) -> tuple[tuple[str, str], ...]:
+        """The pairs of settings to interpolate between, seed by seed."""
+        if self.config.interpolation.pairs is not None:
+            return self.config.interpolation.pairs
+        match self.contrasted_settings:
+            case (small, large):
+                return ((small, large),)
+        return ()
+
+    @cached_property
+    def analyses(self) -> list[str]:
+        """The analyses that the study file enables and that have runs to read."""
+        return [
+            name
+            for name, analysis in ANALYSES.items()
+            if (name not in type(self.config).model_fields or getattr(self.config, name).enabled)
+            and (not analysis.is_split or self.runs_by_part(name))
+        ]
+
+    def analyzed_runs(self, analysis: str, setting: str) -> list[str]:
+        """Return the runs of a setting that an analysis reads."""
+        seeds = self.config.grid.seeds
+        if ANALYSES[analysis].split in (JobSplit.PLANE_PARTS, JobSplit.SELECTED_SETTINGS):
+            seeds = getattr(self.config, analysis).seeds or seeds[:1]
+        return [f"{setting}-seed{seed}" for seed in sorted(seeds)]
+
+    def runs_by_part(self, analysis: str) -> dict[str, list[str]]:
+        """Return the parts of an analysis, one per job, each with the runs that the job reads.
+
+        A part is named like a table (`analysis/sharpness/bs32-lr0.01`). There are none if a single job does it all.
+        """
+        settings: Iterable[str]
+        match ANALYSES[analysis].split:
+            case JobSplit.BATCH_SIZES:
+                return {f"analysis/lr_search/bs{size}": [] for size in sorted(self.config.grid.batch_sizes)}
+            case JobSplit.SETTING_PAIRS:
+                return {
+                    f"analysis/{analysis}/{first}--{second}": [
+                        run for setting in (first, second) for run in self.analyzed_runs(analysis, setting)
+                    ]
+                    for first, second in self.interpolated_pairs
+                }
+            case JobSplit.PLANE_PARTS:
+                section = self.config.landscape
+                count = -(-section.points[0] * section.points[1] // section.points_per_job)
+                return {
+                    f"analysis/{analysis}/{run}/directions{seed}-part{part}of{count}": [run]
+                    for setting in section.settings or self.contrasted_settings
+                    for run in self.analyzed_runs(analysis, setting)
+                    for seed in section.direction_seeds
+                    for part in range(1, count + 1)
+                }
+            case JobSplit.ARM_SETTINGS:
+                settings = self.arm_settings
+            case JobSplit.FIXED_RATE_SETTINGS:
+                settings = dict(self.settings_by_arm)["fixed"]
+            case JobSplit.SELECTED_SETTINGS:
+                settings = getattr(self.config, analysis).settings or self.contrasted_settings
+            case _:
+                return {}
+        return {f"analysis/{analysis}/{setting}": self.analyzed_runs(analysis, setting) for setting in settings}
+
+    @property
+    def tables(self) -> list[str]:
+        return [name for name, table in TABLES.items() if self._has_sources(table)]
+
+    @property
+    def figures(self) -> list[str]:
+        return [name for name, figure in FIGURES.items() if self._has_sources(figure)]
+
+    def sources(self, artifact: Artifact) -> list[str]:
+        """Return the sources of a table or figure in this study."""
+        return [*artifact.sources, *filter(self._is_made, artifact.optional_sources)]
+
+    def _has_sources(self, artifact: Artifact) -> bool:
+        return all(map(self._is_made, (*artifact.sources, *artifact.requires)))
+
+    def _is_made(self, source: str) -> bool:
+        """Whether a study has a source: the rows of an enabled analysis, or a table that has its own sources."""
+        if source in (analysis.rows for analysis in ANALYSES.values()):
+            return source in (ANALYSES[name].rows for name in self.analyses)
+        return self._has_sources(TABLES[source.removeprefix("tables/")])

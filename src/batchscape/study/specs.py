@@ -1,0 +1,138 @@
+"""The settings that each job of a study depends on, as canonical JSON.
+
+A rule has its spec as a parameter, so Snakemake reruns a job when its spec changes. Equal settings give equal text.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from batchscape.config.base import Section
+from batchscape.config.data import ImageFolderConfig
+from batchscape.config.device_timing import TimingSpec
+from batchscape.config.loading import to_yaml
+from batchscape.config.run import RunSpec
+from batchscape.config.study import StudyConfig
+from batchscape.config.tuning import SearchSpec
+from batchscape.data.listing import stat_digest
+from batchscape.study.plan import Plan
+from batchscape.study.registry import FIGURES, Artifact
+
+
+@dataclass(frozen=True)
+class Specs:
+    """The specs of a study; jobs parse those of trainings as `RunSpec`, `SearchSpec` and `TimingSpec`."""
+
+    config: StudyConfig
+    plan: Plan
+
+    @property
+    def data(self) -> str:
+        return _canonical(self.config.data.model_dump(mode="json"))
+
+    @property
+    def data_files(self) -> str:
+        """Names, sizes and times of the files of the data source: if they change, data is prepared again."""
+        return _canonical([stat_digest(Path(path)) for path in self.config.data.files.values()])
+
+    @property
+    def network(self) -> str:
+        training = self.config.training
+        settings = {"model": self.config.model.model_dump(mode="json"), "loss": training.loss}
+        return _canonical(settings | {"accelerator": training.accelerator})
+
+    def run(self, name: str) -> str:
+        """The RunSpec of a run; without the learning rate if a search finds it."""
+        run = self.config.runs[name]
+        spec = RunSpec(
+            batch_size=run.batch_size,
+            learning_rate=run.learning_rate or 1.0,
+            seed=run.seed,
+            warmup_epochs=run.warmup_epochs,
+            model=self.config.model,
+            training=self.config.training,
+        )
+        return _canonical(spec.model_dump(mode="json", exclude={"learning_rate"} if run.learning_rate is None else {}))
+
+    def search(self, batch_size: int) -> str:
+        """The SearchSpec of a batch size, without the settings that trials do not use."""
+        tuning, training = self.config.tuning, self.config.training
+        max_epochs = min(tuning.epochs, training.max_epochs)  # a trial is no longer than the runs that it is for
+        training = training.model_copy(update={"max_epochs": max_epochs, "checkpoints": ()})
+        spec = SearchSpec(batch_size=batch_size, model=self.config.model, training=training, tuning=tuning)
+        return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
+
+    @property
+    def timing(self) -> str:
+        """The TimingSpec."""
+        section = self.config.device_timing
+        training = self.config.training.model_copy(
+            update={"max_epochs": 1 + section.epochs, "checkpoints": (), "patience": 1}
+        )
+        runs = tuple(
+            RunSpec(
+                batch_size=batch_size,
+                learning_rate=self.config.comparison.fixed_learning_rate,
+                seed=self.config.grid.seeds[0],
+                model=self.config.model,
+                training=training,
+            )
+            for batch_size in sorted(self.config.grid.batch_sizes)
+        )
+        spec = TimingSpec(runs=runs, device_counts=tuple(sorted(section.device_counts)))
+        return _canonical(spec.model_dump(mode="json"))
+
+    def analysis(self, name: str) -> str:
+        """The section of an analysis, without the keys that only select its jobs."""
+        has_section = name in type(self.config).model_fields
+        return _canonical(getattr(self.config, name).model_dump(mode="json") if has_section else {})
+
+    def artifact(self, artifact: Artifact) -> str:
+        """The settings of a table or figure."""
+        settings = {
+            **self.config.comparison.model_dump(mode="json"),
+            "small_batch_size": self.config.small_batch_size,
+            "large_batch_size": self.config.large_batch_size,
+            "arms": self.plan.settings_by_arm,
+            "learning_rate_range": self.config.tuning.learning_rate_range,
+        }
+        return _canonical({key: settings[key] for key in artifact.settings})
+
+    @property
+    def report(self) -> str:
+        """The study as YAML, the fixed learning rate, and the tables of each figure, starting with its summary."""
+        tables = {
+            figure: [
+                source.removeprefix("tables/") for source in reversed(FIGURES[figure].sources) if "tables/" in source
+            ]
+            for figure in self.plan.figures
+        }
+        return _canonical(
+            {
+                "name": self.config.name,
+                "config": to_yaml(_dump_with_defaults(self.config)),
+                "fixed_learning_rate": self.config.comparison.fixed_learning_rate,
+                "tables": tables,
+            }
+        )
+
+
+def _canonical(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _dump_with_defaults(value: Any) -> Any:
+    """Return a section as a study file would have it, with all defaults and the keys that only select jobs."""
+    if isinstance(value, Section):
+        unset = value.unset_split_keys if isinstance(value, ImageFolderConfig) else ()
+        fields = {key: field for key, field in type(value).model_fields.items() if key not in unset}
+        return {
+            key: _dump_with_defaults(getattr(value, key))
+            for key, field in fields.items()
+            if getattr(value, key) is not None or field.default is not None
+        }
+    if isinstance(value, Mapping):
+        return {key: _dump_with_defaults(part) for key, part in value.items()}
+    return [_dump_with_defaults(part) for part in value] if isinstance(value, tuple | list) else value

@@ -1,4 +1,4 @@
-"""Image sets as they are found: split already, on network drives, of cameras with 12 bits, copied into themselves."""
+"""Image sets as found in practice: already split, on network drives, from 12-bit cameras, copied into themselves."""
 
 import struct
 import zlib
@@ -8,20 +8,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.helpers.bad_images import as_file, good_image, write
+from tests.helpers.bad_images import encode_image, make_image, write_file
 
 CLASSES = ("ants", "bees")
 
 
 def write_images(folder: Path, names: Iterable[str]) -> None:
-    """Write an image to each name, which decides what is in it: ants are bright at the top, all else at the left."""
+    """Write an image to each name that depends on the name: ants are bright at the top, all others at the left."""
     for name in names:
-        image = good_image(0 if "ants" in name else 1, zlib.crc32(name.encode()), (12, 12))
-        write(folder / name, as_file(image, "PNG" if name.endswith(".png") else "JPEG"))
+        image = make_image(0 if "ants" in name else 1, zlib.crc32(name.encode()), (12, 12))
+        write_file(folder / name, encode_image(image, "PNG" if name.endswith(".png") else "JPEG"))
 
 
 def split_names(order: str, counts: dict[str, int]) -> list[str]:
-    """Names of `counts` images of each class in each side's folder; `order` is such as `{side}/{label}`."""
+    """Return names of `counts` images of each class in the folder of each side; `order` is like `{side}/{label}`."""
     return [
         f"{order.format(side=side, label=label)}/{number}.png"
         for side, count in counts.items()
@@ -31,44 +31,44 @@ def split_names(order: str, counts: dict[str, int]) -> list[str]:
 
 
 def write_network_drive(folder: Path) -> None:
-    """Write 20 photographs of each class, and what network drives, systems and cameras put beside them."""
+    """Write 20 photographs of each class, and the files that network drives, systems and cameras create beside them."""
     photographs = [f"{label}/{number}.jpg" for label in CLASSES for number in range(20)]
     thumbnails = [f"{name.replace('/', '/@eaDir/')}/SYNOPHOTO_THUMB_M.jpg" for name in photographs]
     baskets = ("#recycle", "#snapshot/1", "@Recycle", "@Recently-Snapshot", "$RECYCLE.BIN", "lost+found", ".Trash-1000")
     others = ("System Volume Information", ".thumbnails", ".AppleDouble", "__MACOSX", ".ipynb_checkpoints")
-    kept = [f"{below}{name}/{old}.jpg" for below in ("", "ants/") for name in (*baskets, *others) for old in (1, 2)]
-    write_images(folder, [*photographs, *thumbnails, *kept, "ants/film.THM", "bees/thumbs.db"])
+    clutter = [f"{below}{name}/{old}.jpg" for below in ("", "ants/") for name in (*baskets, *others) for old in (1, 2)]
+    write_images(folder, [*photographs, *thumbnails, *clutter, "ants/film.THM", "bees/thumbs.db"])
 
 
-def write_deep(file: Path, values: np.ndarray) -> None:
-    """Write a PNG file of 16 bits a channel: (height, width), or (height, width, 3 or 4), which Pillow cannot write."""
+def write_16_bit_png(file: Path, values: np.ndarray) -> None:
+    """Write a PNG file with 16 bits per channel, (height, width) or (height, width, 3 or 4)."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(deep_png(values))
+    file.write_bytes(encode_16_bit_png(values))
 
 
-def deep_png(values: np.ndarray) -> bytes:
-    """A PNG file of 16 bits a channel, (height, width, 3 or 4) or (height, width)."""
+def encode_16_bit_png(values: np.ndarray) -> bytes:
+    """Return a PNG file with 16 bits per channel, (height, width) or (height, width, 3 or 4); Pillow cannot write it."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    colour = {1: 0, 3: 2, 4: 6}[values.shape[2] if values.ndim == 3 else 1]
-    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour, 0, 0, 0)
+    color_type = {1: 0, 3: 2, 4: 6}[values.shape[2] if values.ndim == 3 else 1]
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         chunk(kind, content) for kind, content in ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     )
 
 
-def deep_tiff(values: np.ndarray, order: str, packed: bool) -> bytes:
-    """A TIFF file of three channels of 16 bits, in either order of bytes, packed or not."""
+def encode_16_bit_tiff(values: np.ndarray, order: str, compressed: bool) -> bytes:
+    """Return a TIFF file with three channels of 16 bits, in either byte order, compressed or not."""
     height, width, channels = values.shape
     content = values.astype(f"{order}u2").tobytes()
-    content = zlib.compress(content) if packed else content
+    content = zlib.compress(content) if compressed else content
     at = 8 + 2 + 12 * 10 + 4
-    # Type 3 is a short, 4 a long. In order of the tags: width, height, bits, compression, RGB, where the pixels are, …
+    # Type 3 is a short, 4 a long. The tags are width, height, bits, compression, RGB, offset of the pixels, …
     tags = [
-        *((256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, at), (259, 3, 1, 8 if packed else 1)),
+        *((256, 3, 1, width), (257, 3, 1, height), (258, 3, channels, at), (259, 3, 1, 8 if compressed else 1)),
         *((262, 3, 1, 2), (273, 4, 1, at + 2 * channels), (277, 3, 1, channels), (278, 3, 1, height)),
         *((279, 4, 1, len(content)), (284, 3, 1, 1)),
     ]
@@ -81,10 +81,10 @@ def deep_tiff(values: np.ndarray, order: str, packed: bool) -> bytes:
     return head + struct.pack(f"{order}I", 0) + struct.pack(f"{order}{channels}H", *[16] * channels) + content
 
 
-def write_twelve_bits(folder: Path) -> None:
-    """Write 10 images of each class with the 12 bits of a scientific camera in files of 16."""
+def write_12_bit_images(folder: Path) -> None:
+    """Write 10 images of each class with 12 bits, as from a scientific camera, in 16-bit files."""
     rng = np.random.default_rng(0)
     for label, mean in zip(CLASSES, (800, 3000), strict=True):
         for number in range(10):
             values = np.clip(rng.normal(mean, 200, (12, 12)), 0, 4095).astype(np.uint16)
-            write(folder / label / f"{number}.png", as_file(Image.fromarray(values), "PNG"))
+            write_file(folder / label / f"{number}.png", encode_image(Image.fromarray(values), "PNG"))

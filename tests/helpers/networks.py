@@ -1,4 +1,4 @@
-"""Networks as users bring them: each is right in plain PyTorch, and asks something of whoever runs it."""
+"""Custom networks that are valid PyTorch, but each need something from the code that calls them."""
 
 import torch
 from torch import nn
@@ -13,7 +13,7 @@ def _layers(image_shape: Shape, outputs: int, width: int = 8) -> nn.Sequential:
 
 
 class WritesIntoItsInput(nn.Module):
-    """Normalises in place."""
+    """Normalizes its input in place."""
 
     def __init__(self, image_shape: Shape, outputs: int):
         super().__init__()
@@ -26,7 +26,7 @@ class WritesIntoItsInput(nn.Module):
 
 
 class WritesInTraining(WritesIntoItsInput):
-    """Adds noise in place, in training alone."""
+    """Adds noise in place, only in training mode."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if self.training:
@@ -35,15 +35,15 @@ class WritesInTraining(WritesIntoItsInput):
 
 
 class WritesThroughData(WritesIntoItsInput):
-    """Normalises in place where autograd does not see it."""
+    """Normalizes its input in place without autograd noticing."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images.data.sub_(0.5).mul_(2)
         return self.layers(images)
 
 
-class Views(nn.Module):
-    """`view` on what a convolution gives wants contiguous memory."""
+class NeedsContiguousMemory(nn.Module):
+    """Calls `view` on the output of a convolution, which needs contiguous memory."""
 
     def __init__(self, image_shape: Shape, outputs: int):
         super().__init__()
@@ -56,8 +56,8 @@ class Views(nn.Module):
         return self.head(torch.tanh(self.two(torch.tanh(self.one(images)))).view(-1, self.size))
 
 
-class ViewsItsWeights(Views):
-    """Standardises its weights (Qiao et al. 2019), with `view` on them."""
+class ViewsItsWeights(NeedsContiguousMemory):
+    """Standardizes its weights (Qiao et al. 2019) with `view`."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         weights = self.two.weight
@@ -67,14 +67,14 @@ class ViewsItsWeights(Views):
         return self.head(torch.tanh(hidden).flatten(1))
 
 
-class ViewsAndWrites(Views):
+class NeedsContiguousMemoryAndWrites(NeedsContiguousMemory):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         images -= 0.5
         return super().forward(images)
 
 
-class Attends(nn.Module):
-    """torch's own layer of a transformer, whose fused attention has no second derivative."""
+class HasAttention(nn.Module):
+    """Contains torch's transformer layer, whose fused attention has no second derivative."""
 
     def __init__(self, image_shape: Shape, outputs: int):
         super().__init__()
@@ -86,8 +86,8 @@ class Attends(nn.Module):
         return self.head(self.encoder(self.patches(images).flatten(2).transpose(1, 2)).mean(1))
 
 
-class ReadsRows(nn.Module):
-    """An LSTM, whose backward pass in evaluation mode cuDNN refuses."""
+class HasLstm(nn.Module):
+    """Contains an LSTM, whose backward pass cuDNN does not support in evaluation mode."""
 
     def __init__(self, image_shape: Shape, outputs: int):
         super().__init__()
@@ -110,7 +110,7 @@ class _Scaled(torch.autograd.Function):
 
 
 class OnceDifferentiable(nn.Module):
-    """An operation of its own that has a first derivative only: torch drops its second one without a word."""
+    """Contains a custom operation without a second derivative, for which torch silently uses zero."""
 
     def __init__(self, image_shape: Shape, outputs: int):
         super().__init__()

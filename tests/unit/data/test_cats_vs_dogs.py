@@ -19,7 +19,7 @@ from batchscape.data.prepare import prepare
 from batchscape.models.build import build_network
 from batchscape.study.study import Study
 from batchscape.tasks.losses import num_outputs
-from tests.helpers.bad_images import as_file, good_image, write, write_zip
+from tests.helpers.bad_images import encode_image, make_image, write_file, write_zip
 
 COUNT = 10
 FOLDERS = ("Cat", "Dog")
@@ -76,15 +76,17 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("unpacked")
     for label, name in enumerate(FOLDERS):
         for number in range(COUNT):
-            write(folder / "PetImages" / name / f"{number}.jpg", as_file(good_image(label, number), "JPEG"))
-        write(folder / "PetImages" / name / "Thumbs.db", b"\xd0\xcf")
-    exif = as_file(good_image(0, COUNT), "JPEG").replace(b"JFIF", b"Exif", 1)
-    write(folder / "PetImages" / "Cat" / "10.jpg", exif)
-    write(folder / "PetImages" / "Dog" / "11702.jpg", b"")
-    write(folder / "PetImages" / "Dog" / "same.jpg", as_file(good_image(0, 0), "JPEG"))
-    write(folder / "PetImages" / "Dog" / "12.png", as_file(good_image(0, 0), "PNG"))
-    write(folder / "PetImages" / "Dog" / "13.jpg", as_file(good_image(1, 0), "JPEG"))  # twice, which the edition keeps
-    write(folder / "readme[1].txt", b"Cats and dogs")
+            write_file(folder / "PetImages" / name / f"{number}.jpg", encode_image(make_image(label, number), "JPEG"))
+        write_file(folder / "PetImages" / name / "Thumbs.db", b"\xd0\xcf")
+    exif = encode_image(make_image(0, COUNT), "JPEG").replace(b"JFIF", b"Exif", 1)
+    write_file(folder / "PetImages" / "Cat" / "10.jpg", exif)
+    write_file(folder / "PetImages" / "Dog" / "11702.jpg", b"")
+    write_file(folder / "PetImages" / "Dog" / "same.jpg", encode_image(make_image(0, 0), "JPEG"))
+    write_file(folder / "PetImages" / "Dog" / "12.png", encode_image(make_image(0, 0), "PNG"))
+    write_file(
+        folder / "PetImages" / "Dog" / "13.jpg", encode_image(make_image(1, 0), "JPEG")
+    )  # twice, which the edition keeps
+    write_file(folder / "readme[1].txt", b"Cats and dogs")
     return folder
 
 
@@ -167,7 +169,7 @@ def test_the_first_four_fifths_train_if_that_is_asked(packed: Path):
 
 def test_another_data_set_is_told(tmp_path: Path, refusal: Callable):
     for label, name in enumerate(("birds", "fish")):
-        write(tmp_path / "zoo" / name / "0.jpg", as_file(good_image(label, 0), "JPEG"))
+        write_file(tmp_path / "zoo" / name / "0.jpg", encode_image(make_image(label, 0), "JPEG"))
     message = refusal(load, config(path="zoo"))
     assert message.startswith("data.path: zoo has no usable images; of 2 files were dropped: 2 outside the ")
 
@@ -234,7 +236,7 @@ def test_a_wrong_checksum_is_told_with_the_right_one_and_leaves_no_file(
 
 def test_a_file_that_is_not_the_right_one_is_downloaded_again(server: Server, working_folder: Path):
     server.content = b"whole"
-    write(working_folder / "downloads" / "pets of all.zip", b"who")
+    write_file(working_folder / "downloads" / "pets of all.zip", b"who")
     path = download(url_of(server), hashlib.sha256(b"whole").hexdigest(), Path("downloads"))
     assert path.read_bytes() == b"whole"
 

@@ -31,7 +31,14 @@ from batchscape.data.prepared import read_prepared, write_prepared
 from batchscape.data.source import ManifestEntry
 from batchscape.runtime import read_progress as data_progress
 from batchscape.runtime.read_progress import Progress
-from tests.helpers.bad_images import as_file, good_image, png_of_size, write, write_bad_images, write_zip
+from tests.helpers.bad_images import (
+    encode_image,
+    make_image,
+    make_truncated_png,
+    write_bad_images,
+    write_file,
+    write_zip,
+)
 from tests.helpers.waiting import TIMEOUT
 
 GOOD = 6
@@ -45,7 +52,7 @@ def config(path: Path | str, **keys) -> ImageFolderConfig:
 
 def pixels(image: Image.Image, kind: str = "PNG", color: str = "rgb", **options) -> np.ndarray:
     """An image's pixels after it was a file, at its own size."""
-    return decode_image(as_file(image, kind, **options), image.size[::-1], "stretch", color)
+    return decode_image(encode_image(image, kind, **options), image.size[::-1], "stretch", color)
 
 
 def unusable(content: bytes) -> str:
@@ -75,7 +82,7 @@ def pets(tmp_path: Path) -> Path:
     folder = tmp_path / "pets"
     for label, name in enumerate(("cats", "dogs")):
         for number in range(2):
-            write(folder / name / f"{number}.jpg", as_file(good_image(label, number), "JPEG"))
+            write_file(folder / name / f"{number}.jpg", encode_image(make_image(label, number), "JPEG"))
     return folder
 
 
@@ -143,16 +150,16 @@ def test_duplicates_stay_if_they_are_wanted(bad):
 
 
 def test_only_files_that_say_jfif_are_used_if_that_is_asked(pets: Path):
-    write(pets / "cats" / "2.png", as_file(good_image(0, 2), "PNG"))
-    late = as_file(good_image(0, 3), "JPEG").replace(b"JFIF", b"NONE", 1) + b"JFIF"
-    write(pets / "cats" / "3.jpg", late)
+    write_file(pets / "cats" / "2.png", encode_image(make_image(0, 2), "PNG"))
+    late = encode_image(make_image(0, 3), "JPEG").replace(b"JFIF", b"NONE", 1) + b"JFIF"
+    write_file(pets / "cats" / "3.jpg", late)
     assert kinds(load(config(pets))) == {}
     assert kinds(load(config(pets, jfif_only=True))) == {"cats/2.png": "not JFIF", "cats/3.jpg": "not JFIF"}
 
 
 def test_the_image_of_a_class_of_one_leaves_its_place_to_the_next(pets: Path):
-    write(pets / "birds" / "0.jpg", as_file(good_image(0, 9), "JPEG"))
-    write(pets / "cows" / "0.jpg", as_file(good_image(1, 9), "JPEG"))
+    write_file(pets / "birds" / "0.jpg", encode_image(make_image(0, 9), "JPEG"))
+    write_file(pets / "cows" / "0.jpg", encode_image(make_image(1, 9), "JPEG"))
     source = load(config(pets))
     assert kinds(source) == {"birds/0.jpg": "class of one image", "cows/0.jpg": "class of one image"}
     assert source.classes == ("cats", "dogs")
@@ -192,7 +199,7 @@ def test_folders_around_the_classes_do_not_matter_nor_do_deeper_ones(pets: Path,
     (pets / "cats" / "1.jpg").rename(pets / "cats" / "old" / "older" / "1.jpg")
     pets.rename(tmp_path / "PetImages")
     for folder in ("whole/top", "whole/top/PetImages"):
-        write(tmp_path / folder / "readme.txt", b"pets")
+        write_file(tmp_path / folder / "readme.txt", b"pets")
     (tmp_path / "PetImages").rename(tmp_path / "whole" / "top" / "PetImages" / "in")
     write_zip(tmp_path / "pets.zip", tmp_path / "whole")
     source = load(config(tmp_path / "pets.zip"))
@@ -221,7 +228,7 @@ def test_names_in_a_zip_are_read_as_the_program_that_packed_it_meant_them(tmp_pa
         for folder in ("K\xe4tzchen", "Gr\xfcn\\tief"):
             for number in range(2):
                 name = f"{folder}/{number}.jpg"
-                archive.writestr(name, as_file(good_image(len(folder), number), "JPEG"))
+                archive.writestr(name, encode_image(make_image(len(folder), number), "JPEG"))
     # As macOS packs: UTF-8, and no flag that says so. Both places of a name have the flags.
     content = bytearray(packed.read_bytes())
     for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
@@ -283,7 +290,7 @@ def test_what_may_not_be_read_is_dropped(pets: Path, as_nobody: Path):
     folder = as_nobody / "pets"
     shutil.copytree(pets, folder)
     for name in ("cats/2.jpg", "closed/0.jpg"):
-        write(folder / name, as_file(good_image(0, 5), "JPEG"))
+        write_file(folder / name, encode_image(make_image(0, 5), "JPEG"))
     folder.chmod(0o755)
     for path in folder.rglob("*"):
         path.chmod(0o755)
@@ -311,10 +318,10 @@ def test_a_file_too_large_for_any_image_is_not_read(pets: Path):
 
 def test_the_state_of_a_folder_changes_with_its_images_and_not_with_clutter(pets: Path):
     before = stat_digest(pets)
-    write(pets / ".cache" / "index", b"x")
-    write(pets / "cats" / "Thumbs.db", b"x")
+    write_file(pets / ".cache" / "index", b"x")
+    write_file(pets / "cats" / "Thumbs.db", b"x")
     assert stat_digest(pets) == before
-    write(pets / "cats" / "3.jpg", b"x")
+    write_file(pets / "cats" / "3.jpg", b"x")
     assert stat_digest(pets) != before
 
 
@@ -331,20 +338,20 @@ def test_a_path_without_anything_is_told(tmp_path: Path, refusal: Callable):
 
 
 def test_a_file_that_is_no_zip_is_told(tmp_path: Path, refusal: Callable):
-    write(tmp_path / "pets.rar", b"Rar!\x1a\7\1\0")
+    write_file(tmp_path / "pets.rar", b"Rar!\x1a\7\1\0")
     message = refusal(load, config(tmp_path / "pets.rar"))
     assert message.startswith(f"data.path: {tmp_path / 'pets.rar'} is neither a folder nor a zip file")
 
 
 def test_a_zip_that_broke_off_is_told(pets: Path, tmp_path: Path, refusal: Callable):
-    write(tmp_path / "cut.zip", packed_pets(pets, tmp_path)[:-200])
+    write_file(tmp_path / "cut.zip", packed_pets(pets, tmp_path)[:-200])
     assert "is a corrupt zip file" in refusal(load, config(tmp_path / "cut.zip"))
 
 
 def test_an_encrypted_zip_is_told(pets: Path, tmp_path: Path, refusal: Callable):
     content = packed_pets(pets, tmp_path)
     content[content.index(b"PK\1\2") + 8] |= 1
-    write(tmp_path / "secret.zip", content)
+    write_file(tmp_path / "secret.zip", content)
     assert f"{tmp_path / 'secret.zip'} is encrypted" in refusal(load, config(tmp_path / "secret.zip"))
 
 
@@ -354,32 +361,32 @@ def test_an_encrypted_zip_is_told(pets: Path, tmp_path: Path, refusal: Callable)
 def test_a_zip_packed_in_an_unknown_way_is_told(pets: Path, tmp_path: Path, offset: int, value: int, refusal: Callable):
     content = packed_pets(pets, tmp_path)
     content[content.index(b"PK\1\2") + offset] = value
-    write(tmp_path / "new.zip", content)
+    write_file(tmp_path / "new.zip", content)
     assert "uses an unsupported compression method" in refusal(load, config(tmp_path / "new.zip"))
 
 
 def test_a_file_that_is_a_patch_of_another_one_is_dropped_alone(pets: Path, tmp_path: Path):
-    write(pets / "cats" / "2.jpg", as_file(good_image(0, 2), "JPEG"))
+    write_file(pets / "cats" / "2.jpg", encode_image(make_image(0, 2), "JPEG"))
     content = packed_pets(pets, tmp_path)
     content[content.rindex(b"PK\1\2", 0, content.rindex(b"cats/2.jpg")) + 8] |= 1 << 5
-    write(tmp_path / "patch.zip", content)
+    write_file(tmp_path / "patch.zip", content)
     assert kinds(load(config(tmp_path / "patch.zip"))) == {"cats/2.jpg": "unreadable file"}
 
 
 def test_a_damaged_file_in_a_zip_is_dropped_alone(pets: Path, tmp_path: Path):
-    write(pets / "cats" / "2.jpg", as_file(good_image(0, 2), "JPEG"))
+    write_file(pets / "cats" / "2.jpg", encode_image(make_image(0, 2), "JPEG"))
     write_zip(tmp_path / "pets.zip", pets)
     content = bytearray((tmp_path / "pets.zip").read_bytes())
     with zipfile.ZipFile(tmp_path / "pets.zip") as archive:
         at = archive.getinfo("cats/2.jpg").header_offset + 300
     content[at : at + 8] = bytes(byte ^ 255 for byte in content[at : at + 8])
-    write(tmp_path / "pets.zip", content)
+    write_file(tmp_path / "pets.zip", content)
     assert kinds(load(config(tmp_path / "pets.zip"))) == {"cats/2.jpg": "unreadable file"}
 
 
 def test_one_class_alone_is_told_with_its_name(pets: Path, refusal: Callable):
     shutil.rmtree(pets / "dogs")
-    write(pets / "dogs" / "0.jpg", b"")
+    write_file(pets / "dogs" / "0.jpg", b"")
     message = refusal(load, config(pets))
     assert message.startswith(f"data.path: {pets} has usable images of one class only (cats); ")
     assert "of 3 files were dropped: 1 empty file;" in message
@@ -387,8 +394,8 @@ def test_one_class_alone_is_told_with_its_name(pets: Path, refusal: Callable):
 
 def test_nothing_usable_is_told_with_the_counts_by_reason(tmp_path: Path, refusal: Callable):
     for name in ("1.jpg", "2.jpg"):
-        write(tmp_path / name, b"hello")
-    write(tmp_path / "cats" / "1.jpg", b"")
+        write_file(tmp_path / name, b"hello")
+    write_file(tmp_path / "cats" / "1.jpg", b"")
     message = refusal(load, config(tmp_path))
     assert message.startswith(f"data.path: {tmp_path} has no usable images; ")
     assert "of 3 files were dropped: 2 outside the class folders, 1 empty file;" in message
@@ -405,7 +412,7 @@ def test_images_that_no_memory_holds_are_told(pets: Path, refusal: Callable):
 
 
 def test_an_image_of_the_size_that_is_asked_keeps_its_pixels():
-    image = good_image(0, 0)
+    image = make_image(0, 0)
     assert np.array_equal(pixels(image), np.asarray(image))
 
 
@@ -436,7 +443,7 @@ def test_floats_from_0_to_1_become_bytes_and_others_are_dropped():
     image = Image.fromarray(np.array([[0, 0.2, 1]], np.float32))
     assert pixels(image, "TIFF", "grayscale").ravel().tolist() == [0, 51, 255]
     for values in ([[0, 1.01]], [[-0.01, 1]], [[0, np.nan]]):
-        assert unusable(as_file(Image.fromarray(np.array(values, np.float32)), "TIFF")).startswith(
+        assert unusable(encode_image(Image.fromarray(np.array(values, np.float32)), "TIFF")).startswith(
             "unsupported colors: "
         )
 
@@ -444,7 +451,9 @@ def test_floats_from_0_to_1_become_bytes_and_others_are_dropped():
 def test_integers_of_32_bits_are_those_of_16_or_dropped():
     assert pixels(Image.fromarray(np.array([[0, 65535]], np.int32)), "TIFF", "grayscale").ravel().tolist() == [0, 255]
     for values in ([[0, 65536]], [[-1, 0]]):
-        assert unusable(as_file(Image.fromarray(np.array(values, np.int32)), "TIFF")).startswith("unsupported colors: ")
+        assert unusable(encode_image(Image.fromarray(np.array(values, np.int32)), "TIFF")).startswith(
+            "unsupported colors: "
+        )
 
 
 def test_lab_colours_are_those_that_they_name():
@@ -509,14 +518,14 @@ def test_a_picture_is_turned_upright(orientation: int):
     stored[row if across else -1 - row, -1 - column if across else column] = 128
     exif = Image.Exif()
     exif[0x0112] = orientation
-    content = as_file(Image.fromarray(stored), "PNG", exif=exif)
+    content = encode_image(Image.fromarray(stored), "PNG", exif=exif)
     upright = np.zeros((2, 3) if across else (3, 2), np.uint8)
     upright[0, 0], upright[0, -1] = 255, 128
     assert np.array_equal(decode_image(content, upright.shape, "stretch", "grayscale")[..., 0], upright)
 
 
 def test_damaged_exif_data_leave_the_picture_as_it_is():
-    image = good_image(0, 0)
+    image = make_image(0, 0)
     plain = pixels(image, "JPEG")
     assert np.array_equal(pixels(image, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff"), plain)
     assert np.array_equal(pixels(image, "JPEG", exif=b"Exif\0\0nonsense"), plain)
@@ -527,20 +536,20 @@ def test_damaged_exif_data_leave_the_picture_as_it_is():
 
 def test_of_an_animation_the_first_frame_is_used():
     frames = [Image.new("RGB", (3, 3), color) for color in ((250, 0, 0), (0, 250, 0))]
-    content = as_file(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    content = encode_image(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert decode_image(content, (3, 3), "stretch", "rgb")[0, 0].tolist() == [250, 0, 0]
 
 
 def test_shrinking_averages_and_so_hides_no_pixel():
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
-    shrunk = decode_image(as_file(Image.fromarray(stripes), "PNG"), (8, 8), "stretch", "grayscale")
+    shrunk = decode_image(encode_image(Image.fromarray(stripes), "PNG"), (8, 8), "stretch", "grayscale")
     assert np.abs(shrunk[:, 1:-1].astype(int) - 127.5).max() < 5
 
 
 def test_an_image_is_stretched_or_cropped_to_the_height_and_width():
     # Three squares side by side: the outer ones are what a crop to a square cuts off.
     squares = np.repeat(np.array([50, 100, 150], np.uint8), 40)[None].repeat(40, axis=0)
-    content = as_file(Image.fromarray(squares), "PNG")
+    content = encode_image(Image.fromarray(squares), "PNG")
     cropped = decode_image(content, (20, 20), "crop", "grayscale")
     assert (cropped[:, 1:-1] == 100).all()  # the filter looks a pixel beyond the edge
     assert np.abs(cropped.astype(int) - 100).max() < 10
@@ -552,14 +561,14 @@ def test_an_image_is_stretched_or_cropped_to_the_height_and_width():
 
 def test_the_limit_of_pixels_is_that_of_pillow(pets: Path):
     # Both hold next to nothing: the one that is small enough to be decoded is found to be damaged.
-    write(pets / "cats" / "within.png", png_of_size(Image.MAX_IMAGE_PIXELS, 1))
-    write(pets / "cats" / "beyond.png", png_of_size(Image.MAX_IMAGE_PIXELS + 1, 1))
+    write_file(pets / "cats" / "within.png", make_truncated_png(Image.MAX_IMAGE_PIXELS, 1))
+    write_file(pets / "cats" / "beyond.png", make_truncated_png(Image.MAX_IMAGE_PIXELS + 1, 1))
     assert kinds(load(config(pets))) == {"cats/beyond.png": "too large", "cats/within.png": "corrupt image"}
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
 def test_a_file_with_any_damage_is_decoded_or_dropped(kind: str):
-    whole = as_file(good_image(0, 0), kind)
+    whole = encode_image(make_image(0, 0), kind)
     rng = np.random.default_rng(0)
     fates = set()
     for _ in range(40):
@@ -643,7 +652,7 @@ def test_a_prepare_that_is_killed_leaves_nothing_that_a_later_one_takes_for_whol
     folder, target = tmp_path / "pets", tmp_path / "out" / "images.safetensors"
     for label, name in enumerate(("cats", "dogs")):
         for number in range(40):
-            write(folder / name / f"{number}.jpg", as_file(good_image(label, number), "JPEG"))
+            write_file(folder / name / f"{number}.jpg", encode_image(make_image(label, number), "JPEG"))
 
     def partials() -> list[Path]:
         return list(target.parent.glob(".*.partial")) if target.parent.exists() else []

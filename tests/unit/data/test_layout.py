@@ -20,15 +20,15 @@ from batchscape.data.listing import is_clutter
 from batchscape.data.prepare import PrepareResult, prepare
 from batchscape.data.source import join_names
 from batchscape.study.study import Study
-from tests.helpers.bad_images import as_file, good_image, write, write_zip
+from tests.helpers.bad_images import encode_image, make_image, write_file, write_zip
 from tests.helpers.image_sets import (
-    deep_png,
-    deep_tiff,
+    encode_16_bit_png,
+    encode_16_bit_tiff,
     split_names,
-    write_deep,
+    write_12_bit_images,
+    write_16_bit_png,
     write_images,
     write_network_drive,
-    write_twelve_bits,
 )
 
 COUNTS = {"train": 8, "val": 3, "test": 2}
@@ -75,7 +75,7 @@ def test_a_given_split_is_used_whatever_the_order_of_folders(
     counts = dict(zip(names, COUNTS.values(), strict=True))
     folder = tmp_path / "set"
     write_images(folder, split_names(order, counts))
-    write(folder / "readme.txt", b"two classes")
+    write_file(folder / "readme.txt", b"two classes")
     if packed:
         write_zip(tmp_path / "set.zip", folder)
     prepared = prepare(config(tmp_path / "set.zip" if packed else folder), 2)
@@ -199,7 +199,7 @@ def test_a_split_that_cannot_be_understood_is_refused_before_any_image_is_read(
     tmp_path: Path, refusal: Callable, names: list[str], expected: str
 ):
     for name in names:
-        write(tmp_path / name, b"not read")
+        write_file(tmp_path / name, b"not read")
     message = refusal(prepare, config(tmp_path))
     assert message.startswith(f"data.path: {tmp_path}")
     assert expected in message
@@ -220,8 +220,8 @@ def test_test_images_without_a_class_that_trains_are_dropped_and_refuse_nothing(
 
 def test_folders_without_images_are_no_side_and_no_class(tmp_path: Path):
     write_images(tmp_path, split_names("images/{side}/{label}", COUNTS))
-    write(tmp_path / "annotations" / "train.json", b"{}")
-    write(tmp_path / "images" / "meta" / "list.csv", b"1,2")
+    write_file(tmp_path / "annotations" / "train.json", b"{}")
+    write_file(tmp_path / "images" / "meta" / "list.csv", b"1,2")
     prepared = prepare(config(tmp_path))
     assert prepared.data.classes == ("ants", "bees")
     assert sides_of(prepared)[""] == {"annotations/train.json", "images/meta/list.csv"}
@@ -270,7 +270,7 @@ def test_a_class_without_images_to_validate_on_is_told(tmp_path: Path):
 
 def test_a_class_whose_images_to_train_on_are_all_damaged_is_refused(tmp_path: Path, refusal: Callable):
     write_images(tmp_path, [*split_names("{side}/{label}", COUNTS), "val/wasps/1.png"])
-    write(tmp_path / "train" / "wasps" / "1.png", b"damaged")
+    write_file(tmp_path / "train" / "wasps" / "1.png", b"damaged")
     assert "validation images of classes without training images (wasps)" in refusal(prepare, config(tmp_path))
 
 
@@ -387,11 +387,11 @@ def test_names_in_a_zip_that_lead_out_of_it_lead_nowhere(tmp_path: Path):
 
 def test_files_with_several_images_are_told(tmp_path: Path):
     write_images(tmp_path, [f"{label}/{n}.png" for label in ("ants", "bees") for n in range(3)])
-    first, second = (good_image(0, number, (12, 12)).convert("L") for number in (100, 101))
+    first, second = (make_image(0, number, (12, 12)).convert("L") for number in (100, 101))
     for name, kind in (("ants/stack.tif", "TIFF"), ("bees/film.gif", "GIF"), ("ants/phone.jpg", "MPO")):
-        write(tmp_path / name, as_file(first, kind, save_all=True, append_images=[second]))
+        write_file(tmp_path / name, encode_image(first, kind, save_all=True, append_images=[second]))
         first = first.rotate(90)
-    write(tmp_path / "ants" / "one.tif", as_file(second, "TIFF"))
+    write_file(tmp_path / "ants" / "one.tif", encode_image(second, "TIFF"))
     prepared = prepare(config(tmp_path))
     assert line(prepared, "pages: ") == "pages: 2 files contain several images, of which only the first is used"
     assert prepared.summary[0].startswith("10 of 10 files are used")
@@ -401,7 +401,7 @@ def test_files_with_several_images_are_told(tmp_path: Path):
 
 
 def test_12_bits_in_16_are_scaled_by_the_level_that_holds_the_whole_set(tmp_path: Path):
-    write_twelve_bits(tmp_path)
+    write_12_bit_images(tmp_path)
     prepared = prepare(config(tmp_path, color="grayscale"))
     images = {
         file: np.asarray(Image.open(tmp_path / file)).astype(int)
@@ -422,7 +422,7 @@ def test_the_white_level_has_as_few_bits_as_hold_the_largest_value(tmp_path: Pat
     for number, label in enumerate(("ants", "ants", "bees", "bees")):
         values = np.zeros((12, 12), np.uint16)
         values[number] = brightest if number == 2 else 1
-        write_deep(tmp_path / label / f"{number}.png", values)
+        write_16_bit_png(tmp_path / label / f"{number}.png", values)
     prepared = prepare(config(tmp_path, color="grayscale", validation_fraction=0.5))
     both = np.concatenate([prepared.data.train_images, prepared.data.validation_images])
     assert both.max() == round(brightest * 255 / white)
@@ -432,7 +432,7 @@ def test_the_white_level_has_as_few_bits_as_hold_the_largest_value(tmp_path: Pat
 def test_the_white_level_that_is_set_is_used_and_what_exceeds_it_is_dropped(tmp_path: Path):
     for label in ("ants", "bees"):
         for number, value in enumerate((100, 200, 1200)):
-            write_deep(
+            write_16_bit_png(
                 tmp_path / label / f"{number}.png", np.full((12, 12), value + len(label) + (label == "ants"), np.uint16)
             )
     prepared = prepare(config(tmp_path, color="grayscale", white_level=1000))
@@ -444,11 +444,11 @@ def test_the_white_level_that_is_set_is_used_and_what_exceeds_it_is_dropped(tmp_
 
 
 def test_files_of_8_bits_beside_those_of_12_are_not_scaled(tmp_path: Path):
-    write_twelve_bits(tmp_path)
+    write_12_bit_images(tmp_path)
     rng = np.random.default_rng(1)
     plain = {f"ants/plain{n}.png": rng.integers(0, 256, (12, 12), np.uint8) for n in range(3)}
     for name, values in plain.items():
-        write(tmp_path / name, as_file(Image.fromarray(values), "PNG"))
+        write_file(tmp_path / name, encode_image(Image.fromarray(values), "PNG"))
     prepared = prepare(config(tmp_path, color="grayscale"))
     side = prepared.manifest.set_index("file")["split"]
     kept = {"train": prepared.data.train_images[:, 0], "validation": prepared.data.validation_images[:, 0]}
@@ -462,40 +462,40 @@ def test_the_white_level_is_that_of_the_images_to_test_on_too(tmp_path: Path):
         for label, value in (("ants", 500), ("bees", 900)):
             for number in range(count):
                 values = np.full((12, 12), value + 10 * number + (3000 if side == "test" else len(side)), np.uint16)
-                write_deep(tmp_path / side / label / f"{number}.png", values)
+                write_16_bit_png(tmp_path / side / label / f"{number}.png", values)
     prepared = prepare(config(tmp_path))
     assert any("levels: 4,095 is white in 10 files" in line for line in prepared.summary)
     assert prepared.data.train_images.max() == round(925 * 255 / 4095)
 
 
 RNG = np.random.default_rng(2)
-COLOURS = RNG.integers(0, 4096, (5, 7, 3)).astype(np.uint16)
-DEEP = {
-    "PNG": deep_png,
+COLORS = RNG.integers(0, 4096, (5, 7, 3)).astype(np.uint16)
+ENCODERS = {
+    "PNG": encode_16_bit_png,
     **{
-        f"TIFF {order} {packed}": lambda values, order=order, packed=packed: deep_tiff(values, order, packed)
+        f"TIFF {order} {packed}": lambda values, order=order, packed=packed: encode_16_bit_tiff(values, order, packed)
         for order in "<>"
         for packed in (False, True)
     },
 }
 
 
-@pytest.mark.parametrize("kind", DEEP)
+@pytest.mark.parametrize("kind", ENCODERS)
 @pytest.mark.parametrize("white", [4095, 65535])
 def test_colours_of_12_bits_keep_all_their_bits(kind: str, white: int):
-    content = DEEP[kind](COLOURS)
-    assert open_image(content).max_value == COLOURS.max()
-    assert np.array_equal(decode_image(content, (5, 7), "stretch", "rgb", white), np.round(COLOURS * (255 / white)))
+    content = ENCODERS[kind](COLORS)
+    assert open_image(content).max_value == COLORS.max()
+    assert np.array_equal(decode_image(content, (5, 7), "stretch", "rgb", white), np.round(COLORS * (255 / white)))
 
 
 def test_opacity_of_16_bits_beside_colours_of_12_is_opaque():
-    opaque = np.dstack([COLOURS, np.full(COLOURS.shape[:2], 65535, np.uint16)])
-    assert open_image(deep_png(opaque)).max_value == COLOURS.max()
+    opaque = np.dstack([COLORS, np.full(COLORS.shape[:2], 65535, np.uint16)])
+    assert open_image(encode_16_bit_png(opaque)).max_value == COLORS.max()
     assert np.array_equal(
-        decode_image(deep_png(opaque), (5, 7), "stretch", "rgb", 4095), np.round(COLOURS * (255 / 4095))
+        decode_image(encode_16_bit_png(opaque), (5, 7), "stretch", "rgb", 4095), np.round(COLORS * (255 / 4095))
     )
     opaque[..., 3] = 0
-    assert (decode_image(deep_png(opaque), (5, 7), "stretch", "rgb", 4095) == 255).all()
+    assert (decode_image(encode_16_bit_png(opaque), (5, 7), "stretch", "rgb", 4095) == 255).all()
 
 
 def test_a_format_that_names_its_white_level_is_scaled_by_that():
@@ -507,7 +507,7 @@ def test_a_format_that_names_its_white_level_is_scaled_by_that():
 def test_images_that_use_few_levels_of_8_bits_are_told(tmp_path: Path):
     for number, label in enumerate(("ants", "ants", "bees", "bees")):
         values = np.random.default_rng(number).integers(0, 2, (12, 12), np.uint8)
-        write(tmp_path / label / f"{number}.png", as_file(Image.fromarray(values), "PNG"))
+        write_file(tmp_path / label / f"{number}.png", encode_image(Image.fromarray(values), "PNG"))
     prepared = prepare(config(tmp_path, validation_fraction=0.5))
     assert line(prepared, "levels: ").startswith(
         "levels: pixel values range from 0 to 1 and use 2 of 256 levels; almost all are "
@@ -515,11 +515,11 @@ def test_images_that_use_few_levels_of_8_bits_are_told(tmp_path: Path):
 
 
 def test_a_pixel_that_is_always_white_does_not_hide_that_the_others_have_12_bits(tmp_path: Path):
-    write_twelve_bits(tmp_path)
+    write_12_bit_images(tmp_path)
     for file in tmp_path.rglob("*.png"):
         values = np.array(Image.open(file).resize((64, 64)))
         values[5, 5] = 65535
-        write_deep(file, values)
+        write_16_bit_png(file, values)
     dark = prepare(config(tmp_path, color="grayscale", image_size=(64, 64)))
     assert line(dark, "levels: pixel values").startswith("levels: pixel values range from 0 to 255 and use ")
     assert "; almost all are in the darker half: " in line(dark, "levels: pixel values")
@@ -530,7 +530,7 @@ def test_a_pixel_that_is_always_white_does_not_hide_that_the_others_have_12_bits
 
 def test_check_sees_in_names_what_the_job_will_find(tmp_path: Path):
     write_images(tmp_path / "set", split_names("{side}/{label}", COUNTS))
-    write(tmp_path / "set" / "val" / "notes" / "1.txt", b"no image")
+    write_file(tmp_path / "set" / "val" / "notes" / "1.txt", b"no image")
     write_network_drive(tmp_path / "drive")
     inspection = inspect_source(config(tmp_path / "set"))
     summary, split = inspection.lines
@@ -546,7 +546,7 @@ def test_check_refuses_a_folder_without_classes(tmp_path: Path, refusal: Callabl
     write_images(tmp_path, ["1.png", "2.png"])
     assert "has no images in class folders; " in refusal(inspect_source, config(tmp_path))
     write_images(tmp_path, ["ants/1.png", "ants/2.png"])
-    write(tmp_path / "bees" / "1.txt", b"no image")
+    write_file(tmp_path / "bees" / "1.txt", b"no image")
     assert "has images of one class only (ants); " in refusal(inspect_source, config(tmp_path))
 
 

@@ -26,7 +26,13 @@ from batchscape.data.tensors import to_tensors
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.training.train import train
-from tests.helpers.networks import Attends, ReadsRows, ViewsAndWrites, ViewsItsWeights, WritesIntoItsInput
+from tests.helpers.networks import (
+    HasAttention,
+    HasLstm,
+    NeedsContiguousMemoryAndWrites,
+    ViewsItsWeights,
+    WritesIntoItsInput,
+)
 from tests.helpers.surfaces import evaluate
 
 
@@ -56,7 +62,7 @@ NETWORKS = {
     "odd": OwnModelConfig(name=f"{__name__}:Odd"),
     **{
         kind.__name__: OwnModelConfig(name=f"{kind.__module__}:{kind.__name__}")
-        for kind in (WritesIntoItsInput, ViewsAndWrites, ViewsItsWeights, Attends, ReadsRows)
+        for kind in (WritesIntoItsInput, NeedsContiguousMemoryAndWrites, ViewsItsWeights, HasAttention, HasLstm)
     },
 }
 

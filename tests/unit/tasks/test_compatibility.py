@@ -77,7 +77,7 @@ WRITING = [
     networks.WritesIntoItsInput,
     networks.WritesInTraining,
     networks.WritesThroughData,
-    networks.ViewsAndWrites,
+    networks.NeedsContiguousMemoryAndWrites,
 ]
 
 
@@ -114,7 +114,9 @@ def test_a_network_that_writes_trains_as_one_that_does_not(data: PreparedData, t
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("kind", [networks.Views, networks.ViewsItsWeights, networks.ViewsAndWrites])
+@pytest.mark.parametrize(
+    "kind", [networks.NeedsContiguousMemory, networks.ViewsItsWeights, networks.NeedsContiguousMemoryAndWrites]
+)
 def test_a_network_that_wants_contiguous_memory_has_it(kind: type, channels: int):
     network = built(kind, (channels, 8, 8))
     images, labels = synthetic_images(5, (channels, 8, 8))
@@ -135,7 +137,7 @@ def test_a_network_that_asks_for_nothing_pays_nothing():
         assert not network._forward_pre_hooks
         weights = next(module.weight for module in network.modules() if isinstance(module, nn.Conv2d))
         assert weights.is_contiguous(memory_format=torch.channels_last)
-    assert all(weights.is_contiguous() for weights in built(networks.Views).parameters())
+    assert all(weights.is_contiguous() for weights in built(networks.NeedsContiguousMemory).parameters())
 
 
 class Plain(nn.Sequential):
@@ -148,11 +150,11 @@ def test_building_a_network_is_a_function_of_its_seed_whatever_it_asks_for(rando
     randomness.seed(1)
     untouched = randomness.draws()
     randomness.seed(1)
-    first = parameter_vector(built(networks.ViewsAndWrites))
+    first = parameter_vector(built(networks.NeedsContiguousMemoryAndWrites))
     assert randomness.draws() == untouched
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        expected = parameter_vector(networks.ViewsAndWrites(SHAPE, 3))
+        expected = parameter_vector(networks.NeedsContiguousMemoryAndWrites(SHAPE, 3))
     assert np.array_equal(first, expected)
 
 
@@ -250,7 +252,10 @@ COMMON = [
     VggConfig(channels=(4, 4), normalization="batch"),
     MlpConfig(name="mlp"),
     ResNetConfig(name="resnet", channels=(4, 8), blocks=2, normalization="group"),
-    *map(named, (networks.Attends, networks.ReadsRows, networks.ViewsAndWrites, networks.ViewsItsWeights)),
+    *map(
+        named,
+        (networks.HasAttention, networks.HasLstm, networks.NeedsContiguousMemoryAndWrites, networks.ViewsItsWeights),
+    ),
 ]
 
 
@@ -353,12 +358,12 @@ def test_a_network_of_one_precision_is_not_called_faulty(kind: type, few: tuple)
 def test_recurrent_layers_do_without_cudnn_while_they_are_differentiated_in_evaluation():
     assert torch.backends.cudnn.enabled
     for context in (enable_backward, enable_double_backward):
-        with context(built(networks.ReadsRows)):
+        with context(built(networks.HasLstm)):
             assert not torch.backends.cudnn.enabled
         assert torch.backends.cudnn.enabled
         with context(built(Plain)):
             assert torch.backends.cudnn.enabled
-    with enable_double_backward(built(networks.Attends)):
+    with enable_double_backward(built(networks.HasAttention)):
         assert not torch.backends.cuda.flash_sdp_enabled()
     assert torch.backends.cuda.flash_sdp_enabled()
 
@@ -389,7 +394,7 @@ def test_the_hessian_of_a_network_without_one_is_not_computed_and_all_else_is(da
 
 
 def test_the_check_says_whether_the_hessian_can_be_computed(data: PreparedData):
-    assert validate_network(named(networks.Attends), "auto", 2, data)["hessian"] == "computed"
+    assert validate_network(named(networks.HasAttention), "auto", 2, data)["hessian"] == "computed"
     fault = validate_network(named(networks.OnceDifferentiable), "auto", 2, data)["hessian"]
     assert fault.startswith("not computed: an operation of the network has no second derivative")
 

@@ -8,9 +8,28 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from batchscape.config.data import ImageFolderConfig
+from batchscape.data.prepare import PrepareResult
+from batchscape.data.source import RawDataset
 from tests.helpers.bad_images import encode_image, make_image, write_file
 
 CLASSES = ("ants", "bees")
+
+
+def image_folder(path: Path, **keys: object) -> ImageFolderConfig:
+    """Return the config of an image folder or zip file; images are scaled to 12×12 unless `keys` says otherwise."""
+    section = {"source": "image_folder", "path": str(path), "image_size": (12, 12)}
+    return ImageFolderConfig.model_validate(section | keys, strict=True)
+
+
+def dropped_kinds(dataset: RawDataset) -> dict[str, str]:
+    """Return the kind of reason for each dropped file."""
+    return {entry.file: entry.reason.partition(":")[0] for entry in dataset.entries if entry.reason}
+
+
+def summary_line(prepared: PrepareResult, start: str) -> str:
+    """Return the first line of a summary with a given start."""
+    return next(line for line in prepared.summary if line.startswith(start))
 
 
 def write_images(folder: Path, names: Iterable[str]) -> None:
@@ -47,7 +66,7 @@ def write_16_bit_png(file: Path, values: np.ndarray) -> None:
 
 
 def encode_16_bit_png(values: np.ndarray) -> bytes:
-    """Return a PNG file with 16 bits per channel, (height, width) or (height, width, 3 or 4); Pillow cannot write it."""
+    """Return a PNG file with 16 bits per channel, (height, width[, 3 or 4]), which Pillow cannot write."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))

@@ -1,4 +1,4 @@
-"""Cats vs Dogs: the download, from a server on this machine, and the order of the images."""
+"""Cats vs Dogs: the download, from a local server, and the order of the images."""
 
 import hashlib
 import http.server
@@ -125,7 +125,7 @@ def by_the_editions_hash(names: list[str]) -> list[str]:
 # Order.
 
 
-def test_images_are_in_the_order_of_the_edition(packed: Path, unpacked: Path):
+def test_images_are_in_the_order_of_the_tfds_edition(packed: Path, unpacked: Path):
     names = [f"PetImages/{name}/{number}.jpg" for name in FOLDERS for number in range(COUNT)]
     expected = by_the_editions_hash([*names, "PetImages/Dog/13.jpg"])
     source = load(config(path=str(packed)), 2)
@@ -141,14 +141,14 @@ def test_images_are_in_the_order_of_the_edition(packed: Path, unpacked: Path):
         assert np.array_equal(other.labels, source.labels)
 
 
-def test_the_order_does_not_change_between_versions():
+def test_order_does_not_change_between_versions():
     # A study's split depends on it. If this fails, all published results change with it.
     files = [SourceFile(f"PetImages/{name}/{number}.jpg", bytes) for name in FOLDERS for number in range(4)]
     expected = ["Cat/2", "Dog/0", "Cat/3", "Dog/2", "Dog/3", "Cat/1", "Dog/1", "Cat/0"]  # by md5sum and sort
     assert [listed.file.name[10:15] for listed in sort_like_tfds(files)] == expected
 
 
-def test_what_the_edition_lacks_is_dropped_with_its_reason(packed: Path):
+def test_files_outside_the_edition_are_dropped_with_a_reason(packed: Path):
     source = load(config(path=str(packed)))
     assert {entry.file: entry.reason.partition(":")[0] for entry in source.entries if entry.reason} == {
         "PetImages/Cat/10.jpg": "not JFIF",
@@ -161,13 +161,13 @@ def test_what_the_edition_lacks_is_dropped_with_its_reason(packed: Path):
     }
 
 
-def test_the_first_four_fifths_train_if_that_is_asked(packed: Path):
+def test_split_first_trains_on_the_first_images(packed: Path):
     manifest = prepare(config(path=str(packed), split="first", validation_fraction=0.2)).manifest
     used = manifest[manifest["reason"] == ""]
     assert used["split"].tolist() == ["train"] * 17 + ["validation"] * 4
 
 
-def test_another_data_set_is_told(tmp_path: Path, refusal: Callable):
+def test_another_dataset_is_rejected(tmp_path: Path, refusal: Callable):
     for label, name in enumerate(("birds", "fish")):
         write_file(tmp_path / "zoo" / name / "0.jpg", encode_image(make_image(label, 0), "JPEG"))
     message = refusal(load, config(path="zoo"))
@@ -177,7 +177,7 @@ def test_another_data_set_is_told(tmp_path: Path, refusal: Callable):
 # Download.
 
 
-def test_a_file_is_downloaded_once(server: Server, packed: Path, working_folder: Path):
+def test_file_is_downloaded_only_once(server: Server, packed: Path, working_folder: Path):
     server.content = packed.read_bytes()
     first = load(config_of(server))
     assert list((working_folder / "downloads").iterdir()) == [working_folder / "downloads" / "pets of all.zip"]
@@ -189,7 +189,7 @@ def test_a_file_is_downloaded_once(server: Server, packed: Path, working_folder:
 
 
 @pytest.mark.parametrize("failures", [("503", "cut"), ("cut", "500", "503")])
-def test_a_download_that_breaks_off_begins_again(server: Server, failures: tuple[str, ...], working_folder: Path):
+def test_interrupted_download_is_retried(server: Server, failures: tuple[str, ...], working_folder: Path):
     server.content, server.failures = bytes(range(256)) * 20_000, failures
     path = download(url_of(server), hashlib.sha256(server.content).hexdigest(), Path("downloads"))
     assert server.requests == len(failures) + 1
@@ -201,7 +201,7 @@ def test_a_download_that_breaks_off_begins_again(server: Server, failures: tuple
     ("always", "requests", "reason"),
     [("404", 1, "404 Client Error: Not Found"), ("503", 4, "503 Server Error"), ("cut", 4, "broken")],
 )
-def test_a_download_that_fails_is_told_and_leaves_no_file(
+def test_failed_download_is_reported_and_leaves_no_file(
     server: Server, always: str, requests: int, reason: str, working_folder: Path, refusal: Callable
 ):
     server.content, server.always = bytes(5_000_000), always
@@ -213,7 +213,7 @@ def test_a_download_that_fails_is_told_and_leaves_no_file(
     assert list((working_folder / "downloads").iterdir()) == []
 
 
-def test_a_server_that_is_not_there_is_told(refusal: Callable):
+def test_unreachable_server_is_reported(refusal: Callable):
     with Server(("127.0.0.1", 0), Handler) as gone:
         url = url_of(gone)
     message = refusal(load, config(url=url))
@@ -222,9 +222,7 @@ def test_a_server_that_is_not_there_is_told(refusal: Callable):
     assert message.endswith("set data.path to it")
 
 
-def test_a_wrong_checksum_is_told_with_the_right_one_and_leaves_no_file(
-    server: Server, working_folder: Path, refusal: Callable
-):
+def test_wrong_checksum_is_reported_and_leaves_no_file(server: Server, working_folder: Path, refusal: Callable):
     server.content = b"something else"
     message = refusal(load, config_of(server, sha256="0" * 64))
     assert message.startswith("data.sha256: ")
@@ -234,14 +232,14 @@ def test_a_wrong_checksum_is_told_with_the_right_one_and_leaves_no_file(
     assert list((working_folder / "downloads").iterdir()) == []
 
 
-def test_a_file_that_is_not_the_right_one_is_downloaded_again(server: Server, working_folder: Path):
+def test_file_with_a_wrong_checksum_is_downloaded_again(server: Server, working_folder: Path):
     server.content = b"whole"
     write_file(working_folder / "downloads" / "pets of all.zip", b"who")
     path = download(url_of(server), hashlib.sha256(b"whole").hexdigest(), Path("downloads"))
     assert path.read_bytes() == b"whole"
 
 
-def test_a_disk_without_room_is_told(server: Server, working_folder: Path, refusal: Callable):
+def test_full_disk_is_reported(server: Server, working_folder: Path, refusal: Callable):
     server.content = bytes(3_000_000)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # a write beyond it fails, as on a full disk
@@ -255,9 +253,7 @@ def test_a_disk_without_room_is_told(server: Server, working_folder: Path, refus
     assert list((working_folder / "downloads").iterdir()) == []
 
 
-def test_the_log_says_how_much_is_downloaded(
-    server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-):
+def test_download_progress_is_logged(server: Server, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch):
     caplog.set_level(logging.INFO, "batchscape")
     monkeypatch.setattr("batchscape.runtime.read_progress.LOG_INTERVAL", 0.0)
     server.content = bytes(5_000_000)
@@ -267,7 +263,7 @@ def test_the_log_says_how_much_is_downloaded(
     assert caplog.messages[-1].startswith("5 MB in ")
 
 
-def test_the_study_file_is_the_original_study():
+def test_study_file_describes_the_original_study():
     study = Study.from_file(Path(__file__).parents[3] / "config" / "cats_vs_dogs.yaml")
     network = build_network(study.model, (3, *study.data.image_size), num_outputs(study.training.loss, 2), 0)
     assert sum(parameter.numel() for parameter in network.parameters()) == 353_161

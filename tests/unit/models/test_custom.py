@@ -1,4 +1,4 @@
-"""The user's own network and data: how they are found, called, checked and refused."""
+"""Custom networks: how they are constructed, validated and rejected."""
 
 import re
 import sys
@@ -10,16 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from batchscape.config.data import OwnDataConfig
 from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
-from batchscape.data.custom import load
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.errors import UserError
 from batchscape.models.build import build_network
-from batchscape.runtime.user_code import module_file
-from batchscape.study.fingerprint import fingerprint
 from batchscape.study.study import Study
 from batchscape.tasks.compatibility import validate_network
 from batchscape.training.train import train
@@ -73,48 +68,18 @@ def model(name: str = "my_net:Net", **arguments) -> OwnModelConfig:
     return OwnModelConfig(name=name, arguments=arguments)
 
 
-# Found and called.
-
-
-def test_a_module_is_found_without_being_run(own: Callable):
-    top = own("my_net.py", "raise SystemExit('was run')")
-    inner = own("my_package/deep/net.py", "raise SystemExit('was run')")
-    package = own("other/__init__.py", "raise SystemExit('was run')")
-    own("other/net.py", "raise SystemExit('was run')")
-    assert module_file("my_net:Net", "model.name") == top
-    assert module_file("my_package.deep.net:Net", "model.name") == inner
-    assert module_file("other:Net", "model.name") == package
-    assert module_file("other.net:Net", "model.name") == package.with_name("net.py")
-
-
-@pytest.mark.parametrize("path", ["nowhere:Net", "my_net.inner:Net", "nowhere.deep:Net", "__main__:Net"])
-def test_a_module_that_is_not_there_is_told_with_its_key(own: Callable, refusal: Callable, path: str):
-    own("my_net.py", net())
-    message = refusal(module_file, path, "model.name")
-    assert message.startswith("model.name: there is no module ")
-    assert path.partition(":")[0] in message
-
-
-def test_a_module_beside_the_snakefile_comes_before_an_installed_one_that_is_loaded(own: Callable):
-    """So it does in a job, which is a process of its own."""
-    import pooch
-
-    path = own("pooch.py", net())
-    assert module_file("pooch:Net", "model.name") == path != Path(pooch.__file__)
-
-
-def test_a_network_is_given_its_shape_outputs_and_arguments(own: Callable):
+def test_network_receives_shape_outputs_and_arguments(own: Callable):
     own("my_net.py", net())
     layers = build_network(model(width=7), RGB, 3, 0).layers
     assert (layers[1].in_features, layers[1].out_features, layers[3].out_features) == (360, 7, 3)
 
 
-def test_a_network_that_asks_for_nothing_is_given_nothing(own: Callable):
+def test_network_without_parameters_receives_no_arguments(own: Callable):
     own("my_net.py", "from torch import nn\ndef plain():\n    return nn.Sequential(nn.Flatten(), nn.Linear(360, 1))")
     assert validate_network(model("my_net:plain"), "auto", 2, data(2))["parameters"] == 361
 
 
-def test_an_own_network_keeps_its_initial_weights_which_the_seed_decides(own: Callable, randomness):
+def test_custom_network_keeps_its_initial_weights_given_by_the_seed(own: Callable, randomness):
     own("my_net.py", net())
     with torch.random.fork_rng():
         torch.manual_seed(5)
@@ -128,7 +93,7 @@ def test_an_own_network_keeps_its_initial_weights_which_the_seed_decides(own: Ca
     assert not torch.equal(build_network(model(), RGB, 1, 6).layers[1].weight.detach(), expected)
 
 
-def test_lazy_layers_learn_their_sizes(own: Callable):
+def test_lazy_layers_are_initialized(own: Callable):
     own(
         "my_net.py",
         "from torch import nn\ndef lazy(outputs):\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs))",
@@ -136,7 +101,7 @@ def test_lazy_layers_learn_their_sizes(own: Callable):
     assert validate_network(model("my_net:lazy"), "auto", 2, data(3))["parameters"] == 361 * 3
 
 
-def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
+def test_validation_returns_the_description_of_the_network(own: Callable):
     own("my_net.py", net())
     assert validate_network(model(), "cross_entropy", 2, data(2)) == {
         "name": "my_net:Net",
@@ -214,7 +179,7 @@ def test_what_is_known_of_a_network_stands_in_the_check(own: Callable):
         ),
     ],
 )  # fmt: skip
-def test_what_does_not_fit_is_one_line(
+def test_invalid_network_raises_a_one_line_error(
     own: Callable, refusal: Callable, text: str, name: str, arguments: dict, expected: str
 ):
     own("my_net.py", text)
@@ -233,7 +198,7 @@ def images(outputs):
 """
 
 
-def test_a_batch_of_one_image_is_refused_where_batch_norm_cannot_train_on_it(
+def test_batch_of_one_image_is_rejected_if_batch_norm_cannot_train_on_it(
     own: Callable, refusal: Callable, tmp_path: Path
 ):
     own("my_net.py", BATCH_NORM_OF_NUMBERS)
@@ -254,7 +219,7 @@ def test_a_batch_of_one_image_is_refused_where_batch_norm_cannot_train_on_it(
         assert (run(name, batch_size) / "run.json").exists()
 
 
-def test_no_batch_size_of_a_study_is_above_the_training_images(refusal: Callable):
+def test_batch_size_above_the_number_of_training_images_is_rejected(refusal: Callable):
     """Seen with the network, before the first run; a fraction is no way out where no fraction would leave enough."""
     config = MlpConfig(name="mlp")
     assert validate_network(config, "auto", 12, data(2))["outputs"] == 1
@@ -263,7 +228,7 @@ def test_no_batch_size_of_a_study_is_above_the_training_images(refusal: Callable
         assert message == f"grid.batch_sizes: {size} is more than the 12 training images; {way_out}"
 
 
-def test_a_loss_for_another_number_of_classes_is_refused(refusal: Callable):
+def test_loss_for_another_number_of_classes_is_rejected(refusal: Callable):
     message = refusal(validate_network, MlpConfig(name="mlp"), "binary_cross_entropy", 2, data(3))
     assert message.startswith("training.loss: binary_cross_entropy is for 2 classes, the data has 3; ")
 
@@ -281,13 +246,13 @@ def test_a_loss_for_another_number_of_classes_is_refused(refusal: Callable):
     ],
     ids=str,
 )
-def test_the_common_networks_fit_any_number_of_classes(config, classes: int, loss: str):
+def test_built_in_networks_support_any_number_of_classes(config, classes: int, loss: str):
     found = validate_network(config, loss, 2, data(classes))
     assert found["outputs"] == (1 if classes == 2 and loss == "auto" else classes)
     assert found["batch_norm"] == (getattr(config, "normalization", "") == "batch")
 
 
-def test_a_study_names_what_is_missing_before_anything_runs(own: Callable, refusal: Callable):
+def test_missing_files_of_a_study_are_reported_before_anything_runs(own: Callable, refusal: Callable):
     own("my_net.py", net())
     present = {"name": "s", "model": {"name": "my_net:Net"}}
     Study.from_mapping(present, "s.yaml").require_files("s.yaml")
@@ -300,164 +265,3 @@ def test_a_study_names_what_is_missing_before_anything_runs(own: Callable, refus
     folder = {"source": "image_folder", "path": "no/pets", "image_size": [8, 8]}
     message = refusal(Study.from_mapping({"name": "s", "data": folder}, "s.yaml").require_files, "s.yaml")
     assert message.startswith("s.yaml: data.path: there is no no/pets")
-
-
-# Data.
-
-
-def given(text: str, own: Callable, **arguments):
-    own("my_data.py", f"import numpy as np\n{text}")
-    return load(OwnDataConfig(source="my_data:load", arguments=arguments))
-
-
-def test_a_function_gives_images_labels_and_classes(own: Callable):
-    source = given(
-        "def load(n):\n    return np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2), np.arange(n) % 2, ['no', 'yes']",
-        own,
-        n=5,
-    )
-    assert source.images.shape == (5, 2, 2, 1)
-    assert source.images[1].ravel().tolist() == [4, 5, 6, 7]
-    assert source.labels.tolist() == [0, 1, 0, 1, 0]
-    assert source.classes == ("no", "yes")
-    assert [entry.label for entry in source.entries] == ["no", "yes", "no", "yes", "no"]
-
-
-def test_labels_without_names_are_classes_in_order(own: Callable):
-    source = given("def load():\n    return np.zeros((4, 2, 3, 3), np.uint8), np.array(['b', 'a', 'c', 'a'])", own)
-    assert source.classes == ("a", "b", "c")
-    assert source.labels.tolist() == [1, 0, 2, 0]
-
-
-@pytest.mark.parametrize("labels", ["np.array([1, 0, 1]) == 1", "np.array([1, 0, 1], np.uint8)", "[1, 0, 1]"])
-def test_labels_with_names_may_be_any_whole_numbers(own: Callable, labels: str):
-    source = given(f"def load():\n    return np.zeros((3, 2, 2), np.uint8), {labels}, np.array(['no', 'yes'])", own)
-    assert (source.labels.tolist(), source.labels.dtype) == ([1, 0, 1], np.int64)
-    assert source.classes == ("no", "yes")
-    assert [entry.label for entry in source.entries] == ["yes", "no", "yes"]
-
-
-def test_text_in_an_array_of_objects_is_text(own: Callable):
-    source = given("def load():\n    return np.zeros((3, 2, 2), np.uint8), np.array(['b', 'a', 'b'], object)", own)
-    assert (source.classes, source.labels.tolist()) == (("a", "b"), [1, 0, 1])
-
-
-def test_floats_from_0_to_1_become_bytes(own: Callable):
-    source = given("def load():\n    return np.array([[[0, 0.5, 1, 0.002]]]), np.array([3])", own)
-    assert source.images.ravel().tolist() == [0, 128, 255, 1]
-
-
-@pytest.mark.parametrize(
-    ("returned", "expected"),
-    [
-        ("np.zeros((3, 2, 2), np.uint8)", "must return (images, labels)"),
-        ("np.zeros((3, 2), np.uint8), np.zeros(3, int)", "the images have shape (3, 2)"),
-        ("np.zeros((0, 2, 2), np.uint8), np.zeros(0, int)", "the images have shape (0, 2, 2)"),
-        ("np.zeros((3, 2, 2), np.uint8), np.zeros(4, int)", "labels of shape (4,) for 3 images"),
-        ("np.zeros((3, 2, 2), np.int32), np.zeros(3, int)", "images are int32"),
-        ("np.full((3, 2, 2), 2.0), np.zeros(3, int)", "images are floats from 2 to 2"),
-        ("np.full((3, 2, 2), np.nan), np.zeros(3, int)", "3 of the 3 images have pixels that are NaN or infinite"),
-        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3)", "labels are float64"),
-        ("np.zeros((3, 2, 2), np.uint8), np.array([0, 1, 2]), ['a', 'b']", "integers from 0 to 1"),
-        ("np.zeros((3, 2, 2), np.uint8), np.array([-1, 1, 0]), ['a', 'b']", "integers from 0 to 1"),
-        ("np.zeros((3, 2, 2), np.uint8), np.array([0, None, 1])", "labels are object"),
-        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3, int), ['a', 'a']", "a list of unique names"),
-        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3, int), 2", "a list of unique names"),
-        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3, int), []", "a list of unique names"),
-        ("[[[0, 1]], [[0]]], [0, 1]", "the images cannot be converted to a NumPy array: "),
-        ("np.zeros((2, 3, 6, 6), np.uint8), np.array([0, 1])", "images of shape (2, 3, 6, 6) are channels-first"),
-        ("exit(1)", "fails: SystemExit: 1 (my_data.py, line 3)"),
-        ("1 / 0", "fails: ZeroDivisionError: division by zero (my_data.py, line 3)"),
-    ],
-)
-def test_what_a_function_must_not_return_is_told_in_a_line(own: Callable, returned: str, expected: str):
-    with pytest.raises(UserError) as caught:
-        given(f"def load():\n    return {returned}", own)
-    message = str(caught.value)
-    assert message.splitlines() == [message]
-    assert message.startswith("data")
-    assert expected in message
-
-
-# What makes jobs stale.
-
-
-def fingerprint_anew(root: Path) -> str:
-    fingerprint.__globals__["_fingerprint"].cache_clear()
-    fingerprint.__globals__["_read"].cache_clear()
-    return fingerprint(root)
-
-
-def test_an_edit_of_what_a_module_uses_changes_its_fingerprint(own: Callable):
-    root = own("net.py", "import torch\nimport layers\nfrom kit import norms\n")
-    beside = own("layers.py", "x = 1\n")
-    own("kit/__init__.py", "")
-    inside = own("kit/norms.py", "from .deep import y\n")
-    deep = own("kit/deep.py", "y = 1\n")
-    unrelated = own("unrelated.py", "z = 1\n")
-
-    before = fingerprint_anew(root)
-    for file in (root, beside, inside, deep, unrelated):
-        text = file.read_text()
-        file.write_text(f"# a comment\n{text}")
-        assert fingerprint_anew(root) == before
-        file.write_text(f"{text}edited = 1\n")
-        assert (fingerprint_anew(root) == before) == (file is unrelated), file
-        file.write_text(text)
-    assert fingerprint_anew(root) == before
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "import docs.kit.norms",
-        "from docs.kit import norms",
-        "from docs.kit.norms import x",
-        "from ..kit import norms",
-        "from ..kit.norms import x",
-    ],
-)
-def test_folders_without_an_init_file_are_packages_too(own: Callable, statement: str):
-    root, used = own("docs/example/net.py", f"{statement}\n"), own("docs/kit/norms.py", "x = 1\n")
-    before = fingerprint_anew(root)
-    used.write_text("x = 2\n")
-    assert fingerprint_anew(root) != before
-
-
-def test_the_packages_around_a_module_run_before_it_and_count(own: Callable):
-    root, outer, inner = own("a/b/net.py", "y = 1\n"), own("a/__init__.py", ""), own("a/b/__init__.py", "")
-    helper = own("a/helper.py", "z = 1\n")
-    seen = {fingerprint_anew(root)}
-    for file, text in ((outer, "from . import helper\n"), (inner, "x = 1\n"), (helper, "z = 2\n")):
-        file.write_text(text)
-        seen.add(fingerprint_anew(root))
-    assert len(seen) == 4
-
-
-@pytest.mark.parametrize("content", [b"def Net(:\n", b"x = 1\0", b"# coding: latin-1\nx = '\xe9'\n", b"x = '\xe9'\n"])
-def test_what_is_no_python_in_utf_8_has_a_fingerprint_as_well(own: Callable, content: bytes):
-    root = own("net.py", "")
-    root.write_bytes(content)
-    before = fingerprint_anew(root)
-    root.write_bytes(content.replace(b"x", b"y").replace(b"Net", b"Nat"))
-    assert fingerprint_anew(root) != before
-
-
-def test_packages_that_are_installed_beside_a_module_do_not_count(tmp_path: Path):
-    site = tmp_path / "site-packages"
-    texts = {
-        "mine/__init__.py": "",
-        "mine/net.py": "import other\nfrom . import more\n",
-        "mine/more.py": "a = 1\n",
-        "other/__init__.py": "b = 1\n",
-    }
-    for name, text in texts.items():
-        (site / name).parent.mkdir(parents=True, exist_ok=True)
-        (site / name).write_text(text)
-
-    root = site / "mine" / "net.py"
-    before = fingerprint_anew(root)
-    (site / "other" / "__init__.py").write_text("b = 2\n")
-    assert fingerprint_anew(root) == before
-    (site / "mine" / "more.py").write_text("a = 2\n")
-    assert fingerprint_anew(root) != before

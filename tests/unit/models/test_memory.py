@@ -402,6 +402,8 @@ def test_a_job_keeps_to_what_is_free_and_to_its_share_of_a_gpu_with_a_margin(mon
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+
+
 ON_GPU = {"batch_size": 2048, "learning_rate": 0.1, "seed": 0}
 
 
@@ -466,3 +468,17 @@ def test_one_run_of_each_batch_size_starts_early_the_largest_first():
     assert searches == sorted(searches)
     assert max(map(priority, study.runs)) < min(searches)
     assert sum(searches) < 1000  # the priority of the timing of devices
+
+
+def test_micro_batch_size_includes_functional_operations():
+    class Functional(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.kernel = nn.Parameter(torch.zeros(8, 3, 3, 3))
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return nn.functional.conv2d(images, self.kernel, padding=1)
+
+    bytes_an_example = (3 + 8) * 64 * 64 * 4
+    expected = chunks.ACTIVATION_BYTES["cpu"] // bytes_an_example
+    assert chunks.max_micro_batch_size(Functional(), torch.zeros(2, 3, 64, 64)) == expected

@@ -1,4 +1,4 @@
-"""Training and every analysis of the loss, on networks and data that a user may bring."""
+"""Training and all analyses of the loss, on networks and data that a user may bring."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
-from torch import nn
 
 from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness, trajectory
 from batchscape.analysis.surfaces import training_surface, validation_surface
@@ -34,26 +33,6 @@ from tests.helpers.networks import (
     WritesIntoItsInput,
 )
 from tests.helpers.surfaces import evaluate
-
-
-class Odd(nn.Module):
-    """A network with all that a network may have: frozen, idle and tied parameters, a buffer, and a branch."""
-
-    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
-        super().__init__()
-        self.frozen = nn.Conv2d(image_shape[0], 4, 3, padding=1)
-        self.frozen.requires_grad_(False)
-        self.one = nn.Linear(4, 4)
-        self.two = nn.Linear(4, 4)
-        self.two.weight = self.one.weight
-        self.idle = nn.Parameter(torch.ones(3))
-        self.register_buffer("scale", torch.tensor(2.0))
-        self.output = nn.Linear(4, outputs)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        hidden = self.scale * torch.tanh(self.frozen(images)).mean((2, 3))
-        return self.output(torch.relu(self.one(hidden)) + self.two(hidden))
-
 
 NETWORKS = {
     "BatchNorm": ResNetConfig(name="resnet", channels=(4, 8)),
@@ -87,7 +66,7 @@ def pair(
     return [RunDirectory(train(spec, folder / "data", folder / f"bs{spec.batch_size}")) for spec in specs]
 
 
-def test_the_surface_at_the_kept_weights_is_what_training_recorded(pair: list[RunDirectory], data: PreparedData):
+def test_surface_at_saved_weights_equals_the_recorded_loss(pair: list[RunDirectory], data: PreparedData):
     for run in pair:
         weights, summary = run.weights("best"), run.summary()
         surface = validation_surface(run, data)
@@ -97,7 +76,7 @@ def test_the_surface_at_the_kept_weights_is_what_training_recorded(pair: list[Ru
         assert value.accuracy == summary["validation_accuracy_at_best"]
 
 
-def test_the_surface_at_the_kept_weights_is_the_network_with_them(pair: list[RunDirectory], data: PreparedData):
+def test_surface_at_saved_weights_equals_the_network(pair: list[RunDirectory], data: PreparedData):
     run = pair[0]
     spec = RunSpec.model_validate(run.summary()["spec"])
     network = build_network(spec.model, data.train_images.shape[1:], 3, seed=7)
@@ -110,7 +89,7 @@ def test_the_surface_at_the_kept_weights_is_the_network_with_them(pair: list[Run
     assert surface.value(weights.vector) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_line_begins_and_ends_at_what_its_runs_recorded(pair: list[RunDirectory], data: PreparedData):
+def test_line_ends_at_the_losses_of_its_runs(pair: list[RunDirectory], data: PreparedData):
     """Where statistics are interpolated like the weights, both ends have their own."""
     config = InterpolationConfig(alpha_range=(0.0, 1.0), points=2, batch_norm="interpolate")
     found = interpolation.analyze(*pair, data, config)["validation_loss"]
@@ -118,7 +97,7 @@ def test_a_line_begins_and_ends_at_what_its_runs_recorded(pair: list[RunDirector
     assert found.tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_the_gradient_of_the_surface_is_its_slope(pair: list[RunDirectory], data: PreparedData):
+def test_surface_gradient_is_its_slope(pair: list[RunDirectory], data: PreparedData):
     run = pair[0]
     spec = RunSpec.model_validate(run.summary()["spec"])
     network = build_network(spec.model, data.train_images.shape[1:], 3, 0)
@@ -154,7 +133,7 @@ def test_every_analysis_has_finite_rows(pair: list[RunDirectory], data: Prepared
         assert np.isfinite(values).all()
 
 
-def test_a_landscape_is_centred_on_the_run(pair: list[RunDirectory], data: PreparedData):
+def test_landscape_is_centered_on_the_run(pair: list[RunDirectory], data: PreparedData):
     config = LandscapeConfig(points=(3, 3), batch_norm="fixed")
     rows = landscape.analyze(pair[0], data, config, 0, 1, 1)
     centre = rows[(rows["x"] == 0) & (rows["y"] == 0)]["loss"].item()
@@ -163,7 +142,7 @@ def test_a_landscape_is_centred_on_the_run(pair: list[RunDirectory], data: Prepa
     assert centre == pytest.approx(surface.value(weights.vector).loss, rel=1e-6)
 
 
-def test_frozen_and_idle_parameters_stay_and_tied_ones_move_together(data: PreparedData, tmp_path: Path):
+def test_frozen_and_unused_parameters_stay_and_tied_ones_move_together(data: PreparedData, tmp_path: Path):
     write_prepared(tmp_path / "data", data)
     training = TrainingConfig(max_epochs=2, patience=2)
     spec = RunSpec(batch_size=8, learning_rate=0.1, seed=1, model=NETWORKS["odd"], training=training)
@@ -186,7 +165,7 @@ def _part(shapes: dict[str, tuple[int, ...]], name: str) -> slice:
     return slice(start, start + sizes[name])
 
 
-def test_evaluation_by_several_outputs_is_that_of_softmax_by_hand(data: PreparedData):
+def test_evaluation_with_several_outputs_equals_softmax_by_hand(data: PreparedData):
     network = build_network(MlpConfig(name="mlp", dense=(5,)), data.train_images.shape[1:], 3, 0)
     images, labels = to_tensors(data.train_images, data.train_labels, torch.device("cpu"))
     with torch.no_grad():
@@ -195,29 +174,3 @@ def test_evaluation_by_several_outputs_is_that_of_softmax_by_hand(data: Prepared
     loss, accuracy = evaluate(network, images, labels)
     assert loss == pytest.approx(-np.log(shares[np.arange(len(labels)), labels]).mean(), rel=1e-6)
     assert accuracy == (shares.argmax(1) == labels.numpy()).mean()
-
-
-def test_resnet_20_has_the_parameters_of_the_paper():
-    """He et al. 2016, table 6: 0.27 million; here with 1×1 convolutions where the shape changes (option B)."""
-    config = ResNetConfig(name="resnet", blocks=3)
-    network = build_network(config, (3, 32, 32), 10, 0)
-
-    def stage(depth: int, width: int) -> int:
-        first = 9 * depth * width + 9 * width * width + 4 * width
-        shortcut = depth * width + 2 * width if depth != width else 0
-        return first + shortcut + 2 * (18 * width * width + 4 * width)
-
-    expected = 9 * 3 * 16 + 32 + stage(16, 16) + stage(16, 32) + stage(32, 64) + 64 * 10 + 10
-    assert sum(parameter.numel() for parameter in network.parameters()) == expected
-    assert 265_000 < expected < 275_000
-    sizes = {}
-    for name, module in network.named_children():
-        module.register_forward_hook(lambda _, __, out, name=name: sizes.__setitem__(name, tuple(out.shape[1:])))
-    network.eval()(torch.zeros(1, 3, 32, 32))
-    assert [sizes[f"stage{stage}_block3"] for stage in (1, 2, 3)] == [(16, 32, 32), (32, 16, 16), (64, 8, 8)]
-
-
-@pytest.mark.parametrize(("channels", "groups"), [(4, 4), (6, 6), (8, 8), (12, 6), (13, 1), (64, 8)])
-def test_groups_are_eight_or_the_most_below_that_divide_the_channels(channels: int, groups: int):
-    config = ResNetConfig(name="resnet", channels=(channels,), normalization="group")
-    assert build_network(config, (1, 4, 4), 1, 0).norm.num_groups == groups

@@ -1,4 +1,4 @@
-"""What a network of the user's own asks for is found out before anything trains, and given in one place."""
+"""Validation of custom networks, and adaptation to what they need."""
 
 import copy
 import random
@@ -30,7 +30,7 @@ from batchscape.models.build import build_network
 from batchscape.report.figures.sharpness import draw
 from batchscape.report.tables.sharpness import tabulate
 from batchscape.tasks.compatibility import diagnose_hessian, validate_network
-from batchscape.tasks.losses import enable_backward, enable_double_backward, evaluation_mode
+from batchscape.tasks.losses import enable_backward, enable_double_backward
 from batchscape.training.train import train
 from tests.helpers import networks
 from tests.helpers.surfaces import parameter_vector, synthetic_images
@@ -73,6 +73,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
 
 # Inputs and memory.
 
+
 WRITING = [
     networks.WritesIntoItsInput,
     networks.WritesInTraining,
@@ -83,7 +84,7 @@ WRITING = [
 
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("kind", WRITING)
-def test_a_network_and_its_copies_leave_their_input_as_it_is(kind: type, channels: int):
+def test_network_and_its_copies_do_not_modify_their_input(kind: type, channels: int):
     network = built(kind, (channels, 8, 8))
     inputs = normalize_images(synthetic_images(5, (channels, 8, 8))[0])
     before = inputs.clone()
@@ -100,7 +101,7 @@ class NormalisesACopy(networks.WritesIntoItsInput):
         return self.layers((images - 0.5) * 2)
 
 
-def test_a_network_that_writes_trains_as_one_that_does_not(data: PreparedData, tmp_path: Path):
+def test_network_that_writes_into_its_input_trains_like_one_that_does_not(data: PreparedData, tmp_path: Path):
     """Of a small batch many are converted together, and the network is given views of one tensor."""
     write_prepared(tmp_path / "data", data)
     training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
@@ -117,7 +118,7 @@ def test_a_network_that_writes_trains_as_one_that_does_not(data: PreparedData, t
 @pytest.mark.parametrize(
     "kind", [networks.NeedsContiguousMemory, networks.ViewsItsWeights, networks.NeedsContiguousMemoryAndWrites]
 )
-def test_a_network_that_wants_contiguous_memory_has_it(kind: type, channels: int):
+def test_network_that_needs_contiguous_memory_gets_it(kind: type, channels: int):
     network = built(kind, (channels, 8, 8))
     images, labels = synthetic_images(5, (channels, 8, 8))
     plain = kind((channels, 8, 8), 3)
@@ -132,7 +133,7 @@ def test_a_network_that_wants_contiguous_memory_has_it(kind: type, channels: int
     assert gradient == pytest.approx(found.numpy(), abs=1e-6)
 
 
-def test_a_network_that_asks_for_nothing_pays_nothing():
+def test_other_networks_get_no_hooks():
     for network in (built(Plain), build_network(VggConfig(), SHAPE, 3, 0)):
         assert not network._forward_pre_hooks
         weights = next(module.weight for module in network.modules() if isinstance(module, nn.Conv2d))
@@ -146,7 +147,7 @@ class Plain(nn.Sequential):
         self.append(nn.Linear(4, outputs))
 
 
-def test_building_a_network_is_a_function_of_its_seed_whatever_it_asks_for(randomness):
+def test_adapted_networks_depend_on_their_seed_only(randomness):
     randomness.seed(1)
     untouched = randomness.draws()
     randomness.seed(1)
@@ -174,9 +175,7 @@ def Net():
 
 
 @pytest.mark.parametrize("make", ["script(Inner())", "trace(Inner(), torch.rand(2, 3, 8, 8))"])
-def test_a_network_of_torch_script_is_refused_only_where_nothing_can_give_it_copies(
-    own: Callable, refusal: Callable, make: str
-):
+def test_torchscript_network_is_rejected_only_if_it_writes_into_its_input(own: Callable, refusal: Callable, make: str):
     def network(write: str, flatten: str) -> OwnModelConfig:
         sys.modules.pop("brought_net", None)
         return own(TORCH_SCRIPT.format(write=write, flatten=flatten, make=make))
@@ -204,7 +203,7 @@ class Remembers(nn.Module):
         return self.head((self.layers[1](hidden) + hidden).mean((2, 3)))
 
 
-def test_weights_of_zero_do_not_hide_what_a_rearranged_network_gets_wrong(few: tuple):
+def test_zero_weights_do_not_hide_errors_of_a_fused_network(few: tuple):
     network = Remembers().eval()
     inference = InferenceNetwork(network, normalize_images(few[0]))
     for module in (network, inference.module):
@@ -229,9 +228,7 @@ class DrawsElsewhere(networks.WritesIntoItsInput):
         return self.layers(images)
 
 
-def test_what_a_network_draws_from_elsewhere_than_torch_is_the_seeds_too(
-    data: PreparedData, tmp_path: Path, randomness
-):
+def test_draws_from_python_and_numpy_depend_on_the_seed(data: PreparedData, tmp_path: Path, randomness):
     write_prepared(tmp_path / "data", data)
     training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
     found = []
@@ -247,6 +244,7 @@ def test_what_a_network_draws_from_elsewhere_than_torch_is_the_seeds_too(
 
 # Second derivatives.
 
+
 COMMON = [
     VggConfig(),
     VggConfig(channels=(4, 4), normalization="batch"),
@@ -260,7 +258,7 @@ COMMON = [
 
 
 @pytest.mark.parametrize("config", COMMON, ids=str)
-def test_no_fault_is_found_in_networks_that_have_second_derivatives(config, few: tuple):
+def test_networks_with_second_derivatives_are_accepted(config, few: tuple):
     assert diagnose_hessian(build_network(config, SHAPE, 3, 0), *few) == ""
 
 
@@ -293,7 +291,7 @@ class _Refused(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("kind", [networks.OnceDifferentiable, ZeroHead, Raises])
-def test_a_network_without_second_derivatives_is_found_out_where_its_products_are_wrong(kind: type, few: tuple):
+def test_network_without_second_derivatives_is_detected(kind: type, few: tuple):
     network = built(kind)
     before = parameter_vector(network)
     fault = diagnose_hessian(network, *few)
@@ -320,7 +318,7 @@ class Starved(nn.Module):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_memory_that_runs_out_says_nothing_of_second_derivatives(
+def test_out_of_memory_is_not_a_missing_second_derivative(
     few: tuple, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     network = built(networks.OnceDifferentiable)
@@ -351,11 +349,11 @@ class SingleOnly(HalfWay):
 
 
 @pytest.mark.parametrize("kind", [HalfWay, SingleOnly])
-def test_a_network_of_one_precision_is_not_called_faulty(kind: type, few: tuple):
+def test_network_of_fixed_precision_is_accepted(kind: type, few: tuple):
     assert diagnose_hessian(built(kind), *few) == ""
 
 
-def test_recurrent_layers_do_without_cudnn_while_they_are_differentiated_in_evaluation():
+def test_recurrent_layers_are_differentiated_without_cudnn():
     assert torch.backends.cudnn.enabled
     for context in (enable_backward, enable_double_backward):
         with context(built(networks.HasLstm)):
@@ -368,7 +366,7 @@ def test_recurrent_layers_do_without_cudnn_while_they_are_differentiated_in_eval
     assert torch.backends.cuda.flash_sdp_enabled()
 
 
-def test_the_hessian_of_a_network_without_one_is_not_computed_and_all_else_is(data: PreparedData, tmp_path: Path):
+def test_only_the_hessian_is_left_out_for_a_network_without_one(data: PreparedData, tmp_path: Path):
     write_prepared(tmp_path / "data", data)
     training = TrainingConfig(max_epochs=2, patience=2, accelerator="cpu")
     runs = []
@@ -393,13 +391,14 @@ def test_the_hessian_of_a_network_without_one_is_not_computed_and_all_else_is(da
     draw(rows, table, fixed_learning_rate=0.05).save(tmp_path / "figure.png", verbose=False)
 
 
-def test_the_check_says_whether_the_hessian_can_be_computed(data: PreparedData):
+def test_validation_reports_whether_the_hessian_can_be_computed(data: PreparedData):
     assert validate_network(named(networks.HasAttention), "auto", 2, data)["hessian"] == "computed"
     fault = validate_network(named(networks.OnceDifferentiable), "auto", 2, data)["hessian"]
     assert fault.startswith("not computed: an operation of the network has no second derivative")
 
 
 # Refused before anything trains.
+
 
 LAYERS = "self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))"
 NET = """
@@ -438,7 +437,7 @@ class Net(nn.Module):
     ],
     ids=["bfloat16", "complex", "checkpoint", "in place"],
 )  # fmt: skip
-def test_what_would_fail_in_training_or_an_analysis_is_one_line(
+def test_network_that_would_fail_later_raises_a_one_line_error(
     own: Callable, refusal: Callable, data: PreparedData, init: str, forward: str, expected: str
 ):
     config = own("import torch.utils.checkpoint\n" + NET.format(init=init, forward=forward))
@@ -446,7 +445,7 @@ def test_what_would_fail_in_training_or_an_analysis_is_one_line(
     assert re.match(r"model\.name: brought_net:Net " + expected, message), message
 
 
-def test_a_network_is_looked_at_where_it_will_train(own: Callable, refusal: Callable, data: PreparedData):
+def test_network_is_validated_on_the_training_device(own: Callable, refusal: Callable, data: PreparedData):
     """`meta` stands for a GPU here: on a device other than the CPU a tensor of the CPU is refused."""
     there = torch.device("meta")
     config = own(NET.format(init=LAYERS, forward="return self.layers(images) + torch.zeros(len(images), 3)"))
@@ -494,9 +493,7 @@ class Merges(networks.WritesIntoItsInput):
 
 
 @pytest.mark.parametrize("kind", [KeepsItsWeights, Merges])
-def test_a_network_that_does_not_follow_its_weights_in_evaluation_is_refused(
-    kind: type, refusal: Callable, data: PreparedData
-):
+def test_network_that_caches_weights_in_evaluation_is_rejected(kind: type, refusal: Callable, data: PreparedData):
     message = refusal(validate_network, named(kind), "auto", 2, data)
     assert re.match(r"model\.name: \S+ reuses, in evaluation mode, results computed from earlier weights", message)
 
@@ -530,34 +527,19 @@ class ReusesItsOutput(networks.WritesIntoItsInput):
         (ReusesItsOutput, r"model\.name: \S+ overwrites the outputs of its previous call"),
     ],
 )
-def test_what_would_give_wrong_numbers_without_a_word_is_refused(
+def test_network_that_would_silently_give_wrong_numbers_is_rejected(
     kind: type, expected: str, refusal: Callable, data: PreparedData
 ):
     message = refusal(validate_network, named(kind), "auto", 2, data)
     assert re.match(expected, message), message
 
 
-def test_a_compiled_network_is_refused(own: Callable, refusal: Callable, data: PreparedData):
+def test_compiled_network_is_rejected(own: Callable, refusal: Callable, data: PreparedData):
     config = own(
         "class Net(nn.Sequential):\n    def __init__(self):\n"
         "        super().__init__(nn.Flatten(), torch.compile(nn.Linear(192, 3), backend='eager'))"
     )
     assert "is compiled by torch.compile" in refusal(validate_network, config, "auto", 2, data)
-
-
-class FreezesInEvaluation(networks.WritesIntoItsInput):
-    def train(self, mode: bool = True) -> nn.Module:
-        self.layers[1].requires_grad_(mode)
-        return super().train(mode)
-
-
-def test_a_network_trains_after_an_evaluation_as_before():
-    network = FreezesInEvaluation(SHAPE, 3)
-    network.layers[2].eval()  # what the user's own code may do
-    with evaluation_mode(network):
-        assert not network.layers[1].weight.requires_grad
-    assert network.layers[1].weight.requires_grad
-    assert (network.training, network.layers[1].training, network.layers[2].training) == (True, True, False)
 
 
 LIGHTNING = """
@@ -590,7 +572,7 @@ class Net({bases}):
     ],
 )
 @pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
-def test_a_lightning_module_whose_training_would_be_ignored_is_refused(
+def test_lightning_module_with_its_own_training_is_rejected(
     own: Callable, refusal: Callable, data: PreparedData, package: str, bases: str, body: str, ignored: str | None
 ):
     text = LIGHTNING.format(bases=bases, body=body)

@@ -1,0 +1,106 @@
+"""Custom data sources: what a function may return."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchscape.config.data import OwnDataConfig
+from batchscape.data.custom import load
+from batchscape.errors import UserError
+
+RGB = (3, 12, 10)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
+    """Write a module where the workflow runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+
+    def write(name: str, text: str) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def given(text: str, own: Callable, **arguments):
+    own("my_data.py", f"import numpy as np\n{text}")
+    return load(OwnDataConfig(source="my_data:load", arguments=arguments))
+
+
+def test_function_returns_images_labels_and_classes(own: Callable):
+    source = given(
+        "def load(n):\n    return np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2), np.arange(n) % 2, ['no', 'yes']",
+        own,
+        n=5,
+    )
+    assert source.images.shape == (5, 2, 2, 1)
+    assert source.images[1].ravel().tolist() == [4, 5, 6, 7]
+    assert source.labels.tolist() == [0, 1, 0, 1, 0]
+    assert source.classes == ("no", "yes")
+    assert [entry.label for entry in source.entries] == ["no", "yes", "no", "yes", "no"]
+
+
+def test_labels_without_names_are_classes_in_order(own: Callable):
+    source = given("def load():\n    return np.zeros((4, 2, 3, 3), np.uint8), np.array(['b', 'a', 'c', 'a'])", own)
+    assert source.classes == ("a", "b", "c")
+    assert source.labels.tolist() == [1, 0, 2, 0]
+
+
+@pytest.mark.parametrize("labels", ["np.array([1, 0, 1]) == 1", "np.array([1, 0, 1], np.uint8)", "[1, 0, 1]"])
+def test_labels_with_names_may_be_any_integer_type(own: Callable, labels: str):
+    source = given(f"def load():\n    return np.zeros((3, 2, 2), np.uint8), {labels}, np.array(['no', 'yes'])", own)
+    assert (source.labels.tolist(), source.labels.dtype) == ([1, 0, 1], np.int64)
+    assert source.classes == ("no", "yes")
+    assert [entry.label for entry in source.entries] == ["yes", "no", "yes"]
+
+
+def test_strings_in_an_object_array_are_text(own: Callable):
+    source = given("def load():\n    return np.zeros((3, 2, 2), np.uint8), np.array(['b', 'a', 'b'], object)", own)
+    assert (source.classes, source.labels.tolist()) == (("a", "b"), [1, 0, 1])
+
+
+def test_floats_from_0_to_1_become_bytes(own: Callable):
+    source = given("def load():\n    return np.array([[[0, 0.5, 1, 0.002]]]), np.array([3])", own)
+    assert source.images.ravel().tolist() == [0, 128, 255, 1]
+
+
+@pytest.mark.parametrize(
+    ("returned", "expected"),
+    [
+        ("np.zeros((3, 2, 2), np.uint8)", "must return (images, labels)"),
+        ("np.zeros((3, 2), np.uint8), np.zeros(3, int)", "the images have shape (3, 2)"),
+        ("np.zeros((0, 2, 2), np.uint8), np.zeros(0, int)", "the images have shape (0, 2, 2)"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(4, int)", "labels of shape (4,) for 3 images"),
+        ("np.zeros((3, 2, 2), np.int32), np.zeros(3, int)", "images are int32"),
+        ("np.full((3, 2, 2), 2.0), np.zeros(3, int)", "images are floats from 2 to 2"),
+        ("np.full((3, 2, 2), np.nan), np.zeros(3, int)", "3 of the 3 images have pixels that are NaN or infinite"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3)", "labels are float64"),
+        ("np.zeros((3, 2, 2), np.uint8), np.array([0, 1, 2]), ['a', 'b']", "integers from 0 to 1"),
+        ("np.zeros((3, 2, 2), np.uint8), np.array([-1, 1, 0]), ['a', 'b']", "integers from 0 to 1"),
+        ("np.zeros((3, 2, 2), np.uint8), np.array([0, None, 1])", "labels are object"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3, int), ['a', 'a']", "a list of unique names"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3, int), 2", "a list of unique names"),
+        ("np.zeros((3, 2, 2), np.uint8), np.zeros(3, int), []", "a list of unique names"),
+        ("[[[0, 1]], [[0]]], [0, 1]", "the images cannot be converted to a NumPy array: "),
+        ("np.zeros((2, 3, 6, 6), np.uint8), np.array([0, 1])", "images of shape (2, 3, 6, 6) are channels-first"),
+        ("exit(1)", "fails: SystemExit: 1 (my_data.py, line 3)"),
+        ("1 / 0", "fails: ZeroDivisionError: division by zero (my_data.py, line 3)"),
+    ],
+)
+def test_invalid_return_value_raises_a_one_line_error(own: Callable, returned: str, expected: str):
+    with pytest.raises(UserError) as caught:
+        given(f"def load():\n    return {returned}", own)
+    message = str(caught.value)
+    assert message.splitlines() == [message]
+    assert message.startswith("data")
+    assert expected in message

@@ -48,7 +48,7 @@ def read_module_config():
     source = ", ".join(map(str, workflow.configfiles)) or "config"
     values, texts = find_assignments(config)
     checked = Study.from_mapping(
-        without_texts(config, values, texts), source, values, texts
+        drop_reparsed_texts(config, values, texts), source, values, texts
     )
     checked.require_files(source)
     return checked, None

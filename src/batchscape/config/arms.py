@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from batchscape.config.base import LearningRate, PositiveInt, Section, misfit
+from batchscape.config.base import LearningRate, PositiveInt, Section, cross_field_error
 
 BUILT_IN = ("linear", "sqrt")
 RESERVED = {
@@ -46,11 +46,11 @@ class ArmConfig(Section):
     @model_validator(mode="after")
     def _is_one_rule(self) -> Self:
         if (self.rule is None) == (self.learning_rates is None):
-            raise misfit("rule", "an arm has either a `rule` or `learning_rates`; write one of them")
+            raise cross_field_error("rule", "an arm has either a `rule` or `learning_rates`; write one of them")
         if self.rule is None:
             for key in ("base_learning_rate", "base_batch_size"):
                 if getattr(self, key) is not None:
-                    raise misfit(key, "belongs to a `rule`, but the arm has `learning_rates`; take it out")
+                    raise cross_field_error(key, "belongs to a `rule`, but the arm has `learning_rates`; take it out")
         return self
 
     def learning_rate(self, batch_size: int, base_learning_rate: float, base_batch_size: int) -> float | None:

@@ -1,4 +1,4 @@
-"""What all sections of a study file share: strictness and the number types."""
+"""What all sections of a study file share: strict validation, nested sections and value types."""
 
 import json
 import math
@@ -7,31 +7,46 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
 from operator import or_
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, Tag
 from pydantic_core import PydanticCustomError
 
 
 class Section(BaseModel):
-    """A mapping of a study file: unknown keys are refused, types are not guessed, values are frozen."""
+    """A section of a study file: no unknown keys, no type coercion, immutable.
+
+    The docstrings of a section and of its fields are the reference page and the JSON schema.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+    selector: ClassVar[str] = ""
+    """The key that selects one of several kinds of this section, if there are."""
 
 
 @dataclass(frozen=True)
 class Nested:
-    """The sections that a field may hold."""
+    """The sections that a field may hold.
+
+    Attributes:
+        sections: the section types, by the value of their selector; a single type by "".
+        multiplicity: one section, several of one type by user-given names, or one of several types.
+    """
 
     sections: Mapping[str, type[Section]]
-    """By the tag of `one_of`; a single one by ""."""
-
-    how: Literal["one", "by name", "one of"] = "one"
-    """A single section, several of one kind by names of the user, or one of several kinds."""
+    multiplicity: Literal["one", "by name", "one of"] = "one"
 
 
 def sections_in(annotation: Any) -> Nested | None:
-    """Return the sections that a field with this annotation may hold; None if it holds a value."""
+    """Return the sections that a field may hold.
+
+    Args:
+        annotation: the type annotation of the field.
+
+    Returns:
+        The nested sections, or None if the field holds a plain value.
+    """
     arguments = get_args(annotation)
     if get_origin(annotation) is dict and _is_section(arguments[1]):
         return Nested({"": arguments[1]}, "by name")
@@ -46,42 +61,54 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-OWN = "import path"
+IMPORT_PATH = "import path"
 
 
-def one_of(key: str, own_example: str, kinds: Mapping[str, type[Section]], own: type[Section]) -> Any:
-    """Return the type of a section whose `key` says which of several kinds it is, the first one if it is left out.
+def tagged_union(key: str, custom_example: str, kinds: Mapping[str, type[Section]], custom: type[Section]) -> Any:
+    """Return the type of a section that is one of several kinds.
 
-    An import path, `module:name`, says that it is of the kind `own`; `own_example` describes one.
+    Args:
+        key: the key that selects the kind; without it, the section is of the first kind.
+        custom_example: how error messages describe the value that selects the kind `custom`.
+        kinds: the section types by the value of the key.
+        custom: the section type for any import path, `module:name`.
+
+    Returns:
+        An annotation for a pydantic field.
     """
-    first = next(iter(kinds))
+    default = next(iter(kinds))
 
     def tag(value: Any) -> str | None:
         if isinstance(value, Section):
-            given = getattr(value, key, None)
+            selected = getattr(value, key, None)
         elif isinstance(value, Mapping):
-            given = value.get(key, first)
+            selected = value.get(key, default)
         else:
             return None
-        return OWN if isinstance(given, str) and ":" in given else given
+        return IMPORT_PATH if isinstance(selected, str) and ":" in selected else selected
 
-    def known(value: Any) -> Any:
-        if isinstance(value, Mapping) and tag(value) not in (*kinds, OWN):
+    def check_kind(value: Any) -> Any:
+        if isinstance(value, Mapping) and tag(value) not in (*kinds, IMPORT_PATH):
             names = ", ".join(f"'{name}'" for name in kinds)
-            raise misfit(key, f"must be {names} or an {own_example}, got {value[key]!r}; write one of them")
+            raise cross_field_error(key, f"must be {names} or an {custom_example}, got {value[key]!r}")
         return value
 
-    tagged = [Annotated[section, Tag(name)] for name, section in {**kinds, OWN: own}.items()]
-    return Annotated[reduce(or_, tagged), Discriminator(tag), BeforeValidator(known)]
+    tagged = [Annotated[section, Tag(name)] for name, section in {**kinds, IMPORT_PATH: custom}.items()]
+    return Annotated[reduce(or_, tagged), Discriminator(tag), BeforeValidator(check_kind)]
 
 
-def misfit(key: str, what: str) -> PydanticCustomError:
-    """Return the error that a section's validator raises when one key does not fit another one."""
-    return PydanticCustomError("misfit", "{what}", {"key": key, "what": what})
+def cross_field_error(key: str, message: str) -> PydanticCustomError:
+    """Return the error that a validator of a section raises if a key does not fit the other keys.
+
+    Args:
+        key: path of the key, relative to the section.
+        message: what is wrong and how to fix it.
+    """
+    return PydanticCustomError("cross_field", "{message}", {"key": key, "message": message})
 
 
 def _number_from_text(value: Any) -> Any:
-    """Quoted numbers, and `1e-3` (no dot) in YAML 1.1, are text; every user means the number."""
+    """Parse text: quoted numbers, and `1e-3` (without a dot) in YAML 1.1, are text but mean the number."""
     if isinstance(value, str):
         try:
             return float(value)
@@ -90,67 +117,73 @@ def _number_from_text(value: Any) -> Any:
     return value
 
 
-def _without_repeats(values: tuple | None) -> tuple | None:
-    repeated = sorted({value for value in values or () if values.count(value) > 1})
+def _without_repeats(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    if values is None:
+        return None
+    repeated = sorted({value for value in values if values.count(value) > 1})
     if repeated:
         raise ValueError(f"repeats {', '.join(map(str, repeated))}; list each value once")
     return values
 
 
-def _fits_a_name(rate: float) -> float:
+def _check_learning_rate(rate: float) -> float:
     if not 1e-30 <= rate <= 1e30:
-        raise ValueError(f"must be between 1e-30 and 1e30, got {rate:g}; runs are named by it")
+        raise ValueError(f"must be between 1e-30 and 1e30, got {rate:g}; the names of runs contain it")
     return rate
 
 
-def _import_path(text: str) -> str:
+def _check_import_path(text: str) -> str:
     module, _, name = text.partition(":")
     if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
         raise ValueError(f"must be a module and a name in it, got {text!r}; write `my_package.my_module:name`")
     return text
 
 
-def _finite(values: Any) -> Any:
+def _check_json(values: Any) -> Any:
     try:
         json.dumps(values, allow_nan=False)
     except ValueError:
-        raise ValueError("must not hold nan or inf, which JSON lacks; write them as text, or leave them out")
+        raise ValueError("must not contain nan or inf, which JSON does not have; write them as text, or leave them out")
     return values
 
 
-def _from_list(value: Any) -> Any:
+def _list_to_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def _pair(value: Any) -> Any:
+def _list_to_pair(value: Any) -> Any:
     if not (isinstance(value, list | tuple) and len(value) == 2):
-        raise ValueError("must be a list of two values; write them in brackets, with a comma between")
+        raise ValueError("must be a list of two values, such as `[1, 2]`")
     return tuple(value)
 
 
-# The bounds of a number stand before this, so that the JSON schema shows them.
+# The bounds of a number precede this, so that they are in the JSON schema.
 FromText = BeforeValidator(_number_from_text)
 NonNegativeReal = Annotated[float, Field(ge=0, allow_inf_nan=False), FromText]
-LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText, AfterValidator(_fits_a_name)]
+LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText, AfterValidator(_check_learning_rate)]
 PositiveInt = Annotated[int, Field(ge=1)]
-# 2**32 - 1 is the largest seed that every library in use takes.
+# 2**32 - 1 is the largest seed that all libraries in use accept.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
-ImportPath = Annotated[str, Field(pattern=":"), AfterValidator(_import_path)]
-# What the user's own code is called with; it is recorded as JSON.
-Arguments = Annotated[dict[str, JsonValue], Field(default_factory=dict), AfterValidator(_finite)]
+ImportPath = Annotated[str, Field(pattern=":"), AfterValidator(_check_import_path)]
+# Keyword arguments of custom code, which are recorded as JSON.
+Arguments = Annotated[dict[str, JsonValue], Field(default_factory=dict), AfterValidator(_check_json)]
 
-# Says which jobs there are, not what a job does: stands in no job's slice, so that an edit makes only new jobs.
+# Selects jobs and does not change what they do: in no job's spec, so that an edit only adds or removes jobs.
 JobSelection = Field(exclude=True)
 
-# Lists of a study file become tuples, so that a frozen model is hashable and cannot be changed.
-AsTuple = BeforeValidator(_from_list)
-AsPair = BeforeValidator(_pair)
+# Lists of a study file become tuples, so that a frozen section is hashable and immutable.
+AsTuple = BeforeValidator(_list_to_tuple)
+AsPair = BeforeValidator(_list_to_pair)
 Distinct = AfterValidator(_without_repeats)
 
 
 def shortest_decimal(value: float) -> str:
-    """Return the shortest decimal without exponent that parses back to the same float (0.01, 0.00005, 1)."""
+    """Return the shortest decimal without exponent that parses to the same float, such as 0.01, 0.00005 or 1.
+
+    Raises:
+        ValueError: the value is nan or infinite.
+    """
     if not math.isfinite(value):
         raise ValueError(f"{value} has no decimal form")
     text = format(Decimal(repr(float(value))), "f")

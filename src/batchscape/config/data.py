@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
 
-from batchscape.config.base import Arguments, AsPair, FromText, ImportPath, PositiveInt, Section, Seed, one_of
+from batchscape.config.base import Arguments, AsPair, FromText, ImportPath, PositiveInt, Section, Seed, tagged_union
 
 
 class DataSize(NamedTuple):
@@ -205,7 +205,7 @@ class SyntheticConfig(DataSection):
         return DataSize(images=self.images, side=min(self.image_size))
 
 
-class OwnDataConfig(DataSection):
+class CustomDataConfig(DataSection):
     """Images from a function of your own, found by its import path."""
 
     source: ImportPath
@@ -217,7 +217,7 @@ class OwnDataConfig(DataSection):
     """Keyword arguments of the function."""
 
 
-DataConfig = one_of(
+DataConfig = tagged_union(
     "source",
     "import path `my_package.my_module:load`",
     {
@@ -227,7 +227,7 @@ DataConfig = one_of(
         "synthetic": SyntheticConfig,
         "cats_vs_dogs": CatsVsDogsConfig,
     },
-    OwnDataConfig,
+    CustomDataConfig,
 )
 
 

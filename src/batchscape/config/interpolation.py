@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batchscape.config.base import AsPair, AsTuple, Distinct, FromText, JobSelection, Section, misfit
+from batchscape.config.base import AsPair, AsTuple, Distinct, FromText, JobSelection, Section, cross_field_error
 from batchscape.config.checkpoint import Checkpoint
 
 Alpha = Annotated[float, Field(allow_inf_nan=False), FromText]
@@ -41,11 +41,13 @@ class InterpolationConfig(Section):
     def _pairs_differ(self) -> Self:
         same = [one for one, other in self.pairs or () if one == other]
         if same:
-            raise misfit("pairs", f"between {same[0]} and itself there is no line; name two settings")
+            raise cross_field_error("pairs", f"between {same[0]} and itself there is no line; name two settings")
         return self
 
     @model_validator(mode="after")
     def _alpha_range_ascends(self) -> Self:
         if self.alpha_range[0] >= self.alpha_range[1]:
-            raise misfit("alpha_range", "the first α must be below the last; write for example `alpha_range: [-1, 2]`")
+            raise cross_field_error(
+                "alpha_range", "the first α must be below the last; write for example `alpha_range: [-1, 2]`"
+            )
         return self

@@ -4,7 +4,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from batchscape.config.base import AsPair, AsTuple, Distinct, FromText, JobSelection, PositiveInt, Section, Seed, misfit
+from batchscape.config.base import (
+    AsPair,
+    AsTuple,
+    Distinct,
+    FromText,
+    JobSelection,
+    PositiveInt,
+    Section,
+    Seed,
+    cross_field_error,
+)
 from batchscape.config.checkpoint import Checkpoint
 
 Coordinate = Annotated[float, Field(allow_inf_nan=False), FromText]
@@ -60,7 +70,7 @@ class LandscapeConfig(Section):
         for key in ("x_range", "y_range"):
             low, high = getattr(self, key)
             if low >= high:
-                raise misfit(
+                raise cross_field_error(
                     key,
                     f"the first value, {low:g}, must be below the last, {high:g}; write for example `{key}: [-1, 1]`",
                 )

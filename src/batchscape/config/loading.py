@@ -1,4 +1,4 @@
-"""From a study file to a mapping, and from a model's complaints to lines that a user can act on."""
+"""From a study file to a mapping, and from a model's format_validation_errors to lines that a user can act on."""
 
 import copy
 import difflib
@@ -89,8 +89,8 @@ def read_assignments(assignments: Sequence[str]) -> tuple[dict[str, Any], dict[s
     texts: dict[str, Any] = {}
     for assignment in assignments:
         key, _, value = assignment.partition("=")
-        values = merged(values, {key: _parsed(value, YAML(typ="safe", pure=True).load)})
-        texts = merged(texts, {key: _parsed(value, YAML(typ="base", pure=True).load)})
+        values = merge_mappings(values, {key: _parsed(value, YAML(typ="safe", pure=True).load)})
+        texts = merge_mappings(texts, {key: _parsed(value, YAML(typ="base", pure=True).load)})
     return values, texts
 
 
@@ -101,18 +101,20 @@ def _parsed(text: str, load: Callable[[str], Any]) -> Any:
         return text
 
 
-def merged(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping with some keys replaced; a section that both have is merged in the same way."""
+def merge_mappings(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a mapping with some keys replaced; a section that both have is merge_mappings in the same way."""
     result = copy.deepcopy(dict(mapping))
     for key, value in overrides.items():
         old = result.get(key)
         nested = isinstance(value, Mapping) and isinstance(old, Mapping)
-        result[key] = merged(old, value) if nested else value
+        result[key] = merge_mappings(old, value) if nested else value
     return result
 
 
-def without_texts(mapping: Mapping[str, Any], values: Mapping[str, Any], texts: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping into which Snakemake merged assignments, without the keys that it read as text, such as `"32"`.
+def drop_reparsed_texts(
+    mapping: Mapping[str, Any], values: Mapping[str, Any], texts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a mapping into which Snakemake merge_mappings assignments, without the keys that it read as text, such as `"32"`.
 
     `values` and `texts` are what `read_assignments` gives for the assignments.
     """
@@ -120,13 +122,13 @@ def without_texts(mapping: Mapping[str, Any], values: Mapping[str, Any], texts: 
     for key, value in mapping.items():
         below = value, values.get(key), texts.get(key)
         if all(isinstance(part, Mapping) for part in below):
-            result[key] = without_texts(*below)
+            result[key] = drop_reparsed_texts(*below)
         elif key in values or key not in texts:
             result[key] = value
     return result
 
 
-def with_texts(
+def replace_misread_texts(
     mapping: Mapping[str, Any], texts: Mapping[str, Any], error: ValidationError, model: type[BaseModel]
 ) -> dict[str, Any]:
     """Return a mapping with the values that the model wants as text replaced by those in `texts`, where it has them."""
@@ -145,7 +147,7 @@ def with_texts(
     return result
 
 
-def complaints(error: ValidationError, model: type[BaseModel], source: str) -> list[str]:
+def format_validation_errors(error: ValidationError, model: type[BaseModel], source: str) -> list[str]:
     """Return one line for each error: the source, the key's path, what is wrong, and how to mend it."""
     details = error.errors()
     parents = {detail["loc"][:-1] for detail in details}
@@ -160,7 +162,7 @@ def _line(detail: Mapping[str, Any], model: type[BaseModel], source: str) -> str
         location = tuple(part for part in location if part != "[key]")  # the key itself is wrong; it stands before
     shown, steps = _walk(location, model)
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in shown)
-    if detail["type"] == "misfit":
+    if detail["type"] == "cross_field_error":
         path = f"{path}.{detail['ctx']['key']}"
     what, mend = _explain(detail, shown, steps, model)
     return ": ".join(part for part in (source, path.removeprefix("."), f"{what}; {mend}" if mend else what) if part)
@@ -200,12 +202,12 @@ def _explain(
     if kind == "extra_forbidden" and (renamed := RENAMED_KEYS.get((shown[0], shown[-1]))):
         return f"is now `{'.'.join([*map(printable, shown[:-1]), renamed])}`", "rename it"
     if kind == "extra_forbidden":
-        return "is not a known key", _place_of(str(detail["loc"][-1]), section, model)
+        return "is not a known key", _suggest_key(str(detail["loc"][-1]), section, model)
     if kind == "invalid_key":
         return "is not a known key", "keys are text without quotes, such as `seeds`"
     if kind == "value_error":
         return str(context["error"]), ""
-    if kind == "misfit":
+    if kind == "cross_field_error":
         return context["what"], ""
     but_got = f", got {_shown(got)}"
     what = {
@@ -244,7 +246,7 @@ def _example(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _place_of(key: str, section: type[BaseModel], model: type[BaseModel]) -> str:
+def _suggest_key(key: str, section: type[BaseModel], model: type[BaseModel]) -> str:
     """Say where an unknown key belongs, or what is known where it stands."""
     known = list(section.model_fields)
     near = difflib.get_close_matches(key, known, n=1)

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from batchscape.config.base import Arguments, AsTuple, FromText, ImportPath, PositiveInt, Section, one_of
+from batchscape.config.base import Arguments, AsTuple, FromText, ImportPath, PositiveInt, Section, tagged_union
 
 Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.5]), FromText]
 Normalization = Literal["none", "batch", "group"]
@@ -20,7 +20,7 @@ class ModelSection(Section):
     name: str
 
     @property
-    def halvings(self) -> int:
+    def num_downsamplings(self) -> int:
         """How often the network halves the height and width of its input, which must have a pixel left then."""
         return 0
 
@@ -48,7 +48,7 @@ class VggConfig(ModelSection):
     """Share of the inputs of each dense layer that is dropped in training (Srivastava et al. 2014)."""
 
     @property
-    def halvings(self) -> int:
+    def num_downsamplings(self) -> int:
         return len(self.channels)
 
 
@@ -83,11 +83,11 @@ class ResNetConfig(ModelSection):
     channels)."""
 
     @property
-    def halvings(self) -> int:
+    def num_downsamplings(self) -> int:
         return len(self.channels) - 1
 
 
-class OwnModelConfig(ModelSection):
+class CustomModelConfig(ModelSection):
     """A network of your own, found by its import path."""
 
     name: ImportPath
@@ -99,11 +99,11 @@ class OwnModelConfig(ModelSection):
     """Keyword arguments."""
 
 
-ModelConfig = one_of(
+ModelConfig = tagged_union(
     "name",
     "import path `my_package.my_module:Net`",
     {"vgg": VggConfig, "mlp": MlpConfig, "resnet": ResNetConfig},
-    OwnModelConfig,
+    CustomModelConfig,
 )
 
 

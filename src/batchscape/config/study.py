@@ -10,7 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
 from batchscape.config.arms import DEFAULT_ARMS, Arms
-from batchscape.config.base import Section, misfit, shortest_decimal
+from batchscape.config.base import Section, cross_field_error, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.data import DataConfig, DigitsConfig, validation_count
 from batchscape.config.device_timing import DeviceTimingConfig
@@ -18,7 +18,13 @@ from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig
-from batchscape.config.loading import complaints, merged, printable, read_yaml, with_texts
+from batchscape.config.loading import (
+    format_validation_errors,
+    merge_mappings,
+    printable,
+    read_yaml,
+    replace_misread_texts,
+)
 from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.resources import ResourcesConfig
 from batchscape.config.sharpness import SharpnessConfig
@@ -99,13 +105,13 @@ class StudyConfig(Section):
         with all values as text: `007` is a number, but not where a name is wanted.
         """
         if overrides:
-            mapping, source = merged(mapping, overrides), f"{source} with --config"
+            mapping, source = merge_mappings(mapping, overrides), f"{source} with --config"
         try:
             return cls.model_validate(mapping)
         except ValidationError as error:
-            if texts and (again := with_texts(mapping, texts, error, cls)) != mapping:
+            if texts and (again := replace_misread_texts(mapping, texts, error, cls)) != mapping:
                 return cls.from_mapping(again, source)
-            raise UserError("\n".join(complaints(error, cls, source))) from None
+            raise UserError("\n".join(format_validation_errors(error, cls, source))) from None
 
     @classmethod
     def from_file(
@@ -123,12 +129,12 @@ class StudyConfig(Section):
             value = getattr(self.comparison, key)
             if value is not None and value not in self.grid.batch_sizes:
                 known = ", ".join(map(str, self.grid.batch_sizes))
-                raise misfit(
+                raise cross_field_error(
                     f"comparison.{key}", f"{value} is not in grid.batch_sizes; use one of {known} or add it there"
                 )
         if self.small_batch_size >= self.large_batch_size and len(self.grid.batch_sizes) > 1:
             key = "large_batch_size" if self.comparison.small_batch_size is None else "small_batch_size"
-            raise misfit(
+            raise cross_field_error(
                 f"comparison.{key}",
                 f"the small batch, {self.small_batch_size}, must be smaller than the large one, "
                 f"{self.large_batch_size}; write other ones or leave both out",
@@ -140,19 +146,19 @@ class StudyConfig(Section):
         for name, arm in self.arms.items():
             foreign = [size for size in arm.learning_rates or () if size not in self.grid.batch_sizes]
             if foreign:
-                raise misfit(
+                raise cross_field_error(
                     f"arms.{name}.learning_rates", f"batch size {foreign[0]} is not in grid.batch_sizes; add it there"
                 )
             for batch_size in self.grid.batch_sizes:
                 rate = arm.learning_rate(batch_size, self.comparison.fixed_learning_rate, self.small_batch_size)
                 if rate is not None and not 1e-30 <= rate <= 1e30:
-                    raise misfit(
+                    raise cross_field_error(
                         f"arms.{name}",
                         f"gives batch size {batch_size} the learning rate {rate:g}, which must be between 1e-30 and "
                         "1e30; mend its `base_learning_rate` or `base_batch_size`",
                     )
             if arm.warmup_epochs > self.training.max_epochs:
-                raise misfit(
+                raise cross_field_error(
                     f"arms.{name}.warmup_epochs",
                     f"{arm.warmup_epochs} is more than training.max_epochs, {self.training.max_epochs}; lower it",
                 )
@@ -166,13 +172,15 @@ class StudyConfig(Section):
             training = size.images - validation_count(size.images, self.data.validation_fraction)
             large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
             if large:
-                raise misfit("grid.batch_sizes", f"{large[0]} is more than the {training} training images; take it out")
-        halvings = self.model.halvings
-        if size.side is not None and 2**halvings > size.side:
-            raise misfit(
+                raise cross_field_error(
+                    "grid.batch_sizes", f"{large[0]} is more than the {training} training images; take it out"
+                )
+        num_downsamplings = self.model.num_downsamplings
+        if size.side is not None and 2**num_downsamplings > size.side:
+            raise cross_field_error(
                 "model.channels",
-                f"the network halves the images {halvings} times, but they have {size.side} pixels on their shorter "
-                f"side; give at most {len(self.model.channels) - halvings + size.side.bit_length() - 1}",
+                f"the network halves the images {num_downsamplings} times, but they have {size.side} pixels on their shorter "
+                f"side; give at most {len(self.model.channels) - num_downsamplings + size.side.bit_length() - 1}",
             )
         return self
 
@@ -180,7 +188,7 @@ class StudyConfig(Section):
     def _batches_can_be_shared(self) -> Self:
         devices, least = self.resources.devices * self.resources.nodes, min(self.grid.batch_sizes)
         if devices > least:
-            raise misfit(
+            raise cross_field_error(
                 "resources.devices" if self.resources.nodes == 1 else "resources.nodes",
                 f"{devices} devices cannot share a batch of {least}; take it out of grid.batch_sizes or lower this",
             )
@@ -197,7 +205,7 @@ class StudyConfig(Section):
         for key, names in asked.items():
             for name in names:
                 if name not in known:
-                    raise misfit(
+                    raise cross_field_error(
                         key,
                         f"{name!r} is no setting of this study; write a batch size and a learning rate that it trains, "
                         f"such as {next(iter(known))}",
@@ -205,7 +213,7 @@ class StudyConfig(Section):
         for key in ("landscape", "trajectory"):
             for seed in getattr(self, key).seeds or ():
                 if seed not in self.grid.seeds:
-                    raise misfit(f"{key}.seeds", f"{seed} is not in grid.seeds; add it there")
+                    raise cross_field_error(f"{key}.seeds", f"{seed} is not in grid.seeds; add it there")
         return self
 
     @model_validator(mode="after")
@@ -220,9 +228,11 @@ class StudyConfig(Section):
         for key, checkpoints in asked.items():
             for epoch in checkpoints:
                 if isinstance(epoch, int) and epoch not in snapshots:
-                    raise misfit(key, f"the weights after epoch {epoch} are not kept; add it to training.checkpoints")
+                    raise cross_field_error(
+                        key, f"the weights after epoch {epoch} are not kept; add it to training.checkpoints"
+                    )
         if self.trajectory.enabled and not snapshots:
-            raise misfit(
+            raise cross_field_error(
                 "trajectory.enabled",
                 "there are no weights on the way; list epochs in training.checkpoints, such as [1, 3, 10, 30, 100]",
             )

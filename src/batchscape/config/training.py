@@ -11,7 +11,7 @@ from batchscape.config.base import (
     NonNegativeReal,
     PositiveInt,
     Section,
-    misfit,
+    cross_field_error,
 )
 
 
@@ -54,7 +54,7 @@ class TrainingConfig(Section):
     def _checkpoints_are_reachable(self) -> Self:
         late = [epoch for epoch in self.checkpoints if epoch > self.max_epochs]
         if late:
-            raise misfit(
+            raise cross_field_error(
                 "checkpoints",
                 f"epoch {late[0]} is after max_epochs {self.max_epochs}; take it out or raise max_epochs",
             )

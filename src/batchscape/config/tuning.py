@@ -4,7 +4,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from batchscape.config.base import AsTuple, Distinct, LearningRate, PositiveInt, Section, Seed, misfit
+from batchscape.config.base import AsTuple, Distinct, LearningRate, PositiveInt, Section, Seed, cross_field_error
 from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.training import TrainingConfig
 
@@ -49,7 +49,9 @@ class TuningConfig(Section):
     @model_validator(mode="after")
     def _the_grid_fits_the_budget(self) -> Self:
         if self.startup_trials > self.trials:
-            raise misfit("startup_trials", f"{self.startup_trials} is more than trials, {self.trials}; lower it")
+            raise cross_field_error(
+                "startup_trials", f"{self.startup_trials} is more than trials, {self.trials}; lower it"
+            )
         return self
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from batchscape.config.model import ModelConfig, OwnModelConfig, model_module
+from batchscape.config.model import CustomModelConfig, ModelConfig, model_module
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.runtime.user_code import summarize_error
@@ -42,12 +42,12 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
     with torch.random.fork_rng(devices=[]), seed_global_rngs(seed):
         torch.manual_seed(seed)
         build = import_module(model_module(config.name)).build
-        if isinstance(config, OwnModelConfig):
+        if isinstance(config, CustomModelConfig):
             return build(config, image_shape, outputs)
-        smallest = 2**config.halvings
+        smallest = 2**config.num_downsamplings
         if min(image_shape[1:]) < smallest:
             raise UserError(
-                f"model.channels: the network halves the images {config.halvings} times and needs at least "
+                f"model.channels: the network halves the images {config.num_downsamplings} times and needs at least "
                 f"{smallest}×{smallest} pixels, the data has {image_shape[1]}×{image_shape[2]}; give fewer channels"
             )
         network = build(config, image_shape, outputs)

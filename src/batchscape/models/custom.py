@@ -8,13 +8,13 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from batchscape.config.model import OwnModelConfig
+from batchscape.config.model import CustomModelConfig
 from batchscape.errors import UserError
 from batchscape.models.build import apply_network
 from batchscape.runtime.user_code import call_user_code, import_object, summarize_error
 
 
-def build(config: OwnModelConfig, image_shape: tuple[int, int, int], outputs: int) -> nn.Module:
+def build(config: CustomModelConfig, image_shape: tuple[int, int, int], outputs: int) -> nn.Module:
     """Return the network that the class or function returns. Raises UserError if it cannot be used."""
     factory = import_object(config.name, "model.name")
     offered = {"image_shape": tuple(image_shape), "outputs": outputs}

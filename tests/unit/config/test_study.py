@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 import batchscape
 from batchscape.config.base import shortest_decimal
-from batchscape.config.loading import RENAMED_KEYS, read_assignments, without_texts
+from batchscape.config.loading import RENAMED_KEYS, drop_reparsed_texts, read_assignments
 from batchscape.config.run import RunSpec
 from batchscape.config.study import Run
 from batchscape.errors import UserError
@@ -784,7 +784,7 @@ def test_of_what_snakemake_merged_only_its_own_reading_of_keys_is_left_out():
         "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2, "32": "0.5"}}, "other": {"rule": "linear"}},
         "training": {"patience": "5", "momentum": 0.9},
     }
-    assert without_texts(merged, values, texts) == {
+    assert drop_reparsed_texts(merged, values, texts) == {
         "name": "s",
         "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2}}, "other": {"rule": "linear"}},
         "training": {"patience": "5", "momentum": 0.9},

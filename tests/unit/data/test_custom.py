@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchscape.config.data import OwnDataConfig
+from batchscape.config.data import CustomDataConfig
 from batchscape.data.custom import load
 from batchscape.errors import UserError
 
@@ -34,7 +34,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
 
 def given(text: str, own: Callable, **arguments):
     own("my_data.py", f"import numpy as np\n{text}")
-    return load(OwnDataConfig(source="my_data:load", arguments=arguments))
+    return load(CustomDataConfig(source="my_data:load", arguments=arguments))
 
 
 def test_function_returns_images_labels_and_classes(own: Callable):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig, VggConfig
+from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
@@ -64,8 +64,8 @@ def net(features: str = "image_shape[0] * image_shape[1] * image_shape[2]", outp
     return NET.format(features=features, outputs=outputs)
 
 
-def model(name: str = "my_net:Net", **arguments) -> OwnModelConfig:
-    return OwnModelConfig(name=name, arguments=arguments)
+def model(name: str = "my_net:Net", **arguments) -> CustomModelConfig:
+    return CustomModelConfig(name=name, arguments=arguments)
 
 
 def test_network_receives_shape_outputs_and_arguments(own: Callable):
@@ -183,7 +183,7 @@ def test_invalid_network_raises_a_one_line_error(
     own: Callable, refusal: Callable, text: str, name: str, arguments: dict, expected: str
 ):
     own("my_net.py", text)
-    message = refusal(validate_network, OwnModelConfig(name=name, arguments=arguments), "auto", 2, data(3))
+    message = refusal(validate_network, CustomModelConfig(name=name, arguments=arguments), "auto", 2, data(3))
     assert re.search(expected, message), message
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from batchscape.config.device_timing import TimingSpec
-from batchscape.config.model import OwnModelConfig, VggConfig
+from batchscape.config.model import CustomModelConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.curvature.loss_surface import LossSurface
@@ -303,7 +303,7 @@ def test_a_run_that_runs_out_of_memory_on_its_way_says_so_and_resumes(
         batch_size=32,
         learning_rate=0.1,
         seed=0,
-        model=OwnModelConfig(name=f"{__name__}:Hungry", arguments={}),
+        model=CustomModelConfig(name=f"{__name__}:Hungry", arguments={}),
         training=TrainingConfig(max_epochs=4, patience=4, accelerator="cpu"),
     )
     undisturbed = RunDirectory(train(spec, few_file, tmp_path / "undisturbed", Execution(code="code")))
@@ -353,7 +353,7 @@ def test_a_batch_that_keeps_more_than_the_machine_has_is_named_before_linux_kill
         batch_size=2048,
         learning_rate=0.1,
         seed=0,
-        model=OwnModelConfig(name=f"{__name__}:Wide", arguments={}),
+        model=CustomModelConfig(name=f"{__name__}:Wide", arguments={}),
         training=TrainingConfig(max_epochs=1, accelerator="cpu"),
     )
     assert "a batch of 2048 does not fit in the memory of this machine" in refusal(

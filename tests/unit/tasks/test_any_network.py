@@ -13,7 +13,7 @@ from batchscape.config.data import SyntheticConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig
-from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig
+from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
@@ -38,9 +38,9 @@ NETWORKS = {
     "BatchNorm": ResNetConfig(name="resnet", channels=(4, 8)),
     "GroupNorm": ResNetConfig(name="resnet", channels=(4, 8), normalization="group"),
     "dropout": MlpConfig(name="mlp", dense=(16,), dropout=0.3),
-    "odd": OwnModelConfig(name=f"{__name__}:Odd"),
+    "odd": CustomModelConfig(name=f"{__name__}:Odd"),
     **{
-        kind.__name__: OwnModelConfig(name=f"{kind.__module__}:{kind.__name__}")
+        kind.__name__: CustomModelConfig(name=f"{kind.__module__}:{kind.__name__}")
         for kind in (WritesIntoItsInput, NeedsContiguousMemoryAndWrites, ViewsItsWeights, HasAttention, HasLstm)
     },
 }

@@ -16,7 +16,7 @@ from torch import nn
 from batchscape.analysis import sharpness
 from batchscape.analysis.collect import collect
 from batchscape.config.data import SyntheticConfig
-from batchscape.config.model import MlpConfig, OwnModelConfig, ResNetConfig, VggConfig
+from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
@@ -39,8 +39,8 @@ SHAPE = (3, 8, 8)
 CPU = torch.device("cpu")
 
 
-def named(kind: type) -> OwnModelConfig:
-    return OwnModelConfig(name=f"{kind.__module__}:{kind.__name__}")
+def named(kind: type) -> CustomModelConfig:
+    return CustomModelConfig(name=f"{kind.__module__}:{kind.__name__}")
 
 
 def built(kind: type, shape: tuple[int, int, int] = SHAPE) -> nn.Module:
@@ -58,14 +58,14 @@ def few(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], OwnModelConfig]]:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], CustomModelConfig]]:
     """Write a module with a network, `Net`; after it all imports that a network may need."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 
-    def write(text: str) -> OwnModelConfig:
+    def write(text: str) -> CustomModelConfig:
         (tmp_path / "brought_net.py").write_text(f"import torch\nfrom torch import nn\n{text}")
-        return OwnModelConfig(name="brought_net:Net")
+        return CustomModelConfig(name="brought_net:Net")
 
     yield write
     sys.modules.pop("brought_net", None)
@@ -176,7 +176,7 @@ def Net():
 
 @pytest.mark.parametrize("make", ["script(Inner())", "trace(Inner(), torch.rand(2, 3, 8, 8))"])
 def test_torchscript_network_is_rejected_only_if_it_writes_into_its_input(own: Callable, refusal: Callable, make: str):
-    def network(write: str, flatten: str) -> OwnModelConfig:
+    def network(write: str, flatten: str) -> CustomModelConfig:
         sys.modules.pop("brought_net", None)
         return own(TORCH_SCRIPT.format(write=write, flatten=flatten, make=make))
 

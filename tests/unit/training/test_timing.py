@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from batchscape.config.device_timing import TimingSpec
-from batchscape.config.model import OwnModelConfig, VggConfig
+from batchscape.config.model import CustomModelConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.report.figures import devices as figure
@@ -89,7 +89,7 @@ def test_network_that_cannot_be_split_is_timed_on_one_device(few_file: Path):
         batch_size=64,
         learning_rate=0.01,
         seed=0,
-        model=OwnModelConfig(name=f"{__name__}:spectral", arguments={}),
+        model=CustomModelConfig(name=f"{__name__}:spectral", arguments={}),
         training=TrainingConfig(max_epochs=2, accelerator="cpu"),
     )
     rows = time_epochs(TimingSpec(runs=(run,), device_counts=(1, 2)), few_file, gpus=0)

@@ -27,8 +27,8 @@ def reference() -> str:
     parts = [HEADER, _table(Study, [key for key, nested in found.items() if nested is None])]
     for key, nested in found.items():
         for kind, section in nested.sections.items() if nested else ():
-            title = f"## `{key}.<name>`" if nested.how == "by name" else f"## `{key}`"
-            if nested.how == "one of":
+            title = f"## `{key}.<name>`" if nested.multiplicity == "by name" else f"## `{key}`"
+            if nested.multiplicity == "one of":
                 title = f"{title} with `{section.selector}: {kind}`"
             purpose = " ".join(section.__doc__.split())
             parts.append(f"{title}\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")

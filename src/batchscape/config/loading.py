@@ -179,17 +179,17 @@ def _walk(location: tuple, model: type[BaseModel]) -> tuple[list[str | int], lis
     shown, steps = [], []
     section, nested = model, None
     for part in location:
-        if nested and nested.how == "one of":  # this part says which one
+        if nested and nested.multiplicity == "one of":  # this part says which one
             section, nested = nested.sections[part], None
             continue
         shown.append(part)
-        if nested and nested.how == "by name":  # this part is a name of the user
+        if nested and nested.multiplicity == "by name":  # this part is a name of the user
             section, nested = nested.sections[""], None
         elif section is not None:
             field = section.model_fields.get(str(part))
             steps.append((section, field))
             nested = sections_in(field.annotation) if field else None
-            section = nested.sections[""] if nested and nested.how == "one" else None
+            section = nested.sections[""] if nested and nested.multiplicity == "one" else None
     return shown, steps
 
 
@@ -208,7 +208,7 @@ def _explain(
     if kind == "value_error":
         return str(context["error"]), ""
     if kind == "cross_field_error":
-        return context["what"], ""
+        return context["message"], ""
     but_got = f", got {_shown(got)}"
     what = {
         "missing": "is missing",
@@ -259,8 +259,8 @@ def _suggest_key(key: str, section: type[BaseModel], model: type[BaseModel]) -> 
         nested = nests[name]
         for kind, inner in nested.sections.items():
             if key in inner.model_fields:
-                place = f"`{name}.<name>`" if nested.how == "by name" else f"`{name}`"
-                which = f" with `{inner.selector}: {kind}`" if nested.how == "one of" else ""
+                place = f"`{name}.<name>`" if nested.multiplicity == "by name" else f"`{name}`"
+                which = f" with `{inner.selector}: {kind}`" if nested.multiplicity == "one of" else ""
                 return f"it belongs in the section {place}{which}"
     return f"known keys here: {', '.join(known)}"
 

@@ -1,4 +1,4 @@
-"""How far the gradients of examples agree: how much of the gradients of single examples survives in their mean."""
+"""Gradient alignment: how much of the gradients of single examples remains in their mean."""
 
 import numpy as np
 import pandas as pd
@@ -11,54 +11,68 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.progress import map_with_progress
 
 
-def mean_gradient_norms(surface: LossSurface, weights: np.ndarray, batches: np.ndarray) -> pd.DataFrame:
-    """Return the mean norm of the mean gradient of B examples, for B = 1, 2, 4, … up to the size of the batches.
+def measure_alignment(surface: LossSurface, weights: np.ndarray, batches: np.ndarray) -> pd.DataFrame:
+    """Measure the norm of the mean gradient of B examples, for B = 1, 2, 4, … up to the size of the batches.
 
-    `batches`, (m, size), are indices of examples; the size is a power of two. The two halves of the examples behind a
-    gradient are the examples behind two gradients of half the B, so that `gradient_norm` cannot grow with B. `bound` is
-    the mean norm of single examples' gradients, which by the triangle inequality no other can exceed:
-    ‖(1/B)·Σ g_i‖ ≤ (1/B)·Σ ‖g_i‖ (Chang & Pathak 2020). `alignment`, `gradient_norm`/`bound`, would be 1 if all
-    gradients pointed one way, and about 1/√B if they had nothing in common. `gradients` is their number.
+    The norm is bounded by the mean norm of the gradients of single examples, ‖(1/B)·Σ g_i‖ ≤ (1/B)·Σ ‖g_i‖ (Chang &
+    Pathak 2020). Their ratio, the alignment, is 1 if all gradients have the same direction, and about 1/√B if they are
+    independent. Each batch is split into halves recursively, so that the mean norm cannot increase with B.
+
+    Args:
+        surface: The loss surface.
+        weights: The weights, shape (p,).
+        batches: Indices of examples, shape (m, size); the size is a power of two.
+
+    Returns:
+        One row for each B, with columns gradient_batch (B), gradients (number of gradients that are averaged),
+        gradient_norm (mean norm of the mean gradient of B examples, nats per unit of weight), bound and alignment.
     """
 
-    def descend(batch: np.ndarray) -> tuple[np.ndarray, list[list[float]]]:
+    def sum_gradients(batch: np.ndarray) -> tuple[np.ndarray, list[list[float]]]:
         """Return the sum of the gradients of a batch, and for each B the norms of the mean gradients of its parts."""
         if len(batch) == 1:
-            total = surface.example_gradient(weights, int(batch[0]))
-            return total, [[float(np.linalg.norm(total))]]
-        (left, left_norms), (right, right_norms) = map(descend, np.split(batch, 2))
+            gradient = surface.example_gradient(weights, int(batch[0]))
+            return gradient, [[float(np.linalg.norm(gradient))]]
+        (left, left_norms), (right, right_norms) = map(sum_gradients, np.split(batch, 2))
         total = left + right
-        parts = [a + b for a, b in zip(left_norms, right_norms, strict=True)]
-        return total, [*parts, [float(np.linalg.norm(total)) / len(batch)]]
+        norms = [a + b for a, b in zip(left_norms, right_norms, strict=True)]
+        return total, [*norms, [float(np.linalg.norm(total)) / len(batch)]]
 
-    what = f"the gradients of {batches.shape[1]} examples"
-    norms = [found for _, found in map_with_progress(descend, batches, len(batches), what)]
-    by_size = [np.concatenate(found) for found in zip(*norms, strict=True)]
+    description = f"the gradients of {batches.shape[1]} examples"
+    norms_by_batch = [norms for _, norms in map_with_progress(sum_gradients, batches, len(batches), description)]
+    norms_by_size = [np.concatenate(norms) for norms in zip(*norms_by_batch, strict=True)]
     rows = pd.DataFrame(
         {
-            "gradient_batch": [2**power for power in range(len(by_size))],
-            "gradients": [len(found) for found in by_size],
-            "gradient_norm": [found.mean() for found in by_size],
+            "gradient_batch": [2**power for power in range(len(norms_by_size))],
+            "gradients": [len(norms) for norms in norms_by_size],
+            "gradient_norm": [norms.mean() for norms in norms_by_size],
         }
     )
     bound = rows["gradient_norm"].iloc[0]
     return rows.assign(bound=bound, alignment=rows["gradient_norm"] / bound)
 
 
-def draw_batches(count: int, size: int, examples: int | None, seed: int) -> np.ndarray:
-    """Return whole batches of different examples out of `count`, (m, size), at most `examples` of them in all.
+def draw_batches(num_examples: int, batch_size: int, max_examples: int | None, seed: int) -> np.ndarray:
+    """Draw complete batches of examples without replacement.
 
-    If there are fewer than `size`, the batches are of the largest power of two that there are.
+    Args:
+        num_examples: Number of examples to draw from.
+        batch_size: Size of a batch; reduced to a power of two if there are fewer examples.
+        max_examples: Maximum number of drawn examples; None for all.
+        seed: Seed of the order.
+
+    Returns:
+        Indices of examples, shape (m, size).
     """
-    usable = min(count, examples or count)
-    size = min(size, 2 ** (usable.bit_length() - 1))
-    order = np.random.default_rng(seed).permutation(count)
+    usable = min(num_examples, max_examples or num_examples)
+    size = min(batch_size, 2 ** (usable.bit_length() - 1))
+    order = np.random.default_rng(seed).permutation(num_examples)
     return order[: usable // size * size].reshape(-1, size)
 
 
 def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
-    """Return one row for each checkpoint and number of examples; nan where the run did not come so far."""
+    """Return the rows of `measure_alignment` for each checkpoint; nan if the run did not reach it."""
     batches = draw_batches(len(data.train_labels), config.max_batch_size, config.max_examples, config.seed)
     return evaluate_at_checkpoints(
-        run, data, config.checkpoints, lambda surface, weights: mean_gradient_norms(surface, weights, batches)
+        run, data, config.checkpoints, lambda surface, weights: measure_alignment(surface, weights, batches)
     )

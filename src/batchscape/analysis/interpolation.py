@@ -1,4 +1,4 @@
-"""Loss and accuracy on the line through the weights of two runs."""
+"""Linear interpolation between the weights of two runs."""
 
 from collections.abc import Mapping
 
@@ -14,10 +14,16 @@ from batchscape.io.weights import Weights
 from batchscape.runtime.progress import map_with_progress
 
 
-def between(first: np.ndarray, second: np.ndarray, alpha: float) -> np.ndarray:
-    """Return θ(α) = (1 − α)·θ_first + α·θ_second, float64 (Goodfellow et al. 2015, section 3).
+def lerp_weights(first: np.ndarray, second: np.ndarray, alpha: float) -> np.ndarray:
+    """Return θ(α) = (1 − α)·θ_first + α·θ_second (Goodfellow et al. 2015, section 3).
 
-    At α = 0 and α = 1 it is the one and the other to the last bit.
+    Args:
+        first: θ_first, shape (p,).
+        second: θ_second, shape (p,).
+        alpha: α; 0 and 1 give the first and second weights exactly, bit for bit.
+
+    Returns:
+        θ(α), shape (p,), float64.
     """
     first, second = first.astype(np.float64), second.astype(np.float64)
     return (1 - alpha) * first + alpha * second
@@ -26,41 +32,58 @@ def between(first: np.ndarray, second: np.ndarray, alpha: float) -> np.ndarray:
 def interpolate(
     training: LossSurface, validation: LossSurface, first: Weights, second: Weights, config: Config
 ) -> pd.DataFrame:
-    """Return one row for each α: `alpha`, and loss and accuracy of both surfaces.
+    """Evaluate training and validation loss on the line through two weights.
 
-    BatchNorm statistics, on both surfaces, are `re-estimate`d on the training surface at each α, `interpolate`d like
-    the weights, or `fixed` at those of the first weights.
+    BatchNorm statistics are re-estimated on the training set at each point, interpolated like the weights, or fixed at
+    those of the first weights, as `config.batch_norm` says. Both surfaces use the same statistics.
+
+    Args:
+        training: The loss over the training images; its BatchNorm statistics are modified.
+        validation: The loss over the validation images; its BatchNorm statistics are modified.
+        first: The weights at α = 0.
+        second: The weights at α = 1.
+        config: Section `interpolation` of the config.
+
+    Returns:
+        One row for each α, with columns alpha, train_loss, train_accuracy, validation_loss, validation_accuracy and
+        batch_norm.
     """
-    training.statistics = validation.statistics = first.buffers
+    training.batch_norm_statistics = validation.batch_norm_statistics = first.buffers
 
-    def at(alpha: float) -> Mapping[str, float]:
-        weights = between(first.vector, second.vector, alpha)
+    def evaluate(alpha: float) -> Mapping[str, float]:
+        weights = lerp_weights(first.vector, second.vector, alpha)
         if training.has_batch_norm and config.batch_norm == "re-estimate":
-            training.estimate_statistics(weights)
+            training.estimate_batch_norm_statistics(weights)
         elif training.has_batch_norm and config.batch_norm == "interpolate":
-            training.statistics = {
-                name: between(first.buffers[name], second.buffers[name], alpha) for name in training.statistics
+            training.batch_norm_statistics = {
+                name: lerp_weights(first.buffers[name], second.buffers[name], alpha)
+                for name in training.batch_norm_statistics
             }
-        validation.statistics = training.statistics
-        train, held_out = training.value(weights), validation.value(weights)
+        validation.batch_norm_statistics = training.batch_norm_statistics
+        train, val = training.value(weights), validation.value(weights)
         return {
             "alpha": alpha,
             "train_loss": train.loss,
             "train_accuracy": train.accuracy,
-            "validation_loss": held_out.loss,
-            "validation_accuracy": held_out.accuracy,
+            "validation_loss": val.loss,
+            "validation_accuracy": val.accuracy,
         }
 
-    # Rounded, so that the zero and the one of a decimal grid are the runs' own weights.
+    # Rounded, so that α is exactly 0 and 1 at the weights of the runs.
     alphas = np.linspace(*config.alpha_range, config.points).round(12).tolist()
-    images = len(training) + len(validation)
-    rows = map_with_progress(at, alphas, len(alphas), f"the loss over {images} images")
+    num_images = len(training) + len(validation)
+    rows = map_with_progress(evaluate, alphas, len(alphas), f"the loss over {num_images} images")
     return pd.DataFrame(rows).assign(batch_norm=config.batch_norm if training.has_batch_norm else "none")
 
 
 def analyze(first: RunDirectory, second: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
-    """Return one row for each α of the line through the weights of two runs; nan if one did not come so far."""
-    weights = [run.checkpoint_weights(config.checkpoint) for run in (first, second)]
-    rows = interpolate(training_surface(first, data), validation_surface(first, data), *weights, config)
+    """Return the rows of `interpolate` for two runs; nan if one of them did not reach the checkpoint."""
+    rows = interpolate(
+        training_surface(first, data),
+        validation_surface(first, data),
+        first.checkpoint_weights(config.checkpoint),
+        second.checkpoint_weights(config.checkpoint),
+        config,
+    )
     rows.insert(0, "checkpoint", RunDirectory.checkpoint_name(config.checkpoint))
     return rows

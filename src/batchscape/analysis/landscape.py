@@ -1,4 +1,4 @@
-"""The training loss on a plane of two random directions around the weights of a run."""
+"""Training loss on a plane of two random directions around the weights of a run."""
 
 from collections.abc import Mapping
 
@@ -13,24 +13,36 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.progress import map_with_progress
 
 
-def random_directions(parameters: int, seed: int) -> np.ndarray:
-    """Return two directions d ~ N(0, 1), (2, p): a function of (p, seed) alone, so that all models share them."""
-    return np.random.default_rng(seed).standard_normal((2, parameters))
+def random_directions(num_parameters: int, seed: int) -> np.ndarray:
+    """Return two random directions d ~ N(0, I), shape (2, p), float64.
+
+    They depend on p and the seed alone, so that all runs of a study share them.
+    """
+    return np.random.default_rng(seed).standard_normal((2, num_parameters))
 
 
 def normalize_filters(direction: np.ndarray, weights: np.ndarray, shapes: Mapping[str, tuple[int, ...]]) -> np.ndarray:
-    """Return a direction, (p,), scaled filter by filter to the weights, (p,) (Li et al. 2018, section 4).
+    """Scale each filter of a direction to the norm of the filter of the weights (Li et al. 2018, section 4).
 
-    A filter is an index of a parameter's first dimension: a convolution's filter, or a neuron's row of a dense layer.
-    Each one, d_j, becomes d_j·‖θ_j‖/(‖d_j‖ + 1e-10); parameters of one dimension or none (biases, BatchNorm) become 0.
+    A filter is an index of a parameter's first dimension: a filter of a convolution, or the weights of one neuron of a
+    dense layer. Filter d_j becomes d_j·‖θ_j‖/(‖d_j‖ + 1e-10); parameters with fewer than two dimensions (biases,
+    BatchNorm) become 0.
+
+    Args:
+        direction: The direction d, shape (p,).
+        weights: The weights θ, shape (p,).
+        shapes: Shape of each parameter, in the order of the vectors.
+
+    Returns:
+        The scaled direction, shape (p,), float64.
     """
     parts, start = [], 0
     for shape in shapes.values():
         end = start + int(np.prod(shape))
         if len(shape) > 1:
             filters = direction[start:end].reshape(shape[0], -1)
-            target = np.linalg.norm(weights[start:end].reshape(shape[0], -1).astype(np.float64), axis=1)
-            parts.append((filters * (target / (np.linalg.norm(filters, axis=1) + 1e-10))[:, None]).ravel())
+            norms = np.linalg.norm(weights[start:end].reshape(shape[0], -1).astype(np.float64), axis=1)
+            parts.append((filters * (norms / (np.linalg.norm(filters, axis=1) + 1e-10))[:, None]).ravel())
         else:
             parts.append(np.zeros(end - start))
         start = end
@@ -38,35 +50,56 @@ def normalize_filters(direction: np.ndarray, weights: np.ndarray, shapes: Mappin
 
 
 def grid(x_range: tuple[float, float], y_range: tuple[float, float], points: tuple[int, int]) -> np.ndarray:
-    """Return the points (x, y) of a rectangle, (points_x · points_y, 2), row by row from the lowest y."""
+    """Return the points (x, y) of a rectangular grid, shape (points_x · points_y, 2), by row, with ascending y."""
     x, y = (np.linspace(*limits, count) for limits, count in zip((x_range, y_range), points, strict=True))
     return np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
 
 
 def evaluate_on_plane(
-    surface: LossSurface, center: np.ndarray, directions: np.ndarray, places: np.ndarray, re_estimate: bool
+    surface: LossSurface, center: np.ndarray, directions: np.ndarray, points: np.ndarray, re_estimate: bool
 ) -> pd.DataFrame:
-    """Return `x`, `y`, `loss` and `accuracy` at θ + x·d₁ + y·d₂ for each (x, y) of places, (m, 2).
+    """Evaluate a loss surface at θ + x·d₁ + y·d₂.
 
-    Every point is computed from the center, θ, (p,), and the directions, (2, p), by itself, so that it does not
-    depend on which other points are asked for. `re_estimate` takes BatchNorm statistics anew at each point.
+    Each point is computed from the center by itself, so that its value does not depend on the other points.
+
+    Args:
+        surface: The loss surface.
+        center: The center θ, shape (p,).
+        directions: The directions d₁ and d₂, shape (2, p).
+        points: The points (x, y), shape (m, 2).
+        re_estimate: Whether to re-estimate BatchNorm statistics at each point.
+
+    Returns:
+        One row for each point, with columns x, y, loss and accuracy.
     """
     center = center.astype(np.float64)
 
-    def at(place: np.ndarray) -> tuple[float, float, float, float]:
-        weights = center + place[0] * directions[0] + place[1] * directions[1]
+    def evaluate(point: np.ndarray) -> tuple[float, float, float, float]:
+        weights = center + point[0] * directions[0] + point[1] * directions[1]
         if re_estimate and surface.has_batch_norm:
-            surface.estimate_statistics(weights)
-        return (*place.tolist(), *surface.value(weights))
+            surface.estimate_batch_norm_statistics(weights)
+        return (float(point[0]), float(point[1]), *surface.value(weights))
 
-    rows = map_with_progress(at, places, len(places), f"the loss over {len(surface)} images")
+    rows = map_with_progress(evaluate, points, len(points), f"the loss over {len(surface)} images")
     return pd.DataFrame(rows, columns=["x", "y", "loss", "accuracy"])
 
 
 def analyze(
     run: RunDirectory, data: PreparedData, config: Config, direction_seed: int, part: int, parts: int
 ) -> pd.DataFrame:
-    """Return one row for each point of one part of the grid; parts are counted from 1."""
+    """Return the rows of `evaluate_on_plane` for one part of the grid around a run.
+
+    Args:
+        run: The run.
+        data: The prepared data of the study.
+        config: Section `landscape` of the config.
+        direction_seed: Seed of the directions.
+        part: Which part of the grid, from 1.
+        parts: Number of parts.
+
+    Returns:
+        One row for each point; nan if the run did not reach the checkpoint.
+    """
     weights = run.checkpoint_weights(config.checkpoint)
     surface = training_surface(run, data)
     policy = load_batch_norm_statistics(surface, weights, config.batch_norm)
@@ -74,8 +107,8 @@ def analyze(
         normalize_filters(direction, weights.vector, weights.shapes)
         for direction in random_directions(len(weights.vector), direction_seed)
     ]
-    places = np.array_split(grid(config.x_range, config.y_range, config.points), parts)[part - 1]
-    rows = evaluate_on_plane(surface, weights.vector, np.stack(directions), places, policy == "re-estimate")
+    points = np.array_split(grid(config.x_range, config.y_range, config.points), parts)[part - 1]
+    rows = evaluate_on_plane(surface, weights.vector, np.stack(directions), points, policy == "re-estimate")
     rows.insert(0, "checkpoint", run.checkpoint_name(config.checkpoint))
     rows.insert(1, "direction_seed", direction_seed)
     return rows.assign(batch_norm=policy)

@@ -1,4 +1,4 @@
-"""The loss surface of a run: its network over one side of the prepared data."""
+"""Loss surfaces of a run: its network on the training or validation set."""
 
 from collections.abc import Callable, Iterable
 
@@ -20,21 +20,37 @@ from batchscape.tasks.losses import num_outputs
 
 
 def training_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
-    """Return the loss over the training images, where the run trained (a GPU if there is one, unless it is refused)."""
+    """Return the loss over the training images.
+
+    It is computed on the device that the run's config selects: a GPU if there is one, unless the config excludes it.
+
+    Args:
+        run: The run, whose network and initial weights are used.
+        data: The prepared data of the study.
+
+    Returns:
+        The loss surface, at first with the BatchNorm statistics of the initial network.
+    """
     return _surface(run, data, data.train_images, data.train_labels)
 
 
 def validation_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
-    """Return the loss over the validation images, likewise."""
+    """Return the loss over the validation images, see `training_surface`."""
     return _surface(run, data, data.validation_images, data.validation_labels)
 
 
 def load_batch_norm_statistics(surface: LossSurface, weights: Weights, policy: str) -> str:
-    """Use the BatchNorm statistics that stand beside weights; return what a table says of the policy.
+    """Load the BatchNorm statistics of a checkpoint into a loss surface.
 
-    That is `none` for a network without BatchNorm.
+    Args:
+        surface: The loss surface, modified in place.
+        weights: The checkpoint.
+        policy: The policy for BatchNorm statistics, such as `fixed`.
+
+    Returns:
+        The value of the column `batch_norm`: the policy, or `none` for a network without BatchNorm.
     """
-    surface.statistics = weights.buffers
+    surface.batch_norm_statistics = weights.buffers
     return policy if surface.has_batch_norm else "none"
 
 
@@ -44,10 +60,17 @@ def evaluate_at_checkpoints(
     checkpoints: Iterable[Checkpoint],
     measure: Callable[[LossSurface, np.ndarray], pd.DataFrame],
 ) -> pd.DataFrame:
-    """Return the rows that `measure` gives for the training loss at the weights of each checkpoint, (p,).
+    """Measure the training loss around the weights of each checkpoint.
 
-    They are led by `checkpoint` and end with `batch_norm`: the statistics are those that stand beside the weights. At
-    a checkpoint that the run did not reach the weights are nan.
+    Args:
+        run: The run.
+        data: The prepared data of the study.
+        checkpoints: The checkpoints.
+        measure: Measures a loss surface at weights of shape (p,). The weights are nan if the run did not reach the
+            checkpoint; the surface has the BatchNorm statistics of the checkpoint.
+
+    Returns:
+        The rows of all checkpoints, with `checkpoint` as the first column and `batch_norm` as the last.
     """
     surface = training_surface(run, data)
     frames = []
@@ -60,22 +83,22 @@ def evaluate_at_checkpoints(
     return pd.concat(frames, ignore_index=True)
 
 
-def initial_network(run: RunDirectory, data: PreparedData, seed: int | None = None) -> nn.Module:
+def build_initial_network(run: RunDirectory, data: PreparedData, seed: int | None = None) -> nn.Module:
     """Return the network of a run with its initial weights, or with those of another seed."""
     spec = RunSpec.model_validate(run.summary()["spec"])
     outputs = num_outputs(spec.training.loss, len(data.classes))
     return build_network(spec.model, data.train_images.shape[1:], outputs, spec.seed if seed is None else seed)
 
 
-def device_of(run: RunDirectory) -> torch.device:
-    """Return where a run is analyzed: where it trained."""
+def run_device(run: RunDirectory) -> torch.device:
+    """Return the device on which a run is analyzed, from its `training.accelerator`."""
     return choose_device(run.summary()["spec"]["training"]["accelerator"])
 
 
 def _surface(run: RunDirectory, data: PreparedData, images: np.ndarray, labels: np.ndarray) -> LossSurface:
-    device = device_of(run)
-    # Else convolutions on a GPU have ten bits of precision, in which the small steps of the analyses are lost.
+    device = run_device(run)
+    # TF32 convolutions have a mantissa of ten bits, too few for the small steps of the analyses.
     torch.backends.cudnn.allow_tf32 = False
-    home = storage_device(images.nbytes, device)
-    network = initial_network(run, data)
-    return LossSurface(network, torch.from_numpy(images).to(home), torch.from_numpy(labels).to(device))
+    images_device = storage_device(images.nbytes, device)
+    network = build_initial_network(run, data)
+    return LossSurface(network, torch.from_numpy(images).to(images_device), torch.from_numpy(labels).to(device))

@@ -1,1 +1,1 @@
-"""The loss of a network as a function of its weights."""
+"""The loss of a network as a function of its weights, with its derivatives."""

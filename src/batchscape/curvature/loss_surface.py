@@ -1,9 +1,9 @@
-"""The loss of a network over a data set as a function of its weights: the engine of all analyses of the loss."""
+"""The loss of a network over a dataset as a function of its weights."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -15,47 +15,54 @@ from batchscape.data.tensors import normalize_images
 from batchscape.models.memory import find_largest_fitting, max_micro_batch_size
 from batchscape.tasks.losses import enable_backward, enable_double_backward, loss_and_accuracy, mean_loss
 
-# Images are kept as floats if they take at most this; larger sets become floats chunk by chunk, each time.
-FLOAT_BYTES = 512 << 20
-# Examples whose statistics BatchNorm takes together when they are re-estimated.
-STATISTICS_BATCH = 256
+# Inputs of at most this size are cached as floats; larger ones are converted again in each pass.
+INPUT_CACHE_BYTES = 512 << 20
+# Examples in a batch for the re-estimation of BatchNorm statistics.
+STATISTICS_BATCH_SIZE = 256
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
-class Value(NamedTuple):
-    """What a network gives over a data set at some weights."""
+class LossAndAccuracy(NamedTuple):
+    """Mean loss in nats, and fraction of correct predictions."""
 
     loss: float
     accuracy: float
 
 
-def _in_fitting_chunks(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a method of a LossSurface start from scratch with smaller chunks where they do not fit in memory."""
+def _retry_with_smaller_chunks(
+    method: Callable[Concatenate["LossSurface", Arguments], Result],
+) -> Callable[Concatenate["LossSurface", Arguments], Result]:
+    """Decorate a method of `LossSurface` to start again with smaller chunks if it runs out of memory."""
 
     @wraps(method)
-    def call(surface: "LossSurface", *arguments: np.ndarray) -> Any:
-        def compute(chunk: int) -> Any:
-            if chunk < surface._chunk:
-                surface._chunk, surface._keeps = chunk, False
-                surface._kept.clear()
-            return method(surface, *arguments)
+    def wrapper(self: "LossSurface", *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        def compute(chunk_size: int) -> Result:
+            if chunk_size < self._chunk_size:
+                self._chunk_size, self._caches_inputs = chunk_size, False
+                self._input_cache.clear()
+            return method(self, *args, **kwargs)
 
-        return find_largest_fitting(surface._chunk, compute)[1]
+        return find_largest_fitting(self._chunk_size, compute)[1]
 
-    return call
+    return wrapper
 
 
 class LossSurface:
-    """The mean loss f(θ) of a network over a data set, and its derivatives, at any weights θ.
+    """The mean loss f(θ) of a network over a dataset, with its derivatives, at any weights θ.
 
-    θ is a vector, (p,), of all parameters in the network's order. The network is in evaluation mode: dropout is off,
-    and BatchNorm uses fixed statistics, at first those of the network that is given. That network is copied and left
-    as it is, bit for bit.
+    θ is a vector of all p parameters, in the network's order. The network is in evaluation mode: dropout is off, and
+    BatchNorm uses fixed statistics, at first those of the given network. Networks compute in `dtype`; means over
+    examples and all results are float64. Results depend on `chunk` and the number of threads only by rounding.
 
-    `images` is uint8, (n, channels, height, width), and `labels` int64, (n,). All is computed where the labels are; the
-    images may be in host memory, if they are too many for a GPU. Networks compute in `dtype`; the mean over examples is
-    taken in float64, and all results are float64. `chunk` examples go through the network together; by default as many
-    as the processor's cache can take, and fewer where the memory does not hold so many. Results depend on it, and on
-    the number of threads, by rounding only.
+    Args:
+        network: The network; a copy is used, so it is not modified.
+        images: uint8, shape (n, channels, height, width). May be in host memory if they do not fit on the GPU.
+        labels: int64, shape (n,), on the device that computes.
+        dtype: Data type of the network.
+        chunk: Number of examples in a forward pass; by default, as many as fit in the cache of the processor, and fewer
+            if memory runs out.
     """
 
     def __init__(
@@ -69,26 +76,28 @@ class LossSurface:
         self._images, self._labels, self._dtype = images, labels, dtype
         self._device = labels.device
         self._network = copy.deepcopy(network).to(self._device, dtype).eval()
-        self._network.requires_grad_()  # the surface is a function of all parameters, also of those that do not train
-        example = self._inputs(images[:4])
-        self._chunk = chunk or max_micro_batch_size(self._network, example)
+        self._network.requires_grad_()  # the surface is a function of all parameters, frozen ones included
+        example = self._normalize(images[:4])
+        self._chunk_size = chunk or max_micro_batch_size(self._network, example)
         self._inference = InferenceNetwork(self._network, example)
         self._parameters = list(self._network.parameters())
-        self._vectors = {module: _one_vector(module) for module in (self._network, self._inference.module)}
-        self._kept: dict[str, list[torch.Tensor]] = {}
-        self._keeps = images.numel() * dtype.itemsize <= FLOAT_BYTES
+        modules = (self._network, self._inference.module)
+        self._flat_parameters = {module: _flatten_parameters(module) for module in modules}
+        self._input_cache: dict[str, list[torch.Tensor]] = {}
+        self._caches_inputs = images.numel() * dtype.itemsize <= INPUT_CACHE_BYTES
 
     def __len__(self) -> int:
-        """The number of examples."""
+        """Return the number of examples, n."""
         return len(self._labels)
 
     @property
     def has_batch_norm(self) -> bool:
-        return bool(self.statistics)
+        """Whether the network has BatchNorm statistics."""
+        return bool(self.batch_norm_statistics)
 
     @property
-    def statistics(self) -> dict[str, np.ndarray]:
-        """The BatchNorm statistics in use, by name; empty for a network without BatchNorm."""
+    def batch_norm_statistics(self) -> dict[str, np.ndarray]:
+        """The BatchNorm statistics in use, by name in the state dict; empty for a network without BatchNorm."""
         return {
             f"{layer}.{name}".lstrip("."): buffer.cpu().numpy().copy()
             for layer, module in self._network.named_modules()
@@ -96,65 +105,90 @@ class LossSurface:
             for name, buffer in module.named_buffers(recurse=False)
         }
 
-    @statistics.setter
-    def statistics(self, values: Mapping[str, np.ndarray]) -> None:
+    @batch_norm_statistics.setter
+    def batch_norm_statistics(self, values: Mapping[str, np.ndarray]) -> None:
         with torch.no_grad():
             for module in (self._network, self._inference.module):
                 for name, buffer in module.named_buffers():
                     if name in values:
                         buffer.copy_(torch.from_numpy(np.asarray(values[name])))
 
-    def estimate_statistics(self, weights: np.ndarray) -> None:
-        """Take as BatchNorm statistics the means of those of equal batches of this data set, at given weights.
+    def estimate_batch_norm_statistics(self, weights: np.ndarray) -> None:
+        """Re-estimate the BatchNorm statistics on this dataset (Izmailov et al. 2018, SWA, section 3.2).
 
-        Batches hold about 256 examples whatever the chunk, and examples from all over the data set. As in Izmailov
-        et al. 2018 (SWA), section 3.2.
+        They become the means of the statistics of equal batches of about 256 examples, spread over the dataset,
+        independent of `chunk`.
+
+        Args:
+            weights: θ, shape (p,).
         """
         layers = [module for module in self._network.modules() if isinstance(module, _BatchNorm)]
         momenta = [layer.momentum for layer in layers]
-        batches = max(1, round(len(self) / STATISTICS_BATCH))
-        self._move(self._network, weights)
+        num_batches = max(1, round(len(self) / STATISTICS_BATCH_SIZE))
+        self._set_parameters(self._network, weights)
         try:
             for layer in layers:
                 layer.reset_running_stats()
-                layer.momentum = None  # the mean of all batches
+                layer.momentum = None  # cumulative mean over all batches
                 layer.train()
             with torch.inference_mode():
-                for first in range(batches):
-                    self._network(self._inputs(self._images[first::batches]))
+                for first in range(num_batches):
+                    self._network(self._normalize(self._images[first::num_batches]))
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
                 layer.eval()
-        self.statistics = self.statistics
+        self.batch_norm_statistics = self.batch_norm_statistics  # also of the copy for inference
 
-    @_in_fitting_chunks
-    def value(self, weights: np.ndarray) -> Value:
-        """Return loss and accuracy at θ, (p,). A loss that is not finite stays what it is."""
-        self._move(self._inference.module, weights)
+    @_retry_with_smaller_chunks
+    def value(self, weights: np.ndarray) -> LossAndAccuracy:
+        """Return loss and accuracy.
+
+        Args:
+            weights: θ, shape (p,).
+
+        Returns:
+            f(θ), which may be inf or nan, and the accuracy.
+        """
+        self._set_parameters(self._inference.module, weights)
         with torch.inference_mode():
             logits = torch.cat(
                 [self._inference(inputs) for inputs in self._chunks("inference", self._inference.inputs)]
             )
-            return Value(*loss_and_accuracy(logits, self._labels))
+            return LossAndAccuracy(*loss_and_accuracy(logits, self._labels))
 
-    @_in_fitting_chunks
+    @_retry_with_smaller_chunks
     def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
-        """Return f(θ) and ∇f(θ), (p,), at θ, (p,)."""
-        self._move(self._network, weights)
+        """Return loss and gradient.
+
+        Args:
+            weights: θ, shape (p,).
+
+        Returns:
+            f(θ) and ∇f(θ), shape (p,).
+        """
+        self._set_parameters(self._network, weights)
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
         with enable_backward(self._network):
-            for inputs, labels in self._labelled_chunks():
-                part = self._share(inputs, labels)
-                total += _flat(_gradient(part, self._parameters))
-                loss += part.detach()
+            for inputs, labels in self._labeled_chunks():
+                chunk_loss = self._chunk_loss(inputs, labels)
+                total += _flatten(_gradient(chunk_loss, self._parameters))
+                loss += chunk_loss.detach()
         return loss.item(), total.cpu().numpy()
 
-    @_in_fitting_chunks
+    @_retry_with_smaller_chunks
     def hessian_vector_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:
-        """Return ∇²f(θ)·v, (p,), at θ, (p,), for v, (p,) (Pearlmutter 1994)."""
-        self._move(self._network, weights)
+        """Return the product of the Hessian with a vector, by double backpropagation (Pearlmutter 1994).
+
+        Args:
+            weights: θ, shape (p,).
+            vector: v, shape (p,).
+
+        Returns:
+            ∇²f(θ)·v, shape (p,).
+        """
+        self._set_parameters(self._network, weights)
         direction = torch.from_numpy(vector).to(self._device, torch.float64)
         total = torch.zeros_like(direction)
         sizes = [parameter.numel() for parameter in self._parameters]
@@ -163,51 +197,62 @@ class LossSurface:
             for part, parameter in zip(direction.to(self._dtype).split(sizes), self._parameters, strict=True)
         ]
         with enable_double_backward(self._network):
-            for inputs, labels in self._labelled_chunks():
-                gradient = _gradient(self._share(inputs, labels), self._parameters, create_graph=True)
-                slope = sum((g * v).sum() for g, v in zip(gradient, directions, strict=True))
-                total += _flat(_gradient(slope, self._parameters))
+            for inputs, labels in self._labeled_chunks():
+                gradient = _gradient(self._chunk_loss(inputs, labels), self._parameters, create_graph=True)
+                slope = torch.zeros((), dtype=self._dtype, device=self._device)
+                for part, along in zip(gradient, directions, strict=True):
+                    slope = slope + (part * along).sum()
+                total += _flatten(_gradient(slope, self._parameters))
         return total.cpu().numpy()
 
     def example_gradient(self, weights: np.ndarray, index: int) -> np.ndarray:
-        """Return the gradient of the loss of one example at θ, (p,)."""
-        self._move(self._network, weights)
+        """Return the gradient of the loss of one example.
+
+        Args:
+            weights: θ, shape (p,).
+            index: Index of the example.
+
+        Returns:
+            The gradient, shape (p,).
+        """
+        self._set_parameters(self._network, weights)
         example = slice(index, index + 1)
         with enable_backward(self._network):
-            loss = mean_loss(self._network(self._inputs(self._images[example])).double(), self._labels[example])
-            return _flat(_gradient(loss, self._parameters)).double().cpu().numpy()
+            loss = mean_loss(self._network(self._normalize(self._images[example])).double(), self._labels[example])
+            return _flatten(_gradient(loss, self._parameters)).double().cpu().numpy()
 
-    def _inputs(self, images: torch.Tensor) -> torch.Tensor:
+    def _normalize(self, images: torch.Tensor) -> torch.Tensor:
         return normalize_images(images.to(self._device), self._dtype)
 
-    def _move(self, module: nn.Module, weights: np.ndarray) -> None:
-        vector = self._vectors[module]
+    def _set_parameters(self, module: nn.Module, weights: np.ndarray) -> None:
+        vector = self._flat_parameters[module]
         if weights.shape != tuple(vector.shape):
-            raise ValueError(f"weights of shape {weights.shape} for a network of {len(vector)} parameters")
+            raise ValueError(f"weights of shape {weights.shape} for a network with {len(vector)} parameters")
         vector.copy_(torch.from_numpy(weights))
 
-    def _share(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """A chunk's contribution to the mean loss."""
+    def _chunk_loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """Return the contribution of a chunk to the mean loss."""
         return mean_loss(self._network(inputs).double(), labels) * (len(labels) / len(self))
 
-    def _labelled_chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return zip(self._chunks("gradient", lambda inputs: inputs), self._labels.split(self._chunk), strict=True)
+    def _labeled_chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        inputs = self._chunks("gradient", lambda inputs: inputs)
+        return zip(inputs, self._labels.split(self._chunk_size), strict=True)
 
-    def _chunks(self, use: str, layout: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[torch.Tensor]:
-        """The inputs, chunk by chunk, in the layout of a use; kept as floats from the first pass on if they are few."""
-        if use in self._kept:
-            return iter(self._kept[use])
-        chunks = (layout(self._inputs(part)) for part in self._images.split(self._chunk))
-        if self._keeps:
-            self._kept[use] = list(chunks)
-            return iter(self._kept[use])
+    def _chunks(self, purpose: str, to_layout: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[torch.Tensor]:
+        """Return the inputs in chunks, in the memory layout of a purpose; cached from the first pass if they fit."""
+        if purpose in self._input_cache:
+            return iter(self._input_cache[purpose])
+        chunks = (to_layout(self._normalize(images)) for images in self._images.split(self._chunk_size))
+        if self._caches_inputs:
+            self._input_cache[purpose] = list(chunks)
+            return iter(self._input_cache[purpose])
         return chunks
 
 
-def _one_vector(network: nn.Module) -> torch.Tensor:
-    """Lay all parameters of a network side by side in one vector, (p,), and return it; writing there sets them."""
+def _flatten_parameters(network: nn.Module) -> torch.Tensor:
+    """Make all parameters of a network views of one vector, shape (p,), and return it: writing to it sets them."""
     parameters = list(network.parameters())
-    vector = _flat([parameter.detach() for parameter in parameters])
+    vector = _flatten([parameter.detach() for parameter in parameters])
     nn.utils.vector_to_parameters(vector, parameters)
     return vector
 
@@ -215,9 +260,9 @@ def _one_vector(network: nn.Module) -> torch.Tensor:
 def _gradient(
     value: torch.Tensor, parameters: list[nn.Parameter], create_graph: bool = False
 ) -> Sequence[torch.Tensor]:
-    """Return the gradient of a value; it is 0 in what the value does not depend on."""
+    """Return the gradient of a value; 0 for parameters that the value does not depend on."""
     return torch.autograd.grad(value, parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True)
 
 
-def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
+def _flatten(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])

@@ -8,14 +8,14 @@ from scipy.optimize import minimize
 from torch import nn
 
 from batchscape.analysis.sharpness import (
+    hutchpp_trace,
     keskar_half_widths,
     keskar_sharpness,
     maximize,
-    measure,
+    measure_sharpness,
     random_subspace,
     restrict_to_subspace,
     top_eigenvalue,
-    trace,
 )
 from batchscape.config.model import VggConfig
 from batchscape.config.sharpness import SharpnessConfig
@@ -113,7 +113,7 @@ def test_the_scale_of_the_function_does_not_matter(scale: float):
 def test_every_measure_of_a_quadratic_is_its_closed_form():
     config = SharpnessConfig(epsilons=(0.1, 0.2), adaptive_radii=(0.3,), random_starts=5, trace_matvecs=9)
     surface = Quadratic(MATRIX, CENTER, 0.25)
-    found = by_measure(measure(surface, CENTER, config))
+    found = by_measure(measure_sharpness(surface, CENTER, config))
     for epsilon in (0.1, 0.2):
         box = epsilon * np.array([1.5, 3.0, 1.0])
         phi = 100 * (surface.greatest_in_box(box) - 0.25) / 1.25
@@ -134,7 +134,7 @@ def test_in_a_subspace_the_box_is_around_the_coordinates_of_the_weights():
     half_widths = 0.1 * (np.abs(np.linalg.pinv(basis) @ CENTER) + 1)
     corners = [basis @ (half_widths * np.array(signs)) for signs in ([1, 1], [1, -1])]
     greatest = max(0.25 + corner @ MATRIX @ corner / 2 for corner in corners)
-    found = by_measure(measure(surface, CENTER, config))
+    found = by_measure(measure_sharpness(surface, CENTER, config))
     assert found["keskar_subspace", 0.1] == pytest.approx(100 * (greatest - 0.25) / 1.25, rel=1e-6)
 
 
@@ -151,28 +151,49 @@ def test_eigenvalue_and_trace_of_a_larger_matrix():
     half = draw.normal(size=(200, 30))
     matrix = half @ half.T - 5 * np.eye(200)
     assert top_eigenvalue(matrix.__matmul__, 200, 0) == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=2e-3)
-    assert trace(matrix.__matmul__, 200, 120, 0) == pytest.approx(np.trace(matrix), rel=0.05)
+    assert hutchpp_trace(matrix.__matmul__, 200, 120, 0) == pytest.approx(np.trace(matrix), rel=0.05)
     assert top_eigenvalue((-matrix).__matmul__, 200, 0) == pytest.approx(5, rel=2e-3)  # the greatest, not the largest
 
 
 def test_a_hessian_of_zeros_or_of_no_numbers_is_said_so():
     """As of a network of dead units, of saturated outputs, or of weights so large that products overflow."""
     calls = iter(range(1000))
-    assert top_eigenvalue(np.zeros_like, 50, 0) == trace(np.zeros_like, 50, 12, 0) == 0
+    assert top_eigenvalue(np.zeros_like, 50, 0) == hutchpp_trace(np.zeros_like, 50, 12, 0) == 0
     assert np.isnan(top_eigenvalue(lambda vector: vector * np.nan, 50, 0))
     assert np.isnan(top_eigenvalue(lambda vector: vector * (np.nan if next(calls) else 1.0), 50, 0))
-    assert np.isnan(trace(lambda vector: vector * np.nan, 50, 12, 0))
+    assert np.isnan(hutchpp_trace(lambda vector: vector * np.nan, 50, 12, 0))
 
 
-def test_the_estimates_leave_the_random_state_alone_and_are_functions_of_the_seed():
-    draw = np.random.default_rng(0).normal(size=(50, 50))
-    matrix = draw + draw.T
+def test_hutchpp_is_exact_for_a_diagonal_matrix_of_low_rank():
+    diagonal = np.zeros(40)
+    diagonal[[3, 17, 22]] = 5.0, -2.0, 0.5
+    assert hutchpp_trace(lambda vector: diagonal * vector, 40, 12, 0) == pytest.approx(3.5, rel=1e-12)
+
+
+def test_hutchpp_is_unbiased():
+    generator = np.random.default_rng(0)
+    half = generator.normal(size=(60, 60))
+    matrix = half @ half.T
+    estimates = [hutchpp_trace(matrix.__matmul__, 60, 12, seed) for seed in range(200)]
+    standard_error = np.std(estimates, ddof=1) / np.sqrt(len(estimates))
+    assert abs(np.mean(estimates) - np.trace(matrix)) <= 3 * standard_error
+
+
+def test_hutchpp_takes_the_given_number_of_products():
+    calls = []
+    hutchpp_trace(lambda vector: calls.append(1) or vector, 50, 30, 0)
+    assert len(calls) == 30
+
+
+def test_hutchpp_depends_on_the_seed_alone_and_leaves_the_global_random_state():
+    generator = np.random.default_rng(0).normal(size=(50, 50))
+    matrix = generator + generator.T
     np.random.seed(5)  # noqa: NPY002
-    first = trace(matrix.__matmul__, 50, 30, 1)
+    first = hutchpp_trace(matrix.__matmul__, 50, 30, 1)
     after = np.random.random()  # noqa: NPY002
     np.random.seed(5)  # noqa: NPY002
     assert np.random.random() == after  # noqa: NPY002
-    assert trace(matrix.__matmul__, 50, 30, 1) == first != trace(matrix.__matmul__, 50, 30, 2)
+    assert hutchpp_trace(matrix.__matmul__, 50, 30, 1) == first != hutchpp_trace(matrix.__matmul__, 50, 30, 2)
 
 
 def test_where_nothing_is_finite_all_measures_are_nan():
@@ -183,7 +204,7 @@ def test_where_nothing_is_finite_all_measures_are_nan():
         def hessian_vector_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:  # noqa: ARG002
             return np.full(3, np.nan)
 
-    rows = measure(Nowhere(MATRIX, CENTER), np.full(3, np.nan), SharpnessConfig())
+    rows = measure_sharpness(Nowhere(MATRIX, CENTER), np.full(3, np.nan), SharpnessConfig())
     assert len(rows) == 7
     assert rows["value"].isna().all()
 
@@ -239,7 +260,7 @@ def test_rescaled_relu_layers_change_keskars_sharpness_and_not_the_adaptive_one(
         [factors.get(name, 1.0) * p.detach().numpy().ravel().astype(float) for name, p in network.named_parameters()]
     )
     assert surface.value(scaled).loss == pytest.approx(surface.value(weights).loss, rel=1e-10)
-    before, after = (by_measure(measure(surface, at, config)) for at in (weights, scaled))
+    before, after = (by_measure(measure_sharpness(surface, at, config)) for at in (weights, scaled))
     assert after["adaptive", 0.01] == pytest.approx(before["adaptive", 0.01], rel=1e-6)
     assert abs(after["keskar", 0.001] / before["keskar", 0.001] - 1) > 0.2
     assert abs(after["hessian_eigenvalue", 0] / before["hessian_eigenvalue", 0] - 1) > 0.2
@@ -254,7 +275,7 @@ def test_the_hessian_of_a_network_is_that_of_its_gradient(few: PreparedData):
         for axis in np.eye(len(weights))
     ]
     hessian = np.stack(columns)
-    rows = by_measure(measure(surface, weights, SharpnessConfig(trace_matvecs=3 * len(weights))))
+    rows = by_measure(measure_sharpness(surface, weights, SharpnessConfig(trace_matvecs=3 * len(weights))))
     assert rows["hessian_eigenvalue", 0] == pytest.approx(np.linalg.eigvalsh((hessian + hessian.T) / 2)[-1], rel=2e-3)
     assert rows["hessian_trace", 0] == pytest.approx(np.trace(hessian), rel=1e-3)
 
@@ -262,4 +283,4 @@ def test_the_hessian_of_a_network_is_that_of_its_gradient(few: PreparedData):
 def test_a_subspace_larger_than_the_memory_is_refused_before_it_is_drawn(refusal):
     message = refusal(random_subspace, 100, psutil.virtual_memory().total // 1000, seed=0)
     assert message.startswith("sharpness.subspace_dimension: 100 directions of ")
-    assert "more than the memory of this machine; lower it" in message
+    assert "more than the memory of this machine; use a smaller dimension" in message

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from batchscape.analysis.gradient_alignment import draw_batches, mean_gradient_norms
-from batchscape.analysis.interpolation import between, interpolate
+from batchscape.analysis.gradient_alignment import draw_batches, measure_alignment
+from batchscape.analysis.interpolation import interpolate, lerp_weights
 from batchscape.analysis.landscape import evaluate_on_plane, grid, normalize_filters, random_directions
-from batchscape.analysis.trajectory import bounds, principal_plane
+from batchscape.analysis.trajectory import padded_range, principal_plane
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.model import VggConfig
-from batchscape.curvature.loss_surface import LossSurface, Value
+from batchscape.curvature.loss_surface import LossAndAccuracy, LossSurface
 from batchscape.io.weights import Weights
 from batchscape.models.build import build_network
 from batchscape.runtime.progress import map_with_progress
@@ -32,8 +32,8 @@ class Plain:
     def __len__(self) -> int:
         return 1
 
-    def value(self, weights: np.ndarray) -> Value:
-        return Value(float((weights[0] - 1) ** 2 + 10 * weights[1]), float(weights[1]))
+    def value(self, weights: np.ndarray) -> LossAndAccuracy:
+        return LossAndAccuracy(float((weights[0] - 1) ** 2 + 10 * weights[1]), float(weights[1]))
 
 
 def weights_of(network: nn.Module) -> Weights:
@@ -137,10 +137,10 @@ def test_rescaled_relu_layers_leave_the_filter_normalised_surface_alone():
 
 def test_the_ends_of_a_line_are_the_runs_to_the_last_bit():
     first, second = np.float32([0.1, 0.7, 1e-8]), np.float32([0.3, -0.2, 1e8])
-    assert between(first, second, 0).tolist() == first.astype(float).tolist()
-    assert between(first, second, 1).tolist() == second.astype(float).tolist()
-    assert between(first, second, -1) == pytest.approx(2 * first.astype(float) - second)
-    assert between(first, second, 0.25) == pytest.approx(0.75 * first.astype(float) + 0.25 * second)
+    assert lerp_weights(first, second, 0).tolist() == first.astype(float).tolist()
+    assert lerp_weights(first, second, 1).tolist() == second.astype(float).tolist()
+    assert lerp_weights(first, second, -1) == pytest.approx(2 * first.astype(float) - second)
+    assert lerp_weights(first, second, 0.25) == pytest.approx(0.75 * first.astype(float) + 0.25 * second)
 
 
 def test_on_a_line_each_side_has_the_loss_of_the_network_between():
@@ -192,7 +192,7 @@ def test_a_landscape_re_estimates_batch_norm_only_if_asked():
     places = np.array([[0.5, 0.0]])
     fixed = evaluate_on_plane(surface, parameter_vector(network), directions, places, re_estimate=False)["loss"][0]
     estimated = evaluate_on_plane(surface, parameter_vector(network), directions, places, re_estimate=True)["loss"][0]
-    surface.estimate_statistics(1.5 * parameter_vector(network))
+    surface.estimate_batch_norm_statistics(1.5 * parameter_vector(network))
     assert estimated == surface.value(1.5 * parameter_vector(network)).loss != fixed
 
 
@@ -205,8 +205,8 @@ def test_a_trajectory_in_a_plane_is_found_with_its_plane():
     places = np.array([[-4.0, 0.0], [-3.0, 1.0], [-1.0, 1.5], [0.0, 0.0], [0.5, -0.5]])
     minimizer = draw.normal(size=50)
     plane = principal_plane(minimizer + places @ axes, minimizer)
-    assert plane.shares.sum() == pytest.approx(1)
-    assert plane.shares[0] > plane.shares[1]
+    assert plane.explained_variance.sum() == pytest.approx(1)
+    assert plane.explained_variance[0] > plane.explained_variance[1]
     assert plane.directions @ plane.directions.T == pytest.approx(np.eye(2), abs=1e-12)
     assert plane.coordinates @ plane.directions == pytest.approx(places @ axes, abs=1e-12)
     assert plane.coordinates[3] == pytest.approx([0, 0], abs=1e-12)
@@ -214,7 +214,7 @@ def test_a_trajectory_in_a_plane_is_found_with_its_plane():
 
 
 def test_a_margin_reaches_beyond_on_both_sides():
-    assert bounds(np.array([3.0, -1.0, 0.0]), 0.25) == (-2.0, 4.0)
+    assert padded_range(np.array([3.0, -1.0, 0.0]), 0.25) == (-2.0, 4.0)
 
 
 # Gradient alignment.
@@ -225,7 +225,7 @@ def test_gradient_norms_are_those_of_the_batches():
     weights = parameter_vector(NETWORK)
     batches = draw_batches(70, 16, None, seed=1)
     assert batches.shape == (4, 16)
-    rows = mean_gradient_norms(surface, weights, batches).set_index("gradient_batch")
+    rows = measure_alignment(surface, weights, batches).set_index("gradient_batch")
     assert list(rows.index) == [1, 2, 4, 8, 16]
     for size in rows.index:
         groups = batches.reshape(-1, size)
@@ -242,7 +242,7 @@ def test_gradient_norms_are_those_of_the_batches():
 
 def test_equal_gradients_reach_the_bound():
     surface = LossSurface(NETWORK, IMAGES[:1].repeat(8, 1, 1, 1), LABELS[:1].repeat(8))
-    rows = mean_gradient_norms(surface, parameter_vector(NETWORK), draw_batches(8, 8, None, 0))
+    rows = measure_alignment(surface, parameter_vector(NETWORK), draw_batches(8, 8, None, 0))
     assert rows["alignment"].tolist() == pytest.approx([1, 1, 1, 1], rel=1e-6)
 
 

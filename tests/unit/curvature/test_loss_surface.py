@@ -86,12 +86,12 @@ def test_the_number_of_threads_does_not_matter():
 
 
 def test_images_that_are_not_kept_as_floats_give_the_same_bits(monkeypatch: pytest.MonkeyPatch):
-    kept = surface(chunk=16)
-    expected = kept.value(WEIGHTS), kept.gradient(WEIGHTS)[0], kept.value(WEIGHTS)
-    monkeypatch.setattr("batchscape.curvature.loss_surface.FLOAT_BYTES", 0)
+    cached = surface(chunk=16)
+    expected = cached.value(WEIGHTS), cached.gradient(WEIGHTS)[0], cached.value(WEIGHTS)
+    monkeypatch.setattr("batchscape.curvature.loss_surface.INPUT_CACHE_BYTES", 0)
     fresh = surface(chunk=16)
     assert (fresh.value(WEIGHTS), fresh.gradient(WEIGHTS)[0], fresh.value(WEIGHTS)) == expected
-    assert not fresh._kept
+    assert not fresh._input_cache
 
 
 def test_where_it_was_before_does_not_matter():
@@ -108,7 +108,7 @@ def test_the_network_is_left_bit_for_bit_as_it_was():
     found = surface(network)
     found.value(parameter_vector(network) + 1)
     found.gradient(parameter_vector(network) + 1)
-    found.estimate_statistics(parameter_vector(network) + 1)
+    found.estimate_batch_norm_statistics(parameter_vector(network) + 1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     assert all(module.training for module in network.modules())
     assert all(parameter.grad is None for parameter in network.parameters())
@@ -135,7 +135,7 @@ def test_statistics_are_in_use_as_soon_as_they_are_set():
     network = batch_norm_network()
     found, weights = surface(network), parameter_vector(network)
     before = found.value(weights).loss, found.gradient(weights)[0]
-    found.statistics = {name: value + 1 for name, value in found.statistics.items()}
+    found.batch_norm_statistics = {name: value + 1 for name, value in found.batch_norm_statistics.items()}
     after = found.value(weights).loss, found.gradient(weights)[0]
     assert after[0] == pytest.approx(after[1], rel=1e-6)
     assert abs(after[0] - before[0]) > 1e-3
@@ -144,23 +144,25 @@ def test_statistics_are_in_use_as_soon_as_they_are_set():
 def test_estimated_statistics_are_the_mean_and_variance_of_what_the_layer_sees():
     network = batch_norm_network()
     found, weights = surface(network, chunk=9), parameter_vector(network) * 1.5
-    found.estimate_statistics(weights)
+    found.estimate_batch_norm_statistics(weights)
     convolution = copy.deepcopy(network[0])
     nn.utils.vector_to_parameters(torch.from_numpy(weights[:40]).float(), convolution.parameters())
     with torch.no_grad():
         seen = convolution(IMAGES / 255).transpose(0, 1).flatten(1)  # 70 images are one batch
-    assert found.statistics["1.running_mean"] == pytest.approx(seen.mean(1).numpy(), rel=1e-4, abs=1e-6)
-    assert found.statistics["1.running_var"] == pytest.approx(seen.var(1).numpy(), rel=1e-4)
+    assert found.batch_norm_statistics["1.running_mean"] == pytest.approx(seen.mean(1).numpy(), rel=1e-4, abs=1e-6)
+    assert found.batch_norm_statistics["1.running_var"] == pytest.approx(seen.var(1).numpy(), rel=1e-4)
 
 
 def test_estimated_statistics_do_not_depend_on_the_chunk_or_on_those_before():
     network = batch_norm_network()
     images, labels = synthetic_images(700)
     first, second = LossSurface(network, images, labels), LossSurface(network, images, labels, chunk=11)
-    second.statistics = {name: value + 3 for name, value in second.statistics.items()}
+    second.batch_norm_statistics = {name: value + 3 for name, value in second.batch_norm_statistics.items()}
     for found in (first, second):
-        found.estimate_statistics(parameter_vector(network))
-    assert all(np.array_equal(value, second.statistics[name]) for name, value in first.statistics.items())
+        found.estimate_batch_norm_statistics(parameter_vector(network))
+    assert all(
+        np.array_equal(value, second.batch_norm_statistics[name]) for name, value in first.batch_norm_statistics.items()
+    )
 
 
 def test_a_network_without_batch_norm_has_no_statistics():

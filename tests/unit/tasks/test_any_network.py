@@ -70,7 +70,7 @@ def test_surface_at_saved_weights_equals_the_recorded_loss(pair: list[RunDirecto
     for run in pair:
         weights, summary = run.weights("best"), run.summary()
         surface = validation_surface(run, data)
-        surface.statistics = weights.buffers
+        surface.batch_norm_statistics = weights.buffers
         value = surface.value(weights.vector)
         assert value.loss == pytest.approx(summary["best_validation_loss"], rel=1e-5)
         assert value.accuracy == summary["validation_accuracy_at_best"]
@@ -85,7 +85,7 @@ def test_surface_at_saved_weights_equals_the_network(pair: list[RunDirectory], d
     expected = evaluate(network, *to_tensors(data.train_images, data.train_labels, torch.device("cpu")))
     surface, weights = training_surface(run, data), run.weights("best")
     assert not torch.backends.cudnn.allow_tf32
-    surface.statistics = weights.buffers
+    surface.batch_norm_statistics = weights.buffers
     assert surface.value(weights.vector) == pytest.approx(expected, rel=1e-5)
 
 
@@ -104,7 +104,7 @@ def test_surface_gradient_is_its_slope(pair: list[RunDirectory], data: PreparedD
     weights = run.weights("best")
     images, labels = to_tensors(data.train_images, data.train_labels, torch.device("cpu"))
     surface = LossSurface(network, images, labels, dtype=torch.float64)
-    surface.statistics = weights.buffers
+    surface.batch_norm_statistics = weights.buffers
     loss, gradient = surface.gradient(weights.vector)
     assert loss == pytest.approx(surface.value(weights.vector).loss, rel=1e-9)
     direction = np.random.default_rng(0).standard_normal(len(gradient))
@@ -138,7 +138,7 @@ def test_landscape_is_centered_on_the_run(pair: list[RunDirectory], data: Prepar
     rows = landscape.analyze(pair[0], data, config, 0, 1, 1)
     centre = rows[(rows["x"] == 0) & (rows["y"] == 0)]["loss"].item()
     surface, weights = training_surface(pair[0], data), pair[0].weights("best")
-    surface.statistics = weights.buffers
+    surface.batch_norm_statistics = weights.buffers
     assert centre == pytest.approx(surface.value(weights.vector).loss, rel=1e-6)
 
 

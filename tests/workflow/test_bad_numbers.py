@@ -241,7 +241,7 @@ def test_claims_figures_and_report_state_that_everything_diverged(hopeless: InPr
     assert (tested["n_missing"] == 2).all()
     assert tested["reading"].str.contains("Not tested: .*; [4-8] of the [4-8] runs diverged").all()
     for name in set(hopeless.study.plan.figures) - {"claims", "lr_search"}:
-        assert any("No run has a number that can be drawn here" in text for text in draw(hopeless.plot(name))), name
+        assert any("No run has a value that can be drawn here" in text for text in draw(hopeless.plot(name))), name
     assert draw(hopeless.plot("claims")).count("not tested") == len(claims)
     page = hopeless.page()
     assert "No setting can be recommended" in page
@@ -299,7 +299,7 @@ def test_trajectory_of_a_diverged_run_ends_at_its_last_finite_weights(
 def test_figures_draw_the_runs_that_did_not_diverge(late: InProcessStudy, draw: Callable):
     for name in late.study.plan.figures:
         texts = draw(late.plot(name))
-        empty = any("No run has a number" in text for text in texts)
+        empty = any("No run has a value" in text for text in texts)
         at_fixed_rate = FIGURES[name].settings[:1] == ("fixed_learning_rate",) or name in {
             "interpolation",
             "gradient_alignment",
@@ -339,8 +339,8 @@ def test_zeros_of_a_dead_network_are_not_drawn_on_logarithmic_axes(dead: InProce
         "lr_plane",
     )
     captions = {name: [text for text in draw(dead.plot(name)) if "Not drawn: " in text] for name in names}
-    assert captions["lr_effect"] == [f"Not drawn: {(runs['best_validation_loss'] == 0).sum()} values, 0 or less, "
-                                     "infinite or no number"]  # fmt: skip
+    assert captions["lr_effect"] == [f"Not drawn: {(runs['best_validation_loss'] == 0).sum()} values "
+                                     "(zero, negative or not finite)"]  # fmt: skip
     assert captions["update_norms"]
     assert not captions["convergence"]  # its axes are not logarithmic
 
@@ -357,7 +357,7 @@ def test_trajectory_of_fewer_than_three_points_is_named_and_not_drawn(dead: InPr
     missing = rows.loc[rows["x"].isna(), "run"].tolist()
     assert "bs8-lr1000000-seed0" in missing  # dead after the first epoch
     assert rows.loc[rows["run"].isin(missing), ["loss", "explained_variance_x"]].isna().all(axis=None)
-    caption = f"not shown, for fewer than three different weights: {missing[0]}"
+    caption = f"not shown (fewer than three distinct checkpoints): {missing[0]}"
     assert any(caption in text for text in draw(dead.plot("trajectory")))
 
 
@@ -406,7 +406,7 @@ def test_infinite_sharpness_is_counted_and_not_drawn(draw: Callable):
     assert np.isnan(table.loc[(8, "hessian_trace"), "value_mean"])
     assert table.loc[(8, "keskar"), "evaluations_mean"] == 7
     texts = draw(sharpness_figure.draw(frame, sharpness.tabulate(frame), fixed_learning_rate=0.1))
-    assert "Not drawn: 4 values, infinite or no number" in texts
+    assert "Not drawn: 4 values (not finite)" in texts
     assert {"8", "16", "Keskar φ (%) ε = 0.5", "Hessian trace (nats/unit²)"} <= set(texts)
 
 

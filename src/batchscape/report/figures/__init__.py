@@ -1,2 +1,4 @@
-"""One module a figure: `draw(*sources, **settings)` takes the data frames and settings that the registry in
-`batchscape.study.registry` names, in that order, and returns a plotnine plot."""
+"""One module per figure, whose `draw(*sources, **settings)` returns a plotnine plot.
+
+`batchscape.study.registry` lists the data frames and settings that each figure takes, in this order.
+"""

@@ -1,4 +1,4 @@
-"""A quantity against the batch size, in panels, arm beside arm: each seed, the mean and its spread."""
+"""Quantities against the batch size, one panel each, arms side by side: seeds, mean and standard deviation."""
 
 from collections.abc import Mapping
 
@@ -9,9 +9,12 @@ from batchscape.report.figures import style
 
 
 def plot_by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str, str]) -> p9.ggplot:
-    """Return the plot of the quantities that `panels` names, without its labels.
+    """Return the plot without its labels.
 
-    `arm_runs` gives the points, `scaled_lr` their means and spreads; arms stand in its order.
+    Args:
+        arm_runs: the table of that name, for the points of seeds.
+        scaled_lr: the table of that name, for means and standard deviations; arms are drawn in its order.
+        panels: titles of the panels by quantity.
     """
     scales = style.arm_scales(scaled_lr["arm"])
     arms, sizes = style.unique_arms(scaled_lr["arm"]), style.batch_size_labels(scaled_lr["batch_size"])
@@ -26,7 +29,7 @@ def plot_by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping
         frame.assign(
             panel=pd.Categorical(frame["quantity"].map(panels), categories=names, ordered=True),
             arm=pd.Categorical(frame["arm"], categories=arms, ordered=True),
-            # Arms stand side by side around the place of their batch size.
+            # Arms are placed side by side around the position of their batch size.
             x=[
                 1 + sizes.index(str(size)) + 0.7 * ((arms.index(arm) + 0.5) / len(arms) - 0.5)
                 for size, arm in zip(frame["batch_size"], frame["arm"], strict=True)
@@ -55,6 +58,6 @@ def plot_by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping
 
 
 def subtitle(scaled_lr: pd.DataFrame, panels: Mapping[str, str]) -> str:
-    """Say what points and bars are; each setting is counted once."""
-    one = scaled_lr[scaled_lr["quantity"] == next(iter(panels))].drop_duplicates("setting")
-    return style.describe_spread(one)
+    """Return what points and bars show; each setting is counted once."""
+    settings = scaled_lr[scaled_lr["quantity"] == next(iter(panels))].drop_duplicates("setting")
+    return style.describe_spread(settings)

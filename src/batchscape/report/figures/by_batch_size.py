@@ -1,4 +1,6 @@
-"""A quantity against the batch size, in panels: a point for each seed, the mean and its spread beside them."""
+"""Quantities against the batch size, one panel each: seeds, and beside them mean and standard deviation."""
+
+from typing import Literal
 
 import pandas as pd
 import plotnine as p9
@@ -7,13 +9,16 @@ from batchscape.report.figures import style
 
 
 def plot_by_batch_size(
-    seeds: pd.DataFrame, summary: pd.DataFrame, scales: str = "fixed", columns: int | None = None
+    seeds: pd.DataFrame, summary: pd.DataFrame, scales: Literal["fixed", "free_y"] = "fixed", columns: int | None = None
 ) -> p9.ggplot:
-    """Return the plot without its labels.
+    """Return the plot without its labels; batch sizes without values are left empty.
 
-    `seeds` has the columns panel, batch_size and value, a row a run; `summary` has panel, batch_size, mean and sd.
-    Panels stand in the order of `summary`; `scales` is `fixed` for panels of one quantity, `free_y` for several.
-    Batch sizes that have nothing to draw keep their place.
+    Args:
+        seeds: one row per run, with the columns panel, batch_size and value.
+        summary: one row per panel and batch size, with the columns panel, batch_size, mean and sd. Panels are drawn in
+            its order.
+        scales: `fixed` if all panels show the same quantity, else `free_y`.
+        columns: number of panels per row.
     """
     sizes = style.batch_size_labels(summary["batch_size"].astype(int))
     colors = style.batch_size_scales(summary["batch_size"])

@@ -1,4 +1,6 @@
-"""A quantity by epoch, in panels: one line a batch size, the mean over seeds, in the band of their range."""
+"""Quantities by epoch, one panel each and one line per batch size: mean and range over seeds."""
+
+from typing import Literal
 
 import pandas as pd
 import plotnine as p9
@@ -7,21 +9,23 @@ from batchscape.report.figures import style
 
 
 def plot_by_epoch(
-    data: pd.DataFrame, batch_sizes: pd.Series, scales: str = "fixed", columns: int | None = None
+    data: pd.DataFrame, batch_sizes: pd.Series, scales: Literal["fixed", "free_y"] = "fixed", columns: int | None = None
 ) -> p9.ggplot:
     """Return the plot without its labels; both axes are logarithmic.
 
-    `data` has the columns panel, batch_size, epoch, mean, min and max, a row an epoch; `batch_sizes` are those of the
-    study, so that each has its colour here even if another one has nothing to draw. Panels stand in the order of
-    `data`; `scales` is `fixed` for panels of one quantity, `free_y` for several; `columns` of them stand
-    beside one another.
+    Args:
+        data: one row per epoch, with the columns panel, batch_size, epoch, mean, min and max. Panels are drawn in its
+            order.
+        batch_sizes: all batch sizes of the study, which determine the colors.
+        scales: `fixed` if all panels show the same quantity, else `free_y`.
+        columns: number of panels per row.
     """
     data, caption = style.keep_drawable(data, "mean", log=True)
     if data.empty:
         return style.empty_plot()
     panels = list(dict.fromkeys(data["panel"]))
     data = style.thin_epochs(data, ["panel", "batch_size"])
-    # A band down to 0 has no end on this axis: it reaches to the least number of its panel.
+    # A logarithmic axis has no 0: clip the range at the smallest positive value of its panel.
     floor = data[["min", "mean"]].where(lambda values: values > 0).min(axis="columns").groupby(data["panel"]).min()
     data["min"] = data["min"].where(data["min"] > 0, data["panel"].map(floor))
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
@@ -40,7 +44,7 @@ def plot_by_epoch(
 
 
 def panel_rows(rows: pd.DataFrame, quantity: str, name: str) -> pd.DataFrame:
-    """Return the mean and range of a quantity of a table as the rows of one panel."""
+    """Return the mean and range of a quantity as rows of the panel `name`."""
     statistics = {statistic: rows[f"{quantity}_{statistic}"] for statistic in ("mean", "min", "max")}
     return rows[["batch_size", "epoch"]].assign(panel=name, **statistics)
 
@@ -48,14 +52,14 @@ def panel_rows(rows: pd.DataFrame, quantity: str, name: str) -> pd.DataFrame:
 def epochs_with_all_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the epochs in which all seeds of a batch size that did not diverge still train.
 
-    Beyond, the mean would jump as runs end.
+    In later epochs the mean would jump whenever a run ends.
     """
-    everyone = rows.groupby("batch_size")["n_seeds"].transform("max")
-    return rows[(rows["n_seeds"] == everyone) & (rows["n_seeds"] > 0)]
+    n_seeds = rows.groupby("batch_size")["n_seeds"].transform("max")
+    return rows[(rows["n_seeds"] == n_seeds) & (rows["n_seeds"] > 0)]
 
 
 def subtitle(rows: pd.DataFrame) -> str:
-    """Say what a table's lines and bands are; the first epoch counts every run of a setting once."""
+    """Return what lines and bands show; the first epoch counts each run of a setting once."""
     first = rows[rows["epoch"] == 1]
     seeds = style.describe_seeds(first["n_seeds"], first["n_diverged"])
-    return style.wrap(f"Mean and range over {seeds}, while all train; epochs within 5 % averaged")
+    return style.wrap(f"Mean and range over {seeds} while all of them train; epochs within 5 % are averaged")

@@ -1,4 +1,4 @@
-"""Which of the original study's claims hold here: a row a claim, its ratio with the interval, and the verdict."""
+"""The claims of the original study: one row per claim, with its ratio, interval and verdict."""
 
 import textwrap
 
@@ -8,15 +8,15 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 
-# Okabe & Ito 2008, each with a shape of its own, for grey prints and the colour-blind.
+# Okabe & Ito 2008; a shape per verdict for grayscale prints and color-blind readers.
 VERDICTS = {"supported": ("#0072B2", "o"), "refuted": ("#D55E00", "X"), "undecided": ("#666666", "D")}
-# The intervals of few seeds can span decades: the axis ends this many times beyond the outermost effects.
-REACH = 4
+# Intervals of few seeds can span decades: the axis ends at this factor beyond the outermost effects.
+AXIS_MARGIN = 4
 
 
 def draw(claims: pd.DataFrame) -> p9.ggplot:
     effects = claims["effect"].dropna()
-    left, right = min([1, *effects]) / REACH, max([1, *effects]) * REACH
+    left, right = min([1, *effects]) / AXIS_MARGIN, max([1, *effects]) * AXIS_MARGIN
     rows = claims.assign(
         row=np.arange(len(claims), 0, -1),
         verdict=pd.Categorical(claims["verdict"], categories=list(VERDICTS), ordered=True),
@@ -29,9 +29,9 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         rows[rows["ci95_low"] < left].assign(x=left, sign="<"),
         rows[rows["ci95_high"] > right].assign(x=right, sign=">"),
     ]
-    # The numbers stand beside the axis, at shares of its width.
-    column, edge = (right * (right / left) ** share for share in (0.03, 0.68))
-    colors, shapes = ({name: look[place] for name, look in VERDICTS.items()} for place in (0, 1))
+    # The numbers are placed beside the axis, at fractions of its width.
+    column, edge = (right * (right / left) ** fraction for fraction in (0.03, 0.68))
+    colors, shapes = ({name: style_of[index] for name, style_of in VERDICTS.items()} for index in (0, 1))
     return (
         p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))
         + p9.geom_rect(p9.aes(xmin="side", xmax=1, ymin="row - 0.42", ymax="row + 0.42"), fill="#EEEEEE", color="none")
@@ -42,7 +42,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
             size=0.9,
             show_legend=False,
         )
-        + _ends(pd.concat(beyond))
+        + _draw_interval_arrows(pd.concat(beyond))
         + p9.geom_point(p9.aes(shape="verdict"), rows.dropna(subset=["effect"]), size=3)
         + p9.geom_text(p9.aes(column, label="numbers"), size=8, ha="left", color="#222222")
         + p9.scale_x_log10(
@@ -63,10 +63,10 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         + p9.labs(
             title="Which claims of the original study hold here",
             subtitle=style.wrap(
-                f"Ratio, paired by seed: mean and 95 % interval over {style.describe_seeds(claims['n_seeds'], [])}; "
-                "shaded is the side that is claimed, an arrow means that the interval goes on"
+                f"Ratio, paired by seed; mean and 95 % interval over {style.describe_seeds(claims['n_seeds'], [])}; "
+                "shaded: the claimed side; arrow: the interval extends beyond the axis"
             ),
-            x="Ratio (1 is no difference)",
+            x="Ratio (1: no difference)",
             y="",
         )
         + style.theme()
@@ -80,7 +80,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
     )
 
 
-def _ends(beyond: pd.DataFrame) -> list:
+def _draw_interval_arrows(beyond: pd.DataFrame) -> list:
     return [
         p9.geom_point(p9.aes("x"), rows, shape=sign, size=2, show_legend=False) for sign, rows in beyond.groupby("sign")
     ]
@@ -95,6 +95,6 @@ def _breaks(left: float, right: float) -> list[float]:
 def _numbers(effect: float, low: float, high: float) -> str:
     if np.isnan(effect):
         return "not tested"
-    # What lies decades away has one digit, so that the longest line keeps to its column.
-    one, *ends = (f"{value:.3g}" if 0.01 <= value < 1000 else f"{value:.0e}" for value in (effect, low, high))
-    return one if np.isnan(low) else f"{one} ({ends[0]} to {ends[1]})"
+    # Numbers decades away have one digit, so that the longest line fits its column.
+    mean, *ends = (f"{value:.3g}" if 0.01 <= value < 1000 else f"{value:.0e}" for value in (effect, low, high))
+    return mean if np.isnan(low) else f"{mean} ({ends[0]} to {ends[1]})"

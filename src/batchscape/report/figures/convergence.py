@@ -1,4 +1,4 @@
-"""Least losses, time an epoch, epochs and time to the least validation loss, by batch size at the fixed rate."""
+"""Lowest losses, time per epoch, and epochs and time to the best epoch, by batch size at the fixed learning rate."""
 
 import pandas as pd
 import plotnine as p9
@@ -7,10 +7,10 @@ from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import plot_by_batch_size
 from batchscape.report.settings import at_learning_rate
 
-# CPU time, for jobs that share the machine's cores stretch the wall time of all.
+# CPU time, because jobs that share the cores of the machine increase each other's wall time.
 PANELS = {
-    "min_train_loss": "Least training loss (nats)",
-    "best_validation_loss": "Least validation loss (nats)",
+    "min_train_loss": "Lowest training loss (nats)",
+    "best_validation_loss": "Lowest validation loss (nats)",
     "validation_accuracy_at_best": "Accuracy at best epoch",
     "best_epoch": "Best epoch",
     "epoch_cpu_seconds": "Time per epoch (CPU s)",
@@ -19,11 +19,9 @@ PANELS = {
 
 
 def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
-    """`runs` gives the points, `table` their means and spreads."""
-    chosen = at_learning_rate(runs[runs["status"] != "diverged"], fixed_learning_rate)
-    seeds = pd.concat(
-        [chosen[["batch_size"]].assign(panel=name, value=chosen[column]) for column, name in PANELS.items()]
-    )
+    """`runs` gives the points of seeds, `table` means and standard deviations."""
+    rows = at_learning_rate(runs[runs["status"] != "diverged"], fixed_learning_rate)
+    seeds = pd.concat([rows[["batch_size"]].assign(panel=name, value=rows[column]) for column, name in PANELS.items()])
     summary = pd.concat(
         [
             table[["batch_size"]].assign(panel=name, mean=table[f"{column}_mean"], sd=table[f"{column}_sd"])
@@ -32,7 +30,7 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float)
     )
     return plot_by_batch_size(seeds, summary, scales="free_y") + p9.labs(
         title=f"Where training ends and what it costs, {style.learning_rate_label(fixed_learning_rate)}",
-        subtitle=style.describe_spread(table) + "\nThe best epoch is the one of the least validation loss",
+        subtitle=style.describe_spread(table) + "\nBest epoch: the epoch with the lowest validation loss",
         x="Batch size",
         y="",
     )

@@ -1,4 +1,4 @@
-"""Where training ends and what it costs, by batch size, in every arm."""
+"""Where training ends and what it costs, by batch size and arm."""
 
 import pandas as pd
 import plotnine as p9

@@ -1,4 +1,4 @@
-"""Training and validation loss by epoch, in every arm but the high one, which has a figure of its own."""
+"""Training and validation loss by epoch in every arm except `high`, which has its own figure."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from batchscape.report.figures.loss_curves import PANELS
 
 
 def draw(curves: pd.DataFrame, *, arms: Sequence[tuple[str, Sequence[str]]]) -> p9.ggplot:
-    """`arms` are the names of the arms with their settings: a row of panels each."""
+    """`arms` are names of arms with their settings; each arm is one row of panels."""
     shown = [(arm, curves[curves["setting"].isin(settings)]) for arm, settings in arms if arm != "high"]
     data = pd.concat(
         [

@@ -1,29 +1,29 @@
-"""Time of an epoch and speed-up by number of devices, one line a batch size."""
+"""Time per epoch and speedup by number of devices, one line per batch size."""
 
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
 
-# Cores that other processes may take without a word.
-BUSY = 0.25
-TIME, SPEED = "Time of an epoch (s)", "Speed-up"
+# Number of cores that other processes may use without a warning.
+MAX_OTHER_CORES = 0.25
+TIME, SPEEDUP = "Time per epoch (s)", "Speedup"
 
 
 def draw(devices: pd.DataFrame) -> p9.ggplot:
     timed = devices.dropna(subset=["epoch_seconds"])
     if timed.empty:
-        return style.empty_plot("This machine has none of the numbers of devices that were to be timed.")
+        return style.empty_plot("No device count could be timed: this machine has fewer devices.")
     time = timed.assign(panel=TIME, value=timed["epoch_seconds"])
     time = time.assign(low=timed["epoch_seconds_q25"], high=timed["epoch_seconds_q75"])
-    speed = timed.assign(panel=SPEED, value=timed["speedup"])
-    data = pd.concat([time, speed], ignore_index=True)
-    panels = [TIME, SPEED]
+    speedup = timed.assign(panel=SPEEDUP, value=timed["speedup"])
+    data = pd.concat([time, speedup], ignore_index=True)
+    panels = [TIME, SPEEDUP]
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
     data["batch_size"] = style.as_batch_size_categories(data["batch_size"])
     counts = sorted(timed["devices"].unique())
-    speed_panel = pd.Categorical([SPEED] * len(counts), categories=panels, ordered=True)
-    ideal = pd.DataFrame({"devices": counts, "value": counts, "panel": speed_panel})
+    speedup_panel = pd.Categorical([SPEEDUP] * len(counts), categories=panels, ordered=True)
+    ideal = pd.DataFrame({"devices": counts, "value": counts, "panel": speedup_panel})
     plot = (
         p9.ggplot(data, p9.aes("devices", "value", color="batch_size"))
         + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), data.dropna(subset=["low"]), size=0.7, show_legend=False)
@@ -38,26 +38,28 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
         dashed = p9.geom_line(p9.aes("devices", "value"), ideal, linetype="dashed", color="#888888", inherit_aes=False)
         plot = plot + dashed + p9.geom_line(size=0.8)
     return plot + p9.labs(
-        title="Time of an epoch on several devices",
-        subtitle=style.wrap(f"Devices: {_what_they_were(devices)}{_disturbed(timed)}")
-        + f"\nMedian and quartiles of {timed['n_epochs'].max()} epochs; dashed: n devices are n times as fast",
+        title="Time per epoch on several devices",
+        subtitle=style.wrap(f"Devices: {_describe_devices(devices)}{_describe_other_load(timed)}")
+        + f"\nMedian and quartiles of {timed['n_epochs'].max()} epochs; dashed: linear speedup",
         x="Devices that share each batch",
         y="",
     )
 
 
-def _disturbed(timed: pd.DataFrame) -> str:
-    """Say if other work on the machine took a notable part of it, for then the times are not to be trusted."""
-    most = timed["other_cores"].max()
-    return f"; OTHER WORK took up to {most:.1f} cores meanwhile: time again on an idle machine" if most > BUSY else ""
+def _describe_other_load(timed: pd.DataFrame) -> str:
+    """Return a warning if other processes used the machine, because the times are then unreliable."""
+    cores = timed["other_cores"].max()
+    if not cores > MAX_OTHER_CORES:
+        return ""
+    return f"; unreliable, OTHER PROCESSES used up to {cores:.1f} cores: repeat on an idle machine"
 
 
-def _what_they_were(devices: pd.DataFrame) -> str:
-    """Say what the devices were that were timed, and how many could not be."""
+def _describe_devices(devices: pd.DataFrame) -> str:
+    """Return the devices that were timed, and the device counts that could not be."""
     first = devices.dropna(subset=["epoch_seconds"]).iloc[0]
-    missing = sorted(set(devices.loc[devices["n_epochs"] == 0, "devices"]))
-    lacking = f"; {', '.join(map(str, missing))} could not be timed" if missing else ""
+    counts = sorted(set(devices.loc[devices["n_epochs"] == 0, "devices"]))
+    not_timed = f"; {', '.join(map(str, counts))} could not be timed" if counts else ""
     if first["device"] != "cpu":
-        return f"{first['device']}{lacking}"
+        return f"{first['device']}{not_timed}"
     cores = int(first["cores"])
-    return f"CPU processes of one thread on {cores} core{'s' * (cores != 1)} of {first['processor']}{lacking}"
+    return f"single-threaded processes on {cores} core{'s' * (cores != 1)} of {first['processor']}{not_timed}"

@@ -1,4 +1,4 @@
-"""Distance of the minimiser from the initial weights, by batch size, at each learning rate at which all train."""
+"""Distance of the minimizer from the initial weights by batch size, at each learning rate that all of them share."""
 
 import pandas as pd
 import plotnine as p9
@@ -10,21 +10,21 @@ from batchscape.report.settings import constant_lr_settings, shared_learning_rat
 
 
 def draw(distance: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
-    """`distance` gives the points, `table` their means and spreads."""
-    whole, rows = (
+    """`distance` gives the points of seeds, `table` means and standard deviations."""
+    runs, rows = (
         constant_lr_settings(
             frame[(frame["layer"] == ALL_LAYERS) & frame["learning_rate"].isin(shared_learning_rates(table))]
         )
         for frame in (distance, table)
     )
-    whole = whole[whole["status"] != "diverged"]
+    runs = runs[runs["status"] != "diverged"]
     rows = rows.sort_values("learning_rate", kind="stable")
-    seeds = whole.assign(panel=whole["learning_rate"].map(style.learning_rate_label), value=whole["distance"])
+    seeds = runs.assign(panel=runs["learning_rate"].map(style.learning_rate_label), value=runs["distance"])
     summary = rows.assign(
         panel=rows["learning_rate"].map(style.learning_rate_label), mean=rows["distance_mean"], sd=rows["distance_sd"]
     )
     return plot_by_batch_size(seeds, summary) + p9.labs(
-        title="Distance of the minimiser from the initial weights",
+        title="Distance of the minimizer from the initial weights",
         subtitle=style.describe_spread(rows),
         x="Batch size",
         y=style.DISTANCE_LABEL,

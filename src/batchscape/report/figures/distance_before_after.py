@@ -1,4 +1,4 @@
-"""How far the weights move, in all and in a step, by batch size, in every arm."""
+"""How far the weights move in total and per step, by batch size and arm."""
 
 import pandas as pd
 import plotnine as p9
@@ -6,7 +6,7 @@ import plotnine as p9
 from batchscape.report.figures.by_arm import plot_by_arm, subtitle
 
 PANELS = {
-    "distance": "Distance of the minimiser from the start",
+    "distance": "Distance of minimizer from initial weights",
     "update_norm": "Median norm of a batch update",
 }
 

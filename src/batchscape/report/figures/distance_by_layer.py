@@ -1,4 +1,4 @@
-"""Distance of the minimiser from the initial weights, layer by layer, at the fixed learning rate."""
+"""Distance of the minimizer from the initial weights, layer by layer, at the fixed learning rate."""
 
 import math
 
@@ -12,15 +12,15 @@ from batchscape.report.settings import at_learning_rate
 
 
 def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
-    """`distance` gives the points and the order of the layers, `table` their means and spreads."""
+    """`distance` gives the points of seeds and the order of layers, `table` means and standard deviations."""
     order = [layer for layer in dict.fromkeys(distance["layer"]) if layer != ALL_LAYERS]
-    whole_runs = at_learning_rate(distance[distance["status"] != "diverged"], fixed_learning_rate)
-    seeds = whole_runs[whole_runs["layer"] != ALL_LAYERS].rename(columns={"layer": "panel", "distance": "value"})
+    runs = at_learning_rate(distance[distance["status"] != "diverged"], fixed_learning_rate)
+    seeds = runs[runs["layer"] != ALL_LAYERS].rename(columns={"layer": "panel", "distance": "value"})
     rows = at_learning_rate(table[table["layer"] != ALL_LAYERS], fixed_learning_rate)
     rows = rows.sort_values("layer", key=lambda layers: layers.map(order.index), kind="stable")
     summary = rows.rename(columns={"layer": "panel", "distance_mean": "mean", "distance_sd": "sd"})
     columns = 2 if len(order) in (2, 4) else 3
-    lines = math.ceil(len(order) / columns)
+    panel_rows = math.ceil(len(order) / columns)
     return (
         plot_by_batch_size(seeds, summary, columns=columns)
         + p9.labs(
@@ -29,6 +29,6 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: fl
             x="Batch size",
             y=style.DISTANCE_LABEL,
         )
-        # Deep networks have more layers than a page of the usual height can show.
-        + p9.theme(figure_size=(style.WIDTH, max(style.HEIGHT, 1.2 + 1.2 * lines)))
+        # Deep networks have more layers than fit a figure of the usual height.
+        + p9.theme(figure_size=(style.WIDTH, max(style.HEIGHT, 1.2 + 1.2 * panel_rows)))
     )

@@ -1,4 +1,4 @@
-"""How far the weights move in an epoch, and the ratio of the small batch to the large one."""
+"""How far the weights move in an epoch, and the ratio of the small batch to the large batch."""
 
 import pandas as pd
 import plotnine as p9
@@ -11,7 +11,7 @@ from batchscape.report.settings import at_learning_rate
 def draw(
     epoch_distance: pd.DataFrame, *, fixed_learning_rate: float, large_batch_size: int, small_batch_size: int
 ) -> p9.ggplot:
-    """The epoch distance of each batch size, and the ratio of two of them, paired by seed."""
+    """Return the epoch distance of each batch size, and the ratio of two of them, paired by seed."""
     chosen = at_learning_rate(epoch_distance, fixed_learning_rate)
     pairs = chosen[(chosen["batch_size"] == small_batch_size) & (chosen["n_ratios"] > 0)]
     pairs = pairs[pairs["n_ratios"] == pairs["n_ratios"].max()]

@@ -1,4 +1,4 @@
-"""How far the gradients of examples agree: the norm of the mean gradient of B examples, against its bound."""
+"""Alignment of the gradients of examples: the norm of the mean gradient of B examples, and its upper bound."""
 
 import pandas as pd
 import plotnine as p9
@@ -9,8 +9,8 @@ from batchscape.report.figures import style
 def draw(table: pd.DataFrame) -> p9.ggplot:
     chosen, caption = style.keep_drawable(table[table["n_seeds"] > 0], "gradient_norm_mean", log=True)
     panels = [_panel(name) for name in style.sort_checkpoints(table["checkpoint"])]
-    one = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
-    seeds = style.describe_seeds(one["n_seeds"], one["n_diverged"])
+    counted = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
+    seeds = style.describe_seeds(counted["n_seeds"], counted["n_diverged"])
     plot = style.empty_plot() if chosen.empty else _lines(chosen, panels, table["batch_size"])
     return (
         plot
@@ -18,8 +18,8 @@ def draw(table: pd.DataFrame) -> p9.ggplot:
         + p9.labs(
             title="Norm of the mean gradient of B examples",
             subtitle=style.wrap(
-                f"Mean and range over {seeds}, by the batch size of the training; dashed: the mean of the B norms, "
-                "the bound of the triangle inequality. All batch sizes start from the same initial weights"
+                f"Mean and range over {seeds}, one color per training batch size; dashed: mean of the B norms, "
+                "the upper bound by the triangle inequality. All batch sizes share their initial weights"
             ),
             x="B, examples in the gradient",
             y="Mean gradient norm",
@@ -36,7 +36,7 @@ def _lines(rows: pd.DataFrame, panels: list[str], batch_sizes: pd.Series) -> p9.
         panel=pd.Categorical(rows["checkpoint"].map(_panel), categories=panels, ordered=True),
         batch_size=style.as_batch_size_categories(rows["batch_size"]),
     )
-    # A band down to 0 has no end on this axis.
+    # A logarithmic axis has no 0: clip the range at the smallest mean.
     rows["gradient_norm_min"] = rows["gradient_norm_min"].where(
         rows["gradient_norm_min"] > 0, rows["gradient_norm_mean"].min()
     )

@@ -1,4 +1,4 @@
-"""Loss and accuracy on the line through the minimisers of two settings."""
+"""Loss and accuracy on the line through the minimizers of two settings."""
 
 import numpy as np
 import pandas as pd
@@ -29,22 +29,22 @@ def draw(interpolation: pd.DataFrame) -> p9.ggplot:
         f"{first} (α = 0) to {second} (α = 1)" for first, second in zip(lines["first"], lines["second"], strict=True)
     ]
     lines["quantity"] = pd.Categorical(lines["quantity"], categories=list(PANELS.values()), ordered=True)
-    one = interpolation[interpolation["alpha"] == interpolation["alpha"].min()]
-    seeds = style.describe_seeds(one["n_seeds"], one["n_diverged"])
+    counted = interpolation[interpolation["alpha"] == interpolation["alpha"].min()]
+    seeds = style.describe_seeds(counted["n_seeds"], counted["n_diverged"])
     infinite = np.isinf(lines["mean"])
     plot = style.empty_plot() if lines["mean"].isna().all() else _lines(lines, infinite)
     policy = style.describe_batch_norm(interpolation["batch_norm"])
-    left_out = "; ∞ marks an infinite loss" if infinite.any() else ""
+    marks = "; ∞: infinite loss" if infinite.any() else ""
     return plot + p9.labs(
-        title=f"On the line through two runs' {style.weights_label(checkpoint)}",
-        subtitle=style.wrap(f"Mean and range over {seeds}; dashed: the runs themselves{left_out}{policy}"),
+        title=f"On the line through the {style.weights_label(checkpoint)} of two runs",
+        subtitle=style.wrap(f"Mean and range over {seeds}; dashed lines: the two runs{marks}{policy}"),
         x="α",
         y="",
     )
 
 
 def _lines(lines: pd.DataFrame, infinite: pd.Series) -> p9.ggplot:
-    finite = lines.replace([np.inf, -np.inf], np.nan)  # nan breaks a line
+    finite = lines.replace([np.inf, -np.inf], np.nan)  # nan interrupts a line
     tops = finite.groupby("quantity", observed=True)["mean"].transform("max")
     marks = lines.assign(label="∞", mean=tops)[infinite]
     pairs = lines["pair"].nunique()
@@ -54,7 +54,7 @@ def _lines(lines: pd.DataFrame, infinite: pd.Series) -> p9.ggplot:
         + p9.geom_ribbon(p9.aes(ymin="min", ymax="max"), alpha=0.2, color="none")
         + p9.geom_line(size=0.8)
         + p9.geom_text(p9.aes(label="label"), marks, show_legend=False)
-        + p9.facet_wrap(["pair", "quantity"], scales="free_y", ncol=2, labeller=lambda name: name)
+        + p9.facet_wrap(["pair", "quantity"], scales="free_y", ncol=2)
         + p9.scale_y_continuous(labels=style.tick_labels)
         + p9.scale_color_manual(values=COLORS, name="Data")
         + p9.scale_fill_manual(values=COLORS, name="Data")

@@ -1,4 +1,4 @@
-"""The training loss on a plane of filter-normalised random directions, setting beside setting."""
+"""Training loss on a plane of filter-normalized random directions, settings side by side."""
 
 import pandas as pd
 import plotnine as p9
@@ -10,7 +10,7 @@ from batchscape.report.figures.loss_map import describe_non_finite, plot_loss_ma
 def draw(landscape: pd.DataFrame) -> p9.ggplot:
     settings = list(dict.fromkeys(landscape["setting"]))
     many = landscape.groupby(["seed", "direction_seed"]).ngroups > 1
-    order = {setting: place for place, setting in enumerate(settings)}
+    order = {setting: index for index, setting in enumerate(settings)}
     panels = [
         style.run_panel_title(
             row.batch_size, row.learning_rate, row.setting, row.status,
@@ -18,14 +18,14 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
         )
         for row in landscape.itertuples()
     ]  # fmt: skip
-    cells = landscape.assign(panel=panels, place=landscape["setting"].map(order))
-    cells = cells.sort_values(["seed", "direction_seed", "place"], kind="stable")
+    cells = landscape.assign(panel=panels, order=landscape["setting"].map(order))
+    cells = cells.sort_values(["seed", "direction_seed", "order"], kind="stable")
     first = landscape.iloc[0]
     return plot_loss_map(cells, columns=min(len(settings), 2)) + p9.labs(
         title=f"Training loss on a random plane through the {style.weights_label(first['checkpoint'])}",
         subtitle=style.wrap(
-            f"Filter-normalised directions, the same {'in panels of one number' if many else 'in all panels'}; "
-            f"colours and levels are those of all panels{describe_non_finite(landscape['loss'])}"
+            f"Filter-normalized directions, the same in all panels{' with the same direction seed' if many else ''}; "
+            f"colors and contour levels are shared by all panels{describe_non_finite(landscape['loss'])}"
             f"{style.describe_batch_norm(landscape['batch_norm'])}"
         ),
         x="x, along the first direction",

@@ -1,4 +1,4 @@
-"""Training and validation loss by epoch at one learning rate: what the figures of the fixed and the high arm share."""
+"""Training and validation loss by epoch at one learning rate, for the figures of the fixed and the high one."""
 
 import pandas as pd
 import plotnine as p9
@@ -11,13 +11,13 @@ PANELS = {"train_loss": "Training loss", "validation_loss": "Validation loss"}
 
 
 def plot_loss_curves(curves: pd.DataFrame, learning_rate: float) -> p9.ggplot:
-    """One line a batch size, from the table `curves`."""
-    chosen = at_learning_rate(curves, learning_rate)
-    rows = epochs_with_all_seeds(chosen)
+    """Return the plot of the table `curves`, one line per batch size."""
+    at_rate = at_learning_rate(curves, learning_rate)
+    rows = epochs_with_all_seeds(at_rate)
     data = pd.concat([panel_rows(rows, loss, name) for loss, name in PANELS.items()], ignore_index=True)
     return plot_by_epoch(data, curves["batch_size"]) + p9.labs(
         title=f"Loss by epoch at {style.learning_rate_label(learning_rate)}",
-        subtitle=subtitle(chosen),
+        subtitle=subtitle(at_rate),
         x="Epoch",
         y="Cross-entropy (nats)",
     )

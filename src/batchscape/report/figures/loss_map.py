@@ -1,4 +1,6 @@
-"""The loss on a plane: a raster with contour lines, in panels that share colours and levels."""
+"""The loss on planes: a raster with contour lines; all panels share colors and levels."""
+
+from typing import cast
 
 import contourpy
 import numpy as np
@@ -7,7 +9,7 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 
-# Cells whose loss is not finite; neither colour is in the raster's palette.
+# Cells whose loss is not finite; neither color is in the palette of the raster.
 NOT_A_NUMBER, INFINITE = "#D9D9D9", "#C51B7D"
 LEVELS = 12
 
@@ -15,23 +17,25 @@ LEVELS = 12
 def plot_loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
     """Return the plot without its labels.
 
-    `cells` has the columns panel, x, y and loss: a rectangular grid a panel, in any order. Colours and contour levels
-    are logarithmic and the same in all panels. A loss that is not finite is a cell in a colour of its own.
+    Colors and contour levels are logarithmic. A cell whose loss is not finite has a separate color.
+
+    Args:
+        cells: one row per cell, with the columns panel, x, y and loss; a rectangular grid per panel, in any order.
+        columns: number of panels per row.
     """
     finite = cells[np.isfinite(cells["loss"])]
     if finite.empty:
         return style.empty_plot()
     panels = list(dict.fromkeys(cells["panel"]))
     floor = finite["loss"][finite["loss"] > 0].min() if (finite["loss"] > 0).any() else 1.0
-    finite = _in_order(finite.assign(loss=finite["loss"].clip(lower=floor)), panels)
-    levels = np.geomspace(finite["loss"].min(), finite["loss"].max(), LEVELS + 2)[1:-1]
-    # Two digits are enough for a level, and can be read.
-    levels = sorted({float(f"{level:.2g}") for level in levels})
-    lines = _in_order(_contours(cells, levels, floor), panels)
+    finite = _order_panels(finite.assign(loss=finite["loss"].clip(lower=floor)), panels)
+    exact_levels = np.geomspace(finite["loss"].min(), finite["loss"].max(), LEVELS + 2)[1:-1]
+    levels = sorted({float(f"{level:.2g}") for level in exact_levels})  # two digits, for short labels
+    lines = _order_panels(_contours(cells, levels, floor), panels)
     labels = lines[lines["label"] != ""]
     plot = (
         p9.ggplot(finite, p9.aes("x", "y"))
-        + [_coloured(rows, cells) for _, rows in finite.groupby("panel", observed=True)]
+        + [_colored_layer(rows, cells) for _, rows in finite.groupby("panel", observed=True)]
         + p9.geom_path(p9.aes(group="line"), lines, color="white", size=0.35, alpha=0.8)
         + p9.geom_text(p9.aes(label="label"), labels, color="white", size=7, fontweight="bold")
         + p9.facet_wrap("panel", ncol=columns, scales="free")
@@ -45,42 +49,42 @@ def plot_loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
             legend_position="right",
         )
     )
-    sized = _in_order(_sized(cells), panels)
+    tiles = _order_panels(_add_cell_sizes(cells), panels)
     for bad, color in ((np.isnan(cells["loss"]), NOT_A_NUMBER), (np.isinf(cells["loss"]), INFINITE)):
         if bad.any():
-            plot += p9.geom_tile(p9.aes(width="width", height="height"), sized[bad], fill=color)
+            plot += p9.geom_tile(p9.aes(width="width", height="height"), tiles[bad], fill=color)
     return plot
 
 
 def describe_non_finite(losses: pd.Series) -> str:
-    """Say what the cells without a finite loss look like; empty if there are none."""
+    """Return the colors of cells whose loss is not finite; empty if there are none."""
     parts = []
     if np.isnan(losses).any():
-        parts.append("grey: not a number")
+        parts.append("gray: not a number")
     if np.isinf(losses).any():
         parts.append("pink: infinite")
     return "; ".join(["", *parts])
 
 
-def _in_order(rows: pd.DataFrame, panels: list[str]) -> pd.DataFrame:
+def _order_panels(rows: pd.DataFrame, panels: list[str]) -> pd.DataFrame:
     return rows.assign(panel=pd.Categorical(rows["panel"], categories=panels, ordered=True))
 
 
-def _coloured(rows: pd.DataFrame, cells: pd.DataFrame) -> p9.layer:
-    """Return the layer of the finite cells of one panel, each panel with the steps of its own grid.
+def _colored_layer(rows: pd.DataFrame, cells: pd.DataFrame) -> p9.geom_raster | p9.geom_tile:
+    """Return the layer of the finite cells of one panel, with the cell size of its own grid.
 
-    An image if every row and column has one of them, for it is small and has no seams; else tiles, as an image would
-    take the gap between what is left for its step.
+    A raster if every row and column of the grid has a finite cell, because it is small and seamless. Otherwise tiles,
+    because a raster would infer a wrong cell size from the gaps.
     """
-    grid = _sized(cells[cells["panel"] == rows["panel"].iloc[0]])
+    grid = _add_cell_sizes(cells[cells["panel"] == rows["panel"].iloc[0]])
     if all(rows[axis].nunique() == grid[axis].nunique() for axis in ("x", "y")):
         return p9.geom_raster(p9.aes(fill="loss"), rows)
     sizes = grid[["width", "height"]].loc[rows.index]
     return p9.geom_tile(p9.aes(fill="loss", width="width", height="height"), rows.join(sizes))
 
 
-def _sized(cells: pd.DataFrame) -> pd.DataFrame:
-    """Add the `width` and `height` of each cell: the steps of its panel's grid."""
+def _add_cell_sizes(cells: pd.DataFrame) -> pd.DataFrame:
+    """Add the columns `width` and `height`: the cell size of the grid of the panel."""
     by_panel = cells.groupby("panel", observed=True)
     steps = {name: by_panel[axis].transform(_step) for name, axis in (("width", "x"), ("height", "y"))}
     return cells.assign(**steps)
@@ -91,7 +95,7 @@ def _step(values: pd.Series) -> float:
 
 
 def _contours(cells: pd.DataFrame, levels: list[float], floor: float) -> pd.DataFrame:
-    """Return the contour lines as the points of paths, `line` by line; a label stands on the middle of each level."""
+    """Return the contour lines as points with the id `line` of their path; every second level has a label."""
     rows = [pd.DataFrame({"panel": [], "x": [], "y": [], "line": [], "label": []})]
     for panel, points in cells.groupby("panel", sort=False):
         surface = points.pivot(index="y", columns="x", values="loss")
@@ -99,14 +103,16 @@ def _contours(cells: pd.DataFrame, levels: list[float], floor: float) -> pd.Data
         generator = contourpy.contour_generator(
             surface.columns.to_numpy(), surface.index.to_numpy(), np.ma.masked_invalid(values)
         )
-        for place, level in enumerate(levels):
-            paths = sorted(generator.lines(np.log10(level)), key=len, reverse=True)
-            for number, path in enumerate(paths):
+        for index, level in enumerate(levels):
+            # The type of `lines` depends on the generator's line type, which is separate lines by default.
+            separate = cast("list[np.ndarray]", generator.lines(np.log10(level)))
+            paths = sorted(separate, key=len, reverse=True)
+            for rank, path in enumerate(paths):
                 label = [""] * len(path)
-                wide = np.ptp(path[:, 0]) > 0.25 * np.ptp(surface.columns)  # in a narrow one, labels would overlap
-                if number == 0 and place % 2 == 0 and wide:
-                    label[len(path) // 4] = style.tick_labels([level])[0]
-                name = f"{panel} {level} {number}"
+                wide = np.ptp(path[:, 0]) > 0.25 * np.ptp(surface.columns)  # on a narrow path, labels would overlap
+                if rank == 0 and index % 2 == 0 and wide:
+                    label[len(path) // 4] = style.format_tick(level)
+                name = f"{panel} {level} {rank}"
                 rows.append(
                     pd.DataFrame({"panel": panel, "x": path[:, 0], "y": path[:, 1], "line": name, "label": label})
                 )

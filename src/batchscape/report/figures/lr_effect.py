@@ -1,4 +1,4 @@
-"""Least validation loss by learning rate, one line a batch size, with the best rate of each."""
+"""Lowest validation loss by learning rate, one line per batch size, with the best rate of each."""
 
 import pandas as pd
 import plotnine as p9
@@ -10,28 +10,28 @@ LOSS = "best_validation_loss"
 
 
 def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame) -> p9.ggplot:
-    """`runs` gives the points, `lr_grid` the lines, `best_lr` the marks."""
+    """`runs` gives the points of seeds, `lr_grid` the lines, `best_lr` the markers."""
     runs = constant_lr_settings(runs)
     lines, _ = style.keep_drawable(lr_grid, f"{LOSS}_mean", log=True)
     seeds = style.describe_seeds(lr_grid["n_seeds"], lr_grid["n_diverged"])
     return (style.empty_plot() if lines.empty else _lines(runs, lines, best_lr)) + p9.labs(
-        title="Least validation loss by learning rate",
+        title="Lowest validation loss by learning rate",
         subtitle=style.wrap(
-            f"Each seed, and mean over {seeds}; a best rate on the edge of the range is a bound, not an optimum"
+            f"Small points: seeds; lines: mean over {seeds}. On the edge of the range a best rate is only a bound"
         ),
         x="Learning rate",
-        y="Least validation loss (nats)",
+        y="Lowest validation loss (nats)",
     )
 
 
 def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9.ggplot:
-    # Batch sizes stand beside one another at each rate, so that none hides another one.
+    # Batch sizes are shifted at each learning rate, so that none hides another.
     sizes = sorted(runs["batch_size"].unique())
-    shift = {size: 1.03 ** (place - (len(sizes) - 1) / 2) for place, size in enumerate(sizes)}
+    shift = {size: 1.03 ** (index - (len(sizes) - 1) / 2) for index, size in enumerate(sizes)}
     seeds, caption = style.keep_drawable(runs[runs["status"] != "diverged"], LOSS, log=True)
     best, _ = style.keep_drawable(best_lr, f"{LOSS}_mean", log=True)
     best = best.rename(columns={"best_learning_rate": "learning_rate"})
-    best = best.assign(place=best["edge"].eq("none").map({True: "inside the range", False: "on the edge"}))
+    best = best.assign(position=best["edge"].eq("none").map({True: "inside the range", False: "on the edge"}))
     seeds, lines, best = (
         frame.assign(
             x=frame["learning_rate"] * frame["batch_size"].map(shift),
@@ -44,7 +44,7 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9
         + p9.geom_point(p9.aes(y=LOSS), seeds, alpha=0.4, size=1.4, show_legend=False)
         + p9.geom_line(data=lines[lines.groupby("batch_size", observed=True)["x"].transform("size") > 1], size=0.7)
         + p9.geom_point(
-            p9.aes(shape="place"), best, size=4, fill="white", stroke=1, show_legend={"color": False, "shape": True}
+            p9.aes(shape="position"), best, size=4, fill="white", stroke=1, show_legend={"color": False, "shape": True}
         )
         + p9.scale_x_log10(breaks=shared_learning_rates(lines), minor_breaks=[], labels=style.tick_labels)
         + p9.scale_y_log10(labels=style.tick_labels)

@@ -1,4 +1,4 @@
-"""Least validation loss over the plane of batch size and learning rate, with the best rates and two ways to scale."""
+"""Lowest validation loss by batch size and learning rate, with the best rates and two scaling rules."""
 
 import numpy as np
 import pandas as pd
@@ -12,14 +12,14 @@ NOT_A_NUMBER, MARK = "#D9D9D9", "#D55E00"
 
 
 def draw(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, small_batch_size: int) -> p9.ggplot:
-    """`lr_grid` gives the cells, `best_lr` the marks and where the lines begin."""
-    seeds = style.describe_seeds(lr_grid["n_seeds"], [])  # cells say themselves how many diverged
+    """`lr_grid` gives the cells, `best_lr` the outlines and the start of the lines."""
+    seeds = style.describe_seeds(lr_grid["n_seeds"], [])  # the cells show how many diverged
     plot = style.empty_plot() if lr_grid[f"{LOSS}_mean"].isna().all() else _plane(lr_grid, best_lr, small_batch_size)
     return plot + p9.labs(
-        title="Least validation loss by batch size and learning rate",
+        title="Lowest validation loss by batch size and learning rate",
         subtitle=style.wrap(
-            f"Mean over {seeds}; n× marks n diverged runs, grey cells have no other. Outlined: the best rate "
-            f"of each batch size. Lines scale that of batch size {small_batch_size}"
+            f"Mean over {seeds}; n×: n diverged runs; gray: all runs diverged. Outlined: best rate "
+            f"of each batch size. Lines scale the best rate of batch size {small_batch_size}"
         ),
         x="Batch size",
         y="Learning rate",
@@ -30,7 +30,7 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int) 
     cells = _cells(lr_grid)
     losses = np.log(cells[f"{LOSS}_mean"])
     low, high = losses.min(), losses.max()
-    # Viridis is dark where the loss is small.
+    # Viridis is dark where the loss is low.
     cells["ink"] = np.where((losses - low) / max(high - low, 1e-9) < 0.6, "white", "black")
     cells["text"] = ["" if np.isnan(loss) else f"{loss:#.2g}" for loss in cells[f"{LOSS}_mean"]] + cells[
         "n_diverged"
@@ -60,10 +60,12 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int) 
             cells.merge(best[["batch_size", "learning_rate"]]), color=MARK, fill="none", size=1.2,
         )
         + p9.geom_line(p9.aes(linetype="scaling"), lines, color=MARK, size=0.9)
-        + p9.geom_text(p9.aes(label="text", color="ink"), size=8, va="top")  # below where lines begin
+        + p9.geom_text(p9.aes(label="text", color="ink"), size=8, va="top")  # below the start of the lines
         + p9.scale_color_identity()
         + p9.scale_linetype_manual(values={"linear": "dashed", "sqrt": "dotted"}, name="Scaling")
-        + p9.scale_fill_cmap("viridis", trans="log10", na_value=NOT_A_NUMBER, labels=style.tick_labels, name="Loss (nats)")
+        + p9.scale_fill_cmap(
+            "viridis", trans="log10", na_value=NOT_A_NUMBER, labels=style.tick_labels, name="Loss (nats)"
+        )
         + p9.scale_x_continuous(
             trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0.01, 0)
         )
@@ -74,12 +76,12 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int) 
 
 
 def _cells(lr_grid: pd.DataFrame) -> pd.DataFrame:
-    """Give each setting the rectangle of the points that are nearest to it: of its column, then of its rates."""
+    """Return the rectangle of each setting: the points nearest to its batch size and then to its learning rate."""
     sizes = np.array(sorted(lr_grid["batch_size"].unique()), dtype=float)
     edges = _edges(sizes)
     cells = lr_grid.sort_values(["batch_size", "learning_rate"], ignore_index=True)
-    place = np.searchsorted(sizes, cells["batch_size"])
-    cells = cells.assign(left=edges[place], right=edges[place + 1], bottom=0.0, top=0.0)
+    index = np.searchsorted(sizes, cells["batch_size"])
+    cells = cells.assign(left=edges[index], right=edges[index + 1], bottom=0.0, top=0.0)
     for _, column in cells.groupby("batch_size"):
         edges = _edges(column["learning_rate"].to_numpy())
         cells.loc[column.index, "bottom"], cells.loc[column.index, "top"] = edges[:-1], edges[1:]
@@ -87,7 +89,7 @@ def _cells(lr_grid: pd.DataFrame) -> pd.DataFrame:
 
 
 def _edges(values: np.ndarray) -> np.ndarray:
-    """Return the boundaries, (n + 1,), of ascending values, (n,): geometric means, and half the widest gap beyond."""
+    """Return the boundaries (n + 1,) of ascending values (n,): geometric means, and half the widest gap at the ends."""
     logs = np.log(values)
     between = (logs[:-1] + logs[1:]) / 2
     beyond = np.diff(logs).max(initial=0) / 2 or np.log(2) / 2

@@ -1,4 +1,4 @@
-"""The gradient noise scale and the norm of the full gradient, by epoch at the fixed learning rate."""
+"""The gradient noise scale and the norm of the full gradient by epoch, at the fixed learning rate."""
 
 import numpy as np
 import pandas as pd
@@ -31,11 +31,9 @@ def draw(noise_scale: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
     seeds = style.describe_seeds(first["n_seeds"], first["n_diverged"])
     return plot + p9.labs(
         title=f"Gradient noise during training, {style.learning_rate_label(fixed_learning_rate)}",
-        subtitle=style.wrap(f"Mean and range over {seeds}, after epochs 1, 2, 4, 8, …, while all train")
+        subtitle=style.wrap(f"Mean and range over {seeds}, after epochs 1, 2, 4, 8, …, while all of them train")
         + "\n"
-        + style.wrap(
-            "Dashed: the batch sizes; in a batch much smaller than the noise scale, noise outweighs the gradient"
-        ),
+        + style.wrap("Dashed: the batch sizes; in a batch much smaller than the noise scale, noise exceeds the signal"),
         x="Epoch",
         y="",
     )

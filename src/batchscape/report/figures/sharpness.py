@@ -17,28 +17,29 @@ NAMES = {
 
 
 def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
-    """`sharpness` gives the points, `table` their means and spreads; at `best` if it was analyzed."""
+    """`sharpness` gives the points of seeds, `table` means and standard deviations; at `best` if it was analyzed."""
+    rate = style.learning_rate_label(fixed_learning_rate)
     names = list(sharpness["checkpoint"])
     checkpoint = "best" if "best" in names else names[0]
     seeds, summary = (
         at_learning_rate(frame[frame["checkpoint"] == checkpoint], fixed_learning_rate) for frame in (sharpness, table)
     )
-    left_out = summary[summary["not_computed"] != "none"]
+    not_computed = summary[summary["not_computed"] != "none"]
     seeds, summary = (frame[frame["not_computed"] == "none"] for frame in (seeds, summary))
     if summary.empty:
-        missing = f"The sharpness at {style.learning_rate_label(fixed_learning_rate)} is missing."
-        return style.empty_plot("\n".join(_not_computed(left_out)) or missing)
+        missing = f"No sharpness at {rate}."
+        return style.empty_plot("\n".join(_not_computed(not_computed)) or missing)
     panels = _panel(summary)
     order = [name for measure in NAMES for name in sorted(set(panels[summary["measure"] == measure]))]
     seeds = seeds.assign(panel=_panel(seeds))[seeds["status"] != "diverged"]
     rows = summary.assign(panel=panels, mean=summary["value_mean"], sd=summary["value_sd"])
     rows = rows.sort_values("panel", key=lambda names: names.map(order.index), kind="stable")
-    one = summary[panels == order[0]]
+    first_panel = summary[panels == order[0]]
     return (
         plot_by_batch_size(seeds, rows, scales="free_y")
         + p9.labs(
-            title=f"Sharpness at the {style.weights_label(checkpoint)}, {style.learning_rate_label(fixed_learning_rate)}",
-            subtitle="\n".join([style.describe_spread(one), *_not_computed(left_out)]),
+            title=f"Sharpness at the {style.weights_label(checkpoint)}, {rate}",
+            subtitle="\n".join([style.describe_spread(first_panel), *_not_computed(not_computed)]),
             x="Batch size",
             y="",
         )
@@ -47,11 +48,11 @@ def draw(sharpness: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: f
 
 
 def _not_computed(summary: pd.DataFrame) -> list[str]:
-    """Say which measures were not computed, and why."""
+    """Return the measures that were not computed, and why."""
     reasons = summary.groupby("not_computed", sort=False)["measure"].unique()
     return [
-        style.wrap(f"Not computed ({', '.join(NAMES[name].replace(chr(10), ' ') for name in names)}): {why}")
-        for why, names in reasons.items()
+        style.wrap(f"Not computed ({', '.join(NAMES[name].replace(chr(10), ' ') for name in names)}): {reason}")
+        for reason, names in reasons.items()
     ]
 
 

@@ -1,11 +1,11 @@
-"""Sharpness of the minimum by batch size, in every arm."""
+"""Sharpness of the minimum by batch size and arm."""
 
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures.by_arm import plot_by_arm, subtitle
 
-PANELS = {"sharpness": "Keskar φ in the full space, at the greatest ε"}
+PANELS = {"sharpness": "Keskar φ in the full space, at the largest ε"}
 
 
 def draw(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame) -> p9.ggplot:

@@ -1,4 +1,4 @@
-"""Steps and epochs to the target loss against the batch size, at the best learning rate, and the critical batch."""
+"""Steps and epochs to the target loss by batch size, at the best learning rate, with the critical batch size."""
 
 import numpy as np
 import pandas as pd
@@ -10,13 +10,13 @@ PANELS = {"steps": "Steps to the target", "epochs": "Epochs to the target"}
 
 
 def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame) -> p9.ggplot:
-    """`runs` gives the points, `table` their means, `fits` the one row of the fitted curve."""
+    """`runs` gives the points of seeds, `table` means, and `fits` the fitted curve in its single row."""
     best = table[table["is_best"] == 1]
     fit = fits.iloc[0]
     seeds = runs[runs["setting"].isin(best["setting"]) & runs["status"].ne("diverged")]
     plot = style.empty_plot() if best.empty else _panels(seeds, best, fit)
     return plot + p9.labs(
-        title="Training to one validation loss, batch size by batch size",
+        title="Steps and epochs to the target validation loss",
         subtitle=_subtitle(best, fit),
         x="Batch size",
         y="",
@@ -38,13 +38,13 @@ def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series) -> p9.ggplot
         curves.append(_curve(x, {"steps": steps, "epochs": fit["min_epochs"] * (1 + x / fit["critical_batch"])}, "fit"))
     return (
         p9.ggplot(means, p9.aes("batch_size", "value"))
-        + p9.geom_line(p9.aes(linetype="line"), _in_order(pd.concat(curves)), color="#666666", size=0.6)
-        + p9.geom_point(p9.aes(color="size"), _in_order(seeds).dropna(subset=["value"]), alpha=0.5, size=1.4)
+        + p9.geom_line(p9.aes(linetype="line"), _order_panels(pd.concat(curves)), color="#666666", size=0.6)
+        + p9.geom_point(p9.aes(color="size"), _order_panels(seeds).dropna(subset=["value"]), alpha=0.5, size=1.4)
         + p9.geom_label(
-            p9.aes(label="text"), _in_order(means), size=8, ha="left", nudge_x=0.14, fill="white", label_size=0,
-            label_padding=0.1,
+            p9.aes(label="text"), _order_panels(means), size=8, ha="left", nudge_x=0.14, fill="white",
+            label_size=0, label_padding=0.1,
         )
-        + p9.geom_point(p9.aes(color="size", shape="rate"), _in_order(means), size=3.5, fill="white", stroke=1)
+        + p9.geom_point(p9.aes(color="size", shape="rate"), _order_panels(means), size=3.5, fill="white", stroke=1)
         + p9.facet_wrap("panel", scales="free_y")
         + p9.scale_x_continuous(
             trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0.07, 0, 0.2, 0)
@@ -70,25 +70,26 @@ def _curve(x: np.ndarray, values: dict[str, np.ndarray], line: str) -> pd.DataFr
     )
 
 
-def _in_order(rows: pd.DataFrame) -> pd.DataFrame:
+def _order_panels(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(panel=pd.Categorical(rows["panel"], categories=list(PANELS.values()), ordered=True))
 
 
 def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
     if best.empty:
-        target = fit["target_loss"]
-        return "No run reached the target" + ("" if np.isnan(target) else f", {target:.3g} nats")
-    lost = int(best["n_missed"].sum())
-    missed = f"; {lost} run{'s' * (lost != 1)} never reached it" if lost else ""
-    what = (
-        f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest steps of those that miss "
-        f"it least; each seed, and mean over {style.describe_seeds(best['n_seeds'], best['n_diverged'])}{missed}"
+        loss = fit["target_loss"]
+        return "No run reached the target" + ("" if np.isnan(loss) else f", {loss:.3g} nats")
+    n_missed = int(best["n_missed"].sum())
+    missed = f"; {n_missed} run{'s' * (n_missed != 1)} never reached it" if n_missed else ""
+    seeds = style.describe_seeds(best["n_seeds"], best["n_diverged"])
+    target = (
+        f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest runs that miss it and "
+        f"then the fewest steps; seeds, and mean over {seeds}{missed}"
     )
     if fit["verdict"] == "not identified":
-        found = f"Critical batch size not identified: {fit['reason']}"
+        critical = f"Critical batch size not identified: {fit['reason']}"
     else:
         low, high = fit["critical_batch_ci95_low"], fit["critical_batch_ci95_high"]
-        found = f"Critical batch size {fit['critical_batch']:.3g} (95 % interval {low:.3g} to {high:.3g})"
-        found += f", {fit['verdict']} the range"
-    bound = "" if best["edge"].eq("none").all() else "; diamonds are upper bounds"
-    return f"{style.wrap(what)}\n{style.wrap(found + bound)}"
+        critical = f"Critical batch size {fit['critical_batch']:.3g} (95 % interval {low:.3g} to {high:.3g})"
+        critical += f", {fit['verdict']} the range"
+    bound = "" if best["edge"].eq("none").all() else "; diamonds: upper bounds"
+    return f"{style.wrap(target)}\n{style.wrap(critical + bound)}"

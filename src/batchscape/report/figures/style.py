@@ -1,7 +1,7 @@
-"""The one look of all figures: theme, size, and the colour and order of a batch size."""
+"""The style that all figures share: theme, size, order and colors of batch sizes and arms, labels and file formats."""
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -15,12 +15,13 @@ from matplotlib.figure import Figure
 from batchscape.config.base import shortest_decimal
 from batchscape.io.files import write_atomically
 
-# As wide as the text of a page in print; in a column of half that width the letters still have 4 pt.
+# In inches: the text width of a printed page. In a column of half that width, the smallest text still has 4 pt.
 WIDTH, HEIGHT, DPI = 6.5, 4.0, 200
 DISTANCE_LABEL = r"$\|\theta_{best}-\theta_{init}\|$"
 
 
 def theme() -> p9.theme:
+    """Return the theme of all figures."""
     return p9.theme_bw(base_size=11) + p9.theme(
         figure_size=(WIDTH, HEIGHT),
         panel_grid_minor=p9.element_blank(),
@@ -34,33 +35,33 @@ def theme() -> p9.theme:
         legend_title=p9.element_text(size=10),
         legend_text=p9.element_text(size=9),
         legend_key=p9.element_blank(),
-        # Beside the panels it would take the room of one.
+        # On the right it would take the space of a panel.
         legend_position="bottom",
         legend_box_spacing=0.01,
     )
 
 
 def batch_size_labels(values: Iterable[int]) -> list[str]:
-    """The batch sizes in the order in which every figure shows them: the smallest first."""
+    """Return the distinct batch sizes as labels, smallest first, which is their order in all figures."""
     return [str(value) for value in sorted(set(values))]
 
 
 def as_batch_size_categories(column: pd.Series) -> pd.Categorical:
-    """Batch sizes as ordered categories, so that an axis gives each one the same room."""
+    """Return batch sizes as ordered categories, which a discrete axis spaces evenly."""
     return pd.Categorical(
         column.astype(int).astype(str), categories=batch_size_labels(column.astype(int)), ordered=True
     )
 
 
 def batch_size_colors(column: pd.Series) -> dict[str, str]:
-    """A colour for each batch size: viridis, whose lightness also orders the sizes in grey and for the colour-blind."""
+    """Return a viridis color per batch size; its lightness orders them in grayscale and for color-blind readers."""
     names = batch_size_labels(column.astype(int))
     stops = [0.85 * index / max(len(names) - 1, 1) for index in range(len(names))]
     return {name: mpl.colors.to_hex(mpl.colormaps["viridis"](stop)) for name, stop in zip(names, stops, strict=True)}
 
 
 def batch_size_scales(column: pd.Series) -> list:
-    """Colour and fill by batch size, with one legend."""
+    """Return the color and fill scales of batch sizes, with one legend."""
     colors = batch_size_colors(column)
     return [
         p9.scale_color_manual(values=colors, name="Batch size"),
@@ -69,14 +70,14 @@ def batch_size_scales(column: pd.Series) -> list:
 
 
 def unique_arms(column: pd.Series) -> list[str]:
-    """The arms in the order in which a table has them."""
+    """Return the distinct arms in the order of the table."""
     return list(dict.fromkeys(column))
 
 
 def arm_scales(column: pd.Series) -> list:
-    """Colour and shape by arm, with one legend."""
+    """Return the color and shape scales of arms, with one legend."""
     names = unique_arms(column)
-    # Okabe & Ito 2008; beyond seven arms the shapes tell those of one colour apart.
+    # Okabe & Ito 2008; beyond seven arms, shapes distinguish arms of the same color.
     colors = ["#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9"]
     shapes = ["o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p"]
     return [
@@ -86,113 +87,124 @@ def arm_scales(column: pd.Series) -> list:
 
 
 def empty_plot(
-    text: str = "No run has a number that can be drawn here. tables/runs.csv says which ones diverged.",
+    text: str = "No run has a value that can be drawn here. See tables/runs.csv for the diverged runs.",
 ) -> p9.ggplot:
-    """The figure of a question that has no answer here: by default, no run has a number that could be drawn."""
+    """Return a plot that consists of a message; by default, that no run has a value to draw."""
     blank = p9.element_blank()
     bare = p9.theme(axis_text=blank, axis_ticks=blank, axis_title=blank, panel_grid=blank)
     return p9.ggplot() + p9.annotate("text", x=0, y=0, label=textwrap.fill(text, 60), color="#444444") + theme() + bare
 
 
 def keep_drawable(frame: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, p9.labs]:
-    """Return the rows whose value has a place on an axis, and a caption that says how many have none.
+    """Drop the rows whose value has no place on an axis, and return a caption that counts them.
 
-    That is a finite one, and on a logarithmic axis one above 0. What diverged runs do not have is not for this: leave
-    it out before, for subtitles count these runs.
+    Only finite values have a place, and on a logarithmic axis only positive ones. Remove the rows of diverged runs
+    before, because subtitles count these.
     """
-    good = np.isfinite(frame[column]) & ((frame[column] > 0) | (not log))
-    lost = int((~good).sum())
-    if not lost:
+    is_drawable = np.isfinite(frame[column]) & ((frame[column] > 0) | (not log))
+    dropped = int((~is_drawable).sum())
+    if not dropped:
         return frame, p9.labs()
-    what = "0 or less, infinite or no number" if log else "infinite or no number"
-    return frame[good], p9.labs(caption=f"Not drawn: {lost} value{'s' if lost != 1 else ''}, {what}")
+    reason = "zero, negative or not finite" if log else "not finite"
+    return frame[is_drawable], p9.labs(caption=f"Not drawn: {dropped} value{'s' if dropped != 1 else ''} ({reason})")
 
 
 def sort_checkpoints(names: Iterable[str]) -> list[str]:
-    """The checkpoints in the order in which a run passes them, as far as that is known of all runs."""
-    place = {"init": 0, "best": 2, "last": 3}
-    return sorted(set(names), key=lambda name: (place.get(name, 1), name))
+    """Return the distinct checkpoints in training order; `best` may be earlier than an epoch in some runs."""
+    rank = {"init": 0, "best": 2, "last": 3}
+    return sorted(set(names), key=lambda name: (rank.get(name, 1), name))
 
 
 def weights_label(checkpoint: str) -> str:
-    """What the weights of a checkpoint are called in a title."""
+    """Return the name of the weights of a checkpoint for a title."""
     names = {"init": "initial weights", "best": "best weights", "last": "last weights"}
     return names.get(checkpoint, f"weights at {checkpoint}")
 
 
 def learning_rate_label(rate: float) -> str:
-    return f"learning rate {tick_labels([rate])[0]}"
+    """Return a learning rate for a title."""
+    return f"learning rate {format_tick(rate)}"
 
 
 def run_panel_title(batch_size: int, learning_rate: float, setting: str, status: str, *details: str) -> str:
-    """The title of a single run's panel; below stands how it ended, its schedule, and what else it is told apart by."""
+    """Return the two-line title of a panel of one run; the second line has its status, schedule and `details`."""
     rate, _, warm_up = setting.partition("-lr")[2].partition("-warmup")
-    diverged, tuned, warm = status == "diverged", rate == "tuned", bool(warm_up)
-    more = ["diverged"] * diverged + ["tuned"] * tuned + [f"warm-up {warm_up}"] * warm
-    second_line = ", ".join(filter(None, [*more, *details]))
+    properties = [
+        "diverged" if status == "diverged" else "",
+        "tuned" if rate == "tuned" else "",
+        f"warm-up {warm_up}" if warm_up else "",
+    ]
+    second_line = ", ".join(filter(None, [*properties, *details]))
     return f"Batch size {batch_size}, {learning_rate_label(learning_rate)}\n{second_line}".rstrip()
 
 
 def describe_batch_norm(policies: Iterable[str]) -> str:
-    """Say what re-estimated BatchNorm statistics do to the losses that a figure shows; empty if there are none."""
+    """Return a note if BatchNorm statistics are re-estimated, which changes losses; otherwise an empty text."""
     if "re-estimate" not in set(policies):
         return ""
-    return "; BatchNorm's statistics are estimated anew at each point: a run's own loss is not that of its training"
-
-
-def describe_seeds(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
-    """Say how many seeds stand behind each point, and how many runs are not drawn because they diverged."""
-    most, lost = max(n_seeds, default=0), sum(n_diverged)
-    text = f"{most} seed" if most == 1 else f"{most} seeds"
-    return f"{text} ({lost} diverged run{'s' if lost != 1 else ''} not drawn)" if lost else text
-
-
-def describe_spread(table: pd.DataFrame) -> str:
-    """Say what the points and bars of a table's means and standard deviations are."""
-    if max(table["n_seeds"], default=0) == 1:
-        return wrap(f"Over {describe_seeds(table['n_seeds'], table['n_diverged'])}, so without a spread")
-    return wrap(
-        f"Each seed, and mean ± standard deviation over {describe_seeds(table['n_seeds'], table['n_diverged'])}"
+    return (
+        "; BatchNorm statistics are re-estimated at each point, so the loss of a run differs from that of its training"
     )
 
 
-def thin_epochs(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Average the rows of epochs that lie within 5 % of one another, for a logarithmic axis cannot show them apart.
+def describe_seeds(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
+    """Return the number of seeds per point, and the number of diverged runs, which are not drawn."""
+    seeds, diverged = max(n_seeds, default=0), sum(n_diverged)
+    text = f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
+    return f"{text} ({diverged} diverged run{'s' if diverged != 1 else ''} not drawn)" if diverged else text
 
-    `frame` has the columns `by`, `epoch` and numbers; each group of `by` is thinned by itself.
+
+def describe_spread(table: pd.DataFrame) -> str:
+    """Return what points and bars show, for a table of means and standard deviations over seeds."""
+    seeds = describe_seeds(table["n_seeds"], table["n_diverged"])
+    if max(table["n_seeds"], default=0) == 1:
+        return wrap(f"{seeds}, therefore no standard deviation")
+    return wrap(f"Small points: seeds; large points and bars: mean ± standard deviation over {seeds}")
+
+
+def thin_epochs(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Average the rows of epochs that differ by less than 5 %, which a logarithmic axis cannot resolve.
+
+    `frame` has the columns `by`, `epoch` and numeric ones; each group of `by` is averaged separately.
     """
     step = np.floor(np.log(frame["epoch"]) / np.log(1.05)).rename("step")
     return frame.groupby([*by, step], observed=True).mean(numeric_only=True).reset_index()
 
 
 def wrap(text: str) -> str:
-    """A subtitle in as many lines as the figure's width needs."""
+    """Wrap a subtitle to the width of the figure."""
     return textwrap.fill(text, 84)
 
 
-def tick_labels(values: Iterable[float]) -> list[str]:
-    """Tick labels without trailing zeros, and without exponents where they are short."""
-    return [f"{v:.6g}" if v == 0 or not 1e-5 <= abs(v) < 1e6 else shortest_decimal(float(f"{v:.6g}")) for v in values]
+def tick_labels(values: Sequence[float] | Sequence[str]) -> list[str]:
+    """Format the ticks of a continuous scale without trailing zeros, and without exponents where that is short."""
+    return [format_tick(float(value)) for value in values]
+
+
+def format_tick(value: float) -> str:
+    """Format a number with at most six significant digits."""
+    text = f"{value:.6g}"
+    return text if value == 0 or not 1e-5 <= abs(value) < 1e6 else shortest_decimal(float(text))
 
 
 def render_png(plot: p9.ggplot) -> bytes:
-    """Return a plot as PNG, the bytes that `write_figure` writes."""
+    """Return a plot as PNG, with the same bytes as `write_figure` writes."""
     stream = BytesIO()
-    with _drawn(plot) as figure:
+    with _draw(plot) as figure:
         _save(figure, stream, "png")
     return stream.getvalue()
 
 
 def write_figure(plot: p9.ggplot, png: Path, pdf: Path) -> None:
     """Write a plot as PNG and PDF; equal plots give equal bytes."""
-    with _drawn(plot) as figure:
-        for path in (png, pdf):
-            write_atomically(path, lambda partial, kind=path.suffix[1:]: _save(figure, partial, kind))
+    with _draw(plot) as figure:
+        write_atomically(png, lambda partial: _save(figure, partial, "png"))
+        write_atomically(pdf, lambda partial: _save(figure, partial, "pdf"))
 
 
 @contextmanager
-def _drawn(plot: p9.ggplot) -> Iterator[Figure]:
-    # Without the settings of the user's own figures, such as those of a matplotlibrc.
+def _draw(plot: p9.ggplot) -> Iterator[Figure]:
+    # Ignore the settings of the user, such as those of a matplotlibrc.
     with mpl.rc_context():
         mpl.rcdefaults()
         figure = plot.draw()
@@ -201,6 +213,6 @@ def _drawn(plot: p9.ggplot) -> Iterator[Figure]:
 
 
 def _save(figure: Figure, target: Path | BytesIO, kind: str) -> None:
-    # Without the date, which would make equal plots differ.
+    # No date, because it would make equal plots differ.
     metadata = {"CreationDate": None} if kind == "pdf" else {}
     figure.savefig(target, format=kind, dpi=DPI, metadata=metadata)

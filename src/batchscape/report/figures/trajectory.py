@@ -1,4 +1,4 @@
-"""The way of a training on the plane of its two leading principal components, over the training loss."""
+"""Training trajectory on the plane of its two principal components, over the training loss."""
 
 import numpy as np
 import pandas as pd
@@ -18,31 +18,33 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
         for row in trajectory.itertuples()
     ]  # fmt: skip
     shown = trajectory.assign(panel=panels).dropna(subset=["x"])
-    cells, way = shown[shown["epoch"].isna()], shown[shown["epoch"].notna()]
+    cells, path = shown[shown["epoch"].isna()], shown[shown["epoch"].notna()]
     plot = plot_loss_map(cells, columns=2)
     if np.isfinite(cells["loss"]).any():
-        way = way.assign(panel=pd.Categorical(way["panel"], categories=list(dict.fromkeys(way["panel"])), ordered=True))
-        # Above its dot, by a share of the plane's height.
+        panel_order = list(dict.fromkeys(path["panel"]))
+        path = path.assign(panel=pd.Categorical(path["panel"], categories=panel_order, ordered=True))
+        # Labels are above their dots, by a fraction of the height of the plane.
         height = np.ptp(cells["y"])
-        ends = way[way["checkpoint"].isin(["init", "best"])].assign(above=lambda rows: rows["y"] + 0.03 * height)
+        ends = path[path["checkpoint"].isin(["init", "best"])].assign(above=lambda rows: rows["y"] + 0.03 * height)
         plot = (
             plot
-            + p9.geom_path(data=way, color="#FF7F0E", size=0.7)
-            + p9.geom_point(data=way, color="#FF7F0E", fill="white", size=1.6)
+            + p9.geom_path(data=path, color="#FF7F0E", size=0.7)
+            + p9.geom_point(data=path, color="#FF7F0E", fill="white", size=1.6)
             + p9.geom_label(p9.aes(y="above", label="checkpoint"), ends, size=7, label_padding=0.15, va="bottom")
         )
     return plot + p9.labs(
-        title="A training on the plane of its principal components",
+        title="Training trajectory on the plane of its principal components",
         subtitle=style.wrap(
-            f"Dots: init, snapshots, best and last; the same colours and levels{describe_non_finite(cells['loss'])}"
-            f"{_not_shown_name(trajectory)}{style.describe_batch_norm(trajectory['batch_norm'])}"
+            f"Dots: checkpoints from init to last; all panels share colors and levels"
+            f"{describe_non_finite(cells['loss'])}{_describe_runs_not_shown(trajectory)}"
+            f"{style.describe_batch_norm(trajectory['batch_norm'])}"
         ),
         x="First component (unit of weight)",
         y="Second component (unit of weight)",
     )
 
 
-def _not_shown_name(trajectory: pd.DataFrame) -> str:
-    """Name the runs that have no plane; empty if all have one."""
+def _describe_runs_not_shown(trajectory: pd.DataFrame) -> str:
+    """Return the runs without a plane; empty if all have one."""
     runs = trajectory.loc[trajectory["x"].isna(), "run"]
-    return f"; not shown, for fewer than three different weights: {', '.join(runs)}" if len(runs) else ""
+    return f"; not shown (fewer than three distinct checkpoints): {', '.join(runs)}" if len(runs) else ""

@@ -1,4 +1,4 @@
-"""The distribution of batch-update norms by batch size at the fixed learning rate."""
+"""The distribution of the norms of batch updates by batch size, at the fixed learning rate."""
 
 import pandas as pd
 import plotnine as p9
@@ -8,18 +8,18 @@ from batchscape.report.settings import at_learning_rate
 
 
 def draw(update_norms: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
-    """`update_norms` gives the percentiles of each run, whose pool is the shape; `table` the medians."""
+    """`update_norms` gives the percentiles of each run, which are pooled; `table` the medians."""
     rows = at_learning_rate(update_norms[update_norms["status"] != "diverged"], fixed_learning_rate)
     rows, caption = style.keep_drawable(rows, "update_norm", log=True)
-    chosen = at_learning_rate(table, fixed_learning_rate)
-    plot = style.empty_plot() if rows.empty else _distributions(rows, chosen, update_norms["batch_size"])
-    seeds = style.describe_seeds(chosen["n_seeds"], chosen["n_diverged"])
+    at_rate = at_learning_rate(table, fixed_learning_rate)
+    plot = style.empty_plot() if rows.empty else _distributions(rows, at_rate, update_norms["batch_size"])
+    seeds = style.describe_seeds(at_rate["n_seeds"], at_rate["n_diverged"])
     return (
         plot
         + caption
         + p9.labs(
-            title=f"Size of a batch update, {style.learning_rate_label(fixed_learning_rate)}",
-            subtitle=style.wrap(f"1st to 99th percentile of all updates; the labels are medians, mean over {seeds}"),
+            title=f"Norm of a batch update, {style.learning_rate_label(fixed_learning_rate)}",
+            subtitle=style.wrap(f"1st to 99th percentile of all updates; labels: medians, mean over {seeds}"),
             x="Batch size",
             y=r"$\|\theta_{t+1}-\theta_t\|$",
         )

@@ -73,7 +73,7 @@ def colors_of(plot: p9.ggplot) -> set[tuple[int, int, int]]:
 
 
 @pytest.mark.parametrize("figure", ["landscape", "trajectory"])
-@pytest.mark.parametrize(("loss", "color", "said"), [(np.nan, "#D9D9D9", "grey"), (np.inf, "#C51B7D", "pink")])
+@pytest.mark.parametrize(("loss", "color", "said"), [(np.nan, "#D9D9D9", "gray"), (np.inf, "#C51B7D", "pink")])
 def test_a_loss_that_is_not_finite_is_drawn_as_such(figure: str, loss: float, color: str, said: str):
     chosen, epochs, diverges = SCENARIOS["plain"]
     frames = make_analyses(chosen, epochs, diverges)

@@ -103,7 +103,8 @@ def _writes_into(network: nn.Module, images: torch.Tensor) -> bool:
         outputs = replica.train(training)(images)
         if isinstance(outputs, torch.Tensor) and outputs.requires_grad:
             outputs.sum().backward()
-    # The version counter, for which torch has no public name, detects a write that happens to change no value, but not a write through `.data`.
+    # The version counter, for which torch has no public name, detects a write that happens to change no value, but not
+    # a write through `.data`.
     return images._version != version or not torch.equal(images, before)
 
 

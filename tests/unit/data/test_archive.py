@@ -36,7 +36,7 @@ def test_utf_8_names_in_a_zip_file_are_decoded_without_the_flag(tmp_path: Path):
             for number in range(2):
                 name = f"{folder}/{number}.jpg"
                 archive.writestr(name, encode_image(make_image(len(folder), number), "JPEG"))
-    # As macOS packs: UTF-8, and no flag that says so. Both places of a name have the flags.
+    # As on macOS: UTF-8, but without the flag. A zip file has each name, with flags, in two places.
     content = bytearray(packed.read_bytes())
     for signature, offset in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
         at = content.find(signature)
@@ -66,10 +66,10 @@ def test_named_pipe_is_dropped_without_blocking(pets: Path):
 
 @pytest.fixture
 def as_nobody() -> Iterator[Path]:
-    """A folder, and no right to read what is forbidden in it, which root would have."""
+    """A folder, used without root privileges, so that permissions take effect."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
-    Image.init()  # loads modules, which are perhaps for root alone
+    Image.init()  # imports modules that may be readable only by root
     is_root = os.geteuid() == 0
     if is_root:
         os.seteuid(65534)
@@ -106,14 +106,14 @@ def test_files_without_read_permission_are_dropped(pets: Path, as_nobody: Path):
 def test_file_larger_than_any_image_is_not_read(pets: Path):
     film = pets / "cats" / "film.mp4"
     with film.open("wb") as stream:
-        stream.truncate(4 * Image.MAX_IMAGE_PIXELS + 1)  # a hole: it takes no room
+        stream.truncate(4 * Image.MAX_IMAGE_PIXELS + 1)  # a sparse file
     entry = next(entry for entry in load(image_folder(pets)).entries if entry.file == "cats/film.mp4")
     assert (entry.sha256, entry.reason) == ("", "too large: 357,913,941 bytes")
 
 
 def packed_pets(pets: Path, tmp_path: Path) -> bytearray:
-    write_zip(tmp_path / "whole.zip", pets)
-    return bytearray((tmp_path / "whole.zip").read_bytes())
+    write_zip(tmp_path / "intact.zip", pets)
+    return bytearray((tmp_path / "intact.zip").read_bytes())
 
 
 def test_missing_path_is_rejected(tmp_path: Path, refusal: Callable):
@@ -138,8 +138,8 @@ def test_encrypted_zip_file_is_rejected(pets: Path, tmp_path: Path, refusal: Cal
     assert f"{tmp_path / 'secret.zip'} is encrypted" in refusal(load, image_folder(tmp_path / "secret.zip"))
 
 
-# Offsets in a file's entry in the directory: the version needed to unpack it, and the way it is packed (9 is Deflate64,
-# which Windows uses for large files).
+# Offsets in the central directory: the version needed to extract, and the compression method (9 is Deflate64, which
+# Windows uses for large files).
 @pytest.mark.parametrize(("offset", "value"), [(6, 99), (10, 9)])
 def test_zip_file_with_unsupported_compression_is_rejected(
     pets: Path, tmp_path: Path, offset: int, value: int, refusal: Callable

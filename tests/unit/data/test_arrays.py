@@ -18,9 +18,6 @@ def config(path: Path, **keys) -> ArraysConfig:
     return ArraysConfig(source="arrays", path=str(path), **keys)
 
 
-# Arrays.
-
-
 def test_npz_file_and_two_npy_files_are_equivalent(tmp_path: Path):
     np.savez(tmp_path / "pets.npz", images=IMAGES, labels=LABELS)
     np.save(tmp_path / "images.npy", IMAGES)

@@ -26,7 +26,7 @@ FOLDERS = ("Cat", "Dog")
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Serves one file, whatever is asked for, after some answers that are none."""
+    """Serves one file for every request, after some failures."""
 
     content = b""
     failures: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder, where no attempt waits for the next one, and no proxy stands before this machine."""
+    """An empty working folder, with no delay between retries and no proxy for this machine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(cats_vs_dogs, "RETRY_DELAYS", (0, 0, 0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -72,7 +72,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the zip file holds, with few images: some are not in the edition, or no images."""
+    """The content of the zip file, with few images: some are not in the edition, or not images."""
     folder = tmp_path_factory.mktemp("unpacked")
     for label, name in enumerate(FOLDERS):
         for number in range(COUNT):
@@ -85,7 +85,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_file(folder / "PetImages" / "Dog" / "12.png", encode_image(make_image(0, 0), "PNG"))
     write_file(
         folder / "PetImages" / "Dog" / "13.jpg", encode_image(make_image(1, 0), "JPEG")
-    )  # twice, which the edition keeps
+    )  # a duplicate, which the edition contains
     write_file(folder / "readme[1].txt", b"Cats and dogs")
     return folder
 
@@ -111,13 +111,13 @@ def url_of(server: Server) -> str:
 
 
 def by_the_editions_hash(names: list[str]) -> list[str]:
-    """In the order of the data set's writer: an MD5 salted with the split's name, the key after it."""
+    """Sort as the writer of TFDS does: by the MD5 of the split's name followed by the key."""
 
     def place(name: str) -> bytes:
         digest = hashlib.md5(usedforsecurity=False)
         digest.update(b"train")
         digest.update(name.encode())
-        return digest.digest()  # most significant byte first, so in the order of the numbers
+        return digest.digest()  # the most significant byte is first, so this sorts like the integers
 
     return sorted(names, key=place)
 
@@ -134,15 +134,15 @@ def test_images_are_in_the_order_of_the_tfds_edition(packed: Path, unpacked: Pat
     assert source.classes == ("cat", "dog")
     assert source.labels.tolist() == [int("/Dog/" in name) for name in expected]
     assert [entry.label for entry in used] == ["dog" if "/Dog/" in name else "cat" for name in expected]
-    whole = load(config(path=str(unpacked)))
+    full = load(config(path=str(unpacked)))
     inner = load(config(path=str(unpacked / "PetImages")))
-    for other in (whole, inner):
+    for other in (full, inner):
         assert np.array_equal(other.images, source.images)
         assert np.array_equal(other.labels, source.labels)
 
 
 def test_order_does_not_change_between_versions():
-    # A study's split depends on it. If this fails, all published results change with it.
+    # A study's split depends on the order. If this fails, all published results change.
     files = [SourceFile(f"PetImages/{name}/{number}.jpg", bytes) for name in FOLDERS for number in range(4)]
     expected = ["Cat/2", "Dog/0", "Cat/3", "Dog/2", "Dog/3", "Cat/1", "Dog/1", "Cat/0"]  # by md5sum and sort
     assert [listed.file.name[10:15] for listed in sort_like_tfds(files)] == expected
@@ -233,16 +233,16 @@ def test_wrong_checksum_is_reported_and_leaves_no_file(server: Server, working_f
 
 
 def test_file_with_a_wrong_checksum_is_downloaded_again(server: Server, working_folder: Path):
-    server.content = b"whole"
+    server.content = b"right"
     write_file(working_folder / "downloads" / "pets of all.zip", b"who")
-    path = download(url_of(server), hashlib.sha256(b"whole").hexdigest(), Path("downloads"))
-    assert path.read_bytes() == b"whole"
+    path = download(url_of(server), hashlib.sha256(b"right").hexdigest(), Path("downloads"))
+    assert path.read_bytes() == b"right"
 
 
 def test_full_disk_is_reported(server: Server, working_folder: Path, refusal: Callable):
     server.content = bytes(3_000_000)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # a write beyond it fails, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))  # larger files fail, as on a full disk
     try:
         message = refusal(load, config_of(server))
     finally:

@@ -1,8 +1,6 @@
 """Custom data sources: what a function may return."""
 
-import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,33 +12,15 @@ from batchscape.errors import UserError
 RGB = (3, 12, 10)
 
 
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
-    """Write a module where the workflow runs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
-def given(text: str, own: Callable, **arguments):
-    own("my_data.py", f"import numpy as np\n{text}")
+def load_from(text: str, write_module: Callable, **arguments):
+    write_module("my_data.py", f"import numpy as np\n{text}")
     return load(CustomDataConfig(source="my_data:load", arguments=arguments))
 
 
-def test_function_returns_images_labels_and_classes(own: Callable):
-    source = given(
+def test_function_returns_images_labels_and_classes(write_module: Callable):
+    source = load_from(
         "def load(n):\n    return np.arange(n * 4, dtype=np.uint8).reshape(n, 2, 2), np.arange(n) % 2, ['no', 'yes']",
-        own,
+        write_module,
         n=5,
     )
     assert source.images.shape == (5, 2, 2, 1)
@@ -50,27 +30,33 @@ def test_function_returns_images_labels_and_classes(own: Callable):
     assert [entry.label for entry in source.entries] == ["no", "yes", "no", "yes", "no"]
 
 
-def test_labels_without_names_are_classes_in_order(own: Callable):
-    source = given("def load():\n    return np.zeros((4, 2, 3, 3), np.uint8), np.array(['b', 'a', 'c', 'a'])", own)
+def test_labels_without_names_are_classes_in_order(write_module: Callable):
+    source = load_from(
+        "def load():\n    return np.zeros((4, 2, 3, 3), np.uint8), np.array(['b', 'a', 'c', 'a'])", write_module
+    )
     assert source.classes == ("a", "b", "c")
     assert source.labels.tolist() == [1, 0, 2, 0]
 
 
 @pytest.mark.parametrize("labels", ["np.array([1, 0, 1]) == 1", "np.array([1, 0, 1], np.uint8)", "[1, 0, 1]"])
-def test_labels_with_names_may_be_any_integer_type(own: Callable, labels: str):
-    source = given(f"def load():\n    return np.zeros((3, 2, 2), np.uint8), {labels}, np.array(['no', 'yes'])", own)
+def test_labels_with_names_may_be_any_integer_type(write_module: Callable, labels: str):
+    source = load_from(
+        f"def load():\n    return np.zeros((3, 2, 2), np.uint8), {labels}, np.array(['no', 'yes'])", write_module
+    )
     assert (source.labels.tolist(), source.labels.dtype) == ([1, 0, 1], np.int64)
     assert source.classes == ("no", "yes")
     assert [entry.label for entry in source.entries] == ["yes", "no", "yes"]
 
 
-def test_strings_in_an_object_array_are_text(own: Callable):
-    source = given("def load():\n    return np.zeros((3, 2, 2), np.uint8), np.array(['b', 'a', 'b'], object)", own)
+def test_strings_in_an_object_array_are_text(write_module: Callable):
+    source = load_from(
+        "def load():\n    return np.zeros((3, 2, 2), np.uint8), np.array(['b', 'a', 'b'], object)", write_module
+    )
     assert (source.classes, source.labels.tolist()) == (("a", "b"), [1, 0, 1])
 
 
-def test_floats_from_0_to_1_become_bytes(own: Callable):
-    source = given("def load():\n    return np.array([[[0, 0.5, 1, 0.002]]]), np.array([3])", own)
+def test_floats_from_0_to_1_become_bytes(write_module: Callable):
+    source = load_from("def load():\n    return np.array([[[0, 0.5, 1, 0.002]]]), np.array([3])", write_module)
     assert source.images.ravel().tolist() == [0, 128, 255, 1]
 
 
@@ -97,9 +83,9 @@ def test_floats_from_0_to_1_become_bytes(own: Callable):
         ("1 / 0", "fails: ZeroDivisionError: division by zero (my_data.py, line 3)"),
     ],
 )
-def test_invalid_return_value_raises_a_one_line_error(own: Callable, returned: str, expected: str):
+def test_invalid_return_value_raises_a_one_line_error(write_module: Callable, returned: str, expected: str):
     with pytest.raises(UserError) as caught:
-        given(f"def load():\n    return {returned}", own)
+        load_from(f"def load():\n    return {returned}", write_module)
     message = str(caught.value)
     assert message.splitlines() == [message]
     assert message.startswith("data")

@@ -13,7 +13,7 @@ from tests.helpers.image_sets import encode_16_bit_png, encode_16_bit_tiff
 
 
 def pixels(image: Image.Image, kind: str = "PNG", color: str = "rgb", **options) -> np.ndarray:
-    """An image's pixels after it was a file, at its own size."""
+    """Encode and decode an image at its own size."""
     return decode_image(encode_image(image, kind, **options), image.size[::-1], "stretch", color)
 
 
@@ -23,7 +23,7 @@ def unusable(content: bytes) -> str:
     message = str(caught.value)
     assert message.splitlines() == [message]
     assert ": " in message
-    assert "0x" not in message  # an address of memory would differ each time
+    assert "0x" not in message  # a memory address would differ between runs
     return message
 
 
@@ -73,7 +73,7 @@ def test_32_bit_integers_are_read_as_16_bits_or_rejected():
 
 
 def test_lab_colors_are_converted():
-    # In bytes: lightness of 255, then two axes of colour around 128.
+    # Bytes: lightness up to 255, then two color axes centered on 128.
     white, black = (255, 128, 128), (0, 128, 128)
     for color in ("rgb", "grayscale"):
         assert (pixels(Image.new("LAB", (4, 4), white), "TIFF", color) >= 254).all()
@@ -82,7 +82,7 @@ def test_lab_colors_are_converted():
 
 @pytest.mark.parametrize("kind", ["JPEG", "TIFF"])
 def test_cmyk_is_converted_to_rgb(kind: str):
-    inks = np.array([0, 51, 255, 102])  # of 255; in JPEG files Adobe stores them inverted
+    inks = np.array([0, 51, 255, 102])  # up to 255; Adobe stores them inverted in JPEG files
     image = Image.new("CMYK", (16, 16), tuple(inks.tolist()))
     options = {"quality": 100} if kind == "JPEG" else {}
     expected = (255 - inks[:3]) * (255 - inks[3]) / 255
@@ -93,9 +93,9 @@ def test_grayscale_and_rgb_are_converted_to_each_other():
     assert pixels(Image.new("L", (2, 2), 77)).ravel().tolist() == [77] * 12
     assert pixels(Image.new("1", (2, 2), 1)).ravel().tolist() == [255] * 12
     luma = 0.299 * 200 + 0.587 * 100 + 0.114 * 50
-    grey = pixels(Image.new("RGB", (2, 2), (200, 100, 50)), color="grayscale")
-    assert grey.shape == (2, 2, 1)
-    assert np.abs(grey - luma).max() <= 0.5
+    gray = pixels(Image.new("RGB", (2, 2), (200, 100, 50)), color="grayscale")
+    assert gray.shape == (2, 2, 1)
+    assert np.abs(gray - luma).max() <= 0.5
 
 
 def test_palette_colors_are_looked_up():
@@ -120,13 +120,13 @@ def test_transparent_pixels_become_white():
     assert pixels(Image.new("RGB", (1, 1), (7, 8, 9)), transparency=(7, 8, 9)).ravel().tolist() == [255, 255, 255]
 
 
-# Where a camera that was held otherwise stores the top left corner of the picture: (row, column) from the top left.
+# By EXIF orientation, where the file has the top left corner of the upright picture: (row, column).
 CORNERS = {1: (0, 0), 2: (0, -1), 3: (-1, -1), 4: (-1, 0), 5: (0, 0), 6: (-1, 0), 7: (-1, -1), 8: (0, -1)}
 
 
 @pytest.mark.parametrize("orientation", CORNERS)
 def test_exif_orientation_is_applied(orientation: int):
-    # The top left is white, the top right grey. From 5 on, rows of the file are columns of the picture.
+    # The top left is white, the top right gray. From orientation 5, rows of the file are columns of the picture.
     stored = np.zeros((2, 3), np.uint8)
     row, column = CORNERS[orientation]
     stored[row, column] = 255
@@ -163,11 +163,11 @@ def test_shrinking_averages_pixels():
 
 
 def test_image_is_stretched_or_cropped_to_the_target_size():
-    # Three squares side by side: the outer ones are what a crop to a square cuts off.
+    # Three squares side by side, of which a square crop contains only the middle one.
     squares = np.repeat(np.array([50, 100, 150], np.uint8), 40)[None].repeat(40, axis=0)
     content = encode_image(Image.fromarray(squares), "PNG")
     cropped = decode_image(content, (20, 20), "crop", "grayscale")
-    assert (cropped[:, 1:-1] == 100).all()  # the filter looks a pixel beyond the edge
+    assert (cropped[:, 1:-1] == 100).all()  # the filter reads one pixel beyond the edge
     assert np.abs(cropped.astype(int) - 100).max() < 10
     stretched = decode_image(content, (20, 60), "stretch", "grayscale")[..., 0]
     assert stretched.shape == (20, 60)
@@ -177,11 +177,11 @@ def test_image_is_stretched_or_cropped_to_the_target_size():
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
 def test_corrupt_file_is_decoded_or_rejected(kind: str):
-    whole = encode_image(make_image(0, 0), kind)
+    intact = encode_image(make_image(0, 0), kind)
     rng = np.random.default_rng(0)
     fates = set()
     for _ in range(40):
-        content = bytearray(whole[: rng.integers(len(whole))] if rng.random() < 0.5 else whole)
+        content = bytearray(intact[: rng.integers(len(intact))] if rng.random() < 0.5 else intact)
         for at in rng.integers(len(content), size=3) if content else []:
             content[at] = rng.integers(256)
         try:

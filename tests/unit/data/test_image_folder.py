@@ -45,7 +45,7 @@ config = partial(image_folder, image_size=(8, 10))
 
 @pytest.fixture(scope="module")
 def bad(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
-    """A folder with every kind of file, and what must be dropped."""
+    """A folder with every kind of file, and the kinds of reason for the dropped ones."""
     folder = tmp_path_factory.mktemp("bad")
     return folder, write_bad_images(folder, GOOD)
 
@@ -144,10 +144,10 @@ def test_folders_around_and_inside_classes_are_ignored(pets: Path, tmp_path: Pat
     (pets / "cats" / "old" / "older").mkdir(parents=True)
     (pets / "cats" / "1.jpg").rename(pets / "cats" / "old" / "older" / "1.jpg")
     pets.rename(tmp_path / "PetImages")
-    for folder in ("whole/top", "whole/top/PetImages"):
+    for folder in ("outer/top", "outer/top/PetImages"):
         write_file(tmp_path / folder / "readme.txt", b"pets")
-    (tmp_path / "PetImages").rename(tmp_path / "whole" / "top" / "PetImages" / "in")
-    write_zip(tmp_path / "pets.zip", tmp_path / "whole")
+    (tmp_path / "PetImages").rename(tmp_path / "outer" / "top" / "PetImages" / "in")
+    write_zip(tmp_path / "pets.zip", tmp_path / "outer")
     source = load(config(tmp_path / "pets.zip"))
     assert source.entries[1].file == "top/PetImages/in/cats/old/older/1.jpg"
     assert [entry for entry in source.entries if entry.reason] == [
@@ -183,13 +183,13 @@ def test_too_little_memory_is_reported_with_the_size_needed(pets: Path, refusal:
 
 
 def test_pixel_limit_is_that_of_pillow(pets: Path):
-    # Both hold next to nothing: the one that is small enough to be decoded is found to be damaged.
+    # Both have almost no data, so the one within the limit is decoded and found corrupt.
     write_file(pets / "cats" / "within.png", make_truncated_png(Image.MAX_IMAGE_PIXELS, 1))
     write_file(pets / "cats" / "beyond.png", make_truncated_png(Image.MAX_IMAGE_PIXELS + 1, 1))
     assert dropped_kinds(load(config(pets))) == {"cats/beyond.png": "too large", "cats/within.png": "corrupt image"}
 
 
-# Threads, and what the log says.
+# Threads and log.
 
 
 def test_map_in_order_preserves_order_and_limits_prefetching():
@@ -203,7 +203,7 @@ def test_map_in_order_preserves_order_and_limits_prefetching():
 
     for consumed, number in enumerate(map_in_order(work, range(60), 2), start=1):
         assert number == consumed - 1
-        time.sleep(0.004)  # whoever takes them is slower
+        time.sleep(0.004)  # a slow consumer
         assert len(started) <= consumed + 2 * PREFETCH_PER_THREAD
     assert sorted(started) == list(range(60))
 
@@ -217,7 +217,7 @@ def test_progress_is_logged_at_most_every_ten_seconds(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ):
     caplog.set_level(logging.INFO, "batchscape")
-    clock = itertools.count(0, 4)  # seconds; looked at once for each update
+    clock = itertools.count(0, 4)  # seconds; read once per update
     monkeypatch.setattr(data_progress.time, "monotonic", lambda: next(clock))
     progress = Progress("files", 2000)
     for _ in range(8):
@@ -295,9 +295,9 @@ def test_8_bit_files_are_not_scaled(tmp_path: Path):
         write_file(tmp_path / name, encode_image(Image.fromarray(values), "PNG"))
     prepared = prepare(image_folder(tmp_path, color="grayscale"))
     side = prepared.manifest.set_index("file")["split"]
-    kept = {"train": prepared.data.train_images[:, 0], "validation": prepared.data.validation_images[:, 0]}
+    images = {"train": prepared.data.train_images[:, 0], "validation": prepared.data.validation_images[:, 0]}
     for name, values in plain.items():
-        assert (kept[side[name]] == values).all(axis=(1, 2)).any()
+        assert (images[side[name]] == values).all(axis=(1, 2)).any()
     assert any("4,095 is white in 20 files of 16 bits" in line for line in prepared.summary)
 
 

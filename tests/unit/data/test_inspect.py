@@ -25,11 +25,11 @@ def arrays_config(path: Path, **keys) -> ArraysConfig:
 def test_check_reads_only_the_header_of_the_images(tmp_path: Path, refusal: Callable, channels: str):
     shape = (6, 400, 300, 3) if channels == "last" else (6, 3, 400, 300)
     np.save(tmp_path / "labels.npy", LABELS)
-    images = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, shape)  # a hole: it takes no room
+    images = np.lib.format.open_memmap(tmp_path / "images.npy", "w+", np.uint8, shape)  # a sparse file
     two = arrays_config(tmp_path / "images.npy", labels=str(tmp_path / "labels.npy"), channels=channels)
     np.savez(tmp_path / "pets.npz", images=images, labels=LABELS)
     content = bytearray((tmp_path / "pets.npz").read_bytes())
-    content[200] ^= 1  # of the first image, so that the checksum is wrong
+    content[200] ^= 1  # in the first image, so that the checksum is wrong
     (tmp_path / "pets.npz").write_bytes(content)
     one = arrays_config(tmp_path / "pets.npz", channels=channels)
     for asked in (one, two):

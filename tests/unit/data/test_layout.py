@@ -25,11 +25,11 @@ DRAWN = "split: 20 % of the images, drawn at random, are for validation (data.sp
 
 
 def sides_of(prepared: PrepareResult) -> dict[str, set[str]]:
-    """The files on each side of the split."""
+    """Return the files on each side of the split."""
     return prepared.manifest.groupby("split")["file"].agg(set).to_dict()
 
 
-# Sets that are split already.
+# Splits.
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "zip"])
@@ -91,7 +91,7 @@ def test_test_images_are_held_out_without_a_validation_folder(tmp_path: Path):
     assert "split: given by the folders: train in train; test in test" in prepared.summary
     drawn = "split: 30 % of the training images, drawn at random, are for validation (data.split_seed: 5)"
     assert drawn in prepared.summary
-    # As if there were no test images.
+    # The same as without test images.
     alone = prepare(image_folder(tmp_path / "train", validation_fraction=0.3, split_seed=5))
     assert np.array_equal(prepared.data.train_images, alone.data.train_images)
     assert np.array_equal(prepared.data.validation_images, alone.data.validation_images)
@@ -251,7 +251,7 @@ def test_class_with_only_corrupt_training_images_is_rejected(tmp_path: Path, ref
     assert "validation images of classes without training images (wasps)" in refusal(prepare, image_folder(tmp_path))
 
 
-# Folders that no user made.
+# Files of systems and cameras.
 
 
 def test_files_of_systems_and_cameras_are_dropped(tmp_path: Path):
@@ -268,7 +268,7 @@ def test_files_of_systems_and_cameras_are_dropped(tmp_path: Path):
         assert f"{len(dropped)} system file" in prepared.summary[0]
 
 
-# Sets inside themselves.
+# Datasets copied into themselves.
 
 
 def test_dataset_copied_into_itself_is_used_once(tmp_path: Path):
@@ -336,16 +336,14 @@ def test_repeating_folder_with_other_images_is_rejected(tmp_path: Path, refusal:
 
 
 def test_folders_with_the_same_subfolders_are_reported(tmp_path: Path):
-    names = [
-        f"{kind}/in/{label}/{n}.png" for kind in ("colour", "grey") for label in ("ants", "bees") for n in range(3)
-    ]
+    names = [f"{kind}/in/{label}/{n}.png" for kind in ("color", "gray") for label in ("ants", "bees") for n in range(3)]
     write_images(tmp_path, names)
     prepared = prepare(image_folder(tmp_path))
-    assert prepared.data.classes == ("colour", "grey")
+    assert prepared.data.classes == ("color", "gray")
     beginning = "classes: each of them contains the same folders, ants, bees; "
     assert summary_line(prepared, "classes: ").startswith(beginning)
     assert inspect_source(image_folder(tmp_path)).lines[1].startswith(f"data: {beginning}")
-    write_images(tmp_path, ["grey/1.png"])
+    write_images(tmp_path, ["gray/1.png"])
     assert not any(line.startswith("classes: ") for line in prepare(image_folder(tmp_path)).summary)
 
 

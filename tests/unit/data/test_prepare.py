@@ -18,8 +18,6 @@ from batchscape.data.split import split
 from tests.helpers.bad_images import encode_image, make_image, write_file
 from tests.helpers.image_sets import image_folder, summary_line, write_12_bit_images, write_16_bit_png, write_images
 
-# Prepared data.
-
 
 def test_prepared_data_is_the_split_of_the_source(prepared: PreparedData):
     source = digits.load(DigitsConfig())
@@ -71,7 +69,7 @@ def test_killed_prepare_leaves_no_partial_result(tmp_path: Path):
 
     def kill_when(moment: Callable[[], bool]) -> None:
         process = started(folder, target)
-        process.stdout.readline()  # files are being read
+        process.stdout.readline()  # it has started to read files
         while not moment():
             assert process.poll() is None, "it ended before it could be killed"
         assert not target.exists()
@@ -83,7 +81,7 @@ def test_killed_prepare_leaves_no_partial_result(tmp_path: Path):
     assert partials() == []
     kill_when(lambda: partials() != [])
     kill_when(lambda: any(partial.stat().st_size > 1_000_000 for partial in partials()))
-    assert len(partials()) == 1  # the last one deleted that of the one before
+    assert len(partials()) == 1  # each attempt deletes the partial file of the previous one
     process = started(folder, target)
     process.communicate()
     assert process.returncode == 0

@@ -28,7 +28,7 @@ def test_integers_with_more_than_8_bits_are_rejected_with_a_hint(tmp_path: Path,
 
 
 COUNTED = np.random.default_rng(1)
-AGES = np.delete(np.arange(1, 117), [100, 105, 110])  # some nobody had
+AGES = np.delete(np.arange(1, 117), [100, 105, 110])  # with some missing
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def test_different_seeds_give_different_splits():
 
 
 def test_split_does_not_change_between_versions():
-    # A study that grows must keep its split. If this fails, all published results change with it.
+    # If this fails, all published results change.
     assert split(10, 0.3, "random", 0)[1].tolist() == [2, 4, 6]
 
 

@@ -13,7 +13,7 @@ def test_bytes_are_divided_by_255_exactly():
     images = torch.arange(256, dtype=torch.uint8).reshape(64, 1, 2, 2)
     expected = (np.arange(256, dtype=np.float32) / np.float32(255)).reshape(64, 1, 2, 2)
     assert np.array_equal(normalize_images(images).numpy(), expected)
-    assert images.flatten().tolist() == list(range(256))  # as they were
+    assert images.flatten().tolist() == list(range(256))  # unchanged
 
 
 def test_normalized_images_are_channels_last_in_memory():
@@ -45,4 +45,4 @@ def test_images_are_stored_on_the_device_if_they_fit_in_half_of_its_free_memory(
     gpu = torch.device("cuda", 0)
     assert storage_device(500, gpu, free_bytes=1000) == gpu
     assert storage_device(501, gpu, free_bytes=1000) == CPU
-    assert storage_device(10**15, CPU) == CPU  # there is nowhere else
+    assert storage_device(10**15, CPU) == CPU  # the only choice

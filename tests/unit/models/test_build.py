@@ -34,7 +34,7 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
         ((8, 16), (), DIGIT, 80 + 1168 + 65),
         ((4,), (8,), DIGIT, 40 + (4 * 4 * 4 * 8 + 8) + 9),
         ((2, 2, 2), (3, 5), DIGIT, 20 + 38 + 38 + (2 * 3 + 3) + (3 * 5 + 5) + 6),
-        # 3 colours, not square, an odd side: 6×11 becomes 3×5
+        # 3 channels, not square, an odd side: 6×11 becomes 3×5
         ((4,), (), (3, 6, 11), 3 * 4 * 9 + 4 + 4 * 3 * 5 + 1),
     ],
     ids=str,
@@ -50,7 +50,7 @@ def test_vgg_has_the_number_of_parameters_counted_by_hand(channels, dense, shape
     [
         # The network of Chang & Pathak 2020.
         (VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256)), (3, 128, 128), 1, 353_161),
-        # Two convolutions a block; a weight and a bias of the norm take the place of the convolution's bias.
+        # Two convolutions per block; the norm's weight and bias replace the convolution's bias.
         *(
             (
                 VggConfig(channels=(4, 6), convolutions=2, dense=(5,), normalization=norm, dropout=0.5),
@@ -67,7 +67,7 @@ def test_vgg_has_the_number_of_parameters_counted_by_hand(channels, dense, shape
             ResNetConfig(name="resnet", channels=(4, 4), blocks=2, normalization="group"),
             (1, 8, 8),
             1,
-            # the stem; four blocks, of which one halves the image, so that it has a 1×1 convolution; the output
+            # the stem; four blocks, of which one halves the image and has a 1×1 convolution; the output
             (9 * 4 + 8) + 4 * (2 * 9 * 16 + 2 * 8) + (16 + 8) + 5,
         ),
     ],
@@ -109,7 +109,7 @@ def test_residual_block_adds_its_input_to_its_convolutions():
     same, wider = network.stage1_block1, network.stage2_block1
     with torch.no_grad():
         for block in (same, wider):
-            block.norm2.weight.zero_()  # so that the convolutions give nothing
+            block.norm2.weight.zero_()  # so that the convolutions add zero
         images = torch.rand(2, 4, 8, 8)
         assert torch.equal(same(images), images)
         expected = torch.relu(wider.shortcut.norm(wider.shortcut.conv(images)))
@@ -147,7 +147,7 @@ def test_initial_weights_are_glorot_uniform_and_biases_zero(config: VggConfig):
         receptive = weight[0, 0].numel()
         bound = math.sqrt(6 / ((weight.shape[0] + weight.shape[1]) * receptive))
         assert weight.abs().max() <= bound * (1 + 1e-6)
-        if weight.numel() > 1000:  # enough to see that it is this uniform distribution and not a narrower one
+        if weight.numel() > 1000:  # enough samples to distinguish it from a narrower distribution
             assert weight.abs().max() > 0.99 * bound
             assert weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.05)
             assert abs(weight.mean().item()) < 0.06 * bound

@@ -1,8 +1,7 @@
 """Custom networks: how they are constructed, validated and rejected."""
 
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,24 +19,6 @@ from batchscape.tasks.compatibility import validate_network
 from batchscape.training.train import train
 
 RGB = (3, 12, 10)
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
-    """Write a module where the workflow runs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
 
 
 def data(classes: int, shape: tuple[int, int, int] = RGB) -> PreparedData:
@@ -68,19 +49,21 @@ def model(name: str = "my_net:Net", **arguments) -> CustomModelConfig:
     return CustomModelConfig(name=name, arguments=arguments)
 
 
-def test_network_receives_shape_outputs_and_arguments(own: Callable):
-    own("my_net.py", net())
+def test_network_receives_shape_outputs_and_arguments(write_module: Callable):
+    write_module("my_net.py", net())
     layers = build_network(model(width=7), RGB, 3, 0).layers
     assert (layers[1].in_features, layers[1].out_features, layers[3].out_features) == (360, 7, 3)
 
 
-def test_network_without_parameters_receives_no_arguments(own: Callable):
-    own("my_net.py", "from torch import nn\ndef plain():\n    return nn.Sequential(nn.Flatten(), nn.Linear(360, 1))")
+def test_network_without_parameters_receives_no_arguments(write_module: Callable):
+    write_module(
+        "my_net.py", "from torch import nn\ndef plain():\n    return nn.Sequential(nn.Flatten(), nn.Linear(360, 1))"
+    )
     assert validate_network(model("my_net:plain"), "auto", 2, data(2))["parameters"] == 361
 
 
-def test_custom_network_keeps_its_initial_weights_given_by_the_seed(own: Callable, randomness):
-    own("my_net.py", net())
+def test_custom_network_keeps_its_initial_weights_given_by_the_seed(write_module: Callable, randomness):
+    write_module("my_net.py", net())
     with torch.random.fork_rng():
         torch.manual_seed(5)
         expected = nn.Linear(360, 4).weight.detach()
@@ -93,16 +76,16 @@ def test_custom_network_keeps_its_initial_weights_given_by_the_seed(own: Callabl
     assert not torch.equal(build_network(model(), RGB, 1, 6).layers[1].weight.detach(), expected)
 
 
-def test_lazy_layers_are_initialized(own: Callable):
-    own(
+def test_lazy_layers_are_initialized(write_module: Callable):
+    write_module(
         "my_net.py",
         "from torch import nn\ndef lazy(outputs):\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs))",
     )
     assert validate_network(model("my_net:lazy"), "auto", 2, data(3))["parameters"] == 361 * 3
 
 
-def test_validation_returns_the_description_of_the_network(own: Callable):
-    own("my_net.py", net())
+def test_validation_returns_the_description_of_the_network(write_module: Callable):
+    write_module("my_net.py", net())
     assert validate_network(model(), "cross_entropy", 2, data(2)) == {
         "name": "my_net:Net",
         "image_shape": [3, 12, 10],
@@ -121,7 +104,7 @@ def test_validation_returns_the_description_of_the_network(own: Callable):
     }
 
 
-# Refused before anything trains.
+# Networks that are rejected before anything trains.
 
 
 @pytest.mark.parametrize(
@@ -180,9 +163,9 @@ def test_validation_returns_the_description_of_the_network(own: Callable):
     ],
 )  # fmt: skip
 def test_invalid_network_raises_a_one_line_error(
-    own: Callable, refusal: Callable, text: str, name: str, arguments: dict, expected: str
+    write_module: Callable, refusal: Callable, text: str, name: str, arguments: dict, expected: str
 ):
-    own("my_net.py", text)
+    write_module("my_net.py", text)
     message = refusal(validate_network, CustomModelConfig(name=name, arguments=arguments), "auto", 2, data(3))
     assert re.search(expected, message), message
 
@@ -199,9 +182,9 @@ def images(outputs):
 
 
 def test_batch_of_one_image_is_rejected_if_batch_norm_cannot_train_on_it(
-    own: Callable, refusal: Callable, tmp_path: Path
+    write_module: Callable, refusal: Callable, tmp_path: Path
 ):
-    own("my_net.py", BATCH_NORM_OF_NUMBERS)
+    write_module("my_net.py", BATCH_NORM_OF_NUMBERS)
     images, labels = np.zeros((13, *RGB), np.uint8), np.arange(13) % 3
     write_prepared(tmp_path / "data", PreparedData(images, labels, images, labels, ("a", "b", "c")))
 
@@ -220,7 +203,7 @@ def test_batch_of_one_image_is_rejected_if_batch_norm_cannot_train_on_it(
 
 
 def test_batch_size_above_the_number_of_training_images_is_rejected(refusal: Callable):
-    """Seen with the network, before the first run; a fraction is no way out where no fraction would leave enough."""
+    """A lower validation fraction is suggested only if it would help."""
     config = MlpConfig(name="mlp")
     assert validate_network(config, "auto", 12, data(2))["outputs"] == 1
     for size, way_out in ((13, "remove it or lower data.validation_fraction"), (24, "remove it")):
@@ -252,8 +235,8 @@ def test_built_in_networks_support_any_number_of_classes(config, classes: int, l
     assert found["batch_norm"] == (getattr(config, "normalization", "") == "batch")
 
 
-def test_missing_files_of_a_study_are_reported_before_anything_runs(own: Callable, refusal: Callable):
-    own("my_net.py", net())
+def test_missing_files_of_a_study_are_reported_before_anything_runs(write_module: Callable, refusal: Callable):
+    write_module("my_net.py", net())
     present = {"name": "s", "model": {"name": "my_net:Net"}}
     Study.from_mapping(present, "s.yaml").require_files("s.yaml")
     for section, key in (
@@ -264,4 +247,4 @@ def test_missing_files_of_a_study_are_reported_before_anything_runs(own: Callabl
         assert message.startswith(f"s.yaml: {key}: there is no module not_here")
     folder = {"source": "image_folder", "path": "no/pets", "image_size": [8, 8]}
     message = refusal(Study.from_mapping({"name": "s", "data": folder}, "s.yaml").require_files, "s.yaml")
-    assert message.startswith("s.yaml: data.path: there is no no/pets")
+    assert message.startswith("s.yaml: data.path: no/pets does not exist")

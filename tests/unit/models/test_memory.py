@@ -1,4 +1,4 @@
-"""Memory that does not hold what was asked for: fewer examples at a time, or one line that says so."""
+"""Lack of memory: fewer examples at once, or a one-line error."""
 
 import copy
 import json
@@ -42,7 +42,7 @@ TOO_MANY_BYTES = 1 << 60
 
 
 class Limited(nn.Module):
-    """A network in a memory that holds the activations of a few examples; for more, the real allocator fails."""
+    """A network for which memory suffices for a few examples; for more, the real allocator fails."""
 
     def __init__(self, network: nn.Module, limit: int):
         super().__init__()
@@ -66,7 +66,7 @@ def allocate_with_numpy(_: int) -> None:
 
 
 @pytest.mark.parametrize("allocate", [allocate_with_torch, allocate_with_numpy])
-def test_half_as_many_are_tried_until_they_fit(allocate):
+def test_size_is_halved_until_it_fits(allocate):
     tried = []
 
     def compute(size: int) -> str:
@@ -80,13 +80,13 @@ def test_half_as_many_are_tried_until_they_fit(allocate):
 
 
 @pytest.mark.parametrize("allocate", [allocate_with_torch, allocate_with_numpy])
-def test_where_not_even_one_fits_the_error_is_raised(allocate):
+def test_out_of_memory_for_one_example_is_raised(allocate):
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         find_largest_fitting(8, allocate)
     assert is_out_of_memory(caught.value)
 
 
-def test_another_error_is_raised_at_once():
+def test_other_errors_are_raised_immediately():
     tried = []
 
     def compute(size: int) -> None:
@@ -98,7 +98,7 @@ def test_another_error_is_raised_at_once():
     assert tried == [8]
 
 
-def test_what_a_failed_attempt_held_is_free_at_the_next():
+def test_memory_of_a_failed_attempt_is_freed():
     class Held:
         alive = 0
 
@@ -137,12 +137,12 @@ def test_errors_of_a_gpu_are_recognized(error: Exception):
     assert is_out_of_memory(error)
 
 
-# Results are those of larger chunks.
+# Smaller chunks give the same results.
 
 
 @pytest.mark.parametrize("network", [nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.Tanh(), nn.Linear(8, 1)),
                                      batch_norm_network()], ids=["dense", "BatchNorm"])  # fmt: skip
-def test_a_loss_surface_goes_on_with_smaller_chunks(network: nn.Module):
+def test_loss_surface_continues_with_smaller_chunks(network: nn.Module):
     images, labels = synthetic_images(70)
     surface = LossSurface(Limited(network, 10), images, labels, torch.float64, chunk=64)
     expected = LossSurface(network, images, labels, torch.float64, chunk=64)
@@ -156,7 +156,7 @@ def test_a_loss_surface_goes_on_with_smaller_chunks(network: nn.Module):
     assert found == pytest.approx(product, rel=1e-10, abs=1e-14)
 
 
-def test_validation_and_gradient_noise_go_on_with_smaller_chunks(few: PreparedData):
+def test_validation_and_gradient_noise_continue_with_smaller_chunks(few: PreparedData):
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
     module = TrainingModule(Limited(network, 100), few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
     bare_trainer(1).fit(module)
@@ -168,10 +168,10 @@ def test_validation_and_gradient_noise_go_on_with_smaller_chunks(few: PreparedDa
     assert module.noise_scale() == pytest.approx(expected[1], rel=1e-4)
 
 
-# The probe of a GPU's memory, but for the GPU.
+# The probe of GPU memory, without a GPU.
 
 
-def test_a_probe_leaves_the_network_and_the_random_states_as_they_are(
+def test_memory_probe_restores_the_network_and_the_random_states(
     few: PreparedData, monkeypatch: pytest.MonkeyPatch, randomness
 ):
     monkeypatch.setattr(training_module, "limit_gpu_memory", lambda *_: nullcontext())
@@ -190,7 +190,7 @@ def test_a_probe_leaves_the_network_and_the_random_states_as_they_are(
 
 
 @pytest.mark.parametrize(("processes", "resumed_with", "expected"), [(1, None, 25), (2, None, 25), (1, 20, 20)])
-def test_a_micro_batch_is_what_fits_of_the_share_of_a_process_and_of_what_a_resumed_run_began_with(
+def test_micro_batch_is_bounded_by_the_shard_and_by_the_resumed_run(
     few: PreparedData, monkeypatch: pytest.MonkeyPatch, processes: int, resumed_with: int | None, expected: int
 ):
     monkeypatch.setattr(training_module, "limit_gpu_memory", lambda *_: nullcontext())
@@ -203,12 +203,12 @@ def test_a_micro_batch_is_what_fits_of_the_share_of_a_process_and_of_what_a_resu
     assert module._largest_micro_batch() == expected
 
 
-# A run out of memory.
+# Runs out of memory.
 
 
 @pytest.fixture(scope="module")
 def many_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """2,048 images of 8 × 8 to train on, 64 to validate with."""
+    """2,048 images of 8 × 8 for training, 64 for validation."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (2112, 1, 8, 8), dtype=np.uint8), np.arange(2112) % 2
     path = tmp_path_factory.mktemp("many") / "images.safetensors"
@@ -216,8 +216,8 @@ def many_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-# A job as the workflow starts it, in a process that may have 400 MiB more than torch takes at the start. With 256
-# channels one tensor of 2,048 examples takes 128 MiB, one of 64 takes 4.
+# A job as in the workflow, limited to 400 MiB more than torch needs at the start. With 256 channels, one tensor of
+# 2,048 examples takes 128 MiB, one of 64 takes 4 MiB.
 IN_LITTLE_MEMORY = """
 from batchscape.runtime.job import job_log
 import json, resource, sys
@@ -229,42 +229,42 @@ from batchscape.training.execution import Execution
 from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
 
-what, data, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
+job, data, folder = json.loads(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 with job_log(folder / "job.log") as echo:
     torch.set_num_threads(1)
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (400 << 20),) * 2)
-    runs = tuple(map(RunSpec.model_validate, what["runs"]))
-    if what["timed"]:
-        rows = time_epochs(TimingSpec(runs=runs, device_counts=tuple(what["timed"])), data, gpus=0)
+    runs = tuple(map(RunSpec.model_validate, job["runs"]))
+    if job["timed"]:
+        rows = time_epochs(TimingSpec(runs=runs, device_counts=tuple(job["timed"])), data, gpus=0)
         echo(rows[["batch_size", "devices", "epoch"]].to_csv(index=False))
     else:
-        train(runs[0], data, folder / "run", Execution(devices=what["devices"]))
+        train(runs[0], data, folder / "run", Execution(devices=job["devices"]))
 """
 
 
-def in_little_memory(
+def run_with_little_memory(
     data: Path, folder: Path, sizes: list[int], normalization: str, devices: int = 1, timed: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     training = TrainingConfig(max_epochs=1 + bool(timed), accelerator="cpu")
     model = VggConfig(channels=(256,), dense=(8,), normalization=normalization)
     runs = [RunSpec(batch_size=size, learning_rate=0.1, seed=0, model=model, training=training) for size in sizes]
-    what = {"runs": [run.model_dump(mode="json") for run in runs], "devices": devices, "timed": timed}
-    command = [sys.executable, "-c", IN_LITTLE_MEMORY, json.dumps(what), str(data), str(folder)]
+    job = {"runs": [run.model_dump(mode="json") for run in runs], "devices": devices, "timed": timed}
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY, json.dumps(job), str(data), str(folder)]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize(("size", "normalization"), [(64, "batch"), (2048, "none")])
-def test_a_batch_that_fits_or_is_cut_trains(many_file: Path, tmp_path: Path, size: int, normalization: str):
-    done = in_little_memory(many_file, tmp_path, [size], normalization)
+def test_batch_that_fits_or_can_be_split_trains(many_file: Path, tmp_path: Path, size: int, normalization: str):
+    done = run_with_little_memory(many_file, tmp_path, [size], normalization)
     assert done.returncode == 0, done.stderr
     environment = RunDirectory(tmp_path / "run").summary()["environment"]
-    assert environment["micro_batch"] == 64  # that of a 2,048 is cut to the cache, as its parts are then
+    assert environment["micro_batch"] == 64  # a batch of 2,048 is split to fit in the cache
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_batch_that_cannot_be_cut_ends_with_a_line_that_names_it(many_file: Path, tmp_path: Path, devices: int):
-    done = in_little_memory(many_file, tmp_path, [2048], "batch", devices)
+def test_batch_that_cannot_be_split_raises_a_one_line_error(many_file: Path, tmp_path: Path, devices: int):
+    done = run_with_little_memory(many_file, tmp_path, [2048], "batch", devices)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith("grid.batch_sizes: a batch of 2048 does not fit in the memory of this machine")
@@ -272,14 +272,14 @@ def test_a_batch_that_cannot_be_cut_ends_with_a_line_that_names_it(many_file: Pa
     assert not (tmp_path / "run" / "run.json").exists()
 
 
-def test_a_batch_that_does_not_fit_is_timed_on_no_device(many_file: Path, tmp_path: Path):
-    done = in_little_memory(many_file, tmp_path, [64, 2048], "batch", timed=(1,))
+def test_batch_that_does_not_fit_has_no_timing(many_file: Path, tmp_path: Path):
+    done = run_with_little_memory(many_file, tmp_path, [64, 2048], "batch", timed=(1,))
     assert done.returncode == 0, done.stderr
     assert done.stderr.split() == ["batch_size,devices,epoch", "64,1,1", "2048,1,0"]
 
 
 class Hungry(nn.Module):
-    """Another process takes the memory after the first epochs of a run, and gives it back later."""
+    """Fails for lack of memory after the first epochs, until memory is free again."""
 
     fed = True
 
@@ -295,7 +295,7 @@ class Hungry(nn.Module):
         return self.layers(images)
 
 
-def test_a_run_that_runs_out_of_memory_on_its_way_says_so_and_resumes(
+def test_run_out_of_memory_is_reported_and_can_be_resumed(
     few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal
 ):
     monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
@@ -315,7 +315,7 @@ def test_a_run_that_runs_out_of_memory_on_its_way_says_so_and_resumes(
     assert np.array_equal(resumed.weights("last").vector, undisturbed.weights("last").vector)
 
 
-def test_a_resumed_run_keeps_its_micro_batch(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal):
+def test_resumed_run_has_the_same_micro_batch(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal):
     monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
     spec = RunSpec(
         batch_size=32,
@@ -334,7 +334,7 @@ def test_a_resumed_run_keeps_its_micro_batch(few_file: Path, tmp_path: Path, mon
 
 
 class Wide(nn.Module):
-    """Keeps for the gradient of 2,048 examples twice the memory that this machine has."""
+    """Needs twice the memory of this machine for the gradient of 2,048 examples."""
 
     def __init__(self, image_shape: tuple[int, int, int], outputs: int):  # noqa: ARG002
         super().__init__()
@@ -346,9 +346,7 @@ class Wide(nn.Module):
         return outputs + torch.exp(outputs[:, :1].expand(-1, self.width)).mean(1, keepdim=True)
 
 
-def test_a_batch_that_keeps_more_than_the_machine_has_is_named_before_linux_kills_the_job(
-    many_file: Path, tmp_path: Path, refusal
-):
+def test_batch_that_needs_more_memory_than_the_machine_has_is_rejected(many_file: Path, tmp_path: Path, refusal):
     spec = RunSpec(
         batch_size=2048,
         learning_rate=0.1,
@@ -363,14 +361,14 @@ def test_a_batch_that_keeps_more_than_the_machine_has_is_named_before_linux_kill
     assert list(rows["epoch"]) == [0]
 
 
-def test_what_autograd_keeps_is_counted_once():
+def test_saved_tensors_are_counted_once():
     network = nn.Sequential(nn.Linear(6, 5), nn.Sigmoid(), nn.Linear(5, 4))
     inputs = torch.rand(3, 6)
     # The inputs, the outputs of the sigmoid, which two operations save, and the weights of the second layer.
     assert saved_tensor_bytes(network, inputs) == 4 * (3 * 6 + 3 * 5 + 5 * 4)
 
 
-def test_any_job_out_of_memory_ends_with_one_line(tmp_path: Path):
+def test_job_out_of_memory_ends_with_a_one_line_error(tmp_path: Path):
     work = (
         "from batchscape.runtime.job import job_log\nimport numpy as np\n"
         f"with job_log({str(tmp_path / 'job.log')!r}): np.empty({TOO_MANY_BYTES}, np.uint8)"
@@ -387,7 +385,7 @@ def test_any_job_out_of_memory_ends_with_one_line(tmp_path: Path):
 # On a GPU.
 
 
-def test_a_job_keeps_to_what_is_free_and_to_its_share_of_a_gpu_with_a_margin(monkeypatch: pytest.MonkeyPatch):
+def test_gpu_memory_limit_is_a_share_of_the_free_memory_with_a_margin(monkeypatch: pytest.MonkeyPatch):
     limits = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (30, 100))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda _: 10)
@@ -413,8 +411,8 @@ def gpu_spec(normalization: str) -> RunSpec:
 
 
 @pytest.fixture
-def little_gpu_memory() -> Iterator[int]:
-    """Let torch allocate 400 MiB, too little for a step with 2,048 examples; return how many times a GPU has that."""
+def limited_gpu_memory() -> Iterator[int]:
+    """Limit torch to 400 MiB, too little for a step with 2,048 examples; return how many times the GPU has that."""
     torch.cuda.empty_cache()
     total = torch.cuda.mem_get_info()[1]
     torch.cuda.set_per_process_memory_fraction((400 << 20) / total)
@@ -423,11 +421,11 @@ def little_gpu_memory() -> Iterator[int]:
 
 
 @needs_gpu
-def test_a_batch_is_cut_to_what_fits_a_share_of_a_gpu(
-    many_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, little_gpu_memory: int
+def test_batch_is_split_to_fit_a_share_of_a_gpu(
+    many_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited_gpu_memory: int
 ):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
-    cut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "cut", Execution(jobs_per_gpu=little_gpu_memory)))
+    cut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "cut", Execution(jobs_per_gpu=limited_gpu_memory)))
     uncut = RunDirectory(train(gpu_spec("none"), many_file, tmp_path / "uncut"))
     assert 1 < cut.summary()["environment"]["micro_batch"] < 2048
     assert uncut.summary()["environment"]["micro_batch"] == 2048
@@ -435,15 +433,15 @@ def test_a_batch_is_cut_to_what_fits_a_share_of_a_gpu(
 
 
 @needs_gpu
-@pytest.mark.usefixtures("little_gpu_memory")
-def test_a_batch_that_cannot_be_cut_is_named_with_the_gpu(many_file: Path, tmp_path: Path, refusal):
+@pytest.mark.usefixtures("limited_gpu_memory")
+def test_batch_that_cannot_be_split_is_reported_with_the_gpu(many_file: Path, tmp_path: Path, refusal):
     message = refusal(train, gpu_spec("batch"), many_file, tmp_path / "run")
     assert f"a batch of 2048 does not fit in the memory of the {torch.cuda.get_device_name()} (" in message
 
 
 @needs_gpu
-@pytest.mark.usefixtures("little_gpu_memory")
-def test_a_loss_surface_on_a_gpu_goes_on_with_smaller_chunks():
+@pytest.mark.usefixtures("limited_gpu_memory")
+def test_loss_surface_on_a_gpu_continues_with_smaller_chunks():
     network = build_network(VggConfig(channels=(256,), dense=(8,)), (1, 8, 8), 1, 0)
     images, labels = (tensor.cuda() for tensor in synthetic_images(2048))
     weights = parameter_vector(network)
@@ -455,10 +453,10 @@ def test_a_loss_surface_on_a_gpu_goes_on_with_smaller_chunks():
     )
 
 
-# What does not fit fails first.
+# Large batches run first.
 
 
-def test_one_run_of_each_batch_size_starts_early_the_largest_first():
+def test_one_run_per_batch_size_starts_early_largest_first():
     study = Study.model_validate({"name": "order", "grid": {"batch_sizes": [64, 16, 256], "seeds": [3, 1]}})
     priority = study.job_resources.run_priority
     early = sorted(filter(priority, study.runs), key=priority, reverse=True)

@@ -1,31 +1,11 @@
 """Import of user code."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from batchscape.runtime.user_code import module_file
-
-
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
-    """Write a module where the workflow runs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
 
 NET = """
 import torch
@@ -45,11 +25,11 @@ def net(features: str = "image_shape[0] * image_shape[1] * image_shape[2]", outp
     return NET.format(features=features, outputs=outputs)
 
 
-def test_module_file_is_found_without_running_it(own: Callable):
-    top = own("my_net.py", "raise SystemExit('was run')")
-    inner = own("my_package/deep/net.py", "raise SystemExit('was run')")
-    package = own("other/__init__.py", "raise SystemExit('was run')")
-    own("other/net.py", "raise SystemExit('was run')")
+def test_module_file_is_found_without_running_it(write_module: Callable):
+    top = write_module("my_net.py", "raise SystemExit('was run')")
+    inner = write_module("my_package/deep/net.py", "raise SystemExit('was run')")
+    package = write_module("other/__init__.py", "raise SystemExit('was run')")
+    write_module("other/net.py", "raise SystemExit('was run')")
     assert module_file("my_net:Net", "model.name") == top
     assert module_file("my_package.deep.net:Net", "model.name") == inner
     assert module_file("other:Net", "model.name") == package
@@ -57,16 +37,16 @@ def test_module_file_is_found_without_running_it(own: Callable):
 
 
 @pytest.mark.parametrize("path", ["nowhere:Net", "my_net.inner:Net", "nowhere.deep:Net", "__main__:Net"])
-def test_missing_module_is_reported_with_its_key(own: Callable, refusal: Callable, path: str):
-    own("my_net.py", net())
+def test_missing_module_is_reported_with_its_key(write_module: Callable, refusal: Callable, path: str):
+    write_module("my_net.py", net())
     message = refusal(module_file, path, "model.name")
     assert message.startswith("model.name: there is no module ")
     assert path.partition(":")[0] in message
 
 
-def test_local_module_has_precedence_over_an_installed_one(own: Callable):
-    """So it does in a job, which is a process of its own."""
+def test_local_module_has_precedence_over_an_installed_one(write_module: Callable):
+    """As in a job, which is a separate process."""
     import pooch
 
-    path = own("pooch.py", net())
+    path = write_module("pooch.py", net())
     assert module_file("pooch:Net", "model.name") == path != Path(pooch.__file__)

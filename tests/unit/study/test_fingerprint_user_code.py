@@ -1,7 +1,6 @@
 """Fingerprints of user code: which edits make results stale."""
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,47 +8,29 @@ import pytest
 from batchscape.study.fingerprint import fingerprint
 
 
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], Path]]:
-    """Write a module where the workflow runs."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    before = set(sys.modules)
-
-    def write(name: str, text: str) -> Path:
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-        return path
-
-    yield write
-    for name in set(sys.modules) - before:
-        del sys.modules[name]
-
-
-def fingerprint_anew(root: Path) -> str:
+def fresh_fingerprint(root: Path) -> str:
     fingerprint.__globals__["_fingerprint"].cache_clear()
     fingerprint.__globals__["_read"].cache_clear()
     return fingerprint(root)
 
 
-def test_edit_of_an_imported_module_changes_the_fingerprint(own: Callable):
-    root = own("net.py", "import torch\nimport layers\nfrom kit import norms\n")
-    beside = own("layers.py", "x = 1\n")
-    own("kit/__init__.py", "")
-    inside = own("kit/norms.py", "from .deep import y\n")
-    deep = own("kit/deep.py", "y = 1\n")
-    unrelated = own("unrelated.py", "z = 1\n")
+def test_edit_of_an_imported_module_changes_the_fingerprint(write_module: Callable):
+    root = write_module("net.py", "import torch\nimport layers\nfrom kit import norms\n")
+    beside = write_module("layers.py", "x = 1\n")
+    write_module("kit/__init__.py", "")
+    inside = write_module("kit/norms.py", "from .deep import y\n")
+    deep = write_module("kit/deep.py", "y = 1\n")
+    unrelated = write_module("unrelated.py", "z = 1\n")
 
-    before = fingerprint_anew(root)
+    before = fresh_fingerprint(root)
     for file in (root, beside, inside, deep, unrelated):
         text = file.read_text()
         file.write_text(f"# a comment\n{text}")
-        assert fingerprint_anew(root) == before
+        assert fresh_fingerprint(root) == before
         file.write_text(f"{text}edited = 1\n")
-        assert (fingerprint_anew(root) == before) == (file is unrelated), file
+        assert (fresh_fingerprint(root) == before) == (file is unrelated), file
         file.write_text(text)
-    assert fingerprint_anew(root) == before
+    assert fresh_fingerprint(root) == before
 
 
 @pytest.mark.parametrize(
@@ -62,30 +43,34 @@ def test_edit_of_an_imported_module_changes_the_fingerprint(own: Callable):
         "from ..kit.norms import x",
     ],
 )
-def test_folders_without_init_file_are_packages(own: Callable, statement: str):
-    root, used = own("docs/example/net.py", f"{statement}\n"), own("docs/kit/norms.py", "x = 1\n")
-    before = fingerprint_anew(root)
+def test_folders_without_init_file_are_packages(write_module: Callable, statement: str):
+    root, used = write_module("docs/example/net.py", f"{statement}\n"), write_module("docs/kit/norms.py", "x = 1\n")
+    before = fresh_fingerprint(root)
     used.write_text("x = 2\n")
-    assert fingerprint_anew(root) != before
+    assert fresh_fingerprint(root) != before
 
 
-def test_parent_packages_are_part_of_the_fingerprint(own: Callable):
-    root, outer, inner = own("a/b/net.py", "y = 1\n"), own("a/__init__.py", ""), own("a/b/__init__.py", "")
-    helper = own("a/helper.py", "z = 1\n")
-    seen = {fingerprint_anew(root)}
+def test_parent_packages_are_part_of_the_fingerprint(write_module: Callable):
+    root, outer, inner = (
+        write_module("a/b/net.py", "y = 1\n"),
+        write_module("a/__init__.py", ""),
+        write_module("a/b/__init__.py", ""),
+    )
+    helper = write_module("a/helper.py", "z = 1\n")
+    seen = {fresh_fingerprint(root)}
     for file, text in ((outer, "from . import helper\n"), (inner, "x = 1\n"), (helper, "z = 2\n")):
         file.write_text(text)
-        seen.add(fingerprint_anew(root))
+        seen.add(fresh_fingerprint(root))
     assert len(seen) == 4
 
 
 @pytest.mark.parametrize("content", [b"def Net(:\n", b"x = 1\0", b"# coding: latin-1\nx = '\xe9'\n", b"x = '\xe9'\n"])
-def test_invalid_source_has_a_fingerprint(own: Callable, content: bytes):
-    root = own("net.py", "")
+def test_invalid_source_has_a_fingerprint(write_module: Callable, content: bytes):
+    root = write_module("net.py", "")
     root.write_bytes(content)
-    before = fingerprint_anew(root)
+    before = fresh_fingerprint(root)
     root.write_bytes(content.replace(b"x", b"y").replace(b"Net", b"Nat"))
-    assert fingerprint_anew(root) != before
+    assert fresh_fingerprint(root) != before
 
 
 def test_installed_packages_beside_a_module_are_ignored(tmp_path: Path):
@@ -101,8 +86,8 @@ def test_installed_packages_beside_a_module_are_ignored(tmp_path: Path):
         (site / name).write_text(text)
 
     root = site / "mine" / "net.py"
-    before = fingerprint_anew(root)
+    before = fresh_fingerprint(root)
     (site / "other" / "__init__.py").write_text("b = 2\n")
-    assert fingerprint_anew(root) == before
+    assert fresh_fingerprint(root) == before
     (site / "mine" / "more.py").write_text("a = 2\n")
-    assert fingerprint_anew(root) != before
+    assert fresh_fingerprint(root) != before

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch import nn
 
 from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness, trajectory
 from batchscape.analysis.surfaces import training_surface, validation_surface
@@ -33,6 +34,26 @@ from tests.helpers.networks import (
     WritesIntoItsInput,
 )
 from tests.helpers.surfaces import evaluate
+
+
+class Odd(nn.Module):
+    """A network with frozen, unused and tied parameters, a buffer, and a branch."""
+
+    def __init__(self, image_shape: tuple[int, int, int], outputs: int):
+        super().__init__()
+        self.frozen = nn.Conv2d(image_shape[0], 4, 3, padding=1)
+        self.frozen.requires_grad_(False)
+        self.one = nn.Linear(4, 4)
+        self.two = nn.Linear(4, 4)
+        self.two.weight = self.one.weight
+        self.unused = nn.Parameter(torch.ones(3))
+        self.register_buffer("scale", torch.tensor(2.0))
+        self.output = nn.Linear(4, outputs)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = self.scale * torch.tanh(self.frozen(images)).mean((2, 3))
+        return self.output(torch.relu(self.one(hidden)) + self.two(hidden))
+
 
 NETWORKS = {
     "BatchNorm": ResNetConfig(name="resnet", channels=(4, 8)),
@@ -90,7 +111,7 @@ def test_surface_at_saved_weights_equals_the_network(pair: list[RunDirectory], d
 
 
 def test_line_ends_at_the_losses_of_its_runs(pair: list[RunDirectory], data: PreparedData):
-    """Where statistics are interpolated like the weights, both ends have their own."""
+    """With interpolated statistics, both ends have their own."""
     config = InterpolationConfig(alpha_range=(0.0, 1.0), points=2, batch_norm="interpolate")
     found = interpolation.analyze(*pair, data, config)["validation_loss"]
     expected = [run.summary()["best_validation_loss"] for run in pair]
@@ -153,7 +174,7 @@ def test_frozen_and_unused_parameters_stay_and_tied_ones_move_together(data: Pre
     for name, shape in before.shapes.items():
         part = slice(position, position := position + int(np.prod(shape)))
         moved[name] = not np.array_equal(before.vector[part], after.vector[part])
-    still = {"frozen.weight", "frozen.bias", "idle"}
+    still = {"frozen.weight", "frozen.bias", "unused"}
     assert {name for name, value in moved.items() if not value} == still
     assert "two.weight" not in before.shapes
     assert np.array_equal(after.buffers["two.weight"].ravel(), after.vector[_part(after.shapes, "one.weight")])

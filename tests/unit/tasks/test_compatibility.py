@@ -58,8 +58,8 @@ def few(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], CustomModelConfig]]:
-    """Write a module with a network, `Net`; after it all imports that a network may need."""
+def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], CustomModelConfig]]:
+    """A function that writes a module with a network, `Net`, and returns its config."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
 
@@ -71,7 +71,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[s
     sys.modules.pop("brought_net", None)
 
 
-# Inputs and memory.
+# Input and memory format.
 
 
 WRITING = [
@@ -95,14 +95,14 @@ def test_network_and_its_copies_do_not_modify_their_input(kind: type, channels: 
 
 
 class NormalisesACopy(networks.WritesIntoItsInput):
-    """The same function, and the same operations in the same order, without writing."""
+    """The same operations in the same order, without writing into the input."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers((images - 0.5) * 2)
 
 
 def test_network_that_writes_into_its_input_trains_like_one_that_does_not(data: PreparedData, tmp_path: Path):
-    """Of a small batch many are converted together, and the network is given views of one tensor."""
+    """Small batches are converted together, so the network receives views of one tensor."""
     write_prepared(tmp_path / "data", data)
     training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
     histories = []
@@ -175,10 +175,12 @@ def Net():
 
 
 @pytest.mark.parametrize("make", ["script(Inner())", "trace(Inner(), torch.rand(2, 3, 8, 8))"])
-def test_torchscript_network_is_rejected_only_if_it_writes_into_its_input(own: Callable, refusal: Callable, make: str):
+def test_torchscript_network_is_rejected_only_if_it_writes_into_its_input(
+    write_module: Callable, refusal: Callable, make: str
+):
     def network(write: str, flatten: str) -> CustomModelConfig:
         sys.modules.pop("brought_net", None)
-        return own(TORCH_SCRIPT.format(write=write, flatten=flatten, make=make))
+        return write_module(TORCH_SCRIPT.format(write=write, flatten=flatten, make=make))
 
     assert build_network(network("images = images - 0.5", "flatten(1)"), SHAPE, 3, 0)
     message = refusal(build_network, network("images -= 0.5", "flatten(1)"), SHAPE, 3, 0)
@@ -190,7 +192,7 @@ def test_torchscript_network_is_rejected_only_if_it_writes_into_its_input(own: C
 
 
 class Remembers(nn.Module):
-    """Adds what stood between two layers; its last layer starts at zero and hides that."""
+    """Adds the hidden activations between two layers; its last layer is zero initially, which hides them."""
 
     def __init__(self):
         super().__init__()
@@ -215,7 +217,7 @@ def test_zero_weights_do_not_hide_errors_of_a_fused_network(few: tuple):
 
 
 class DrawsElsewhere(networks.WritesIntoItsInput):
-    """Weights by NumPy, and noise and stochastic depth by Python."""
+    """Draws weights from NumPy, and noise and stochastic depth from Python."""
 
     def __init__(self, image_shape: tuple[int, int, int], outputs: int):
         super().__init__(image_shape, outputs)
@@ -263,7 +265,7 @@ def test_networks_with_second_derivatives_are_accepted(config, few: tuple):
 
 
 class ZeroHead(networks.OnceDifferentiable):
-    """Its output does not depend on anything before the last layer, as long as that is zero."""
+    """Its output does not depend on anything before the last layer while that is zero."""
 
     def __init__(self, image_shape: tuple[int, int, int], outputs: int):
         super().__init__(image_shape, outputs)
@@ -302,7 +304,7 @@ def test_network_without_second_derivatives_is_detected(kind: type, few: tuple):
 
 
 class Starved(nn.Module):
-    """Runs out of memory, as on a GPU that another process fills, in float32 or later in float64."""
+    """Runs out of memory, as on a GPU that another process fills, in float32 or in float64."""
 
     dtype = torch.float32
 
@@ -330,7 +332,7 @@ def test_out_of_memory_is_not_a_missing_second_derivative(
 
 
 class HalfWay(nn.Module):
-    """Computes in float32 whatever its weights are, so that a difference of gradients says nothing in float64."""
+    """Always computes in float32, so that float64 differences of gradients are meaningless."""
 
     def __init__(self, image_shape: tuple[int, int, int], outputs: int):
         super().__init__()
@@ -397,7 +399,7 @@ def test_validation_reports_whether_the_hessian_can_be_computed(data: PreparedDa
     assert fault.startswith("not computed: an operation of the network has no second derivative")
 
 
-# Refused before anything trains.
+# Networks that are rejected before anything trains.
 
 
 LAYERS = "self.layers = nn.Sequential(nn.Flatten(), nn.Linear(192, 3))"
@@ -438,36 +440,36 @@ class Net(nn.Module):
     ids=["bfloat16", "complex", "checkpoint", "in place"],
 )  # fmt: skip
 def test_network_that_would_fail_later_raises_a_one_line_error(
-    own: Callable, refusal: Callable, data: PreparedData, init: str, forward: str, expected: str
+    write_module: Callable, refusal: Callable, data: PreparedData, init: str, forward: str, expected: str
 ):
-    config = own("import torch.utils.checkpoint\n" + NET.format(init=init, forward=forward))
+    config = write_module("import torch.utils.checkpoint\n" + NET.format(init=init, forward=forward))
     message = refusal(validate_network, config, "auto", 2, data)
     assert re.match(r"model\.name: brought_net:Net " + expected, message), message
 
 
-def test_network_is_validated_on_the_training_device(own: Callable, refusal: Callable, data: PreparedData):
-    """`meta` stands for a GPU here: on a device other than the CPU a tensor of the CPU is refused."""
+def test_network_is_validated_on_the_training_device(write_module: Callable, refusal: Callable, data: PreparedData):
+    """`meta` substitutes for a GPU: like any other device, it rejects tensors of the CPU."""
     there = torch.device("meta")
-    config = own(NET.format(init=LAYERS, forward="return self.layers(images) + torch.zeros(len(images), 3)"))
+    config = write_module(NET.format(init=LAYERS, forward="return self.layers(images) + torch.zeros(len(images), 3)"))
     assert validate_network(config, "auto", 2, data)["parameters"] == 193 * 3
     message = refusal(validate_network, config, "auto", 2, data, there)
     assert re.match(r"model\.name: brought_net:Net cannot take images of shape \(3, 8, 8\): .* device", message)
 
 
 class KeepsItsWeights(networks.WritesIntoItsInput):
-    """Standardises its weights, in evaluation only once."""
+    """Standardizes its weights, in evaluation mode only once."""
 
-    kept = None
+    cached = None
 
     def train(self, mode: bool = True) -> nn.Module:
-        self.kept = None
+        self.cached = None
         return super().train(mode)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        weights = self.layers[1].weight if self.kept is None else self.kept
-        if self.kept is None:
+        weights = self.layers[1].weight if self.cached is None else self.cached
+        if self.cached is None:
             weights = (weights - weights.mean(1, keepdim=True)) / weights.std(1, keepdim=True)
-            self.kept = None if self.training else weights.detach()
+            self.cached = None if self.training else weights.detach()
         return self.layers[2:](nn.functional.linear(images.flatten(1), weights, self.layers[1].bias))
 
 
@@ -499,15 +501,15 @@ def test_network_that_caches_weights_in_evaluation_is_rejected(kind: type, refus
 
 
 class Hooked(networks.WritesIntoItsInput):
-    """Keeps what a layer gives, by a hook that holds the network itself: that of a copy writes into the original."""
+    """Stores the output of a layer with a hook that refers to the network, so that a copy writes into the original."""
 
     def __init__(self, image_shape: tuple[int, int, int], outputs: int):
         super().__init__(image_shape, outputs)
-        self.kept = {"hidden": torch.zeros(1, 8)}
-        self.layers[1].register_forward_hook(lambda _, __, hidden: self.kept.update(hidden=hidden.detach()))
+        self.cached = {"hidden": torch.zeros(1, 8)}
+        self.layers[1].register_forward_hook(lambda _, __, hidden: self.cached.update(hidden=hidden.detach()))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layers(images) + self.layers[3](self.kept["hidden"].mean(0))
+        return self.layers(images) + self.layers[3](self.cached["hidden"].mean(0))
 
 
 class ReusesItsOutput(networks.WritesIntoItsInput):
@@ -534,8 +536,8 @@ def test_network_that_would_silently_give_wrong_numbers_is_rejected(
     assert re.match(expected, message), message
 
 
-def test_compiled_network_is_rejected(own: Callable, refusal: Callable, data: PreparedData):
-    config = own(
+def test_compiled_network_is_rejected(write_module: Callable, refusal: Callable, data: PreparedData):
+    config = write_module(
         "class Net(nn.Sequential):\n    def __init__(self):\n"
         "        super().__init__(nn.Flatten(), torch.compile(nn.Linear(192, 3), backend='eager'))"
     )
@@ -573,16 +575,22 @@ class Net({bases}):
 )
 @pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
 def test_lightning_module_with_its_own_training_is_rejected(
-    own: Callable, refusal: Callable, data: PreparedData, package: str, bases: str, body: str, ignored: str | None
+    write_module: Callable,
+    refusal: Callable,
+    data: PreparedData,
+    package: str,
+    bases: str,
+    body: str,
+    ignored: str | None,
 ):
     text = LIGHTNING.format(bases=bases, body=body)
-    if package == "lightning.pytorch":  # which is not installed here, and has the same class
+    if package == "lightning.pytorch":  # not installed here; it has the same class
         text = text.replace(
             "import pytorch_lightning as pl",
             "class LightningModule(nn.Module):\n    def training_step(self): pass\n    def configure_optimizers(self): "
             "pass\nLightningModule.__module__ = 'lightning.pytorch.core.module'",
         ).replace("pl.LightningModule", "LightningModule")
-    config = own(text)
+    config = write_module(text)
     if ignored is None:
         assert validate_network(config, "auto", 2, data)["parameters"] == 193 * 3
     else:

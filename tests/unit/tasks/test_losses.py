@@ -69,16 +69,16 @@ def test_evaluation_is_independent_of_the_chunk_size(digits: tuple, chunk: int):
 
 def test_default_chunk_fits_in_the_cache(digits: tuple, monkeypatch: pytest.MonkeyPatch):
     network, sizes = build_network(VggConfig(), DIGIT, 1, 0), []
-    whole = evaluate(network, *digits)
+    all_at_once = evaluate(network, *digits)
     network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
     evaluate(network, *digits)
-    monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 100 * 4096)  # the first ReLU takes 4 KiB an image
-    assert evaluate(network, *digits) == pytest.approx(whole, rel=1e-6)
-    assert sizes == [4, 359, 4, 100, 100, 100, 59]  # each time 4 to look at
+    monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 100 * 4096)  # the first ReLU takes 4 KiB per image
+    assert evaluate(network, *digits) == pytest.approx(all_at_once, rel=1e-6)
+    assert sizes == [4, 359, 4, 100, 100, 100, 59]  # 4 to measure, each time
 
 
 def test_evaluation_uses_evaluation_mode_and_leaves_no_trace(digits: tuple):
-    """Neither dropout nor the batch's own statistics are at work, and no gradient or statistic is left behind."""
+    """Dropout and batch statistics are not used, and neither gradients nor running statistics change."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Dropout(0.5), nn.Linear(144, 1))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
@@ -107,7 +107,7 @@ class FreezesInEvaluation(networks.WritesIntoItsInput):
 
 def test_evaluation_mode_restores_overridden_train():
     network = FreezesInEvaluation(SHAPE, 3)
-    network.layers[2].eval()  # what the user's own code may do
+    network.layers[2].eval()  # as user code may do
     with evaluation_mode(network):
         assert not network.layers[1].weight.requires_grad
     assert network.layers[1].weight.requires_grad

@@ -1,4 +1,4 @@
-"""How far the minimizer lies from the initial weights, whole and by layer."""
+"""Distance of the best weights from the initial weights, over all layers and by layer."""
 
 import numpy as np
 import pandas as pd
@@ -9,12 +9,12 @@ from batchscape.io.weights import Weights, distance_by_layer
 ALL_LAYERS = "all layers"
 
 
-def distances(initial: Weights, minimizer: Weights) -> dict[str, float]:
-    """Return ‖θ_best − θ_init‖₂ of the whole model and of each layer, in the network's order.
+def distances(initial: Weights, best: Weights) -> dict[str, float]:
+    """Return ‖θ_best − θ_init‖₂ over all layers and for each layer, in the network's order.
 
-    As in Chang & Pathak 2020 and Hoffer et al. 2017, over parameters only.
+    As in Chang & Pathak 2020 and Hoffer et al. 2017, over parameters only, without BatchNorm statistics.
     """
-    by_layer = distance_by_layer(initial.vector, minimizer.vector, initial.layers)
+    by_layer = distance_by_layer(initial.vector, best.vector, initial.layers)
     return {
         ALL_LAYERS: float(np.linalg.norm(by_layer)),
         **dict(zip(initial.layers.names, by_layer.tolist(), strict=True)),
@@ -22,6 +22,6 @@ def distances(initial: Weights, minimizer: Weights) -> dict[str, float]:
 
 
 def analyze(run: RunDirectory) -> pd.DataFrame:
-    """Return one row a layer, the whole model first."""
-    found = distances(run.weights("init"), run.checkpoint_weights("best"))
-    return pd.DataFrame({"layer": list(found), "distance": list(found.values())})
+    """Return one row for all layers, then one row for each layer."""
+    by_layer = distances(run.weights("init"), run.checkpoint_weights("best"))
+    return pd.DataFrame({"layer": list(by_layer), "distance": list(by_layer.values())})

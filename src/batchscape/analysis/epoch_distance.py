@@ -1,4 +1,4 @@
-"""How far the weights move in each epoch: ‖θ after epoch e − θ before it‖₂."""
+"""Distance that the weights move in each epoch, ‖θ after epoch e − θ before it‖₂."""
 
 import pandas as pd
 
@@ -6,5 +6,5 @@ from batchscape.io.run_directory import RunDirectory
 
 
 def analyze(run: RunDirectory) -> pd.DataFrame:
-    """Return one row an epoch, from the record that training kept (the weights of every epoch are not kept)."""
+    """Return one row for each epoch, as recorded during training (the weights of each epoch are not saved)."""
     return run.history(["epoch", "epoch_distance"])

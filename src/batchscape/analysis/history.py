@@ -1,4 +1,4 @@
-"""What training recorded of each epoch: the loss curves, the way from the initial weights, and the gradient noise."""
+"""History of a run: loss curves, distance from the initial weights and gradient noise by epoch."""
 
 import pandas as pd
 
@@ -17,9 +17,9 @@ COLUMNS = [
 
 
 def analyze(run: RunDirectory) -> pd.DataFrame:
-    """Return one row an epoch, with the number of updates (`step`) and of examples that training has met by its end."""
+    """Return one row for each epoch, with the number of updates (`step`) and of examples seen by the end of it."""
     history = run.history(COLUMNS)
     summary = run.summary()
-    for name, of_epoch in (("examples", "training_examples"), ("step", "batches_per_epoch")):
-        history.insert(1, name, history["epoch"] * summary[of_epoch])
+    for name, per_epoch in (("examples", "training_examples"), ("step", "batches_per_epoch")):
+        history.insert(1, name, history["epoch"] * summary[per_epoch])
     return history

@@ -1,4 +1,4 @@
-"""What became of each run: how it ended, its least losses, and what it cost."""
+"""Summary of a run: status, best losses and cost."""
 
 import numpy as np
 import pandas as pd
@@ -15,20 +15,20 @@ FROM_SUMMARY = (
 
 
 def analyze(run: RunDirectory) -> pd.DataFrame:
-    """Return one row; a run without any finite validation loss has nan for what it never reached."""
+    """Return one row; a run without a finite validation loss has nan where there is no best epoch."""
     summary = run.summary()
     values = {key: np.nan if summary[key] is None else summary[key] for key in FROM_SUMMARY}
-    measured = times(run.history(["epoch", "train_seconds", "train_cpu_seconds"]), summary["best_epoch"])
-    where = summary["environment"]
-    trained_on = {"device": where["device"], "devices": where["devices"] * where["nodes"]}
-    return pd.DataFrame([{**values, **measured, **trained_on}])
+    times = epoch_times(run.history(["epoch", "train_seconds", "train_cpu_seconds"]), summary["best_epoch"])
+    environment = summary["environment"]
+    devices = {"device": environment["device"], "devices": environment["devices"] * environment["nodes"]}
+    return pd.DataFrame([{**values, **times, **devices}])
 
 
-def times(history: pd.DataFrame, best_epoch: int | None) -> dict[str, float]:
+def epoch_times(history: pd.DataFrame, best_epoch: int | None) -> dict[str, float]:
     """Return the median training time of an epoch and the training time up to the best epoch, in seconds.
 
-    Each is given as wall time and as CPU time of all processes. The median is not moved by the first epoch, which
-    warms up, nor by a moment in which the machine did something else. Validation is not in it.
+    Each is given as wall time and as CPU time of all processes, without validation. The median is robust against the
+    warm-up of the first epoch and against short loads of the machine.
     """
     to_best = history[history["epoch"] <= (best_epoch or 0)]
     result = {}

@@ -1,4 +1,4 @@
-"""How far the weights move in each step: the distribution of ‖θ_{t+1} − θ_t‖₂ over a run's batch updates."""
+"""Distribution of the norms of batch updates, ‖θ_{t+1} − θ_t‖₂, of a run."""
 
 import numpy as np
 import pandas as pd
@@ -9,9 +9,9 @@ PERCENTILES = np.arange(1, 100)
 
 
 def percentiles(norms: np.ndarray) -> np.ndarray:
-    """Return the 1st, 2nd, …, 99th percentile, (99,), of the norms, (steps,); linear between order statistics.
+    """Return the 1st, 2nd, …, 99th percentile of the norms, (steps,), with linear interpolation, shape (99,).
 
-    Any norm that is not finite makes all of them nan: a distribution with a hole has no percentiles.
+    All are nan if any norm is not finite.
     """
     if not np.isfinite(norms).all():
         return np.full(len(PERCENTILES), np.nan)
@@ -19,6 +19,6 @@ def percentiles(norms: np.ndarray) -> np.ndarray:
 
 
 def analyze(run: RunDirectory) -> pd.DataFrame:
-    """Return one row a percentile."""
+    """Return one row for each percentile."""
     norms = run.update_norms()
     return pd.DataFrame({"updates": len(norms), "percentile": PERCENTILES, "update_norm": percentiles(norms)})

@@ -8,7 +8,7 @@ import pandas as pd
 
 from batchscape.report.numbers import format_interval, format_mean_sd, format_number, join_truncated
 from batchscape.report.settings import constant_lr_settings
-from batchscape.report.tables.recommendation import SEEDS_FOR_EQUAL
+from batchscape.report.tables.recommendation import MIN_SEEDS_FOR_EQUIVALENT
 
 LOSS = "best_validation_loss"
 FEW_SEEDS = 5
@@ -100,7 +100,7 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, cost:
         )
     elif equivalent:
         yield f"{others} these seeds; none of them is cheaper."
-    elif best["n_seeds"] >= SEEDS_FOR_EQUAL:
+    elif best["n_seeds"] >= MIN_SEEDS_FOR_EQUIVALENT:
         yield "No other setting is within one standard error of it."
     counts = candidates["choice"].value_counts()
     if best["n_seeds"] > 1:
@@ -175,7 +175,7 @@ def _caveats(
     named = pd.DataFrame([best, chosen]).drop_duplicates("setting")
     if best["n_seeds"] == 1:
         yield "With one seed, the variation over seeds is unknown and no difference here is certain. Add seeds."
-    elif best["n_seeds"] < SEEDS_FOR_EQUAL:
+    elif best["n_seeds"] < MIN_SEEDS_FOR_EQUIVALENT:
         yield (
             "With two seeds, the variation over seeds is hardly known, so no setting counts as equivalent to the best "
             "one. Add a seed."

@@ -1,2 +1,5 @@
-"""One module a table: `tabulate(*sources, **settings)` takes the data frames and settings that the registry in
-`batchscape.study.registry` names, in that order."""
+"""Tables, one module each.
+
+`tabulate(*sources, **settings)` of a module takes the data frames and settings that `batchscape.study.registry` lists
+for the table, in that order.
+"""

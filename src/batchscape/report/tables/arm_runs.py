@@ -1,4 +1,4 @@
-"""What the runs of each arm gave: the quantities that the arms are compared by."""
+"""Table `arm_runs`: the quantities by which arms are compared, for each run."""
 
 from collections.abc import Sequence
 
@@ -25,18 +25,18 @@ def tabulate(
     *,
     arms: Sequence[tuple[str, Sequence[str]]],
 ) -> pd.DataFrame:
-    """Return one row for each arm, run and quantity, as `value`.
+    """Return one row for each arm, run and quantity, with its `value`.
 
-    `arms` are the names of the arms with their settings. A run that several arms ask for has rows in each. The
-    quantities are those of `runs` above, `distance` (of the whole model), `update_norm` (the median of the run's
-    updates) and, if it was analyzed, `sharpness`: Keskar's φ in the full space with the greatest ε, at `best`.
+    `arms` are the names of the arms with their settings; a run that several arms share has rows in each. The
+    quantities are those of `runs` above, `distance` (over all layers), `update_norm` (the median of the run's updates)
+    and, if it was analyzed, `sharpness`: Keskar's φ in the full space with the largest ε, at `best`.
     """
     found = {name: runs[name] for name in OF_RUN}
     lead = [*SETTING_COLUMNS, "seed", "status"]
     frames = [runs[["run", *lead]].assign(quantity=name, value=values) for name, values in found.items()]
-    whole = distance[distance["layer"] == ALL_LAYERS].rename(columns={"distance": "value"})
+    distances = distance[distance["layer"] == ALL_LAYERS].rename(columns={"distance": "value"})
     median = update_norms[update_norms["percentile"] == 50].rename(columns={"update_norm": "value"})
-    frames += [whole.assign(quantity="distance"), median.assign(quantity="update_norm")]
+    frames += [distances.assign(quantity="distance"), median.assign(quantity="update_norm")]
     if sharpness is not None:
         rows = sharpness[(sharpness["measure"] == "keskar") & (sharpness["checkpoint"] == "best")]
         frames.append(rows[rows["radius"] == rows["radius"].max()].assign(quantity="sharpness"))

@@ -1,4 +1,4 @@
-"""The best learning rate of each batch size, and whether it sits on the edge of what was tried."""
+"""Table `best_lr`: the best learning rate of each batch size, and whether it is on the edge of the tried rates."""
 
 import numpy as np
 import pandas as pd
@@ -7,16 +7,16 @@ from batchscape.config.base import shortest_decimal
 
 
 def tabulate(lr_grid: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a batch size: the learning rate with the least mean of the least validation loss.
+    """Return one row for each batch size: the learning rate with the lowest mean of the best validation loss.
 
-    A learning rate at which any seed diverged is no candidate. `edge` is `low`, `high`, `both` (one rate was tried)
-    or `none`; a best rate on an edge is a bound, not an optimum (Godbole et al., Deep Learning Tuning Playbook 2023).
+    Learning rates at which any seed diverged are excluded. `edge` is `low`, `high`, `both` (one rate was tried) or
+    `none`; a best rate on an edge is a bound, not an optimum (Godbole et al., Deep Learning Tuning Playbook 2023).
     """
     return pd.DataFrame([_best(int(size), rows) for size, rows in lr_grid.groupby("batch_size")])
 
 
 def edge_of_range(rate: float, rates: pd.Series) -> str:
-    """Say on which edge of the rates that were tried one of them sits: `low`, `high`, `both` or `none`."""
+    """Return on which edge of the tried rates a rate is: `low`, `high`, `both` or `none`."""
     lowest, highest = rate == rates.min(), rate == rates.max()
     return "both" if lowest and highest else "low" if lowest else "high" if highest else "none"
 
@@ -48,7 +48,7 @@ def _best(batch_size: int, rows: pd.DataFrame) -> dict[str, object]:
     else:
         advice = "inside the range"
     if best["n_max_epochs"] > 0:
-        advice += f"; {int(best['n_max_epochs'])} of its runs still improved at max_epochs, raise it"
+        advice += f"; {int(best['n_max_epochs'])} of its runs were still improving at max_epochs, increase it"
     return {
         "batch_size": batch_size,
         "best_learning_rate": rate,

@@ -1,4 +1,4 @@
-"""Time of an epoch by batch size on several numbers of devices, and what the devices save."""
+"""Table `devices`: time of an epoch by batch size and number of devices, and the speedup."""
 
 import pandas as pd
 
@@ -8,11 +8,11 @@ GROUP = ["batch_size", "devices"]
 def tabulate(epochs: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each batch size and number of devices.
 
-    `epoch_seconds` is the median over the epochs, with the quartiles `epoch_seconds_q25` and `epoch_seconds_q75`: the
-    first epochs and moments in which the machine did something else do not move it. `speedup` is the median on one
-    device over that on n (on the fewest devices that were timed, times their number, if one was not), `efficiency`
-    the speed-up over n. `other_cores` says how busy other processes kept the machine meanwhile. Where the machine does
-    not have the devices all of these are nan and `n_epochs` is 0.
+    `epoch_seconds` is the median over the epochs, with the quartiles `epoch_seconds_q25` and `epoch_seconds_q75`; it is
+    robust against warm-up and short loads of the machine. `speedup` is the median on one device over that on n (if one
+    was not timed, the smallest number of timed devices has efficiency 1), `efficiency` the speedup over n.
+    `other_cores` is the number of cores that other processes used meanwhile. If the machine does not have the devices,
+    all of these are nan and `n_epochs` is 0.
     """
     groups = epochs.groupby(GROUP)
     rows = groups[["device", "processor", "cores", "other_cores"]].first()

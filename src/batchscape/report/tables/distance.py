@@ -1,4 +1,4 @@
-"""Distance of the minimizer from the initial weights, over seeds."""
+"""Table `distance`: distance of the best weights from the initial weights, over seeds."""
 
 import pandas as pd
 
@@ -7,5 +7,5 @@ from batchscape.report.tables.over_seeds import over_seeds
 
 
 def tabulate(distance: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each setting and layer (`all layers` and each module)."""
+    """Return one row for each setting and layer (`all layers`, and each module)."""
     return over_seeds(distance, [*SETTING_COLUMNS, "layer"], ["distance"])

@@ -1,4 +1,4 @@
-"""Does the distance from the initial weights grow like the logarithm of time, or like a power of it? Over seeds."""
+"""Table `distance_log_fit`: logarithm and power law fitted to the distance from the initial weights, over seeds."""
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,17 @@ VALUES = [
 def fit(steps: np.ndarray, distances: np.ndarray) -> dict[str, float]:
     """Fit d(t) = a + b·ln t (ultra-slow diffusion, Hoffer et al. 2017, section 3) and d(t) = c·t^k to one run.
 
-    `steps`, (epochs,), are the updates t by the end of each epoch; `distances`, (epochs,), ‖θ_t − θ_0‖ there. Both
-    fits have two parameters and are least squares of the distance itself, each epoch with the weight 1/t, so that
-    equal stretches of ln t count equally; so their R² can be compared. Returned are a, b (distance for each e-fold of
-    steps) and R² of the first, c, k and R² of the second, and R² of the first less that of the second. All are nan
-    for fewer than three epochs, where a distance is not finite and positive, and where all are the same, for R² of
-    what does not vary does not exist.
+    Both fits have two parameters and minimize the squared error of the distance, with weight 1/t for each epoch, so
+    that equal ranges of ln t have equal weight. Their R² can therefore be compared.
+
+    Args:
+        steps: Number of updates t by the end of each epoch, shape (epochs,).
+        distances: ‖θ_t − θ_0‖ at the same epochs, shape (epochs,).
+
+    Returns:
+        a, b (distance for each e-fold of steps) and R² of the logarithm; c, k and R² of the power law; and the
+        difference of the two R². All are nan for fewer than three epochs, if a distance is not finite and positive, and
+        if all distances are the same, because R² is then undefined.
     """
     if len(steps) < 3 or not (np.isfinite(distances) & (distances > 0)).all() or np.ptp(distances) == 0:
         return dict.fromkeys(VALUES, np.nan)
@@ -51,7 +56,7 @@ def fit(steps: np.ndarray, distances: np.ndarray) -> dict[str, float]:
 
 
 def tabulate(history: pd.DataFrame) -> pd.DataFrame:
-    """Return one row a setting: what the fits to each of its runs gave."""
+    """Return one row for each setting: the parameters of the fits to its runs, over seeds."""
     runs = [
         {**dict(zip([*SETTING_COLUMNS, "seed", "status"], run, strict=True)), **_fit(rows)}
         for run, rows in history.groupby([*SETTING_COLUMNS, "seed", "status"])

@@ -1,4 +1,4 @@
-"""Epoch distance by epoch, and its ratio to the large batch's, over seeds."""
+"""Table `epoch_distance`: epoch distance by epoch, and its ratio to that of the large batch size, over seeds."""
 
 import pandas as pd
 
@@ -10,8 +10,8 @@ def tabulate(epoch_distance: pd.DataFrame, large_batch_size: int) -> pd.DataFram
     """Return one row for each setting and epoch.
 
     `ratio_to_large_*` is the epoch distance of a run over that of the large-batch run of the same learning rate,
-    warm-up, seed and epoch: paired, then summarized over seeds; nan where there is no such run, as at most tuned rates,
-    and from the epoch on at which it trains no more. `n_ratios` is the number of pairs.
+    warm-up, seed and epoch: paired, then summarized over seeds. It is nan if there is no such run, as at most tuned
+    rates, and after the last epoch of that run. `n_ratios` is the number of pairs.
     """
     epoch_distance = epoch_distance.assign(schedule=epoch_distance["setting"].str.partition("-")[2])
     pair = ["learning_rate", "schedule", "seed", "epoch"]

@@ -1,4 +1,4 @@
-"""Batch sizes at one fixed learning rate: least losses, time an epoch, epochs and time to the least validation loss."""
+"""Table `fixed_lr`: losses, epochs and times of each batch size at the fixed learning rate, over seeds."""
 
 import pandas as pd
 
@@ -6,5 +6,5 @@ from batchscape.report.tables import lr_grid
 
 
 def tabulate(runs: pd.DataFrame, fixed_learning_rate: float) -> pd.DataFrame:
-    """Return one row a batch size."""
+    """Return one row for each batch size."""
     return lr_grid.tabulate(runs[runs["learning_rate"] == fixed_learning_rate])

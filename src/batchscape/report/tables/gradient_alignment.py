@@ -1,4 +1,4 @@
-"""Mean norm of the gradient of B examples at fixed weights, against the triangle inequality's bound, over seeds."""
+"""Table `gradient_alignment`: norm of the mean gradient of B examples, and its upper bound, over seeds."""
 
 import pandas as pd
 

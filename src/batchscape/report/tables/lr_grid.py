@@ -1,4 +1,4 @@
-"""Least losses, epochs and times of each batch size at each learning rate, over seeds."""
+"""Table `lr_grid`: losses, epochs and times of each batch size at each learning rate, over seeds."""
 
 import pandas as pd
 
@@ -20,7 +20,7 @@ VALUES = (
 def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each batch size and constant learning rate.
 
-    `n_max_epochs` counts the runs that still improved when they were stopped: their least losses are upper bounds.
+    `n_max_epochs` counts the runs that were still improving when they were stopped: their losses are upper bounds.
     """
     runs = constant_lr_settings(runs)
     table = over_seeds(runs, SETTING_COLUMNS, VALUES)

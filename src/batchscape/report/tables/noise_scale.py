@@ -1,4 +1,4 @@
-"""The gradient noise scale during training, over seeds."""
+"""Table `noise_scale`: the gradient noise scale during training, over seeds."""
 
 import pandas as pd
 
@@ -8,6 +8,6 @@ from batchscape.report.tables.over_seeds import over_seeds
 
 
 def tabulate(history: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each setting and epoch after which it was measured; `n_seeds` falls as runs end."""
+    """Return one row for each setting and measured epoch; `n_seeds` decreases as runs end."""
     measured = history[history["epoch"].map(is_noise_scale_epoch)]
     return over_seeds(measured, [*SETTING_COLUMNS, "epoch"], ["gradient_norm", "noise_scale"])

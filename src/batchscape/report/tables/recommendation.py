@@ -1,4 +1,4 @@
-"""Which batch size and learning rate to train with: the least validation loss, and the cheapest that is as good."""
+"""Table `recommendation`: the setting with the lowest validation loss, and the cheapest one that is as good."""
 
 import numpy as np
 import pandas as pd
@@ -8,30 +8,32 @@ from batchscape.report.settings import SETTING_COLUMNS, constant_lr_settings
 from batchscape.report.tables.over_seeds import over_seeds
 
 LOSS = "best_validation_loss"
-# With fewer, an interval says nothing, and one bad seed makes all settings equal.
-SEEDS_FOR_EQUAL = 3
+# With fewer seeds, the interval is so wide that one bad seed makes all settings equivalent.
+MIN_SEEDS_FOR_EQUIVALENT = 3
 VALUES = [LOSS, "best_epoch", "seconds_to_best", "cpu_seconds_to_best"]
 
 
 def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> pd.DataFrame:
-    """Return one row for each setting, the one with the least mean of the least validation loss first.
+    """Return one row for each setting, the one with the lowest mean of the best validation loss first.
 
-    `difference_to_best` is the mean over seeds of a setting's loss less that of the first one, seed by seed, `ci95_low`
-    and `ci95_high` the ends of its 95 % t interval (nan for one seed). `choice` says what this makes of the setting:
+    `difference_to_best` is the mean difference of a setting's loss to that of the first row, paired by seed, with its
+    95 % t interval, `ci95_low` and `ci95_high` (nan for one seed). `choice` classifies the settings:
 
-    - `lowest loss`: the first one.
+    - `lowest loss`: the first row.
     - `equivalent`: there are at least three seeds, the interval contains 0, and the mean is within one standard error
       of the first row's (the one-standard-error rule, Breiman et al. 1984). The last condition is needed because the
       interval of three seeds is so wide that even twice the loss can be inside.
-    - `cheapest equivalent`: of these and the first one, the one that takes the least time to its best epoch; `least
-      loss and cheapest equivalent` if that is the first one itself. One whose best epoch is the first in every seed
-      is not chosen unless that holds of the first one too: it costs little for it has not learned.
-    - `unclear`: the interval holds 0, or there is none because there is one seed, and the rest does not hold.
-    - `worse`: the interval does not hold 0. `diverged`: a seed of it diverged, so it is no candidate.
+    - `cheapest equivalent`: of these and the first row, the one that takes the shortest time to its best epoch; `lowest
+      loss and cheapest equivalent` if that is the first row itself. Settings whose best epoch is the first in every
+      seed are excluded, unless this is true of the first row too: they are cheap because they have not learned.
+    - `unclear`: the interval contains 0, or is nan because there is one seed, and the setting is not equivalent.
+    - `worse`: the interval does not contain 0.
+    - `diverged`: a run diverged, so the setting is excluded.
 
-    Time is CPU time if all runs trained on a CPU, for jobs that share its cores stretch the wall time; else wall time.
-    `edge` and `advice` are those of `best_lr` or `tuned_lr` where the setting is the best one of its batch size; but a
-    rate is on no edge if the search looked beyond it, and the tuned arm trained there.
+    Time is CPU time if all runs trained on a CPU, where other jobs on the same cores increase wall time; else wall
+    time.
+    `edge` and `advice` are those of `best_lr` or `tuned_lr` if the setting is the best one of its batch size. A rate is
+    not on an edge if another run of the batch size, such as the tuned one, has a rate beyond it.
     """
     table = over_seeds(runs, SETTING_COLUMNS, VALUES)
     table = table[
@@ -66,43 +68,48 @@ def _choices(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
     if not table["candidate"].any():
         return pd.Series("diverged", index=table.index)
     first = table.iloc[0]
-    reach = first[f"{LOSS}_mean"] + first[f"{LOSS}_sd"] / np.sqrt(first["n_seeds"])
-    apart = (table["ci95_low"] > 0) | (table["ci95_high"] < 0)
-    equal = table["candidate"] & ~apart & (table[f"{LOSS}_mean"] <= reach) & (table["n_seeds"] >= SEEDS_FOR_EQUAL)
-    # Where the best epoch is the first, nothing was learned, and that costs nothing.
-    equal &= (table["best_epoch_mean"] > 1) | (first["best_epoch_mean"] <= 1)
-    equal.iloc[0] = True
-    kinds = np.select([~table["candidate"], equal, apart], ["diverged", "equivalent", "worse"], "unclear")
+    max_loss = first[f"{LOSS}_mean"] + first[f"{LOSS}_sd"] / np.sqrt(first["n_seeds"])
+    differs = (table["ci95_low"] > 0) | (table["ci95_high"] < 0)
+    equivalent = (
+        table["candidate"]
+        & ~differs
+        & (table[f"{LOSS}_mean"] <= max_loss)
+        & (table["n_seeds"] >= MIN_SEEDS_FOR_EQUIVALENT)
+    )
+    # If the best epoch is the first, nothing was learned, which costs nothing.
+    equivalent &= (table["best_epoch_mean"] > 1) | (first["best_epoch_mean"] <= 1)
+    equivalent.iloc[0] = True
+    kinds = np.select([~table["candidate"], equivalent, differs], ["diverged", "equivalent", "worse"], "unclear")
     choices = pd.Series(kinds, index=table.index)
-    costs = cost[equal]
+    costs = cost[equivalent]
     cheapest = costs.idxmin() if costs.notna().any() else table.index[0]
     choices.loc[cheapest] = "cheapest equivalent"
     choices.iloc[0] = "lowest loss and cheapest equivalent" if cheapest == table.index[0] else "lowest loss"
     return choices
 
 
-def _looked_beyond(table: pd.DataFrame, place: int, edge: str) -> bool:
-    """Say whether a run of the batch size has a rate beyond that of a row, on the side of its edge."""
-    rate = table.at[place, "learning_rate"]
-    rates = table.loc[table["batch_size"] == table.at[place, "batch_size"], "learning_rate"]
+def _has_rate_beyond(table: pd.DataFrame, index: int, edge: str) -> bool:
+    """Return whether a run of the batch size has a rate beyond that of a row, on the side of its edge."""
+    rate = table.at[index, "learning_rate"]
+    rates = table.loc[table["batch_size"] == table.at[index, "batch_size"], "learning_rate"]
     lower, higher = rates.min() < rate, rates.max() > rate
     return {"low": lower, "high": higher, "both": lower and higher}.get(edge, False)
 
 
 def _with_edges(table: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame | None) -> pd.DataFrame:
-    """Say of the best setting of each batch size whether its learning rate is on the edge of what was tried."""
+    """Add `edge` and `advice` to the best setting of each batch size."""
     constant = table.index.isin(constant_lr_settings(table).index)
-    found = [(best_lr.rename(columns={"best_learning_rate": "learning_rate"}), constant)]
+    best_rates = [(best_lr.rename(columns={"best_learning_rate": "learning_rate"}), constant)]
     if tuned_lr is not None:
         tuned = table["setting"].str.endswith("-lrtuned").to_numpy()
-        found.append((tuned_lr.rename(columns={"tuned_learning_rate": "learning_rate"}), tuned))
+        best_rates.append((tuned_lr.rename(columns={"tuned_learning_rate": "learning_rate"}), tuned))
     table = table.assign(edge="none", advice="none")
-    for best, rows in found:
-        if best.empty:  # no run of a constant rate: a table without rows has no columns either
+    for best, rows in best_rates:
+        if best.empty:  # there is no run of a constant rate; an empty table has no columns
             continue
-        known = best.set_index(["batch_size", "learning_rate"])
-        for place in table.index[rows]:
-            key = (table.at[place, "batch_size"], table.at[place, "learning_rate"])
-            if key in known.index and not _looked_beyond(table, place, known.loc[key, "edge"]):
-                table.loc[place, ["edge", "advice"]] = known.loc[key, ["edge", "advice"]].to_numpy()
+        edges = best.set_index(["batch_size", "learning_rate"])
+        for index in table.index[rows]:
+            key = (table.at[index, "batch_size"], table.at[index, "learning_rate"])
+            if key in edges.index and not _has_rate_beyond(table, index, edges.loc[key, "edge"]):
+                table.loc[index, ["edge", "advice"]] = edges.loc[key, ["edge", "advice"]].to_numpy()
     return table

@@ -1,4 +1,4 @@
-"""When each run first reached the target loss."""
+"""Table `runs_to_target`: when each run first reached the target loss."""
 
 import numpy as np
 import pandas as pd
@@ -7,12 +7,17 @@ from batchscape.report.settings import SETTING_COLUMNS
 
 
 def common_target(runs: pd.DataFrame) -> float:
-    """Return the least validation loss that every batch size reaches with all seeds at one of its learning rates.
+    """Return the lowest validation loss that every batch size reaches with all seeds at one of its learning rates.
 
-    `runs` has a row a run: batch_size, setting, status and best_validation_loss. What a setting reaches is the
-    greatest of its runs' least losses (infinite if one diverged), what a batch size reaches is the least of its
-    settings, and the target is the greatest of the batch sizes. Of a batch size of which every setting has a diverged
-    run nothing is asked; nan if that is so of all.
+    A setting reaches the maximum of the best losses of its runs (infinity if one diverged), a batch size the minimum
+    over its settings, and the target is the maximum over batch sizes. Batch sizes with a diverged run in every setting
+    are ignored.
+
+    Args:
+        runs: One row for each run, with the columns batch_size, setting, status and best_validation_loss.
+
+    Returns:
+        The target loss; nan if there is none.
     """
     losses = runs["best_validation_loss"].mask(runs["status"].eq("diverged")).fillna(np.inf)
     by_setting = losses.groupby([runs["batch_size"], runs["setting"]]).max()
@@ -21,17 +26,17 @@ def common_target(runs: pd.DataFrame) -> float:
 
 
 def tabulate(history: pd.DataFrame, *, target_loss: float | None) -> pd.DataFrame:
-    """Return one row a run: the epochs, steps and examples after which its validation loss was first at the target.
+    """Return one row for each run: the epochs, steps and examples until its validation loss first reached the target.
 
-    The loss is known after each epoch, so these are whole epochs. nan if the run never reached the target;
-    `target_loss` None takes the one that all batch sizes reach.
+    The validation loss is known only at the end of an epoch. Values are nan if the run never reached the target. If
+    `target_loss` is None, `common_target` is used.
     """
     run = [*SETTING_COLUMNS, "seed", "status"]
-    least = history.groupby(run)["validation_loss"].min().rename("best_validation_loss").reset_index()
-    target = common_target(least) if target_loss is None else target_loss
+    best = history.groupby(run)["validation_loss"].min().rename("best_validation_loss").reset_index()
+    target = common_target(best) if target_loss is None else target_loss
     reached = history[history["validation_loss"] <= target].sort_values("epoch")
     first = reached.groupby(run)[["epoch", "step", "examples"]].first().reset_index()
-    table = least[run].merge(first, on=run, how="left")
+    table = best[run].merge(first, on=run, how="left")
     table = table.rename(columns={"epoch": "epochs", "step": "steps"})
     table.insert(len(run), "target_loss", target)
     return table

@@ -1,4 +1,4 @@
-"""Sharpness by batch size, over seeds."""
+"""Table `sharpness`: sharpness by setting, over seeds."""
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,13 @@ from batchscape.report.tables.over_seeds import over_seeds
 def tabulate(sharpness: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each setting, checkpoint, measure and radius.
 
-    `n_not_finite` counts the runs that did not diverge and yet have no finite value: the loss around their weights, or
-    what is to be made of it, overflows. Runs of which it was known beforehand do not count there: `not_computed`
-    says why.
+    `n_not_finite` counts the runs that did not diverge and yet have no finite value, because the loss around their
+    weights overflows. Runs whose value was not computed are not counted; `not_computed` says why.
     """
     keys = [*SETTING_COLUMNS, "checkpoint", "measure", "radius", "batch_norm", "not_computed"]
     table = over_seeds(sharpness, keys, ["value", "loss", "evaluations", "iterations", "on_bounds"])
-    lost = ~np.isfinite(sharpness["value"]) & sharpness["status"].ne("diverged") & sharpness["not_computed"].eq("none")
-    table["n_not_finite"] = lost.groupby([sharpness[key] for key in keys]).sum().to_numpy()
+    not_finite = (
+        ~np.isfinite(sharpness["value"]) & sharpness["status"].ne("diverged") & sharpness["not_computed"].eq("none")
+    )
+    table["n_not_finite"] = not_finite.groupby([sharpness[key] for key in keys]).sum().to_numpy()
     return table

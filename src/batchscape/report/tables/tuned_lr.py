@@ -1,4 +1,4 @@
-"""The learning rate that the search found for each batch size, against linear and square-root scaling."""
+"""Table `tuned_lr`: the tuned learning rate of each batch size, and what linear and √ scaling predict."""
 
 from collections.abc import Sequence
 
@@ -7,31 +7,31 @@ import pandas as pd
 
 from batchscape.config.base import shortest_decimal
 
-# A best rate so near to an end of the range, as a share of its logarithmic width, is on its edge.
-EDGE = 0.05
+# A tuned rate this close to an end of the range, as a fraction of its logarithmic width, is on the edge.
+EDGE_FRACTION = 0.05
 
 
 def tabulate(trials: pd.DataFrame, *, small_batch_size: int, learning_rate_range: Sequence[float]) -> pd.DataFrame:
-    """Return one row a batch size, ascending: its tuned learning rate, its trials, and what scaling would give.
+    """Return one row for each batch size, ascending: tuned learning rate, scaling predictions and number of trials.
 
     `linear_learning_rate` and `sqrt_learning_rate` start from the tuned rate of `small_batch_size` (Goyal et al. 2017;
-    Krizhevsky 2014); nan if every trial of it diverged, for then its rate is only the lowest one tried, or if no
-    trial of it is there. `edge` is `low`, `high` or `none`; a rate on an edge is a bound, not an optimum.
+    Krizhevsky 2014); nan if every trial of it diverged (its rate is then only the lowest one tried)
+    or if it has no trials. `edge` is `low`, `high` or `none`; a rate on an edge is a bound, not an optimum.
     """
     table = pd.DataFrame([_tuned(int(size), rows, learning_rate_range) for size, rows in trials.groupby("batch_size")])
-    found = table[(table["batch_size"] == small_batch_size) & np.isfinite(table["validation_loss"])]
-    base = np.nan if found.empty else found["tuned_learning_rate"].iloc[0]
-    times = table["batch_size"] / small_batch_size
-    table.insert(2, "linear_learning_rate", base * times)
-    table.insert(3, "sqrt_learning_rate", base * times**0.5)
+    small = table[(table["batch_size"] == small_batch_size) & np.isfinite(table["validation_loss"])]
+    base = np.nan if small.empty else small["tuned_learning_rate"].iloc[0]
+    scaling = table["batch_size"] / small_batch_size
+    table.insert(2, "linear_learning_rate", base * scaling)
+    table.insert(3, "sqrt_learning_rate", base * scaling**0.5)
     return table
 
 
 def _tuned(batch_size: int, trials: pd.DataFrame, learning_rate_range: Sequence[float]) -> dict[str, object]:
     low, high = learning_rate_range
     best = trials[trials["is_best"] == 1].iloc[0]
-    place = np.log(best["learning_rate"] / low) / np.log(high / low)
-    edge = "low" if place <= EDGE else "high" if place >= 1 - EDGE else "none"
+    position = np.log(best["learning_rate"] / low) / np.log(high / low)
+    edge = "low" if position <= EDGE_FRACTION else "high" if position >= 1 - EDGE_FRACTION else "none"
     advice = {
         "low": f"let tuning.learning_rate_range begin below {shortest_decimal(low)}",
         "high": f"let tuning.learning_rate_range end above {shortest_decimal(high)}",

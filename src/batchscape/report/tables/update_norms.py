@@ -1,4 +1,4 @@
-"""Distribution of the norms of batch updates, over seeds."""
+"""Table `update_norms`: percentiles of the norms of batch updates, over seeds."""
 
 import pandas as pd
 
@@ -9,7 +9,7 @@ PERCENTILES = {percentile: f"update_norm_p{percentile:02}" for percentile in (5,
 
 
 def tabulate(update_norms: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each setting: quantiles of a run's update norms, over seeds."""
+    """Return one row for each setting: percentiles of the update norms of its runs, over seeds."""
     chosen = update_norms[update_norms["percentile"].isin(PERCENTILES)].replace({"percentile": PERCENTILES})
     run = ["run", *SETTING_COLUMNS, "seed", "status", "updates"]
     wide = chosen.pivot(index=run, columns="percentile", values="update_norm").reset_index()

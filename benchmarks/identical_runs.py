@@ -38,11 +38,19 @@ RENAMED = {
     r"(p\d\d)(_.*|)": r"update_norm_\1\2",
     r"mean_norm(.*)": r"gradient_norm\1",
     r"best": "is_best",
+    r"(smallest|largest)_batch": r"\1_batch_size",
     r"share_(x|y)": r"explained_variance_\1",
 }
-# Columns whose cells are such names, and cells that are spelled in another way today.
+# Columns whose cells are such names.
 NAMES = ("quantity", "measure")
-SPELLINGS = {"centre": "center"}
+# Words in cells that were replaced.
+REWORDED = {
+    "centre": "center",
+    "minimiser": "minimizer",
+    "whole model": "all layers",
+    "least loss": "lowest loss",
+    "cheapest of the equal": "cheapest equivalent",
+}
 # Columns of sentences, which may be reworded.
 TEXTS = ("statement", "source", "comparison", "reading", "advice", "reason")
 # Parts of the names of columns that are times, and tables and quantities that follow from times.
@@ -159,13 +167,14 @@ def _hash_columns(path: Path) -> dict[str, str]:
     with path.open(newline="") as stream:
         rows = [
             {
-                _rename(name): _rename(cell) if name in NAMES else SPELLINGS.get(cell, cell)
+                _rename(name): _reword(_rename(cell) if name in NAMES else cell)
                 for name, cell in row.items()
                 if name not in TEXTS and not _is_time(name)
             }
             for row in csv.DictReader(stream)
             if not any(_is_time(row.get(name, "")) for name in NAMES)
         ]
+    rows.sort(key=lambda row: sorted(row.items()))
     return {name: _hash([row[name].encode() for row in rows]) for name in (rows[0] if rows else {})}
 
 
@@ -178,6 +187,12 @@ def _rename(name: str) -> str:
         if match := re.fullmatch(old, name):
             return match.expand(new)
     return name
+
+
+def _reword(cell: str) -> str:
+    for old, new in REWORDED.items():
+        cell = cell.replace(old, new)
+    return cell
 
 
 def _hash(parts: list[bytes]) -> str:

@@ -23,12 +23,12 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def max_micro_batch_size(network: nn.Module, example: torch.Tensor) -> int:
+def max_micro_batch_size(network: nn.Module, examples: torch.Tensor) -> int:
     """Return how many examples may go through a network at once for its largest operation to fit in the cache.
 
     Args:
         network: The network, in evaluation mode; it is called once.
-        example: A few inputs, (n, channels, height, width) floats, on the device of the network.
+        examples: A few inputs, (n, channels, height, width) floats, on the device of the network.
 
     Returns:
         The number of examples for which the input and output of the largest module take at most `ACTIVATION_BYTES`,
@@ -39,17 +39,17 @@ def max_micro_batch_size(network: nn.Module, example: torch.Tensor) -> int:
     def measure(_: nn.Module, inputs: tuple, outputs: object) -> None:
         nonlocal max_bytes
         tensors = [tensor for tensor in (*inputs, outputs) if isinstance(tensor, torch.Tensor)]
-        max_bytes = max(max_bytes, math.ceil(sum(tensor.nbytes for tensor in tensors) / len(example)))
+        max_bytes = max(max_bytes, math.ceil(sum(tensor.nbytes for tensor in tensors) / len(examples)))
 
     # Containers are measured too: functions between modules are visible in no other way.
     hooks = [module.register_forward_hook(measure) for module in network.modules()]
     try:
         with torch.no_grad():
-            network(example)
+            network(examples)
     finally:
         for hook in hooks:
             hook.remove()
-    return max(1, ACTIVATION_BYTES[example.device.type] // max_bytes)
+    return max(1, ACTIVATION_BYTES[examples.device.type] // max_bytes)
 
 
 def saved_tensor_bytes(network: nn.Module, inputs: torch.Tensor) -> int:

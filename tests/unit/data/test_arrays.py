@@ -81,8 +81,8 @@ def test_missing_and_truncated_files_raise_one_line_errors(tmp_path: Path, refus
 )
 def test_other_formats_are_rejected_with_a_hint(tmp_path: Path, refusal: Callable, name: str, content: bytes):
     (tmp_path / name).write_bytes(content)
-    for look in (arrays.load, inspect_source):
-        message = refusal(look, config(tmp_path / name))
+    for function in (arrays.load, inspect_source):
+        message = refusal(function, config(tmp_path / name))
         assert message.startswith(f"data.path: {tmp_path / name} is neither an .npy nor an .npz file; ")
         assert "np.savez(path, images=…, labels=…)" in message
     np.save(tmp_path / "images.npy", IMAGES)

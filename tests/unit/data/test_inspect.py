@@ -32,9 +32,9 @@ def test_check_reads_only_the_header_of_the_images(tmp_path: Path, refusal: Call
     content[200] ^= 1  # in the first image, so that the checksum is wrong
     (tmp_path / "pets.npz").write_bytes(content)
     one = arrays_config(tmp_path / "pets.npz", channels=channels)
-    for asked in (one, two):
-        what = "6 images of 400 × 300 pixels, channels: 3, uint8; 3 classes: a, b, c"
-        assert inspect_source(asked) == ([f"data: {asked.path}: {what}"], (400, 300, 3), 3, (5, 1))
+    for source_config in (one, two):
+        expected = "6 images of 400 × 300 pixels, channels: 3, uint8; 3 classes: a, b, c"
+        assert inspect_source(source_config) == ([f"data: {source_config.path}: {expected}"], (400, 300, 3), 3, (5, 1))
     assert "cannot be read" in refusal(arrays.load, one)
 
 

@@ -103,10 +103,10 @@ def test_test_images_are_held_out_without_a_validation_folder(tmp_path: Path):
 def test_split_keys_are_rejected_if_the_folders_give_the_split(tmp_path: Path, refusal: Callable, keys: dict):
     write_images(tmp_path, split_names("{side}/{label}", {"train": 3, "val": 2}))
     study = {"name": "s", "data": {"source": "image_folder", "path": str(tmp_path), "image_size": [12, 12]}}
-    asked = Study.from_mapping({**study, "data": study["data"] | keys}, "s")
-    in_job = TypeAdapter(DataConfig).validate_json(asked.specs.data)
-    for look in (prepare, inspect_source):
-        message = refusal(look, in_job)
+    explicit = Study.from_mapping({**study, "data": study["data"] | keys}, "s")
+    in_job = TypeAdapter(DataConfig).validate_json(explicit.specs.data)
+    for function in (prepare, inspect_source):
+        message = refusal(function, in_job)
         assert set(message.partition(": ")[0].split(", ")) == {f"data.{key}" for key in keys}
         assert f"the folders of {tmp_path} give the split (train, val)" in message
     silent = TypeAdapter(DataConfig).validate_json(Study.from_mapping(study, "s").specs.data)

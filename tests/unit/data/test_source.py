@@ -21,8 +21,8 @@ def config(path: Path, **keys) -> ArraysConfig:
 
 def test_integers_with_more_than_8_bits_are_rejected_with_a_hint(tmp_path: Path, refusal: Callable):
     np.savez(tmp_path / "pets.npz", images=IMAGES.astype(np.uint16) * 16, labels=LABELS)
-    for look in (arrays.load, inspect_source):
-        message = refusal(look, config(tmp_path / "pets.npz"))
+    for function in (arrays.load, inspect_source):
+        message = refusal(function, config(tmp_path / "pets.npz"))
         assert message.startswith("data.path: images are uint16; they must be uint8, or floats from 0 to 1: divide ")
         assert "4095 for 12" in message
 
@@ -44,8 +44,8 @@ AGES = np.delete(np.arange(1, 117), [100, 105, 110])  # with some missing
 )
 def test_measured_integers_are_rejected_as_labels(tmp_path: Path, refusal: Callable, labels: np.ndarray):
     np.savez(tmp_path / "target.npz", images=np.zeros((len(labels), 2, 2), np.uint8), labels=labels)
-    for look in (arrays.load, inspect_source):
-        message = refusal(look, config(tmp_path / "target.npz"))
+    for function in (arrays.load, inspect_source):
+        message = refusal(function, config(tmp_path / "target.npz"))
         different = f"the labels are {len(np.unique(labels))} different integers from {labels.min()} to "
         assert message.startswith(f"data.path: {different}{labels.max()}, ")
         assert "the labels as text" in message

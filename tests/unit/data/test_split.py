@@ -10,11 +10,11 @@ from batchscape.data.split import split
 
 @given(count=st.integers(2, 2000), fraction=st.floats(0.001, 0.999), seed=st.integers(0, 2**32 - 1))
 def test_split_is_a_partition_with_the_validation_fraction(count: int, fraction: float, seed: int):
-    asked = count * fraction
-    assume(0.5 < asked < count - 0.5)
+    expected = count * fraction
+    assume(0.5 < expected < count - 0.5)
     train, validation = split(count, fraction, "random", seed)
     assert sorted([*train, *validation]) == list(range(count))
-    assert abs(len(validation) - asked) <= 0.5
+    assert abs(len(validation) - expected) <= 0.5
     assert (np.diff(train) > 0).all()
     assert (np.diff(validation) > 0).all()
 

@@ -15,26 +15,26 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.training.train import train
 
 
-def made(**keys) -> SyntheticConfig:
+def config(**keys) -> SyntheticConfig:
     return SyntheticConfig(source="synthetic", **keys)
 
 
 def test_synthetic_images_have_the_configured_size_number_and_classes():
-    source = synthetic.load(made(images=10, image_size=(6, 9), channels=2, classes=3))
+    source = synthetic.load(config(images=10, image_size=(6, 9), channels=2, classes=3))
     assert (source.images.shape, source.images.dtype) == ((10, 6, 9, 2), np.uint8)
     assert source.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
     assert len(source.classes) == 3
-    assert made(images=10, image_size=(6, 9)).known_size == (10, 6)
+    assert config(images=10, image_size=(6, 9)).known_size == (10, 6)
 
 
 def test_synthetic_images_depend_on_the_seed_only():
-    one, same, other = (synthetic.load(made(images=8, data_seed=seed)).images for seed in (1, 1, 2))
+    one, same, other = (synthetic.load(config(images=8, data_seed=seed)).images for seed in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
 def test_images_without_noise_are_the_pattern_of_their_class():
-    source = synthetic.load(made(images=6, image_size=(8, 12), noise=0.0, classes=2))
+    source = synthetic.load(config(images=6, image_size=(8, 12), noise=0.0, classes=2))
     assert all(np.array_equal(source.images[label], source.images[label + 2]) for label in range(4))
     assert not np.array_equal(source.images[0], source.images[1])
     squares = source.images[0].reshape(4, 2, 4, 3, 3)
@@ -42,7 +42,7 @@ def test_images_without_noise_are_the_pattern_of_their_class():
 
 
 def test_small_network_learns_synthetic_images(tmp_path: Path):
-    data = prepare(made(images=400, image_size=(8, 8), classes=3)).data
+    data = prepare(config(images=400, image_size=(8, 8), classes=3)).data
     write_prepared(tmp_path / "data", data)
     training = TrainingConfig(max_epochs=15, patience=15)
     spec = RunSpec(batch_size=16, learning_rate=0.1, seed=0, model=VggConfig(channels=(8,)), training=training)

@@ -28,17 +28,17 @@ def test_normalized_images_are_channels_last_in_memory():
 def test_gathered_examples_are_channels_last_in_memory(channels_last: bool):
     images = torch.arange(6 * 3 * 4 * 5).remainder(256).to(torch.uint8).reshape(6, 3, 4, 5)
     stored = images.contiguous(memory_format=torch.channels_last) if channels_last else images
-    found = gather_examples(stored, torch.tensor([4, 0, 4]), CPU)
-    assert (found.shape, found.dtype) == ((3, 3, 4, 5), torch.uint8)
-    assert found.is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(found, torch.stack([images[4], images[0], images[4]]))
+    batch = gather_examples(stored, torch.tensor([4, 0, 4]), CPU)
+    assert (batch.shape, batch.dtype) == ((3, 3, 4, 5), torch.uint8)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(batch, torch.stack([images[4], images[0], images[4]]))
 
 
 def test_examples_are_gathered_to_another_device():
     images = torch.zeros(6, 3, 4, 5, dtype=torch.uint8)
-    found = normalize_images(gather_examples(images, torch.tensor([4, 0]), torch.device("meta")))
-    assert (found.device.type, found.shape) == ("meta", (2, 3, 4, 5))
-    assert found.is_contiguous(memory_format=torch.channels_last)
+    batch = normalize_images(gather_examples(images, torch.tensor([4, 0]), torch.device("meta")))
+    assert (batch.device.type, batch.shape) == ("meta", (2, 3, 4, 5))
+    assert batch.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_images_are_stored_on_the_device_if_they_fit_in_half_of_its_free_memory():

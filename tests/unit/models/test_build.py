@@ -91,9 +91,9 @@ def test_networks_have_the_number_of_parameters_counted_by_hand(config, shape: t
 )
 def test_dropout_precedes_dense_layers_and_is_active_in_training_only(config, layers: list[str]):
     network = build_network(config, DIGIT, 1, 0)
-    found = {name: module for name, module in network.named_modules() if isinstance(module, nn.Dropout)}
-    assert list(found) == layers
-    assert {module.p for module in found.values()} <= {0.25}
+    dropout_layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Dropout)}
+    assert list(dropout_layers) == layers
+    assert {module.p for module in dropout_layers.values()} <= {0.25}
     names = list(dict(network.named_children()))
     assert all(names[names.index(name) + 1] == name.removesuffix("_dropout") for name in layers)
     images = torch.rand(8, *DIGIT)

@@ -136,7 +136,7 @@ def test_validation_returns_the_description_of_the_network(write_module: Callabl
         ),
         (
             "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
-            "        self.used, self.idle = nn.Linear(360, 3), nn.LazyLinear(3)\n"
+            "        self.used, self.unused = nn.Linear(360, 3), nn.LazyLinear(3)\n"
             "    def forward(self, x):\n        return self.used(x.flatten(1))",
             "my_net:Net", {}, r"^model\.name: my_net:Net has a lazy layer that stays uninitialized",
         ),
@@ -230,9 +230,9 @@ def test_loss_for_another_number_of_classes_is_rejected(refusal: Callable):
     ids=str,
 )
 def test_built_in_networks_support_any_number_of_classes(config, classes: int, loss: str):
-    found = validate_network(config, loss, 2, data(classes))
-    assert found["outputs"] == (1 if classes == 2 and loss == "auto" else classes)
-    assert found["batch_norm"] == (getattr(config, "normalization", "") == "batch")
+    description = validate_network(config, loss, 2, data(classes))
+    assert description["outputs"] == (1 if classes == 2 and loss == "auto" else classes)
+    assert description["batch_norm"] == (getattr(config, "normalization", "") == "batch")
 
 
 def test_missing_files_of_a_study_are_reported_before_anything_runs(write_module: Callable, refusal: Callable):

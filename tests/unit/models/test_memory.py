@@ -109,17 +109,17 @@ def test_memory_of_a_failed_attempt_is_freed():
         def __del__(self) -> None:
             Held.alive -= 1
 
-    found = []
+    alive = []
 
     def compute(size: int) -> None:
-        found.append(Held.alive)
+        alive.append(Held.alive)
         held = Held()
         if size > 1:
             allocate_with_torch(size)
         del held
 
     find_largest_fitting(4, compute)
-    assert found == [0, 0, 0]
+    assert alive == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,11 @@ def test_loss_surface_continues_with_smaller_chunks(network: nn.Module):
     loss, gradient = surface.gradient(weights)
     assert loss == pytest.approx(expected.gradient(weights)[0], rel=1e-12)
     assert gradient == pytest.approx(expected.gradient(weights)[1], rel=1e-10, abs=1e-14)
-    found, product = surface.hessian_vector_product(weights, vector), expected.hessian_vector_product(weights, vector)
-    assert found == pytest.approx(product, rel=1e-10, abs=1e-14)
+    product, expected_product = (
+        surface.hessian_vector_product(weights, vector),
+        expected.hessian_vector_product(weights, vector),
+    )
+    assert product == pytest.approx(expected_product, rel=1e-10, abs=1e-14)
 
 
 def test_validation_and_gradient_noise_continue_with_smaller_chunks(few: PreparedData):

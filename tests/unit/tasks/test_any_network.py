@@ -113,9 +113,9 @@ def test_surface_at_saved_weights_equals_the_network(pair: list[RunDirectory], d
 def test_line_ends_at_the_losses_of_its_runs(pair: list[RunDirectory], data: PreparedData):
     """With interpolated statistics, both ends have their own."""
     config = InterpolationConfig(alpha_range=(0.0, 1.0), points=2, batch_norm="interpolate")
-    found = interpolation.analyze(*pair, data, config)["validation_loss"]
+    losses = interpolation.analyze(*pair, data, config)["validation_loss"]
     expected = [run.summary()["best_validation_loss"] for run in pair]
-    assert found.tolist() == pytest.approx(expected, rel=1e-5)
+    assert losses.tolist() == pytest.approx(expected, rel=1e-5)
 
 
 def test_surface_gradient_is_its_slope(pair: list[RunDirectory], data: PreparedData):
@@ -141,7 +141,7 @@ def test_surface_gradient_is_its_slope(pair: list[RunDirectory], data: PreparedD
 
 def test_every_analysis_has_finite_rows(pair: list[RunDirectory], data: PreparedData):
     small = SharpnessConfig(subspace_dimension=4, iterations=2, random_starts=1, trace_matvecs=3)
-    found = [
+    columns = [
         sharpness.analyze(pair[0], data, small)["value"],
         interpolation.analyze(*pair, data, InterpolationConfig(points=3))["train_loss"],
         trajectory.analyze(pair[0], data, TrajectoryConfig(points=(2, 2)))["loss"],
@@ -149,7 +149,7 @@ def test_every_analysis_has_finite_rows(pair: list[RunDirectory], data: Prepared
             "gradient_norm"
         ],
     ]
-    for values in found:
+    for values in columns:
         assert len(values) > 0
         assert np.isfinite(values).all()
 

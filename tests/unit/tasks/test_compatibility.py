@@ -88,9 +88,9 @@ def test_network_and_its_copies_do_not_modify_their_input(kind: type, channels: 
     network = built(kind, (channels, 8, 8))
     inputs = normalize_images(synthetic_images(5, (channels, 8, 8))[0])
     before = inputs.clone()
-    for twin in (network, copy.deepcopy(network)):
+    for replica in (network, copy.deepcopy(network)):
         for training in (False, True):
-            twin.train(training)(inputs)
+            replica.train(training)(inputs)
             assert torch.equal(inputs, before)
 
 
@@ -129,8 +129,8 @@ def test_network_that_needs_contiguous_memory_gets_it(kind: type, channels: int)
     surface = LossSurface(network, images, labels.long())
     gradient = surface.gradient(parameter_vector(plain))[1]
     loss = nn.functional.cross_entropy(plain(images / 255).double(), labels.long())
-    found = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(plain.parameters()))])
-    assert gradient == pytest.approx(found.numpy(), abs=1e-6)
+    expected_gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(plain.parameters()))])
+    assert gradient == pytest.approx(expected_gradient.numpy(), abs=1e-6)
 
 
 def test_other_networks_get_no_hooks():
@@ -233,13 +233,13 @@ class DrawsElsewhere(networks.WritesIntoItsInput):
 def test_draws_from_python_and_numpy_depend_on_the_seed(data: PreparedData, tmp_path: Path, randomness):
     write_prepared(tmp_path / "data", data)
     training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
-    found = []
+    weights = []
     for attempt, seed in enumerate((0, 0, 1)):
         randomness.seed(attempt)
         spec = RunSpec(batch_size=8, learning_rate=0.05, seed=seed, model=named(DrawsElsewhere), training=training)
         run = RunDirectory(train(spec, tmp_path / "data", tmp_path / str(attempt)))
-        found.append((run.weights("init").vector, run.weights("last").vector))
-    for one, same, other in zip(*found, strict=True):
+        weights.append((run.weights("init").vector, run.weights("last").vector))
+    for one, same, other in zip(*weights, strict=True):
         assert np.array_equal(one, same)
         assert not np.array_equal(one, other)
 

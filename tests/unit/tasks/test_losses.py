@@ -49,9 +49,9 @@ def digits(prepared: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
 
 def test_evaluation_equals_an_independent_computation(prepared: PreparedData, digits: tuple):
     network = build_network(VggConfig(), DIGIT, 1, 0)
-    twin = build_network(VggConfig(), DIGIT, 1, 0).double()
+    replica = build_network(VggConfig(), DIGIT, 1, 0).double()
     with torch.no_grad():
-        logits = twin(torch.from_numpy(prepared.validation_images / 255.0)).numpy()[:, 0]
+        logits = replica(torch.from_numpy(prepared.validation_images / 255.0)).numpy()[:, 0]
     probability, truth = 1 / (1 + np.exp(-logits)), prepared.validation_labels == 1
     loss, accuracy = evaluate(network, *digits)
     assert loss == pytest.approx(-np.log(np.where(truth, probability, 1 - probability)).mean(), abs=1e-6)

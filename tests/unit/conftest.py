@@ -34,7 +34,7 @@ def prepared() -> PreparedData:
 
 
 @pytest.fixture(scope="session")
-def few(prepared: PreparedData) -> PreparedData:
+def small_data(prepared: PreparedData) -> PreparedData:
     """A few digits to train on quickly: 230 and 60, so that with batches of 32 and 64 the last one is smaller."""
     return PreparedData(
         prepared.train_images[:230],
@@ -46,10 +46,10 @@ def few(prepared: PreparedData) -> PreparedData:
 
 
 @pytest.fixture(scope="session")
-def few_file(few: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_data_file(small_data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The few digits as a prepared file."""
     path = tmp_path_factory.mktemp("data") / "images.safetensors"
-    write_prepared(path, few)
+    write_prepared(path, small_data)
     return path
 
 

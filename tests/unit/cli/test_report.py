@@ -123,7 +123,7 @@ def test_a_running_job_is_distinguished_from_one_that_ended():
     assert reasons(collector, "run")[ONE] == "its job is running"
 
 
-def test_runs_with_other_settings_or_data_are_not_reported(few_file: Path):
+def test_runs_with_other_settings_or_data_are_not_reported(small_data_file: Path):
     study = make_study()
     train(study, *study.runs)
     collector = Collector(make_study(training={"max_epochs": 7}))
@@ -131,7 +131,7 @@ def test_runs_with_other_settings_or_data_are_not_reported(few_file: Path):
     other = "was trained with other settings than the study has now"
     assert reasons(collector, "run") == dict.fromkeys(study.runs, other)
     Path(study.paths.prepared_data).parent.mkdir()
-    shutil.copy(few_file, study.paths.prepared_data)
+    shutil.copy(small_data_file, study.paths.prepared_data)
     collector = Collector(study)
     assert collector.runs() == {}
     assert set(reasons(collector, "run").values()) == {"was trained on other data than the study has now"}

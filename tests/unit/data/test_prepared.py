@@ -38,9 +38,9 @@ def test_missing_file_is_reported_with_the_command_that_creates_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, 5000, -1])
-def test_truncated_file_is_rejected(few_file: Path, tmp_path: Path, size: int, refusal: Callable):
+def test_truncated_file_is_rejected(small_data_file: Path, tmp_path: Path, size: int, refusal: Callable):
     path = tmp_path / "images.safetensors"
-    path.write_bytes(few_file.read_bytes()[:size])
+    path.write_bytes(small_data_file.read_bytes()[:size])
     assert refusal(read_prepared, path).startswith(f"{path}: is corrupt or incomplete (")
 
 

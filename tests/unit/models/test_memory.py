@@ -159,9 +159,9 @@ def test_loss_surface_continues_with_smaller_chunks(network: nn.Module):
     assert product == pytest.approx(expected_product, rel=1e-10, abs=1e-14)
 
 
-def test_validation_and_gradient_noise_continue_with_smaller_chunks(few: PreparedData):
+def test_validation_and_gradient_noise_continue_with_smaller_chunks(small_data: PreparedData):
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-    module = TrainingModule(Limited(network, 100), few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    module = TrainingModule(Limited(network, 100), small_data, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
     bare_trainer(1).fit(module)
     expected = module.validate(), module.noise_scale()
     module.network.limit = 5
@@ -175,11 +175,11 @@ def test_validation_and_gradient_noise_continue_with_smaller_chunks(few: Prepare
 
 
 def test_memory_probe_restores_the_network_and_the_random_states(
-    few: PreparedData, monkeypatch: pytest.MonkeyPatch, randomness
+    small_data: PreparedData, monkeypatch: pytest.MonkeyPatch, randomness
 ):
     monkeypatch.setattr(training_module, "limit_gpu_memory", lambda *_: nullcontext())
     network = nn.Sequential(batch_norm_network())
-    module = TrainingModule(network, few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    module = TrainingModule(network, small_data, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
     bare_trainer(1).fit(module)
     before = copy.deepcopy(module.state_dict())
     gradients = [parameter.grad.clone() for parameter in network.parameters()]
@@ -194,12 +194,12 @@ def test_memory_probe_restores_the_network_and_the_random_states(
 
 @pytest.mark.parametrize(("processes", "resumed_with", "expected"), [(1, None, 25), (2, None, 25), (1, 20, 20)])
 def test_micro_batch_is_bounded_by_the_shard_and_by_the_resumed_run(
-    few: PreparedData, monkeypatch: pytest.MonkeyPatch, processes: int, resumed_with: int | None, expected: int
+    small_data: PreparedData, monkeypatch: pytest.MonkeyPatch, processes: int, resumed_with: int | None, expected: int
 ):
     monkeypatch.setattr(training_module, "limit_gpu_memory", lambda *_: nullcontext())
     network = Limited(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), 32)
     spec = RunSpec(batch_size=200, learning_rate=0.1, seed=0)
-    module = TrainingModule(network, few, spec, micro_batch=resumed_with)
+    module = TrainingModule(network, small_data, spec, micro_batch=resumed_with)
     module.on_fit_start()
     module.process_group = ProcessGroup(0, processes)
     module.micro_batch = resumed_with or 200
@@ -299,7 +299,7 @@ class Hungry(nn.Module):
 
 
 def test_run_out_of_memory_is_reported_and_can_be_resumed(
-    few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal
+    small_data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal
 ):
     monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
     spec = RunSpec(
@@ -309,16 +309,18 @@ def test_run_out_of_memory_is_reported_and_can_be_resumed(
         model=CustomModelConfig(name=f"{__name__}:Hungry", arguments={}),
         training=TrainingConfig(max_epochs=4, patience=4, accelerator="cpu"),
     )
-    undisturbed = RunDirectory(train(spec, few_file, tmp_path / "undisturbed", Execution(code="code")))
+    undisturbed = RunDirectory(train(spec, small_data_file, tmp_path / "undisturbed", Execution(code="code")))
     monkeypatch.setattr(Hungry, "fed", False)
-    message = refusal(train, spec, few_file, tmp_path / "run", Execution(code="code"))
+    message = refusal(train, spec, small_data_file, tmp_path / "run", Execution(code="code"))
     assert message == "run: out of memory after epoch 2; free memory of this machine and rerun the command to resume"
     monkeypatch.setattr(Hungry, "fed", True)
-    resumed = RunDirectory(train(spec, few_file, tmp_path / "run", Execution(code="code")))
+    resumed = RunDirectory(train(spec, small_data_file, tmp_path / "run", Execution(code="code")))
     assert np.array_equal(resumed.weights("last").vector, undisturbed.weights("last").vector)
 
 
-def test_resumed_run_has_the_same_micro_batch(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal):
+def test_resumed_run_has_the_same_micro_batch(
+    small_data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal
+):
     monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
     spec = RunSpec(
         batch_size=32,
@@ -329,10 +331,14 @@ def test_resumed_run_has_the_same_micro_batch(few_file: Path, tmp_path: Path, mo
     )
     with monkeypatch.context() as smaller:
         smaller.setitem(chunks.ACTIVATION_BYTES, "cpu", 8 << 10)
-        refusal(train, spec, few_file, tmp_path / "run", Execution(code="code", deadline=0.0))  # after one epoch
-    environment = RunDirectory(train(spec, few_file, tmp_path / "run", Execution(code="code"))).summary()["environment"]
+        refusal(train, spec, small_data_file, tmp_path / "run", Execution(code="code", deadline=0.0))  # after one epoch
+    environment = RunDirectory(train(spec, small_data_file, tmp_path / "run", Execution(code="code"))).summary()[
+        "environment"
+    ]
     assert environment["micro_batch"] == 8
-    fresh = RunDirectory(train(spec, few_file, tmp_path / "fresh", Execution(code="code"))).summary()["environment"]
+    fresh = RunDirectory(train(spec, small_data_file, tmp_path / "fresh", Execution(code="code"))).summary()[
+        "environment"
+    ]
     assert fresh["micro_batch"] == 32
 
 

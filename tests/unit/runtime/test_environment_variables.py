@@ -41,7 +41,7 @@ def test_variables_of_where_to_compute_are_retained():
 
 
 @pytest.mark.slow
-def test_training_is_identical_whatever_the_environment_of_the_user(few_file: Path, tmp_path: Path):
+def test_training_is_identical_whatever_the_environment_of_the_user(small_data_file: Path, tmp_path: Path):
     spec = {
         "batch_size": 32,
         "learning_rate": 0.05,
@@ -52,7 +52,7 @@ def test_training_is_identical_whatever_the_environment_of_the_user(few_file: Pa
     # Not those that Python reads at startup: Snakemake removes them before a job starts.
     hostile = {name: value for name, value in HOSTILE.items() if not name.startswith("PYTHON")}
     for name, variables in {"plain": {}, "hostile": hostile}.items():
-        job = [sys.executable, "-c", JOB, f"{name}.log", json.dumps(spec), str(few_file), str(tmp_path / name)]
+        job = [sys.executable, "-c", JOB, f"{name}.log", json.dumps(spec), str(small_data_file), str(tmp_path / name)]
         done = subprocess.run(
             job, cwd=tmp_path, env={**os.environ, **variables}, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )

@@ -142,7 +142,9 @@ def test_what_a_job_recorded_remains_when_it_is_killed(log: Path, end: signal.Si
 
 
 @pytest.mark.parametrize("devices", [1, 2])
-def test_a_training_records_each_epoch_once_and_a_complete_one_that_it_is(few_file: Path, log: Path, devices: int):
+def test_a_training_records_each_epoch_once_and_a_complete_one_that_it_is(
+    small_data_file: Path, log: Path, devices: int
+):
     spec = RunSpec.model_validate(
         {
             **{"batch_size": 32, "learning_rate": 0.05, "seed": 1, "model": {"name": "mlp", "dense": [8]}},
@@ -152,11 +154,13 @@ def test_a_training_records_each_epoch_once_and_a_complete_one_that_it_is(few_fi
     log.touch()
     for expected in (["started", "epoch", "epoch", "epoch"], ["started", "already_complete"]):
         with recorded_states(log):
-            train(spec, few_file, log.parent / "run", Execution(code="0", devices=devices))
+            train(spec, small_data_file, log.parent / "run", Execution(code="0", devices=devices))
         assert names(log) == expected
 
 
-def test_a_training_that_stops_for_the_time_limit_records_where_it_resumes(few_file: Path, log: Path, refusal: Any):
+def test_a_training_that_stops_for_the_time_limit_records_where_it_resumes(
+    small_data_file: Path, log: Path, refusal: Any
+):
     spec = RunSpec.model_validate(
         {
             **{"batch_size": 32, "learning_rate": 0.05, "seed": 1, "model": {"name": "mlp", "dense": [8]}},
@@ -165,8 +169,8 @@ def test_a_training_that_stops_for_the_time_limit_records_where_it_resumes(few_f
     )
     log.touch()
     with recorded_states(log):
-        refusal(train, spec, few_file, log.parent / "run", Execution(deadline=0.0))
+        refusal(train, spec, small_data_file, log.parent / "run", Execution(deadline=0.0))
     assert names(log) == ["started", "epoch", "stopped"]
     with recorded_states(log):
-        train(spec, few_file, log.parent / "run")
+        train(spec, small_data_file, log.parent / "run")
     assert [(each["state"], each.get("epoch")) for each in read_states(log)[1:]] == [("resumed", 1), ("epoch", 2)]

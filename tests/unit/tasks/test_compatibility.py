@@ -53,7 +53,7 @@ def data() -> PreparedData:
 
 
 @pytest.fixture
-def few(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
+def small_data(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
     return to_tensors(data.train_images[:4], data.train_labels[:4], CPU)
 
 
@@ -205,14 +205,14 @@ class Remembers(nn.Module):
         return self.head((self.layers[1](hidden) + hidden).mean((2, 3)))
 
 
-def test_zero_weights_do_not_hide_errors_of_a_fused_network(few: tuple):
+def test_zero_weights_do_not_hide_errors_of_a_fused_network(small_data: tuple):
     network = Remembers().eval()
-    inference = InferenceNetwork(network, normalize_images(few[0]))
+    inference = InferenceNetwork(network, normalize_images(small_data[0]))
     for module in (network, inference.module):
         with torch.no_grad():
             module.head.weight.fill_(1.0)
     with torch.inference_mode():
-        inputs = normalize_images(few[0])
+        inputs = normalize_images(small_data[0])
         assert torch.allclose(inference(inference.inputs(inputs)), network(inputs), atol=1e-5)
 
 
@@ -260,8 +260,8 @@ COMMON = [
 
 
 @pytest.mark.parametrize("config", COMMON, ids=str)
-def test_networks_with_second_derivatives_are_accepted(config, few: tuple):
-    assert diagnose_hessian(build_network(config, SHAPE, 3, 0), *few) == ""
+def test_networks_with_second_derivatives_are_accepted(config, small_data: tuple):
+    assert diagnose_hessian(build_network(config, SHAPE, 3, 0), *small_data) == ""
 
 
 class ZeroHead(networks.OnceDifferentiable):
@@ -293,10 +293,10 @@ class _Refused(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("kind", [networks.OnceDifferentiable, ZeroHead, Raises])
-def test_network_without_second_derivatives_is_detected(kind: type, few: tuple):
+def test_network_without_second_derivatives_is_detected(kind: type, small_data: tuple):
     network = built(kind)
     before = parameter_vector(network)
-    fault = diagnose_hessian(network, *few)
+    fault = diagnose_hessian(network, *small_data)
     assert fault
     assert fault.splitlines() == [fault]
     assert np.array_equal(parameter_vector(network), before)
@@ -321,14 +321,14 @@ class Starved(nn.Module):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_out_of_memory_is_not_a_missing_second_derivative(
-    few: tuple, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    small_data: tuple, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     network = built(networks.OnceDifferentiable)
     starved = Starved(SHAPE, 3)
     monkeypatch.setattr(Starved, "dtype", dtype)
     with pytest.raises(torch.OutOfMemoryError):
-        diagnose_hessian(starved, *few)
-    assert diagnose_hessian(network, *few)
+        diagnose_hessian(starved, *small_data)
+    assert diagnose_hessian(network, *small_data)
 
 
 class HalfWay(nn.Module):
@@ -351,8 +351,8 @@ class SingleOnly(HalfWay):
 
 
 @pytest.mark.parametrize("kind", [HalfWay, SingleOnly])
-def test_network_of_fixed_precision_is_accepted(kind: type, few: tuple):
-    assert diagnose_hessian(built(kind), *few) == ""
+def test_network_of_fixed_precision_is_accepted(kind: type, small_data: tuple):
+    assert diagnose_hessian(built(kind), *small_data) == ""
 
 
 def test_recurrent_layers_are_differentiated_without_cudnn():

@@ -57,9 +57,9 @@ train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def uninterrupted(small_data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     return RunDirectory(
-        train(SPEC, few_file, tmp_path_factory.mktemp("runs") / "uninterrupted", Execution(code="code"))
+        train(SPEC, small_data_file, tmp_path_factory.mktemp("runs") / "uninterrupted", Execution(code="code"))
     )
 
 
@@ -80,25 +80,26 @@ def assert_same(run: RunDirectory, other: RunDirectory) -> None:
 
 
 def test_run_stops_before_the_deadline_and_resumes_to_identical_bits(
-    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path, refusal: Callable
+    uninterrupted: RunDirectory, small_data_file: Path, tmp_path: Path, refusal: Callable
 ):
     path = tmp_path / "run"
     # Each attempt trains at least one epoch, however near its deadline is, so the run completes.
     for epoch, left in enumerate((recorder.SHUTDOWN_TIME, 0.0, -60.0), start=1):
         message = refusal(
-            lambda left=left: train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + left))
+            lambda left=left: train(SPEC, small_data_file, path, Execution(code="code", deadline=time.time() + left))
         )
         assert message.startswith(f"run: saved a checkpoint after epoch {epoch} and stopped: ")
         assert max(len(state.history) for state in read_all_checkpoints(RunDirectory(path))) == epoch
     assert_same(
-        RunDirectory(train(SPEC, few_file, path, Execution(code="code", deadline=time.time() + 600))), uninterrupted
+        RunDirectory(train(SPEC, small_data_file, path, Execution(code="code", deadline=time.time() + 600))),
+        uninterrupted,
     )
 
 
 def test_run_killed_at_random_moments_resumes_to_identical_bits(
-    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path
+    uninterrupted: RunDirectory, small_data_file: Path, tmp_path: Path
 ):
-    command = [sys.executable, "-c", TRAIN, SPEC.model_dump_json(), str(few_file), str(tmp_path / "run")]
+    command = [sys.executable, "-c", TRAIN, SPEC.model_dump_json(), str(small_data_file), str(tmp_path / "run")]
     run = RunDirectory(tmp_path / "run")
     rng = np.random.default_rng(0)
     epochs = []
@@ -134,7 +135,7 @@ class Stop(BaseException):
 
 
 @pytest.fixture
-def stopped(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
+def stopped(small_data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunDirectory:
     """A run that was stopped in its eighth epoch, with checkpoints after the previous ones."""
     monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
     step = recorder.TrainingModule.training_step
@@ -147,11 +148,13 @@ def stopped(few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with monkeypatch.context() as patch:
         patch.setattr(recorder.TrainingModule, "training_step", stop_in_epoch_eight)
         with pytest.raises(Stop):
-            train(SPEC, few_file, tmp_path / "run", Execution(code="code"))
+            train(SPEC, small_data_file, tmp_path / "run", Execution(code="code"))
     return RunDirectory(tmp_path / "run")
 
 
-def count_trained_epochs(run: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, **changed) -> list[int]:
+def count_trained_epochs(
+    run: RunDirectory, small_data_file: Path, monkeypatch: pytest.MonkeyPatch, **changed
+) -> list[int]:
     """Train again, and return the epochs that were trained."""
     epochs = []
     step = recorder.TrainingModule.training_step
@@ -164,7 +167,7 @@ def count_trained_epochs(run: RunDirectory, few_file: Path, monkeypatch: pytest.
         patch.setattr(recorder.TrainingModule, "training_step", count)
         arguments = {
             "spec": SPEC,
-            "data": few_file,
+            "data": small_data_file,
             "directory": run.path,
             "execution": Execution(code="code"),
             **changed,
@@ -174,15 +177,19 @@ def count_trained_epochs(run: RunDirectory, few_file: Path, monkeypatch: pytest.
 
 
 def test_only_epochs_after_the_checkpoint_are_trained(
-    stopped: RunDirectory, uninterrupted: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: RunDirectory, uninterrupted: RunDirectory, small_data_file: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    assert count_trained_epochs(stopped, few_file, monkeypatch)[0] == 8
+    assert count_trained_epochs(stopped, small_data_file, monkeypatch)[0] == 8
     assert_same(stopped, uninterrupted)
 
 
 @pytest.mark.parametrize("damage", ["cut", "a flipped bit", "gone", "emptied"])
 def test_corrupt_checkpoint_falls_back_to_the_previous_one(
-    stopped: RunDirectory, uninterrupted: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+    stopped: RunDirectory,
+    uninterrupted: RunDirectory,
+    small_data_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
 ):
     path = stopped.checkpoint_folder / CHECKPOINT
     content = bytearray(path.read_bytes())
@@ -193,16 +200,16 @@ def test_corrupt_checkpoint_falls_back_to_the_previous_one(
         path.write_bytes(content)
     else:
         path.write_bytes(content[: 0 if damage == "emptied" else -7])
-    assert count_trained_epochs(stopped, few_file, monkeypatch)[0] == 7
+    assert count_trained_epochs(stopped, small_data_file, monkeypatch)[0] == 7
     assert_same(stopped, uninterrupted)
 
 
 def test_run_restarts_if_both_checkpoints_are_corrupt(
-    stopped: RunDirectory, uninterrupted: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch
+    stopped: RunDirectory, uninterrupted: RunDirectory, small_data_file: Path, monkeypatch: pytest.MonkeyPatch
 ):
     for name in (CHECKPOINT, PREVIOUS_CHECKPOINT):
         (stopped.checkpoint_folder / name).write_bytes(b"no state")
-    assert count_trained_epochs(stopped, few_file, monkeypatch)[0] == 1
+    assert count_trained_epochs(stopped, small_data_file, monkeypatch)[0] == 1
     assert_same(stopped, uninterrupted)
 
 
@@ -212,47 +219,51 @@ def test_run_restarts_if_both_checkpoints_are_corrupt(
     ids=["the code", "the specification"],
 )
 def test_checkpoint_of_another_run_is_ignored(
-    stopped: RunDirectory, few_file: Path, monkeypatch: pytest.MonkeyPatch, changed: dict
+    stopped: RunDirectory, small_data_file: Path, monkeypatch: pytest.MonkeyPatch, changed: dict
 ):
-    assert count_trained_epochs(stopped, few_file, monkeypatch, **changed)[0] == 1
+    assert count_trained_epochs(stopped, small_data_file, monkeypatch, **changed)[0] == 1
 
 
 @pytest.mark.parametrize("deleted", [[], ["run.json"], ["run.json", "history.csv"]], ids=str)
 def test_deleted_outputs_of_a_complete_run_are_restored(
-    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deleted: list[str]
+    uninterrupted: RunDirectory,
+    small_data_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    deleted: list[str],
 ):
     run = RunDirectory(shutil.copytree(uninterrupted.path, tmp_path / "run"))
     for name in deleted:
         (run.path / name).unlink()
-    assert count_trained_epochs(run, few_file, monkeypatch) == []
+    assert count_trained_epochs(run, small_data_file, monkeypatch) == []
     for path in (path for path in uninterrupted.path.rglob("*") if path.is_file()):
         assert (run.path / path.relative_to(uninterrupted.path)).read_bytes() == path.read_bytes()
 
 
 @pytest.mark.parametrize("lost", ["weights/best.safetensors", "weights/epoch00002.safetensors", "update_norms.npy"])
 def test_run_with_a_missing_file_trains_again(
-    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
+    uninterrupted: RunDirectory, small_data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str
 ):
     run = RunDirectory(shutil.copytree(uninterrupted.path, tmp_path / "run"))
     (run.path / lost).unlink()
-    assert count_trained_epochs(run, few_file, monkeypatch)[0] == 1
+    assert count_trained_epochs(run, small_data_file, monkeypatch)[0] == 1
     assert_same(run, uninterrupted)
 
 
 def test_complete_run_of_other_code_trains_again(
-    uninterrupted: RunDirectory, few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    uninterrupted: RunDirectory, small_data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     run = RunDirectory(shutil.copytree(uninterrupted.path, tmp_path / "run"))
-    assert count_trained_epochs(run, few_file, monkeypatch, execution=Execution(code="other code"))[0] == 1
+    assert count_trained_epochs(run, small_data_file, monkeypatch, execution=Execution(code="other code"))[0] == 1
 
 
 def test_checkpoints_are_written_at_most_once_per_interval(
-    few_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     written = []
     monkeypatch.setattr(recorder, "write_checkpoint", lambda *_: written.append(1))
     monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", TIMEOUT)
-    train(SPEC, few_file, tmp_path / "run", Execution(code="code"))
+    train(SPEC, small_data_file, tmp_path / "run", Execution(code="code"))
     assert written == []
 
 

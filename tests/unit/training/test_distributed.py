@@ -123,7 +123,7 @@ def test_any_number_of_processes_trains_the_same_run(
             np.testing.assert_allclose(values[name], expected, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
-def test_float32_runs_differ_only_by_rounding_and_record_their_devices(few_file: Path, tmp_path: Path):
+def test_float32_runs_differ_only_by_rounding_and_record_their_devices(small_data_file: Path, tmp_path: Path):
     run_spec = RunSpec(
         batch_size=32,
         learning_rate=0.05,
@@ -132,7 +132,7 @@ def test_float32_runs_differ_only_by_rounding_and_record_their_devices(few_file:
         training=TrainingConfig(max_epochs=3, accelerator="cpu", checkpoints=(2,)),
     )
     one, two = (
-        RunDirectory(train(run_spec, few_file, tmp_path / f"of{devices}", Execution(devices=devices)))
+        RunDirectory(train(run_spec, small_data_file, tmp_path / f"of{devices}", Execution(devices=devices)))
         for devices in (1, 2)
     )
     for (name, expected), values in zip(recorded_values(one).items(), recorded_values(two).values(), strict=True):

@@ -89,16 +89,16 @@ def test_gradient_over_micro_batches_equals_that_of_the_batch(outputs: int, part
 
 
 @pytest.mark.usefixtures("tiny_cache")
-def test_run_with_micro_batches_takes_the_same_steps(few: PreparedData, monkeypatch: pytest.MonkeyPatch):
+def test_run_with_micro_batches_takes_the_same_steps(small_data: PreparedData, monkeypatch: pytest.MonkeyPatch):
     settings = {"epochs": 2, "momentum": 0.9, "warmup_epochs": 1}
     split = network_of()
     sizes = record_batch_sizes(split)
-    in_parts = fit(split, few, **settings)
+    in_parts = fit(split, small_data, **settings)
     assert sizes == [4, 4, *[*[8, 8, 8, 8] * 7, 6] * 2]  # the probe for independent examples; then 230 examples, twice
     monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 8 << 20)
     unsplit = network_of()
     sizes = record_batch_sizes(unsplit)
-    in_one = fit(unsplit, few, **settings)
+    in_one = fit(unsplit, small_data, **settings)
     assert sizes == [4, 4, *[*[32] * 7, 6] * 2]
     start = network_of().state_dict()
     for name, expected in unsplit.state_dict().items():
@@ -110,8 +110,8 @@ def test_run_with_micro_batches_takes_the_same_steps(few: PreparedData, monkeypa
 
 @pytest.mark.usefixtures("tiny_cache")
 @pytest.mark.parametrize("normalization", ["none", "batch"])
-def test_validation_and_noise_scale_use_chunks(few: PreparedData, normalization: str):
-    module = fit(network_of(VggConfig(normalization=normalization)), few)
+def test_validation_and_noise_scale_use_chunks(small_data: PreparedData, normalization: str):
+    module = fit(network_of(VggConfig(normalization=normalization)), small_data)
     sizes = record_batch_sizes(module.network, training=False)
     module.validate()
     assert sizes == [*[8] * 7, 4]  # 60 examples; running statistics are those of no batch
@@ -146,11 +146,11 @@ class Centered(nn.Module):
     ids=lambda value: type(value).__name__,
 )
 def test_batch_is_split_only_if_examples_are_independent(
-    few: PreparedData, monkeypatch: pytest.MonkeyPatch, layer: nn.Module, cut: bool
+    small_data: PreparedData, monkeypatch: pytest.MonkeyPatch, layer: nn.Module, cut: bool
 ):
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(layer), nn.Flatten(), nn.Linear(4 * 36, 1))
     before = copy.deepcopy(network.state_dict())
-    module = TrainingModule(network, few, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    module = TrainingModule(network, small_data, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
     assert all(map(torch.equal, before.values(), network.state_dict().values()))
     monkeypatch.setattr("batchscape.training.module.max_micro_batch_size", lambda *_: 8)
     module.on_fit_start()
@@ -170,14 +170,16 @@ def test_statistics_of_weights_are_detected_before_the_first_step():
 
 @pytest.mark.usefixtures("tiny_cache")
 @pytest.mark.parametrize("model", [VggConfig(normalization="batch"), ResNetConfig(name="resnet", channels=(4, 8))])
-def test_batch_norm_sees_the_complete_batch(few: PreparedData, model: ModelConfig):
+def test_batch_norm_sees_the_complete_batch(small_data: PreparedData, model: ModelConfig):
     network, twin = network_of(model), network_of(model).to(memory_format=torch.channels_last)
-    fit(network, few, batch_size=100)
+    fit(network, small_data, batch_size=100)
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
     for indices in torch.from_numpy(epoch_order(230, 5, 1)).split(100):
         optimizer.zero_grad()
-        logits = twin(normalize_images(torch.from_numpy(few.train_images)[indices]))[:, 0]
-        F.binary_cross_entropy_with_logits(logits, torch.from_numpy(few.train_labels)[indices].float()).backward()
+        logits = twin(normalize_images(torch.from_numpy(small_data.train_images)[indices]))[:, 0]
+        F.binary_cross_entropy_with_logits(
+            logits, torch.from_numpy(small_data.train_labels)[indices].float()
+        ).backward()
         optimizer.step()
     statistics = [name for name in twin.state_dict() if name.endswith(("running_mean", "running_var"))]
     assert statistics
@@ -244,32 +246,34 @@ def test_images_are_converted_in_bounded_groups(
 DROPPING = VggConfig(dropout=0.5)
 
 
-def test_dropout_depends_on_seed_and_epoch(few: PreparedData, randomness):
+def test_dropout_depends_on_seed_and_epoch(small_data: PreparedData, randomness):
     randomness.seed(1)
     untouched = randomness.draws()
     network, twin = network_of(DROPPING), network_of(DROPPING).to(memory_format=torch.channels_last)
     randomness.seed(1)
-    fit(network, few, epochs=2)
+    fit(network, small_data, epochs=2)
     assert randomness.draws() == untouched
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
     for epoch in (1, 2):
         torch.manual_seed(dropout_seed(5, epoch))
         for indices in torch.from_numpy(epoch_order(230, 5, epoch)).split(32):
             optimizer.zero_grad()
-            logits = twin(normalize_images(torch.from_numpy(few.train_images)[indices]))[:, 0]
-            F.binary_cross_entropy_with_logits(logits, torch.from_numpy(few.train_labels)[indices].float()).backward()
+            logits = twin(normalize_images(torch.from_numpy(small_data.train_images)[indices]))[:, 0]
+            F.binary_cross_entropy_with_logits(
+                logits, torch.from_numpy(small_data.train_labels)[indices].float()
+            ).backward()
             optimizer.step()
     for name, expected in twin.state_dict().items():
         assert torch.allclose(network.state_dict()[name], expected, rtol=1e-4, atol=1e-6), name
 
 
 @pytest.mark.usefixtures("tiny_cache")
-def test_micro_batches_with_dropout_are_reproducible(few: PreparedData):
+def test_micro_batches_with_dropout_are_reproducible(small_data: PreparedData):
     runs = []
     for state in (1, 2):
         torch.manual_seed(state)
         network = network_of(DROPPING)
-        fit(network, few, epochs=2)
+        fit(network, small_data, epochs=2)
         runs.append(network.state_dict())
     assert all(torch.equal(tensor, runs[1][name]) for name, tensor in runs[0].items())
 

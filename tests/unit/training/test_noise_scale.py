@@ -19,8 +19,8 @@ def network(*, batch_norm: bool = False) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 64, 1))
 
 
-def first_examples(few: PreparedData, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(few.train_images[:count]), torch.from_numpy(few.train_labels[:count]).float()
+def first_examples(small_data: PreparedData, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(small_data.train_images[:count]), torch.from_numpy(small_data.train_labels[:count]).float()
 
 
 def gradients_of_examples(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
@@ -39,10 +39,10 @@ def gradients_of_examples(net: nn.Module, images: torch.Tensor, labels: torch.Te
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_chunk_size_does_not_change_the_estimate(few: PreparedData, batch_norm: bool, outputs: int):
+def test_chunk_size_does_not_change_the_estimate(small_data: PreparedData, batch_norm: bool, outputs: int):
     net = network(batch_norm=batch_norm)
     net[-1] = nn.Linear(3 * 64, outputs)
-    images, labels = torch.from_numpy(few.train_images[:40]), torch.arange(40) % max(2, outputs)
+    images, labels = torch.from_numpy(small_data.train_images[:40]), torch.arange(40) % max(2, outputs)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     estimates = {
         chunk: estimate_noise_scale(net, images, labels, order, batch_size=16, chunk=chunk)
@@ -59,18 +59,18 @@ def norm_and_trace(gradients: np.ndarray) -> tuple[float, float]:
 
 @pytest.mark.parametrize("count", [2, 7])
 @pytest.mark.parametrize("batch_norm", [False, True])
-def test_batches_of_one_give_the_exact_trace(few: PreparedData, count: int, batch_norm: bool):
+def test_batches_of_one_give_the_exact_trace(small_data: PreparedData, count: int, batch_norm: bool):
     net = network(batch_norm=batch_norm)
-    images, labels = first_examples(few, count)
+    images, labels = first_examples(small_data, count)
     norm, trace = norm_and_trace(gradients_of_examples(net, images, labels))
     estimate = estimate_noise_scale(net, images, labels, torch.arange(count), batch_size=1)
     assert estimate == pytest.approx((norm, trace / norm**2), rel=1e-5)
 
 
 @pytest.mark.parametrize("batch", [2, 3])
-def test_estimate_is_unbiased_for_any_batch_sizes(few: PreparedData, batch: int):
+def test_estimate_is_unbiased_for_any_batch_sizes(small_data: PreparedData, batch: int):
     net = network()
-    images, labels = first_examples(few, 6 if batch == 2 else 7)  # 2+2+2 and 3+3+1
+    images, labels = first_examples(small_data, 6 if batch == 2 else 7)  # 2+2+2 and 3+3+1
     norm, trace = norm_and_trace(gradients_of_examples(net, images, labels))
     # The order within a batch does not matter, so a few hundred of the orders are all partitions.
     partitions = {}
@@ -85,9 +85,9 @@ def test_estimate_is_unbiased_for_any_batch_sizes(few: PreparedData, batch: int)
     assert np.ptp(scales) > 0.01 * scales.mean()
 
 
-def test_equal_batches_give_the_estimate_of_mccandlish(few: PreparedData):
+def test_equal_batches_give_the_estimate_of_mccandlish(small_data: PreparedData):
     net = network()
-    images, labels = first_examples(few, 24)
+    images, labels = first_examples(small_data, 24)
     gradients = gradients_of_examples(net, images, labels)
     small = np.mean([np.sum(part.mean(axis=0) ** 2) for part in np.split(gradients, 3)])
     big = np.sum(gradients.mean(axis=0) ** 2)
@@ -95,40 +95,40 @@ def test_equal_batches_give_the_estimate_of_mccandlish(few: PreparedData):
     assert estimate_noise_scale(net, images, labels, torch.arange(24), 8)[1] == pytest.approx(trace / big, rel=1e-5)
 
 
-def test_equal_examples_have_noise_scale_zero(few: PreparedData):
-    images, labels = first_examples(few, 1)
+def test_equal_examples_have_noise_scale_zero(small_data: PreparedData):
+    images, labels = first_examples(small_data, 1)
     norm, scale = estimate_noise_scale(network(), images.repeat(70, 1, 1, 1), labels.repeat(70), torch.randperm(70))
     assert norm > 0
     assert scale == pytest.approx(0, abs=1e-6)
 
 
-def test_fewer_examples_than_a_batch_are_split_in_two(few: PreparedData):
-    images, labels = first_examples(few, 20)
+def test_fewer_examples_than_a_batch_are_split_in_two(small_data: PreparedData):
+    images, labels = first_examples(small_data, 20)
     order = torch.arange(20)
     estimate = estimate_noise_scale(network(), images, labels, order)
     assert estimate == estimate_noise_scale(network(), images, labels, order, batch_size=10)
     assert np.isfinite(estimate).all()
 
 
-def test_noise_scale_of_non_finite_weights_is_nan(few: PreparedData):
+def test_noise_scale_of_non_finite_weights_is_nan(small_data: PreparedData):
     net = network()
     nn.init.constant_(net[-1].weight, torch.inf)
-    assert np.isnan(estimate_noise_scale(net, *first_examples(few, 20), torch.arange(20))).all()
+    assert np.isnan(estimate_noise_scale(net, *first_examples(small_data, 20), torch.arange(20))).all()
 
 
-def test_frozen_and_unused_parameters_are_ignored(few: PreparedData):
+def test_frozen_and_unused_parameters_are_ignored(small_data: PreparedData):
     net, partly = network(), network()
     partly[0].weight.requires_grad_(False)
     partly.idle = nn.Identity()
     partly.idle.weight = nn.Parameter(torch.ones(3))
-    images, labels = first_examples(few, 8)
+    images, labels = first_examples(small_data, 8)
     rest = gradients_of_examples(net, images, labels)[:, 27:]
     norm, trace = norm_and_trace(rest)
     estimate = estimate_noise_scale(partly, images, labels, torch.arange(8), 1)
     assert estimate == pytest.approx((norm, trace / norm**2), rel=1e-5)
 
 
-def test_network_and_random_states_are_unchanged(few: PreparedData, randomness):
+def test_network_and_random_states_are_unchanged(small_data: PreparedData, randomness):
     net = network(batch_norm=True)
     net.train()
     net[1].eval()
@@ -138,7 +138,7 @@ def test_network_and_random_states_are_unchanged(few: PreparedData, randomness):
     randomness.seed(3)
     expected = randomness.draws()
     randomness.seed(3)
-    estimate_noise_scale(net, *first_examples(few, 40), torch.arange(40))
+    estimate_noise_scale(net, *first_examples(small_data, 40), torch.arange(40))
     assert randomness.draws() == expected
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert all(torch.equal(parameter.grad, torch.ones_like(parameter)) for parameter in net.parameters())

@@ -56,7 +56,7 @@ def test_figure_shows_all_timed_epochs(timed: dict[int, list[float]]):
     figure.draw(tabulate(epochs({(32, devices): seconds for devices, seconds in timed.items()}))).draw()
 
 
-def test_each_batch_size_is_timed_on_each_possible_device_count(few_file: Path):
+def test_each_batch_size_is_timed_on_each_possible_device_count(small_data_file: Path):
     training = TrainingConfig(max_epochs=3, accelerator="cpu")
     runs = tuple(
         RunSpec(
@@ -65,7 +65,7 @@ def test_each_batch_size_is_timed_on_each_possible_device_count(few_file: Path):
         for size in (1, 64)
     )
     too_many = 2 * os.cpu_count() + 1
-    rows = time_epochs(TimingSpec(runs=runs, device_counts=(1, 2, too_many)), few_file, gpus=0)
+    rows = time_epochs(TimingSpec(runs=runs, device_counts=(1, 2, too_many)), small_data_file, gpus=0)
     timed = [(row.batch_size, row.devices, row.epoch) for row in rows.itertuples()]
     of_one = [(1, 1, 1), (1, 1, 2), (1, 2, 0), (1, too_many, 0)]
     assert timed == [*of_one, (64, 1, 1), (64, 1, 2), (64, 2, 1), (64, 2, 2), (64, too_many, 0)]
@@ -84,7 +84,7 @@ def spectral(image_shape: tuple[int, int, int], outputs: int) -> nn.Module:
     return nn.Sequential(nn.Flatten(), spectral_norm(nn.Linear(math.prod(image_shape), 4)), nn.Linear(4, outputs))
 
 
-def test_network_that_cannot_be_split_is_timed_on_one_device(few_file: Path):
+def test_network_that_cannot_be_split_is_timed_on_one_device(small_data_file: Path):
     run = RunSpec(
         batch_size=64,
         learning_rate=0.01,
@@ -92,5 +92,5 @@ def test_network_that_cannot_be_split_is_timed_on_one_device(few_file: Path):
         model=CustomModelConfig(name=f"{__name__}:spectral", arguments={}),
         training=TrainingConfig(max_epochs=2, accelerator="cpu"),
     )
-    rows = time_epochs(TimingSpec(runs=(run,), device_counts=(1, 2)), few_file, gpus=0)
+    rows = time_epochs(TimingSpec(runs=(run,), device_counts=(1, 2)), small_data_file, gpus=0)
     assert list(zip(rows["devices"], rows["epoch"], strict=True)) == [(1, 1), (2, 0)]

@@ -96,9 +96,9 @@ class Trained:
 
 
 @pytest.fixture(scope="module")
-def fresh(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[RunSpec], Trained]:
+def fresh(small_data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[RunSpec], Trained]:
     """Train a run in a new directory."""
-    return lambda spec: Trained(train(spec, few_file, tmp_path_factory.mktemp("runs") / "run"))
+    return lambda spec: Trained(train(spec, small_data_file, tmp_path_factory.mktemp("runs") / "run"))
 
 
 @pytest.fixture(scope="module")
@@ -190,10 +190,10 @@ def assert_equal_up_to_rounding(actual: np.ndarray, expected: np.ndarray, scale:
         "warm-up to the end",
     ],
 )
-def test_training_equals_a_reference_sgd(spec: RunSpec, trained: Callable, few: PreparedData):
+def test_training_equals_a_reference_sgd(spec: RunSpec, trained: Callable, small_data: PreparedData):
     run = trained(spec)
     weights = as_leaves(run.weights("init"))
-    train_losses, norms = zip(*reference_epochs(weights, few, spec), strict=True)
+    train_losses, norms = zip(*reference_epochs(weights, small_data, spec), strict=True)
     last = run.weights("last")
     assert last.keys() == weights.keys()
     for name, expected in weights.items():
@@ -226,11 +226,11 @@ def test_surrounding_slurm_job_does_not_matter(trained: Callable, fresh: Callabl
     assert fresh(CHECKPOINTED).equals(trained(CHECKPOINTED))
 
 
-def test_leftover_files_of_another_run_do_not_matter(trained: Callable, few_file: Path, tmp_path: Path):
+def test_leftover_files_of_another_run_do_not_matter(trained: Callable, small_data_file: Path, tmp_path: Path):
     leftover = tmp_path / "run" / "weights" / "epoch00099.safetensors"
     leftover.parent.mkdir(parents=True)
     leftover.write_bytes(b"of another run")
-    assert Trained(train(CHECKPOINTED, few_file, tmp_path / "run")).equals(trained(CHECKPOINTED))
+    assert Trained(train(CHECKPOINTED, small_data_file, tmp_path / "run")).equals(trained(CHECKPOINTED))
     assert not leftover.exists()
 
 
@@ -267,23 +267,25 @@ def test_recorded_distances_equal_those_between_saved_weights(trained: Callable,
 
 
 @pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
-def test_recorded_validation_equals_that_of_saved_weights(trained: Callable, few: PreparedData, epoch: int):
+def test_recorded_validation_equals_that_of_saved_weights(trained: Callable, small_data: PreparedData, epoch: int):
     run = trained(CHECKPOINTED)
     weights = {name: torch.from_numpy(array).double() for name, array in saved_weights(run)[epoch].items()}
-    outputs, row = logits(weights, few.validation_images), run.history[epoch - 1]
-    assert row["validation_loss"] == pytest.approx(losses(outputs, few.validation_labels).mean().item(), abs=1e-6)
-    correct = (outputs.numpy() > 0) == (few.validation_labels == 1)
+    outputs, row = logits(weights, small_data.validation_images), run.history[epoch - 1]
+    assert row["validation_loss"] == pytest.approx(
+        losses(outputs, small_data.validation_labels).mean().item(), abs=1e-6
+    )
+    correct = (outputs.numpy() > 0) == (small_data.validation_labels == 1)
     assert row["validation_accuracy"] == correct.mean()
 
 
 @pytest.mark.parametrize("epoch", [1, 2])
-def test_recorded_noise_scale_equals_that_of_saved_weights(trained: Callable, few: PreparedData, epoch: int):
+def test_recorded_noise_scale_equals_that_of_saved_weights(trained: Callable, small_data: PreparedData, epoch: int):
     run = trained(CHECKPOINTED)
     weights = {name: tensor.double() for name, tensor in as_leaves(saved_weights(run)[epoch]).items()}
     order = epoch_order(230, CHECKPOINTED.seed, epoch + 1)
     sizes, gradients = [], []
     for part in np.split(order, range(64, 230, 64)):  # the last one has 38
-        loss = losses(logits(weights, few.train_images[part]), few.train_labels[part]).mean()
+        loss = losses(logits(weights, small_data.train_images[part]), small_data.train_labels[part]).mean()
         gradients.append(np.concatenate([g.ravel() for g in torch.autograd.grad(loss, list(weights.values()))]))
         sizes.append(len(part))
     mean = np.average(gradients, axis=0, weights=sizes)
@@ -355,13 +357,13 @@ def test_epoch_distance_of_one_batch_is_its_update_norm(trained: Callable):
     assert run.update_norms.tolist() == pytest.approx(run.column("epoch_distance"), rel=1e-6)
 
 
-def test_training_loss_without_movement_is_that_of_the_weights(trained: Callable, few: PreparedData):
+def test_training_loss_without_movement_is_that_of_the_weights(trained: Callable, small_data: PreparedData):
     run = trained(STILL)
     weights = {name: torch.from_numpy(array).double() for name, array in run.weights("init").items()}
-    outputs = logits(weights, few.train_images)
-    expected = losses(outputs, few.train_labels).mean().item()
+    outputs = logits(weights, small_data.train_images)
+    expected = losses(outputs, small_data.train_labels).mean().item()
     assert run.column("train_loss") == pytest.approx([expected] * len(run.history), rel=1e-6)
-    correct = (outputs.numpy() > 0) == (few.train_labels == 1)
+    correct = (outputs.numpy() > 0) == (small_data.train_labels == 1)
     assert run.column("train_accuracy") == [correct.mean()] * len(run.history)
 
 
@@ -381,13 +383,13 @@ def test_history_has_the_learning_rate_of_the_last_step(trained: Callable):
     assert rates == pytest.approx([0.025, 0.05, 0.05], rel=1e-12)
 
 
-def test_summary_describes_the_run(trained: Callable, few_file: Path):
+def test_summary_describes_the_run(trained: Callable, small_data_file: Path):
     summary = trained(CHECKPOINTED).summary
     assert RunSpec.model_validate(summary["spec"]) == CHECKPOINTED
     assert summary["parameters"] == 3361
     assert summary["batches_per_epoch"] == 8
     assert summary["training_examples"] == 230
-    assert summary["provenance"]["data_sha256"] == prepared_digest(few_file)
+    assert summary["provenance"]["data_sha256"] == prepared_digest(small_data_file)
     assert summary["provenance"]["started"] <= summary["provenance"]["finished"]
     assert summary["environment"]["packages"]["torch"] == torch.__version__
     assert summary["environment"]["device"] == "cpu"
@@ -478,15 +480,15 @@ def earlier_run(tmp_path: Path) -> Path:
     return path
 
 
-def test_batch_larger_than_the_data_raises(few_file: Path, earlier_run: Path, refusal: Callable):
-    message = refusal(train, spec_of(batch_size=231), few_file, earlier_run)
+def test_batch_larger_than_the_data_raises(small_data_file: Path, earlier_run: Path, refusal: Callable):
+    message = refusal(train, spec_of(batch_size=231), small_data_file, earlier_run)
     assert message.startswith("grid.batch_sizes: 231 is more than the 230 training images")
     assert (earlier_run / "run.json").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_missing_gpu_raises(few_file: Path, earlier_run: Path, refusal: Callable):
-    message = refusal(train, spec_of(accelerator="gpu"), few_file, earlier_run)
+def test_missing_gpu_raises(small_data_file: Path, earlier_run: Path, refusal: Callable):
+    message = refusal(train, spec_of(accelerator="gpu"), small_data_file, earlier_run)
     assert message.startswith("training.accelerator: ")
     assert (earlier_run / "run.json").exists()
 
@@ -498,14 +500,14 @@ def test_missing_data_raises(tmp_path: Path, earlier_run: Path, refusal: Callabl
 
 
 def test_images_too_small_for_the_network_raise(
-    few: PreparedData, tmp_path: Path, earlier_run: Path, refusal: Callable
+    small_data: PreparedData, tmp_path: Path, earlier_run: Path, refusal: Callable
 ):
     small = PreparedData(
-        few.train_images[:, :, :2, :2],
-        few.train_labels,
-        few.validation_images[:, :, :2, :2],
-        few.validation_labels,
-        few.classes,
+        small_data.train_images[:, :, :2, :2],
+        small_data.train_labels,
+        small_data.validation_images[:, :, :2, :2],
+        small_data.validation_labels,
+        small_data.classes,
     )
     write_prepared(tmp_path / "small", small)
     message = refusal(train, spec_of(), tmp_path / "small", earlier_run)

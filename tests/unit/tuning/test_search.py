@@ -46,9 +46,11 @@ def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
 
 
 @pytest.fixture(scope="module")
-def reference(few_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def reference(small_data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     """The trials of an uninterrupted search."""
-    return search(spec_of(), few_file, tmp_path_factory.mktemp("search") / "optuna.journal", Execution(code="code"))
+    return search(
+        spec_of(), small_data_file, tmp_path_factory.mktemp("search") / "optuna.journal", Execution(code="code")
+    )
 
 
 def test_grid_is_followed_by_gaussian_process(reference: pd.DataFrame):
@@ -58,14 +60,14 @@ def test_grid_is_followed_by_gaussian_process(reference: pd.DataFrame):
     assert reference["trial"].tolist() == [0, 1, 2, 3, 4]
 
 
-def test_trial_is_the_mean_over_its_seeds(reference: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_trial_is_the_mean_over_its_seeds(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
     losses, epochs = [], []
     for seed in (3, 4):
         training = TrainingConfig(max_epochs=2, accelerator="cpu")
         run = RunSpec(
             batch_size=32, learning_rate=reference["learning_rate"][3], seed=seed, model=MODEL, training=training
         )
-        summary = RunDirectory(train(run, few_file, tmp_path / str(seed))).summary()
+        summary = RunDirectory(train(run, small_data_file, tmp_path / str(seed))).summary()
         losses.append(summary["best_validation_loss"])
         epochs.append(summary["best_epoch"])
     trial = reference.loc[3]
@@ -80,46 +82,49 @@ def test_best_trial_has_the_lowest_loss(reference: pd.DataFrame):
     assert reference.loc[reference["is_best"] == 1, "validation_loss"].item() == reference["validation_loss"].min()
 
 
-def test_trials_are_a_function_of_the_sampler_seed(reference: pd.DataFrame, few_file: Path, tmp_path: Path):
-    assert same(search(spec_of(), few_file, tmp_path / "again.journal", Execution(code="code")), reference)
-    other = search(spec_of(sampler_seed=1), few_file, tmp_path / "other.journal", Execution(code="code"))
+def test_trials_are_a_function_of_the_sampler_seed(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
+    assert same(search(spec_of(), small_data_file, tmp_path / "again.journal", Execution(code="code")), reference)
+    other = search(spec_of(sampler_seed=1), small_data_file, tmp_path / "other.journal", Execution(code="code"))
     assert other["learning_rate"][:3].equals(reference["learning_rate"][:3])
     assert not other["learning_rate"].equals(reference["learning_rate"])
 
 
-def test_larger_budget_continues_the_search(reference: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_larger_budget_continues_the_search(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
-    first = search(spec_of(trials=4), few_file, journal, Execution(code="code"))
-    more = search(spec_of(), few_file, journal, Execution(code="code"))
+    first = search(spec_of(trials=4), small_data_file, journal, Execution(code="code"))
+    more = search(spec_of(), small_data_file, journal, Execution(code="code"))
     assert same(more, reference)
     assert more["cpu_seconds"][:4].equals(first["cpu_seconds"])  # not trained again
-    fewer = search(spec_of(trials=3), few_file, journal, Execution(code="code"))
+    fewer = search(spec_of(trials=3), small_data_file, journal, Execution(code="code"))
     assert fewer["trial"].tolist() == [0, 1, 2]
     assert fewer["is_best"].sum() == 1
 
 
 @pytest.mark.parametrize("change", ["code", "data", "epochs"])
 def test_another_search_in_the_same_journal_starts_again(
-    change: str, few: PreparedData, few_file: Path, tmp_path: Path
+    change: str, small_data: PreparedData, small_data_file: Path, tmp_path: Path
 ):
-    journal, data, code = tmp_path / "optuna.journal", few_file, "code"
+    journal, data, code = tmp_path / "optuna.journal", small_data_file, "code"
     before = search(spec_of(trials=3), data, journal, Execution(code=code))
     spec = spec_of(trials=3, epochs=1) if change == "epochs" else spec_of(trials=3)
     if change == "code":
         code = "edited"
     if change == "data":
         data = tmp_path / "other.safetensors"
-        write_prepared(data, replace(few, train_images=few.train_images[:100], train_labels=few.train_labels[:100]))
+        write_prepared(
+            data,
+            replace(small_data, train_images=small_data.train_images[:100], train_labels=small_data.train_labels[:100]),
+        )
     after = search(spec, data, journal, Execution(code=code))
     assert not after["cpu_seconds"].equals(before["cpu_seconds"])
     # The trials of the first search remain.
-    assert same(search(spec_of(trials=3), few_file, journal, Execution(code="code")), before)
+    assert same(search(spec_of(trials=3), small_data_file, journal, Execution(code="code")), before)
 
 
-def test_repeated_rate_is_not_trained_again(few_file: Path, tmp_path: Path):
+def test_repeated_rate_is_not_trained_again(small_data_file: Path, tmp_path: Path):
     # In such a narrow range the loss falls up to its end, which the sampler suggests repeatedly.
     spec = spec_of(learning_rate_range=(0.01, 0.011), trials=10, startup_trials=2)
-    trials = search(spec, few_file, tmp_path / "optuna.journal", Execution(code="code"))
+    trials = search(spec, small_data_file, tmp_path / "optuna.journal", Execution(code="code"))
     again = trials["learning_rate"].duplicated()
     assert again.any()
     assert (trials["cpu_seconds"][again] == 0).all()
@@ -128,9 +133,9 @@ def test_repeated_rate_is_not_trained_again(few_file: Path, tmp_path: Path):
         assert rows["validation_loss"].nunique() == 1
 
 
-def test_diverged_trials_are_recorded_but_never_best(few_file: Path, tmp_path: Path):
+def test_diverged_trials_are_recorded_but_never_best(small_data_file: Path, tmp_path: Path):
     spec = spec_of(learning_rate_range=(0.01, 1e30), trials=4, startup_trials=2)
-    trials = search(spec, few_file, tmp_path / "optuna.journal", Execution(code="code"))
+    trials = search(spec, small_data_file, tmp_path / "optuna.journal", Execution(code="code"))
     assert trials["validation_loss"][1] == np.inf
     # At such a rate a seed may keep a finite loss if all its units die at once; that depends on rounding.
     assert trials["n_diverged"][1] >= 1
@@ -138,9 +143,9 @@ def test_diverged_trials_are_recorded_but_never_best(few_file: Path, tmp_path: P
     assert trials.loc[trials["is_best"] == 1, "validation_loss"].item() < 1
 
 
-def test_lowest_rate_is_best_if_all_diverge(few_file: Path, tmp_path: Path):
+def test_lowest_rate_is_best_if_all_diverge(small_data_file: Path, tmp_path: Path):
     spec = spec_of(learning_rate_range=(1e29, 1e30), trials=2, startup_trials=2)
-    trials = search(spec, few_file, tmp_path / "optuna.journal", Execution(code="code"))
+    trials = search(spec, small_data_file, tmp_path / "optuna.journal", Execution(code="code"))
     assert np.isinf(trials["validation_loss"]).all()
     assert trials["is_best"].tolist() == [1, 0]
 
@@ -167,15 +172,23 @@ tuning.search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Pa
 
 @pytest.mark.parametrize("at_run", [3, 6, 7, 8])
 def test_killed_search_resumes_to_identical_trials(
-    at_run: int, reference: pd.DataFrame, few_file: Path, tmp_path: Path
+    at_run: int, reference: pd.DataFrame, small_data_file: Path, tmp_path: Path
 ):
     """The search is killed in the first run of a trial, before any checkpoint, or in its second run."""
     journal = tmp_path / "optuna.journal"
-    command = [sys.executable, "-c", KILLED, spec_of().model_dump_json(), str(few_file), str(journal), str(at_run)]
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        spec_of().model_dump_json(),
+        str(small_data_file),
+        str(journal),
+        str(at_run),
+    ]
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
     runs = 2 * (reference["cpu_seconds"] > 0).cumsum()  # up to the end of each trial; a repeated rate has none
     assert count_completed_trials(journal) == (runs < at_run).sum()
-    again = search(spec_of(), few_file, journal, Execution(code="code"))
+    again = search(spec_of(), small_data_file, journal, Execution(code="code"))
     assert same(again, reference)
     assert count_completed_trials(journal) == 5
 
@@ -186,17 +199,17 @@ def count_completed_trials(journal: Path) -> int:
     return sum('"state":1,' in line for line in lines)
 
 
-def test_truncated_journal_is_resumed(reference: pd.DataFrame, few_file: Path, tmp_path: Path):
+def test_truncated_journal_is_resumed(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
-    search(spec_of(trials=3), few_file, journal, Execution(code="code"))
+    search(spec_of(trials=3), small_data_file, journal, Execution(code="code"))
     content = journal.read_bytes()
     journal.write_bytes(content[:-20])
-    assert same(search(spec_of(), few_file, journal, Execution(code="code")), reference)
+    assert same(search(spec_of(), small_data_file, journal, Execution(code="code")), reference)
 
 
-def test_journal_opens_as_an_optuna_study(few_file: Path, tmp_path: Path):
+def test_journal_opens_as_an_optuna_study(small_data_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
-    trials = search(spec_of(trials=3), few_file, journal, Execution(code="code"))
+    trials = search(spec_of(trials=3), small_data_file, journal, Execution(code="code"))
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
     (name,) = optuna.get_all_study_names(storage)
     study = optuna.load_study(study_name=name, storage=storage)

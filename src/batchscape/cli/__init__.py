@@ -1,1 +1,1 @@
-"""The commands that a user types."""
+"""The commands of `python -m batchscape`."""

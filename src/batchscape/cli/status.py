@@ -7,7 +7,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,7 @@ class JobStatus:
         return json.dumps({**status, "last": self.last or None}, ensure_ascii=False)
 
 
-def status_of(name: str, recorded: States, running: bool) -> JobStatus:
+def determine_status(name: str, recorded: States, running: bool) -> JobStatus:
     """Return the status of a job without outputs, from its recorded states and whether it is running now."""
     if not recorded:
         return JobStatus(name, RUNNING, "no epoch yet") if running else JobStatus(name, PENDING)
@@ -56,7 +56,7 @@ def status_of(name: str, recorded: States, running: bool) -> JobStatus:
         return JobStatus(name, RUNNING, _progress(recorded), last=last)
     if any(each["state"] == states.STOPPED for each in recorded):
         return JobStatus(name, INTERRUPTED, _progress(recorded), last=last)
-    if message := failure(recorded):
+    if message := failure_message(recorded):
         return JobStatus(name, FAILED, message, last=last)
     if last["state"] == states.COMPLETE:  # its output was deleted
         return JobStatus(name, PENDING, last=last)
@@ -64,7 +64,7 @@ def status_of(name: str, recorded: States, running: bool) -> JobStatus:
 
 
 def _progress(recorded: States) -> str:
-    """Describe how far an attempt is: by its last epoch or else by the last state before that."""
+    """Describe the progress of a training, by its last epoch or else by its last state."""
     for each in reversed(recorded):
         match each["state"]:
             case states.EPOCH:
@@ -83,7 +83,7 @@ def _loss(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.6g}"
 
 
-def failure(recorded: States) -> str:
+def failure_message(recorded: States) -> str:
     """Return the message of an attempt that failed; empty if it did not."""
     return str(recorded[-1].get("message")) if recorded and recorded[-1]["state"] == states.FAILED else ""
 
@@ -108,7 +108,7 @@ def read_runs(study: Study) -> list[JobStatus]:
             Path(study.paths.log(f"train/{name}")),
         )
         if not run.run_file.exists():
-            status = status_of(name, read_states(log), is_running(log))
+            status = determine_status(name, read_states(log), is_running(log))
             if status.state == PENDING and run.checkpoint_folder.exists():
                 status = JobStatus(name, INTERRUPTED, "resumes from its last checkpoint")
             runs.append(status)
@@ -134,7 +134,8 @@ def read_other_jobs(study: Study) -> list[JobStatus]:
 def _job_status(name: str, output: Path, log: Path) -> JobStatus:
     if output.exists():
         return JobStatus(name, DONE)
-    return status_of(name, read_states(log), is_running(log))
+    status = determine_status(name, read_states(log), is_running(log))
+    return status if status.state == FAILED else replace(status, detail="")  # which describes a training
 
 
 def format_status(name: str, runs: Sequence[JobStatus]) -> list[str]:
@@ -180,7 +181,7 @@ def summarize_failures(snakemake_log: str, logs: str) -> list[str]:
     lines = {}
     for log in re.findall(rf"^    log: ({re.escape(logs)}/\S+) \(check log", snakemake_log, re.MULTILINE):
         recorded = read_states(Path(log))
-        if message := failure(recorded):
+        if message := failure_message(recorded):
             lines[log] = f"{log}: {message}"
         elif KILLED.search(snakemake_log) and not (recorded and recorded[-1]["state"] == states.INTERRUPTED):
             lines[log] = (
@@ -203,4 +204,4 @@ def why_missing(log: Path) -> str:
         return "its job is running"
     if not recorded or recorded[-1]["state"] == states.COMPLETE:
         return NOT_CREATED
-    return failure(recorded) or "its job was interrupted"
+    return failure_message(recorded) or "its job was interrupted"

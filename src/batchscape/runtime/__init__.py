@@ -1,1 +1,1 @@
-"""What a job needs around its work: log, lock, device, cluster."""
+"""The environment of a job: its log, lock, states, GPUs and Slurm job."""

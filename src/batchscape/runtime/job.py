@@ -1,4 +1,4 @@
-"""What every job of the workflow does around its work: its log, its lock, and how it reports a failure."""
+"""The log, lock, states and error reporting of every job of the workflow."""
 
 from batchscape.runtime.startup import finish_startup
 

@@ -13,11 +13,11 @@ import pytest
 from batchscape.cli.status import (
     JobStatus,
     count_already_complete,
+    determine_status,
     format_other_jobs,
     format_status,
     read_other_jobs,
     read_runs,
-    status_of,
     summarize_failures,
 )
 from batchscape.study.study import Study
@@ -62,7 +62,7 @@ STOPPED = [{"state": "stopped", "epoch": 2}, {"state": "failed", "message": "run
     ],
 )  # fmt: skip
 def test_status_of_a_run_follows_from_its_states(recorded: list, running: bool, state: str, detail: str):
-    assert status_of("run", recorded, running) == JobStatus("run", state, detail)
+    assert determine_status("run", recorded, running) == JobStatus("run", state, detail)
 
 
 def test_time_to_go_is_the_mean_time_of_a_run_times_the_remaining_runs_over_those_running():
@@ -143,6 +143,7 @@ def test_status_as_json_has_one_object_for_each_run_and_job(tmp_path: Path):
     done, running, *_ = study.runs
     write_run((tmp_path / study.paths.run_file(done, "run.json")).parent)
     write_states(tmp_path / study.paths.log(f"train/{running}"), *EPOCHS)
+    write_states(tmp_path / study.log("tune/bs64"), STARTED, {"state": "trial", "trial": 3, "trials": 12})
     command = [sys.executable, "-m", "batchscape", "status", "s.yaml", "--json"]
     output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     objects: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
@@ -152,6 +153,8 @@ def test_status_as_json_has_one_object_for_each_run_and_job(tmp_path: Path):
     by_name = {each["name"]: each for each in objects}
     assert (by_name[done]["kind"], by_name[done]["state"], by_name[done]["detail"]) == ("run", "done", "converged")
     assert (by_name[running]["state"], by_name[running]["last"]) == ("interrupted", EPOCHS[-1])
+    assert by_name["tune/bs64"]["state"] == "interrupted"
+    assert (by_name["tune/bs64"]["detail"], by_name["tune/bs64"]["last"]["trial"]) == ("", 3)
     assert by_name["report"] == {
         **{"kind": "job", "name": "report", "state": "pending", "detail": ""},
         **{"seconds": None, "last": None},

@@ -143,7 +143,7 @@ def test_status_as_json_has_one_object_for_each_run_and_job(tmp_path: Path):
     done, running, *_ = study.runs
     write_run((tmp_path / study.paths.run_file(done, "run.json")).parent)
     write_states(tmp_path / study.paths.log(f"train/{running}"), *EPOCHS)
-    write_states(tmp_path / study.log("tune/bs64"), STARTED, {"state": "trial", "trial": 3, "trials": 12})
+    write_states(tmp_path / study.paths.log("tune/bs64"), STARTED, {"state": "trial", "trial": 3, "trials": 12})
     command = [sys.executable, "-m", "batchscape", "status", "s.yaml", "--json"]
     output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     objects: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]

@@ -1,4 +1,4 @@
-"""The analyses of a run directory whose numbers are known."""
+"""Analyses of a run directory with known numbers."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def diverged(tmp_path: Path) -> RunDirectory:
     return write_run(tmp_path / "diverged", status="diverged")
 
 
-def test_times_are_medians_and_sums_up_to_and_with_the_best_epoch(run: RunDirectory):
+def test_times_are_the_median_epoch_and_the_sum_up_to_the_best_epoch(run: RunDirectory):
     row = runs.analyze(run).iloc[0]
     assert row["epoch_seconds"] == 2.0
     assert row["seconds_to_best"] == 6.0
@@ -33,7 +33,7 @@ def test_times_are_medians_and_sums_up_to_and_with_the_best_epoch(run: RunDirect
     assert (row["epochs"], row["best_epoch"], row["best_validation_loss"]) == (3, 2, 0.4)
 
 
-def test_a_diverged_run_has_nan_for_what_it_never_reached(diverged: RunDirectory):
+def test_diverged_run_has_nan_without_a_best_epoch(diverged: RunDirectory):
     row = runs.analyze(diverged).iloc[0]
     missing = ["best_epoch", "best_validation_loss", "min_train_loss", "seconds_to_best", "cpu_seconds_to_best"]
     assert row[missing].isna().all()
@@ -43,20 +43,20 @@ def test_a_diverged_run_has_nan_for_what_it_never_reached(diverged: RunDirectory
     assert list(update_norms.analyze(diverged)["updates"].unique()) == [2]
 
 
-def test_distance_is_from_init_to_best_whole_and_by_layer(run: RunDirectory):
-    found = distance.analyze(run).set_index("layer")["distance"].to_dict()
-    assert found == pytest.approx({"all layers": np.sqrt(7), "conv": np.sqrt(6), "out": 1.0})
-    assert next(iter(found)) == "all layers"
+def test_distance_is_from_init_to_best_over_all_layers_and_by_layer(run: RunDirectory):
+    distances = distance.analyze(run).set_index("layer")["distance"].to_dict()
+    assert distances == pytest.approx({"all layers": np.sqrt(7), "conv": np.sqrt(6), "out": 1.0})
+    assert next(iter(distances)) == "all layers"
 
 
-def test_percentiles_of_the_update_norms(run: RunDirectory):
-    found = update_norms.analyze(run)
-    assert list(found["percentile"]) == list(range(1, 100))
-    assert found["update_norm"].tolist() == pytest.approx(list(range(1, 100)))
-    assert set(found["updates"]) == {101}
+def test_update_norms_are_summarized_by_percentiles(run: RunDirectory):
+    rows = update_norms.analyze(run)
+    assert list(rows["percentile"]) == list(range(1, 100))
+    assert rows["update_norm"].tolist() == pytest.approx(list(range(1, 100)))
+    assert set(rows["updates"]) == {101}
 
 
-def test_history_and_epoch_distance_are_the_record(run: RunDirectory):
+def test_history_and_epoch_distance_are_those_recorded_by_the_run(run: RunDirectory):
     assert history.analyze(run)["validation_loss"].tolist() == LOSSES
     assert history.analyze(run)["train_loss"].tolist() == [loss / 2 for loss in LOSSES]
     assert history.analyze(run)["distance"].tolist() == [3.0, 6.0, 9.0]
@@ -64,12 +64,12 @@ def test_history_and_epoch_distance_are_the_record(run: RunDirectory):
     assert epoch_distance.analyze(run)["epoch_distance"].tolist() == [10.0, 20.0, 30.0]
 
 
-def test_the_history_counts_steps_and_examples(run: RunDirectory):
+def test_history_counts_steps_and_examples(run: RunDirectory):
     assert history.analyze(run)["step"].tolist() == [7, 14, 21]
     assert history.analyze(run)["examples"].tolist() == [200, 400, 600]
 
 
-def test_runs_are_collected_in_the_order_of_what_they_are(tmp_path: Path):
+def test_collected_runs_are_sorted_by_setting_and_seed(tmp_path: Path):
     names = {"c-seed0": (256, 0, "diverged"), "a-seed1": (32, 1, "max_epochs"), "a-seed0": (32, 0, "converged")}
     for name, (batch_size, seed, status) in names.items():
         write_run(tmp_path / name, batch_size, seed, status)
@@ -96,41 +96,43 @@ def test_runs_are_collected_in_the_order_of_what_they_are(tmp_path: Path):
         (("max_epochs", "diverged"), "diverged"),
     ],
 )
-def test_a_pair_is_led_by_its_settings_and_the_worse_status(statuses: tuple[str, str], expected: str, tmp_path: Path):
+def test_pair_has_both_settings_and_the_worse_status(statuses: tuple[str, str], expected: str, tmp_path: Path):
     names = ("bs32-lr0.1-seed4", "bs64-lr0.1-seed4")
     for name, status in zip(names, statuses, strict=True):
         write_run(tmp_path / name, status=status)
-    rows = collect_pair(*(tmp_path / name for name in names), lambda one, other: pd.DataFrame({"ran": [one, other]}))
-    assert list(rows.columns) == ["first", "second", "seed", "status", "ran"]
+    rows = collect_pair(
+        *(tmp_path / name for name in names), lambda first, second: pd.DataFrame({"runs": [first, second]})
+    )
+    assert list(rows.columns) == ["first", "second", "seed", "status", "runs"]
     assert rows.iloc[0, :4].tolist() == ["bs32-lr0.1", "bs64-lr0.1", 4, expected]
-    assert [run.path.name for run in rows["ran"]] == list(names)
+    assert [run.path.name for run in rows["runs"]] == list(names)
 
 
-def test_an_answer_is_kept_until_its_run_or_the_question_is_another(tmp_path: Path):
+def test_cached_rows_are_used_until_the_run_or_the_key_changes(tmp_path: Path):
     runs = [write_run(tmp_path / f"bs32-lr0.1-seed{seed}", seed=seed) for seed in (1, 11)]
-    output, answers = tmp_path / "analysis" / "bs32-lr0.1.csv", iter(range(9))
+    output, results = tmp_path / "analysis" / "bs32-lr0.1.csv", iter(range(9))
 
-    def ask(run: RunDirectory, *question: str) -> int:
-        rows = cached(output, question, [run], lambda: pd.DataFrame({"answer": [next(answers)], "x": [0.1 + 0.2]}))
+    def analyze(run: RunDirectory, *key: str) -> int:
+        rows = cached(output, key, [run], lambda: pd.DataFrame({"result": [next(results)], "x": [0.1 + 0.2]}))
         assert rows["x"].tolist() == [0.1 + 0.2]
-        return int(rows["answer"].iloc[0])
+        return int(rows["result"].iloc[0])
 
-    assert [ask(run, "spec", "code") for run in runs] == [0, 1]
-    assert [ask(run, "spec", "code") for run in runs] == [0, 1]
-    assert ask(runs[0], "spec", "other code") == 2
-    assert ask(runs[0], "spec", "other code") == 2
-    assert ask(runs[1], "spec", "code") == 1
-    write_run(runs[1].path, seed=11, batch_size=64)  # trained anew
-    assert ask(runs[1], "spec", "code") == 3
-    assert len(list((output.parent / ".cache").iterdir())) == 2  # no answer that is asked for no more
+    assert [analyze(run, "spec", "code") for run in runs] == [0, 1]
+    assert [analyze(run, "spec", "code") for run in runs] == [0, 1]
+    assert analyze(runs[0], "spec", "other code") == 2
+    assert analyze(runs[0], "spec", "other code") == 2
+    assert analyze(runs[1], "spec", "code") == 1
+    write_run(runs[1].path, seed=11, batch_size=64)  # trained again
+    assert analyze(runs[1], "spec", "code") == 3
+    assert len(list((output.parent / ".cache").iterdir())) == 2  # outdated entries are deleted
 
 
 def test_weights_are_nan_at_a_checkpoint_that_the_run_did_not_reach(tmp_path: Path):
-    run, lost = write_run(tmp_path / "run"), write_run(tmp_path / "lost", status="diverged")
+    run, diverged = write_run(tmp_path / "run"), write_run(tmp_path / "diverged", status="diverged")
     assert run.checkpoint_weights("best").vector.tolist() == [1] * 7
     assert run.checkpoint_weights("last").vector.tolist() == [100] * 7
     write_weights(run.weights_file("epoch00003"), {"a.weight": np.ones(7)}, ["a.weight"])
     assert run.checkpoint_weights(3).vector.tolist() == [1] * 7  # the last epoch
     assert np.isnan(run.checkpoint_weights(4).vector).all()
-    assert np.isnan(lost.checkpoint_weights("best").vector).all()
+    assert np.isnan(diverged.checkpoint_weights("best").vector).all()
     assert run.checkpoint_weights("best").shapes == {"conv.weight": (2, 2), "conv.bias": (2,), "out.bias": (1,)}

@@ -1,4 +1,4 @@
-"""What the tests of the loss surface share: a quadratic known in closed form, and small networks on made images."""
+"""Helpers for tests of loss surfaces: a quadratic in closed form, and small networks on synthetic images."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ MATRIX = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
 
 
 class Quadratic:
-    """f(θ) = base + gᵀ(θ − c) + ½ (θ − c)ᵀ H (θ − c), with what a LossSurface has of derivatives."""
+    """f(θ) = base + gᵀ(θ − c) + ½ (θ − c)ᵀ H (θ − c), with the derivatives of a LossSurface."""
 
     def __init__(self, hessian: np.ndarray, center: np.ndarray, base: float = 0.0, slope: np.ndarray | None = None):
         self.hessian, self.center, self.base = hessian, center, base
@@ -24,8 +24,8 @@ class Quadratic:
     def hessian_vector_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:  # noqa: ARG002
         return self.hessian @ vector
 
-    def greatest_in_box(self, half_widths: np.ndarray) -> float:
-        """The maximum over the corners of the box around the center: a convex function has it there."""
+    def max_in_box(self, half_widths: np.ndarray) -> float:
+        """Return the maximum in the box around the center; that of a convex function is in a corner."""
         corners = np.stack(np.meshgrid(*[[-w, w] for w in half_widths]), -1).reshape(-1, len(half_widths))
         return max(self.gradient(self.center + corner)[0] for corner in corners)
 
@@ -33,14 +33,14 @@ class Quadratic:
 def synthetic_images(
     count: int, shape: tuple[int, int, int] = (1, 8, 8), seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random uint8 images and labels."""
+    """Return random uint8 images and labels."""
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (count, *shape), dtype=torch.uint8, generator=generator)
     return images, torch.randint(0, 2, (count,), generator=generator).float()
 
 
 def batch_norm_network(seed: int = 0) -> nn.Sequential:
-    """A network with BatchNorm, in training mode, whose statistics are not those of any data."""
+    """Return a network with BatchNorm, in training mode, with random statistics."""
     torch.manual_seed(seed)
     network = nn.Sequential(
         nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
@@ -54,12 +54,12 @@ def batch_norm_network(seed: int = 0) -> nn.Sequential:
 def evaluate(
     network: nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
 ) -> tuple[float, float]:
-    """The mean loss and the accuracy of a network over a data set."""
+    """Return the mean loss and the accuracy of a network over a dataset."""
     return normalize_sums(evaluate_loss_and_correct(network, images, labels, chunk), len(labels))
 
 
 def parameter_vector(network: nn.Module) -> np.ndarray:
-    """All parameters of a network, (p,), float64."""
+    """Return all parameters of a network, (p,), float64."""
     return np.concatenate([p.detach().numpy().ravel() for p in network.parameters()]).astype(np.float64)
 
 

@@ -1,4 +1,4 @@
-"""Sharpness against closed forms: quadratics, whose greatest value in a box lies in a corner; re-scaled networks."""
+"""Sharpness against closed forms: quadratics, whose maximum in a box is in a corner, and rescaled networks."""
 
 import numpy as np
 import psutil
@@ -38,42 +38,42 @@ def by_measure(rows) -> dict[tuple[str, float], float]:
 
 
 @pytest.mark.parametrize("slope", [[0.0, 0.0, 0.0], [0.1, -0.2, 0.05]])
-def test_the_greatest_value_of_a_quadratic_in_a_box_is_found_in_its_corner(slope: list[float]):
+def test_maximum_of_a_quadratic_is_found_in_a_corner_of_the_box(slope: list[float]):
     surface = Quadratic(MATRIX, CENTER, 0.25, np.array(slope))
     half_widths = np.array([0.1, 0.3, 0.2])
     found = maximize(around(surface), half_widths, iterations=10, random_starts=20, seed=0)
-    assert found.value == pytest.approx(surface.greatest_in_box(half_widths), rel=1e-9)
+    assert found.value == pytest.approx(surface.max_in_box(half_widths), rel=1e-9)
     assert found.center_value == 0.25
     assert found.on_bounds == 1
 
 
-def test_at_a_minimum_the_centre_gives_nothing_and_a_random_start_all():
+def test_maximum_around_a_minimum_is_found_by_a_random_start():
     surface = Quadratic(MATRIX, CENTER, 0.0)
     half_widths = np.full(3, 0.1)
-    alone = maximize(around(surface), half_widths, iterations=10, random_starts=0, seed=0)
-    assert (alone.value, alone.start, alone.iterations) == (0.0, "none", 0)
+    without_starts = maximize(around(surface), half_widths, iterations=10, random_starts=0, seed=0)
+    assert (without_starts.value, without_starts.start, without_starts.iterations) == (0.0, "none", 0)
     found = maximize(around(surface), half_widths, **SEARCH)
     assert found.value > 0
     assert found.start.startswith("random")
 
 
-def test_the_value_is_the_best_seen_and_never_below_the_centre():
+def test_maximum_is_the_largest_evaluation_and_at_least_the_center():
     peak = Quadratic(-MATRIX, CENTER, 1.0)
     assert maximize(around(peak), np.full(3, 0.5), **SEARCH).value == 1.0
 
-    def jumping(step: np.ndarray) -> tuple[float, np.ndarray]:
-        """Greatest at a place that a search leaves again: the slope points away from it."""
+    def spike(step: np.ndarray) -> tuple[float, np.ndarray]:
+        """Largest near the center, where the gradient points away."""
         return (9.0 if abs(step[0]) < 0.05 and step.any() else -abs(step[0])), np.array([1.0])
 
-    assert maximize(jumping, np.array([0.1]), iterations=3, random_starts=20, seed=0).value == 9.0
+    assert maximize(spike, np.array([0.1]), iterations=3, random_starts=20, seed=0).value == 9.0
 
 
-def test_a_maximum_inside_a_box_of_unlike_sides_is_found():
-    """With an objective and a gradient that are scaled unlike, the search would miss it."""
-    half_widths, place = np.array([1e-3, 10.0, 0.1]), np.array([0.4e-3, -6.0, 0.02])
+def test_maximum_inside_a_box_of_different_half_widths_is_found():
+    """If objective and gradient were scaled differently, the search would miss it."""
+    half_widths, argmax = np.array([1e-3, 10.0, 0.1]), np.array([0.4e-3, -6.0, 0.02])
     curvature = np.array([2.0, 1.0, 3.0]) / half_widths**2
     found = maximize(
-        lambda z: (-curvature @ (z - place) ** 2, -2 * curvature * (z - place)),
+        lambda z: (-curvature @ (z - argmax) ** 2, -2 * curvature * (z - argmax)),
         half_widths,
         6,
         random_starts=0,
@@ -82,7 +82,7 @@ def test_a_maximum_inside_a_box_of_unlike_sides_is_found():
     assert found.value == pytest.approx(0, abs=1e-6)
 
 
-def test_the_number_of_evaluations_is_that_of_the_calls():
+def test_evaluations_are_counted():
     calls = []
     surface = Quadratic(MATRIX, CENTER)
     found = maximize(lambda step: (calls.append(1), surface.gradient(CENTER + step))[1], np.full(3, 0.1), **SEARCH)
@@ -90,7 +90,7 @@ def test_the_number_of_evaluations_is_that_of_the_calls():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_value_that_is_not_finite_stays_what_it_is(bad: float):
+def test_value_that_is_not_finite_is_returned(bad: float):
     def cliff(step: np.ndarray) -> tuple[float, np.ndarray]:
         return (bad, np.full(1, np.nan)) if step[0] > 0.05 else (step[0], np.ones(1))
 
@@ -102,30 +102,30 @@ def test_a_value_that_is_not_finite_stays_what_it_is(bad: float):
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_the_scale_of_the_function_does_not_matter(scale: float):
+def test_maximum_does_not_depend_on_the_scale_of_the_function(scale: float):
     surface = Quadratic(scale * MATRIX, CENTER, 0.0, scale * np.array([1e-3, 0, 0]))
     half_widths = np.full(3, 0.1)
     assert maximize(around(surface), half_widths, **SEARCH).value == pytest.approx(
-        surface.greatest_in_box(half_widths), rel=1e-9
+        surface.max_in_box(half_widths), rel=1e-9
     )
 
 
-def test_every_measure_of_a_quadratic_is_its_closed_form():
+def test_measures_of_a_quadratic_match_their_closed_forms():
     config = SharpnessConfig(epsilons=(0.1, 0.2), adaptive_radii=(0.3,), random_starts=5, trace_matvecs=9)
     surface = Quadratic(MATRIX, CENTER, 0.25)
     found = by_measure(measure_sharpness(surface, CENTER, config))
     for epsilon in (0.1, 0.2):
         box = epsilon * np.array([1.5, 3.0, 1.0])
-        phi = 100 * (surface.greatest_in_box(box) - 0.25) / 1.25
+        phi = 100 * (surface.max_in_box(box) - 0.25) / 1.25
         assert found["keskar", epsilon] == pytest.approx(phi, rel=1e-6)
-    # |δ_i| ≤ ρ|θ_i| with θ = (½, −2, 0): greatest where both have one sign.
+    # |δ_i| ≤ ρ|θ_i| with θ = (½, −2, 0): greatest where both have the same sign.
     step = np.array([0.15, 0.6, 0.0])
     assert found["adaptive", 0.3] == pytest.approx(step @ MATRIX @ step / 2, rel=1e-6)
     assert found["hessian_eigenvalue", 0.0] == pytest.approx(np.linalg.eigvalsh(MATRIX)[-1], rel=1e-3)
     assert found["hessian_trace", 0.0] == pytest.approx(9.0, rel=1e-9)  # Hutch++ of rank 3 in 3 dimensions is exact
 
 
-def test_in_a_subspace_the_box_is_around_the_coordinates_of_the_weights():
+def test_box_in_a_subspace_is_relative_to_the_coordinates_of_the_weights():
     basis = random_subspace(2, 3, seed=4)
     assert np.linalg.norm(basis, axis=0) == pytest.approx(1)
     assert np.array_equal(basis, random_subspace(2, 3, seed=4))
@@ -138,25 +138,27 @@ def test_in_a_subspace_the_box_is_around_the_coordinates_of_the_weights():
     assert found["keskar_subspace", 0.1] == pytest.approx(100 * (greatest - 0.25) / 1.25, rel=1e-6)
 
 
-def test_the_gradient_in_a_subspace_is_that_of_the_function_in_it():
+def test_gradient_in_a_subspace_matches_finite_differences():
     basis = random_subspace(2, 3, seed=0)
-    inner = restrict_to_subspace(around(Quadratic(MATRIX, CENTER, 0.0, np.ones(3))), basis)
+    restricted = restrict_to_subspace(around(Quadratic(MATRIX, CENTER, 0.0, np.ones(3))), basis)
     point, step = np.array([0.3, -0.2]), 1e-6
-    numeric = [(inner(point + step * axis)[0] - inner(point - step * axis)[0]) / (2 * step) for axis in np.eye(2)]
-    assert inner(point)[1] == pytest.approx(numeric, rel=1e-6)
+    numeric = [
+        (restricted(point + step * axis)[0] - restricted(point - step * axis)[0]) / (2 * step) for axis in np.eye(2)
+    ]
+    assert restricted(point)[1] == pytest.approx(numeric, rel=1e-6)
 
 
-def test_eigenvalue_and_trace_of_a_larger_matrix():
+def test_eigenvalue_and_trace_of_a_large_matrix():
     draw = np.random.default_rng(0)
     half = draw.normal(size=(200, 30))
     matrix = half @ half.T - 5 * np.eye(200)
     assert top_eigenvalue(matrix.__matmul__, 200, 0) == pytest.approx(np.linalg.eigvalsh(matrix)[-1], rel=2e-3)
     assert hutchpp_trace(matrix.__matmul__, 200, 120, 0) == pytest.approx(np.trace(matrix), rel=0.05)
-    assert top_eigenvalue((-matrix).__matmul__, 200, 0) == pytest.approx(5, rel=2e-3)  # the greatest, not the largest
+    assert top_eigenvalue((-matrix).__matmul__, 200, 0) == pytest.approx(5, rel=2e-3)  # not the largest in magnitude
 
 
-def test_a_hessian_of_zeros_or_of_no_numbers_is_said_so():
-    """As of a network of dead units, of saturated outputs, or of weights so large that products overflow."""
+def test_zero_hessian_gives_zero_and_nan_products_give_nan():
+    """As for networks with dead units or saturated outputs, or with weights so large that products overflow."""
     calls = iter(range(1000))
     assert top_eigenvalue(np.zeros_like, 50, 0) == hutchpp_trace(np.zeros_like, 50, 12, 0) == 0
     assert np.isnan(top_eigenvalue(lambda vector: vector * np.nan, 50, 0))
@@ -196,15 +198,15 @@ def test_hutchpp_depends_on_the_seed_alone_and_leaves_the_global_random_state():
     assert hutchpp_trace(matrix.__matmul__, 50, 30, 1) == first != hutchpp_trace(matrix.__matmul__, 50, 30, 2)
 
 
-def test_where_nothing_is_finite_all_measures_are_nan():
-    class Nowhere(Quadratic):
+def test_measures_are_nan_if_the_loss_is_not_finite():
+    class NotFinite(Quadratic):
         def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
             return np.nan, weights
 
         def hessian_vector_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:  # noqa: ARG002
             return np.full(3, np.nan)
 
-    rows = measure_sharpness(Nowhere(MATRIX, CENTER), np.full(3, np.nan), SharpnessConfig())
+    rows = measure_sharpness(NotFinite(MATRIX, CENTER), np.full(3, np.nan), SharpnessConfig())
     assert len(rows) == 7
     assert rows["value"].isna().all()
 
@@ -214,11 +216,11 @@ def test_where_nothing_is_finite_all_measures_are_nan():
 
 @pytest.fixture(scope="module")
 def trained(few: PreparedData) -> tuple[nn.Module, LossSurface]:
-    return on_its_way(VggConfig(channels=(4,), dense=(6,)), few)
+    return train_briefly(VggConfig(channels=(4,), dense=(6,)), few)
 
 
-def on_its_way(config: VggConfig, few: PreparedData) -> tuple[nn.Module, LossSurface]:
-    """A network on its way to a minimum, and its loss over some digits."""
+def train_briefly(config: VggConfig, few: PreparedData) -> tuple[nn.Module, LossSurface]:
+    """Return a network before convergence, and its loss over some digits."""
     network = build_network(config, (1, 8, 8), 1, 0)
     images, labels = to_tensors(few.train_images, few.train_labels, torch.device("cpu"))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
@@ -230,11 +232,11 @@ def on_its_way(config: VggConfig, few: PreparedData) -> tuple[nn.Module, LossSur
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 5e-4])
-def test_sharpness_is_that_of_scipy_on_the_flat_vector(trained: tuple, epsilon: float):
+def test_sharpness_matches_other_optimizers(trained: tuple, epsilon: float):
     network, surface = trained
     weights = parameter_vector(network)
     found = maximize(lambda z: surface.gradient(weights + z), keskar_half_widths(weights, epsilon), 10, 2, seed=0)
-    # Apart from the library's search: in plain coordinates, by other methods, with many more evaluations.
+    # Independent of `maximize`: in plain coordinates, by other methods, with many more evaluations.
     half_widths = epsilon * (np.abs(weights) + 1)
     limits = list(zip(weights - half_widths, weights + half_widths, strict=True))
     random = weights + np.random.default_rng(9).uniform(-half_widths, half_widths)
@@ -251,8 +253,8 @@ def test_sharpness_is_that_of_scipy_on_the_flat_vector(trained: tuple, epsilon: 
     assert keskar_sharpness(found) > 0
 
 
-def test_rescaled_relu_layers_change_keskars_sharpness_and_not_the_adaptive_one(trained: tuple):
-    """Dinh et al. 2017: α times one layer and 1/α times the next is the same function."""
+def test_adaptive_sharpness_is_invariant_to_rescaled_relu_layers_and_keskars_is_not(trained: tuple):
+    """Dinh et al. 2017: scaling one layer by α and the next by 1/α gives the same function."""
     network, surface = trained
     weights, config = parameter_vector(network), SharpnessConfig(random_starts=0)
     factors = {"conv1.weight": 8.0, "conv1.bias": 8.0, "dense1.weight": 1 / 8}
@@ -266,10 +268,10 @@ def test_rescaled_relu_layers_change_keskars_sharpness_and_not_the_adaptive_one(
     assert abs(after["hessian_eigenvalue", 0] / before["hessian_eigenvalue", 0] - 1) > 0.2
 
 
-def test_the_hessian_of_a_network_is_that_of_its_gradient(few: PreparedData):
-    network, surface = on_its_way(VggConfig(channels=(3,), dense=()), few)  # each weight takes five passes
+def test_hessian_of_a_network_matches_finite_differences_of_its_gradient(few: PreparedData):
+    network, surface = train_briefly(VggConfig(channels=(3,), dense=()), few)  # each weight needs several passes
     weights = parameter_vector(network)
-    step = 1e-7  # small, for there are kinks
+    step = 1e-7  # small because of the kinks of ReLU
     columns = [
         (surface.gradient(weights + step * axis)[1] - surface.gradient(weights - step * axis)[1]) / (2 * step)
         for axis in np.eye(len(weights))
@@ -280,7 +282,7 @@ def test_the_hessian_of_a_network_is_that_of_its_gradient(few: PreparedData):
     assert rows["hessian_trace", 0] == pytest.approx(np.trace(hessian), rel=1e-3)
 
 
-def test_a_subspace_larger_than_the_memory_is_refused_before_it_is_drawn(refusal):
+def test_subspace_larger_than_memory_raises_an_error(refusal):
     message = refusal(random_subspace, 100, psutil.virtual_memory().total // 1000, seed=0)
     assert message.startswith("sharpness.subspace_dimension: 100 directions of ")
     assert "more than the memory of this machine; use a smaller dimension" in message

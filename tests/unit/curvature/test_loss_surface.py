@@ -1,4 +1,4 @@
-"""The loss at any weights against autograd on the plain network, in float64, with and without BatchNorm."""
+"""The loss surface against autograd on the network itself, in float64, with and without BatchNorm."""
 
 import copy
 
@@ -20,8 +20,8 @@ NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
 WEIGHTS = parameter_vector(NETWORK) + np.random.default_rng(0).normal(0, 0.1, len(parameter_vector(NETWORK)))
 
 
-def plain_loss(network: nn.Module, weights: torch.Tensor) -> torch.Tensor:
-    """The loss by the network's own forward pass in float64, differentiable in the weights."""
+def reference_loss(network: nn.Module, weights: torch.Tensor) -> torch.Tensor:
+    """Return the loss of the network in float64, differentiable with respect to the weights."""
     network = copy.deepcopy(network).double().eval()
     parts, start = {}, 0
     for name, parameter in network.named_parameters():
@@ -36,47 +36,47 @@ def surface(network: nn.Module = NETWORK, **options) -> LossSurface:
 
 
 @pytest.mark.parametrize("network", [NETWORK, batch_norm_network()], ids=["vgg", "BatchNorm"])
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 2e-6), (torch.float64, 1e-12)])
-def test_value_gradient_and_hessian_are_those_of_the_plain_network(network: nn.Module, dtype: torch.dtype, near: float):
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 2e-6), (torch.float64, 1e-12)])
+def test_value_gradient_and_hessian_match_autograd(network: nn.Module, dtype: torch.dtype, tolerance: float):
     rng = np.random.default_rng(1)
     weights = parameter_vector(network) + rng.normal(0, 0.1, len(parameter_vector(network)))
     weights = weights.astype(np.float32).astype(np.float64)  # so that float32 starts from the same point
     at = torch.from_numpy(weights)
     direction = rng.normal(size=len(weights))
-    expected = plain_loss(network, at).item()
+    expected = reference_loss(network, at).item()
     slope, product = (
-        torch.autograd.functional.jacobian(lambda w: plain_loss(network, w), at).numpy(),
-        torch.autograd.functional.hvp(lambda w: plain_loss(network, w), at, torch.from_numpy(direction))[1].numpy(),
+        torch.autograd.functional.jacobian(lambda w: reference_loss(network, w), at).numpy(),
+        torch.autograd.functional.hvp(lambda w: reference_loss(network, w), at, torch.from_numpy(direction))[1].numpy(),
     )
     found = surface(network, dtype=dtype)
-    assert found.value(weights).loss == pytest.approx(expected, rel=near)
+    assert found.value(weights).loss == pytest.approx(expected, rel=tolerance)
     loss, gradient = found.gradient(weights)
-    assert loss == pytest.approx(expected, rel=near)
-    assert np.linalg.norm(gradient - slope) <= 10 * near * np.linalg.norm(slope)
+    assert loss == pytest.approx(expected, rel=tolerance)
+    assert np.linalg.norm(gradient - slope) <= 10 * tolerance * np.linalg.norm(slope)
     difference = found.hessian_vector_product(weights, direction) - product
-    assert np.linalg.norm(difference) <= 100 * near * np.linalg.norm(product)
+    assert np.linalg.norm(difference) <= 100 * tolerance * np.linalg.norm(product)
 
 
-def test_the_gradient_is_the_mean_of_the_gradients_of_single_examples():
+def test_gradient_is_the_mean_of_the_gradients_of_examples():
     found = surface(dtype=torch.float64)
     mean = np.mean([found.example_gradient(WEIGHTS, index) for index in range(len(found))], axis=0)
     assert found.gradient(WEIGHTS)[1] == pytest.approx(mean, rel=1e-10, abs=1e-15)
 
 
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-6), (torch.float64, 1e-13)])
 @pytest.mark.parametrize("chunk", [1, 7, 69, 70, 1000])
-def test_the_chunk_does_not_matter(chunk: int, dtype: torch.dtype, near: float):
-    whole, cut = surface(dtype=dtype), surface(dtype=dtype, chunk=chunk)
-    assert cut.value(WEIGHTS).accuracy == whole.value(WEIGHTS).accuracy
-    assert cut.value(WEIGHTS).loss == pytest.approx(whole.value(WEIGHTS).loss, rel=near)
-    assert np.linalg.norm(cut.gradient(WEIGHTS)[1] - whole.gradient(WEIGHTS)[1]) <= 100 * near
+def test_results_do_not_depend_on_the_chunk_size(chunk: int, dtype: torch.dtype, tolerance: float):
+    default, chunked = surface(dtype=dtype), surface(dtype=dtype, chunk=chunk)
+    assert chunked.value(WEIGHTS).accuracy == default.value(WEIGHTS).accuracy
+    assert chunked.value(WEIGHTS).loss == pytest.approx(default.value(WEIGHTS).loss, rel=tolerance)
+    assert np.linalg.norm(chunked.gradient(WEIGHTS)[1] - default.gradient(WEIGHTS)[1]) <= 100 * tolerance
     vector = np.ones(len(WEIGHTS))
-    assert cut.hessian_vector_product(WEIGHTS, vector) == pytest.approx(
-        whole.hessian_vector_product(WEIGHTS, vector), abs=1e3 * near
+    assert chunked.hessian_vector_product(WEIGHTS, vector) == pytest.approx(
+        default.hessian_vector_product(WEIGHTS, vector), abs=1e3 * tolerance
     )
 
 
-def test_the_number_of_threads_does_not_matter():
+def test_results_do_not_depend_on_the_number_of_threads():
     found = {}
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -85,16 +85,16 @@ def test_the_number_of_threads_does_not_matter():
     assert found[1] == pytest.approx(found[2], rel=1e-5, abs=1e-7)
 
 
-def test_images_that_are_not_kept_as_floats_give_the_same_bits(monkeypatch: pytest.MonkeyPatch):
+def test_uncached_inputs_give_identical_bits(monkeypatch: pytest.MonkeyPatch):
     cached = surface(chunk=16)
     expected = cached.value(WEIGHTS), cached.gradient(WEIGHTS)[0], cached.value(WEIGHTS)
     monkeypatch.setattr("batchscape.curvature.loss_surface.INPUT_CACHE_BYTES", 0)
-    fresh = surface(chunk=16)
-    assert (fresh.value(WEIGHTS), fresh.gradient(WEIGHTS)[0], fresh.value(WEIGHTS)) == expected
-    assert not fresh._input_cache
+    uncached = surface(chunk=16)
+    assert (uncached.value(WEIGHTS), uncached.gradient(WEIGHTS)[0], uncached.value(WEIGHTS)) == expected
+    assert not uncached._input_cache
 
 
-def test_where_it_was_before_does_not_matter():
+def test_value_does_not_depend_on_earlier_evaluations():
     found = surface()
     first = found.value(WEIGHTS)
     found.value(0 * WEIGHTS)
@@ -102,7 +102,7 @@ def test_where_it_was_before_does_not_matter():
     assert found.value(WEIGHTS) == first
 
 
-def test_the_network_is_left_bit_for_bit_as_it_was():
+def test_network_is_not_modified():
     network = batch_norm_network()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     found = surface(network)
@@ -114,13 +114,13 @@ def test_the_network_is_left_bit_for_bit_as_it_was():
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_weights_that_are_not_the_networks_are_refused():
+def test_weights_of_the_wrong_size_raise_an_error():
     with pytest.raises(ValueError, match="parameters"):
         surface().value(WEIGHTS[1:])
 
 
 @pytest.mark.parametrize(("factor", "loss"), [(np.nan, np.nan), (1e38, np.inf)])
-def test_a_loss_that_is_not_finite_stays_what_it_is(factor: float, loss: float):
+def test_loss_that_is_not_finite_is_returned(factor: float, loss: float):
     found = surface().value(factor * np.abs(WEIGHTS))
     assert not np.isfinite(found.loss)
     if np.isnan(loss):
@@ -131,7 +131,7 @@ def test_a_loss_that_is_not_finite_stays_what_it_is(factor: float, loss: float):
 # BatchNorm.
 
 
-def test_statistics_are_in_use_as_soon_as_they_are_set():
+def test_batch_norm_statistics_are_used_by_value_and_gradient():
     network = batch_norm_network()
     found, weights = surface(network), parameter_vector(network)
     before = found.value(weights).loss, found.gradient(weights)[0]
@@ -141,19 +141,19 @@ def test_statistics_are_in_use_as_soon_as_they_are_set():
     assert abs(after[0] - before[0]) > 1e-3
 
 
-def test_estimated_statistics_are_the_mean_and_variance_of_what_the_layer_sees():
+def test_estimated_statistics_are_the_mean_and_variance_of_the_inputs_of_the_layer():
     network = batch_norm_network()
     found, weights = surface(network, chunk=9), parameter_vector(network) * 1.5
     found.estimate_batch_norm_statistics(weights)
     convolution = copy.deepcopy(network[0])
     nn.utils.vector_to_parameters(torch.from_numpy(weights[:40]).float(), convolution.parameters())
     with torch.no_grad():
-        seen = convolution(IMAGES / 255).transpose(0, 1).flatten(1)  # 70 images are one batch
-    assert found.batch_norm_statistics["1.running_mean"] == pytest.approx(seen.mean(1).numpy(), rel=1e-4, abs=1e-6)
-    assert found.batch_norm_statistics["1.running_var"] == pytest.approx(seen.var(1).numpy(), rel=1e-4)
+        inputs = convolution(IMAGES / 255).transpose(0, 1).flatten(1)  # 70 images are one batch
+    assert found.batch_norm_statistics["1.running_mean"] == pytest.approx(inputs.mean(1).numpy(), rel=1e-4, abs=1e-6)
+    assert found.batch_norm_statistics["1.running_var"] == pytest.approx(inputs.var(1).numpy(), rel=1e-4)
 
 
-def test_estimated_statistics_do_not_depend_on_the_chunk_or_on_those_before():
+def test_estimated_statistics_do_not_depend_on_the_chunk_size_or_earlier_statistics():
     network = batch_norm_network()
     images, labels = synthetic_images(700)
     first, second = LossSurface(network, images, labels), LossSurface(network, images, labels, chunk=11)
@@ -165,16 +165,16 @@ def test_estimated_statistics_do_not_depend_on_the_chunk_or_on_those_before():
     )
 
 
-def test_a_network_without_batch_norm_has_no_statistics():
+def test_network_without_batch_norm_has_no_statistics():
     assert not surface().has_batch_norm
     assert surface(batch_norm_network()).has_batch_norm
 
 
-# The faster copy.
+# Inference.
 
 
 class Branching(nn.Module):
-    """Uses what stands before a ReLU after it: a ReLU in place would spoil it."""
+    """Uses the input of a ReLU again after it, so the ReLU must not work in place."""
 
     def __init__(self):
         super().__init__()
@@ -187,8 +187,8 @@ class Branching(nn.Module):
         return self.out(torch.cat([before.flatten(1), after.flatten(1)], 1))
 
 
-class Particular(nn.Module):
-    """Refuses, by an error of its own, what is no plain tensor."""
+class StridedOnly(nn.Module):
+    """Raises an error for tensors in other memory layouts."""
 
     def __init__(self):
         super().__init__()
@@ -196,7 +196,7 @@ class Particular(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if images.layout != torch.strided:
-            raise TypeError("a plain tensor, please")
+            raise TypeError("expected a strided tensor")
         return self.out(images.flatten(1))
 
 
@@ -205,36 +205,36 @@ NETWORKS = {
     "vgg": NETWORK,
     "BatchNorm": batch_norm_network(),
     "branching": Branching(),
-    "code that knows no other layout": Particular(),
-    "a ReLU that stands twice": nn.Sequential(
+    "strided tensors only": StridedOnly(),
+    "shared ReLU": nn.Sequential(
         nn.Conv2d(1, 2, 3), SHARED, nn.MaxPool2d(2), nn.Conv2d(2, 2, 2), SHARED, nn.Flatten(), nn.Linear(8, 1)
     ),
-    "operations that oneDNN lacks": nn.Sequential(
+    "operations that oneDNN does not support": nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.GroupNorm(1, 2), nn.LeakyReLU(), nn.Flatten(), nn.Linear(72, 1)
     ),
-    "a flat network": nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1)),
+    "dense layers only": nn.Sequential(nn.Flatten(), nn.Linear(64, 8), nn.ReLU(), nn.Linear(8, 1)),
     "ReLU on the input": nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.ReLU(), nn.Linear(16, 1)),
-    "pooling with a border": nn.Sequential(
+    "pooling with padding": nn.Sequential(
         nn.Conv2d(1, 2, 3), nn.ReLU(), nn.MaxPool2d(3, 2, 1), nn.Flatten(), nn.Linear(18, 1)
     ),
 }
 
 
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
-def test_the_faster_copy_gives_the_outputs_of_the_original(network: nn.Module):
+def test_inference_network_has_the_outputs_of_the_original(network: nn.Module):
     inputs = IMAGES[:9].float() / 255 - 0.5
     with torch.no_grad():
         expected = copy.deepcopy(network).eval()(inputs)
-    kept = inputs.clone()
+    original = inputs.clone()
     fast = InferenceNetwork(network, inputs[:2])
     with torch.inference_mode():
         for _ in range(2):
             assert torch.allclose(fast(fast.inputs(inputs)), expected, rtol=1e-4, atol=1e-6)
-    assert torch.equal(inputs, kept)
+    assert torch.equal(inputs, original)
     assert [name for name, _ in fast.module.named_parameters()] == [name for name, _ in network.named_parameters()]
 
 
-def test_the_default_networks_take_the_fast_way():
+def test_default_network_is_fused_and_uses_onednn():
     fast = InferenceNetwork(NETWORK, IMAGES[:2].float())
     assert fast.onednn
     kinds = [type(module) for module in fast.module]
@@ -243,8 +243,8 @@ def test_the_default_networks_take_the_fast_way():
     assert not any(module.inplace for module in NETWORK if isinstance(module, nn.ReLU))
 
 
-class Watching(nn.Sequential):
-    """Looks at its parts one by one, and uses what stood before a ReLU after it."""
+class CallsItsModules(nn.Sequential):
+    """Calls its modules one by one, and uses the input of a ReLU again after it."""
 
     def __init__(self):
         super().__init__(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), nn.Flatten(), nn.Linear(72, 1))
@@ -255,15 +255,15 @@ class Watching(nn.Sequential):
         return self[2](self[1](before + after))
 
 
-def test_a_network_that_the_faster_copy_would_spoil_is_not_rearranged():
-    network, inputs = Watching(), IMAGES[:5].float() / 255 - 0.5
+def test_network_whose_outputs_would_change_is_not_fused():
+    network, inputs = CallsItsModules(), IMAGES[:5].float() / 255 - 0.5
     fast = InferenceNetwork(network, inputs)
     assert not fast.module[0][1].inplace
     with torch.inference_mode():
         assert torch.allclose(fast(fast.inputs(inputs)), network.eval()(inputs), rtol=1e-4, atol=1e-6)
 
 
-def test_what_is_no_plain_chain_is_left_as_it_is():
-    twin = fuse_for_inference(nn.Sequential(nn.Identity(), nn.ReLU(), nn.MaxPool2d(2, return_indices=True)))
-    assert [type(module) for module in twin] == [nn.Identity, nn.ReLU, nn.MaxPool2d]
-    assert not twin[1].inplace
+def test_pooling_with_indices_is_not_fused():
+    replica = fuse_for_inference(nn.Sequential(nn.Identity(), nn.ReLU(), nn.MaxPool2d(2, return_indices=True)))
+    assert [type(module) for module in replica] == [nn.Identity, nn.ReLU, nn.MaxPool2d]
+    assert not replica[1].inplace

@@ -86,7 +86,7 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, cost:
 
     seeds = "one seed" if best["n_seeds"] == 1 else f"{best['n_seeds']} seeds, mean ± standard deviation"
     yield (
-        f"The lowest validation loss of {len(candidates)} settings is that of {describe_setting(best)}: {loss(best)} "
+        f"The best validation loss of {len(candidates)} settings is that of {describe_setting(best)}: {loss(best)} "
         f"({seeds}). Its best epoch, {format_number(best['best_epoch_mean'])}"
         f"{' on average' if best['n_seeds'] > 1 else ''}, was reached after {time(best)} of training."
     )

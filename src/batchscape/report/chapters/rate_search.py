@@ -10,8 +10,8 @@ CHAPTER = Chapter(
     "is a bound, not an optimum.",
     {
         "lr_effect": Caption(
-            "Lowest validation loss by learning rate",
-            "The lowest validation loss against the learning rate, one line per batch size. Markers are the best "
+            "Best validation loss by learning rate",
+            "The best validation loss against the learning rate, one line per batch size. Markers are the best "
             "rates. The figure shows the constant learning rates of the grid and the arms, not the tuned ones.",
             "Look for the minimum of each line and for how flat the line is there: in a flat valley the learning rate "
             "hardly matters. A diamond is a best rate on the edge of the grid; extend the grid on that side.",
@@ -20,8 +20,8 @@ CHAPTER = Chapter(
             ("best_rate_grows",),
         ),
         "lr_plane": Caption(
-            "Lowest validation loss by batch size and learning rate",
-            "The lowest validation loss of every batch size and constant learning rate, as a map without the tuned "
+            "Best validation loss by batch size and learning rate",
+            "The best validation loss of every batch size and constant learning rate, as a map without the tuned "
             "rates. The best rate of each batch size is outlined. Lines scale the best rate of the small batch.",
             "A dark valley along the dashed line is linear scaling, along the dotted line square-root scaling. The "
             "width of the valley shows how precisely the learning rate must be set.",

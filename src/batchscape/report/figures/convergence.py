@@ -10,7 +10,7 @@ from batchscape.report.settings import at_learning_rate
 # CPU time, because jobs that share the cores of the machine increase each other's wall time.
 PANELS = {
     "min_train_loss": "Lowest training loss (nats)",
-    "best_validation_loss": "Lowest validation loss (nats)",
+    "best_validation_loss": "Best validation loss (nats)",
     "validation_accuracy_at_best": "Accuracy at best epoch",
     "best_epoch": "Best epoch",
     "epoch_cpu_seconds": "Time per epoch (CPU s)",

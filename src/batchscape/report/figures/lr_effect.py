@@ -1,4 +1,4 @@
-"""Lowest validation loss by learning rate, one line per batch size, with the best rate of each."""
+"""Best validation loss by learning rate, one line per batch size, with the best rate of each."""
 
 import pandas as pd
 import plotnine as p9
@@ -15,12 +15,12 @@ def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame) -> p9
     lines, _ = style.keep_drawable(lr_grid, f"{LOSS}_mean", log=True)
     seeds = style.describe_seeds(lr_grid["n_seeds"], lr_grid["n_diverged"])
     return (style.empty_plot() if lines.empty else _lines(runs, lines, best_lr)) + p9.labs(
-        title="Lowest validation loss by learning rate",
+        title="Best validation loss by learning rate",
         subtitle=style.wrap(
             f"Small points: seeds; lines: mean over {seeds}. On the edge of the range a best rate is only a bound"
         ),
         x="Learning rate",
-        y="Lowest validation loss (nats)",
+        y="Best validation loss (nats)",
     )
 
 

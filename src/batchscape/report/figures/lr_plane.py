@@ -1,4 +1,4 @@
-"""Lowest validation loss by batch size and learning rate, with the best rates and two scaling rules."""
+"""Best validation loss by batch size and learning rate, with the best rates and two scaling rules."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ def draw(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, small_batch_size: int)
     seeds = style.describe_seeds(lr_grid["n_seeds"], [])  # the cells show how many diverged
     plot = style.empty_plot() if lr_grid[f"{LOSS}_mean"].isna().all() else _plane(lr_grid, best_lr, small_batch_size)
     return plot + p9.labs(
-        title="Lowest validation loss by batch size and learning rate",
+        title="Best validation loss by batch size and learning rate",
         subtitle=style.wrap(
             f"Mean over {seeds}; n×: n diverged runs; gray: all runs diverged. Outlined: best rate "
             f"of each batch size. Lines scale the best rate of batch size {small_batch_size}"

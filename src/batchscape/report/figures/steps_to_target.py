@@ -82,8 +82,8 @@ def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
     missed = f"; {n_missed} run{'s' * (n_missed != 1)} never reached it" if n_missed else ""
     seeds = style.describe_seeds(best["n_seeds"], best["n_diverged"])
     target = (
-        f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest runs that miss it and "
-        f"then the fewest steps; seeds, and mean over {seeds}{missed}"
+        f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest misses, then the fewest "
+        f"steps; small points: seeds; large points: mean over {seeds}{missed}"
     )
     if fit["verdict"] == "not identified":
         critical = f"Critical batch size not identified: {fit['reason']}"

@@ -1,4 +1,4 @@
-"""The plane of batch size and learning rate: cells that meet and do not overlap, and what stands in them."""
+"""The map of batch size and learning rate: adjacent cells without overlap, and their text."""
 
 import numpy as np
 import pandas as pd
@@ -36,7 +36,7 @@ def test_cells_meet_halfway_on_the_logarithmic_axes():
         assert [column["bottom"].iloc[0], column["top"].iloc[-1]] == pytest.approx([0.01 / half, 0.04 * half])
 
 
-def test_a_single_setting_has_a_cell():
+def test_single_setting_has_a_cell():
     cell = lr_plane._cells(lr_grid()[:1]).iloc[0]
     assert cell["left"] < 32 < cell["right"]
     assert cell["bottom"] < 0.01 < cell["top"]
@@ -46,7 +46,7 @@ def layer(plot, geom: str, place: int = 0) -> pd.DataFrame:
     return [each._data for each in plot.layers if type(each.geom).__name__ == geom][place]
 
 
-def test_cells_say_their_loss_and_how_many_runs_diverged():
+def test_cells_show_their_loss_and_the_number_of_diverged_runs():
     plot = draw(lr_grid())
     plot.draw()
     text = plot.data.set_index(["batch_size", "learning_rate"])["text"]
@@ -55,7 +55,7 @@ def test_cells_say_their_loss_and_how_many_runs_diverged():
     assert text[(256, 0.04)] == " 2×"
 
 
-def test_the_best_rate_is_outlined_and_scaled_from_the_small_batch():
+def test_best_rate_is_outlined_and_scaled_from_the_small_batch():
     plot = draw(lr_grid())
     outlined = layer(plot, "geom_rect", 1)
     assert outlined[["batch_size", "learning_rate"]].to_numpy().tolist() == [[32, 0.02], [64, 0.02], [256, 0.02]]

@@ -42,6 +42,6 @@ def name_files_in_errors(paths: Iterable[str | Path]) -> Iterator[None]:
         yield
     except KeyError as error:
         raise UserError(
-            f"{', '.join(map(str, paths))}: missing column {' '.join(map(str, error.args))}; delete that "
-            "file to create it again"
+            f"{', '.join(map(str, paths))}: missing column {' '.join(map(str, error.args))}; delete the "
+            "file that lacks it to create it again"
         ) from error

@@ -1,28 +1,28 @@
-"""What a point of a landscape costs with this library, with the package loss-landscapes, and with a bare loop.
+"""Time of a point of a landscape: this library, the package loss-landscapes, and a bare loop.
 
     pip install --no-deps loss-landscapes
     python benchmarks/loss_surface.py
 
-The package is left out where it is not installed. `--quick` only shows that the benchmark runs: few images, few points,
-one round, all in one process; its times mean nothing.
+The package is skipped if it is not installed. `--quick` only checks that the benchmark runs, with few images and
+points, one round, and a single process; its times are meaningless.
 
-Contenders evaluate the training loss on a plane around one network, on one CPU thread, each in a process of its own, in
-turns, so that what else runs on the machine meets all of them alike; the median over the rounds counts. Their losses at
-the center must agree.
+Each contender evaluates the training loss on a plane around one network, on one CPU thread, in a process of its own.
+The contenders take turns, so that other load on the machine affects all of them alike, and the median over the rounds
+counts. Their losses at the center must agree.
 
-* `landscape`: `batchscape.analysis.landscape.evaluate_on_plane`, with loss, accuracy and all of its record.
-* `loss-landscapes`: the PyPI package's `random_plane` with filter normalization.
+* `landscape`: `batchscape.analysis.landscape.evaluate_on_plane`, with loss, accuracy and the table of points.
+* `loss-landscapes`: `random_plane` of the PyPI package, with filter normalization.
 * `floor`: the fastest bare forward loop that we could write by hand, for this network alone: weights copied in place,
-  inputs prepared beforehand in oneDNN's own layout and cut into the chunks that were fastest in a trial, pooling
-  before ReLU, ReLU in place, inference mode, mean loss in float32, no accuracy.
+  inputs prepared in advance in oneDNN's layout and split into the chunks that were fastest in a trial, pooling before
+  ReLU, in-place ReLU, inference mode, mean loss in float32, no accuracy.
 
-Networks: the default study's (3,361 parameters) on 1,438 of the digits, a grid of 21 × 21; the original study's
-(353,161 parameters) on 2,048 made images of 128 × 128 × 3, a grid of 3 × 3 (`--full`: 21 × 21, which takes about 45
-minutes a round).
+Networks: that of the default study (3,361 parameters) on 1,438 digits, with a grid of 21 × 21; that of the original
+study (353,161 parameters) on 2,048 synthetic images of 128 × 128 × 3, with a grid of 3 × 3 (`--full`: 21 × 21, about 45
+minutes per round).
 
-Seen on two shared virtual machines with 2 cores, Python 3.11, torch 2.13, other work beside it: milliseconds a point,
-of runs with 3 rounds for the default network (the floor took all images at once) and with 1 round for the original one
-(16 or 32 at a time).
+Measured on shared virtual machines with 2 cores under other load, Python 3.11, torch 2.13: milliseconds per point,
+with 3 rounds for the default network (the floor used all images at once) and 1 round for the original one (16 or 32
+at once).
 
     Intel Xeon (model 167, 2.6 GHz)     default network          original network
     landscape                           1.98    2.09    2.16      769     736
@@ -45,22 +45,23 @@ of runs with 3 rounds for the default network (the floor took all images at once
     faster than loss-landscapes         2.73 ×  2.32 ×  1.96 ×
     over the floor                      1.13 ×  1.14 ×  1.16 ×
 
-The other work was heavier on the second machine, where a whole study ran beside the benchmark, and on the third, under
-a load of 1 to 5 on its 2 cores.
+The load was heavier on the second machine, where a complete study ran at the same time, and on the third, which had a
+load of 1 to 5 on its 2 cores.
 
-So the target of 3 × for the default network is missed on all three, and is hardly within reach of a loop over single
-points, for the floor itself is about 3 × faster on the first and the third and 1.6 to 2.9 × on the second; that of the
-floor for the original network is missed in three runs of four. Four ways out were tried and given up: to combine the
-first layer's outputs from those at the corners of the plane (no clear gain, for the sums cost about as much memory
-traffic as the convolution), to pack several points into grouped convolutions (slower with the original network), other
-thresholds of the allocator (no gain), and four points side by side in one wide network.
+So the target of 3 × for the default network is missed on all three machines. It is hardly within reach of a loop over
+single points, because the floor itself is about 3 × faster than the package on the first and third machine, and 1.6
+to 2.9 × on the second. The target relative to the floor is missed by the original network in three of four runs. Four
+other approaches were tried and rejected: computing the outputs of the first layer from those at the corners of the
+plane (no clear gain, because the sums need about as much memory traffic as the convolution), several points in
+grouped convolutions (slower with the original network), other thresholds of the allocator (no gain), and four points
+in one wide network.
 
-The last was the best, on the third machine: the first layer as a convolution of 1 × 1 over patches unfolded beforehand,
-then grouped convolutions, channels last, pooling by the maximum of slices, loss and accuracy of all four together. Its
-processor time was 1.1 to 1.3 times less than the library's (four runs in turns, under a load of 15). But in seven runs
-it was 2.80, 2.00, 2.66, 2.67, 3.21, 3.66 and 2.37 × as fast as loss-landscapes, whose own time varied most, and took
-0.90 to 1.18 × the floor. In an earlier form, networks whose first layer has 16 or more filters, or with a dense layer
-of 1,024, gained nothing or lost a tenth. That is too little for a second forward pass to maintain.
+The last one was the best, on the third machine: the first layer as a 1 × 1 convolution over unfolded patches, then
+grouped convolutions, channels last, pooling by the maximum of slices, loss and accuracy of all four together. Its CPU
+time was 1.1 to 1.3 times less than the library's (four runs in turns, under a load of 15). But in seven runs it was
+2.80, 2.00, 2.66, 2.67, 3.21, 3.66 and 2.37 × as fast as loss-landscapes, whose own time varied most, and took 0.90 to
+1.18 × the floor. In an earlier form, networks with 16 or more filters in the first layer, or with a dense layer of
+1,024, gained nothing or lost a tenth. This is too little to justify a second forward pass.
 
 The targets are at least 3 × (default) and 4 × (original) as fast as loss-landscapes, and at most 1.15 × the floor.
 """
@@ -90,17 +91,17 @@ from batchscape.models.build import build_network
 from batchscape.training.environment import describe_environment
 
 Contender = Callable[[int], float]
-"""From a grid's number of points along a side to the loss at the first point that it evaluates."""
+"""Evaluates a grid with a number of points along each side, and returns the loss at the first point."""
 
 DEFAULT, ORIGINAL = "default study", "original study"
 LANDSCAPE, PACKAGE, FLOOR = "landscape", "loss-landscapes", "floor"
 PARAMETERS = {DEFAULT: 3361, ORIGINAL: 353_161}
 FASTER_THAN_PACKAGE = {DEFAULT: 3, ORIGINAL: 4}
-"""The least that the package's time may be, as a multiple of `landscape`'s."""
+"""Minimum time of the package, as a multiple of that of `landscape`."""
 OVER_FLOOR = 1.15
-"""The most that `landscape` may take, as a multiple of the floor's time."""
+"""Maximum time of `landscape`, as a multiple of that of the floor."""
 CHUNKS = (8, 16, 32, 128, 512)
-"""Examples that the floor tries to take together, besides all of them."""
+"""Chunk sizes that the floor tries, besides all examples at once."""
 TRIAL_SECONDS = 0.3
 
 
@@ -112,8 +113,8 @@ def landscape(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) ->
     surface = LossSurface(network, images, labels)
 
     def run(side: int) -> float:
-        places = np.zeros((1, 2)) if side == 1 else grid((-1, 1), (-1, 1), (side, side))
-        return evaluate_on_plane(surface, weights, directions, places, re_estimate=False)["loss"][0]
+        points = np.zeros((1, 2)) if side == 1 else grid((-1, 1), (-1, 1), (side, side))
+        return evaluate_on_plane(surface, weights, directions, points, re_estimate=False)["loss"][0]
 
     return run
 
@@ -134,11 +135,11 @@ def package(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> C
 
 
 def floor(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Contender:
-    links = list(copy.deepcopy(network).eval())
-    for index in range(len(links) - 1):
-        if isinstance(links[index], nn.ReLU) and isinstance(links[index + 1], nn.MaxPool2d):
-            links[index : index + 2] = links[index + 1], links[index]
-    bare = nn.Sequential(*[nn.ReLU(inplace=True) if isinstance(link, nn.ReLU) else link for link in links])
+    layers = list(copy.deepcopy(network).eval())
+    for index in range(len(layers) - 1):
+        if isinstance(layers[index], nn.ReLU) and isinstance(layers[index + 1], nn.MaxPool2d):
+            layers[index : index + 2] = layers[index + 1], layers[index]
+    bare = nn.Sequential(*[nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU) else layer for layer in layers])
     start = [parameter.detach().clone() for parameter in network.parameters()]
     parameters = [parameter.detach() for parameter in bare.parameters()]
     floats, labels = images.float() / 255, labels.float()
@@ -152,13 +153,13 @@ def floor(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Con
                 loss = F.binary_cross_entropy_with_logits(logits[:, 0], labels).item()
         return loss
 
-    def cut(size: int) -> list[torch.Tensor]:
+    def split(size: int) -> list[torch.Tensor]:
         return [chunk.to_mkldnn() for chunk in floats.split(size)]
 
     def seconds(size: int) -> float:
-        chunks, times = cut(size), []
+        chunks, times = split(size), []
         loop(chunks, 1)
-        # Long enough for the allocator to settle: the first points of a large chunk mostly wait for fresh memory.
+        # Long enough for the allocator to settle: the first points of a large chunk mostly wait for new memory.
         while len(times) < 2 or sum(times) < TRIAL_SECONDS:
             started = time.perf_counter()
             loop(chunks, 1)
@@ -167,7 +168,7 @@ def floor(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> Con
 
     fastest = min((*CHUNKS, len(images)), key=seconds)
     print(f"  floor: chunks of {fastest} were fastest", flush=True)
-    chunks = cut(fastest)
+    chunks = split(fastest)
     return lambda side: loop(chunks, side**2)
 
 
@@ -192,8 +193,8 @@ def network_and_data(name: str, count: int | None) -> tuple[nn.Module, torch.Ten
     return network, images[:count], labels[:count]
 
 
-def measured(name: str, contender: str, side: int, count: int | None) -> tuple[float, float]:
-    """Return the loss at the center, which warms up, and the seconds that a point of a grid takes."""
+def measure(name: str, contender: str, side: int, count: int | None) -> tuple[float, float]:
+    """Return the loss at the center, which is also the warm-up, and the seconds per point of a grid."""
     torch.set_num_threads(1)
     run = CONTENDERS[contender](*network_and_data(name, count))
     center = run(1)
@@ -202,38 +203,46 @@ def measured(name: str, contender: str, side: int, count: int | None) -> tuple[f
     return center, (time.perf_counter() - started) / side**2
 
 
-def apart() -> Executor:
-    """Return a process, as in use: what one contender leaves to the allocator would speed up the next."""
+def separate_process() -> Executor:
+    """Return an executor with a new process: memory that one contender frees would speed up the next."""
     return ProcessPoolExecutor(1, mp_context=get_context("spawn"))
 
 
 def compare(name: str, side: int, rounds: int, count: int | None, executor: Callable[[], Executor]) -> None:
     installed = importlib.util.find_spec("loss_landscapes") is not None
-    found = {contender: [] for contender in CONTENDERS if installed or contender != PACKAGE}
+    results_of: dict[str, list[tuple[float, float]]] = {
+        contender: [] for contender in CONTENDERS if installed or contender != PACKAGE
+    }
     for _ in range(rounds):
-        for contender, results in found.items():
+        for contender, results in results_of.items():
             with executor() as process:
-                results.append(process.submit(measured, name, contender, side, count).result())
-    losses = [loss for results in found.values() for loss, _ in results]
+                results.append(process.submit(measure, name, contender, side, count).result())
+    losses = [loss for results in results_of.values() for loss, _ in results]
     if not np.allclose(losses, losses[0], rtol=1e-5):
         sys.exit(f"the losses at the center differ: {losses}")
-    medians = {contender: statistics.median(seconds for _, seconds in results) for contender, results in found.items()}
+    medians = {
+        contender: statistics.median(seconds for _, seconds in results) for contender, results in results_of.items()
+    }
     print(f"{name}, {side} × {side} points, median of {rounds} rounds")
     for contender, value in medians.items():
-        print(f"  {contender:<18}{1000 * value:>10.2f} ms a point")
+        print(f"  {contender:<18}{1000 * value:>10.2f} ms per point")
     if installed:
         ratio = medians[PACKAGE] / medians[LANDSCAPE]
         print(f"  faster than {PACKAGE}: {ratio:.2f} ×  (target ≥ {FASTER_THAN_PACKAGE[name]} ×)")
     else:
-        print(f"  {PACKAGE} is not installed and left out: pip install --no-deps {PACKAGE}")
+        print(f"  {PACKAGE} is not installed and was skipped: pip install --no-deps {PACKAGE}")
     print(f"  over the floor: {medians[LANDSCAPE] / medians[FLOOR]:.2f} ×  (target ≤ {OVER_FLOOR} ×)", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time a point of a landscape.")
     parser.add_argument("--rounds", type=int, default=3, help="rounds of each contender (default: 3)")
-    parser.add_argument("--full", action="store_true", help="a grid of 21 × 21 also for the original study's network")
-    parser.add_argument("--quick", action="store_true", help="only see that it runs: few images and points, one round")
+    parser.add_argument(
+        "--full", action="store_true", help="a grid of 21 × 21 for the network of the original study, too"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="only check that it runs: few images and points, one round"
+    )
     arguments = parser.parse_args()
     environment = describe_environment(torch.device("cpu"))
     print(f"{environment['processor']}, 1 thread, torch {environment['packages']['torch']}")
@@ -241,8 +250,8 @@ def main() -> None:
         for name in (DEFAULT, ORIGINAL):
             compare(name, 2, 1, 8, lambda: ThreadPoolExecutor(1))
         return
-    compare(DEFAULT, 21, arguments.rounds, None, apart)
-    compare(ORIGINAL, 21 if arguments.full else 3, arguments.rounds, None, apart)
+    compare(DEFAULT, 21, arguments.rounds, None, separate_process)
+    compare(ORIGINAL, 21 if arguments.full else 3, arguments.rounds, None, separate_process)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The fits of the distance over time against exact curves and a regression by hand; the noise scale's table."""
+"""Fits of the distance over time against exact curves and a manual regression, and the table `noise_scale`."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from batchscape.report.tables import distance_log_fit, distance_over_time, noise
 STEPS = 23.0 * np.arange(1, 400)
 
 
-def test_an_exact_logarithm_is_given_back():
+def test_exact_logarithm_is_recovered():
     found = distance_log_fit.fit(STEPS, 5 + 0.7 * np.log(STEPS))
     assert found["log_intercept"] == pytest.approx(5)
     assert found["log_slope"] == pytest.approx(0.7)
@@ -18,7 +18,7 @@ def test_an_exact_logarithm_is_given_back():
     assert found["r2_difference"] == found["log_r2"] - found["power_r2"] > 0
 
 
-def test_an_exact_power_law_is_given_back():
+def test_exact_power_law_is_recovered():
     found = distance_log_fit.fit(STEPS, 0.2 * STEPS**0.45)
     assert found["power_factor"] == pytest.approx(0.2, rel=1e-6)
     assert found["power_exponent"] == pytest.approx(0.45, rel=1e-6)
@@ -49,7 +49,7 @@ def test_fits_are_weighted_least_squares_of_the_distance():
 
 
 @pytest.mark.parametrize("distances", [[1.0, 2.0], [1.0, np.nan, 3.0], [0.0, 1.0, 2.0], [1.0, 2.0, np.inf]])
-def test_what_cannot_be_fitted_is_nan(distances: list[float]):
+def test_fit_is_nan_if_undefined(distances: list[float]):
     found = distance_log_fit.fit(np.arange(1.0, len(distances) + 1), np.array(distances))
     assert list(found) == distance_log_fit.VALUES
     assert np.isnan(list(found.values())).all()
@@ -67,21 +67,21 @@ def history() -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_the_fits_are_summarised_over_the_runs_that_did_not_diverge():
+def test_fits_are_summarized_over_the_runs_that_did_not_diverge():
     row = distance_log_fit.tabulate(history()).iloc[0]
     assert (row["log_slope_mean"], row["log_slope_min"], row["log_slope_max"]) == pytest.approx((2, 1, 3))
     assert row["log_intercept_mean"] == pytest.approx(4)
     assert (row["n_seeds"], row["n_diverged"]) == (2, 1)
 
 
-def test_the_distance_is_by_epoch_and_step():
+def test_distance_is_by_epoch_and_step():
     table = distance_over_time.tabulate(history())
     assert table["step"].tolist() == [7 * epoch for epoch in range(1, 10)]
     assert table["distance_mean"].to_numpy()[:8] == pytest.approx(4 + 2 * np.log(table["step"].to_numpy()[:8]))
     assert table["n_seeds"].tolist() == [2] * 8 + [1]
 
 
-def test_the_noise_scale_has_a_row_for_each_epoch_after_which_it_was_measured():
+def test_noise_scale_has_a_row_for_each_measured_epoch():
     table = noise_scale.tabulate(history())
     assert table["epoch"].tolist() == [1, 2, 4, 8]
     assert table["noise_scale_mean"].tolist() == [20, 40, 80, 160]

@@ -1,4 +1,4 @@
-"""The recommendation of synthetic runs with known answers."""
+"""Recommendations for synthetic runs with known answers."""
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,7 @@ def recommend(runs: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> pd.Da
     return tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)), tuned_lr).set_index("setting")
 
 
-def test_the_cheapest_of_those_that_the_seeds_do_not_tell_apart_is_chosen():
+def test_cheapest_of_the_equivalent_settings_is_chosen():
     losses = {
         (32, 0.1): [0.10, 0.20, 0.30],
         (64, 0.1): [0.12, 0.19, 0.31],  # within the noise
@@ -33,7 +33,7 @@ def test_the_cheapest_of_those_that_the_seeds_do_not_tell_apart_is_chosen():
     assert list(table["best_validation_loss_mean"]) == sorted(table["best_validation_loss_mean"])
 
 
-def test_the_interval_is_the_paired_t_interval():
+def test_interval_is_the_paired_t_interval():
     table = recommend(synthetic_runs({(32, 0.1): [0.1, 0.2, 0.4, 0.2], (64, 0.1): [0.3, 0.3, 0.45, 0.25]}))
     differences = np.array([0.2, 0.1, 0.05, 0.05])
     low, high = stats.t.interval(0.95, 3, differences.mean(), stats.sem(differences))
@@ -42,48 +42,48 @@ def test_the_interval_is_the_paired_t_interval():
     assert table.loc["bs32-lr0.1", ["difference_to_best", "ci95_low", "ci95_high"]].tolist() == [0, 0, 0]
 
 
-def test_twice_the_loss_is_not_equal_only_because_two_seeds_are_few():
+def test_twice_the_loss_is_not_equivalent_with_few_seeds():
     table = recommend(synthetic_runs({(32, 0.1): [0.20, 0.22], (64, 0.1): [0.40, 0.50]}, {(64, 0.1): 0.1}))
     assert table.loc["bs64-lr0.1", "ci95_low"] < 0 < table.loc["bs64-lr0.1", "ci95_high"]
     assert table["choice"].tolist() == ["lowest loss and cheapest equivalent", "unclear"]
 
 
-def test_two_seeds_make_nothing_equal():
-    """One of them may be so bad that all is within its spread, also what has not learned."""
+def test_nothing_is_equivalent_with_two_seeds():
+    """One of them may be so bad that all settings are within its spread, even those that have not learned."""
     table = recommend(synthetic_runs({(8, 0.1): [0.177, 0.70], (32, 0.1): [0.68, 0.69]}, {(8, 0.1): 9.0}))
     assert table.loc["bs32-lr0.1", "ci95_low"] < 0 < table.loc["bs32-lr0.1", "ci95_high"]
     assert table["choice"].tolist() == ["lowest loss and cheapest equivalent", "unclear"]
 
 
-def test_a_setting_that_did_not_get_better_by_training_is_not_equal():
+def test_setting_that_did_not_improve_is_not_equivalent():
     losses = {(8, 0.1): [0.1, 0.7, 0.4], (32, 0.1): [0.3, 0.6, 0.5], (32, 0.2): [0.35, 0.6, 0.5]}
-    runs = synthetic_runs(losses, {(8, 0.1): 9.0, (32, 0.1): 1.0, (32, 0.2): 5.0})  # its best epoch too is the first
+    runs = synthetic_runs(losses, {(8, 0.1): 9.0, (32, 0.1): 1.0, (32, 0.2): 5.0})  # its best epoch is the first, too
     assert recommend(runs)["choice"].tolist() == ["lowest loss", "unclear", "cheapest equivalent"]
     runs["best_epoch"] = 1.0
     assert recommend(runs)["choice"].tolist() == ["lowest loss", "cheapest equivalent", "equivalent"]
 
 
-def test_one_seed_makes_nothing_equal():
+def test_nothing_is_equivalent_with_one_seed():
     table = recommend(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [0.2001]}, {(64, 0.1): 0.1}))
     assert table["choice"].tolist() == ["lowest loss and cheapest equivalent", "unclear"]
     assert table[["ci95_low", "ci95_high"]].isna().all(axis=None)
     assert table.loc["bs64-lr0.1", "difference_to_best"] == pytest.approx(1e-4)
 
 
-def test_a_tie_goes_to_the_cheaper_one():
+def test_cheaper_setting_wins_a_tie():
     table = recommend(synthetic_runs({(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.2, 0.3, 0.4]}, {(64, 0.1): 0.1}))
     assert list(table.index) == ["bs64-lr0.1", "bs32-lr0.1"]
     assert table["choice"].tolist() == ["lowest loss and cheapest equivalent", "equivalent"]
 
 
-def test_a_setting_with_a_diverged_seed_is_no_candidate():
+def test_setting_with_a_diverged_seed_is_excluded():
     table = recommend(synthetic_runs({(32, 0.1): [0.01, DIVERGED, 0.02], (64, 0.1): [0.2, 0.3, 0.25]}))
     assert table["choice"].to_dict() == {"bs64-lr0.1": "lowest loss and cheapest equivalent", "bs32-lr0.1": "diverged"}
     assert np.isnan(table.loc["bs32-lr0.1", "difference_to_best"])
     assert table.loc["bs32-lr0.1", "n_diverged"] == 1
 
 
-def test_where_every_setting_diverged_there_is_no_choice():
+def test_nothing_is_chosen_if_every_setting_diverged():
     table = recommend(synthetic_runs({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED, DIVERGED]}))
     assert set(table["choice"]) == {"diverged"}
     assert table[["difference_to_best", "ci95_low", "ci95_high"]].isna().all(axis=None)
@@ -93,7 +93,7 @@ def test_where_every_setting_diverged_there_is_no_choice():
     ("device", "expected"),
     [("cpu", ["lowest loss", "cheapest equivalent"]), ("A GPU", ["lowest loss and cheapest equivalent", "equivalent"])],
 )
-def test_cost_is_cpu_time_on_a_cpu_and_wall_time_else(device: str, expected: list[str]):
+def test_cost_is_cpu_time_on_a_cpu_and_wall_time_otherwise(device: str, expected: list[str]):
     # The synthetic wall times have the reverse order.
     runs = synthetic_runs(
         {(32, 0.1): [0.2, 0.3, 0.4], (64, 0.1): [0.21, 0.3, 0.4]}, {(32, 0.1): 9, (64, 0.1): 3}, device
@@ -101,7 +101,7 @@ def test_cost_is_cpu_time_on_a_cpu_and_wall_time_else(device: str, expected: lis
     assert recommend(runs)["choice"].tolist() == expected
 
 
-def test_a_best_rate_on_the_edge_is_said():
+def test_best_rate_on_the_edge_is_reported():
     runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (32, 0.2): [0.1, 0.2], (64, 0.1): [0.3, 0.4], (64, 0.2): [0.5, 0.5]})
     table = recommend(runs)
     assert table["edge"].to_dict() == {
@@ -114,13 +114,13 @@ def test_a_best_rate_on_the_edge_is_said():
 
 
 @pytest.mark.parametrize(("beyond", "edge"), [(0.4, "none"), (0.15, "high")])
-def test_a_rate_that_the_search_looked_beyond_is_on_no_edge(beyond: float, edge: str):
+def test_rate_with_a_tuned_rate_beyond_is_not_on_the_edge(beyond: float, edge: str):
     runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (32, 0.2): [0.1, 0.2], (32, beyond): [0.3, 0.3]})
     runs.loc[runs["learning_rate"] == beyond, "setting"] = "bs32-lrtuned"
     assert recommend(runs).loc["bs32-lr0.2", "edge"] == edge
 
 
-def test_a_tuned_setting_has_the_edge_of_its_search():
+def test_tuned_setting_has_the_edge_of_its_search():
     runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (32, 0.3): [0.1, 0.2]})
     runs.loc[runs["learning_rate"] == 0.3, "setting"] = "bs32-lrtuned"
     found = pd.DataFrame(
@@ -136,7 +136,7 @@ def test_a_tuned_setting_has_the_edge_of_its_search():
     assert table.loc["bs32-lrtuned", "advice"] == "let tuning.learning_rate_range end above 0.3"
 
 
-def test_the_search_is_a_source_if_there_is_one():
+def test_tuned_rates_are_a_source_if_the_search_is_enabled():
     with_search, without = (
         Study.from_mapping({"name": "x", "tuning": {"enabled": enabled}}, "x").plan.sources(TABLES["recommendation"])
         for enabled in (True, False)

@@ -1,4 +1,4 @@
-"""Steps to a target loss and the critical batch size, against made-up runs and exact hyperbolas."""
+"""Steps to a target loss and the critical batch size, with synthetic runs and exact hyperbolas."""
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ SIZES = np.array([16.0, 32, 64, 128, 256])
 
 
 def history(*runs: tuple) -> pd.DataFrame:
-    """Rows of an analysis from (batch size, rate or None for a tuned 0.5, seed, status, losses); 100 examples."""
+    """Return a history from (batch size, rate or None for a tuned 0.5, seed, status, losses), with 100 examples."""
     rows = []
     for batch_size, rate, seed, status, losses in runs:
         setting = f"bs{batch_size}-lr{'tuned' if rate is None else rate}"
@@ -24,50 +24,50 @@ def history(*runs: tuple) -> pd.DataFrame:
 
 GRID = history(
     (10, 0.1, 0, "converged", [9, 5, 3]), (10, 0.1, 1, "converged", [9, 4, 4]),  # both reach 4
-    (10, 0.2, 0, "converged", [4, 1, 2]), (10, 0.2, 1, "converged", [9, 8, 8]),  # one is stuck at 8
+    (10, 0.2, 0, "converged", [4, 1, 2]), (10, 0.2, 1, "converged", [9, 8, 8]),  # one reaches only 8
     (40, 0.1, 0, "converged", [6, 5, 7]), (40, 0.1, 1, "max_epochs", [9, 6, 4]),  # both reach 5
     (40, 0.2, 0, "converged", [2, 2, 2]), (40, 0.2, 1, "diverged", [1, np.nan]),
 )  # fmt: skip
 
 
-def least(frame: pd.DataFrame) -> pd.DataFrame:
+def best_losses(frame: pd.DataFrame) -> pd.DataFrame:
     run = ["batch_size", "setting", "seed", "status"]
     return frame.groupby(run)["validation_loss"].min().rename("best_validation_loss").reset_index()
 
 
-def test_the_common_target_is_the_least_that_every_batch_size_reaches_with_all_seeds():
-    assert runs_to_target.common_target(least(GRID)) == 5  # batch size 10 reaches 4, 40 reaches 5
+def test_common_target_is_the_lowest_loss_that_every_batch_size_reaches_with_all_seeds():
+    assert runs_to_target.common_target(best_losses(GRID)) == 5  # batch size 10 reaches 4, 40 reaches 5
 
 
-def test_a_batch_size_that_always_diverges_asks_for_no_target():
+def test_batch_size_that_always_diverges_is_ignored_for_the_target():
     lost = history((80, 0.1, 0, "diverged", [0.1, np.nan]), (80, 0.1, 1, "converged", [0.1]))
-    assert runs_to_target.common_target(least(pd.concat([GRID, lost]))) == 5
-    assert np.isnan(runs_to_target.common_target(least(lost)))
+    assert runs_to_target.common_target(best_losses(pd.concat([GRID, lost]))) == 5
+    assert np.isnan(runs_to_target.common_target(best_losses(lost)))
 
 
-def test_a_run_reaches_the_target_after_the_first_epoch_at_or_below_it():
+def test_run_reaches_the_target_after_the_first_epoch_at_or_below_it():
     table = runs_to_target.tabulate(GRID, target_loss=None).set_index(["setting", "seed"])
     assert set(table["target_loss"]) == {5}
     times = table[["epochs", "steps", "examples"]]
     assert times.loc[("bs10-lr0.1", 0)].tolist() == [2, 20, 200]
-    assert times.loc[("bs40-lr0.1", 1)].tolist() == [3, 9, 300]  # 40, 40 and 20 examples an epoch
+    assert times.loc[("bs40-lr0.1", 1)].tolist() == [3, 9, 300]  # 40, 40 and 20 examples per epoch
     assert times.loc[("bs10-lr0.2", 0)].tolist() == [1, 10, 100]
     assert times.loc[("bs10-lr0.2", 1)].isna().all()
     assert len(table) == 8
 
 
-def test_a_target_of_the_users_own_is_taken():
+def test_target_of_the_config_is_used():
     table = runs_to_target.tabulate(GRID, target_loss=2.0)
     assert set(table["target_loss"]) == {2.0}
     assert table["steps"].notna().sum() == 3
 
 
-def test_runs_that_miss_the_target_are_counted_and_the_best_rate_is_one_that_none_misses():
+def test_missed_runs_are_counted_and_settings_without_them_are_preferred():
     table = steps_to_target.tabulate(runs_to_target.tabulate(GRID, target_loss=None)).set_index("setting")
     assert table["n_missed"].to_dict() == {"bs10-lr0.1": 0, "bs10-lr0.2": 1, "bs40-lr0.1": 0, "bs40-lr0.2": 0}
     assert table["n_seeds"].tolist() == [2, 2, 2, 1]
     assert table["n_diverged"].tolist() == [0, 0, 0, 1]
-    assert table.loc["bs10-lr0.2", "steps_mean"] == 10  # of the one that got there, and yet not the best
+    assert table.loc["bs10-lr0.2", "steps_mean"] == 10  # of the run that reached the target; still not the best
     assert table[table["is_best"] == 1].index.tolist() == ["bs10-lr0.1", "bs40-lr0.1"]
     assert table["edge"].tolist() == ["low", "none", "low", "none"]
 
@@ -82,25 +82,25 @@ def test_runs_that_miss_the_target_are_counted_and_the_best_rate_is_one_that_non
         ({0.1: 4, 0.2: 3, None: 2}, "bs10-lrtuned", "high"),
     ],
 )
-def test_the_best_rate_takes_the_fewest_steps(rates: dict[float | None, int], best: str, edge: str):
+def test_best_rate_takes_the_fewest_steps(rates: dict[float | None, int], best: str, edge: str):
     runs = [(10, rate, 0, "converged", [9.0] * (epochs - 1) + [1.0]) for rate, epochs in rates.items()]
     table = steps_to_target.tabulate(runs_to_target.tabulate(history(*runs), target_loss=1.0))
     row = table[table["is_best"] == 1]
     assert (row["setting"].item(), row["edge"].item()) == (best, edge)
 
 
-def test_where_none_reaches_the_target_no_rate_is_best_and_nothing_is_dropped():
+def test_no_setting_is_best_if_no_run_reaches_the_target():
     table = steps_to_target.tabulate(runs_to_target.tabulate(GRID, target_loss=0.5))
     assert table["is_best"].sum() == 0
     assert table["n_missed"].tolist() == [2, 2, 2, 1]
     assert table["steps_mean"].isna().all()
 
 
-# The critical batch size.
+# Critical batch size.
 
 
 @pytest.mark.parametrize("critical", [2.0, 50.0, 3000.0])
-def test_exact_hyperbolas_give_back_their_parameters(critical: float):
+def test_parameters_of_exact_hyperbolas_are_recovered(critical: float):
     steps = 120 * (1 + critical / SIZES)
     found, reason = critical_batch.fit(SIZES, steps)
     assert reason == ""
@@ -112,15 +112,15 @@ def test_exact_hyperbolas_give_back_their_parameters(critical: float):
     assert (s - 1) * (e - 1) == pytest.approx(1, rel=1e-3)
 
 
-def test_intervals_are_those_of_a_regression_in_the_logarithms():
-    """The design of the linearised problem by hand, and its covariance."""
+def test_intervals_match_a_regression_of_the_logarithms():
+    """Compute the design matrix of the linearized problem and its covariance by hand."""
     rng = np.random.default_rng(0)
     sizes = np.repeat(SIZES, 4)
     steps = 120 * (1 + 50 / sizes) * np.exp(rng.normal(0, 0.05, len(sizes)))
     found, _ = critical_batch.fit(sizes, steps)
     critical, low, high = found["critical_batch"]
-    share = critical / (sizes + critical)  # ∂ ln S/∂ ln B_crit
-    design = np.stack([np.ones_like(share), share], axis=1)
+    derivative = critical / (sizes + critical)  # ∂ ln S/∂ ln B_crit
+    design = np.stack([np.ones_like(derivative), derivative], axis=1)
     residuals = np.log(steps / (found["min_steps"][0] * (1 + critical / sizes)))
     assert design.T @ residuals == pytest.approx([0, 0], abs=1e-6)  # least squares
     covariance = np.linalg.inv(design.T @ design) * (residuals @ residuals) / 18
@@ -132,7 +132,7 @@ def test_intervals_are_those_of_a_regression_in_the_logarithms():
 
 
 @pytest.mark.parametrize(
-    ("sizes", "steps", "said"),
+    ("sizes", "steps", "expected"),
     [
         (SIZES, np.full(5, 70.0), "do not fall"),
         (SIZES, SIZES, "do not fall"),
@@ -142,14 +142,14 @@ def test_intervals_are_those_of_a_regression_in_the_logarithms():
         (np.array([]), np.array([]), "no batch size"),
     ],
 )
-def test_what_the_data_cannot_tell_is_not_identified(sizes: np.ndarray, steps: np.ndarray, said: str):
+def test_critical_batch_is_not_identified_by_such_data(sizes: np.ndarray, steps: np.ndarray, expected: str):
     found, reason = critical_batch.fit(sizes, steps)
-    assert said in reason
+    assert expected in reason
     assert all(np.isnan(values).all() for values in found.values())
 
 
 def scaled_runs(critical: float) -> pd.DataFrame:
-    """Runs of 3 seeds in epochs of 1000 examples, so that 300 and 400 leave a short batch; one misses, one diverges."""
+    """Return runs of 3 seeds with 1000 examples, so that 300 and 400 leave a short batch; one misses, one diverges."""
     rows = []
     for batch_size in (50, 100, 300, 400):
         of_epoch = -(-1000 // batch_size)
@@ -165,7 +165,7 @@ def scaled_runs(critical: float) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("critical", "verdict"), [(120.0, "inside"), (1200.0, "outside"), (20.0, "outside")])
-def test_the_table_counts_short_batches_and_lost_runs(critical: float, verdict: str):
+def test_table_accounts_for_short_batches_and_excluded_runs(critical: float, verdict: str):
     runs = scaled_runs(critical)
     row = critical_batch.tabulate(runs, steps_to_target.tabulate(runs)).iloc[0]
     assert row["critical_batch"] == pytest.approx(critical, rel=1e-5)
@@ -176,16 +176,16 @@ def test_the_table_counts_short_batches_and_lost_runs(critical: float, verdict: 
     assert (row["verdict"], row["reason"]) == (verdict, "none")
 
 
-def test_runs_at_other_rates_are_not_in_the_fit():
+def test_runs_at_other_rates_are_excluded_from_the_fit():
     runs = scaled_runs(120.0)
     others = runs.assign(learning_rate=0.2, steps=10 * runs["steps"], setting=runs["setting"].str.replace("0.1", "0.2"))
     runs = pd.concat([runs, others], ignore_index=True)
     row = critical_batch.tabulate(runs, steps_to_target.tabulate(runs)).iloc[0]
-    # Batch sizes 100 and 300 lost a run at the better rate in both, so that the better one is still the best.
+    # Batch sizes 100 and 300 have a failed run at both rates, so the better rate is still the best.
     assert row["critical_batch"] == pytest.approx(120, rel=1e-5)
 
 
-def test_a_run_that_diverged_after_it_reached_the_target_is_not_drawn():
+def test_run_that_diverged_after_reaching_the_target_is_not_drawn():
     grid = history(
         *((size, 0.1, seed, "converged", [9, 5, 3]) for size in (10, 40) for seed in (0, 1)),
         (10, 0.1, 2, "diverged", [1, np.nan]), (40, 0.1, 2, "converged", [9, 5, 3]),

@@ -240,7 +240,7 @@ def test_snakefile_for_catalogs_is_the_same_workflow(finished: Checkout):
         ("name: x\ntraining: {patience: 0}\n", "training.patience: must be at least 1, got 0"),
         ("name: x\ngrd: {seeds: [1]}\n", "grd: is not a known key; did you mean `grid`?"),
         ("grid: {seeds: [1]}\n", "name: is missing"),
-        ("name: x\nname: y\n", "line 2: the key `name` stands twice"),
+        ("name: x\nname: y\n", "line 2: duplicate key `name`"),
     ],
 )
 def test_invalid_study_file_is_rejected_in_one_line_without_traceback(

@@ -72,7 +72,7 @@ def find_requirement():
 
 # All that the rules take from the library.
 try:
-    from batchscape.config.loading import read_assignments, drop_reparsed_texts
+    from batchscape.config.loading import read_assignments, remove_assigned_text
     from batchscape.errors import UserError
     from batchscape.report.chapters import CAPTIONS, CATEGORIES
     from batchscape.runtime.environment_variables import sanitize_environment

@@ -48,7 +48,7 @@ def read_module_config():
     source = ", ".join(map(str, workflow.configfiles)) or "config"
     values, texts = find_assignments(config)
     checked = Study.from_mapping(
-        drop_reparsed_texts(config, values, texts), source, values, texts
+        remove_assigned_text(config, values, texts), source, values, texts
     )
     checked.require_files(source)
     return checked, None

@@ -1,4 +1,4 @@
-"""The JSON schema and the reference page of study files, both made from the typed models."""
+"""The JSON schema and the reference page of study files, both generated from the typed models."""
 
 import json
 from typing import Any
@@ -8,10 +8,10 @@ from batchscape.study.study import Study
 
 HEADER = """# Config reference
 
-<!-- Made from the typed models by `make docs`; a test compares. Edit the models in src/batchscape/config. -->
+<!-- Generated from the typed models in src/batchscape/config by `make docs`; a test compares. -->
 
-A study is one YAML file. It stands alone: what it leaves out takes the defaults below, never the values of another
-study. `python -m batchscape check FILE` checks a file without running anything.
+A study is one YAML file, independent of all others: keys that it leaves out have the defaults below.
+`python -m batchscape check FILE` checks a file without running anything.
 """
 
 
@@ -22,15 +22,17 @@ def schema() -> str:
 
 
 def reference() -> str:
-    """Return the reference page, Markdown: one table for each section of a study file."""
-    found = {key: sections_in(field.annotation) for key, field in Study.model_fields.items()}
-    parts = [HEADER, _table(Study, [key for key, nested in found.items() if nested is None])]
-    for key, nested in found.items():
-        for kind, section in nested.sections.items() if nested else ():
+    """Return the reference page as Markdown: one table per section of a study file."""
+    nested_by_key = {key: sections_in(field.annotation) for key, field in Study.model_fields.items()}
+    parts = [HEADER, _table(Study, [key for key, nested in nested_by_key.items() if nested is None])]
+    for key, nested in nested_by_key.items():
+        if nested is None:
+            continue
+        for kind, section in nested.sections.items():
             title = f"## `{key}.<name>`" if nested.multiplicity == "by name" else f"## `{key}`"
             if nested.multiplicity == "one of":
                 title = f"{title} with `{section.selector}: {kind}`"
-            purpose = " ".join(section.__doc__.split())
+            purpose = " ".join((section.__doc__ or "").split())
             parts.append(f"{title}\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")
     return "\n".join(parts)
 
@@ -51,7 +53,7 @@ def _yaml(value: Any) -> str:
 
 
 def _values(entry: dict[str, Any]) -> str:
-    """Describe in words what a property of a JSON schema takes."""
+    """Describe the values that a property of a JSON schema accepts."""
     if "anyOf" in entry:
         return " or ".join(_values(choice) for choice in entry["anyOf"])
     if "const" in entry:
@@ -65,12 +67,12 @@ def _values(entry: dict[str, Any]) -> str:
     if entry["type"] == "object":
         if entry["additionalProperties"] == {"$ref": "#/$defs/JsonValue"}:
             return "mapping of names to values"
-        return f"mapping of whole numbers to: {_values(entry['additionalProperties'])}"
+        return f"mapping of integers to: {_values(entry['additionalProperties'])}"
     words = {
-        "integer": "whole number",
+        "integer": "integer",
         "number": "number",
         "string": "text",
-        "null": "nothing",
+        "null": "`null`",
         "boolean": "`true` or `false`",
     }
     bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}

@@ -1,4 +1,4 @@
-"""Which weights of a run an analysis looks at."""
+"""Checkpoints of a run that an analysis evaluates."""
 
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,6 @@ def _is_checkpoint(value: Any) -> Any:
     raise ValueError(f"must be init, best, last or an epoch of training.checkpoints, got {value!r}")
 
 
-# `best` is the minimiser: the weights at the least validation loss.
+# `best`: the weights with the lowest validation loss.
 Checkpoint = Annotated[Literal["init", "best", "last"] | PositiveInt, BeforeValidator(_is_checkpoint)]
 Checkpoints = Annotated[tuple[Checkpoint, ...], Field(min_length=1, examples=[["best"]]), AsTuple, Distinct]

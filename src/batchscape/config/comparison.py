@@ -1,4 +1,4 @@
-"""Section `comparison`: what the tables and figures set side by side."""
+"""Section `comparison`: what the tables and figures compare."""
 
 from typing import Annotated
 
@@ -8,23 +8,23 @@ from batchscape.config.base import FromText, LearningRate, PositiveInt, Section
 
 
 class ComparisonConfig(Section):
-    """What the comparisons single out. A learning rate that is not in the grid trains as well; a batch size must be in
-    the grid."""
+    """Learning rates and batch sizes of the comparisons. Both learning rates are trained even if absent from the grid;
+    the batch sizes must be in it."""
 
     fixed_learning_rate: Annotated[LearningRate, Field(examples=[0.01])] = 0.01
-    """The one learning rate at which all batch sizes are compared (the `fixed` arm)."""
+    """The learning rate at which all batch sizes are compared (the `fixed` arm)."""
 
     high_learning_rate: Annotated[LearningRate, Field(examples=[0.08])] = 0.08
-    """A high learning rate at which all batch sizes are compared (the `high` arm): which one wins there?"""
+    """A high learning rate at which all batch sizes are compared (the `high` arm)."""
 
     small_batch_size: Annotated[PositiveInt | None, Field(examples=[32])] = None
-    """The small batch of small-against-large comparisons; the smallest of the grid if left out."""
+    """The small batch size of comparisons of small and large; by default the smallest of the grid."""
 
     large_batch_size: Annotated[PositiveInt | None, Field(examples=[256])] = None
-    """The large batch of small-against-large comparisons; the largest of the grid if left out."""
+    """The large batch size of comparisons of small and large; by default the largest of the grid."""
 
     target_loss: Annotated[
         Annotated[float, Field(gt=0, allow_inf_nan=False), FromText] | None, Field(examples=[0.05])
     ] = None
-    """The validation loss, in nats, to which steps and epochs are counted. If left out, the least one that every batch
+    """The validation loss, in nats, up to which steps and epochs are counted. By default the lowest that every batch
     size reaches with all seeds at one of its learning rates."""

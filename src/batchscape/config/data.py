@@ -8,7 +8,7 @@ from batchscape.config.base import Arguments, AsPair, FromText, ImportPath, Posi
 
 
 class DataSize(NamedTuple):
-    """What is known of a source before it is loaded; None is not known."""
+    """Size of a data source before it is loaded; None if unknown."""
 
     images: int | None
     side: int | None
@@ -19,7 +19,7 @@ SPLIT_KEYS = ("validation_fraction", "split", "split_seed")
 
 
 def validation_count(count: int, validation_fraction: float) -> int:
-    """Return how many of `count` images validate."""
+    """Return the number of validation images out of `count`."""
     return round(count * validation_fraction)
 
 
@@ -34,10 +34,10 @@ class DataSection(Section):
     """Share of the images held out for validation."""
 
     split: Literal["random", "first"] = "random"
-    """`random`: drawn with `split_seed`. `first`: the first images of the source train, the rest validate."""
+    """`random`: shuffled with `split_seed`. `first`: the first images of the source train, the others validate."""
 
     split_seed: Seed = 0
-    """Seed of the split alone: all runs of a study share one split."""
+    """Seed of the split, which all runs of a study share."""
 
     @property
     def known_size(self) -> DataSize:
@@ -72,8 +72,8 @@ ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(examples=[[64, 64]]
 
 
 class ImageFolderConfig(DataSection):
-    """Image files of any format and size, one folder a class: `cats/1.jpg`, `dogs/1.png`. A file that cannot be used is
-    dropped; the manifest says why."""
+    """Image files of any format and size, one folder a class: `cats/1.jpg`, `dogs/1.png`. An unusable file is
+    dropped; the manifest gives the reason."""
 
     source: Literal["image_folder"]
     """Where the images come from."""
@@ -87,23 +87,22 @@ class ImageFolderConfig(DataSection):
     """Height and width that every image is scaled to, in pixels."""
 
     fit: Literal["stretch", "crop"] = "stretch"
-    """`stretch`: the whole image, whatever that does to its proportions. `crop`: proportions are kept, and what sticks
-    out at two sides is cut off."""
+    """`stretch`: scale without preserving the aspect ratio. `crop`: preserve it, and take the center crop."""
 
     color: Annotated[Literal["rgb", "grayscale"], Field(examples=["grayscale"])] = "rgb"
-    """Three channels, or one."""
+    """Three channels (`rgb`) or one (`grayscale`)."""
 
     drop_duplicates: bool = True
-    """Of files with the same bytes keep only the first, so that no image both trains and validates. Files to train on
-    come before those to validate on, and these before those to test on."""
+    """Of files with identical bytes use only the first, so that no image is in two parts of the split. Training files
+    come before validation files, and these before test files."""
 
     jfif_only: bool = False
     """Drop every file without `JFIF` in its first ten bytes, as the TensorFlow Datasets edition of Cats vs Dogs
     does."""
 
     white_level: Annotated[int, Field(ge=1, le=65535, examples=[4095])] | None = None
-    """The value of 16-bit files that is white: 4095 for 12 bits. `null`: the least of 255, 511, 1023, … 65535 that no
-    value in any file exceeds; a line in the terminal says which. Files of 8 bits are not scaled."""
+    """The value of 16-bit files that is white: 4095 for 12 bits. `null`: the lowest of 255, 511, 1023, … 65535 that
+    is not exceeded in any file, which is printed. 8-bit files are not scaled."""
 
     @property
     def known_size(self) -> DataSize:
@@ -111,7 +110,7 @@ class ImageFolderConfig(DataSection):
 
     @model_serializer(mode="wrap")
     def _without_unset_split(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """A job has to know whether the study file asks for a split, for the folders may give one."""
+        """Leave unset keys out: a job must know whether the study file sets a split, as the folders may give one."""
         return {key: value for key, value in handler(self).items() if key not in self.unset_split_keys}
 
     @property
@@ -128,17 +127,20 @@ class CatsVsDogsConfig(ImageFolderConfig):
     """Microsoft's Cats vs Dogs (Elson et al. 2007), in the order of its TensorFlow Datasets edition; the zip file is
     downloaded once, unless `path` has it."""
 
-    source: Literal["cats_vs_dogs"]
+    # Sections are frozen, so that narrower or wider types than in the base are safe.
+    source: Literal["cats_vs_dogs"]  # type: ignore[assignment]
     """Where the images come from."""
 
-    path: Annotated[str | None, Field(min_length=1, examples=["data/kagglecatsanddogs_5340.zip"])] = None
+    path: Annotated[  # type: ignore[assignment]
+        str | None, Field(min_length=1, examples=["data/kagglecatsanddogs_5340.zip"])
+    ] = None
     """The zip file, or the folder that it was unpacked to; downloaded to `downloads/` if left out."""
 
     image_size: ImageSize = (128, 128)
     """Height and width that every image is scaled to, in pixels."""
 
     drop_duplicates: bool = False
-    """Of files with the same bytes keep only the first; the original study kept all."""
+    """Of files with identical bytes use only the first; the original study used all."""
 
     jfif_only: bool = True
     """Drop every file without `JFIF` in its first ten bytes, as the TensorFlow Datasets edition does: 23,262 are
@@ -177,13 +179,13 @@ class ArraysConfig(DataSection):
 
 
 class SyntheticConfig(DataSection):
-    """Made images for tests and benchmarks: each class has a coarse pattern of its own, under noise."""
+    """Synthetic images for tests and benchmarks: each class has its own coarse pattern, plus noise."""
 
     source: Literal["synthetic"]
     """Where the images come from."""
 
     images: Annotated[PositiveInt, Field(examples=[1000])] = 1000
-    """How many there are, over all classes, which take turns."""
+    """Number of images; classes alternate."""
 
     image_size: ImageSize = (32, 32)
     """Height and width in pixels."""
@@ -206,12 +208,12 @@ class SyntheticConfig(DataSection):
 
 
 class CustomDataConfig(DataSection):
-    """Images from a function of your own, found by its import path."""
+    """Images from a custom function, given by its import path."""
 
     source: ImportPath
-    """`my_package.my_module:load`, a function that returns images and labels, and if you like the names of the classes:
-    uint8, (n, height, width) or (n, height, width, channels), and (n,). The module is found where the workflow runs, or
-    is installed."""
+    """`my_package.my_module:load`, a function that returns images, labels and optionally the names of the classes:
+    uint8, (n, height, width) or (n, height, width, channels), and (n,). The module is in the folder where the workflow
+    runs, or installed."""
 
     arguments: Annotated[Arguments, Field(examples=[{"split": "train"}])]
     """Keyword arguments of the function."""
@@ -232,5 +234,5 @@ DataConfig = tagged_union(
 
 
 def source_module(name: str) -> str:
-    """Return the module that loads the source of a name or import path; the code of other sources does not count."""
+    """Return the module that loads the source of a name or import path; jobs depend on that source's code alone."""
     return f"batchscape.data.{'custom' if ':' in name else name}"

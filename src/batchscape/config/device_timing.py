@@ -1,4 +1,4 @@
-"""Section `device_timing`: how much faster an epoch is on several devices."""
+"""Section `device_timing`: the speed-up of an epoch on several devices."""
 
 from typing import Annotated
 
@@ -10,25 +10,25 @@ from batchscape.config.run import RunSpec
 
 class DeviceTimingConfig(Section):
     """The time of an epoch on several numbers of devices, at the fixed learning rate, while no other job of the study
-    is at work. On CPUs, processes of one thread stand for the devices."""
+    runs. On CPUs, processes of one thread take the place of devices."""
 
     enabled: Annotated[bool, JobSelection] = True
-    """`false` leaves the analysis out."""
+    """`false` disables this analysis."""
 
     device_counts: Annotated[tuple[PositiveInt, ...], Field(min_length=1, examples=[[1, 2, 4]]), AsTuple, Distinct] = (
         1,
         2,
         4,
     )
-    """Numbers of devices. Those that the machine does not have, or that are more than the batch, stand in the table
-    without a time; of processes it has two a core."""
+    """Numbers of devices. Numbers above those of the machine or above the batch size have no time in the table; on CPUs
+    a machine counts as two devices per core."""
 
     epochs: Annotated[PositiveInt, Field(examples=[5])] = 5
-    """How many epochs are timed, after one that warms up."""
+    """Number of timed epochs, after one warm-up epoch."""
 
 
 class TimingSpec(Section):
-    """What the job times: runs of each batch size, whose first epoch warms up, on each number of devices."""
+    """What the timing job trains: one run per batch size, whose first epoch is a warm-up, on each number of devices."""
 
     runs: tuple[RunSpec, ...]
     device_counts: tuple[PositiveInt, ...]

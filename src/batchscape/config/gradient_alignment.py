@@ -1,4 +1,4 @@
-"""Section `gradient_alignment`: how much of the gradients of single examples survives in their mean."""
+"""Section `gradient_alignment`: how far the gradients of single examples agree."""
 
 from typing import Annotated
 
@@ -18,16 +18,16 @@ class GradientAlignmentConfig(Section):
     """The mean norm of the gradient of 1, 2, 4, … examples at fixed weights."""
 
     enabled: Annotated[bool, JobSelection] = True
-    """`false` leaves this analysis out."""
+    """`false` disables this analysis."""
 
     checkpoints: Checkpoints = ("init", "best")
-    """Weights to look at: `init`, `best`, `last`, or epochs of `training.checkpoints`."""
+    """Checkpoints to evaluate: `init`, `best`, `last`, or epochs of `training.checkpoints`."""
 
     max_batch_size: Annotated[PositiveInt, Field(examples=[256]), AfterValidator(_power_of_two)] = 256
-    """The largest number of examples, a power of two; of fewer images than that, the largest power of two below."""
+    """The largest number of examples, a power of two; for smaller datasets the largest power of two that fits."""
 
     max_examples: Annotated[PositiveInt | None, Field(examples=[4096])] = None
-    """At most so many training images, drawn at random; all if left out."""
+    """Use at most this many training images, drawn at random; by default all."""
 
     seed: Seed = 0
-    """Seed of the drawing and of the batches; the same for all runs."""
+    """Seed of the draw and of the batches; the same for all runs."""

@@ -1,4 +1,4 @@
-"""Section `grid`: which runs there are."""
+"""Section `grid`: the grid of runs."""
 
 from typing import Annotated
 
@@ -13,7 +13,7 @@ class GridConfig(Section):
     batch_sizes: Annotated[
         tuple[PositiveInt, ...], Field(min_length=1, examples=[[32, 64, 128, 256]]), AsTuple, Distinct
     ] = (32, 64, 128, 256)
-    """Global batch sizes: examples per optimiser step, summed over devices."""
+    """Global batch sizes: examples per optimizer step, summed over devices."""
 
     learning_rates: Annotated[
         tuple[LearningRate, ...], Field(min_length=1, examples=[[0.01, 0.02, 0.04, 0.08]]), AsTuple, Distinct

@@ -1,4 +1,4 @@
-"""Section `interpolation`: the loss on the line through the minimisers of two runs."""
+"""Section `interpolation`: the loss on the line through the weights of two runs."""
 
 from typing import Annotated, Literal, Self
 
@@ -15,14 +15,14 @@ class InterpolationConfig(Section):
     """Loss and accuracy at θ(α) = (1 − α)·θ_first + α·θ_second, seed by seed."""
 
     enabled: Annotated[bool, JobSelection] = True
-    """`false` leaves this analysis out."""
+    """`false` disables this analysis."""
 
     pairs: Annotated[
         tuple[Pair, ...] | None,
         Field(min_length=1, examples=[[["bs32-lr0.01", "bs256-lr0.08"]]]), AsTuple, Distinct, JobSelection,
     ] = None  # fmt: skip
-    """Pairs of settings, each `bs{batch size}-lr{learning rate}` of a run; the small and the large batch at
-    `comparison.fixed_learning_rate` if left out."""
+    """Pairs of settings, each `bs{batch size}-lr{learning rate}` of a run; by default the small
+    and the large batch size at `comparison.fixed_learning_rate`."""
 
     checkpoint: Annotated[Checkpoint, Field(examples=["best"])] = "best"
     """Weights of both runs: `init`, `best`, `last`, or an epoch of `training.checkpoints`."""
@@ -35,13 +35,13 @@ class InterpolationConfig(Section):
 
     batch_norm: Literal["re-estimate", "interpolate", "fixed"] = "re-estimate"
     """BatchNorm statistics on the line: re-estimated on the training images at each α, interpolated like the weights,
-    or those of the first run. Networks without BatchNorm don't care."""
+    or those of the first run. No effect without BatchNorm."""
 
     @model_validator(mode="after")
     def _pairs_differ(self) -> Self:
-        same = [one for one, other in self.pairs or () if one == other]
+        same = [first for first, second in self.pairs or () if first == second]
         if same:
-            raise cross_field_error("pairs", f"between {same[0]} and itself there is no line; name two settings")
+            raise cross_field_error("pairs", f"a pair needs two different settings, got {same[0]} twice")
         return self
 
     @model_validator(mode="after")

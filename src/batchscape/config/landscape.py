@@ -29,20 +29,20 @@ GridPoints = Annotated[tuple[Points, Points], AsPair, Field(examples=[[51, 51]])
 
 
 class LandscapeConfig(Section):
-    """The training loss at θ + x·d₁ + y·d₂, with filter-normalised random directions (Li et al. 2018)."""
+    """The training loss at θ + x·d₁ + y·d₂, with filter-normalized random directions (Li et al. 2018)."""
 
     enabled: Annotated[bool, JobSelection] = True
-    """`false` leaves this analysis out."""
+    """`false` disables this analysis."""
 
     settings: Settings = None
-    """Settings to compare, each `bs{batch size}-lr{learning rate}` of a run; the small and the large batch at
-    `comparison.fixed_learning_rate` if left out."""
+    """Settings to compare, each `bs{batch size}-lr{learning rate}` of a run; by default the small
+    and the large batch size at `comparison.fixed_learning_rate`."""
 
     seeds: Seeds = None
-    """Seeds of the runs; the first of the grid if left out."""
+    """Seeds of the runs; by default the first of the grid."""
 
     checkpoint: Annotated[Checkpoint, Field(examples=["best"])] = "best"
-    """Weights at the centre: `init`, `best`, `last`, or an epoch of `training.checkpoints`."""
+    """Weights at the center: `init`, `best`, `last`, or an epoch of `training.checkpoints`."""
 
     x_range: Range = (-1.0, 1.0)
     """First and last x."""
@@ -56,14 +56,14 @@ class LandscapeConfig(Section):
     direction_seeds: Annotated[
         tuple[Seed, ...], Field(min_length=1, examples=[[0]]), AsTuple, Distinct, JobSelection
     ] = (0,)
-    """One seed a pair of directions; all settings share the pairs."""
+    """One seed per pair of directions; all settings share the pairs."""
 
     points_per_job: Annotated[PositiveInt, Field(examples=[3000]), JobSelection] = 3000
-    """A larger grid is split into jobs of at most so many points, each of which can be lost and made again alone."""
+    """A larger grid is split into jobs of at most this many points, which fail and rerun independently."""
 
     batch_norm: Literal["re-estimate", "fixed"] = "re-estimate"
-    """BatchNorm statistics: re-estimated on the training images at each point, or those of the centre. Networks without
-    BatchNorm don't care."""
+    """BatchNorm statistics: re-estimated on the training images at each point, or those of the center. No effect
+    without BatchNorm."""
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> Self:

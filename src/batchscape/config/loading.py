@@ -1,4 +1,4 @@
-"""From a study file to a mapping, and from a model's format_validation_errors to lines that a user can act on."""
+"""Reads study files as mappings, and turns validation errors into lines that a user can act on."""
 
 import copy
 import difflib
@@ -8,16 +8,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML, YAMLError
 from ruamel.yaml.constructor import DuplicateKeyError
 
-from batchscape.config.base import Section, sections_in
+from batchscape.config.base import Nested, Section, sections_in
 from batchscape.errors import UserError
 
-# Keys of earlier versions, by section; a study file that has one gets the new name.
-RENAMED_KEYS = {
+# Keys of earlier versions, by section: error messages give the new name.
+RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("training", "snapshots"): "checkpoints",
     ("data", "colour"): "color",
     ("comparison", "fixed_lr"): "fixed_learning_rate",
@@ -37,42 +38,49 @@ RENAMED_KEYS = {
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Return the mapping that a YAML 1.2 file holds.
+    """Read a YAML 1.2 file.
 
-    Raises UserError when the file cannot be read, is no YAML, repeats a key or holds no mapping.
+    Args:
+        path: the file.
+
+    Returns:
+        The mapping in the file; empty if the file is.
+
+    Raises:
+        UserError: the file cannot be read, is not valid YAML, has a duplicate key or is not a mapping.
     """
-    shown = printable(path)
+    name = printable(path)
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):  # to open a pipe would wait for ever
-            raise UserError(f"{shown}: is no regular file; give the path of a study file, such as config/config.yaml")
+        if path.exists() and not (path.is_file() or path.is_dir()):  # opening a pipe would block
+            raise UserError(f"{name}: not a regular file; give the path of a study file, such as config/config.yaml")
         content = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"{shown}: there is no such file; give the path of a study file, such as config/config.yaml")
+        raise UserError(f"{name}: no such file; give the path of a study file, such as config/config.yaml")
     except IsADirectoryError:
-        raise UserError(f"{shown}: is a folder; give the path of a study file inside it")
+        raise UserError(f"{name}: is a folder; give the path of a study file in it")
     except UnicodeDecodeError:
-        raise UserError(f"{shown}: is not a text file in UTF-8; give the path of a YAML study file")
+        raise UserError(f"{name}: is not a text file in UTF-8; give the path of a YAML study file")
     except OSError as error:
-        raise UserError(f"{shown}: cannot be read ({error.strerror}); mend its permissions")
+        raise UserError(f"{name}: cannot be read ({error.strerror}); check its permissions")
     except DuplicateKeyError as error:
         key = str(error.problem).split('"')[1]
-        raise UserError(f"{shown}: line {error.problem_mark.line + 1}: the key `{key}` stands twice; keep one of them")
+        raise UserError(f"{name}: line {error.problem_mark.line + 1}: duplicate key `{key}`; remove one")
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        what = " ".join(str(getattr(error, "problem", None) or error).split())
-        raise UserError(f"{shown}: {where}is not valid YAML ({what}); mend the indentation or quoting there")
-    except (ValueError, KeyError, RecursionError) as error:  # a date, a number or a depth that the parser chokes on
-        raise UserError(f"{shown}: is not valid YAML ({' '.join(str(error).split())}); mend the value that it names")
+        line = f"line {mark.line + 1}: " if mark else ""
+        problem = " ".join(str(getattr(error, "problem", None) or error).split())
+        raise UserError(f"{name}: {line}is not valid YAML ({problem}); fix the indentation or quoting there")
+    except (ValueError, KeyError, RecursionError) as error:  # a date, number or depth that the parser cannot handle
+        raise UserError(f"{name}: is not valid YAML ({' '.join(str(error).split())}); fix the value named above")
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UserError(f"{shown}: must hold keys and values (`name: my-study`), holds {_kind(content)}")
+        raise UserError(f"{name}: must contain keys and values (`name: my-study`), contains {_kind(content)}")
     return content
 
 
 def to_yaml(mapping: Mapping[str, Any]) -> str:
-    """Return a mapping as YAML, lists of numbers in one line each."""
+    """Return a mapping as YAML, with each list of plain values in one line."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = None
     stream = io.StringIO()
@@ -81,20 +89,26 @@ def to_yaml(mapping: Mapping[str, Any]) -> str:
 
 
 def read_assignments(assignments: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what `KEY=VALUE` texts assign, with values read as in a study file, and the same with all values as text.
+    """Parse the assignments of the command line's `--config`.
 
-    Of what Snakemake's own parser makes of `--config`, neither numbers and keys in sections nor leading zeros are left.
+    Snakemake's own parser loses leading zeros, and numbers and keys in sections.
+
+    Args:
+        assignments: texts such as `training={patience: 5}`.
+
+    Returns:
+        The nested mapping with values parsed as in a study file, and the same with all values as text.
     """
     values: dict[str, Any] = {}
     texts: dict[str, Any] = {}
     for assignment in assignments:
         key, _, value = assignment.partition("=")
-        values = merge_mappings(values, {key: _parsed(value, YAML(typ="safe", pure=True).load)})
-        texts = merge_mappings(texts, {key: _parsed(value, YAML(typ="base", pure=True).load)})
+        values = merge_mappings(values, {key: _parse(value, YAML(typ="safe", pure=True).load)})
+        texts = merge_mappings(texts, {key: _parse(value, YAML(typ="base", pure=True).load)})
     return values, texts
 
 
-def _parsed(text: str, load: Callable[[str], Any]) -> Any:
+def _parse(text: str, load: Callable[[str], Any]) -> Any:
     try:
         return load(text)
     except (YAMLError, ValueError):
@@ -102,182 +116,213 @@ def _parsed(text: str, load: Callable[[str], Any]) -> Any:
 
 
 def merge_mappings(mapping: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a mapping with some keys replaced; a section that both have is merge_mappings in the same way."""
+    """Return a mapping with some keys overridden; sections that both have are merged recursively."""
     result = copy.deepcopy(dict(mapping))
     for key, value in overrides.items():
         old = result.get(key)
-        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
-        result[key] = merge_mappings(old, value) if nested else value
+        if isinstance(value, Mapping) and isinstance(old, Mapping):
+            result[key] = merge_mappings(old, value)
+        else:
+            result[key] = value
     return result
 
 
-def drop_reparsed_texts(
+def remove_assigned_text(
     mapping: Mapping[str, Any], values: Mapping[str, Any], texts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return a mapping into which Snakemake merge_mappings assignments, without the keys that it read as text, such as `"32"`.
+    """Remove the keys that Snakemake parsed as text, such as `"32"`, from a mapping with assignments merged into it.
 
-    `values` and `texts` are what `read_assignments` gives for the assignments.
+    Args:
+        mapping: the config as Snakemake has it.
+        values: the assignments, first result of `read_assignments`.
+        texts: the assignments as text, second result of `read_assignments`.
     """
     result = {}
     for key, value in mapping.items():
-        below = value, values.get(key), texts.get(key)
-        if all(isinstance(part, Mapping) for part in below):
-            result[key] = drop_reparsed_texts(*below)
+        assigned, text = values.get(key), texts.get(key)
+        if isinstance(value, Mapping) and isinstance(assigned, Mapping) and isinstance(text, Mapping):
+            result[key] = remove_assigned_text(value, assigned, text)
         elif key in values or key not in texts:
             result[key] = value
     return result
 
 
-def replace_misread_texts(
-    mapping: Mapping[str, Any], texts: Mapping[str, Any], error: ValidationError, model: type[BaseModel]
+def restore_text(
+    mapping: Mapping[str, Any], texts: Mapping[str, Any], error: ValidationError, model: type[Section]
 ) -> dict[str, Any]:
-    """Return a mapping with the values that the model wants as text replaced by those in `texts`, where it has them."""
+    """Replace values where the model expects text, such as 7 for `007`, by the text that was assigned."""
     result = copy.deepcopy(dict(mapping))
     for detail in error.errors():
         if detail["type"] == "string_type":
             *parents, last = _walk(detail["loc"], model)[0]
-            place, text = result, texts
+            target: Any = result
+            text: Any = texts
             try:
-                for part in parents:
-                    place, text = place[part], text[part]
+                for key in parents:
+                    target, text = target[key], text[key]
                 if isinstance(text[last], str):
-                    place[last] = text[last]
-            except (KeyError, IndexError, TypeError):  # it is not one of those that are assigned
+                    target[last] = text[last]
+            except (KeyError, IndexError, TypeError):  # not an assigned value
                 continue
     return result
 
 
-def format_validation_errors(error: ValidationError, model: type[BaseModel], source: str) -> list[str]:
-    """Return one line for each error: the source, the key's path, what is wrong, and how to mend it."""
+def format_validation_errors(error: ValidationError, model: type[Section], source: str) -> list[str]:
+    """Format validation errors for users.
+
+    Args:
+        error: the error of the model.
+        model: the type that was validated.
+        source: name of the study file.
+
+    Returns:
+        One line per error: the source, the path of the key, what is wrong and how to fix it.
+    """
     details = error.errors()
     parents = {detail["loc"][:-1] for detail in details}
-    # A list whose only entry is wrong also counts as empty; the entry's own line says it better.
-    told = [detail for detail in details if not (detail["type"] == "too_short" and detail["loc"] in parents)]
-    return [_line(detail, model, source) for detail in told]
+    # A list whose only entry is invalid also counts as empty; the line of the entry is enough.
+    details = [detail for detail in details if not (detail["type"] == "too_short" and detail["loc"] in parents)]
+    return [_format_error(detail, model, source) for detail in details]
 
 
-def _line(detail: Mapping[str, Any], model: type[BaseModel], source: str) -> str:
+def _format_error(detail: ErrorDetails, model: type[Section], source: str) -> str:
     location = detail["loc"]
-    if detail["type"] != "extra_forbidden":  # which may be of a key of just that name
-        location = tuple(part for part in location if part != "[key]")  # the key itself is wrong; it stands before
-    shown, steps = _walk(location, model)
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{printable(part)}" for part in shown)
-    if detail["type"] == "cross_field_error":
+    if detail["type"] != "extra_forbidden":  # its key may have just this name
+        location = tuple(part for part in location if part != "[key]")  # follows a key that is itself invalid
+    keys, steps = _walk(location, model)
+    path = "".join(f"[{key}]" if isinstance(key, int) else f".{printable(key)}" for key in keys)
+    if detail["type"] == "cross_field":
         path = f"{path}.{detail['ctx']['key']}"
-    what, mend = _explain(detail, shown, steps, model)
-    return ": ".join(part for part in (source, path.removeprefix("."), f"{what}; {mend}" if mend else what) if part)
+    problem, fix = _explain(detail, keys, steps, model)
+    return ": ".join(filter(None, [source, path.removeprefix("."), f"{problem}; {fix}" if fix else problem]))
 
 
 Step = tuple[type[Section], FieldInfo | None]
 
 
-def _walk(location: tuple, model: type[BaseModel]) -> tuple[list[str | int], list[Step]]:
-    """Walk a location down the sections.
+def _walk(location: tuple[int | str, ...], model: type[Section]) -> tuple[list[int | str], list[Step]]:
+    """Follow the location of an error down the sections.
 
-    Return its parts that stand in the study file, and at each key the section that it stands in and its field.
+    Returns:
+        The keys and list indices that are in the study file, and for each key of a section that section and the field.
     """
-    shown, steps = [], []
-    section, nested = model, None
+    keys: list[int | str] = []
+    steps: list[Step] = []
+    section: type[Section] | None = model
+    nested: Nested | None = None
     for part in location:
-        if nested and nested.multiplicity == "one of":  # this part says which one
-            section, nested = nested.sections[part], None
+        if nested and nested.multiplicity == "one of":  # the part selects the kind
+            section, nested = nested.sections[str(part)], None
             continue
-        shown.append(part)
-        if nested and nested.multiplicity == "by name":  # this part is a name of the user
+        keys.append(part)
+        if nested and nested.multiplicity == "by name":  # the part is a user-given name
             section, nested = nested.sections[""], None
         elif section is not None:
             field = section.model_fields.get(str(part))
             steps.append((section, field))
             nested = sections_in(field.annotation) if field else None
             section = nested.sections[""] if nested and nested.multiplicity == "one" else None
-    return shown, steps
+    return keys, steps
 
 
-def _explain(
-    detail: Mapping[str, Any], shown: list[str | int], steps: list[Step], model: type[BaseModel]
-) -> tuple[str, str]:
-    """Return what is wrong, and how to mend it (empty where the first says both)."""
-    kind, context, got = detail["type"], detail.get("ctx", {}), detail.get("input")
-    section, field = steps[-1] if steps else (None, None)
-    if kind == "extra_forbidden" and (renamed := RENAMED_KEYS.get((shown[0], shown[-1]))):
-        return f"is now `{'.'.join([*map(printable, shown[:-1]), renamed])}`", "rename it"
+SECTION_EXPECTED = ("dict_type", "model_type", "union_tag_not_found")
+
+
+def _explain(detail: ErrorDetails, keys: list[int | str], steps: list[Step], model: type[Section]) -> tuple[str, str]:
+    """Return what is wrong and how to fix it; the latter is empty if the former says both."""
+    kind, context = detail["type"], detail.get("ctx", {})
+    section, field = steps[-1] if steps else (model, None)
     if kind == "extra_forbidden":
-        return "is not a known key", _suggest_key(str(detail["loc"][-1]), section, model)
+        renamed = RENAMED_KEYS.get((keys[0], keys[-1]))
+        if renamed:
+            return f"is now `{'.'.join([*map(printable, keys[:-1]), renamed])}`", "rename it"
+        return "is not a known key", _suggest_key(str(keys[-1]), section, model)
     if kind == "invalid_key":
         return "is not a known key", "keys are text without quotes, such as `seeds`"
     if kind == "value_error":
         return str(context["error"]), ""
-    if kind == "cross_field_error":
+    if kind == "cross_field":
         return context["message"], ""
-    but_got = f", got {_shown(got)}"
-    what = {
-        "missing": "is missing",
-        "int_type": "must be a whole number" + but_got,
-        "int_from_float": "must be a whole number" + but_got,
-        "float_type": "must be a number" + but_got,
-        "finite_number": "must be a finite number" + but_got,
-        "bool_type": "must be true or false" + but_got,
-        "string_type": "must be text" + but_got,
-        "tuple_type": "must be a list" + but_got,
-        "dict_type": "must be a section of keys and values" + but_got,
-        "too_short": "must not be empty",
-        "model_type": "must be a section of keys and values" + but_got,
-        "union_tag_not_found": "must be a section of keys and values" + but_got,
-        "string_pattern_mismatch": f"must match {context.get('pattern')}{but_got}",
-        "greater_than": f"must be greater than {context.get('gt', 0):g}{but_got}",
-        "greater_than_equal": f"must be at least {context.get('ge', 0):g}{but_got}",
-        "less_than": f"must be less than {context.get('lt', 0):g}{but_got}",
-        "less_than_equal": f"must be at most {context.get('le', 0):.10g}{but_got}",
-        "literal_error": f"must be {context.get('expected')}{but_got}",
-    }.get(kind, " ".join(detail["msg"].split()) + but_got)
+    problem = _describe(kind, context, detail)
     if field is None:
-        return what, ""
+        return problem, ""
     key = next(name for name, known in section.model_fields.items() if known is field)
-    if kind in ("model_type", "union_tag_not_found"):
-        keys = ", ".join(next(iter(sections_in(field.annotation).sections.values())).model_fields)
-        return what, f"write its keys indented below `{key}:` ({keys}), or leave it out for the defaults"
-    return what, f"write for example `{key}: {_example(field.examples[0] if field.examples else field.default)}`"
+    nested = sections_in(field.annotation)
+    if nested and kind in SECTION_EXPECTED[1:]:
+        known_keys = ", ".join(next(iter(nested.sections.values())).model_fields)
+        return problem, f"indent its keys below `{key}:` ({known_keys}), or leave it out for the defaults"
+    return problem, f"write for example `{key}: {_example(field.examples[0] if field.examples else field.default)}`"
+
+
+def _describe(kind: str, context: Mapping[str, Any], detail: ErrorDetails) -> str:
+    """Return what is wrong with a value."""
+    if kind == "missing":
+        return "is missing"
+    if kind == "too_short":
+        return "must not be empty"
+    expected = {
+        "int_type": "must be an integer",
+        "int_from_float": "must be an integer",
+        "float_type": "must be a number",
+        "finite_number": "must be a finite number",
+        "bool_type": "must be true or false",
+        "string_type": "must be text",
+        "tuple_type": "must be a list",
+        **dict.fromkeys(SECTION_EXPECTED, "must be a section of keys and values"),
+        "string_pattern_mismatch": f"must match {context.get('pattern')}",
+        "greater_than": f"must be greater than {context.get('gt', 0):g}",
+        "greater_than_equal": f"must be at least {context.get('ge', 0):g}",
+        "less_than": f"must be less than {context.get('lt', 0):g}",
+        "less_than_equal": f"must be at most {context.get('le', 0):.10g}",
+        "literal_error": f"must be {context.get('expected')}",
+    }.get(kind, " ".join(detail["msg"].split()))
+    return f"{expected}, got {_shorten(detail['input'])}"
 
 
 def _example(value: Any) -> str:
-    """A value as one may write it in YAML."""
+    """Return a value as YAML."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_example(part)}" for key, part in value.items()) + "}"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _suggest_key(key: str, section: type[BaseModel], model: type[BaseModel]) -> str:
-    """Say where an unknown key belongs, or what is known where it stands."""
-    known = list(section.model_fields)
-    near = difflib.get_close_matches(key, known, n=1)
+def _suggest_key(key: str, section: type[Section], model: type[Section]) -> str:
+    """Return where an unknown key belongs, or the known keys of its section."""
+    near = difflib.get_close_matches(key, list(section.model_fields), n=1)
     if near:
         return f"did you mean `{near[0]}`?"
-    found = {name: sections_in(field.annotation) for name, field in model.model_fields.items()}
-    nests = {name: nested for name, nested in found.items() if nested}
+    nested_by_name = {
+        name: nested for name, field in model.model_fields.items() if (nested := sections_in(field.annotation))
+    }
     # First the other kinds of this section.
-    for name in sorted(nests, key=lambda name: section not in nests[name].sections.values()):
-        nested = nests[name]
-        for kind, inner in nested.sections.items():
-            if key in inner.model_fields:
+    for name in sorted(nested_by_name, key=lambda name: section not in nested_by_name[name].sections.values()):
+        nested = nested_by_name[name]
+        for kind, other in nested.sections.items():
+            if key in other.model_fields:
                 place = f"`{name}.<name>`" if nested.multiplicity == "by name" else f"`{name}`"
-                which = f" with `{inner.selector}: {kind}`" if nested.multiplicity == "one of" else ""
-                return f"it belongs in the section {place}{which}"
-    return f"known keys here: {', '.join(known)}"
+                condition = f" with `{other.selector}: {kind}`" if nested.multiplicity == "one of" else ""
+                return f"it belongs in the section {place}{condition}"
+    return f"known keys here: {', '.join(section.model_fields)}"
 
 
-def printable(key: Any) -> str:
-    """A key or a path as it was written; quoted if it would break the line or could not be seen."""
+def printable(key: object) -> str:
+    """Return a key or path for a message, quoted if it would break the line or be invisible."""
     text = str(key)
     return text if text and text.isprintable() else repr(text)
 
 
-def _shown(value: Any) -> str:
-    """A value as YAML spells it, short."""
+def _shorten(value: Any) -> str:
+    """Return a short form of a value, spelled as in YAML."""
     if isinstance(value, list | tuple | dict):
         return _kind(value)
-    spelled = {None: "null", True: "true", False: "false"}
-    return spelled[value] if value is None or isinstance(value, bool) else reprlib.repr(value)
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return reprlib.repr(value)
 
 
-def _kind(value: Any) -> str:
-    return {list: "a list", tuple: "a list", dict: "a section", str: "text"}.get(type(value), "a single value")
+def _kind(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "a list"
+    if isinstance(value, dict):
+        return "a section"
+    return "text" if isinstance(value, str) else "a single value"

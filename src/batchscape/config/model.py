@@ -13,7 +13,7 @@ Channels = Annotated[tuple[PositiveInt, ...], Field(min_length=1, examples=[[8, 
 
 
 class ModelSection(Section):
-    """What all networks share."""
+    """What all networks share: the selector."""
 
     selector: ClassVar[str] = "name"
 
@@ -21,7 +21,8 @@ class ModelSection(Section):
 
     @property
     def num_downsamplings(self) -> int:
-        """How often the network halves the height and width of its input, which must have a pixel left then."""
+        """How many times the network halves the height and width of its input, which must be at least one pixel
+        after."""
         return 0
 
 
@@ -88,12 +89,12 @@ class ResNetConfig(ModelSection):
 
 
 class CustomModelConfig(ModelSection):
-    """A network of your own, found by its import path."""
+    """A custom network, given by its import path."""
 
     name: ImportPath
-    """`my_package.my_module:Net`, a class or function that gives a `torch.nn.Module`. It may ask for `image_shape`
+    """`my_package.my_module:Net`, a class or function that returns a `torch.nn.Module`. It may request `image_shape`
     (channels, height, width) and `outputs` (how many numbers for each image) by having parameters of these names. The
-    module is found where the workflow runs, or is installed. It keeps the initial weights that it makes."""
+    module is in the folder where the workflow runs, or installed. The network initializes its own weights."""
 
     arguments: Annotated[Arguments, Field(examples=[{"width": 16}])]
     """Keyword arguments."""
@@ -108,5 +109,5 @@ ModelConfig = tagged_union(
 
 
 def model_module(name: str) -> str:
-    """Return the module that builds the network of a name or import path; the code of other networks does not count."""
+    """Return the module that builds the network of a name or import path; jobs depend on that network's code alone."""
     return f"batchscape.models.{'custom' if ':' in name else name}"

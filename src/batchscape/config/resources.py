@@ -1,4 +1,4 @@
-"""Section `resources`: on how many devices each run trains. It decides how fast a result comes, not what it is."""
+"""Section `resources`: the devices of each run, which change the speed of a result, not the result."""
 
 from typing import Annotated
 
@@ -8,14 +8,14 @@ from batchscape.config.base import PositiveInt, Section
 
 
 class ResourcesConfig(Section):
-    """What one run trains on. Another number of devices makes nothing stale: a batch size is always the global one."""
+    """What one run trains on. Changing it makes nothing stale: a batch size is always the global one."""
 
     devices: Annotated[PositiveInt, Field(examples=[4])] = 1
     """Devices on each node that share every batch of a run: GPUs, or on CPUs processes. The result is that of one
-    device but for rounding, and but for dropout, of which each device draws its own."""
+    device, except for rounding and for dropout, which each device draws separately."""
 
     nodes: Annotated[PositiveInt, Field(examples=[2])] = 1
-    """Nodes of a Slurm cluster that a run trains on, each with so many devices."""
+    """Nodes of a Slurm cluster that a run trains on, each with `devices` devices."""
 
     jobs_per_gpu: Annotated[PositiveInt, Field(examples=[2])] = 1
-    """Jobs of this machine that may share a GPU; by default each has its own, and waits for one."""
+    """Jobs of this machine that may share a GPU; by default each waits for a free GPU."""

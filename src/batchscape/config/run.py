@@ -1,4 +1,4 @@
-"""What makes a run: everything that decides its weights, and nothing else."""
+"""The specification of a run: everything that determines its weights, and nothing else."""
 
 from typing import Annotated
 
@@ -10,7 +10,16 @@ from batchscape.config.training import TrainingConfig
 
 
 class RunSpec(Section):
-    """One training: a batch size, a learning rate and its warm-up, a seed, a network and a way to train it."""
+    """One training.
+
+    Attributes:
+        batch_size: examples per optimizer step, summed over devices.
+        learning_rate: learning rate after the warm-up.
+        seed: seed of the initial weights and of the order of examples.
+        warmup_epochs: epochs of linear warm-up from 0.
+        model: the network.
+        training: how it trains.
+    """
 
     batch_size: PositiveInt
     learning_rate: LearningRate
@@ -21,6 +30,6 @@ class RunSpec(Section):
 
 
 class Tuned(Section):
-    """What a search found: the part of a tuned run's specification that no study file says."""
+    """The result of a search: the part of a tuned run's specification that is not in the study file."""
 
     learning_rate: LearningRate

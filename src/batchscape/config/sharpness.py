@@ -1,4 +1,4 @@
-"""Section `sharpness`: how sharp the loss is around the weights of a run."""
+"""Section `sharpness`: the sharpness of the loss around the weights of a run."""
 
 from typing import Annotated
 
@@ -14,10 +14,10 @@ class SharpnessConfig(Section):
     """Keskar's sharpness, adaptive sharpness, and the Hessian's top eigenvalue and trace, of the training loss."""
 
     enabled: Annotated[bool, JobSelection] = True
-    """`false` leaves this analysis out."""
+    """`false` disables this analysis."""
 
     checkpoints: Checkpoints = ("best",)
-    """Weights to look at: `init`, `best`, `last`, or epochs of `training.checkpoints`."""
+    """Checkpoints to evaluate: `init`, `best`, `last`, or epochs of `training.checkpoints`."""
 
     epsilons: Annotated[tuple[Radius, ...], Field(min_length=1, examples=[[0.001]]), AsTuple, Distinct] = (
         0.001,
@@ -36,7 +36,8 @@ class SharpnessConfig(Section):
     """Iterations of L-BFGS-B from each start."""
 
     random_starts: Annotated[int, Field(ge=0, examples=[1])] = 1
-    """Random starts in the box, besides its centre. At weights where training has not ended the centre is enough."""
+    """Random starts in the box, besides its center. The center alone is enough at weights where training has not
+    converged."""
 
     trace_matvecs: Annotated[int, Field(ge=3, examples=[30])] = 30
     """Hessian-vector products for the estimate of the trace (Hutch++): 30 give it to about 1 % on the default study's

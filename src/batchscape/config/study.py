@@ -1,4 +1,4 @@
-"""A study file, checked, and the runs that it asks for."""
+"""A checked study file, and its runs."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from batchscape.config.loading import (
     merge_mappings,
     printable,
     read_yaml,
-    replace_misread_texts,
+    restore_text,
 )
 from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.resources import ResourcesConfig
@@ -36,11 +36,11 @@ from batchscape.errors import UserError
 
 @dataclass(frozen=True)
 class Run:
-    """One training; it is named by what it is, never by who asked for it."""
+    """One training, named by its settings, not by the arms that need it."""
 
     batch_size: int
     learning_rate: float | None
-    """None is what the search finds for the batch size."""
+    """None: the rate that the search finds for the batch size."""
     seed: int
     warmup_epochs: int = 0
 
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def setting(self) -> str:
-        """What the runs of all seeds share."""
+        """What runs that differ only in their seed share."""
         rate = "tuned" if self.learning_rate is None else shortest_decimal(self.learning_rate)
         warmup = f"-warmup{self.warmup_epochs}" if self.warmup_epochs else ""
         return f"bs{self.batch_size}-lr{rate}{warmup}"
@@ -74,7 +74,7 @@ class StudyConfig(Section):
     """A study file, checked."""
 
     name: Annotated[str, Field(examples=["my-study"]), AfterValidator(_folder_name)]
-    """Name of the study; everything that it makes stands in `results/<name>/`."""
+    """Name of the study; all its results are in `results/<name>/`."""
 
     data: DataConfig = DigitsConfig()
     grid: GridConfig = GridConfig()
@@ -109,7 +109,7 @@ class StudyConfig(Section):
         try:
             return cls.model_validate(mapping)
         except ValidationError as error:
-            if texts and (again := replace_misread_texts(mapping, texts, error, cls)) != mapping:
+            if texts and (again := restore_text(mapping, texts, error, cls)) != mapping:
                 return cls.from_mapping(again, source)
             raise UserError("\n".join(format_validation_errors(error, cls, source))) from None
 
@@ -117,7 +117,7 @@ class StudyConfig(Section):
     def from_file(
         cls, path: Path, overrides: Mapping[str, Any] | None = None, texts: Mapping[str, Any] | None = None
     ) -> Self:
-        """Read and check one study file; it stands alone, so what it leaves out takes the typed defaults.
+        """Read and check one study file; keys that it leaves out have their defaults.
 
         `overrides` and `texts` are those of `from_mapping`.
         """
@@ -155,7 +155,7 @@ class StudyConfig(Section):
                     raise cross_field_error(
                         f"arms.{name}",
                         f"gives batch size {batch_size} the learning rate {rate:g}, which must be between 1e-30 and "
-                        "1e30; mend its `base_learning_rate` or `base_batch_size`",
+                        "1e30; change its `base_learning_rate` or `base_batch_size`",
                     )
             if arm.warmup_epochs > self.training.max_epochs:
                 raise cross_field_error(
@@ -166,49 +166,49 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _runs_fit_the_data(self) -> Self:
-        """Refuse at once what each run would refuse, if the source's size is known beforehand."""
+        """Check what each run would check, if the size of the source is known in advance."""
         size = self.data.known_size
         if size.images is not None:
             training = size.images - validation_count(size.images, self.data.validation_fraction)
             large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
             if large:
                 raise cross_field_error(
-                    "grid.batch_sizes", f"{large[0]} is more than the {training} training images; take it out"
+                    "grid.batch_sizes", f"{large[0]} is more than the {training} training images; remove it"
                 )
         num_downsamplings = self.model.num_downsamplings
         if size.side is not None and 2**num_downsamplings > size.side:
+            channels = getattr(self.model, "channels", ())  # all networks that downsample have them
             raise cross_field_error(
                 "model.channels",
-                f"the network halves the images {num_downsamplings} times, but they have {size.side} pixels on their shorter "
-                f"side; give at most {len(self.model.channels) - num_downsamplings + size.side.bit_length() - 1}",
+                f"the network halves the images {num_downsamplings} times, but they have {size.side} pixels on their "
+                f"shorter side; give at most {len(channels) - num_downsamplings + size.side.bit_length() - 1}",
             )
         return self
 
     @model_validator(mode="after")
     def _batches_can_be_shared(self) -> Self:
-        devices, least = self.resources.devices * self.resources.nodes, min(self.grid.batch_sizes)
-        if devices > least:
+        devices, smallest = self.resources.devices * self.resources.nodes, min(self.grid.batch_sizes)
+        if devices > smallest:
             raise cross_field_error(
                 "resources.devices" if self.resources.nodes == 1 else "resources.nodes",
-                f"{devices} devices cannot share a batch of {least}; take it out of grid.batch_sizes or lower this",
+                f"{devices} devices cannot share a batch of {smallest}; remove it from grid.batch_sizes or lower this",
             )
         return self
 
     @model_validator(mode="after")
-    def _analysed_runs_are_in_the_study(self) -> Self:
+    def _analyzed_runs_are_in_the_study(self) -> Self:
         known = dict.fromkeys(run.setting for run in self.runs.values())
-        asked = {
+        used_settings = {
             "interpolation.pairs": [name for pair in self.interpolation.pairs or () for name in pair],
             "landscape.settings": self.landscape.settings or (),
             "trajectory.settings": self.trajectory.settings or (),
         }
-        for key, names in asked.items():
+        for key, names in used_settings.items():
             for name in names:
                 if name not in known:
                     raise cross_field_error(
                         key,
-                        f"{name!r} is no setting of this study; write a batch size and a learning rate that it trains, "
-                        f"such as {next(iter(known))}",
+                        f"{name!r} is not a setting of this study; settings are such as {next(iter(known))}",
                     )
         for key in ("landscape", "trajectory"):
             for seed in getattr(self, key).seeds or ():
@@ -217,24 +217,25 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _analysed_weights_are_kept(self) -> Self:
-        snapshots = self.training.checkpoints
-        asked = {
+    def _analyzed_weights_are_saved(self) -> Self:
+        saved_epochs = self.training.checkpoints
+        used_checkpoints = {
             "sharpness.checkpoints": self.sharpness.checkpoints,
             "interpolation.checkpoint": (self.interpolation.checkpoint,),
             "landscape.checkpoint": (self.landscape.checkpoint,),
             "gradient_alignment.checkpoints": self.gradient_alignment.checkpoints,
         }
-        for key, checkpoints in asked.items():
+        for key, checkpoints in used_checkpoints.items():
             for epoch in checkpoints:
-                if isinstance(epoch, int) and epoch not in snapshots:
+                if isinstance(epoch, int) and epoch not in saved_epochs:
                     raise cross_field_error(
-                        key, f"the weights after epoch {epoch} are not kept; add it to training.checkpoints"
+                        key, f"the weights after epoch {epoch} are not saved; add it to training.checkpoints"
                     )
-        if self.trajectory.enabled and not snapshots:
+        if self.trajectory.enabled and not saved_epochs:
             raise cross_field_error(
                 "trajectory.enabled",
-                "there are no weights on the way; list epochs in training.checkpoints, such as [1, 3, 10, 30, 100]",
+                "trajectory needs intermediate checkpoints; list epochs in training.checkpoints, such as "
+                "[1, 3, 10, 30, 100]",
             )
         return self
 
@@ -248,8 +249,10 @@ class StudyConfig(Section):
 
     @cached_property
     def runs_by_arm(self) -> dict[str, tuple[Run, ...]]:
-        """What each arm asks for, in the order in which it is shown: the runs of a batch size stand together."""
-        rates = {"fixed": dict.fromkeys(self.grid.batch_sizes, (self.comparison.fixed_learning_rate, 0))}
+        """The runs of each arm, in the order of display, by batch size."""
+        rates: dict[str, dict[int, tuple[float | None, int]]] = {
+            "fixed": dict.fromkeys(self.grid.batch_sizes, (self.comparison.fixed_learning_rate, 0))
+        }
         for name, arm in self.arms.items():
             if arm.enabled:
                 rates[name] = {
@@ -276,7 +279,7 @@ class StudyConfig(Section):
 
     @cached_property
     def runs(self) -> dict[str, Run]:
-        """All runs by name: the full grid and the arms; what two of them ask for trains once."""
+        """All runs by name: the grid and the arms, without repeats."""
         grid = {
             Run(batch_size, rate, seed)
             for batch_size in self.grid.batch_sizes

@@ -16,10 +16,10 @@ from batchscape.config.base import (
 
 
 class TrainingConfig(Section):
-    """How one run trains, whatever its batch size, learning rate and seed."""
+    """How runs of all batch sizes, learning rates and seeds train."""
 
     max_epochs: Annotated[PositiveInt, Field(examples=[2000])] = 2000
-    """A run that still improves after this many epochs ends with the status `max_epochs`."""
+    """A run that has not converged after this many epochs ends with the status `max_epochs`."""
 
     patience: Annotated[PositiveInt, Field(examples=[20])] = 20
     """A run ends as `converged` after this many epochs without a lower validation loss."""
@@ -32,11 +32,11 @@ class TrainingConfig(Section):
     """`false` gives every epoch of a run the same batches, as in Chang & Pathak 2020."""
 
     augment_flip: bool = False
-    """Mirror every second training image, left to right, by chance, anew in every epoch."""
+    """Flip each training image horizontally with probability 0.5, drawn again in every epoch."""
 
     augment_shift: Annotated[int, Field(ge=0, examples=[4])] = 0
-    """Shift every training image by chance by at most so many pixels, each way, anew in every epoch; what comes in is
-    black. Validation and the analyses see images as they are."""
+    """Shift each training image by a random offset of at most this many pixels in each direction, zero-padded, drawn
+    again in every epoch. Validation and the analyses use unchanged images."""
 
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.9]), FromText] = 0.0
     """Momentum of SGD; 0 is plain SGD."""
@@ -45,10 +45,10 @@ class TrainingConfig(Section):
     """L2 penalty factor of SGD."""
 
     checkpoints: Annotated[tuple[PositiveInt, ...], Field(examples=[[1, 10, 100]]), AsTuple, Distinct] = ()
-    """Epochs after which the weights are kept, besides `init`, `best` and `last`."""
+    """Epochs after which the weights are saved, besides `init`, `best` and `last`."""
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where runs train; `auto` takes a CUDA GPU when there is one."""
+    """Where runs train; `auto` uses a CUDA GPU if there is one."""
 
     @model_validator(mode="after")
     def _checkpoints_are_reachable(self) -> Self:
@@ -56,6 +56,6 @@ class TrainingConfig(Section):
         if late:
             raise cross_field_error(
                 "checkpoints",
-                f"epoch {late[0]} is after max_epochs {self.max_epochs}; take it out or raise max_epochs",
+                f"epoch {late[0]} is after max_epochs {self.max_epochs}; remove it or raise max_epochs",
             )
         return self

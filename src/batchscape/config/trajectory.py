@@ -1,4 +1,4 @@
-"""Section `trajectory`: the way of a training on the plane of its two leading principal components."""
+"""Section `trajectory`: the training trajectory on the plane of its two leading principal components."""
 
 from typing import Annotated, Literal
 
@@ -13,13 +13,13 @@ class TrajectoryConfig(Section):
     loss on that plane (Li et al. 2018, section 7.2)."""
 
     enabled: Annotated[bool, JobSelection] = False
-    """`true` adds this analysis; it needs `training.checkpoints`."""
+    """`true` enables this analysis, which needs `training.checkpoints`."""
 
     settings: Settings = None
-    """Settings to show, as in `landscape`."""
+    """Settings, as in `landscape`."""
 
     seeds: Seeds = None
-    """Seeds of the runs; the first of the grid if left out."""
+    """Seeds of the runs; by default the first of the grid."""
 
     points: GridPoints = (31, 31)
     """Number of points of the plane along the first and the second component."""

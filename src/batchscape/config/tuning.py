@@ -17,31 +17,30 @@ def _ascending(values: tuple[float, float]) -> tuple[float, float]:
 
 
 class TuningConfig(Section):
-    """Search of the learning rate, batch size by batch size (Optuna): a coarse logarithmic grid over the range, then a
-    Gaussian process. The `tuned` arm trains at what it finds."""
+    """Search for the learning rate of each batch size (Optuna): first a logarithmic grid over the range, then a
+    Gaussian process. The `tuned` arm trains at the rate that it finds."""
 
     enabled: bool = True
-    """`false` leaves out the search and the `tuned` arm."""
+    """`false` disables the search and the `tuned` arm."""
 
     learning_rate_range: Annotated[
         tuple[LearningRate, LearningRate], Field(examples=[[0.003, 0.3]]), AsTuple, AfterValidator(_ascending)
     ] = (0.003, 0.3)
-    """The lowest and the highest learning rate that may be tried."""
+    """The lowest and the highest learning rate of the search."""
 
     trials: Annotated[int, Field(ge=2, examples=[12])] = 12
-    """Learning rates to try for each batch size. A larger number goes on with a search that is done, a smaller one
-    takes its first ones."""
+    """Number of learning rates to try for each batch size. A larger number resumes a finished search, a smaller one
+    uses its first trials."""
 
     startup_trials: Annotated[int, Field(ge=2, examples=[6])] = 6
-    """How many of these, the first ones, are the points of the logarithmic grid, the ends of the range included."""
+    """Number of trials on the logarithmic grid, which come first; the grid includes the ends of the range."""
 
     epochs: Annotated[PositiveInt, Field(examples=[60])] = 60
-    """Each trial trains at most so many epochs for each seed, and not more than `training.max_epochs`: the result is
-    the best rate for that budget."""
+    """Maximum number of epochs of a trial, up to `training.max_epochs`: the result is the best rate for that budget."""
 
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, examples=[[100, 101]]), AsTuple, Distinct] = (100, 101)
-    """Seeds of every trial, whose mean least validation loss is minimised. Those of the grid would let the `tuned` arm
-    be compared by what it was chosen for."""
+    """Seeds of every trial; their mean best validation loss is minimized. With seeds of the grid, the `tuned` arm would
+    be evaluated on the runs that selected its rate."""
 
     sampler_seed: Annotated[Seed, Field(examples=[0])] = 0
     """The same seed gives the same trials."""
@@ -56,7 +55,7 @@ class TuningConfig(Section):
 
 
 class SearchSpec(Section):
-    """One search: all that decides its trials, and how many there shall be."""
+    """One search: everything that determines its trials, and their number."""
 
     batch_size: PositiveInt
     model: ModelConfig = VggConfig()

@@ -1,4 +1,4 @@
-"""A hash of the code that a job runs, blind to comments, formatting and docstrings of Python."""
+"""A hash of the code that a job runs, ignoring comments, formatting and docstrings."""
 
 import ast
 import hashlib
@@ -16,11 +16,11 @@ INSTALLED = {"site-packages", "dist-packages"}
 def fingerprint(*roots: Path) -> str:
     """Return a hash of the given Python files and of every batchscape module that they import, however deep.
 
-    Of a module of the user's own, its package and what it imports of that count too, and if it is installed nowhere,
-    what it imports of all that stands beside its package or in the folder where the process runs. Two texts with the
-    same statements have the same hash, under every version of Python that can parse them. Only static imports are
-    followed: a module that is imported by name at run time must be given as a root. So must a file that is not Python,
-    such as a template; that, and what is no valid Python, counts byte for byte.
+    For custom modules, the package and its imports from that package count too; if the package is not installed, also
+    its imports from the folder that contains it and from the working directory. Files with the same statements have the
+    same hash under every version of Python that can parse them. Only static imports are followed: a module that is
+    imported by name at run time must be a root. Files that are not Python, such as templates, must be roots too; these,
+    and invalid Python, are hashed byte by byte.
     """
     return _fingerprint(tuple(sorted({Path(root).resolve() for root in roots})))
 
@@ -46,13 +46,13 @@ def _fingerprint(roots: tuple[Path, ...]) -> str:
 
 
 def _label(path: Path) -> str:
-    """Name a file without the folder that the checkout happens to stand in."""
+    """Return a file's name without the folder of the checkout."""
     return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else _base(path)).as_posix()
 
 
 @cache
 def _base(path: Path) -> Path:
-    """The folder that a module's dotted name starts from: the first one above it that is no package."""
+    """Return the folder that a module's dotted name starts from: the first parent that is not a package."""
     return next(folder for folder in path.parents if not (folder / "__init__.py").exists())
 
 
@@ -114,30 +114,31 @@ _END = _Name(")")
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, object]]:
-    """The fields of a node that matter, and those of an f-string as if it was parsed by the latest version."""
+    """Yield the fields of a node that matter, with f-strings as the latest version of Python parses them."""
     for name, value in ast.iter_fields(node):
         if name == "kind" and isinstance(node, ast.Constant):  # the prefix of u"text"
             continue
         if name == "values" and isinstance(node, ast.JoinedStr):
-            value = _merged(value)
+            value = _merge_constants(value)
         yield name, value
 
 
-def _merged(parts: list[ast.expr]) -> list[ast.expr]:
-    """The parts of an f-string, neighbouring texts put together: where these are split depends on the version."""
+def _merge_constants(parts: list[ast.expr]) -> list[ast.expr]:
+    """Merge adjacent constants of an f-string: where they are split depends on the version of Python."""
     merged: list[ast.expr] = []
     for part in parts:
-        if not isinstance(part, ast.Constant):
+        last = merged[-1] if merged else None
+        if not (isinstance(part, ast.Constant) and isinstance(part.value, str)):
             merged.append(part)
-        elif merged and isinstance(merged[-1], ast.Constant):
-            merged[-1] = ast.Constant(merged[-1].value + part.value)
+        elif isinstance(last, ast.Constant) and isinstance(last.value, str):
+            merged[-1] = ast.Constant(last.value + part.value)
         elif part.value:
             merged.append(part)
     return merged
 
 
 def _with_blocks(node: ast.AST) -> Iterator[ast.AST]:
-    """A module or statement and all statements within it, but none of their expressions: a tenth of the tree."""
+    """Yield a module or statement and all statements in it, but no expressions, which are nine tenths of the tree."""
     yield node
     for block in ("body", "orelse", "finalbody", "handlers", "cases"):
         for child in getattr(node, block, ()):
@@ -145,7 +146,7 @@ def _with_blocks(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _imported(node: ast.Import | ast.ImportFrom, path: Path) -> list[Path]:
-    """The files that a statement of the file `path` imports, of those that count for it."""
+    """Return the files that an import statement of the file `path` runs, of those that count for it."""
     if isinstance(node, ast.Import):
         return [file for alias in node.names for file in _files(alias.name, path)]
     module = [node.module] if node.module else []
@@ -156,18 +157,18 @@ def _imported(node: ast.Import | ast.ImportFrom, path: Path) -> list[Path]:
 
 
 def _files(name: str, path: Path) -> list[Path]:
-    """The files that importing a dotted name runs, of those that count for the file that imports it."""
+    """Return the files that importing a dotted name runs, of those that count for the file that imports it."""
     top, base = name.partition(".")[0], _base(path)
     if top == PACKAGE.name:
         return _below(PACKAGE.parent, name)
-    if INSTALLED.intersection(base.parts):  # of what is installed only the package itself
+    if INSTALLED.intersection(base.parts):  # of an installed package only itself
         return _below(base, name) if top == path.relative_to(base).with_suffix("").parts[0] else []
     return [file for folder in {base, Path.cwd()} for file in _below(folder, name)]
 
 
 @cache
 def _below(folder: Path, name: str) -> list[Path]:
-    """The module of a dotted name and the packages above it, if it is counted from this folder."""
+    """Return the module of a dotted name and its parent packages, if they are in this folder."""
     parts = name.split(".")
     packages = [folder.joinpath(*parts[:depth], "__init__.py") for depth in range(1, len(parts) + 1)]
     return [file for file in (*packages, folder.joinpath(*parts).with_suffix(".py")) if file.exists()]

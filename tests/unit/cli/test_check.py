@@ -74,7 +74,7 @@ def test_check_of_a_missing_file_fails_with_one_line(study: Path):
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.splitlines() == [
-        "missing.yaml: there is no such file; give the path of a study file, such as config/config.yaml"
+        "missing.yaml: no such file; give the path of a study file, such as config/config.yaml"
     ]
 
 

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 import batchscape
 from batchscape.config.base import shortest_decimal
-from batchscape.config.loading import RENAMED_KEYS, drop_reparsed_texts, read_assignments
+from batchscape.config.loading import RENAMED_KEYS, remove_assigned_text, read_assignments
 from batchscape.config.run import RunSpec
 from batchscape.config.study import Run
 from batchscape.errors import UserError
@@ -154,7 +154,7 @@ MISTAKES = [
         "a nan argument",
         "name: s\nmodel: {name: 'a:b', arguments: {x: [.nan]}}",
         "model.arguments: ",
-        "not hold nan or inf",
+        "not contain nan or inf",
     ),
     (
         "an argument that is a date",
@@ -181,27 +181,27 @@ MISTAKES = [
     ("a repeated seed", "name: s\ngrid: {seeds: [1, 2, 1]}", "grid.seeds: ", "repeats 1; list each value once"),
     ("one rate twice", "name: s\ngrid: {learning_rates: [0.001, 1e-3]}", "grid.learning_rates: ", "repeats 0.001"),
     ("a repeated snapshot", "name: s\ntraining: {checkpoints: [2, 2]}", "training.checkpoints: ", "repeats 2"),
-    # whole numbers
-    ("a real batch size", "name: s\ngrid: {batch_sizes: [32.0]}", "grid.batch_sizes[0]: ", "whole number, got 32.0"),
-    ("half a batch size", "name: s\ngrid: {batch_sizes: [1, 2.5]}", "grid.batch_sizes[1]: ", "whole number, got 2.5"),
-    ("a quoted batch size", "name: s\ngrid: {batch_sizes: ['32']}", "grid.batch_sizes[0]: ", "whole number, got '32'"),
-    ("a true batch size", "name: s\ngrid: {batch_sizes: [true]}", "grid.batch_sizes[0]: ", "whole number, got true"),
-    ("a null batch size", "name: s\ngrid: {batch_sizes: [null]}", "grid.batch_sizes[0]: ", "whole number, got null"),
+    # integers
+    ("a real batch size", "name: s\ngrid: {batch_sizes: [32.0]}", "grid.batch_sizes[0]: ", "integer, got 32.0"),
+    ("half a batch size", "name: s\ngrid: {batch_sizes: [1, 2.5]}", "grid.batch_sizes[1]: ", "integer, got 2.5"),
+    ("a quoted batch size", "name: s\ngrid: {batch_sizes: ['32']}", "grid.batch_sizes[0]: ", "integer, got '32'"),
+    ("a true batch size", "name: s\ngrid: {batch_sizes: [true]}", "grid.batch_sizes[0]: ", "integer, got true"),
+    ("a null batch size", "name: s\ngrid: {batch_sizes: [null]}", "grid.batch_sizes[0]: ", "integer, got null"),
     ("a batch of nothing", "name: s\ngrid: {batch_sizes: [0]}", "grid.batch_sizes[0]: ", "at least 1, got 0"),
     ("a negative batch size", "name: s\ngrid: {batch_sizes: [-8]}", "grid.batch_sizes[0]: ", "at least 1, got -8"),
     ("a list in a list", "name: s\ngrid: {batch_sizes: [[8]]}", "grid.batch_sizes[0]: ", "got a list"),
     ("a negative seed", "name: s\ngrid: {seeds: [-1]}", "grid.seeds[0]: ", "must be at least 0, got -1"),
     ("a seed past 32 bits", "name: s\ngrid: {seeds: [4294967296]}", "grid.seeds[0]: ", "at most 4294967295"),
     ("no epochs", "name: s\ntraining: {max_epochs: 0}", "training.max_epochs: ", "at least 1, got 0"),
-    ("epochs as a real", "name: s\ntraining: {max_epochs: 1e3}", "training.max_epochs: ", "whole number, got 1000.0"),
+    ("epochs as a real", "name: s\ntraining: {max_epochs: 1e3}", "training.max_epochs: ", "integer, got 1000.0"),
     ("no patience", "name: s\ntraining: {patience: 0}", "training.patience: ", "at least 1, got 0"),
     (
         "endless patience",
         "name: s\ntraining: {patience: .inf}",
         "training.patience: ",
-        "must be a whole number, got inf",
+        "must be an integer, got inf",
     ),
-    ("a word as split seed", "name: s\ndata: {split_seed: a}", "data.split_seed: ", "whole number, got 'a'"),
+    ("a word as split seed", "name: s\ndata: {split_seed: a}", "data.split_seed: ", "integer, got 'a'"),
     ("no units", "name: s\nmodel: {dense: [0]}", "model.dense[0]: ", "at least 1, got 0"),
     ("a snapshot at 0", "name: s\ntraining: {checkpoints: [0]}", "training.checkpoints[0]: ", "at least 1, got 0"),
     # real numbers
@@ -319,7 +319,7 @@ MISTAKES = [
         "arms: ",
         "set its learning rate as `comparison.fixed_learning_rate`",
     ),
-    ("an arm with a space", "name: s\narms: {a b: {rule: sqrt}}", "arms: ", "letters, digits, `-` and `_`, got 'a b'"),
+    ("an arm with a space", "name: s\narms: {a b: {rule: sqrt}}", "arms: ", "invalid arm name 'a b': use"),
     (
         "an arm that is a number",
         "name: s\narms: {mine: 3}",
@@ -344,7 +344,7 @@ MISTAKES = [
         "a map from text",
         "name: s\narms: {m: {learning_rates: {a: 1}}}",
         "arms.m.learning_rates.a: ",
-        "whole number, got 'a'",
+        "integer, got 'a'",
     ),
     (
         "a map of no size",
@@ -356,7 +356,7 @@ MISTAKES = [
         "a base of a map",
         "name: s\narms: {m: {learning_rates: {32: 1}, base_learning_rate: 1}}",
         "arms.m.base_learning_rate: ",
-        "belongs to a `rule`",
+        "needs a `rule`",
     ),
     (
         "a warm-up beyond the end",
@@ -381,7 +381,7 @@ MISTAKES = [
         "a pair with a stranger",
         "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs33-lr0.01]]}",
         "interpolation.pairs: ",
-        "'bs33-lr0.01' is no setting of this study",
+        "'bs33-lr0.01' is not a setting of this study",
     ),
     ("a key like a mark", "name: s\n'[key]': 1", "[key]: ", "is not a known key"),
     ("a key like a mark below", "name: s\ngrid: {'[key]': 1}", "grid.[key]: ", "is not a known key"),
@@ -395,7 +395,7 @@ MISTAKES = [
         "a pair of one",
         "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs32-lr0.01]]}",
         "interpolation.pairs: ",
-        "between bs32-lr0.01 and itself there is no line; name two settings",
+        "a pair needs two different settings, got bs32-lr0.01 twice",
     ),
     ("no pair", "name: s\ninterpolation: {pairs: []}", "interpolation.pairs: ", "must not be empty"),
     (
@@ -405,7 +405,7 @@ MISTAKES = [
         "a list of two",
     ),
     ("too fine a grid", "name: s\nlandscape: {points: [100000, 9]}", "landscape.points[0]: ", "at most 2000"),
-    ("an unknown setting", "name: s\nlandscape: {settings: [bs32]}", "landscape.settings: ", "'bs32' is no setting"),
+    ("an unknown setting", "name: s\nlandscape: {settings: [bs32]}", "landscape.settings: ", "'bs32' is not a setting"),
     ("a seed of no run", "name: s\nlandscape: {seeds: [7]}", "landscape.seeds: ", "7 is not in grid.seeds"),
     (
         "a range that descends",
@@ -434,8 +434,8 @@ MISTAKES = [
         "a power of two, got 100",
     ),
     # YAML
-    ("a repeated key", "name: s\nname: t", "line 2: ", "the key `name` stands twice"),
-    ("a repeated key below", "name: s\ngrid:\n  seeds: [1]\n  seeds: [2]", "line 4: ", "`seeds` stands twice"),
+    ("a repeated key", "name: s\nname: t", "line 2: ", "duplicate key `name`"),
+    ("a repeated key below", "name: s\ngrid:\n  seeds: [1]\n  seeds: [2]", "line 4: ", "duplicate key `seeds`"),
     ("a tab", "name: s\ngrid:\n\tseeds: [1]", "line 3: ", "is not valid YAML"),
     ("an open bracket", "name: s\ngrid: {seeds: [1", "line 2: ", "is not valid YAML"),
     ("an open quote", "name: 's", "line 1: ", "is not valid YAML"),
@@ -448,12 +448,12 @@ MISTAKES = [
     ("a tagged number that is none", "training: {max_epochs: !!int many}", "", "is not valid YAML"),
     ("a tagged truth that is none", "name: !!bool perhaps", "", "is not valid YAML"),
     ("a number of 5000 digits", f"name: s\ntraining: {{max_epochs: {'9' * 5000}}}", "", ""),
-    ("a list as file", "- name: s", "", "must hold keys and values (`name: my-study`), holds a list"),
-    ("a word as file", "hello", "", "must hold keys and values"),
-    ("a number as file", "3", "", "must hold keys and values"),
+    ("a list as file", "- name: s", "", "must contain keys and values (`name: my-study`), contains a list"),
+    ("a word as file", "hello", "", "must contain keys and values"),
+    ("a number as file", "3", "", "must contain keys and values"),
     # resources, device_timing
     ("no device", "name: a\nresources: {devices: 0}", "resources.devices: ", "must be at least 1"),
-    ("half a device", "name: a\nresources: {devices: 1.5}", "resources.devices: ", "whole number"),
+    ("half a device", "name: a\nresources: {devices: 1.5}", "resources.devices: ", "integer"),
     (
         "more devices than examples in a batch",
         "name: a\ngrid: {batch_sizes: [2, 64]}\nresources: {devices: 4}",
@@ -533,7 +533,7 @@ def test_grey_is_refused_with_grayscale(study: Callable, refusal: Callable):
 
 def test_a_missing_file_is_refused(tmp_path: Path, refusal: Callable):
     message = refusal(Study.from_file, tmp_path / "none.yaml")
-    assert message.startswith(f"{tmp_path}/none.yaml: there is no such file")
+    assert message.startswith(f"{tmp_path}/none.yaml: no such file")
 
 
 def test_a_folder_is_refused(tmp_path: Path, refusal: Callable):
@@ -784,7 +784,7 @@ def test_of_what_snakemake_merged_only_its_own_reading_of_keys_is_left_out():
         "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2, "32": "0.5"}}, "other": {"rule": "linear"}},
         "training": {"patience": "5", "momentum": 0.9},
     }
-    assert drop_reparsed_texts(merged, values, texts) == {
+    assert remove_assigned_text(merged, values, texts) == {
         "name": "s",
         "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2}}, "other": {"rule": "linear"}},
         "training": {"patience": "5", "momentum": 0.9},

@@ -25,6 +25,7 @@ from tests.helpers.checkout import PROJECT, Checkout
         ["snakefmt", "--check", "Snakefile", "workflow"],
         ["snakemake", "--lint"],
         ["lint-imports"],
+        ["mypy"],
     ],
     ids=" ".join,
 )
@@ -78,6 +79,28 @@ def test_study_files_in_the_usage_docs_are_valid():
     for part in ({}, *parts):
         Study.from_mapping({**complete, **part}, "docs/usage.md")
     assert len(parts) >= 5
+
+
+# Words for which the field has better ones: complete, fix, again, reported, saved; is in, resumes.
+IDIOMS = re.compile(r"\b(whole|mend(s|ed|ing)?|anew|told|kept|stands? in|go(es|ing)? on)\b", re.IGNORECASE)
+PLAIN_ENGLISH = (
+    *("src", "workflow", "docs", "profiles", "config", "envs", ".ci", ".github"),
+    *("Snakefile", "Makefile", "README.md", "CONTRIBUTING.md"),
+)
+
+
+def test_code_and_docs_use_plain_english():
+    suffixes = {".py", ".smk", ".md", ".yaml", ".yml", ".json", ".rst", ".jinja", ".css", ""}
+    roots = [PROJECT / name for name in PLAIN_ENGLISH]
+    files = [
+        file
+        for root in roots
+        for file in ([root] if root.is_file() else sorted(root.rglob("*")))
+        if file.is_file() and file.suffix in suffixes and ".egg-info" not in str(file)
+    ]
+    assert len(files) > 250
+    counts = {str(file.relative_to(PROJECT)): len(IDIOMS.findall(file.read_text())) for file in files}
+    assert {name: count for name, count in counts.items() if count} == {}
 
 
 def test_package_root_has_no_loose_modules():

@@ -131,9 +131,7 @@ class CatsVsDogsConfig(ImageFolderConfig):
     source: Literal["cats_vs_dogs"]  # type: ignore[assignment]
     """Where the images come from."""
 
-    path: Annotated[  # type: ignore[assignment]
-        str | None, Field(min_length=1, examples=["data/kagglecatsanddogs_5340.zip"])
-    ] = None
+    path: Annotated[str | None, Field(min_length=1, examples=["data/kagglecatsanddogs_5340.zip"])] = None  # type: ignore[assignment]
     """The zip file, or the folder that it was unpacked to; downloaded to `downloads/` if left out."""
 
     image_size: ImageSize = (128, 128)

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 import batchscape
 from batchscape.config.base import shortest_decimal
-from batchscape.config.loading import RENAMED_KEYS, remove_assigned_text, read_assignments
+from batchscape.config.loading import RENAMED_KEYS, read_assignments, remove_assigned_text
 from batchscape.config.run import RunSpec
 from batchscape.config.study import Run
 from batchscape.errors import UserError

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -391,7 +392,7 @@ def test_summary_describes_the_run(trained: Callable, small_data_file: Path):
     assert summary["training_examples"] == 230
     assert summary["provenance"]["data_sha256"] == prepared_digest(small_data_file)
     assert summary["provenance"]["started"] <= summary["provenance"]["finished"]
-    assert summary["environment"]["packages"]["torch"] == torch.__version__
+    assert summary["environment"]["packages"]["torch"] == metadata.version("torch")
     assert summary["environment"]["device"] == "cpu"
 
 

@@ -1,1 +1,1 @@
-"""One module a question; `analyze(run)` answers it for one run, as the rows of a data frame."""
+"""Analyses of runs, one module each; `analyze` returns the rows of a run as a data frame."""

@@ -31,9 +31,9 @@ def tabulate(
     quantities are those of `runs` above, `distance` (over all layers), `update_norm` (the median of the run's updates)
     and, if it was analyzed, `sharpness`: Keskar's φ in the full space with the largest ε, at `best`.
     """
-    found = {name: runs[name] for name in OF_RUN}
+    quantities = {name: runs[name] for name in OF_RUN}
     lead = [*SETTING_COLUMNS, "seed", "status"]
-    frames = [runs[["run", *lead]].assign(quantity=name, value=values) for name, values in found.items()]
+    frames = [runs[["run", *lead]].assign(quantity=name, value=values) for name, values in quantities.items()]
     distances = distance[distance["layer"] == ALL_LAYERS].rename(columns={"distance": "value"})
     median = update_norms[update_norms["percentile"] == 50].rename(columns={"update_norm": "value"})
     frames += [distances.assign(quantity="distance"), median.assign(quantity="update_norm")]

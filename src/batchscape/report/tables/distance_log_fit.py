@@ -51,8 +51,8 @@ def fit(steps: np.ndarray, distances: np.ndarray) -> dict[str, float]:
     start = line(np.log(distances), root * distances)  # to first order, the errors of d itself
     power = least_squares(lambda p: root * (np.exp(design @ p) - distances), start, xtol=1e-12, ftol=1e-12).x
     log_r2, power_r2 = r2(design @ (intercept, slope)), r2(np.exp(design @ power))
-    found = (intercept, slope, log_r2, np.exp(power[0]), power[1], power_r2, log_r2 - power_r2)
-    return dict(zip(VALUES, map(float, found), strict=True))
+    parameters = (intercept, slope, log_r2, np.exp(power[0]), power[1], power_r2, log_r2 - power_r2)
+    return dict(zip(VALUES, map(float, parameters), strict=True))
 
 
 def tabulate(history: pd.DataFrame) -> pd.DataFrame:

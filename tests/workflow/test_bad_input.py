@@ -459,7 +459,7 @@ def test_damaged_arrays_stop_the_study_without_losing_its_runs(study: Checkout):
     with_images(images=OBJECTS)(study.path / "tiny.npz")
     lost = (DATA, f"{FOLDER}/data/manifest.csv")
     output = run_failing(study, "all", "--configfile", CONFIG, lost=lost)
-    assert "cannot be read as NumPy's" in find_line(output, "data.path: tiny.npz ")
+    assert "cannot be read as .npy or .npz" in find_line(output, "data.path: tiny.npz ")
     (study.path / "tiny.npz").unlink()
     output = run_failing(study, "all", "--configfile", CONFIG)
     assert find_line(output, f"{CONFIG}: data.path: tiny.npz does not exist").endswith("runs)")

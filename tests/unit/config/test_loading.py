@@ -1,0 +1,695 @@
+"""Study files: which are refused and with which messages, and how the command line overrides them."""
+
+import copy
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from batchscape.config.loading import RENAMED_KEYS, read_assignments, remove_assigned_text
+from batchscape.errors import UserError
+from batchscape.study.study import Study
+from tests.helpers.study_files import FULL, SECTIONS, full_mapping
+
+# Mistakes. Each row: what it is, the text, where the message must place it, what the message must say.
+
+MISTAKES = [
+    # name
+    ("no name", "grid: {seeds: [0]}", "name: ", "is missing"),
+    ("an empty file", "", "name: ", "is missing"),
+    ("a file of comments", "# to do\n", "name: ", "is missing"),
+    ("a number as name", "name: 5", "name: ", "must be text, got 5"),
+    ("no value for name", "name:", "name: ", "must be text, got null"),
+    ("a date as name", "name: 2020-12-05", "name: ", "must be text"),
+    ("a list as name", "name: [a]", "name: ", "must be text, got a list"),
+    ("an empty name", "name: ''", "name: ", "letters, digits, `-` and `_`, got ''"),
+    ("a slash in the name", "name: a/b", "name: ", "got 'a/b'; write `name: my-study`"),
+    ("a name that leaves the results folder", "name: ..", "name: ", "got '..'"),
+    ("a hidden folder as name", "name: .a", "name: ", "got '.a'"),
+    ("an absolute path as name", "name: /tmp", "name: ", "got '/tmp'"),
+    ("a space in the name", "name: my study", "name: ", "got 'my study'"),
+    ("a line break in the name", 'name: "a\\nb"', "name: ", r"got 'a\nb'"),
+    ("a letter outside ASCII in the name", "name: étude", "name: ", "got 'étude'"),
+    ("a wildcard brace in the name", "name: '{run}'", "name: ", "got '{run}'"),
+    # keys
+    ("an unknown section", "name: s\nplots: {}", "plots: ", "known keys here: name, data, grid"),
+    ("a mistyped section", "name: s\ntrainning: {}", "trainning: ", "did you mean `training`?"),
+    ("a mistyped data key", "name: s\ndata: {split_sed: 1}", "data.split_sed: ", "did you mean `split_seed`?"),
+    ("a mistyped grid key", "name: s\ngrid: {batch_size: [1]}", "grid.batch_size: ", "did you mean `batch_sizes`?"),
+    ("a mistyped model key", "name: s\nmodel: {chanels: [4]}", "model.chanels: ", "did you mean `channels`?"),
+    ("a mistyped training key", "name: s\ntraining: {epochs: 3}", "training.epochs: ", "did you mean `max_epochs`?"),
+    (
+        "a mistyped comparison key",
+        "name: s\ncomparison: {hi_learning_rate: 1}",
+        "comparison.hi_learning_rate: ",
+        "mean `high_learning_rate`?",
+    ),
+    ("an unknown key in a section", "name: s\ngrid: {zzz: 1}", "grid.zzz: ", "known keys here: batch_sizes, learn"),
+    ("a key that looks internal", "name: s\nfunction-x: 1", "function-x: ", "is not a known key"),
+    ("a line break in a key", 'name: s\n"a\\nb": 1', "", "is not a known key"),
+    ("a number as key", "name: s\ngrid: {5: 1}", "grid", "5"),
+    # keys of another kind of data or network
+    (
+        "a key of vgg in mlp",
+        "name: s\nmodel: {name: mlp, channels: [4]}",
+        "model.channels: ",
+        "`model` with `name: vgg`",
+    ),
+    ("a key of resnet in vgg", "name: s\nmodel: {blocks: 2}", "model.blocks: ", "`model` with `name: resnet`"),
+    ("a network's key", "name: s\nmodel: {arguments: {}}", "model.arguments: ", "`model` with `name: import path`"),
+    ("a data set's key", "name: s\ndata: {arguments: {}}", "data.arguments: ", "`data` with `source: import path`"),
+    ("a key of a folder", "name: s\ndata: {path: x}", "data.path: ", "`data` with `source: image_folder`"),
+    (
+        "a key of digits",
+        "name: s\ndata: {source: synthetic, task: digit}",
+        "data.task: ",
+        "`data` with `source: digits`",
+    ),
+    ("a network's key in data", "name: s\ndata: {dropout: 0.5}", "data.dropout: ", "`model` with `name: vgg`"),
+    ("no path of a folder", "name: s\ndata: {source: image_folder, image_size: [8, 8]}", "data.path: ", "is missing"),
+    ("a name with two colons", "name: s\nmodel: {name: 'a:b:c'}", "model.name: ", "write `my_package.my_module:name`"),
+    (
+        "a path for a module",
+        "name: s\ndata: {source: 'a/b.py:load'}",
+        "data.source: ",
+        "write `my_package.my_module:name`",
+    ),
+    (
+        "a list as network",
+        "name: s\nmodel: {name: [vgg]}",
+        "model.name: ",
+        "must be 'vgg', 'mlp', 'resnet' or an import",
+    ),
+    (
+        "no argument list",
+        "name: s\nmodel: {name: 'a:b', arguments: [1]}",
+        "model.arguments: ",
+        "must be a section of keys",
+    ),
+    (
+        "a nan argument",
+        "name: s\nmodel: {name: 'a:b', arguments: {x: [.nan]}}",
+        "model.arguments: ",
+        "not contain nan or inf",
+    ),
+    (
+        "an argument that is a date",
+        "name: s\nmodel: {name: 'a:b', arguments: {x: 2020-01-01}}",
+        "model.arguments.x: ",
+        "JSON",
+    ),
+    # sections
+    ("an empty section", "name: s\ndata:", "data: ", "must be a section of keys and values, got null"),
+    ("a list as section", "name: s\ngrid: [32, 64]", "grid: ", "must be a section of keys and values, got a list"),
+    ("a list of keys as section", "name: s\ntraining:\n  - patience: 3", "training: ", "got a list"),
+    ("a word as section", "name: s\nmodel: vgg", "model: ", "below `model:` (name, channels, convolutions,"),
+    ("a number as section", "name: s\ncomparison: 0.01", "comparison: ", "must be a section"),
+    # lists
+    ("no batch sizes", "name: s\ngrid: {batch_sizes: []}", "grid.batch_sizes: ", "must not be empty"),
+    ("no learning rates", "name: s\ngrid: {learning_rates: []}", "grid.learning_rates: ", "must not be empty"),
+    ("no seeds", "name: s\ngrid: {seeds: []}", "grid.seeds: ", "must not be empty"),
+    ("no channels", "name: s\nmodel: {channels: []}", "model.channels: ", "must not be empty"),
+    ("one batch size without a list", "name: s\ngrid: {batch_sizes: 32}", "grid.batch_sizes: ", "must be a list"),
+    ("text as list", "name: s\ngrid: {batch_sizes: 32 64}", "grid.batch_sizes: ", "must be a list, got '32 64'"),
+    ("null as list", "name: s\ngrid: {seeds: }", "grid.seeds: ", "must be a list, got null"),
+    ("keys as list", "name: s\ngrid: {seeds: {a: 1}}", "grid.seeds: ", "must be a list, got a section"),
+    ("a repeated batch size", "name: s\ngrid: {batch_sizes: [8, 8]}", "grid.batch_sizes: ", "repeats 8"),
+    ("a repeated seed", "name: s\ngrid: {seeds: [1, 2, 1]}", "grid.seeds: ", "repeats 1; list each value once"),
+    ("one rate twice", "name: s\ngrid: {learning_rates: [0.001, 1e-3]}", "grid.learning_rates: ", "repeats 0.001"),
+    ("a repeated snapshot", "name: s\ntraining: {checkpoints: [2, 2]}", "training.checkpoints: ", "repeats 2"),
+    # integers
+    ("a real batch size", "name: s\ngrid: {batch_sizes: [32.0]}", "grid.batch_sizes[0]: ", "integer, got 32.0"),
+    ("half a batch size", "name: s\ngrid: {batch_sizes: [1, 2.5]}", "grid.batch_sizes[1]: ", "integer, got 2.5"),
+    ("a quoted batch size", "name: s\ngrid: {batch_sizes: ['32']}", "grid.batch_sizes[0]: ", "integer, got '32'"),
+    ("a true batch size", "name: s\ngrid: {batch_sizes: [true]}", "grid.batch_sizes[0]: ", "integer, got true"),
+    ("a null batch size", "name: s\ngrid: {batch_sizes: [null]}", "grid.batch_sizes[0]: ", "integer, got null"),
+    ("a batch of nothing", "name: s\ngrid: {batch_sizes: [0]}", "grid.batch_sizes[0]: ", "at least 1, got 0"),
+    ("a negative batch size", "name: s\ngrid: {batch_sizes: [-8]}", "grid.batch_sizes[0]: ", "at least 1, got -8"),
+    ("a list in a list", "name: s\ngrid: {batch_sizes: [[8]]}", "grid.batch_sizes[0]: ", "got a list"),
+    ("a negative seed", "name: s\ngrid: {seeds: [-1]}", "grid.seeds[0]: ", "must be at least 0, got -1"),
+    ("a seed past 32 bits", "name: s\ngrid: {seeds: [4294967296]}", "grid.seeds[0]: ", "at most 4294967295"),
+    ("no epochs", "name: s\ntraining: {max_epochs: 0}", "training.max_epochs: ", "at least 1, got 0"),
+    ("epochs as a real", "name: s\ntraining: {max_epochs: 1e3}", "training.max_epochs: ", "integer, got 1000.0"),
+    ("no patience", "name: s\ntraining: {patience: 0}", "training.patience: ", "at least 1, got 0"),
+    (
+        "endless patience",
+        "name: s\ntraining: {patience: .inf}",
+        "training.patience: ",
+        "must be an integer, got inf",
+    ),
+    ("a word as split seed", "name: s\ndata: {split_seed: a}", "data.split_seed: ", "integer, got 'a'"),
+    ("no units", "name: s\nmodel: {dense: [0]}", "model.dense[0]: ", "at least 1, got 0"),
+    ("a snapshot at 0", "name: s\ntraining: {checkpoints: [0]}", "training.checkpoints[0]: ", "at least 1, got 0"),
+    # real numbers
+    ("a rate of 0", "name: s\ngrid: {learning_rates: [0]}", "grid.learning_rates[0]: ", "greater than 0"),
+    ("a negative rate", "name: s\ngrid: {learning_rates: [-0.1]}", "grid.learning_rates[0]: ", "greater than 0"),
+    ("a NaN rate", "name: s\ngrid: {learning_rates: [.nan]}", "grid.learning_rates[0]: ", "finite number, got nan"),
+    ("an infinite rate", "name: s\ngrid: {learning_rates: [.inf]}", "grid.learning_rates[0]: ", "finite number"),
+    ("a quoted NaN", "name: s\ngrid: {learning_rates: ['nan']}", "grid.learning_rates[0]: ", "finite number"),
+    (
+        "a rate past all floats",
+        "name: s\ncomparison: {fixed_learning_rate: 1e400}",
+        "comparison.fixed_learning_rate: ",
+        "finite number",
+    ),
+    ("a rate in words", "name: s\ngrid: {learning_rates: [low]}", "grid.learning_rates[0]: ", "a number, got 'low'"),
+    (
+        "a true rate",
+        "name: s\ncomparison: {high_learning_rate: true}",
+        "comparison.high_learning_rate: ",
+        "must be a number, got true",
+    ),
+    (
+        "a null rate",
+        "name: s\ncomparison: {fixed_learning_rate: null}",
+        "comparison.fixed_learning_rate: ",
+        "must be a number, got null",
+    ),
+    (
+        "a list as rate",
+        "name: s\ncomparison: {fixed_learning_rate: [1]}",
+        "comparison.fixed_learning_rate: ",
+        "got a list",
+    ),
+    ("a momentum of 1", "name: s\ntraining: {momentum: 1}", "training.momentum: ", "must be less than 1"),
+    ("a negative momentum", "name: s\ntraining: {momentum: -0.1}", "training.momentum: ", "at least 0"),
+    ("a negative decay", "name: s\ntraining: {weight_decay: -1}", "training.weight_decay: ", "at least 0"),
+    ("nothing to validate", "name: s\ndata: {validation_fraction: 0}", "data.validation_fraction: ", "greater than 0"),
+    ("nothing to train", "name: s\ndata: {validation_fraction: 1}", "data.validation_fraction: ", "less than 1"),
+    ("per cent", "name: s\ndata: {validation_fraction: 20%}", "data.validation_fraction: ", "a number, got '20%'"),
+    # choices
+    ("an unknown source", "name: s\ndata: {source: mnist}", "data.source: ", "or an import path `my_package"),
+    ("an unknown network", "name: s\nmodel: {name: alexnet}", "model.name: ", "must be 'vgg', 'mlp', 're"),
+    ("an unknown device", "name: s\ntraining: {accelerator: tpu}", "training.accelerator: ", "'auto', 'cpu' or 'gpu'"),
+    # keys that contradict each other
+    (
+        "a snapshot after the end",
+        "name: s\ntraining: {max_epochs: 3, checkpoints: [2, 9]}",
+        "training.checkpoints: ",
+        "epoch 9 is after max_epochs 3",
+    ),
+    (
+        "a small batch off the grid",
+        "name: s\ncomparison: {small_batch_size: 33}",
+        "comparison.small_batch_size: ",
+        "33 is not in",
+    ),
+    (
+        "a large batch off the grid",
+        "name: s\ncomparison: {large_batch_size: 512}",
+        "comparison.large_batch_size: ",
+        "or add it",
+    ),
+    (
+        "small and large swapped",
+        "name: s\ncomparison: {small_batch_size: 256, large_batch_size: 32}",
+        "comparison.small_batch_size: ",
+        "the small batch, 256, must be smaller than the large one, 32",
+    ),
+    (
+        "small as large",
+        "name: s\ncomparison: {small_batch_size: 64, large_batch_size: 64}",
+        "comparison.small_batch_size: ",
+        "64",
+    ),
+    ("large is the smallest", "name: s\ncomparison: {large_batch_size: 32}", "comparison.large_batch_size: ", "32"),
+    # analyses
+    (
+        "an unknown checkpoint",
+        "name: s\nsharpness: {checkpoints: [best, final]}",
+        "sharpness.checkpoints[1]: ",
+        "'final'",
+    ),
+    (
+        "a checkpoint of no epoch",
+        "name: s\nlandscape: {checkpoint: 0}",
+        "landscape.checkpoint: ",
+        "init, best, last or",
+    ),
+    ("a true checkpoint", "name: s\nlandscape: {checkpoint: true}", "landscape.checkpoint: ", "init, best, last or"),
+    ("weights not kept", "name: s\nsharpness: {checkpoints: [9]}", "sharpness.checkpoints: ", "training.checkpoints"),
+    ("no checkpoint", "name: s\ngradient_alignment: {checkpoints: []}", "gradient_alignment.checkpoints: ", "empty"),
+    ("an epsilon of 0", "name: s\nsharpness: {epsilons: [0]}", "sharpness.epsilons[0]: ", "greater than 0"),
+    ("an epsilon past 1", "name: s\nsharpness: {epsilons: [2]}", "sharpness.epsilons[0]: ", "less than 1"),
+    ("an epsilon in words", "name: s\nsharpness: {epsilons: [small]}", "sharpness.epsilons[0]: ", "got 'small'"),
+    ("a repeated radius", "name: s\nsharpness: {adaptive_radii: [0.1, 1e-1]}", "sharpness.adaptive_radii: ", "0.1"),
+    ("no subspace", "name: s\nsharpness: {subspace_dimension: 0}", "sharpness.subspace_dimension: ", "at least 1"),
+    ("no iteration", "name: s\nsharpness: {iterations: 0}", "sharpness.iterations: ", "at least 1"),
+    ("fewer than no start", "name: s\nsharpness: {random_starts: -1}", "sharpness.random_starts: ", "at least 0"),
+    ("too few products", "name: s\nsharpness: {trace_matvecs: 2}", "sharpness.trace_matvecs: ", "at least 3"),
+    ("neither yes nor no", "name: s\nsharpness: {enabled: 1}", "sharpness.enabled: ", "true or false, got 1"),
+    (
+        "alphas that descend",
+        "name: s\ninterpolation: {alpha_range: [2, -1]}",
+        "interpolation.alpha_range: ",
+        "below the last",
+    ),
+    ("one alpha", "name: s\ninterpolation: {alpha_range: [2]}", "interpolation.alpha_range: ", "a list of two"),
+    ("a line of one point", "name: s\ninterpolation: {points: 1}", "interpolation.points: ", "at least 2"),
+    ("a policy that is none", "name: s\ninterpolation: {batch_norm: off}", "interpolation.batch_norm: ", "'fixed'"),
+    ("an arm of nothing", "name: s\narms: {mine: {}}", "arms.mine.rule: ", "either a `rule` or `learning_rates`"),
+    ("an unknown rule", "name: s\narms: {mine: {rule: cubic}}", "arms.mine.rule: ", "'sqrt', got 'cubic'"),
+    (
+        "a reserved arm",
+        "name: s\narms: {fixed: {rule: sqrt}}",
+        "arms: ",
+        "set its learning rate as `comparison.fixed_learning_rate`",
+    ),
+    ("an arm with a space", "name: s\narms: {a b: {rule: sqrt}}", "arms: ", "invalid arm name 'a b': use"),
+    (
+        "an arm that is a number",
+        "name: s\narms: {mine: 3}",
+        "arms.mine: ",
+        "must be a section of keys and values, got 3",
+    ),
+    (
+        "arms in a list",
+        "name: s\narms: [linear]",
+        "arms: ",
+        "section of keys and values, got a list; write for example",
+    ),
+    (
+        "a typo in an arm",
+        "name: s\narms: {linear: {warmup: 1}}",
+        "arms.linear.warmup: ",
+        "did you mean `warmup_epochs`?",
+    ),
+    ("a foreign key of an arm", "name: s\nwarmup_epochs: 1", "warmup_epochs: ", "in the section `arms.<name>`"),
+    ("a map to 0", "name: s\narms: {m: {learning_rates: {32: 0}}}", "arms.m.learning_rates[32]: ", "greater than 0"),
+    (
+        "a map from text",
+        "name: s\narms: {m: {learning_rates: {a: 1}}}",
+        "arms.m.learning_rates.a: ",
+        "integer, got 'a'",
+    ),
+    (
+        "a map of no size",
+        "name: s\narms: {m: {learning_rates: {9: 1}}}",
+        "arms.m.learning_rates: ",
+        "9 is not in grid.batch",
+    ),
+    (
+        "a base of a map",
+        "name: s\narms: {m: {learning_rates: {32: 1}, base_learning_rate: 1}}",
+        "arms.m.base_learning_rate: ",
+        "needs a `rule`",
+    ),
+    (
+        "a warm-up beyond the end",
+        "name: s\ntraining: {max_epochs: 3}\narms: {linear: {warmup_epochs: 5}}",
+        "arms.linear.warmup_epochs: ",
+        "5 is more than training.max_epochs, 3",
+    ),
+    (
+        "a rate beyond bounds",
+        "name: s\narms: {m: {rule: linear, base_learning_rate: 1e30}}",
+        "arms.m: ",
+        "must be between 1e-30 and",
+    ),
+    ("a lonely pair", "name: s\ninterpolation: {pairs: [[bs32-lr0.01]]}", "interpolation.pairs[0]: ", "a list of two"),
+    (
+        "a pair of no list",
+        "name: s\ninterpolation: {pairs: [bs32-lr0.01]}",
+        "interpolation.pairs[0]: ",
+        "a list of two",
+    ),
+    (
+        "a pair with a stranger",
+        "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs33-lr0.01]]}",
+        "interpolation.pairs: ",
+        "'bs33-lr0.01' is not a setting of this study",
+    ),
+    ("a key like a mark", "name: s\n'[key]': 1", "[key]: ", "is not a known key"),
+    ("a key like a mark below", "name: s\ngrid: {'[key]': 1}", "grid.[key]: ", "is not a known key"),
+    (
+        "a repeated pair",
+        "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs64-lr0.01], [bs32-lr0.01, bs64-lr0.01]]}",
+        "interpolation.pairs: ",
+        "repeats ('bs32-lr0.01', 'bs64-lr0.01'); list each value once",
+    ),
+    (
+        "a pair of one",
+        "name: s\ninterpolation: {pairs: [[bs32-lr0.01, bs32-lr0.01]]}",
+        "interpolation.pairs: ",
+        "a pair needs two different settings, got bs32-lr0.01 twice",
+    ),
+    ("no pair", "name: s\ninterpolation: {pairs: []}", "interpolation.pairs: ", "must not be empty"),
+    (
+        "a pair of nothing",
+        "name: s\ninterpolation: {alpha_range: null}",
+        "interpolation.alpha_range: ",
+        "a list of two",
+    ),
+    ("too fine a grid", "name: s\nlandscape: {points: [100000, 9]}", "landscape.points[0]: ", "at most 2000"),
+    ("an unknown setting", "name: s\nlandscape: {settings: [bs32]}", "landscape.settings: ", "'bs32' is not a setting"),
+    ("a seed of no run", "name: s\nlandscape: {seeds: [7]}", "landscape.seeds: ", "7 is not in grid.seeds"),
+    (
+        "a range that descends",
+        "name: s\nlandscape: {x_range: [1, -1]}",
+        "landscape.x_range: ",
+        "1, must be below the last, -1",
+    ),
+    (
+        "a range of nothing",
+        "name: s\nlandscape: {y_range: [1, 1]}",
+        "landscape.y_range: ",
+        "1, must be below the last, 1",
+    ),
+    ("an endless range", "name: s\nlandscape: {y_range: [0, .inf]}", "landscape.y_range[1]: ", "finite number"),
+    ("three ends of a range", "name: s\nlandscape: {y_range: [0, 1, 2]}", "landscape.y_range: ", "a list of two"),
+    ("a grid of one row", "name: s\nlandscape: {points: [51, 1]}", "landscape.points[1]: ", "at least 2"),
+    ("a grid of one number", "name: s\nlandscape: {points: 51}", "landscape.points: ", "a list of two"),
+    ("no direction", "name: s\nlandscape: {direction_seeds: []}", "landscape.direction_seeds: ", "empty"),
+    ("jobs of no point", "name: s\nlandscape: {points_per_job: 0}", "landscape.points_per_job: ", "at least 1"),
+    ("a way without steps", "name: s\ntrajectory: {enabled: true}", "trajectory.enabled: ", "training.checkpoints"),
+    ("a negative margin", "name: s\ntrajectory: {margin: -1}", "trajectory.margin: ", "at least 0"),
+    (
+        "no power of two",
+        "name: s\ngradient_alignment: {max_batch_size: 100}",
+        "gradient_alignment.max_batch_size: ",
+        "a power of two, got 100",
+    ),
+    # YAML
+    ("a repeated key", "name: s\nname: t", "line 2: ", "duplicate key `name`"),
+    ("a repeated key below", "name: s\ngrid:\n  seeds: [1]\n  seeds: [2]", "line 4: ", "duplicate key `seeds`"),
+    ("a tab", "name: s\ngrid:\n\tseeds: [1]", "line 3: ", "is not valid YAML"),
+    ("an open bracket", "name: s\ngrid: {seeds: [1", "line 2: ", "is not valid YAML"),
+    ("an open quote", "name: 's", "line 1: ", "is not valid YAML"),
+    ("wrong indentation", "name: s\n  grid: {}", "line 2: ", "is not valid YAML"),
+    ("two documents", "name: s\n---\nname: t", "line 2: ", "is not valid YAML"),
+    ("an object tag", "name: !!python/object/apply:os.getcwd []", "line 1: ", "is not valid YAML"),
+    ("an unknown alias", "name: *other", "line 1: ", "is not valid YAML"),
+    ("a control character", "name: s\0", "", "is not valid YAML"),
+    ("a date that is none", "name: 2020-13-45", "", "is not valid YAML"),
+    ("a tagged number that is none", "training: {max_epochs: !!int many}", "", "is not valid YAML"),
+    ("a tagged truth that is none", "name: !!bool perhaps", "", "is not valid YAML"),
+    ("a number of 5000 digits", f"name: s\ntraining: {{max_epochs: {'9' * 5000}}}", "", ""),
+    ("a list as file", "- name: s", "", "must contain keys and values (`name: my-study`), contains a list"),
+    ("a word as file", "hello", "", "must contain keys and values"),
+    ("a number as file", "3", "", "must contain keys and values"),
+    # resources, device_timing
+    ("no device", "name: a\nresources: {devices: 0}", "resources.devices: ", "must be at least 1"),
+    ("half a device", "name: a\nresources: {devices: 1.5}", "resources.devices: ", "integer"),
+    (
+        "more devices than examples in a batch",
+        "name: a\ngrid: {batch_sizes: [2, 64]}\nresources: {devices: 4}",
+        "resources.devices: ",
+        "4 devices cannot share a batch of 2",
+    ),
+    (
+        "more devices on all nodes than examples in a batch",
+        "name: a\ngrid: {batch_sizes: [4, 64]}\nresources: {devices: 3, nodes: 2}",
+        "resources.nodes: ",
+        "6 devices cannot share a batch of 4",
+    ),
+    (
+        "no number of devices to time",
+        "name: a\ndevice_timing: {device_counts: []}",
+        "device_timing.device_counts: ",
+        "",
+    ),
+    (
+        "a number of devices twice",
+        "name: a\ndevice_timing: {device_counts: [2, 2]}",
+        "device_timing.device_counts: ",
+        "2",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "where", "said"), [pytest.param(*row[1:], id=row[0]) for row in MISTAKES])
+def test_a_mistake_is_one_line_that_names_the_file_the_key_and_what_is_wrong(
+    text: str, where: str, said: str, study: Callable, refusal: Callable, tmp_path: Path
+):
+    message = refusal(study, text)
+    assert message.startswith(f"{tmp_path}/study.yaml: {where}")
+    assert said in message
+    assert len(message) < len(str(tmp_path)) + 300
+
+
+# Each key that was renamed, as a study file of then has it, and its name now.
+RENAMED = {
+    "training: {snapshots: [1]}": "training.checkpoints",
+    "data: {source: image_folder, path: a, image_size: [3, 3], colour: rgb}": "data.color",
+    "comparison: {fixed_lr: 0.01}": "comparison.fixed_learning_rate",
+    "comparison: {high_lr: 0.08}": "comparison.high_learning_rate",
+    "comparison: {small_batch: 32}": "comparison.small_batch_size",
+    "comparison: {large_batch: 256}": "comparison.large_batch_size",
+    "arms: {mine: {rule: sqrt, base_lr: 0.01}}": "arms.mine.base_learning_rate",
+    "arms: {linear: {base_batch: 32}}": "arms.linear.base_batch_size",
+    "tuning: {range: [0.01, 1]}": "tuning.learning_rate_range",
+    "tuning: {coarse_trials: 3}": "tuning.startup_trials",
+    "sharpness: {trace_products: 9}": "sharpness.trace_matvecs",
+    "interpolation: {alphas: [-1, 2]}": "interpolation.alpha_range",
+    "gradient_alignment: {largest_batch: 32}": "gradient_alignment.max_batch_size",
+    "gradient_alignment: {examples: 64}": "gradient_alignment.max_examples",
+    "device_timing: {devices: [1]}": "device_timing.device_counts",
+}
+
+
+@pytest.mark.parametrize(("section", "new"), RENAMED.items())
+def test_a_key_that_was_renamed_is_refused_with_its_new_name(
+    section: str, new: str, study: Callable, refusal: Callable, tmp_path: Path
+):
+    old = re.findall(r"[a-z_]+(?=: )", section)[-1]
+    place = new.rpartition(".")[0]
+    assert refusal(study, f"name: s\n{section}") == (f"{tmp_path}/study.yaml: {place}.{old}: is now `{new}`; rename it")
+
+
+def test_all_renamed_keys_are_tested():
+    assert {new.split(".")[-1] for new in RENAMED.values()} == set(RENAMED_KEYS.values())
+    assert len(RENAMED) == len(RENAMED_KEYS)
+
+
+def test_grey_is_refused_with_grayscale(study: Callable, refusal: Callable):
+    text = "name: s\ndata: {source: image_folder, path: a, image_size: [3, 3], color: grey}"
+    expected = "data.color: must be 'rgb' or 'grayscale', got 'grey'; write for example `color: grayscale`"
+    assert refusal(study, text).endswith(expected)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path, refusal: Callable):
+    message = refusal(Study.from_file, tmp_path / "none.yaml")
+    assert message.startswith(f"{tmp_path}/none.yaml: no such file")
+
+
+def test_a_folder_is_refused(tmp_path: Path, refusal: Callable):
+    assert refusal(Study.from_file, tmp_path).startswith(f"{tmp_path}: is a folder")
+
+
+def test_a_binary_file_is_refused(tmp_path: Path, refusal: Callable):
+    path = tmp_path / "study.yaml"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n\0\xff\xfe")
+    assert refusal(Study.from_file, path).startswith(f"{path}: is not a text file")
+
+
+@pytest.mark.parametrize(
+    ("text", "keys"),
+    [
+        ("name: s\ngrid: {seeds: []}\ntraining: {patience: 0}", ["grid.seeds", "training.patience"]),
+        ("name: s\ngrid: {seeds: [-1, 0, a]}", ["grid.seeds[0]", "grid.seeds[2]"]),
+        ("nmae: s", ["name", "nmae"]),
+        ("name: a/b\ngrid: {seeds: []}", ["name", "grid.seeds"]),
+    ],
+    ids=["two sections", "one list", "a mistyped required key", "the name and a section"],
+)
+def test_two_mistakes_give_two_lines(text: str, keys: list[str], study: Callable, tmp_path: Path):
+    with pytest.raises(UserError) as caught:
+        study(text)
+    told = {line.removeprefix(f"{tmp_path}/study.yaml: ").split(": ")[0] for line in str(caught.value).split("\n")}
+    assert told == set(keys)
+
+
+# Whatever stands in a file, the answer is a study or lines for the user.
+
+
+def told_lines(read: Callable[[], Study], source: str = "study.yaml") -> list[str]:
+    """The lines of the refusal, none if there is none; each must be one line that starts with the source."""
+    try:
+        read()
+    except UserError as error:
+        lines = str(error).split("\n")
+        for line in lines:
+            assert line.splitlines() == [line]
+            assert line.startswith(f"{source}: ")
+            assert "Traceback" not in line
+        return lines
+    return []
+
+
+KNOWN_KEYS = sorted({"name", *SECTIONS, *(key for keys in SECTIONS.values() for key in keys)})
+
+
+KEYS = st.sampled_from(KNOWN_KEYS) | st.text(max_size=8)
+
+
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.dates() | st.binary(max_size=4)
+)
+
+
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS | SCALARS, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+PATHS = [(section,) for section in ["name", *SECTIONS]]
+
+
+PATHS += [(section, key) for section, keys in SECTIONS.items() for key in keys]
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(KEYS, VALUES, max_size=6))
+@example({"a\nb": 1})
+@example({"a\u2028b": 1})
+@example({"": 1})
+@example({"function-": {}})
+@example({"grid": {"function-after": [1]}})
+@example({"name": "x" * 5000})
+def test_no_mapping_makes_anything_but_a_study_or_lines_for_the_user(mapping: dict):
+    told_lines(lambda: Study.from_mapping(mapping, "study.yaml"))
+
+
+@given(st.sampled_from(PATHS), VALUES)
+def test_one_bad_value_in_a_good_study_is_told_with_its_key(path: tuple[str, ...], value: Any):
+    mapping = full_mapping()
+    parent = mapping if len(path) == 1 else mapping[path[0]]
+    parent[path[-1]] = value
+    for line in told_lines(lambda: Study.from_mapping(mapping, "study.yaml")):
+        assert path[-1] in line
+
+
+@given(st.sampled_from([(), *((section,) for section in SECTIONS)]), st.text(max_size=12), VALUES)
+def test_no_unknown_key_slips_into_a_good_study(path: tuple[str, ...], key: str, value: Any):
+    mapping = full_mapping()
+    parent = mapping[path[0]] if path else mapping
+    if key not in parent:
+        parent[key] = value
+        assert len(told_lines(lambda: Study.from_mapping(mapping, "study.yaml"))) == 1
+
+
+@given(st.integers(0, len(FULL)), st.integers(0, 2), st.sampled_from(["", *"\t\n:-,#&*!|>%@`?'\"[]{}~<=0.eé\0"]))
+def test_one_slip_of_the_keyboard_never_ends_in_a_traceback(
+    tmp_path_factory: pytest.TempPathFactory, position: int, deleted: int, typed: str
+):
+    path = tmp_path_factory.getbasetemp() / "slip.yaml"
+    path.write_text(FULL[:position] + typed + FULL[position + deleted :], encoding="utf-8")
+    told_lines(lambda: Study.from_file(path), str(path))
+
+
+# What is accepted, and as what.
+
+
+@pytest.mark.parametrize("written", ["1e-3", "1E-3", "'1e-3'", "0.001", "1.0e-3", "+1e-3"])
+def test_every_way_to_write_a_thousandth_is_the_number(written: str, study: Callable):
+    checked = study(f"name: s\ngrid: {{learning_rates: [{written}]}}\ncomparison: {{fixed_learning_rate: {written}}}")
+    assert checked.grid.learning_rates == (0.001,)
+    assert checked.comparison.fixed_learning_rate == 0.001
+
+
+def test_a_whole_number_is_accepted_for_a_real_one_and_is_the_same_study(study: Callable):
+    whole = study("name: s\ngrid: {learning_rates: [1]}\ntraining: {momentum: 0, weight_decay: 0}")
+    real = study("name: s\ngrid: {learning_rates: [1.0]}\ntraining: {momentum: 0.0, weight_decay: 0.0}")
+    assert isinstance(whole.grid.learning_rates[0], float)
+    assert whole == real
+    assert [whole.specs.run(name) for name in whole.runs] == [real.specs.run(name) for name in real.runs]
+
+
+# Overrides.
+
+
+def test_an_override_replaces_single_nested_keys_only(study: Callable):
+    overrides = {"grid": {"seeds": [7]}, "training": {"patience": 9}}
+    expected = FULL.replace("seeds: [0, 1]", "seeds: [7]").replace("patience: 3", "patience: 9")
+    assert study(FULL, overrides) == study(expected)
+
+
+def test_an_override_can_bring_a_section_that_the_file_leaves_out(study: Callable):
+    assert study("name: s", {"grid": {"seeds": [7]}}) == study("name: s\ngrid: {seeds: [7]}")
+
+
+def test_overrides_are_left_as_they_were(study: Callable):
+    overrides = {"grid": {"seeds": [7]}, "training": {"patience": 9}}
+    before = copy.deepcopy(overrides)
+    study(FULL, overrides)
+    assert overrides == before
+
+
+def test_a_bad_override_is_refused_like_a_bad_file(study: Callable, refusal: Callable, tmp_path: Path):
+    message = refusal(study, FULL, {"grid": {"seeds": []}})
+    assert message.startswith(f"{tmp_path}/study.yaml with --config: grid.seeds: must not be empty")
+
+
+def assigned(*assignments: str) -> Study:
+    """A study with some `--config` of the command line."""
+    return Study.from_mapping(full_mapping(), "study.yaml", *read_assignments(assignments))
+
+
+@pytest.mark.parametrize(
+    ("assignments", "same"),
+    [
+        (
+            ["training={patience: 50}", "grid={seeds: [7, 8]}"],
+            {"training": {"patience": 50}, "grid": {"seeds": [7, 8]}},
+        ),
+        (["comparison={high_learning_rate: 1e-1}"], {"comparison": {"high_learning_rate": 0.1}}),
+        (["training={patience: 50}", "training={momentum: 0}"], {"training": {"patience": 50, "momentum": 0}}),
+        (["arms={mine: {learning_rates: {32: 0.5, 64: 1}}}"], {"arms": {"mine": {"learning_rates": {32: 0.5, 64: 1}}}}),
+        (
+            ["data={source: 'my:load', arguments: {deep: {on: true}, x: [1, a, null]}}"],
+            {"data": {"source": "my:load", "arguments": {"deep": {"on": True}, "x": [1, "a", None]}}},
+        ),
+        (["name=007"], {"name": "007"}),
+        (["name=1e3"], {"name": "1e3"}),
+        (["name=20_2"], {"name": "20_2"}),
+        (["name=true"], {"name": "true"}),
+        (["name='007'"], {"name": "007"}),
+        (
+            ["data={source: arrays, path: 007, labels: 1.50}"],
+            {"data": {"source": "arrays", "path": "007", "labels": "1.50"}},
+        ),
+    ],
+)
+def test_the_command_line_is_read_as_a_study_file_but_what_wants_text_is_taken_as_typed(
+    assignments: list[str], same: dict[str, Any]
+):
+    assert assigned(*assignments) == Study.from_mapping(full_mapping(), "study.yaml", same)
+
+
+@pytest.mark.parametrize(
+    ("assignments", "said"),
+    [
+        (
+            ["grid={seeds: [1"],
+            "study.yaml with --config: grid: must be a section of keys and values, got '{seeds: [1'; ",
+        ),
+        (["data={source: arrays, path: [1]}"], "study.yaml with --config: data.path: must be text, got a list; "),
+        (["name="], "study.yaml with --config: name: must be text, got null; "),
+        (["name=0.5"], "study.yaml with --config: name: must be at most 100 letters, digits, `-` and `_`, got '0.5'; "),
+    ],
+)
+def test_a_wrong_command_line_is_told_like_a_wrong_file(assignments: list[str], said: str):
+    with pytest.raises(UserError) as refused:
+        assigned(*assignments)
+    assert str(refused.value).startswith(said)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_of_what_snakemake_merged_only_its_own_reading_of_keys_is_left_out():
+    values, texts = read_assignments(["arms={mine: {learning_rates: {32: 0.5}}}", "training={patience: 5}"])
+    merged = {
+        "name": "s",
+        "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2, "32": "0.5"}}, "other": {"rule": "linear"}},
+        "training": {"patience": "5", "momentum": 0.9},
+    }
+    assert remove_assigned_text(merged, values, texts) == {
+        "name": "s",
+        "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2}}, "other": {"rule": "linear"}},
+        "training": {"patience": "5", "momentum": 0.9},
+    }

@@ -1,0 +1,40 @@
+"""The JSON schema of study files."""
+
+import json
+from pathlib import Path
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from batchscape.errors import UserError
+from batchscape.study.study import Study
+from tests.helpers.study_files import EACH_KIND, KINDS, OF_ALL, SELECTOR, of_kind
+
+SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[3] / "config" / "schema.json").read_text()))
+
+
+@pytest.mark.parametrize(("section", "kind"), EACH_KIND)
+def test_the_schema_takes_each_kind_and_refuses_what_the_study_refuses(section: str, kind: str):
+    other_keys = {key: values[0] for other in KINDS[section].values() for key, values in other.items()}
+    foreign = [{key: value} for key, value in other_keys.items() if key not in KINDS[section][kind]]
+    wrong = [{key: {"no": "value"}} for key in (*KINDS[section][kind], *OF_ALL[section]) if key != "arguments"]
+    assert SCHEMA.is_valid(of_kind(section, kind))
+    for change in (*foreign, *wrong, {"arguments": 3}, {"no_such_key": 1}, {SELECTOR[section]: "no_such_kind"}):
+        mapping = of_kind(section, kind, **change)
+        assert not SCHEMA.is_valid(mapping), change
+        with pytest.raises(UserError):
+            Study.from_mapping(mapping, "s")
+
+
+@pytest.mark.parametrize("section", ["data", "model"])
+def test_without_a_kind_the_schema_means_the_first_one(section: str):
+    first, *others = KINDS[section]
+    without = of_kind(section, first)
+    del without[section][SELECTOR[section]]
+    assert SCHEMA.is_valid(without)
+    assert Study.from_mapping(without, "s") == Study.from_mapping(of_kind(section, first), "s")
+    for kind in others:
+        without = of_kind(section, kind)
+        del without[section][SELECTOR[section]]
+        if not set(KINDS[section][kind]) <= set(KINDS[section][first]):
+            assert not SCHEMA.is_valid(without), kind

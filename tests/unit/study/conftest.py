@@ -1,0 +1,3 @@
+from tests.helpers.study_files import study
+
+__all__ = ["study"]

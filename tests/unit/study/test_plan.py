@@ -1,0 +1,31 @@
+"""The trainings of a study."""
+
+from collections.abc import Callable
+
+from batchscape.study.plan import TrainingGroup
+
+# How much there is to train.
+
+
+def test_all_trainings_are_counted_those_of_the_searches_and_the_timing_too(study: Callable):
+    planned = study(
+        "name: s\n"
+        "grid: {batch_sizes: [16, 32], learning_rates: [0.01, 0.08], seeds: [0, 1, 2]}\n"
+        "training: {max_epochs: 30}\n"
+        "arms: {linear: {enabled: false}, sqrt: {enabled: false}}\n"
+        "comparison: {fixed_learning_rate: 0.01, high_learning_rate: 0.08}\n"
+        "tuning: {trials: 5, startup_trials: 3, epochs: 100, seeds: [7, 8]}\n"
+        "device_timing: {device_counts: [1, 2, 4], epochs: 6}\n"
+    )
+    # Of each batch size two rates and the tuned one, by three seeds.
+    assert planned.plan.trainings == [
+        *(TrainingGroup("run", size, 9, 30) for size in (16, 32)),
+        *(TrainingGroup("search", size, 10, 30) for size in (16, 32)),
+        *(TrainingGroup("timing", size, 3, 7) for size in (16, 32)),
+    ]
+    assert len(planned.runs) == 18
+    assert planned.plan.describe_trainings() == (
+        "44 trainings: 18 runs, 20 in 2 searches of 5 learning rates × 2 seeds, 6 of a few epochs to time devices"
+    )
+    less = study("name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n")
+    assert less.plan.describe_trainings() == f"{len(less.runs)} trainings: {len(less.runs)} runs"

@@ -1,0 +1,149 @@
+"""Specs: what makes a job stale, and what does not."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from batchscape.config.run import RunSpec
+from batchscape.study.registry import FIGURES
+from batchscape.study.study import Study
+from tests.helpers.study_files import (
+    EACH_KIND,
+    FULL,
+    KINDS,
+    OF_ALL,
+    SECTIONS,
+    SELECTOR,
+    full_mapping,
+    of_kind,
+    sections_reversed,
+)
+
+# Slices: what makes a job stale.
+
+
+def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
+    checked = study(FULL)
+    spec = RunSpec.model_validate(json.loads(checked.specs.run("bs64-lr0.08-seed1")))
+    assert (spec.batch_size, spec.learning_rate, spec.seed) == (64, 0.08, 1)
+    assert (spec.model, spec.training) == (checked.model, checked.training)
+
+
+@pytest.mark.parametrize(("tuning", "training", "budget"), [(60, 2000, 60), (60, 5, 5), (4, 5, 4)])
+def test_a_trial_never_trains_longer_than_a_run(study: Callable, tuning: int, training: int, budget: int):
+    checked = study(f"name: s\ntuning: {{epochs: {tuning}}}\ntraining: {{max_epochs: {training}}}")
+    assert json.loads(checked.specs.search(32))["training"]["max_epochs"] == budget
+
+
+def test_no_two_runs_have_the_same_slice(study: Callable):
+    checked = study(FULL)
+    assert len({checked.specs.run(name) for name in checked.runs}) == len(checked.runs) == 2 * 4 + 2 * 2 + 2 * 2
+
+
+def test_the_order_of_keys_in_the_file_makes_nothing_stale(study: Callable):
+    one, other = study(FULL), Study.from_mapping(sections_reversed(full_mapping()), "reversed")
+    assert [one.specs.run(name) for name in one.runs] == [other.specs.run(name) for name in other.runs]
+    assert one.specs.data == other.specs.data
+    assert [one.specs.artifact(p) for p in FIGURES.values()] == [other.specs.artifact(p) for p in FIGURES.values()]
+
+
+CHANGES = {
+    "model": {"channels": [8, 4], "dense": [17]},
+    "training": {
+        "max_epochs": 21,
+        "patience": 4,
+        "momentum": 0.8,
+        "weight_decay": 0.001,
+        "checkpoints": [1, 11],
+        "accelerator": "auto",
+    },
+}
+
+
+@pytest.mark.parametrize(("section", "key"), [(section, key) for section, keys in CHANGES.items() for key in keys])
+def test_each_key_of_model_and_training_makes_all_runs_stale(section: str, key: str, study: Callable):
+    one, other = study(FULL), study(FULL, {section: {key: CHANGES[section][key]}})
+    assert list(one.runs) == list(other.runs)
+    assert all(one.specs.run(name) != other.specs.run(name) for name in one.runs)
+
+
+def test_no_key_of_model_and_training_is_without_a_change_above():
+    for section, keys in CHANGES.items():
+        assert set(SECTIONS[section]) - set(keys) <= {"name"}  # there is one network, so its name cannot change
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"name": "other"},
+        {"grid": {"batch_sizes": [16, 32, 64, 1024]}},
+        {"grid": {"learning_rates": [0.5, 0.01]}},
+        {"grid": {"seeds": [1, 2, 3]}},
+        {"comparison": {"fixed_learning_rate": 0.02, "high_learning_rate": 0.5}},
+        {"comparison": {"small_batch_size": None, "large_batch_size": None}},
+    ],
+    ids=str,
+)
+def test_runs_that_remain_are_not_stale_when_the_study_around_them_changes(overrides: dict, study: Callable):
+    one, other = study(FULL), study(FULL, overrides)
+    remaining = one.runs.keys() & other.runs.keys()
+    assert remaining
+    assert all(one.specs.run(name) == other.specs.run(name) for name in remaining)
+
+
+@pytest.mark.parametrize("change", [{"validation_fraction": 0.3}, {"split_seed": 6}], ids=str)
+def test_each_key_of_data_makes_the_data_stale(change: dict, study: Callable):
+    assert study(FULL, {"data": change}).specs.data != study(FULL).specs.data
+
+
+@pytest.mark.parametrize(("section", "kind"), EACH_KIND)
+def test_each_key_of_each_kind_makes_stale_what_stands_on_it(section: str, kind: str):
+    study = Study.from_mapping(of_kind(section, kind), "s")
+    keys = {**KINDS[section][kind], **OF_ALL[section]}
+    assert {*keys, SELECTOR[section]} == set(type(getattr(study, section)).model_fields)
+
+    def slices(study: Study) -> tuple[str, str, str]:
+        return study.specs.data, study.specs.network, study.specs.run("bs32-lr0.01-seed0")
+
+    for key, (_, other) in keys.items():
+        edited = slices(Study.from_mapping(of_kind(section, kind, **{key: other}), "s"))
+        changed = [one != two for one, two in zip(slices(study), edited, strict=True)]
+        assert changed == ([True, False, False] if section == "data" else [False, True, True]), key
+
+
+@pytest.mark.parametrize("section", KINDS)
+def test_another_kind_makes_stale_what_stands_on_it(section: str):
+    studies = [Study.from_mapping(of_kind(section, kind), "s") for kind in KINDS[section]]
+    number = len({study.specs.data if section == "data" else study.specs.network for study in studies})
+    assert number == len(KINDS[section])
+
+
+def test_the_loss_decides_what_the_network_must_give(study: Callable):
+    assert study("name: s\ntraining: {loss: cross_entropy}").specs.network != study("name: s").specs.network
+
+
+def test_a_figure_is_stale_when_the_batch_sizes_that_it_compares_change_and_only_then(study: Callable):
+    figure = FIGURES["epoch_distance"]
+    explicit = study(FULL).specs.artifact(figure)
+    left_out = study(FULL, {"comparison": {"small_batch_size": None, "large_batch_size": None}})
+    assert left_out.specs.artifact(figure) == explicit
+    grown = study(FULL, {"grid": {"batch_sizes": [16, 32, 64]}})
+    assert grown.specs.artifact(figure) == explicit
+    assert study(FULL, {"comparison": {"fixed_learning_rate": 0.02}}).specs.artifact(figure) != explicit
+
+
+def test_the_config_in_the_report_is_the_whole_study(tmp_path: Path):
+    study = Study.from_mapping(
+        {
+            "name": "x",
+            "grid": {"learning_rates": [1e-5, 0.1]},
+            "landscape": {"direction_seeds": [3, 4], "points_per_job": 7},
+            "interpolation": {"enabled": False},
+            "arms": {"mine": {"learning_rates": {32: 0.1, 256: 0.2}}},
+        },
+        "x",
+    )
+    (tmp_path / "x.yaml").write_text(json.loads(study.specs.report)["config"])
+    assert Study.from_file(tmp_path / "x.yaml") == study

@@ -50,6 +50,10 @@ REWORDED = {
     "whole model": "all layers",
     "least loss": "lowest loss",
     "cheapest of the equal": "cheapest equivalent",
+    "least validation loss": "best validation loss",
+    "that both train": "that both runs have",
+    "distance of the minimizer": "distance of the minimum",
+    "greatest ε": "largest ε",
 }
 # Columns of sentences, which may be reworded.
 TEXTS = ("statement", "source", "comparison", "reading", "advice", "reason")

@@ -215,14 +215,14 @@ def test_measures_are_nan_if_the_loss_is_not_finite():
 
 
 @pytest.fixture(scope="module")
-def trained(few: PreparedData) -> tuple[nn.Module, LossSurface]:
-    return train_briefly(VggConfig(channels=(4,), dense=(6,)), few)
+def trained(small_data: PreparedData) -> tuple[nn.Module, LossSurface]:
+    return train_briefly(VggConfig(channels=(4,), dense=(6,)), small_data)
 
 
-def train_briefly(config: VggConfig, few: PreparedData) -> tuple[nn.Module, LossSurface]:
+def train_briefly(config: VggConfig, small_data: PreparedData) -> tuple[nn.Module, LossSurface]:
     """Return a network before convergence, and its loss over some digits."""
     network = build_network(config, (1, 8, 8), 1, 0)
-    images, labels = to_tensors(few.train_images, few.train_labels, torch.device("cpu"))
+    images, labels = to_tensors(small_data.train_images, small_data.train_labels, torch.device("cpu"))
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(40):
         optimizer.zero_grad()
@@ -268,8 +268,8 @@ def test_adaptive_sharpness_is_invariant_to_rescaled_relu_layers_and_keskars_is_
     assert abs(after["hessian_eigenvalue", 0] / before["hessian_eigenvalue", 0] - 1) > 0.2
 
 
-def test_hessian_of_a_network_matches_finite_differences_of_its_gradient(few: PreparedData):
-    network, surface = train_briefly(VggConfig(channels=(3,), dense=()), few)  # each weight needs several passes
+def test_hessian_of_a_network_matches_finite_differences_of_its_gradient(small_data: PreparedData):
+    network, surface = train_briefly(VggConfig(channels=(3,), dense=()), small_data)  # each weight needs several passes
     weights = parameter_vector(network)
     step = 1e-7  # small because of the kinks of ReLU
     columns = [

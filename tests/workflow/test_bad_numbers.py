@@ -231,7 +231,7 @@ def test_search_finds_nothing_if_every_trial_diverges(hopeless: InProcessStudy, 
     assert tuned["advice"].str.startswith("every trial diverged").all()
     texts = draw(hopeless.plot("lr_search"))
     assert "on the edge" not in texts  # no rate is marked as the tuned one
-    assert any("× is a diverged trial" in text for text in texts)
+    assert any("×: diverged trial" in text for text in texts)
 
 
 def test_claims_figures_and_report_state_that_everything_diverged(hopeless: InProcessStudy, draw: Callable):

@@ -13,7 +13,7 @@ def settings_of(arms: dict[str, Any]) -> dict[str, list[str]]:
     return dict(Study.from_mapping({"name": "s", "grid": grid, "arms": arms}, "s").plan.settings_by_arm)
 
 
-def test_the_built_in_arms_scale_the_rate_with_the_batch_size():
+def test_built_in_arms_scale_the_rate_with_the_batch_size():
     assert settings_of({}) == {
         "fixed": ["bs32-lr0.01", "bs64-lr0.01", "bs256-lr0.01"],
         "linear": ["bs32-lr0.01", "bs64-lr0.02", "bs256-lr0.08"],
@@ -43,23 +43,23 @@ def test_the_built_in_arms_scale_the_rate_with_the_batch_size():
     ],
     ids=str,
 )
-def test_an_arm_of_ones_own_is_a_rule_or_a_map(arm: dict[str, Any], settings: list[str]):
+def test_custom_arm_is_a_rule_or_a_mapping(arm: dict[str, Any], settings: list[str]):
     found = settings_of({"mine": arm})
     assert found["mine"] == settings
     assert list(found) == ["fixed", "linear", "sqrt", "mine", "tuned", "high"]
 
 
-def test_what_a_study_says_of_a_built_in_arm_changes_only_that():
+def test_partial_section_of_a_built_in_arm_changes_only_its_keys():
     found = settings_of({"linear": {"warmup_epochs": 2}, "sqrt": {"enabled": False}})
     assert found["linear"] == ["bs32-lr0.01-warmup2", "bs64-lr0.02-warmup2", "bs256-lr0.08-warmup2"]
     assert list(found) == ["fixed", "linear", "tuned", "high"]
 
 
-def test_the_linear_arm_of_a_grid_of_powers_of_two_trains_nothing_of_its_own(study: Callable):
+def test_linear_arm_of_a_grid_of_powers_of_two_adds_no_runs(study: Callable):
     without = study("name: s\narms: {linear: {enabled: false}, sqrt: {enabled: false}}")
     assert study("name: s\narms: {sqrt: {enabled: false}}").runs == without.runs
 
 
-def test_a_run_with_warm_up_is_another_run(study: Callable):
+def test_run_with_warmup_has_its_own_name(study: Callable):
     runs = study("name: s\narms: {warm: {rule: constant, warmup_epochs: 5}}").runs
     assert {"bs32-lr0.01-seed0", "bs32-lr0.01-warmup5-seed0"} <= set(runs)

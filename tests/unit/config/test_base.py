@@ -16,7 +16,7 @@ from batchscape.config.base import shortest_decimal
 @example(1.7976931348623157e308)
 @example(1e22)
 @example(0.1 + 0.2)
-def test_a_shortest_decimal_parses_back_to_the_same_float_and_has_nothing_to_spare(value: float):
+def test_shortest_decimal_round_trips_and_cannot_be_shortened(value: float):
     text = shortest_decimal(value)
     assert float(text) == value
     assert re.fullmatch(r"-?(0|[1-9]\d*)(\.\d*[1-9])?", text)
@@ -26,11 +26,11 @@ def test_a_shortest_decimal_parses_back_to_the_same_float_and_has_nothing_to_spa
     ("value", "text"),
     [(0.01, "0.01"), (5e-05, "0.00005"), (1.0, "1"), (100.0, "100"), (0.1, "0.1"), (2.5e3, "2500"), (1, "1")],
 )
-def test_a_shortest_decimal_is_what_a_person_writes(value: float, text: str):
+def test_shortest_decimal_is_written_without_superfluous_digits(value: float, text: str):
     assert shortest_decimal(value) == text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
-def test_a_number_without_a_decimal_form_has_no_name(value: float):
+def test_non_finite_number_has_no_decimal_form(value: float):
     with pytest.raises(ValueError, match="no decimal form"):
         shortest_decimal(value)

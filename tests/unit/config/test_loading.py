@@ -231,7 +231,7 @@ MISTAKES = [
         "init, best, last or",
     ),
     ("a true checkpoint", "name: s\nlandscape: {checkpoint: true}", "landscape.checkpoint: ", "init, best, last or"),
-    ("weights not kept", "name: s\nsharpness: {checkpoints: [9]}", "sharpness.checkpoints: ", "training.checkpoints"),
+    ("weights not saved", "name: s\nsharpness: {checkpoints: [9]}", "sharpness.checkpoints: ", "training.checkpoints"),
     ("no checkpoint", "name: s\ngradient_alignment: {checkpoints: []}", "gradient_alignment.checkpoints: ", "empty"),
     ("an epsilon of 0", "name: s\nsharpness: {epsilons: [0]}", "sharpness.epsilons[0]: ", "greater than 0"),
     ("an epsilon past 1", "name: s\nsharpness: {epsilons: [2]}", "sharpness.epsilons[0]: ", "less than 1"),
@@ -422,7 +422,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize(("text", "where", "said"), [pytest.param(*row[1:], id=row[0]) for row in MISTAKES])
-def test_a_mistake_is_one_line_that_names_the_file_the_key_and_what_is_wrong(
+def test_mistake_gives_one_line_with_file_key_and_cause(
     text: str, where: str, said: str, study: Callable, refusal: Callable, tmp_path: Path
 ):
     message = refusal(study, text)
@@ -452,7 +452,7 @@ RENAMED = {
 
 
 @pytest.mark.parametrize(("section", "new"), RENAMED.items())
-def test_a_key_that_was_renamed_is_refused_with_its_new_name(
+def test_renamed_key_is_rejected_with_its_new_name(
     section: str, new: str, study: Callable, refusal: Callable, tmp_path: Path
 ):
     old = re.findall(r"[a-z_]+(?=: )", section)[-1]
@@ -465,22 +465,22 @@ def test_all_renamed_keys_are_tested():
     assert len(RENAMED) == len(RENAMED_KEYS)
 
 
-def test_grey_is_refused_with_grayscale(study: Callable, refusal: Callable):
+def test_grey_is_rejected_with_grayscale(study: Callable, refusal: Callable):
     text = "name: s\ndata: {source: image_folder, path: a, image_size: [3, 3], color: grey}"
     expected = "data.color: must be 'rgb' or 'grayscale', got 'grey'; write for example `color: grayscale`"
     assert refusal(study, text).endswith(expected)
 
 
-def test_a_missing_file_is_refused(tmp_path: Path, refusal: Callable):
+def test_missing_file_is_rejected(tmp_path: Path, refusal: Callable):
     message = refusal(Study.from_file, tmp_path / "none.yaml")
     assert message.startswith(f"{tmp_path}/none.yaml: no such file")
 
 
-def test_a_folder_is_refused(tmp_path: Path, refusal: Callable):
+def test_folder_is_rejected(tmp_path: Path, refusal: Callable):
     assert refusal(Study.from_file, tmp_path).startswith(f"{tmp_path}: is a folder")
 
 
-def test_a_binary_file_is_refused(tmp_path: Path, refusal: Callable):
+def test_binary_file_is_rejected(tmp_path: Path, refusal: Callable):
     path = tmp_path / "study.yaml"
     path.write_bytes(b"\x89PNG\r\n\x1a\n\0\xff\xfe")
     assert refusal(Study.from_file, path).startswith(f"{path}: is not a text file")
@@ -552,12 +552,12 @@ PATHS += [(section, key) for section, keys in SECTIONS.items() for key in keys]
 @example({"function-": {}})
 @example({"grid": {"function-after": [1]}})
 @example({"name": "x" * 5000})
-def test_no_mapping_makes_anything_but_a_study_or_lines_for_the_user(mapping: dict):
+def test_any_mapping_gives_a_study_or_one_line_per_mistake(mapping: dict):
     told_lines(lambda: Study.from_mapping(mapping, "study.yaml"))
 
 
 @given(st.sampled_from(PATHS), VALUES)
-def test_one_bad_value_in_a_good_study_is_told_with_its_key(path: tuple[str, ...], value: Any):
+def test_invalid_value_is_reported_with_its_key(path: tuple[str, ...], value: Any):
     mapping = full_mapping()
     parent = mapping if len(path) == 1 else mapping[path[0]]
     parent[path[-1]] = value
@@ -566,7 +566,7 @@ def test_one_bad_value_in_a_good_study_is_told_with_its_key(path: tuple[str, ...
 
 
 @given(st.sampled_from([(), *((section,) for section in SECTIONS)]), st.text(max_size=12), VALUES)
-def test_no_unknown_key_slips_into_a_good_study(path: tuple[str, ...], key: str, value: Any):
+def test_unknown_key_is_rejected_in_every_section(path: tuple[str, ...], key: str, value: Any):
     mapping = full_mapping()
     parent = mapping[path[0]] if path else mapping
     if key not in parent:
@@ -575,7 +575,7 @@ def test_no_unknown_key_slips_into_a_good_study(path: tuple[str, ...], key: str,
 
 
 @given(st.integers(0, len(FULL)), st.integers(0, 2), st.sampled_from(["", *"\t\n:-,#&*!|>%@`?'\"[]{}~<=0.eé\0"]))
-def test_one_slip_of_the_keyboard_never_ends_in_a_traceback(
+def test_typing_error_never_gives_a_traceback(
     tmp_path_factory: pytest.TempPathFactory, position: int, deleted: int, typed: str
 ):
     path = tmp_path_factory.getbasetemp() / "slip.yaml"
@@ -587,41 +587,41 @@ def test_one_slip_of_the_keyboard_never_ends_in_a_traceback(
 
 
 @pytest.mark.parametrize("written", ["1e-3", "1E-3", "'1e-3'", "0.001", "1.0e-3", "+1e-3"])
-def test_every_way_to_write_a_thousandth_is_the_number(written: str, study: Callable):
+def test_every_notation_of_a_thousandth_is_the_same_number(written: str, study: Callable):
     checked = study(f"name: s\ngrid: {{learning_rates: [{written}]}}\ncomparison: {{fixed_learning_rate: {written}}}")
     assert checked.grid.learning_rates == (0.001,)
     assert checked.comparison.fixed_learning_rate == 0.001
 
 
-def test_a_whole_number_is_accepted_for_a_real_one_and_is_the_same_study(study: Callable):
-    whole = study("name: s\ngrid: {learning_rates: [1]}\ntraining: {momentum: 0, weight_decay: 0}")
+def test_integer_for_a_float_gives_the_same_study(study: Callable):
+    from_integers = study("name: s\ngrid: {learning_rates: [1]}\ntraining: {momentum: 0, weight_decay: 0}")
     real = study("name: s\ngrid: {learning_rates: [1.0]}\ntraining: {momentum: 0.0, weight_decay: 0.0}")
-    assert isinstance(whole.grid.learning_rates[0], float)
-    assert whole == real
-    assert [whole.specs.run(name) for name in whole.runs] == [real.specs.run(name) for name in real.runs]
+    assert isinstance(from_integers.grid.learning_rates[0], float)
+    assert from_integers == real
+    assert [from_integers.specs.run(name) for name in from_integers.runs] == [real.specs.run(name) for name in real.runs]
 
 
 # Overrides.
 
 
-def test_an_override_replaces_single_nested_keys_only(study: Callable):
+def test_override_replaces_single_nested_keys_only(study: Callable):
     overrides = {"grid": {"seeds": [7]}, "training": {"patience": 9}}
     expected = FULL.replace("seeds: [0, 1]", "seeds: [7]").replace("patience: 3", "patience: 9")
     assert study(FULL, overrides) == study(expected)
 
 
-def test_an_override_can_bring_a_section_that_the_file_leaves_out(study: Callable):
+def test_override_can_add_a_section(study: Callable):
     assert study("name: s", {"grid": {"seeds": [7]}}) == study("name: s\ngrid: {seeds: [7]}")
 
 
-def test_overrides_are_left_as_they_were(study: Callable):
+def test_overrides_are_not_modified(study: Callable):
     overrides = {"grid": {"seeds": [7]}, "training": {"patience": 9}}
     before = copy.deepcopy(overrides)
     study(FULL, overrides)
     assert overrides == before
 
 
-def test_a_bad_override_is_refused_like_a_bad_file(study: Callable, refusal: Callable, tmp_path: Path):
+def test_invalid_override_is_rejected_like_an_invalid_file(study: Callable, refusal: Callable, tmp_path: Path):
     message = refusal(study, FULL, {"grid": {"seeds": []}})
     assert message.startswith(f"{tmp_path}/study.yaml with --config: grid.seeds: must not be empty")
 
@@ -656,7 +656,7 @@ def assigned(*assignments: str) -> Study:
         ),
     ],
 )
-def test_the_command_line_is_read_as_a_study_file_but_what_wants_text_is_taken_as_typed(
+def test_command_line_values_parse_as_yaml_except_for_text_keys(
     assignments: list[str], same: dict[str, Any]
 ):
     assert assigned(*assignments) == Study.from_mapping(full_mapping(), "study.yaml", same)
@@ -674,14 +674,14 @@ def test_the_command_line_is_read_as_a_study_file_but_what_wants_text_is_taken_a
         (["name=0.5"], "study.yaml with --config: name: must be at most 100 letters, digits, `-` and `_`, got '0.5'; "),
     ],
 )
-def test_a_wrong_command_line_is_told_like_a_wrong_file(assignments: list[str], said: str):
+def test_invalid_command_line_value_is_reported_like_an_invalid_file(assignments: list[str], said: str):
     with pytest.raises(UserError) as refused:
         assigned(*assignments)
     assert str(refused.value).startswith(said)
     assert len(str(refused.value).splitlines()) == 1
 
 
-def test_of_what_snakemake_merged_only_its_own_reading_of_keys_is_left_out():
+def test_only_keys_that_snakemake_itself_parsed_are_ignored():
     values, texts = read_assignments(["arms={mine: {learning_rates: {32: 0.5}}}", "training={patience: 5}"])
     merged = {
         "name": "s",

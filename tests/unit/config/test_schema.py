@@ -14,7 +14,7 @@ SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[3] / "config" /
 
 
 @pytest.mark.parametrize(("section", "kind"), EACH_KIND)
-def test_the_schema_takes_each_kind_and_refuses_what_the_study_refuses(section: str, kind: str):
+def test_schema_accepts_each_kind_and_rejects_what_the_study_rejects(section: str, kind: str):
     other_keys = {key: values[0] for other in KINDS[section].values() for key, values in other.items()}
     foreign = [{key: value} for key, value in other_keys.items() if key not in KINDS[section][kind]]
     wrong = [{key: {"no": "value"}} for key in (*KINDS[section][kind], *OF_ALL[section]) if key != "arguments"]
@@ -27,7 +27,7 @@ def test_the_schema_takes_each_kind_and_refuses_what_the_study_refuses(section: 
 
 
 @pytest.mark.parametrize("section", ["data", "model"])
-def test_without_a_kind_the_schema_means_the_first_one(section: str):
+def test_schema_defaults_to_the_first_kind(section: str):
     first, *others = KINDS[section]
     without = of_kind(section, first)
     del without[section][SELECTOR[section]]

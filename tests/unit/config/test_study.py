@@ -11,7 +11,7 @@ from batchscape.config.study import Run
 from batchscape.study.study import Study
 
 
-def test_a_name_alone_is_a_study_with_the_documented_defaults(study: Callable):
+def test_name_alone_gives_the_documented_defaults(study: Callable):
     checked = study("name: s")
     assert checked.grid.batch_sizes == (32, 64, 128, 256)
     assert checked.grid.learning_rates == (0.01, 0.02, 0.04, 0.08)
@@ -24,33 +24,33 @@ def test_a_name_alone_is_a_study_with_the_documented_defaults(study: Callable):
     assert len(checked.runs) == 4 * 4 * 3 + 2 * 3 + 4 * 3
 
 
-def test_a_partly_written_section_keeps_the_defaults_of_the_rest(study: Callable):
+def test_partial_section_has_defaults_for_other_keys(study: Callable):
     checked = study("name: s\ntraining: {patience: 4}")
     assert checked.training.patience == 4
     assert checked.training.max_epochs == study("name: s").training.max_epochs
 
 
-def test_no_hidden_layer_and_no_snapshot_are_fine(study: Callable):
+def test_empty_hidden_layers_and_checkpoints_are_valid(study: Callable):
     checked = study("name: s\nmodel: {dense: []}\ntraining: {checkpoints: []}")
     assert (checked.model.dense, checked.training.checkpoints) == ((), ())
 
 
-def test_a_grid_of_one_batch_size_is_fine(study: Callable):
+def test_grid_with_one_batch_size_is_valid(study: Callable):
     checked = study("name: s\ngrid: {batch_sizes: [32]}")
     assert (checked.small_batch_size, checked.large_batch_size) == (32, 32)
 
 
-def test_the_small_and_the_large_batch_are_the_chosen_ones(study: Callable):
+def test_small_and_large_batch_size_can_be_chosen(study: Callable):
     checked = study("name: s\ncomparison: {small_batch_size: 64, large_batch_size: 128}")
     assert (checked.small_batch_size, checked.large_batch_size) == (64, 128)
 
 
-def test_the_smallest_and_the_largest_are_found_in_an_unsorted_grid(study: Callable):
+def test_small_and_large_default_to_the_extremes_of_an_unsorted_grid(study: Callable):
     checked = study("name: s\ngrid: {batch_sizes: [64, 512, 16]}")
     assert (checked.small_batch_size, checked.large_batch_size) == (16, 512)
 
 
-def test_a_checked_study_cannot_be_changed(study: Callable):
+def test_study_is_immutable(study: Callable):
     checked = study("name: s")
     with pytest.raises(ValueError, match="frozen"):
         checked.training.patience = 1
@@ -65,7 +65,7 @@ RATES = st.floats(min_value=1e-12, max_value=1e3, allow_nan=False)
     seeds=st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=3, unique=True),
     fixed_learning_rate=RATES,
 )
-def test_every_run_has_a_name_of_its_own_that_says_what_it_is(
+def test_run_names_are_unique_and_descriptive(
     batch_sizes: list[int], rates: list[float], seeds: list[int], fixed_learning_rate: float
 ):
     grid = {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds}
@@ -96,7 +96,7 @@ def with_rates(fixed_learning_rate: float, high_learning_rate: float) -> Study:
     ("fixed_learning_rate", "high_learning_rate", "added"),
     [(0.01, 0.08, 0), (0.08, 0.08, 0), (0.03, 0.08, 1), (0.01, 0.3, 1), (0.03, 0.3, 2), (0.3, 0.3, 1)],
 )
-def test_arms_share_runs_and_a_rate_off_the_grid_adds_each_batch_size_and_seed_once(
+def test_arms_share_runs_and_a_new_rate_adds_each_batch_size_and_seed_once(
     fixed_learning_rate: float, high_learning_rate: float, added: int
 ):
     in_grid = set(with_rates(0.01, 0.08).runs)
@@ -107,5 +107,5 @@ def test_arms_share_runs_and_a_rate_off_the_grid_adds_each_batch_size_and_seed_o
 
 @pytest.mark.parametrize("key", ["settings", "seeds"])
 @pytest.mark.parametrize("section", ["landscape", "trajectory"])
-def test_null_is_what_it_is_documented_to_be_the_default(study: Callable, section: str, key: str):
+def test_null_equals_the_documented_default(study: Callable, section: str, key: str):
     assert study(f"name: s\n{section}: {{{key}: null}}") == study("name: s")

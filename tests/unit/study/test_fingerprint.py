@@ -94,7 +94,7 @@ def checkout(tmp_path: Path) -> Checkout:
     ],
     ids=str,
 )
-def test_comments_formatting_and_docstrings_make_nothing_stale(checkout: Checkout, old: str, new: str):
+def test_comments_formatting_and_docstrings_do_not_change_the_fingerprint(checkout: Checkout, old: str, new: str):
     checkout.script.write_text("import batchscape.plain", encoding="utf-8")
     checkout.module("plain.py").write_text(PLAIN, encoding="utf-8")
     before = checkout.fingerprint()
@@ -118,7 +118,7 @@ def test_comments_formatting_and_docstrings_make_nothing_stale(checkout: Checkou
     ],
     ids=str,
 )
-def test_a_changed_statement_makes_the_job_stale(checkout: Checkout, old: str, new: str):
+def test_changed_statement_changes_the_fingerprint(checkout: Checkout, old: str, new: str):
     checkout.script.write_text("import batchscape.plain", encoding="utf-8")
     checkout.module("plain.py").write_text(PLAIN, encoding="utf-8")
     before = checkout.fingerprint()
@@ -182,37 +182,37 @@ NOT_RUN_BY_TRAINING = [
 
 
 @pytest.mark.parametrize("file", RUN_BY_TRAINING)
-def test_training_is_stale_after_a_change_anywhere_below_it(checkout: Checkout, file: str):
+def test_change_below_training_changes_its_fingerprint(checkout: Checkout, file: str):
     before = checkout.fingerprint()
     checkout.append(file, "\nLIMIT = 1\n")
     assert checkout.fingerprint() != before
 
 
-def test_training_is_not_stale_after_changes_beside_it(checkout: Checkout):
+def test_change_beside_training_does_not_change_its_fingerprint(checkout: Checkout):
     before = checkout.fingerprint()
     for file in NOT_RUN_BY_TRAINING:
         checkout.append(file, "\nLIMIT = 1\n")
     assert checkout.fingerprint() == before
 
 
-def test_a_change_of_the_script_itself_makes_the_job_stale(checkout: Checkout):
+def test_changed_script_changes_the_fingerprint(checkout: Checkout):
     before = checkout.fingerprint()
     checkout.script.write_text(SCRIPT + "train()\n", encoding="utf-8")
     assert checkout.fingerprint() != before
 
 
-def test_the_folder_of_the_checkout_does_not_matter(checkout: Checkout, tmp_path: Path):
+def test_fingerprint_is_independent_of_the_checkout_folder(checkout: Checkout, tmp_path: Path):
     assert Checkout.into(tmp_path / "elsewhere" / "deeper").fingerprint() == checkout.fingerprint()
 
 
-def test_the_order_of_the_roots_does_not_matter(checkout: Checkout):
+def test_fingerprint_is_independent_of_the_order_of_roots(checkout: Checkout):
     extra = checkout.module("study/study.py")
     both = checkout.fingerprint(checkout.script, extra)
     assert checkout.fingerprint(extra, checkout.script) == both
     assert checkout.fingerprint(checkout.script) != both
 
 
-def test_modules_that_import_each_other_come_to_an_end(checkout: Checkout):
+def test_circular_imports_terminate(checkout: Checkout):
     checkout.module("one.py").write_text("import batchscape.two", encoding="utf-8")
     checkout.module("two.py").write_text("import batchscape.one", encoding="utf-8")
     checkout.script.write_text("import batchscape.one", encoding="utf-8")
@@ -221,13 +221,13 @@ def test_modules_that_import_each_other_come_to_an_end(checkout: Checkout):
     assert checkout.fingerprint() != before
 
 
-def test_no_module_of_the_library_uses_a_relative_import_for_it_would_not_be_followed():
+def test_library_has_no_relative_imports():
     for path in PACKAGE.rglob("*.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.level], path
 
 
-def test_a_root_that_is_not_python_counts_by_its_text(checkout: Checkout):
+def test_root_that_is_not_python_is_hashed_as_text(checkout: Checkout):
     template = checkout.module("report/template/page.css")
     before = checkout.fingerprint(checkout.script, template)
     assert before != checkout.fingerprint()
@@ -324,7 +324,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     )
 
 
-def test_another_version_of_python_makes_nothing_stale(sources: list[Path]):
+def test_fingerprint_is_independent_of_the_python_version(sources: list[Path]):
     others = other_pythons()
     if not others:
         pytest.skip("this machine has no other Python, 3.11 or newer")
@@ -334,7 +334,7 @@ def test_another_version_of_python_makes_nothing_stale(sources: list[Path]):
         assert hashes(other, sources) == expected, other
 
 
-def test_nor_do_settings_of_python(sources: list[Path]):
+def test_fingerprint_is_independent_of_python_options(sources: list[Path]):
     expected = hashes(sys.executable, sources)
     assert hashes(sys.executable, sources, PYTHONWARNINGS="error", PYTHONOPTIMIZE="2", PYTHONUTF8="0") == expected
 
@@ -361,7 +361,7 @@ def test_nor_do_settings_of_python(sources: list[Path]):
         ("0.1", "0.10000000000000002"),
     ],
 )
-def test_what_means_something_else_has_another_hash(checkout: Checkout, one: str, other: str):
+def test_different_code_has_different_fingerprints(checkout: Checkout, one: str, other: str):
     checkout.script.write_text(f"x = {one}", encoding="utf-8")
     before = checkout.fingerprint()
     checkout.script.write_text(f"x = {other}", encoding="utf-8")
@@ -371,7 +371,7 @@ def test_what_means_something_else_has_another_hash(checkout: Checkout, one: str
 @pytest.mark.parametrize(
     ("one", "other"), [("f'a' 'b' f'{c}'", 'f"ab{c}"'), ("0x10", "16"), ("u'a'", "'a'"), ("(a)", "a"), ("1_0", "10")]
 )
-def test_what_means_the_same_has_the_same_hash(checkout: Checkout, one: str, other: str):
+def test_equivalent_code_has_equal_fingerprints(checkout: Checkout, one: str, other: str):
     checkout.script.write_text(f"x = {one}", encoding="utf-8")
     before = checkout.fingerprint()
     checkout.script.write_text(f"x = {other}", encoding="utf-8")

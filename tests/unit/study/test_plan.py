@@ -7,7 +7,7 @@ from batchscape.study.plan import TrainingGroup
 # How much there is to train.
 
 
-def test_all_trainings_are_counted_those_of_the_searches_and_the_timing_too(study: Callable):
+def test_trainings_of_searches_and_timing_are_counted(study: Callable):
     planned = study(
         "name: s\n"
         "grid: {batch_sizes: [16, 32], learning_rates: [0.01, 0.08], seeds: [0, 1, 2]}\n"

@@ -25,7 +25,7 @@ import pytest
         ("training: {accelerator: cpu}", True, "0 (training.accelerator: cpu)"),
     ],
 )
-def test_how_many_gpus_a_training_asks_for_is_told(study: Callable, keys: str, on_cluster: bool | None, said: str):
+def test_number_of_gpus_per_training_is_described(study: Callable, keys: str, on_cluster: bool | None, said: str):
     line = study(f"name: s\n{keys}\n").job_resources.describe_gpus(on_cluster)
     if said.endswith("; "):
         assert line.startswith(f"GPUs per training: {said}")

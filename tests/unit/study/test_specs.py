@@ -24,7 +24,7 @@ from tests.helpers.study_files import (
 # Slices: what makes a job stale.
 
 
-def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
+def test_run_spec_round_trips(study: Callable):
     checked = study(FULL)
     spec = RunSpec.model_validate(json.loads(checked.specs.run("bs64-lr0.08-seed1")))
     assert (spec.batch_size, spec.learning_rate, spec.seed) == (64, 0.08, 1)
@@ -32,17 +32,17 @@ def test_a_run_slice_says_what_the_run_is_and_reads_back_to_it(study: Callable):
 
 
 @pytest.mark.parametrize(("tuning", "training", "budget"), [(60, 2000, 60), (60, 5, 5), (4, 5, 4)])
-def test_a_trial_never_trains_longer_than_a_run(study: Callable, tuning: int, training: int, budget: int):
+def test_trial_never_trains_longer_than_a_run(study: Callable, tuning: int, training: int, budget: int):
     checked = study(f"name: s\ntuning: {{epochs: {tuning}}}\ntraining: {{max_epochs: {training}}}")
     assert json.loads(checked.specs.search(32))["training"]["max_epochs"] == budget
 
 
-def test_no_two_runs_have_the_same_slice(study: Callable):
+def test_run_specs_are_unique(study: Callable):
     checked = study(FULL)
     assert len({checked.specs.run(name) for name in checked.runs}) == len(checked.runs) == 2 * 4 + 2 * 2 + 2 * 2
 
 
-def test_the_order_of_keys_in_the_file_makes_nothing_stale(study: Callable):
+def test_order_of_keys_makes_nothing_stale(study: Callable):
     one, other = study(FULL), Study.from_mapping(sections_reversed(full_mapping()), "reversed")
     assert [one.specs.run(name) for name in one.runs] == [other.specs.run(name) for name in other.runs]
     assert one.specs.data == other.specs.data
@@ -69,7 +69,7 @@ def test_each_key_of_model_and_training_makes_all_runs_stale(section: str, key: 
     assert all(one.specs.run(name) != other.specs.run(name) for name in one.runs)
 
 
-def test_no_key_of_model_and_training_is_without_a_change_above():
+def test_every_key_of_model_and_training_has_a_change():
     for section, keys in CHANGES.items():
         assert set(SECTIONS[section]) - set(keys) <= {"name"}  # there is one network, so its name cannot change
 
@@ -86,7 +86,7 @@ def test_no_key_of_model_and_training_is_without_a_change_above():
     ],
     ids=str,
 )
-def test_runs_that_remain_are_not_stale_when_the_study_around_them_changes(overrides: dict, study: Callable):
+def test_remaining_runs_are_not_stale_when_the_study_changes(overrides: dict, study: Callable):
     one, other = study(FULL), study(FULL, overrides)
     remaining = one.runs.keys() & other.runs.keys()
     assert remaining
@@ -99,7 +99,7 @@ def test_each_key_of_data_makes_the_data_stale(change: dict, study: Callable):
 
 
 @pytest.mark.parametrize(("section", "kind"), EACH_KIND)
-def test_each_key_of_each_kind_makes_stale_what_stands_on_it(section: str, kind: str):
+def test_each_key_of_each_kind_makes_its_dependents_stale(section: str, kind: str):
     study = Study.from_mapping(of_kind(section, kind), "s")
     keys = {**KINDS[section][kind], **OF_ALL[section]}
     assert {*keys, SELECTOR[section]} == set(type(getattr(study, section)).model_fields)
@@ -114,17 +114,17 @@ def test_each_key_of_each_kind_makes_stale_what_stands_on_it(section: str, kind:
 
 
 @pytest.mark.parametrize("section", KINDS)
-def test_another_kind_makes_stale_what_stands_on_it(section: str):
+def test_another_kind_makes_its_dependents_stale(section: str):
     studies = [Study.from_mapping(of_kind(section, kind), "s") for kind in KINDS[section]]
     number = len({study.specs.data if section == "data" else study.specs.network for study in studies})
     assert number == len(KINDS[section])
 
 
-def test_the_loss_decides_what_the_network_must_give(study: Callable):
+def test_loss_is_part_of_the_network_spec(study: Callable):
     assert study("name: s\ntraining: {loss: cross_entropy}").specs.network != study("name: s").specs.network
 
 
-def test_a_figure_is_stale_when_the_batch_sizes_that_it_compares_change_and_only_then(study: Callable):
+def test_figure_is_stale_only_when_its_compared_batch_sizes_change(study: Callable):
     figure = FIGURES["epoch_distance"]
     explicit = study(FULL).specs.artifact(figure)
     left_out = study(FULL, {"comparison": {"small_batch_size": None, "large_batch_size": None}})
@@ -134,7 +134,7 @@ def test_a_figure_is_stale_when_the_batch_sizes_that_it_compares_change_and_only
     assert study(FULL, {"comparison": {"fixed_learning_rate": 0.02}}).specs.artifact(figure) != explicit
 
 
-def test_the_config_in_the_report_is_the_whole_study(tmp_path: Path):
+def test_report_contains_the_complete_config(tmp_path: Path):
     study = Study.from_mapping(
         {
             "name": "x",

@@ -7,7 +7,7 @@ from pathlib import Path
 import batchscape
 
 
-def test_the_workflow_starts_without_loading_a_numeric_library():
+def test_study_loads_no_numeric_library():
     code = """
 import sys
 import batchscape.study.study, batchscape.study.fingerprint

@@ -598,7 +598,9 @@ def test_integer_for_a_float_gives_the_same_study(study: Callable):
     real = study("name: s\ngrid: {learning_rates: [1.0]}\ntraining: {momentum: 0.0, weight_decay: 0.0}")
     assert isinstance(from_integers.grid.learning_rates[0], float)
     assert from_integers == real
-    assert [from_integers.specs.run(name) for name in from_integers.runs] == [real.specs.run(name) for name in real.runs]
+    assert [from_integers.specs.run(name) for name in from_integers.runs] == [
+        real.specs.run(name) for name in real.runs
+    ]
 
 
 # Overrides.
@@ -656,9 +658,7 @@ def assigned(*assignments: str) -> Study:
         ),
     ],
 )
-def test_command_line_values_parse_as_yaml_except_for_text_keys(
-    assignments: list[str], same: dict[str, Any]
-):
+def test_command_line_values_parse_as_yaml_except_for_text_keys(assignments: list[str], same: dict[str, Any]):
     assert assigned(*assignments) == Study.from_mapping(full_mapping(), "study.yaml", same)
 
 

@@ -52,7 +52,7 @@ REWORDED = {
     "cheapest of the equal": "cheapest equivalent",
     "least validation loss": "best validation loss",
     "that both train": "that both runs have",
-    "distance of the minimizer": "distance of the minimum",
+    "distance of the minimizer": "distance of the best weights",
     "greatest ε": "largest ε",
 }
 # Columns of sentences, which may be reworded.

@@ -30,8 +30,8 @@ class Nested:
     """The sections that a field may hold.
 
     Attributes:
-        sections: the section types, by the value of their selector; a single type by "".
-        multiplicity: one section, several of one type by user-given names, or one of several types.
+        sections: The section types, by the value of their selector; a single type by "".
+        multiplicity: One section, several of one type by user-given names, or one of several types.
     """
 
     sections: Mapping[str, type[Section]]
@@ -42,7 +42,7 @@ def sections_in(annotation: Any) -> Nested | None:
     """Return the sections that a field may hold.
 
     Args:
-        annotation: the type annotation of the field.
+        annotation: The type annotation of the field.
 
     Returns:
         The nested sections, or None if the field holds a plain value.
@@ -68,10 +68,10 @@ def tagged_union(key: str, custom_example: str, kinds: Mapping[str, type[Section
     """Return the type of a section that is one of several kinds.
 
     Args:
-        key: the key that selects the kind; without it, the section is of the first kind.
-        custom_example: how error messages describe the value that selects the kind `custom`.
-        kinds: the section types by the value of the key.
-        custom: the section type for any import path, `module:name`.
+        key: The key that selects the kind; without it, the section is of the first kind.
+        custom_example: How error messages describe the value that selects the kind `custom`.
+        kinds: The section types by the value of the key.
+        custom: The section type for any import path, `module:name`.
 
     Returns:
         An annotation for a pydantic field.
@@ -101,8 +101,8 @@ def cross_field_error(key: str, message: str) -> PydanticCustomError:
     """Return the error that a validator of a section raises if a key does not fit the other keys.
 
     Args:
-        key: path of the key, relative to the section.
-        message: what is wrong and how to fix it.
+        key: Path of the key, relative to the section.
+        message: What is wrong and how to fix it.
     """
     return PydanticCustomError("cross_field", "{message}", {"key": key, "message": message})
 
@@ -182,7 +182,7 @@ def shortest_decimal(value: float) -> str:
     """Return the shortest decimal without exponent that parses to the same float, such as 0.01, 0.00005 or 1.
 
     Raises:
-        ValueError: the value is nan or infinite.
+        ValueError: The value is nan or infinite.
     """
     if not math.isfinite(value):
         raise ValueError(f"{value} has no decimal form")

@@ -1,4 +1,4 @@
-"""Section `device_timing`: the speed-up of an epoch on several devices."""
+"""Section `device_timing`: the speedup of an epoch on several devices."""
 
 from typing import Annotated
 

@@ -41,13 +41,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML 1.2 file.
 
     Args:
-        path: the file.
+        path: The file.
 
     Returns:
         The mapping in the file; empty if the file is.
 
     Raises:
-        UserError: the file cannot be read, is not valid YAML, has a duplicate key or is not a mapping.
+        UserError: The file cannot be read, is not valid YAML, has a duplicate key or is not a mapping.
     """
     name = printable(path)
     try:
@@ -94,7 +94,7 @@ def read_assignments(assignments: Sequence[str]) -> tuple[dict[str, Any], dict[s
     Snakemake's own parser loses leading zeros, and numbers and keys in sections.
 
     Args:
-        assignments: texts such as `training={patience: 5}`.
+        assignments: Texts such as `training={patience: 5}`.
 
     Returns:
         The nested mapping with values parsed as in a study file, and the same with all values as text.
@@ -133,9 +133,9 @@ def remove_assigned_text(
     """Remove the keys that Snakemake parsed as text, such as `"32"`, from a mapping with assignments merged into it.
 
     Args:
-        mapping: the config as Snakemake has it.
-        values: the assignments, first result of `read_assignments`.
-        texts: the assignments as text, second result of `read_assignments`.
+        mapping: The config as Snakemake has it.
+        values: The assignments, first result of `read_assignments`.
+        texts: The assignments as text, second result of `read_assignments`.
     """
     result = {}
     for key, value in mapping.items():
@@ -171,9 +171,9 @@ def format_validation_errors(error: ValidationError, model: type[Section], sourc
     """Format validation errors for users.
 
     Args:
-        error: the error of the model.
-        model: the type that was validated.
-        source: name of the study file.
+        error: The error of the model.
+        model: The type that was validated.
+        source: Name of the study file.
 
     Returns:
         One line per error: the source, the path of the key, what is wrong and how to fix it.

@@ -13,12 +13,12 @@ class RunSpec(Section):
     """One training.
 
     Attributes:
-        batch_size: examples per optimizer step, summed over devices.
-        learning_rate: learning rate after the warm-up.
-        seed: seed of the initial weights and of the order of examples.
-        warmup_epochs: epochs of linear warm-up from 0.
-        model: the network.
-        training: how it trains.
+        batch_size: Examples per optimizer step, summed over devices.
+        learning_rate: Learning rate after the warm-up.
+        seed: Seed of the initial weights and of the order of examples.
+        warmup_epochs: Epochs of linear warm-up from 0.
+        model: The network.
+        training: How it trains.
     """
 
     batch_size: PositiveInt

@@ -11,7 +11,7 @@ DIGITS = tuple("0123456789")
 
 
 def load(config: DigitsConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
-    """Return 1,797 grayscale images of 8×8 pixels, labelled odd or even, or by digit.
+    """Return 1,797 grayscale images of 8×8 pixels, labeled odd or even, or by digit.
 
     The images are the test set of Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998), as
     distributed with scikit-learn. Their 17 gray levels are scaled to 0–255.

@@ -15,7 +15,7 @@ from batchscape.data.source import join_names
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 
-# The words that Hugging Face's datasets recognizes, and more from public sets; `pred` contains unlabelled images.
+# The words that Hugging Face's datasets recognizes, and more from public sets; `pred` contains unlabeled images.
 SIDE_OF_WORD = {
     "train": TRAIN,
     "training": TRAIN,

@@ -62,14 +62,14 @@ def render(
     """Render the report of a study as one HTML page without external resources.
 
     Args:
-        name: name of the study.
-        config: the study file as text.
+        name: Name of the study.
+        config: The study file as text.
         figures: PNG images by figure name.
-        tables: tables by name; `runs` is required, and so is `recommendation` unless `partial` is given.
-        tables_of: names of the tables that each figure is drawn from.
-        provenance: names and values, from `collect_provenance`.
-        fixed_learning_rate: the learning rate at which batch sizes are compared.
-        partial: notice for an incomplete study.
+        tables: Tables by name; `runs` is required, and so is `recommendation` unless `partial` is given.
+        tables_of: Names of the tables that each figure is drawn from.
+        provenance: Names and values, from `collect_provenance`.
+        fixed_learning_rate: The learning rate at which batch sizes are compared.
+        partial: Notice for an incomplete study.
 
     Returns:
         The page; equal arguments give equal text.

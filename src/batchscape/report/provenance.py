@@ -29,9 +29,9 @@ def collect_provenance(
     """Return the provenance as names and values.
 
     Args:
-        summaries: the contents of `run.json` of every run.
-        runs: the table `runs`.
-        manifest: the manifest of the data.
+        summaries: The contents of `run.json` of every run.
+        runs: The table `runs`.
+        manifest: The manifest of the data.
     """
     data = [("Data", line) for line in summarize_manifest(manifest)]
     return [*data, *_rows(summaries, runs)]

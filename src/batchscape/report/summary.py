@@ -32,10 +32,10 @@ def summarize(
     """Summarize the table `recommendation` in sentences.
 
     Args:
-        recommendation: the table of that name, best setting first.
-        runs: the table `runs`, from which it was computed.
-        tuned_lr: the table of that name; None if the search is disabled.
-        missing_batch_sizes: batch sizes of the study without a complete run.
+        recommendation: The table of that name, best setting first.
+        runs: The table `runs`, from which it was computed.
+        tuned_lr: The table of that name; None if the search is disabled.
+        missing_batch_sizes: Batch sizes of the study without a complete run.
 
     Returns:
         The recommended setting, the reasons for it, and what limits it.

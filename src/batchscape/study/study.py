@@ -56,7 +56,7 @@ class Study(StudyConfig):
         """The module of a custom network.
 
         Raises:
-            UserError: the module does not exist.
+            UserError: The module does not exist.
         """
         return (module_file(self.model.name, "model.name"),) if ":" in self.model.name else ()
 
@@ -65,7 +65,7 @@ class Study(StudyConfig):
         """The module of a custom data source.
 
         Raises:
-            UserError: the module does not exist.
+            UserError: The module does not exist.
         """
         return (module_file(self.data.source, "data.source"),) if ":" in self.data.source else ()
 
@@ -73,10 +73,10 @@ class Study(StudyConfig):
         """Check that all files that the study file names exist.
 
         Args:
-            source: name of the study file for error messages.
+            source: Name of the study file for error messages.
 
         Raises:
-            UserError: a file does not exist.
+            UserError: A file does not exist.
         """
         try:
             _ = self.custom_model_files, self.custom_source_files

@@ -15,7 +15,7 @@ CHAPTER = Chapter(
             "Training and validation loss after each epoch, one line per batch size, on logarithmic axes.",
             "The further left a line falls, the fewer epochs that batch size needs. A validation loss that rises "
             "while the training loss falls is overfitting. A line ends when the first seed stops.",
-            "A larger batch whose loss falls faster per epoch, because at one learning rate it takes fewer steps.",
+            "A larger batch whose loss falls faster per epoch: at one learning rate, it takes fewer steps per epoch.",
             (CHANG, KESKAR),
             ("slower_descent",),
         ),
@@ -41,7 +41,7 @@ CHAPTER = Chapter(
             (CHANG, GOYAL),
         ),
         "distance": Caption(
-            "Distance of the minimizer from the initial weights",
+            "Distance of the best weights from the initial weights",
             "Euclidean distance between the weights at the best epoch and the initial weights, by batch size, one "
             "panel per learning rate.",
             "Compare batch sizes within a panel, then compare panels. If the distance falls with the batch size but "

@@ -30,7 +30,7 @@ CHAPTER = Chapter(
         ),
         "distance_before_after": Caption(
             "Distances, before and after scaling",
-            "Distance of the minimizer from the initial weights, and the median norm of an update, by batch size, "
+            "Distance of the best weights from the initial weights, and the median norm of an update, by batch size, "
             "arms side by side.",
             "With linear scaling a larger batch takes fewer steps at a higher learning rate. If the distance is "
             "level, both effects cancel.",

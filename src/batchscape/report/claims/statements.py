@@ -88,9 +88,9 @@ CLAIMS = (
         "nearer_to_init",
         "Larger batches end closer to the initial weights.",
         REASONS,
-        "distance of the minimum from the initial weights (Euclidean)",
+        "distance of the best weights from the initial weights (Euclidean)",
         "less",
-        "The minimum is {} times as far from the initial weights",
+        "The best weights are {} times as far from the initial weights",
         partial(large_over_small, quantity="distance"),
     ),
     Claim(
@@ -153,9 +153,9 @@ CLAIMS = (
         "linear_goes_further",
         "Linear scaling takes large batches further from the initial weights.",
         REMEDY,
-        "distance of the minimum from the initial weights (Euclidean)",
+        "distance of the best weights from the initial weights (Euclidean)",
         "greater",
-        "With linear scaling the minimum is {} times as far from the initial weights",
+        "With linear scaling, the best weights are {} times as far from the initial weights",
         partial(linear_over_fixed, quantity="distance"),
     ),
     Claim(

@@ -12,9 +12,9 @@ def plot_by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping
     """Return the plot without its labels.
 
     Args:
-        arm_runs: the table of that name, for the points of seeds.
-        scaled_lr: the table of that name, for means and standard deviations; arms are drawn in its order.
-        panels: titles of the panels by quantity.
+        arm_runs: The table of that name, for the points of seeds.
+        scaled_lr: The table of that name, for means and standard deviations; arms are drawn in its order.
+        panels: Titles of the panels by quantity.
     """
     scales = style.arm_scales(scaled_lr["arm"])
     arms, sizes = style.unique_arms(scaled_lr["arm"]), style.batch_size_labels(scaled_lr["batch_size"])

@@ -14,11 +14,11 @@ def plot_by_batch_size(
     """Return the plot without its labels; batch sizes without values are left empty.
 
     Args:
-        seeds: one row per run, with the columns panel, batch_size and value.
-        summary: one row per panel and batch size, with the columns panel, batch_size, mean and sd. Panels are drawn in
+        seeds: One row per run, with the columns panel, batch_size and value.
+        summary: One row per panel and batch size, with the columns panel, batch_size, mean and sd. Panels are drawn in
             its order.
         scales: `fixed` if all panels show the same quantity, else `free_y`.
-        columns: number of panels per row.
+        columns: Number of panels per row.
     """
     sizes = style.batch_size_labels(summary["batch_size"].astype(int))
     colors = style.batch_size_scales(summary["batch_size"])

@@ -14,11 +14,11 @@ def plot_by_epoch(
     """Return the plot without its labels; both axes are logarithmic.
 
     Args:
-        data: one row per epoch, with the columns panel, batch_size, epoch, mean, min and max. Panels are drawn in its
+        data: One row per epoch, with the columns panel, batch_size, epoch, mean, min and max. Panels are drawn in its
             order.
-        batch_sizes: all batch sizes of the study, which determine the colors.
+        batch_sizes: All batch sizes of the study, which determine the colors.
         scales: `fixed` if all panels show the same quantity, else `free_y`.
-        columns: number of panels per row.
+        columns: Number of panels per row.
     """
     data, caption = style.keep_drawable(data, "mean", log=True)
     if data.empty:

@@ -1,4 +1,4 @@
-"""Distance of the minimizer from the initial weights by batch size, at each learning rate that all of them share."""
+"""Distance of the best weights from the initial weights by batch size, at each learning rate that all sizes share."""
 
 import pandas as pd
 import plotnine as p9
@@ -24,7 +24,7 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
         panel=rows["learning_rate"].map(style.learning_rate_label), mean=rows["distance_mean"], sd=rows["distance_sd"]
     )
     return plot_by_batch_size(seeds, summary) + p9.labs(
-        title="Distance of the minimizer from the initial weights",
+        title="Distance of the best weights from the initial weights",
         subtitle=style.describe_spread(rows),
         x="Batch size",
         y=style.DISTANCE_LABEL,

@@ -6,7 +6,7 @@ import plotnine as p9
 from batchscape.report.figures.by_arm import plot_by_arm, subtitle
 
 PANELS = {
-    "distance": "Distance of minimizer from initial weights",
+    "distance": "Distance from the initial weights",
     "update_norm": "Median norm of a batch update",
 }
 

@@ -1,4 +1,4 @@
-"""Distance of the minimizer from the initial weights, layer by layer, at the fixed learning rate."""
+"""Distance of the best weights from the initial weights, layer by layer, at the fixed learning rate."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Loss and accuracy on the line through the minimizers of two settings."""
+"""Loss and accuracy on the line through the weights of two settings."""
 
 import numpy as np
 import pandas as pd

@@ -20,8 +20,8 @@ def plot_loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
     Colors and contour levels are logarithmic. A cell whose loss is not finite has a separate color.
 
     Args:
-        cells: one row per cell, with the columns panel, x, y and loss; a rectangular grid per panel, in any order.
-        columns: number of panels per row.
+        cells: One row per cell, with the columns panel, x, y and loss; a rectangular grid per panel, in any order.
+        columns: Number of panels per row.
     """
     finite = cells[np.isfinite(cells["loss"])]
     if finite.empty:

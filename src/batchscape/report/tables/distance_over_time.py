@@ -1,4 +1,4 @@
-"""Distance from the initial weights by epoch and step, over seeds."""
+"""Table `distance_over_time`: distance from the initial weights by epoch and step, over seeds."""
 
 import pandas as pd
 

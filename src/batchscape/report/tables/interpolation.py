@@ -1,4 +1,4 @@
-"""Loss and accuracy on the line through the minimizers of two settings, over seeds."""
+"""Table `interpolation`: loss and accuracy on the line through the weights of two settings, over seeds."""
 
 import pandas as pd
 

@@ -30,8 +30,9 @@ def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame |
     - `worse`: the interval does not contain 0.
     - `diverged`: a run diverged, so the setting is excluded.
 
-    Time is CPU time if all runs trained on a CPU, where other jobs on the same cores increase wall time; else wall
-    time.
+    Time is CPU time if all runs trained on a CPU, where other jobs on the same cores increase wall time; else it is
+    wall time.
+
     `edge` and `advice` are those of `best_lr` or `tuned_lr` if the setting is the best one of its batch size. A rate is
     not on an edge if another run of the batch size, such as the tuned one, has a rate beyond it.
     """

@@ -61,7 +61,7 @@ def _is_section(annotation: Any) -> bool:
     return isinstance(annotation, type) and issubclass(annotation, Section)
 
 
-IMPORT_PATH = "import path"
+IMPORT_PATH = "<import path>"
 
 
 def tagged_union(key: str, custom_example: str, kinds: Mapping[str, type[Section]], custom: type[Section]) -> Any:

@@ -60,8 +60,13 @@ MISTAKES = [
         "`model` with `name: vgg`",
     ),
     ("a key of resnet in vgg", "name: s\nmodel: {blocks: 2}", "model.blocks: ", "`model` with `name: resnet`"),
-    ("a network's key", "name: s\nmodel: {arguments: {}}", "model.arguments: ", "`model` with `name: import path`"),
-    ("a data set's key", "name: s\ndata: {arguments: {}}", "data.arguments: ", "`data` with `source: import path`"),
+    ("a network's key", "name: s\nmodel: {arguments: {}}", "model.arguments: ", "`model` with `name: <import path>`"),
+    (
+        "a data source's key",
+        "name: s\ndata: {arguments: {}}",
+        "data.arguments: ",
+        "`data` with `source: <import path>`",
+    ),
     ("a key of a folder", "name: s\ndata: {path: x}", "data.path: ", "`data` with `source: image_folder`"),
     (
         "a key of digits",
@@ -120,7 +125,7 @@ MISTAKES = [
     ("a repeated batch size", "name: s\ngrid: {batch_sizes: [8, 8]}", "grid.batch_sizes: ", "repeats 8"),
     ("a repeated seed", "name: s\ngrid: {seeds: [1, 2, 1]}", "grid.seeds: ", "repeats 1; list each value once"),
     ("one rate twice", "name: s\ngrid: {learning_rates: [0.001, 1e-3]}", "grid.learning_rates: ", "repeats 0.001"),
-    ("a repeated snapshot", "name: s\ntraining: {checkpoints: [2, 2]}", "training.checkpoints: ", "repeats 2"),
+    ("a repeated checkpoint", "name: s\ntraining: {checkpoints: [2, 2]}", "training.checkpoints: ", "repeats 2"),
     # integers
     ("a real batch size", "name: s\ngrid: {batch_sizes: [32.0]}", "grid.batch_sizes[0]: ", "integer, got 32.0"),
     ("half a batch size", "name: s\ngrid: {batch_sizes: [1, 2.5]}", "grid.batch_sizes[1]: ", "integer, got 2.5"),
@@ -143,7 +148,7 @@ MISTAKES = [
     ),
     ("a word as split seed", "name: s\ndata: {split_seed: a}", "data.split_seed: ", "integer, got 'a'"),
     ("no units", "name: s\nmodel: {dense: [0]}", "model.dense[0]: ", "at least 1, got 0"),
-    ("a snapshot at 0", "name: s\ntraining: {checkpoints: [0]}", "training.checkpoints[0]: ", "at least 1, got 0"),
+    ("a checkpoint at 0", "name: s\ntraining: {checkpoints: [0]}", "training.checkpoints[0]: ", "at least 1, got 0"),
     # real numbers
     ("a rate of 0", "name: s\ngrid: {learning_rates: [0]}", "grid.learning_rates[0]: ", "greater than 0"),
     ("a negative rate", "name: s\ngrid: {learning_rates: [-0.1]}", "grid.learning_rates[0]: ", "greater than 0"),
@@ -187,7 +192,7 @@ MISTAKES = [
     ("an unknown device", "name: s\ntraining: {accelerator: tpu}", "training.accelerator: ", "'auto', 'cpu' or 'gpu'"),
     # keys that contradict each other
     (
-        "a snapshot after the end",
+        "a checkpoint after the end",
         "name: s\ntraining: {max_epochs: 3, checkpoints: [2, 9]}",
         "training.checkpoints: ",
         "epoch 9 is after max_epochs 3",
@@ -506,7 +511,7 @@ def test_two_mistakes_give_two_lines(text: str, keys: list[str], study: Callable
 # Whatever stands in a file, the answer is a study or lines for the user.
 
 
-def told_lines(read: Callable[[], Study], source: str = "study.yaml") -> list[str]:
+def error_lines(read: Callable[[], Study], source: str = "study.yaml") -> list[str]:
     """The lines of the refusal, none if there is none; each must be one line that starts with the source."""
     try:
         read()
@@ -553,7 +558,7 @@ PATHS += [(section, key) for section, keys in SECTIONS.items() for key in keys]
 @example({"grid": {"function-after": [1]}})
 @example({"name": "x" * 5000})
 def test_any_mapping_gives_a_study_or_one_line_per_mistake(mapping: dict):
-    told_lines(lambda: Study.from_mapping(mapping, "study.yaml"))
+    error_lines(lambda: Study.from_mapping(mapping, "study.yaml"))
 
 
 @given(st.sampled_from(PATHS), VALUES)
@@ -561,7 +566,7 @@ def test_invalid_value_is_reported_with_its_key(path: tuple[str, ...], value: An
     mapping = full_mapping()
     parent = mapping if len(path) == 1 else mapping[path[0]]
     parent[path[-1]] = value
-    for line in told_lines(lambda: Study.from_mapping(mapping, "study.yaml")):
+    for line in error_lines(lambda: Study.from_mapping(mapping, "study.yaml")):
         assert path[-1] in line
 
 
@@ -571,7 +576,7 @@ def test_unknown_key_is_rejected_in_every_section(path: tuple[str, ...], key: st
     parent = mapping[path[0]] if path else mapping
     if key not in parent:
         parent[key] = value
-        assert len(told_lines(lambda: Study.from_mapping(mapping, "study.yaml"))) == 1
+        assert len(error_lines(lambda: Study.from_mapping(mapping, "study.yaml"))) == 1
 
 
 @given(st.integers(0, len(FULL)), st.integers(0, 2), st.sampled_from(["", *"\t\n:-,#&*!|>%@`?'\"[]{}~<=0.eé\0"]))
@@ -580,7 +585,7 @@ def test_typing_error_never_gives_a_traceback(
 ):
     path = tmp_path_factory.getbasetemp() / "slip.yaml"
     path.write_text(FULL[:position] + typed + FULL[position + deleted :], encoding="utf-8")
-    told_lines(lambda: Study.from_file(path), str(path))
+    error_lines(lambda: Study.from_file(path), str(path))
 
 
 # What is accepted, and as what.

@@ -8,8 +8,8 @@ CHAPTER = Chapter(
     "The claims",
     "Claims of the original study and its sources about the batch size, tested on the runs of this study. The runs of "
     "one seed share their initial weights, so each seed gives one ratio. A claim is supported or refuted if the 95 % "
-    "interval of the ratio over seeds lies on one side of 1, and undecided otherwise. With this many claims, expect "
-    "one or two verdicts by chance.",
+    "interval of the ratio over seeds lies on one side of 1, and undecided otherwise. With this many claims, one "
+    "verdict by chance is not unusual; the column p_value_holm of the table claims is adjusted for their number.",
     {
         "claims": Caption(
             "Which claims hold here",

@@ -10,6 +10,12 @@ from batchscape.report.claims.statements import CLAIMS, Claim
 from batchscape.report.claims.t_test import TTest, t_test
 from batchscape.report.claims.verdict import Verdict, seeds_needed, verdict
 
+COLUMNS = [
+    *("claim", "statement", "source", "comparison", "measure", "scale", "claimed"),
+    *("effect", "ci95_low", "ci95_high", "p_value", "p_value_holm", "n_seeds", "n_missing"),
+    *("verdict", "seeds_needed", "reading"),
+]
+
 
 def tabulate(
     runs: pd.DataFrame,
@@ -29,13 +35,6 @@ def tabulate(
     evidence = Evidence(runs, arm_runs, history, epoch_distance, small_batch_size, large_batch_size)
     table = pd.DataFrame([_row(claim, evidence) for claim in CLAIMS])
     return table.assign(p_value_holm=_adjust_holm(table["p_value"]))[COLUMNS]
-
-
-COLUMNS = [
-    *("claim", "statement", "source", "comparison", "measure", "scale", "claimed"),
-    *("effect", "ci95_low", "ci95_high", "p_value", "p_value_holm", "n_seeds", "n_missing"),
-    *("verdict", "seeds_needed", "reading"),
-]
 
 
 def _adjust_holm(p_values: pd.Series) -> pd.Series:

@@ -31,7 +31,7 @@ class ArmConfig(Section):
         dict[PositiveInt, LearningRate] | None, Field(min_length=1, examples=[{32: 0.01, 256: 0.05}])
     ] = None
     """Instead of a rule, the learning rate of each batch size: `{32: 0.01, 256: 0.05}`; batch sizes of the
-    grid that are not listed do not train."""
+    grid that are not listed are not part of this arm."""
 
     base_learning_rate: Annotated[LearningRate | None, Field(examples=[0.01])] = None
     """Learning rate at `base_batch_size`; by default `comparison.fixed_learning_rate`."""
@@ -53,7 +53,7 @@ class ArmConfig(Section):
         return self
 
     def learning_rate(self, batch_size: int, base_learning_rate: float, base_batch_size: int) -> float | None:
-        """Return the learning rate of a batch size; None if the arm does not train it.
+        """Return the learning rate of a batch size; None if it is not part of the arm.
 
         `base_learning_rate` and `base_batch_size` are the defaults for those of the arm.
         """

@@ -72,16 +72,16 @@ ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(examples=[[64, 64]]
 
 
 class ImageFolderConfig(DataSection):
-    """Image files of any format and size, one folder a class: `cats/1.jpg`, `dogs/1.png`. An unusable file is
+    """Image files of any format and size, one folder per class: `cats/1.jpg`, `dogs/1.png`. An unusable file is
     dropped; the manifest gives the reason."""
 
     source: Literal["image_folder"]
     """Where the images come from."""
 
     path: Annotated[str, Field(min_length=1, examples=["data/pets"])]
-    """A folder, or a zip file, with one folder a class; folders around them that hold nothing else do not matter.
-    Folders such as `train`, `val` and `test` give the split, above the classes or within each; where they have images
-    to validate on, leave out `validation_fraction`, `split` and `split_seed`."""
+    """A folder, or a zip file, with one folder per class; parent folders that contain nothing else are skipped.
+    Folders such as `train`, `val` and `test`, above the classes or within each, define the split; if one of them is for
+    validation, leave out `validation_fraction`, `split` and `split_seed`."""
 
     image_size: ImageSize
     """Height and width that every image is scaled to, in pixels."""
@@ -166,7 +166,7 @@ class ArraysConfig(DataSection):
     to 1; (n, height, width) or (n, height, width, channels)."""
 
     labels: Annotated[str | None, Field(min_length=1, examples=["data/labels.npy"])] = None
-    """The `.npy` file with the labels, (n,), numbers or text, where `path` is one with the images."""
+    """The `.npy` file with the labels, (n,), numbers or text, if `path` is an `.npy` file."""
 
     channels: Literal["last", "first"] = "last"
     """`first`: images are (n, channels, height, width)."""

@@ -25,7 +25,7 @@ class TrainingConfig(Section):
     """A run ends as `converged` after this many epochs without a lower validation loss."""
 
     loss: Literal["auto", "binary_cross_entropy", "cross_entropy"] = "auto"
-    """`binary_cross_entropy`: one output, the logit of the second of two classes. `cross_entropy`: one output a class
+    """`binary_cross_entropy`: one output, the logit of the second of two classes. `cross_entropy`: one output per class
     (softmax). `auto`: the first for two classes, the second for more."""
 
     reshuffle: bool = True

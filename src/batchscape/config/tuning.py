@@ -43,7 +43,7 @@ class TuningConfig(Section):
     be evaluated on the runs that selected its rate."""
 
     sampler_seed: Annotated[Seed, Field(examples=[0])] = 0
-    """The same seed gives the same trials."""
+    """Seed of the search: the same seed gives the same trials."""
 
     @model_validator(mode="after")
     def _the_grid_fits_the_budget(self) -> Self:

@@ -216,7 +216,7 @@ def make_trainer(spec: RunSpec, execution: Execution, directory: Path, callback:
     """Return a Lightning trainer without what the callback does itself, ignoring a surrounding Slurm allocation."""
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # The loader yields one item an epoch, so workers for it would only cost time.
+    # The loader yields one item per epoch, so workers for it would only cost time.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning uses a name that torch has deprecated

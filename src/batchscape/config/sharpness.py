@@ -26,8 +26,8 @@ class SharpnessConfig(Section):
     """Half-widths ε of the box of Keskar's sharpness, relative to each weight plus one."""
 
     subspace_dimension: Annotated[PositiveInt, Field(examples=[100])] = 100
-    """Dimension of the random subspace in which Keskar's sharpness is measured, in addition to the full space; limited to
-    the number of parameters."""
+    """Dimension of the random subspace in which Keskar's sharpness is measured, in addition to the full space;
+    limited to the number of parameters."""
 
     adaptive_radii: Annotated[tuple[Radius, ...], Field(min_length=1, examples=[[0.01]]), AsTuple, Distinct] = (0.01,)
     """Half-widths ρ of the box of adaptive sharpness, relative to each weight."""

@@ -195,7 +195,7 @@ class SyntheticConfig(DataSection):
     """Number of classes."""
 
     noise: Annotated[float, Field(ge=0, allow_inf_nan=False, examples=[0.5]), FromText] = 0.5
-    """Standard deviation of the noise in each channel of a pixel, in units of the patterns'."""
+    """Standard deviation of the noise in each channel of a pixel, relative to that of the patterns."""
 
     data_seed: Seed = 0
     """Seed of patterns and noise."""

@@ -8,7 +8,7 @@ from batchscape.config.base import PositiveInt, Section
 
 
 class ResourcesConfig(Section):
-    """What one run trains on. Changing it makes nothing stale: a batch size is always the global one."""
+    """What one run trains on. Changing it makes only the report stale: a batch size is always the global one."""
 
     devices: Annotated[PositiveInt, Field(examples=[4])] = 1
     """Devices on each node that share every batch of a run: GPUs, or on CPUs processes. The result is that of one

@@ -56,13 +56,17 @@ def recorded_states(log: Path) -> Iterator[None]:
     """Record the states of the job with this log while the block runs, also those of the processes that it starts."""
     os.environ[VARIABLE] = str(_states_file(log).absolute())
     try:
-        record_state(STARTED, pid=os.getpid(), host=socket.gethostname())
+        if not record_state(STARTED, pid=os.getpid(), host=socket.gethostname()):
+            # A full disk, or a file of another user: the states of an earlier attempt must not pass for those of this.
+            with suppress(OSError):
+                _states_file(log).unlink()
+            _open.cache_clear()
         yield
     finally:
         del os.environ[VARIABLE]
 
 
-def record_state(state: str, **details: Any) -> None:
+def record_state(state: str, **details: Any) -> bool:
     """Append a state of the current job; do nothing in a process of no job.
 
     A file that cannot be written is no reason to fail: the log and the terminal have the same.
@@ -70,12 +74,16 @@ def record_state(state: str, **details: Any) -> None:
     Args:
         state: One of the constants of this module.
         details: The keys of the state, with values that JSON can hold. Floats are rounded to six digits.
+
+    Returns:
+        Whether the state was written.
     """
     if path := os.environ.get(VARIABLE):
         values = {key: _rounded(value) for key, value in details.items()}
         line = json.dumps({"time": round(time.time(), 3), "state": state, **values}, ensure_ascii=False)
         with suppress(OSError):
-            os.write(_open(path), f"{line}\n".encode())
+            return _append(_open(path), f"{line}\n".encode(errors="replace"))
+    return False
 
 
 def read_states(log: Path) -> list[dict[str, Any]]:
@@ -107,12 +115,16 @@ def _states_file(log: Path) -> Path:
 
 @cache
 def _open(path: str) -> int:
-    """Open a file of states once a process; complete the line that a killed job has left there."""
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    """Open a file of states once a process."""
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def _append(descriptor: int, line: bytes) -> bool:
+    """Append a line; first end the partial one that a killed job or a full disk has left there."""
     size = os.fstat(descriptor).st_size
     if size and os.pread(descriptor, 1, size - 1) != b"\n":
-        os.write(descriptor, b"\n")
-    return descriptor
+        line = b"\n" + line
+    return os.write(descriptor, line) == len(line)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

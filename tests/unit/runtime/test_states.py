@@ -1,6 +1,7 @@
 """The states that jobs record, whatever happens to a job."""
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -108,6 +109,32 @@ def test_outside_a_job_and_on_a_full_disk_nothing_is_recorded(log: Path):
     log.with_suffix(".jsonl").symlink_to("/dev/full")
     with recorded_states(log):
         record_state(states.COMPLETE)
+
+
+@pytest.mark.parametrize("num_bytes", [0, 20])
+def test_states_of_an_earlier_attempt_do_not_pass_for_those_of_one_on_a_full_disk(log: Path, num_bytes: int):
+    file = log.with_suffix(".jsonl")
+    with recorded_states(log):
+        log.touch()
+        record_state(states.FAILED, message="data.path: no x")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + num_bytes, hard))
+    try:
+        with recorded_states(log):
+            assert names(log) == []
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    attempt(log, 1)
+    assert names(log) == ["started", "epoch"]
+
+
+def test_a_state_behind_a_partial_line_of_the_same_process_is_read(log: Path):
+    with recorded_states(log):
+        log.touch()
+        with log.with_suffix(".jsonl").open("a") as stream:
+            stream.write('{"time": 1, "sta')
+        record_state(states.FAILED, message="a\udcffb")
+    assert [each.get("message") for each in read_states(log)] == [None, "a?b"]
 
 
 @pytest.mark.parametrize(

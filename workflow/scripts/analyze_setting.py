@@ -22,9 +22,9 @@ if __name__ == "__main__":
         analysis = import_module(f"batchscape.analysis.{output.parent.name}")
         config = analysis.Config.model_validate_json(snakemake.params.spec)
         data = read_prepared(Path(snakemake.input.data))
-        question = [snakemake.params.spec, snakemake.params.code]
+        key = [snakemake.params.spec, snakemake.params.code]
         directories = [Path(file).parent for file in snakemake.input.runs]
         rows = collect(
-            directories, lambda run: cached(output, question, [run], lambda: analysis.analyze(run, data, config))
+            directories, lambda run: cached(output, key, [run], lambda: analysis.analyze(run, data, config))
         )
         write_frame(output, rows)

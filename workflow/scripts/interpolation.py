@@ -21,13 +21,13 @@ if __name__ == "__main__":
         config = Config.model_validate_json(snakemake.params.spec)
         data = read_prepared(Path(snakemake.input.data))
         output = Path(snakemake.output[0])
-        question = [snakemake.params.spec, snakemake.params.code]
+        key = [snakemake.params.spec, snakemake.params.code]
         pairs = zip(snakemake.input.runs, snakemake.input.others, strict=True)
         rows = [
             collect_pair(
                 Path(one).parent,
                 Path(other).parent,
-                lambda *runs: cached(output, question, runs, lambda: analyze(*runs, data, config)),
+                lambda *runs: cached(output, key, runs, lambda: analyze(*runs, data, config)),
             )
             for one, other in pairs
         ]

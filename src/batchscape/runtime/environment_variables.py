@@ -35,7 +35,6 @@ REMOVED = re.compile(
     )
 )
 # Jobs have no display, and a GUI library may be missing. Text is UTF-8, even if the locale does not exist.
-
 OVERRIDES = {"MPLBACKEND": "agg", "PYTHONUTF8": "1"}
 
 

@@ -24,7 +24,5 @@ if __name__ == "__main__":
         data = read_prepared(Path(snakemake.input.data))
         key = [snakemake.params.spec, snakemake.params.code]
         directories = [Path(file).parent for file in snakemake.input.runs]
-        rows = collect(
-            directories, lambda run: cached(output, key, [run], lambda: analysis.analyze(run, data, config))
-        )
+        rows = collect(directories, lambda run: cached(output, key, [run], lambda: analysis.analyze(run, data, config)))
         write_frame(output, rows)

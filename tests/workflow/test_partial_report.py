@@ -65,7 +65,7 @@ def test_failures_stop_only_dependent_jobs_and_the_partial_report_has_the_rest(t
     page = checkout.path / study.paths.partial_report
     assert files(results) - before == {page}
     text = page.read_text()
-    assert "3 of 4 runs are complete." in text
+    assert "3 of 4 runs complete." in text
     for missing in (
         f"run {failing_run}",
         "analysis sharpness/bs64-lr0.02, sharpness/bs64-lr0.08, sharpness/bs256-lr0.02",

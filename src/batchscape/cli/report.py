@@ -44,7 +44,7 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
         raise UserError(f"{study.paths.folder}: no run is complete, so there is nothing to report yet{cause}")
     frames = collector.frames(runs)
     figures = collector.figures(frames)
-    progress = f"{len(runs)} of {len(study.runs)} runs are complete"
+    progress = f"{len(runs)} of {len(study.runs)} runs complete"
     reported_sizes = {study.runs[name].batch_size for name in runs}
     missing_sizes = sorted({run.batch_size for run in study.runs.values()} - reported_sizes)
     partial = PartialReport([progress, *collector.edited_since(file)], collector.missing(), missing_sizes)

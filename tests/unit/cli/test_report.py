@@ -271,7 +271,7 @@ def test_the_page_lists_what_is_missing_and_nothing_else_is_written(refusal: Cal
     lines = write_partial_report(study, Path("s.yaml"))
     page = Path("results/s/report-partial.html")
     assert set(Path().rglob("*")) - before == {page, Path("s.yaml")}
-    assert lines[0] == "3 of 4 runs are complete"
+    assert lines[0] == "3 of 4 runs complete"
     assert f"missing run {FOUR}: CUDA: out of <memory>" in lines
     assert lines[-1] == f"the partial report: {page}"
     text = ParsedPage(page.read_text()).text

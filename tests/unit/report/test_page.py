@@ -296,7 +296,7 @@ def test_batch_size_without_complete_runs_counts_as_tried():
 
 
 def test_partial_page_starts_with_what_is_missing():
-    partial = PartialReport(["3 of 4 runs are complete"], [("figure x", "a <reason>")])
+    partial = PartialReport(["3 of 4 runs complete"], [("figure x", "a <reason>")])
     text = ParsedPage(render_page(partial=partial)).text
     places = [
         text.index(part) for part in ("This report is partial", "3 of 4 runs", "figure x: a <reason>", "The answer")

@@ -219,7 +219,14 @@ def run_in_two_processes(run_spec: RunSpec, data: Path, directory: Path) -> Iter
     """Train with two processes; yield once a checkpoint is written."""
     arguments = [sys.executable, "-c", TRAIN, run_spec.model_dump_json(), str(data), str(directory)]
     checkpoint = RunDirectory(directory).checkpoint_folder / CHECKPOINT
-    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+
+    def written_at() -> int | None:
+        # While a checkpoint is written, the one before has been moved away: between two looks it may be gone.
+        with suppress(FileNotFoundError):
+            return checkpoint.stat().st_mtime_ns
+        return None
+
+    before = written_at()
     with subprocess.Popen(
         arguments,
         stderr=subprocess.PIPE,
@@ -231,7 +238,7 @@ def run_in_two_processes(run_spec: RunSpec, data: Path, directory: Path) -> Iter
 
             def is_training() -> bool:
                 assert process.poll() is None, process.stderr.read()
-                return checkpoint.exists() and checkpoint.stat().st_mtime_ns != before
+                return written_at() not in (None, before)
 
             def read_errors() -> str:
                 process.kill()

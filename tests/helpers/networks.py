@@ -118,3 +118,22 @@ class OnceDifferentiable(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.layers[2:](_Scaled.apply(self.layers[:2](images)))
+
+
+NET_MODULE = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, image_shape, outputs, width=4):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear({features}, width), nn.ReLU(), nn.Linear(width, {outputs}))
+
+    def forward(self, images):
+        return self.layers(images)
+"""
+
+
+def net(features: str = "image_shape[0] * image_shape[1] * image_shape[2]", outputs: str = "outputs") -> str:
+    """Return the text of a module with a network, whose input and output sizes are these expressions."""
+    return NET_MODULE.format(features=features, outputs=outputs)

@@ -17,6 +17,7 @@ from batchscape.models.build import build_network
 from batchscape.study.study import Study
 from batchscape.tasks.compatibility import validate_network
 from batchscape.training.train import train
+from tests.helpers.networks import net
 
 RGB = (3, 12, 10)
 
@@ -25,24 +26,6 @@ def data(classes: int, shape: tuple[int, int, int] = RGB) -> PreparedData:
     images = np.random.default_rng(0).integers(0, 256, (12, *shape), np.uint8)
     labels = np.arange(12) % classes
     return PreparedData(images, labels, images, labels, tuple(map(str, range(classes))))
-
-
-NET = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self, image_shape, outputs, width=4):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear({features}, width), nn.ReLU(), nn.Linear(width, {outputs}))
-
-    def forward(self, images):
-        return self.layers(images)
-"""
-
-
-def net(features: str = "image_shape[0] * image_shape[1] * image_shape[2]", outputs: str = "outputs") -> str:
-    return NET.format(features=features, outputs=outputs)
 
 
 def model(name: str = "my_net:Net", **arguments) -> CustomModelConfig:

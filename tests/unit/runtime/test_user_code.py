@@ -6,23 +6,7 @@ from pathlib import Path
 import pytest
 
 from batchscape.runtime.user_code import module_file
-
-NET = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self, image_shape, outputs, width=4):
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Linear({features}, width), nn.ReLU(), nn.Linear(width, {outputs}))
-
-    def forward(self, images):
-        return self.layers(images)
-"""
-
-
-def net(features: str = "image_shape[0] * image_shape[1] * image_shape[2]", outputs: str = "outputs") -> str:
-    return NET.format(features=features, outputs=outputs)
+from tests.helpers.networks import net
 
 
 def test_module_file_is_found_without_running_it(write_module: Callable):

@@ -64,19 +64,22 @@ def _is_section(annotation: Any) -> bool:
 IMPORT_PATH = "<import path>"
 
 
-def tagged_union(key: str, custom_example: str, kinds: Mapping[str, type[Section]], custom: type[Section]) -> Any:
+def tagged_union(
+    key: str, kinds: Mapping[str, type[Section]], custom: type[Section] | None = None, custom_example: str = ""
+) -> Any:
     """Return the type of a section that is one of several kinds.
 
     Args:
         key: The key that selects the kind; without it, the section is of the first kind.
-        custom_example: How error messages describe the value that selects the kind `custom`.
         kinds: The section types by the value of the key.
-        custom: The section type for any import path, `module:name`.
+        custom: The section type for any import path, `module:name`; None if there is none.
+        custom_example: How error messages describe the value that selects `custom`.
 
     Returns:
         An annotation for a pydantic field.
     """
     default = next(iter(kinds))
+    types = {**kinds, **({IMPORT_PATH: custom} if custom else {})}
 
     def tag(value: Any) -> str | None:
         if isinstance(value, Section):
@@ -85,15 +88,16 @@ def tagged_union(key: str, custom_example: str, kinds: Mapping[str, type[Section
             selected = value.get(key, default)
         else:
             return None
-        return IMPORT_PATH if isinstance(selected, str) and ":" in selected else selected
+        return IMPORT_PATH if custom and isinstance(selected, str) and ":" in selected else selected
 
     def check_kind(value: Any) -> Any:
-        if isinstance(value, Mapping) and tag(value) not in (*kinds, IMPORT_PATH):
+        if isinstance(value, Mapping) and tag(value) not in types:
             names = ", ".join(f"'{name}'" for name in kinds)
-            raise cross_field_error(key, f"must be {names} or an {custom_example}, got {value[key]!r}")
+            alternative = f" or an {custom_example}" if custom else ""
+            raise cross_field_error(key, f"must be {names}{alternative}, got {value[key]!r}")
         return value
 
-    tagged = [Annotated[section, Tag(name)] for name, section in {**kinds, IMPORT_PATH: custom}.items()]
+    tagged = [Annotated[section, Tag(name)] for name, section in types.items()]
     return Annotated[reduce(or_, tagged), Discriminator(tag), BeforeValidator(check_kind)]
 
 

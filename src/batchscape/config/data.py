@@ -219,7 +219,6 @@ class CustomDataConfig(DataSection):
 
 DataConfig = tagged_union(
     "source",
-    "import path `my_package.my_module:load`",
     {
         "digits": DigitsConfig,
         "image_folder": ImageFolderConfig,
@@ -228,6 +227,7 @@ DataConfig = tagged_union(
         "cats_vs_dogs": CatsVsDogsConfig,
     },
     CustomDataConfig,
+    "import path `my_package.my_module:load`",
 )
 
 

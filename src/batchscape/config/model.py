@@ -102,9 +102,9 @@ class CustomModelConfig(ModelSection):
 
 ModelConfig = tagged_union(
     "name",
-    "import path `my_package.my_module:Net`",
     {"vgg": VggConfig, "mlp": MlpConfig, "resnet": ResNetConfig},
     CustomModelConfig,
+    "import path `my_package.my_module:Net`",
 )
 
 

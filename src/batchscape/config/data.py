@@ -30,6 +30,9 @@ class DataSection(Section):
 
     source: str
 
+    example_noun: ClassVar[str] = "examples"
+    """What the report calls the examples, such as `images`."""
+
     validation_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, examples=[0.2]), FromText] = 0.2
     """Share of the images held out for validation."""
 
@@ -44,6 +47,26 @@ class DataSection(Section):
         return DataSize(None, None)
 
     @property
+    def token_unit(self) -> str:
+        """What a token is, as `DataSpec.token_unit`; empty if the section does not say, or inputs are no tokens."""
+        return ""
+
+    @property
+    def target_name(self) -> str:
+        """What a numeric target is, as `DataSpec.target_name`; empty if the section does not say."""
+        return ""
+
+    @property
+    def standardizes_target(self) -> bool:
+        """Whether losses are in standard deviations of the target, so that their unit is not that of `target_name`."""
+        return False
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether the section gives the examples weights."""
+        return False
+
+    @property
     def split_keys(self) -> list[str]:
         """The keys of the split that the study file sets."""
         return [key for key in SPLIT_KEYS if key in self.model_fields_set]
@@ -56,6 +79,8 @@ class DataSection(Section):
 
 class DigitsConfig(DataSection):
     """The 1,797 handwritten digits of 8×8 pixels that scikit-learn ships."""
+
+    example_noun: ClassVar[str] = "images"
 
     source: Literal["digits"] = "digits"
     """Where the images come from."""
@@ -74,6 +99,8 @@ ImageSize = Annotated[tuple[PositiveInt, PositiveInt], Field(examples=[[64, 64]]
 class ImageFolderConfig(DataSection):
     """Image files of any format and size, one folder per class: `cats/1.jpg`, `dogs/1.png`. An unusable file is
     dropped; the manifest gives the reason."""
+
+    example_noun: ClassVar[str] = "images"
 
     source: Literal["image_folder"]
     """Where the images come from."""
@@ -178,6 +205,8 @@ class ArraysConfig(DataSection):
 
 class SyntheticConfig(DataSection):
     """Synthetic images for tests and benchmarks: each class has its own coarse pattern, plus noise."""
+
+    example_noun: ClassVar[str] = "images"
 
     source: Literal["synthetic"]
     """Where the images come from."""

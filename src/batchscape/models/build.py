@@ -7,15 +7,14 @@ import torch
 from torch import nn
 
 from batchscape.config.model import CustomModelConfig, ModelConfig, model_module
+from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError, is_out_of_memory
+from batchscape.models.inputs import image_shape
 from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.runtime.user_code import summarize_error
 
-ImageShape = tuple[int, int, int]
-"""(channels, height, width) of the input of a network."""
 
-
-def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, seed: int) -> nn.Module:
+def build_network(config: ModelConfig, spec: DataSpec | tuple[int, ...], outputs: int, seed: int) -> nn.Module:
     """Return the configured network with the initial weights that all runs with one seed share.
 
     Weights of built-in networks are Glorot-uniform and biases zero, as in Chang & Pathak 2020; a custom network keeps
@@ -25,32 +24,37 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
 
     Args:
         config: Section `model` of the study file.
-        image_shape: (channels, height, width) of the input.
-        outputs: Number of outputs per image.
+        spec: What an example is. A tuple, (channels, height, width), is that of images.
+        outputs: Number of outputs per example, or per position of the next token.
         seed: Seed of the initial weights.
 
     Returns:
-        The network, in training mode. It maps images, (n, *image_shape) floats in [0, 1], to logits, (n, outputs);
-        sigmoid or softmax is part of the loss, where it is numerically stable.
+        The network, in training mode. It maps the inputs of a batch, a tensor or, for `columns`, a pair of tensors, to
+        (n, outputs), or for the next tokens (n, length, outputs). Outputs for classes and tokens are logits; sigmoid or
+        softmax is part of the loss, where it is numerically stable.
 
     Raises:
-        UserError: The network does not support images of this shape, or a custom network cannot be constructed.
+        UserError: The network does not support such inputs, or a custom network cannot be constructed.
 
     Source:
         Glorot & Bengio 2010, eq. 16.
     """
+    if not isinstance(spec, DataSpec):
+        spec = DataSpec("images", tuple(spec), "class")
     with torch.random.fork_rng(devices=[]), seed_global_rngs(seed):
         torch.manual_seed(seed)
         build = import_module(model_module(config.name)).build
         if isinstance(config, CustomModelConfig):
-            return build(config, image_shape, outputs)
-        smallest = 2**config.num_downsamplings
-        if min(image_shape[1:]) < smallest:
-            raise UserError(
-                f"model.channels: the network halves the images {config.num_downsamplings} times and needs at least "
-                f"{smallest}×{smallest} pixels, the data has {image_shape[1]}×{image_shape[2]}; give fewer channels"
-            )
-        network = build(config, image_shape, outputs)
+            return build(config, spec, outputs)
+        if config.num_downsamplings:
+            _, height, width = image_shape(spec, config.name)
+            smallest = 2**config.num_downsamplings
+            if min(height, width) < smallest:
+                raise UserError(
+                    f"model.channels: the network halves the images {config.num_downsamplings} times and needs at "
+                    f"least {smallest}×{smallest} pixels, the data has {height}×{width}; give fewer channels"
+                )
+        network = build(config, spec, outputs)
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -59,12 +63,12 @@ def build_network(config: ModelConfig, image_shape: ImageShape, outputs: int, se
     return network.to(memory_format=torch.channels_last)
 
 
-def apply_network(network: nn.Module, images: torch.Tensor, name: str) -> Any:
+def apply_network(network: nn.Module, inputs: Any, name: str) -> Any:
     """Return the outputs of a network, reporting its errors as errors of the study.
 
     Args:
         network: The network.
-        images: (n, channels, height, width), float.
+        inputs: A tensor or a tuple of tensors, which the network takes as its one argument; first axis example.
         name: Name of the network in the study file.
 
     Returns:
@@ -74,10 +78,10 @@ def apply_network(network: nn.Module, images: torch.Tensor, name: str) -> Any:
         UserError: The network raises an error, other than for lack of memory.
     """
     try:
-        return network(images)
+        return network(inputs)
     except Exception as error:  # user code may raise anything
         if is_out_of_memory(error):
             raise
-        raise UserError(
-            f"model.name: {name} cannot take images of shape {tuple(images.shape[1:])}: {summarize_error(error)}"
-        )
+        tensors = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+        shapes = " and ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)
+        raise UserError(f"model.name: {name} cannot take inputs of shape {shapes}: {summarize_error(error)}")

@@ -3,21 +3,25 @@
 import copy
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from batchscape.config.model import CustomModelConfig
+from batchscape.data.dataset import map_inputs
+from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError
 from batchscape.models.build import apply_network
+from batchscape.models.inputs import random_inputs, zero_inputs
 from batchscape.runtime.user_code import call_user_code, import_object, summarize_error
 
 
-def build(config: CustomModelConfig, image_shape: tuple[int, int, int], outputs: int) -> nn.Module:
+def build(config: CustomModelConfig, spec: DataSpec, outputs: int) -> nn.Module:
     """Return the network that the class or function returns. Raises UserError if it cannot be used."""
     factory = import_object(config.name, "model.name")
-    offered = {"image_shape": tuple(image_shape), "outputs": outputs}
+    offered = {"image_shape": spec.shape, "outputs": outputs}
     try:
         parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
     except ValueError:  # some built-in callables have no signature
@@ -36,13 +40,13 @@ def build(config: CustomModelConfig, image_shape: tuple[int, int, int], outputs:
         )
     if _has_lazy_layers(network):
         with torch.no_grad():  # the first input initializes lazy layers
-            apply_network(network.eval(), torch.zeros(1, *image_shape), config.name)
+            apply_network(network.eval(), zero_inputs(spec, 1), config.name)
         network.train()
         if _has_lazy_layers(network):
             raise UserError(
                 f"model.name: {config.name} has a lazy layer that stays uninitialized after a forward pass; remove it"
             )
-    return _adapt_to_input(network, image_shape, config.name)
+    return _adapt_to_input(network, spec, config.name)
 
 
 def _reject_lightning_module(network: nn.Module, name: str) -> None:
@@ -65,67 +69,78 @@ def _is_from_lightning(cls: type) -> bool:
     return cls.__module__.partition(".")[0] in ("lightning", "pytorch_lightning")
 
 
-def _adapt_to_input(network: nn.Module, image_shape: tuple[int, int, int], name: str) -> nn.Module:
-    """Return the network adapted to channels-last input that it must not modify.
+def _adapt_to_input(network: nn.Module, spec: DataSpec, name: str) -> nn.Module:
+    """Return the network adapted to input that it must not modify, channels-last if it is images.
 
     If it needs contiguous memory (for `view`, say) or writes into its input, a hook passes it a copy, so that callers
-    may reuse the tensor. Raises UserError if it does not support copy.deepcopy, or such hooks.
+    may reuse the tensors. Raises UserError if it does not support copy.deepcopy, or such hooks.
     """
     try:
         copy.deepcopy(network)  # as every analysis of the loss does
     except Exception as error:
         raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {summarize_error(error)}")
-    images = torch.rand(2, *image_shape)
-    for memory_format in (torch.channels_last, torch.contiguous_format):
+    inputs = random_inputs(spec, 2)
+    own_format = torch.channels_last if spec.inputs == "images" else torch.contiguous_format
+    for memory_format in dict.fromkeys((own_format, torch.contiguous_format)):
+        copies = own_format is not memory_format
         try:
             replica = _to_memory_format(copy.deepcopy(network), memory_format)
-            writes = _writes_into(replica, images.clone(memory_format=memory_format))
+            writes = _writes_into(replica, _clone(inputs, memory_format if copies else torch.preserve_format))
         except Exception:  # not in this memory format, or in none, which `apply_network` reports
             continue
         _to_memory_format(network, memory_format)
-        if writes or memory_format is torch.contiguous_format:
-            _copy_input(network, images.clone(memory_format=torch.channels_last), memory_format, name)
+        if writes or copies:
+            _copy_input(network, inputs, memory_format if copies else None, name)
         break
     return network
+
+
+def _clone(inputs: Any, memory_format: torch.memory_format) -> Any:
+    return map_inputs(lambda tensor: tensor.clone(memory_format=memory_format), inputs)
 
 
 def _to_memory_format(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
     return network.to(memory_format=memory_format)  # type: ignore[call-overload]  # not in torch's stubs
 
 
-def _writes_into(network: nn.Module, images: torch.Tensor) -> bool:
+def _writes_into(network: nn.Module, inputs: Any) -> bool:
     """Return whether a network modifies its input, in evaluation or in training mode, leaving the network unchanged.
 
     Raises whatever its forward or backward pass raises.
     """
-    replica, before, version = copy.deepcopy(network), images.clone(), images._version
+    replica = copy.deepcopy(network)
+    tensors = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
+    before = [(tensor.clone(), tensor._version) for tensor in tensors]
     for training in (False, True):
-        outputs = replica.train(training)(images)
+        outputs = replica.train(training)(inputs)
         if isinstance(outputs, torch.Tensor) and outputs.requires_grad:
             outputs.sum().backward()
     # The version counter, for which torch has no public name, detects a write that happens to change no value, but not
     # a write through `.data`.
-    return images._version != version or not torch.equal(images, before)
+    return any(
+        tensor._version != version or not torch.equal(tensor, values)
+        for tensor, (values, version) in zip(tensors, before, strict=True)
+    )
 
 
-def _copy_input(network: nn.Module, images: torch.Tensor, memory_format: torch.memory_format, name: str) -> None:
-    """Make a network copy its input to a memory format. Raises UserError if its class does not support hooks."""
-    channels_last = memory_format is torch.channels_last
+def _copy_input(network: nn.Module, inputs: Any, memory_format: torch.memory_format | None, name: str) -> None:
+    """Make a network copy its input, to a memory format or as it is.
+
+    Raises UserError if its class does not support hooks.
+    """
     # `contiguous` would not copy single-channel images, which are contiguous in both formats.
-    target = torch.preserve_format if channels_last else memory_format
+    target = memory_format or torch.preserve_format
     try:
-        network.register_forward_pre_hook(
-            lambda _, inputs: tuple(tensor.clone(memory_format=target) for tensor in inputs)
-        )
+        network.register_forward_pre_hook(lambda _, arguments: tuple(_clone(part, target) for part in arguments))
         # Tested on a copy, because copies of TorchScript modules lose their hooks.
-        works = not _writes_into(copy.deepcopy(network), images)
+        works = not _writes_into(copy.deepcopy(network), _clone(inputs, torch.preserve_format))
     except Exception:
         works = False
     if not works:
         problem, fix = (
-            ("writes into its input", "write `images = images - 0.5` instead of `images -= 0.5`")
-            if channels_last
-            else ("does not support channels-last input", "use `flatten` or `reshape` instead of `view`")
+            ("does not support channels-last input", "use `flatten` or `reshape` instead of `view`")
+            if memory_format
+            else ("writes into its input", "write `inputs = inputs - 0.5` instead of `inputs -= 0.5`")
         )
         cls = type(network).__name__
         raise UserError(f"model.name: {name} {problem}, and a {cls} does not support hooks that copy it; {fix}")

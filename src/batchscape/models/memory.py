@@ -3,8 +3,8 @@
 import gc
 import logging
 import math
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -23,41 +23,51 @@ Result = TypeVar("Result")
 log = logging.getLogger(__name__)
 
 
-def max_micro_batch_size(network: nn.Module, examples: torch.Tensor) -> int:
+def max_micro_batch_size(network: nn.Module, inputs: Any) -> int:
     """Return how many examples may go through a network at once for its largest operation to fit in the cache.
 
     Args:
         network: The network, in evaluation mode; it is called once.
-        examples: A few inputs, (n, channels, height, width) floats, on the device of the network.
+        inputs: Those of a few examples, a tensor or a tuple of tensors, on the device of the network.
 
     Returns:
         The number of examples for which the input and output of the largest module take at most `ACTIVATION_BYTES`,
         at least 1.
     """
     max_bytes = 1
+    first = inputs if isinstance(inputs, torch.Tensor) else inputs[0]
 
-    def measure(_: nn.Module, inputs: tuple, outputs: object) -> None:
+    def measure(_: nn.Module, arguments: tuple, outputs: object) -> None:
         nonlocal max_bytes
-        tensors = [tensor for tensor in (*inputs, outputs) if isinstance(tensor, torch.Tensor)]
-        max_bytes = max(max_bytes, math.ceil(sum(tensor.nbytes for tensor in tensors) / len(examples)))
+        num_bytes = sum(tensor.nbytes for tensor in _tensors((*arguments, outputs)))
+        max_bytes = max(max_bytes, math.ceil(num_bytes / len(first)))
 
     # Containers are measured too: functions between modules are visible in no other way.
     hooks = [module.register_forward_hook(measure) for module in network.modules()]
     try:
         with torch.no_grad():
-            network(examples)
+            network(inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    return max(1, ACTIVATION_BYTES[examples.device.type] // max_bytes)
+    return max(1, ACTIVATION_BYTES[first.device.type] // max_bytes)
 
 
-def saved_tensor_bytes(network: nn.Module, inputs: torch.Tensor) -> int:
+def _tensors(value: object) -> Iterator[torch.Tensor]:
+    """Yield the tensors in tuples and lists."""
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, tuple | list):
+        for part in value:
+            yield from _tensors(part)
+
+
+def saved_tensor_bytes(network: nn.Module, inputs: Any) -> int:
     """Return how much memory autograd needs for the backward pass.
 
     Args:
         network: The network.
-        inputs: (n, channels, height, width), float.
+        inputs: Those of a batch, a tensor or a tuple of tensors.
 
     Returns:
         The bytes of all storages, activations and weights, that autograd saves in a forward pass.

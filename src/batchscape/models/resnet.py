@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from batchscape.config.model import ResNetConfig
+from batchscape.data.spec import DataSpec
+from batchscape.models.inputs import image_shape
 from batchscape.models.layers import make_norm_layer
 
 
@@ -32,11 +34,11 @@ class ResidualBlock(nn.Module):
         return self.relu(self.norm2(self.conv2(hidden)) + self.shortcut(inputs))
 
 
-def build(config: ResNetConfig, image_shape: tuple[int, int, int], outputs: int) -> nn.Sequential:
+def build(config: ResNetConfig, spec: DataSpec, outputs: int) -> nn.Sequential:
     """Return a residual network for small images: He et al. 2016, section 4.2, with projection shortcuts (option B)."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = config.channels[0]
-    layers["conv"] = nn.Conv2d(image_shape[0], channels, kernel_size=3, padding=1, bias=False)
+    layers["conv"] = nn.Conv2d(image_shape(spec, config.name)[0], channels, kernel_size=3, padding=1, bias=False)
     layers["norm"] = make_norm_layer(config.normalization, channels)
     layers["relu"] = nn.ReLU()
     for stage, out_channels in enumerate(config.channels, start=1):

@@ -5,15 +5,17 @@ from collections import OrderedDict
 from torch import nn
 
 from batchscape.config.model import VggConfig
+from batchscape.data.spec import DataSpec
+from batchscape.models.inputs import image_shape
 from batchscape.models.layers import make_dense_layers, make_norm_layer
 
 
-def build(config: VggConfig, image_shape: tuple[int, int, int], outputs: int) -> nn.Sequential:
+def build(config: VggConfig, spec: DataSpec, outputs: int) -> nn.Sequential:
     """Return blocks of 3×3 convolutions, each with ReLU, and 2×2 max-pooling, followed by dense layers.
 
     With one convolution per block, this is the network of Chang & Pathak 2020.
     """
-    channels, height, width = image_shape
+    channels, height, width = image_shape(spec, config.name)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for block, out_channels in enumerate(config.channels, start=1):
         for convolution in range(1, config.convolutions + 1):

@@ -94,7 +94,7 @@ def test_validation_returns_the_description_of_the_network(write_module: Callabl
     ("text", "name", "arguments", "expected"),
     [
         (net(outputs="2"), "my_net:Net", {}, r"^model\.name: my_net:Net returns shape \(4, 2\) for 4 images; for 3 "),
-        (net(features="99"), "my_net:Net", {}, r"^model\.name: my_net:Net cannot take images of shape \(3, 12, 10\): "),
+        (net(features="99"), "my_net:Net", {}, r"^model\.name: my_net:Net cannot take inputs of shape \(3, 12, 10\): "),
         (net(), "my_net:Nat", {}, r"^model\.name: Nat does not exist in my_net\.py"),
         ("Net = 5", "my_net:Net", {}, r"^model\.name: Net is not a class or function in my_net\.py"),
         ("import no_such_thing", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: ModuleNot.*line 1\)"),
@@ -115,7 +115,7 @@ def test_validation_returns_the_description_of_the_network(write_module: Callabl
         ("def Net(width):\n    pass", "my_net:Net", {}, r"^model\.arguments: .*'width'; its parameters are: width$"),
         (
             "from torch import nn\ndef Net():\n    return nn.LazyConv2d(4, 50)",
-            "my_net:Net", {}, r"^model\.name: my_net:Net cannot take images of shape \(3, 12, 10\): RuntimeError: ",
+            "my_net:Net", {}, r"^model\.name: my_net:Net cannot take inputs of shape \(3, 12, 10\): RuntimeError: ",
         ),
         (
             "from torch import nn\nclass Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n"

@@ -453,7 +453,7 @@ def test_network_is_validated_on_the_training_device(write_module: Callable, ref
     config = write_module(NET.format(init=LAYERS, forward="return self.layers(images) + torch.zeros(len(images), 3)"))
     assert validate_network(config, "auto", 2, data)["parameters"] == 193 * 3
     message = refusal(validate_network, config, "auto", 2, data, there)
-    assert re.match(r"model\.name: brought_net:Net cannot take images of shape \(3, 8, 8\): .* device", message)
+    assert re.match(r"model\.name: brought_net:Net cannot take inputs of shape \(3, 8, 8\): .* device", message)
 
 
 class KeepsItsWeights(networks.WritesIntoItsInput):

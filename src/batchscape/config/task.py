@@ -1,10 +1,19 @@
 """Section `task`: what the network is trained for: the targets, the loss and the metrics."""
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from batchscape.config.base import AsTuple, Distinct, FromText, ImportPath, PositiveInt, Section, tagged_union
+from batchscape.config.base import (
+    AsTuple,
+    Distinct,
+    FromText,
+    ImportPath,
+    PositiveInt,
+    Section,
+    cross_field_error,
+    tagged_union,
+)
 
 
 class Metric(NamedTuple):
@@ -20,13 +29,36 @@ class Metric(NamedTuple):
 
 
 ACCURACY = Metric("accuracy", "accuracy", higher_is_better=True)
+WEIGHTED_ACCURACY = Metric("accuracy", "weighted accuracy", higher_is_better=True)
 RMSE = Metric("rmse", "RMSE")
 MEAN_ABSOLUTE_ERROR = Metric("mae", "MAE")
 R2 = Metric("r2", "R²", higher_is_better=True)
 PERPLEXITY = Metric("perplexity", "perplexity")
 BITS_PER_BYTE = Metric("bits_per_byte", "bits per byte")
 
-Metrics = Annotated[tuple[ImportPath, ...], AsTuple, Distinct]
+BUILT_IN_METRICS = (ACCURACY, RMSE, MEAN_ABSOLUTE_ERROR, R2, PERPLEXITY, BITS_PER_BYTE)
+
+
+def function_name(import_path: str) -> str:
+    """Return the name after the colon of `module:name`."""
+    return import_path.partition(":")[2]
+
+
+def _names_are_free(import_paths: tuple[str, ...]) -> tuple[str, ...]:
+    """Check that each column of a metric has one meaning."""
+    names = [function_name(path) for path in import_paths]
+    for path, name in zip(import_paths, names, strict=True):
+        if name in {"loss", *(metric.name for metric in BUILT_IN_METRICS)}:
+            raise ValueError(f"{path} has the name of a built-in column, `{name}`; rename the function")
+        if names.count(name) > 1:
+            raise ValueError(f"two functions have the name {name}, which names their columns; rename one")
+    return import_paths
+
+
+# Classes are often digits, which YAML reads as integers.
+ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
+
+Metrics = Annotated[tuple[ImportPath, ...], AsTuple, Distinct, AfterValidator(_names_are_free)]
 
 
 class TaskSection(Section):
@@ -46,6 +78,19 @@ class TaskSection(Section):
         loss = getattr(self, "loss", "")
         return (*((loss,) if ":" in loss else ()), *self.metrics)
 
+    def reported_metrics(self, token_unit: str = "") -> tuple[Metric, ...]:
+        """Return the metrics that are reported beside the loss, the one that figures show first.
+
+        Args:
+            token_unit: What a token of the data is: `byte`, `character` or `token`; empty if there are none.
+        """
+        names = map(function_name, self.metrics)
+        custom = [Metric(name, name.replace("_", " ")) for name in names]
+        return (*self._own_metrics(token_unit), *custom)
+
+    def _own_metrics(self, token_unit: str) -> tuple[Metric, ...]:
+        raise NotImplementedError
+
 
 class ClassificationConfig(TaskSection):
     """Each example has one of several classes."""
@@ -59,7 +104,7 @@ class ClassificationConfig(TaskSection):
     `torch.nn.functional.cross_entropy`, called with one output per class."""
 
     class_weights: Annotated[
-        Literal["balanced"] | dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]] | None,
+        Literal["balanced"] | dict[ClassName, Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]] | None,
         Field(examples=["balanced", {"cat": 2.0}]),
     ] = None
     """Weight of the examples of each class in the loss and in all metrics, by the name of the class (1 for those that
@@ -67,6 +112,9 @@ class ClassificationConfig(TaskSection):
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.1]), FromText] = 0.0
     """Share of the target distribution that is spread evenly over all classes (Szegedy et al. 2016)."""
+
+    def _own_metrics(self, token_unit: str) -> tuple[Metric, ...]:  # noqa: ARG002
+        return (WEIGHTED_ACCURACY if self.class_weights else ACCURACY,)
 
 
 class RegressionConfig(TaskSection):
@@ -86,6 +134,18 @@ class RegressionConfig(TaskSection):
     """Number of outputs per example, if a custom loss needs another than that of the target's numbers, such as a mean
     and a variance. Then only the metrics of `metrics` are reported."""
 
+    @model_validator(mode="after")
+    def _outputs_are_for_custom_losses(self) -> Self:
+        if self.outputs is not None and ":" not in self.loss:
+            raise cross_field_error(
+                "outputs",
+                f"is for a loss of your own, `{self.loss}` has one output per number of the target; remove it",
+            )
+        return self
+
+    def _own_metrics(self, token_unit: str) -> tuple[Metric, ...]:  # noqa: ARG002
+        return () if self.outputs else (RMSE, MEAN_ABSOLUTE_ERROR, R2)
+
 
 class LanguageModelConfig(TaskSection):
     """The next token of a text at each position."""
@@ -99,6 +159,9 @@ class LanguageModelConfig(TaskSection):
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.1]), FromText] = 0.0
     """Share of the target distribution that is spread evenly over the vocabulary (Szegedy et al. 2016)."""
+
+    def _own_metrics(self, token_unit: str) -> tuple[Metric, ...]:
+        return (PERPLEXITY, BITS_PER_BYTE) if token_unit == "byte" else (PERPLEXITY,)
 
 
 TaskConfig = tagged_union(

@@ -109,7 +109,7 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
             continue
         bad = np.nan if diverges(run) else 1.0
         lead = lead_columns(name, run, diverges(run))
-        lead |= {"checkpoint": "best", "batch_norm": "none"}
+        lead |= {"checkpoint": "best", "batch_norm": "none", "examples": 100}
         for measure, radius, share in (
             ("keskar", 1e-3, 1),
             ("keskar", 5e-4, 0.5),
@@ -159,7 +159,8 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
             status = "diverged" if lost else "converged"
             pair = {"first": first, "second": second, "seed": seed, "status": status}
             losses = {f"{side}_{what}": alpha**2 for side in ("train", "validation") for what in ("loss", "accuracy")}
-            lines.append({**pair, "checkpoint": "best", "batch_norm": "none", "alpha": alpha, **losses})
+            counts = {"examples": 100, "validation_examples": 50}
+            lines.append({**pair, "checkpoint": "best", "batch_norm": "none", "alpha": alpha, **losses, **counts})
     return {
         "analysis/sharpness": pd.DataFrame(sharpness),
         "analysis/gradient_alignment": pd.DataFrame(alignment),

@@ -33,7 +33,7 @@ sharpness: {checkpoints: [best], subspace_dimension: 5, iterations: 2, random_st
 interpolation: {pairs: [[bs16-lr0.05, bs16-lrtuned]], points: 5}
 landscape: {points: [8, 6], points_per_job: 24}
 trajectory: {enabled: true, points: [5, 4]}
-gradient_alignment: {checkpoints: [best], max_batch_size: 16, max_examples: 64}
+gradient_alignment: {checkpoints: [best], max_batch_size: 16}
 device_timing: {enabled: false}
 """
 # Saves a checkpoint after every epoch, so that kills hit the saving as well.

@@ -129,7 +129,7 @@ sharpness: {checkpoints: [init, best], epsilons: [0.5], adaptive_radii: [0.9], s
 interpolation: {points: 3}
 landscape: {points: [3, 3]}
 trajectory: {enabled: true, points: [3, 3]}
-gradient_alignment: {max_batch_size: 4, max_examples: 8}
+gradient_alignment: {max_batch_size: 4}
 device_timing: {enabled: false}
 """
 

@@ -248,6 +248,9 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "tuning.epochs": [(3, RETUNED)],
     "tuning.seeds": [([6], RETUNED)],
     "tuning.sampler_seed": [(1, RETUNED)],
+    # The examples of all analyses of the loss surface, even if a side has fewer than either number.
+    "analysis.examples": [(64, SURFACES), (5000, SURFACES)],
+    "analysis.seed": [(1, SURFACES)],
     # Settings of an analysis: all its jobs, and nothing trains.
     "sharpness.checkpoints": [(["best"], SHARPNESS)],
     "sharpness.epsilons": [([0.001], SHARPNESS)],
@@ -271,7 +274,6 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "trajectory.batch_norm": [("fixed", TRAJECTORIES)],
     "gradient_alignment.checkpoints": [(["best"], ALIGNMENT)],
     "gradient_alignment.max_batch_size": [(32, ALIGNMENT)],
-    "gradient_alignment.max_examples": [(None, ALIGNMENT)],
     "gradient_alignment.seed": [(1, ALIGNMENT)],
     "device_timing.device_counts": [([1, 3], TIMING)],
     "device_timing.epochs": [(3, TIMING)],
@@ -342,6 +344,7 @@ MODULES = {
     "analysis/landscape.py": PLANES | TRAJECTORIES,
     "analysis/gradient_alignment.py": ALIGNMENT,
     "config/interpolation.py": LINES,
+    "config/analysis.py": SURFACES,
     "curvature/loss_surface.py": SURFACES,
     "curvature/inference.py": SURFACES,
     "runtime/progress.py": PLANES | TRAJECTORIES | LINES | ALIGNMENT,

@@ -9,6 +9,7 @@ import torch
 
 from batchscape.analysis.cache import cached
 from batchscape.analysis.collect import collect
+from batchscape.analysis.surfaces import draw_examples, parse_spec
 from batchscape.data.prepared import read_prepared
 from batchscape.io.frames import write_frame
 from batchscape.runtime.gpus import allocate_gpus
@@ -20,8 +21,8 @@ if __name__ == "__main__":
         output = Path(snakemake.output[0])
         # Not the name of the rule, which an outer workflow may change.
         analysis = import_module(f"batchscape.analysis.{output.parent.name}")
-        config = analysis.Config.model_validate_json(snakemake.params.spec)
-        data = read_prepared(Path(snakemake.input.data))
+        config, examples = parse_spec(snakemake.params.spec, analysis.Config)
+        data = draw_examples(read_prepared(Path(snakemake.input.data)), examples)
         key = [snakemake.params.spec, snakemake.params.code]
         directories = [Path(file).parent for file in snakemake.input.runs]
         rows = collect(directories, lambda run: cached(output, key, [run], lambda: analysis.analyze(run, data, config)))

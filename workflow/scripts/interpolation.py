@@ -10,6 +10,7 @@ import torch
 from batchscape.analysis.cache import cached
 from batchscape.analysis.collect import collect_pair
 from batchscape.analysis.interpolation import Config, analyze
+from batchscape.analysis.surfaces import draw_examples, parse_spec
 from batchscape.data.prepared import read_prepared
 from batchscape.io.frames import write_frame
 from batchscape.runtime.gpus import allocate_gpus
@@ -18,8 +19,8 @@ if __name__ == "__main__":
     resources = snakemake.resources
     with job_log(snakemake.log[0]), allocate_gpus(resources.gpu, resources.jobs_per_gpu):
         torch.set_num_threads(snakemake.threads)
-        config = Config.model_validate_json(snakemake.params.spec)
-        data = read_prepared(Path(snakemake.input.data))
+        config, examples = parse_spec(snakemake.params.spec, Config)
+        data = draw_examples(read_prepared(Path(snakemake.input.data)), examples)
         output = Path(snakemake.output[0])
         key = [snakemake.params.spec, snakemake.params.code]
         pairs = zip(snakemake.input.runs, snakemake.input.others, strict=True)

@@ -52,27 +52,25 @@ def measure_alignment(surface: LossSurface, weights: np.ndarray, batches: np.nda
     return rows.assign(bound=bound, alignment=rows["gradient_norm"] / bound)
 
 
-def draw_batches(num_examples: int, batch_size: int, max_examples: int | None, seed: int) -> np.ndarray:
+def draw_batches(num_examples: int, batch_size: int, seed: int) -> np.ndarray:
     """Draw complete batches of examples without replacement.
 
     Args:
         num_examples: Number of examples to draw from.
         batch_size: Size of a batch; reduced to a power of two if there are fewer examples.
-        max_examples: Maximum number of drawn examples; None for all.
         seed: Seed of the order.
 
     Returns:
         Indices of examples, shape (m, size).
     """
-    usable = min(num_examples, max_examples or num_examples)
-    size = min(batch_size, 2 ** (usable.bit_length() - 1))
+    size = min(batch_size, 2 ** (num_examples.bit_length() - 1))
     order = np.random.default_rng(seed).permutation(num_examples)
-    return order[: usable // size * size].reshape(-1, size)
+    return order[: num_examples // size * size].reshape(-1, size)
 
 
 def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return the rows of `measure_alignment` for each checkpoint; nan if the run did not reach it."""
-    batches = draw_batches(len(data.train_labels), config.max_batch_size, config.max_examples, config.seed)
+    batches = draw_batches(len(data.train_labels), config.max_batch_size, config.seed)
     return evaluate_at_checkpoints(
         run, data, config.checkpoints, lambda surface, weights: measure_alignment(surface, weights, batches)
     )

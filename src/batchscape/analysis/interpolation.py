@@ -38,15 +38,15 @@ def interpolate(
     those of the first weights, as `config.batch_norm` says. Both surfaces use the same statistics.
 
     Args:
-        training: The loss over the training images; its BatchNorm statistics are modified.
-        validation: The loss over the validation images; its BatchNorm statistics are modified.
+        training: The loss over the training examples; its BatchNorm statistics are modified.
+        validation: The loss over the validation examples; its BatchNorm statistics are modified.
         first: The weights at α = 0.
         second: The weights at α = 1.
         config: Section `interpolation` of the config.
 
     Returns:
-        One row for each α, with columns alpha, train_loss, train_accuracy, validation_loss, validation_accuracy and
-        batch_norm.
+        One row for each α, with columns alpha, train_loss, train_accuracy, validation_loss, validation_accuracy,
+        batch_norm, examples and validation_examples (the numbers of examples).
     """
     training.batch_norm_statistics = validation.batch_norm_statistics = first.buffers
 
@@ -71,9 +71,13 @@ def interpolate(
 
     # Rounded, so that α is exactly 0 and 1 at the weights of the runs.
     alphas = np.linspace(*config.alpha_range, config.points).round(12).tolist()
-    num_images = len(training) + len(validation)
-    rows = map_with_progress(evaluate, alphas, len(alphas), f"the loss over {num_images} images")
-    return pd.DataFrame(rows).assign(batch_norm=config.batch_norm if training.has_batch_norm else "none")
+    num_examples = len(training) + len(validation)
+    rows = map_with_progress(evaluate, alphas, len(alphas), f"the loss over {num_examples} examples")
+    return pd.DataFrame(rows).assign(
+        batch_norm=config.batch_norm if training.has_batch_norm else "none",
+        examples=len(training),
+        validation_examples=len(validation),
+    )
 
 
 def analyze(first: RunDirectory, second: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def evaluate_on_plane(
             surface.estimate_batch_norm_statistics(weights)
         return (float(point[0]), float(point[1]), *surface.value(weights))
 
-    rows = map_with_progress(evaluate, points, len(points), f"the loss over {len(surface)} images")
+    rows = map_with_progress(evaluate, points, len(points), f"the loss over {len(surface)} examples")
     return pd.DataFrame(rows, columns=["x", "y", "loss", "accuracy"])
 
 
@@ -91,7 +91,7 @@ def analyze(
 
     Args:
         run: The run.
-        data: The prepared data of the study.
+        data: The examples to look at.
         config: Section `landscape` of the config.
         direction_seed: Seed of the directions.
         part: Which part of the grid, from 1.
@@ -111,4 +111,4 @@ def analyze(
     rows = evaluate_on_plane(surface, weights.vector, np.stack(directions), points, policy == "re-estimate")
     rows.insert(0, "checkpoint", run.checkpoint_name(config.checkpoint))
     rows.insert(1, "direction_seed", direction_seed)
-    return rows.assign(batch_norm=policy)
+    return rows.assign(batch_norm=policy, examples=len(surface))

@@ -1,12 +1,17 @@
 """Loss surfaces of a run: its network on the training or validation set."""
 
+import json
 from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
+from batchscape.config.analysis import AnalysisConfig
+from batchscape.config.base import Section
 from batchscape.config.checkpoint import Checkpoint
 from batchscape.config.run import RunSpec
 from batchscape.curvature.loss_surface import LossSurface
@@ -18,15 +23,54 @@ from batchscape.models.build import build_network
 from batchscape.runtime.device import choose_device
 from batchscape.tasks.losses import num_outputs
 
+ConfigType = TypeVar("ConfigType", bound=Section)
+
+
+def parse_spec(spec: str, section: type[ConfigType]) -> tuple[ConfigType, AnalysisConfig]:
+    """Return the section of an analysis, and the one on its examples, from the spec of its job."""
+    values = json.loads(spec)
+    return section.model_validate(values["section"]), AnalysisConfig.model_validate(values["examples"])
+
+
+def draw_examples(data: PreparedData, config: AnalysisConfig) -> PreparedData:
+    """Return the examples that the analyses of a study look at.
+
+    Args:
+        data: The prepared data of the study.
+        config: Section `analysis` of the config.
+
+    Returns:
+        `config.examples` examples of each side, drawn without replacement and in the order of the data; all of a side
+        that has no more.
+    """
+    train, validation = (
+        draw_indices(len(labels), config.examples, config.seed)
+        for labels in (data.train_labels, data.validation_labels)
+    )
+    return replace(
+        data,
+        train_images=data.train_images[train],
+        train_labels=data.train_labels[train],
+        validation_images=data.validation_images[validation],
+        validation_labels=data.validation_labels[validation],
+    )
+
+
+def draw_indices(num_examples: int, limit: int, seed: int) -> np.ndarray | slice:
+    """Return the sorted indices, (limit,), of examples drawn without replacement; all if there are no more."""
+    if num_examples <= limit:
+        return slice(None)
+    return np.sort(np.random.default_rng(seed).choice(num_examples, limit, replace=False))
+
 
 def training_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
-    """Return the loss over the training images.
+    """Return the loss over the training examples.
 
     It is computed on the device that the run's config selects: a GPU if there is one, unless the config excludes it.
 
     Args:
         run: The run, whose network and initial weights are used.
-        data: The prepared data of the study.
+        data: The examples to look at.
 
     Returns:
         The loss surface, at first with the BatchNorm statistics of the initial network.
@@ -35,7 +79,7 @@ def training_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
 
 
 def validation_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
-    """Return the loss over the validation images, see `training_surface`."""
+    """Return the loss over the validation examples, see `training_surface`."""
     return _surface(run, data, data.validation_images, data.validation_labels)
 
 
@@ -64,13 +108,14 @@ def evaluate_at_checkpoints(
 
     Args:
         run: The run.
-        data: The prepared data of the study.
+        data: The examples to look at.
         checkpoints: The checkpoints.
         measure: Measures a loss surface at weights of shape (p,). The weights are nan if the run did not reach the
             checkpoint; the surface has the BatchNorm statistics of the checkpoint.
 
     Returns:
-        The rows of all checkpoints, with `checkpoint` as the first column and `batch_norm` as the last.
+        The rows of all checkpoints, with `checkpoint` as the first column, and `batch_norm` and `examples`, the number
+        of training examples, as the last.
     """
     surface = training_surface(run, data)
     frames = []
@@ -79,7 +124,7 @@ def evaluate_at_checkpoints(
         policy = load_batch_norm_statistics(surface, weights, "fixed")
         rows = measure(surface, weights.vector)
         rows.insert(0, "checkpoint", run.checkpoint_name(checkpoint))
-        frames.append(rows.assign(batch_norm=policy))
+        frames.append(rows.assign(batch_norm=policy, examples=len(surface)))
     return pd.concat(frames, ignore_index=True)
 
 

@@ -23,6 +23,7 @@ COLUMNS = [
     "explained_variance_x",
     "explained_variance_y",
     "batch_norm",
+    "examples",
 ]
 
 
@@ -72,7 +73,7 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
 
     Args:
         run: The run.
-        data: The prepared data of the study.
+        data: The examples to look at.
         config: Section `trajectory` of the config.
 
     Returns:
@@ -99,7 +100,7 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     surroundings = evaluate(grid(x_range, y_range, config.points)).assign(epoch=np.nan, checkpoint="none")
     rows = pd.concat([trajectory, surroundings], ignore_index=True)
     rows["explained_variance_x"], rows["explained_variance_y"] = plane.explained_variance
-    return rows.assign(batch_norm=policy)[COLUMNS]
+    return rows.assign(batch_norm=policy, examples=len(surface))[COLUMNS]
 
 
 def _checkpoints_by_epoch(run: RunDirectory) -> dict[int, Checkpoint]:

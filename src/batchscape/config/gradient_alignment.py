@@ -26,8 +26,5 @@ class GradientAlignmentConfig(Section):
     max_batch_size: Annotated[PositiveInt, Field(examples=[256]), AfterValidator(_power_of_two)] = 256
     """The largest number of examples, a power of two; for smaller datasets the largest power of two that fits."""
 
-    max_examples: Annotated[PositiveInt | None, Field(examples=[4096])] = None
-    """Use at most this many training images, drawn at random; by default all."""
-
     seed: Seed = 0
-    """Seed of the draw and of the batches; the same for all runs."""
+    """Seed of the order in which examples form batches; the same for all runs."""

@@ -17,7 +17,7 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from batchscape.config.base import Nested, Section, sections_in
 from batchscape.errors import UserError
 
-# Keys of earlier versions, by section: error messages give the new name.
+# Keys of earlier versions, by section: error messages give the new name, with the section if that changed.
 RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("training", "snapshots"): "checkpoints",
     ("data", "colour"): "color",
@@ -32,7 +32,8 @@ RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("sharpness", "trace_products"): "trace_matvecs",
     ("interpolation", "alphas"): "alpha_range",
     ("gradient_alignment", "largest_batch"): "max_batch_size",
-    ("gradient_alignment", "examples"): "max_examples",
+    ("gradient_alignment", "examples"): "analysis.examples",
+    ("gradient_alignment", "max_examples"): "analysis.examples",
     ("device_timing", "devices"): "device_counts",
 }
 
@@ -234,6 +235,8 @@ def _explain(detail: ErrorDetails, keys: list[int | str], steps: list[Step], mod
     section, field = steps[-1] if steps else (model, None)
     if kind == "extra_forbidden":
         renamed = RENAMED_KEYS.get((keys[0], keys[-1]))
+        if renamed and "." in renamed:
+            return f"is now `{renamed}`", "move it"
         if renamed:
             return f"is now `{'.'.join([*map(printable, keys[:-1]), renamed])}`", "rename it"
         return "is not a known key", _suggest_key(str(keys[-1]), section, model)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from batchscape.config.analysis import AnalysisConfig
 from batchscape.config.arms import DEFAULT_ARMS, Arms
 from batchscape.config.base import Section, cross_field_error, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
@@ -83,6 +84,7 @@ class StudyConfig(Section):
     comparison: ComparisonConfig = ComparisonConfig()
     arms: Arms = DEFAULT_ARMS
     tuning: TuningConfig = TuningConfig()
+    analysis: AnalysisConfig = AnalysisConfig()
     sharpness: SharpnessConfig = SharpnessConfig()
     interpolation: InterpolationConfig = InterpolationConfig()
     landscape: LandscapeConfig = LandscapeConfig()

@@ -85,9 +85,13 @@ class Specs:
         return _canonical(spec.model_dump(mode="json"))
 
     def analysis(self, name: str) -> str:
-        """The section of an analysis, without the keys that only select its jobs."""
+        """What an analysis of the loss surface depends on: the examples, and its section.
+
+        Without the keys of the section that only select jobs.
+        """
         has_section = name in type(self.config).model_fields
-        return _canonical(getattr(self.config, name).model_dump(mode="json") if has_section else {})
+        section = getattr(self.config, name).model_dump(mode="json") if has_section else {}
+        return _canonical({"examples": self.config.analysis.model_dump(mode="json"), "section": section})
 
     def artifact(self, artifact: Artifact) -> str:
         """The settings of a table or figure."""

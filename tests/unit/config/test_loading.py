@@ -451,7 +451,8 @@ RENAMED = {
     "sharpness: {trace_products: 9}": "sharpness.trace_matvecs",
     "interpolation: {alphas: [-1, 2]}": "interpolation.alpha_range",
     "gradient_alignment: {largest_batch: 32}": "gradient_alignment.max_batch_size",
-    "gradient_alignment: {examples: 64}": "gradient_alignment.max_examples",
+    "gradient_alignment: {examples: 64}": "analysis.examples",
+    "gradient_alignment: {max_examples: 64}": "analysis.examples",
     "device_timing: {devices: [1]}": "device_timing.device_counts",
 }
 
@@ -461,12 +462,14 @@ def test_renamed_key_is_rejected_with_its_new_name(
     section: str, new: str, study: Callable, refusal: Callable, tmp_path: Path
 ):
     old = re.findall(r"[a-z_]+(?=: )", section)[-1]
-    place = new.rpartition(".")[0]
-    assert refusal(study, f"name: s\n{section}") == (f"{tmp_path}/study.yaml: {place}.{old}: is now `{new}`; rename it")
+    place, top = new.rpartition(".")[0], section.partition(":")[0]
+    is_moved = not new.startswith(f"{top}.")
+    where, fix = (f"{top}.{old}", "move it") if is_moved else (f"{place}.{old}", "rename it")
+    assert refusal(study, f"name: s\n{section}") == (f"{tmp_path}/study.yaml: {where}: is now `{new}`; {fix}")
 
 
 def test_all_renamed_keys_are_tested():
-    assert {new.split(".")[-1] for new in RENAMED.values()} == set(RENAMED_KEYS.values())
+    assert {new.split(".")[-1] for new in RENAMED.values()} == {name.split(".")[-1] for name in RENAMED_KEYS.values()}
     assert len(RENAMED) == len(RENAMED_KEYS)
 
 

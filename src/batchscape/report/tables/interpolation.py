@@ -8,4 +8,5 @@ from batchscape.report.tables.over_seeds import over_seeds
 def tabulate(interpolation: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each pair of settings and α."""
     values = ["train_loss", "train_accuracy", "validation_loss", "validation_accuracy"]
-    return over_seeds(interpolation, ["first", "second", "checkpoint", "batch_norm", "alpha"], values)
+    keys = ["first", "second", "checkpoint", "batch_norm", "examples", "validation_examples", "alpha"]
+    return over_seeds(interpolation, keys, values)

@@ -13,7 +13,7 @@ def tabulate(sharpness: pd.DataFrame) -> pd.DataFrame:
     `n_not_finite` counts the runs that did not diverge and yet have no finite value, because the loss around their
     weights overflows. Runs whose value was not computed are not counted; `not_computed` says why.
     """
-    keys = [*SETTING_COLUMNS, "checkpoint", "measure", "radius", "batch_norm", "not_computed"]
+    keys = [*SETTING_COLUMNS, "checkpoint", "measure", "radius", "batch_norm", "examples", "not_computed"]
     table = over_seeds(sharpness, keys, ["value", "loss", "evaluations", "iterations", "on_bounds"])
     not_finite = (
         ~np.isfinite(sharpness["value"]) & sharpness["status"].ne("diverged") & sharpness["not_computed"].eq("none")

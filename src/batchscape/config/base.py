@@ -91,7 +91,7 @@ def tagged_union(
         return IMPORT_PATH if custom and isinstance(selected, str) and ":" in selected else selected
 
     def check_kind(value: Any) -> Any:
-        if isinstance(value, Mapping) and tag(value) not in types:
+        if isinstance(value, Mapping) and not (isinstance(value.get(key, default), str) and tag(value) in types):
             names = ", ".join(f"'{name}'" for name in kinds)
             alternative = f" or an {custom_example}" if custom else ""
             raise cross_field_error(key, f"must be {names}{alternative}, got {value[key]!r}")
@@ -111,7 +111,7 @@ def cross_field_error(key: str, message: str) -> PydanticCustomError:
     return PydanticCustomError("cross_field", "{message}", {"key": key, "message": message})
 
 
-def _number_from_text(value: Any) -> Any:
+def number_from_text(value: Any) -> Any:
     """Parse text: quoted numbers, and `1e-3` (without a dot) in YAML 1.1, are text but mean the number."""
     if isinstance(value, str):
         try:
@@ -136,7 +136,10 @@ def _check_learning_rate(rate: float) -> float:
     return rate
 
 
-def _check_import_path(text: str) -> str:
+def check_import_path(text: Any) -> Any:
+    """Return a value if it is no text or an import path, `module:name`. Raises ValueError otherwise."""
+    if not isinstance(text, str):
+        return text
     module, _, name = text.partition(":")
     if not (name.isidentifier() and all(part.isidentifier() for part in module.split("."))):
         raise ValueError(f"must be a module and a name in it, got {text!r}; write `my_package.my_module:name`")
@@ -162,14 +165,15 @@ def _list_to_pair(value: Any) -> Any:
 
 
 # The bounds of a number precede this, so that they are in the JSON schema.
-FromText = BeforeValidator(_number_from_text)
+FromText = BeforeValidator(number_from_text)
 NonNegativeReal = Annotated[float, Field(ge=0, allow_inf_nan=False), FromText]
 LearningRate = Annotated[float, Field(gt=0, allow_inf_nan=False), FromText, AfterValidator(_check_learning_rate)]
 PositiveInt = Annotated[int, Field(ge=1)]
 # 2**32 - 1 is the largest seed that all libraries in use accept.
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
-ImportPath = Annotated[str, Field(pattern=":"), AfterValidator(_check_import_path)]
+# Checked before the pattern, which is for the JSON schema, because its message says more.
+ImportPath = Annotated[str, Field(pattern=":"), BeforeValidator(check_import_path)]
 # Keyword arguments of custom code, which are recorded as JSON.
 Arguments = Annotated[dict[str, JsonValue], Field(default_factory=dict), AfterValidator(_check_json)]
 

@@ -1,6 +1,8 @@
 """Section `task`: what the network is trained for: the targets, the loss and the metrics."""
 
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+import math
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
@@ -11,7 +13,9 @@ from batchscape.config.base import (
     ImportPath,
     PositiveInt,
     Section,
+    check_import_path,
     cross_field_error,
+    number_from_text,
     tagged_union,
 )
 
@@ -55,10 +59,50 @@ def _names_are_free(import_paths: tuple[str, ...]) -> tuple[str, ...]:
     return import_paths
 
 
-# Classes are often digits, which YAML reads as integers.
-ClassName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
-
 Metrics = Annotated[tuple[ImportPath, ...], AsTuple, Distinct, AfterValidator(_names_are_free)]
+
+
+def _named_or_imported(*names: str) -> BeforeValidator:
+    """Return a check, before the choice is made, for one of some names or an import path: one line names both."""
+
+    def check(value: Any) -> Any:
+        if value in names:
+            return value
+        if isinstance(value, str) and ":" in value:
+            return check_import_path(value)
+        raise ValueError(
+            f"must be {', '.join(names)}, or the import path of a function, such as `my_package.my_module:my_loss`, "
+            f"got {value!r}"
+        )
+
+    return BeforeValidator(check)
+
+
+ClassificationLoss = Annotated[
+    Literal["auto", "binary_cross_entropy", "cross_entropy"] | ImportPath,
+    _named_or_imported("auto", "binary_cross_entropy", "cross_entropy"),
+]
+RegressionLoss = Annotated[
+    Literal["mse", "huber", "absolute"] | ImportPath, _named_or_imported("mse", "huber", "absolute")
+]
+LanguageModelLoss = Annotated[Literal["cross_entropy"] | ImportPath, _named_or_imported("cross_entropy")]
+
+
+def _check_class_weights(weights: Any) -> Any:
+    """Return class weights with the names of classes as text: these are often digits, which YAML reads as integers."""
+    if weights is None or weights == "balanced":
+        return weights
+    if not isinstance(weights, Mapping):
+        raise ValueError(f"must be balanced, or weights by class, such as `{{cat: 2}}`, got {weights!r}")
+    checked = {}
+    for name, text in weights.items():
+        weight = number_from_text(text)
+        if isinstance(name, bool) or not isinstance(name, str | int):
+            raise ValueError(f"has the class {name!r}; write the name of a class in quotes")
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise ValueError(f"gives class {name} the weight {weight!r}; it must be a finite number above 0")
+        checked[str(name)] = float(weight)
+    return checked or None
 
 
 class TaskSection(Section):
@@ -98,14 +142,15 @@ class ClassificationConfig(TaskSection):
     name: Literal["classification"] = "classification"
     """What is predicted."""
 
-    loss: Literal["auto", "binary_cross_entropy", "cross_entropy"] | ImportPath = "auto"
+    loss: ClassificationLoss = "auto"
     """`binary_cross_entropy`: one output, the logit of the second of two classes. `cross_entropy`: one output per class
     (softmax). `auto`: the first for two classes, the second for more. An import path: a function with the signature of
     `torch.nn.functional.cross_entropy`, called with one output per class."""
 
     class_weights: Annotated[
-        Literal["balanced"] | dict[ClassName, Annotated[float, Field(gt=0, allow_inf_nan=False), FromText]] | None,
+        Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None,
         Field(examples=["balanced", {"cat": 2.0}]),
+        BeforeValidator(_check_class_weights),
     ] = None
     """Weight of the examples of each class in the loss and in all metrics, by the name of the class (1 for those that
     are not named). `balanced`: inversely proportional to the number of training examples of the class."""
@@ -123,7 +168,7 @@ class RegressionConfig(TaskSection):
     name: Literal["regression"]
     """What is predicted."""
 
-    loss: Literal["mse", "huber", "absolute"] | ImportPath = "mse"
+    loss: RegressionLoss = "mse"
     """`mse`: squared error. `huber`: squared below `huber_delta`, linear above (Huber 1964). `absolute`: absolute
     error. An import path: a function with the signature of `torch.nn.functional.mse_loss`."""
 
@@ -139,7 +184,7 @@ class RegressionConfig(TaskSection):
         if self.outputs is not None and ":" not in self.loss:
             raise cross_field_error(
                 "outputs",
-                f"is for a loss of your own, `{self.loss}` has one output per number of the target; remove it",
+                f"is for a loss of your own; `{self.loss}` has one output per number of the target; remove it",
             )
         return self
 
@@ -153,7 +198,7 @@ class LanguageModelConfig(TaskSection):
     name: Literal["language_model"]
     """What is predicted."""
 
-    loss: Literal["cross_entropy"] | ImportPath = "cross_entropy"
+    loss: LanguageModelLoss = "cross_entropy"
     """`cross_entropy`: one output per token of the vocabulary (softmax). An import path: a function with the signature
     of `torch.nn.functional.cross_entropy`."""
 

@@ -24,7 +24,7 @@ class DataSpec:
         target_scale: What one unit of a numeric target is in its original unit: its standard deviation if it is
             standardized, otherwise 1.
         target_variance: Variance of the numeric targets of each side, by the name of the side, in the unit of the
-            stored targets, weighted like the loss; for R².
+            stored targets, weighted like the loss; of several targets their mean; for R².
     """
 
     inputs: Literal["images", "numbers", "tokens", "columns"]

@@ -223,17 +223,22 @@ def _class_weights(config: ClassificationConfig, spec: DataSpec, train_targets: 
 def _regression(config: RegressionConfig, spec: DataSpec) -> Task:
     count = math.prod(spec.target_shape)
     arrange = _per_example if config.outputs else _over_numbers
+    # One object for the loss and the metrics that follow from the same mean, which is then computed once.
+    squared_error: LossFunction = partial(_over_numbers, F.mse_loss)
+    absolute_error: LossFunction = partial(_over_numbers, F.l1_loss)
     loss: LossFunction
-    if ":" in config.loss:
-        loss = partial(arrange, _custom(config.loss, "task.loss", "one value per example"))
-    elif config.loss == "huber":
-        loss = partial(_over_numbers, partial(F.huber_loss, delta=config.huber_delta))
-    else:
-        loss = partial(_over_numbers, {"mse": F.mse_loss, "absolute": F.l1_loss}[config.loss])
-    squared_error = partial(_over_numbers, F.mse_loss)
+    match config.loss:
+        case "mse":
+            loss = squared_error
+        case "absolute":
+            loss = absolute_error
+        case "huber":
+            loss = partial(_over_numbers, partial(F.huber_loss, delta=config.huber_delta))
+        case _:
+            loss = partial(arrange, _custom(config.loss, "task.loss", "one value per example"))
     own: dict[str, tuple[LossFunction, Callable[[float, str], float]]] = {
         RMSE.name: (squared_error, partial(_root_mean_square, spec.target_scale)),
-        MEAN_ABSOLUTE_ERROR.name: (partial(_over_numbers, F.l1_loss), partial(_scaled, spec.target_scale)),
+        MEAN_ABSOLUTE_ERROR.name: (absolute_error, partial(_scaled, spec.target_scale)),
         R2.name: (squared_error, partial(_coefficient_of_determination, spec.target_variance)),
     }
     outputs = config.outputs or count
@@ -275,12 +280,14 @@ def _coefficient_of_determination(variances: dict[str, float], value: float, sid
 
 
 def _language_model(config: LanguageModelConfig, spec: DataSpec) -> Task:
+    cross_entropy: LossFunction = partial(_over_tokens, F.cross_entropy)
     loss: LossFunction
     if ":" in config.loss:
-        loss = _custom(config.loss, "task.loss", "one value per token")
+        loss = partial(_over_tokens, _custom(config.loss, "task.loss", "one value per token"))
+    elif config.label_smoothing:
+        loss = partial(_over_tokens, partial(F.cross_entropy, label_smoothing=config.label_smoothing))
     else:
-        loss = partial(F.cross_entropy, label_smoothing=config.label_smoothing)
-    cross_entropy = partial(_over_tokens, F.cross_entropy)
+        loss = cross_entropy
     own: dict[str, tuple[LossFunction, Callable[[float, str], float]]] = {
         PERPLEXITY.name: (cross_entropy, _exponential),
         BITS_PER_BYTE.name: (cross_entropy, partial(_scaled, 1 / math.log(2))),
@@ -289,7 +296,7 @@ def _language_model(config: LanguageModelConfig, spec: DataSpec) -> Task:
     return Task(
         num_outputs=spec.vocabulary,
         output_shape=(length, spec.vocabulary),
-        loss=partial(_over_tokens, loss),
+        loss=loss,
         metrics=_metrics(config, spec, own, "one value per token", _over_tokens),
     )
 

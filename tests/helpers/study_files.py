@@ -107,6 +107,13 @@ KINDS = {
         },
         "mlp": {"dense": ([4], []), "dropout": (0, 0.5)},
         "resnet": {"channels": ([4], [5]), "blocks": (1, 2), "normalization": ("batch", "group")},
+        "transformer": {
+            "depth": (1, 2),
+            "width": (8, 16),
+            "heads": (2, 4),
+            "context": (None, 8),
+            "dropout": (0, 0.5),
+        },
         "my_net:Net": {"arguments": ({"width": 4}, {"width": 5})},
     },
 }

@@ -351,6 +351,7 @@ MODULES = {
     "io/frames.py": EVERYTHING,  # the manifest is a table, and the search reads histories
     "models/build.py": {"network"} | TRAIN | AGGREGATED,
     "models/vgg.py": {"network"} | TRAIN | AGGREGATED,
+    "models/inputs.py": {"network"} | TRAIN | AGGREGATED,
     "models/layers.py": {"network"} | TRAIN | AGGREGATED,
     "tasks/compatibility.py": {"network"} | TRAIN | AGGREGATED,
     "training/sampler.py": TRAIN | AGGREGATED,
@@ -364,6 +365,7 @@ UNUSED_BY_JOBS = (
     "config/grid.py",
     "models/resnet.py",
     "models/mlp.py",
+    "models/transformer.py",
     "models/custom.py",
     "data/image_folder.py",
     "data/layout.py",

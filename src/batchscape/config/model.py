@@ -1,10 +1,20 @@
 """Section `model`: the network."""
 
-from typing import Annotated, ClassVar, Literal
+import math
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from batchscape.config.base import Arguments, AsTuple, FromText, ImportPath, PositiveInt, Section, tagged_union
+from batchscape.config.base import (
+    Arguments,
+    AsTuple,
+    FromText,
+    ImportPath,
+    PositiveInt,
+    Section,
+    cross_field_error,
+    tagged_union,
+)
 
 Dropout = Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.5]), FromText]
 Normalization = Literal["none", "batch", "group"]
@@ -54,13 +64,14 @@ class VggConfig(ModelSection):
 
 
 class MlpConfig(ModelSection):
-    """Dense layers with ReLU over all pixels: a multilayer perceptron."""
+    """Dense layers with ReLU over all pixels or numbers: a multilayer perceptron. A categorical column of k categories
+    has an embedding of min(50, ⌈k/2⌉) dimensions beside the numbers."""
 
     name: Literal["mlp"]
     """The network."""
 
     dense: Dense = (128, 64)
-    """Units of each hidden dense layer; `[]` for none, which is logistic regression."""
+    """Units of each hidden dense layer; `[]` for none, which is logistic or linear regression."""
 
     dropout: Dropout = 0.0
     """Share of the inputs of each dense layer but the first that is dropped in training."""
@@ -88,6 +99,42 @@ class ResNetConfig(ModelSection):
         return len(self.channels) - 1
 
 
+class TransformerConfig(ModelSection):
+    """A transformer on tokens, or on sequences of numbers: blocks of self-attention and an MLP with GELU, each after
+    LayerNorm and added to its input (pre-norm, as in GPT-2). For the next token it is a decoder, in which no position
+    sees a later one; for one target per example, all positions see each other and the outputs are those of their mean.
+    The defaults give a model of bytes with some 85,000 parameters."""
+
+    name: Literal["transformer"]
+    """The network."""
+
+    depth: Annotated[PositiveInt, Field(examples=[2])] = 2
+    """Number of blocks."""
+
+    width: Annotated[PositiveInt, Field(examples=[48])] = 48
+    """Size of the embeddings and of what blocks pass on; the MLPs have four times as many hidden units."""
+
+    heads: Annotated[PositiveInt, Field(examples=[3])] = 3
+    """Attention heads of each block; their number divides `width`."""
+
+    context: Annotated[PositiveInt | None, Field(examples=[64])] = None
+    """Number of positions, each with a learned embedding; by default the length of the data's sequences."""
+
+    dropout: Dropout = 0.0
+    """Share of the embeddings, of the attention weights and of the output of each attention and MLP that is dropped in
+    training."""
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Self:
+        if self.width % self.heads:
+            raise cross_field_error(
+                "heads",
+                f"{self.heads} heads do not divide a width of {self.width}; write a divisor, or `width: "
+                f"{math.ceil(self.width / self.heads) * self.heads}`",
+            )
+        return self
+
+
 class CustomModelConfig(ModelSection):
     """A custom network, given by its import path."""
 
@@ -102,7 +149,7 @@ class CustomModelConfig(ModelSection):
 
 ModelConfig = tagged_union(
     "name",
-    {"vgg": VggConfig, "mlp": MlpConfig, "resnet": ResNetConfig},
+    {"vgg": VggConfig, "mlp": MlpConfig, "resnet": ResNetConfig, "transformer": TransformerConfig},
     CustomModelConfig,
     "import path `my_package.my_module:Net`",
 )

@@ -17,8 +17,9 @@ from batchscape.runtime.user_code import summarize_error
 def build_network(config: ModelConfig, spec: DataSpec | tuple[int, ...], outputs: int, seed: int) -> nn.Module:
     """Return the configured network with the initial weights that all runs with one seed share.
 
-    Weights of built-in networks are Glorot-uniform and biases zero, as in Chang & Pathak 2020; a custom network keeps
-    its own initialization. Weights depend on the arguments alone, and the global random states are restored.
+    Weights of built-in networks are Glorot-uniform and biases zero, as in Chang & Pathak 2020, and those of a
+    transformer as in GPT-2; a custom network keeps its own initialization. Weights depend on the arguments alone, and
+    the global random states are restored.
     Convolution weights are channels-last in memory, like the input, so that convolutions copy neither; a custom network
     that does not support this gets contiguous weights and input.
 
@@ -35,9 +36,6 @@ def build_network(config: ModelConfig, spec: DataSpec | tuple[int, ...], outputs
 
     Raises:
         UserError: The network does not support such inputs, or a custom network cannot be constructed.
-
-    Source:
-        Glorot & Bengio 2010, eq. 16.
     """
     if not isinstance(spec, DataSpec):
         spec = DataSpec("images", tuple(spec), "class")
@@ -55,11 +53,6 @@ def build_network(config: ModelConfig, spec: DataSpec | tuple[int, ...], outputs
                     f"least {smallest}×{smallest} pixels, the data has {height}×{width}; give fewer channels"
                 )
         network = build(config, spec, outputs)
-        for module in network.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
     return network.to(memory_format=torch.channels_last)
 
 

@@ -29,3 +29,12 @@ def make_norm_layer(kind: str, channels: int) -> nn.Module:
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     return nn.GroupNorm(max(groups for groups in range(1, MAX_GROUPS + 1) if channels % groups == 0), channels)
+
+
+def initialize_glorot_uniform(network: nn.Module) -> None:
+    """Initialize the weights of all convolutions and dense layers (Glorot & Bengio 2010, eq. 16); biases are zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

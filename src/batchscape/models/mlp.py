@@ -10,7 +10,7 @@ from batchscape.config.model import MlpConfig
 from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError
 from batchscape.models.inputs import describe_inputs
-from batchscape.models.layers import make_dense_layers
+from batchscape.models.layers import initialize_glorot_uniform, make_dense_layers
 
 MAX_EMBEDDING = 50
 
@@ -31,7 +31,9 @@ def build(config: MlpConfig, spec: DataSpec, outputs: int) -> nn.Sequential:
         first["flatten"] = nn.Flatten()
         features = math.prod(spec.shape)
     dense = make_dense_layers(features, config.dense, outputs, config.dropout, dropout_first=False)
-    return nn.Sequential(OrderedDict([*first.items(), *dense.items()]))
+    network = nn.Sequential(OrderedDict([*first.items(), *dense.items()]))
+    initialize_glorot_uniform(network)
+    return network
 
 
 class EmbeddedColumns(nn.Module):

@@ -8,7 +8,12 @@ from torch import nn
 from batchscape.config.model import ResNetConfig
 from batchscape.data.spec import DataSpec
 from batchscape.models.inputs import image_shape
-from batchscape.models.layers import make_norm_layer
+from batchscape.models.layers import initialize_glorot_uniform, make_norm_layer
+
+# With fewer channels than a vector of AVX2 has floats, the backward pass of a channels-last 1×1 convolution with a
+# stride writes beyond its buffers on a CPU, and the process crashes (oneDNN 3.12, in torch 2.13). The same convolution
+# of the subsampled input does not.
+VECTOR_WIDTH = 8
 
 
 class ResidualBlock(nn.Module):
@@ -21,10 +26,7 @@ class ResidualBlock(nn.Module):
         self.conv2 = nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False)
         self.norm2 = make_norm_layer(norm, out_channels)
         if stride != 1 or in_channels != out_channels:
-            shortcut = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
-            self.shortcut: nn.Module = nn.Sequential(
-                OrderedDict(conv=shortcut, norm=make_norm_layer(norm, out_channels))
-            )
+            self.shortcut: nn.Module = make_shortcut(in_channels, out_channels, stride, norm)
         else:
             self.shortcut = nn.Identity()
         self.relu = nn.ReLU()
@@ -32,6 +34,17 @@ class ResidualBlock(nn.Module):
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         hidden = self.relu(self.norm1(self.conv1(inputs)))
         return self.relu(self.norm2(self.conv2(hidden)) + self.shortcut(inputs))
+
+
+def make_shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -> nn.Sequential:
+    """Return a 1×1 convolution and a normalization."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if stride != 1 and in_channels < VECTOR_WIDTH:
+        layers["subsample"] = nn.AvgPool2d(1, stride)
+        stride = 1
+    layers["conv"] = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)
+    layers["norm"] = make_norm_layer(norm, out_channels)
+    return nn.Sequential(layers)
 
 
 def build(config: ResNetConfig, spec: DataSpec, outputs: int) -> nn.Sequential:
@@ -49,4 +62,6 @@ def build(config: ResNetConfig, spec: DataSpec, outputs: int) -> nn.Sequential:
     layers["pool"] = nn.AdaptiveAvgPool2d(1)
     layers["flatten"] = nn.Flatten()
     layers["output"] = nn.Linear(channels, outputs)
-    return nn.Sequential(layers)
+    network = nn.Sequential(layers)
+    initialize_glorot_uniform(network)
+    return network

@@ -7,7 +7,7 @@ from torch import nn
 from batchscape.config.model import VggConfig
 from batchscape.data.spec import DataSpec
 from batchscape.models.inputs import image_shape
-from batchscape.models.layers import make_dense_layers, make_norm_layer
+from batchscape.models.layers import initialize_glorot_uniform, make_dense_layers, make_norm_layer
 
 
 def build(config: VggConfig, spec: DataSpec, outputs: int) -> nn.Sequential:
@@ -32,4 +32,6 @@ def build(config: VggConfig, spec: DataSpec, outputs: int) -> nn.Sequential:
     layers.update(
         make_dense_layers(channels * height * width, config.dense, outputs, config.dropout, dropout_first=True)
     )
-    return nn.Sequential(layers)
+    network = nn.Sequential(layers)
+    initialize_glorot_uniform(network)
+    return network

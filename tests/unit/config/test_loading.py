@@ -60,6 +60,12 @@ MISTAKES = [
         "`model` with `name: vgg`",
     ),
     ("a key of resnet in vgg", "name: s\nmodel: {blocks: 2}", "model.blocks: ", "`model` with `name: resnet`"),
+    (
+        "heads that do not divide the width",
+        "name: s\nmodel: {name: transformer, width: 50, heads: 4}",
+        "model.heads: ",
+        "4 heads do not divide a width of 50; write a divisor, or `width: 52`",
+    ),
     ("a network's key", "name: s\nmodel: {arguments: {}}", "model.arguments: ", "`model` with `name: <import path>`"),
     (
         "a data source's key",
@@ -87,7 +93,7 @@ MISTAKES = [
         "a list as network",
         "name: s\nmodel: {name: [vgg]}",
         "model.name: ",
-        "must be 'vgg', 'mlp', 'resnet' or an import",
+        "must be 'vgg', 'mlp', 'resnet', 'transformer' or an import",
     ),
     (
         "no argument list",

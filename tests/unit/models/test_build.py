@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from batchscape.config.model import MlpConfig, ResNetConfig, VggConfig
 from batchscape.models.build import build_network
@@ -112,12 +113,24 @@ def test_residual_block_adds_its_input_to_its_convolutions():
             block.norm2.weight.zero_()  # so that the convolutions add zero
         images = torch.rand(2, 4, 8, 8)
         assert torch.equal(same(images), images)
-        expected = torch.relu(wider.shortcut.norm(wider.shortcut.conv(images)))
-        assert torch.equal(wider(images), expected)
+        projected = F.conv2d(images, wider.shortcut.conv.weight, stride=2)
+        expected = torch.relu(wider.shortcut.norm(projected))
+        torch.testing.assert_close(wider(images), expected)
         assert expected.shape == (2, 8, 4, 4)
         same.norm2.weight.fill_(1)
         hidden = same.norm2(same.conv2(torch.relu(same.norm1(same.conv1(images)))))
         assert torch.equal(same(images), torch.relu(hidden + images))
+
+
+@pytest.mark.parametrize("channels", [(4, 4), (8, 8)], ids=["subsampled", "with a stride"])
+def test_shortcut_that_halves_the_image_is_a_1x1_convolution_with_stride_2(channels: tuple[int, int]):
+    network = build_network(ResNetConfig(name="resnet", channels=channels), RGB, 1, 0)
+    shortcut = network.stage2_block1.shortcut
+    assert [name for name, _ in shortcut.named_parameters()] == ["conv.weight", "norm.weight", "norm.bias"]
+    images = torch.rand(2, channels[0], 7, 9)
+    torch.testing.assert_close(
+        shortcut.eval()(images), shortcut.norm(F.conv2d(images, shortcut.conv.weight, stride=2)), rtol=1e-5, atol=1e-6
+    )
 
 
 def test_default_network_has_3361_parameters():

@@ -13,7 +13,8 @@ from batchscape.study.study import Study
 
 SEEDS = [0, 1, 2]
 SMALL, LARGE, LINEAR = Run(32, 0.01, 0), Run(128, 0.01, 0), Run(128, 0.04, 0)
-RUN_QUANTITIES = (*arm_runs.OF_RUN, "distance", "update_norm", "sharpness", "train_loss", "epoch_distance")
+OF_RUN = (*arm_runs.LOSSES, "validation_accuracy_at_best", *arm_runs.COSTS)
+RUN_QUANTITIES = (*OF_RUN, "distance", "update_norm", "sharpness", "train_loss", "epoch_distance")
 CLAIM_NAMES = [claim.name for claim in CLAIMS]
 
 QuantityFunction = Callable[[Run, str], float]
@@ -72,7 +73,7 @@ def make_sources(
     ]
     values = pd.DataFrame(rows)
     lead = list(values.columns[:6])
-    runs = values[[*lead, *arm_runs.OF_RUN]]
+    runs = values[[*lead, *OF_RUN]]
     distance = values[[*lead, "distance"]].assign(layer=ALL_LAYERS)
     norms = values[[*lead, "update_norm"]].assign(percentile=50)
     keskar = {"measure": "keskar", "checkpoint": "best", "radius": 1e-3}
@@ -81,5 +82,5 @@ def make_sources(
         pd.concat([values[[*lead, column]].assign(epoch=epoch) for epoch in range(1, epochs + 1)], ignore_index=True)
         for column in ("train_loss", "epoch_distance")
     ]
-    by_arm = arm_runs.tabulate(runs, distance, norms, sharpness, arms=chosen.plan.settings_by_arm)
+    by_arm = arm_runs.tabulate(runs, distance, norms, sharpness, arms=chosen.plan.settings_by_arm, metrics=["accuracy"])
     return [runs, by_arm, *by_epoch]

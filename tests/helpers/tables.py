@@ -26,7 +26,7 @@ def synthetic_runs(
     for (batch_size, rate), by_seed in losses.items():
         for seed, loss in enumerate(by_seed):
             cost = np.nan if loss is DIVERGED else (seconds or {}).get((batch_size, rate), 1.0)
-            values = dict.fromkeys(lr_grid.VALUES, cost)
+            values = dict.fromkeys((*lr_grid.LOSSES, "validation_accuracy_at_best", *lr_grid.COSTS), cost)
             rows.append(
                 {
                     **{"run": f"bs{batch_size}-lr{rate:g}-seed{seed}", "setting": f"bs{batch_size}-lr{rate:g}"},

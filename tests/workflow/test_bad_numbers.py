@@ -36,6 +36,7 @@ from batchscape.study.study import Study
 from batchscape.training.execution import Execution
 from batchscape.training.train import train
 from batchscape.tuning.search import search
+from tests.helpers.measures import CLASSIFICATION, WORDS
 
 pytestmark = pytest.mark.slow
 
@@ -83,9 +84,9 @@ class InProcessStudy:
         tables = {path.stem: read_frame(path) for path in (self.folder / "tables").iterdir()}
         summaries = [RunDirectory(self.run(run)).summary() for run in self.study.runs]
         figures = dict.fromkeys(self.study.plan.figures, b"")
-        origin = collect_provenance(summaries, tables["runs"], self.manifest)
+        origin = collect_provenance(summaries, tables["runs"], self.manifest, WORDS)
         return render(
-            spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"]
+            spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"], WORDS
         )
 
     def _tune(self, size: int) -> float:
@@ -405,7 +406,9 @@ def test_infinite_sharpness_is_counted_and_not_drawn(draw: Callable):
     assert np.isinf(table.loc[(8, "keskar"), "value_mean"])
     assert np.isnan(table.loc[(8, "hessian_trace"), "value_mean"])
     assert table.loc[(8, "keskar"), "evaluations_mean"] == 7
-    texts = draw(sharpness_figure.draw(frame, sharpness.tabulate(frame), fixed_learning_rate=0.1))
+    texts = draw(
+        sharpness_figure.draw(frame, sharpness.tabulate(frame), fixed_learning_rate=0.1, measures=CLASSIFICATION)
+    )
     assert "Not drawn: 4 values (not finite)" in texts
     assert {"8", "16", "Keskar φ (%) ε = 0.5", "Hessian trace (nats/unit²)"} <= set(texts)
 
@@ -415,7 +418,7 @@ def test_cells_without_loss_have_the_size_of_their_own_plane():
     grid = pd.DataFrame([(x, y) for x in range(4) for y in range(4)], columns=["x", "y"], dtype=float)
     wide = grid.assign(panel="wide", x=grid["x"] * 10 + 0.3, loss=grid["x"] + 1).replace({"loss": {4.0: np.nan}})
     cells = pd.concat([grid.assign(panel="narrow", loss=1.0 + grid["y"]), wide], ignore_index=True)
-    figure = plot_loss_map(cells, columns=2).draw()
+    figure = plot_loss_map(cells, 2, WORDS).draw()
     narrow, right = figure.axes[:2]
     assert [tuple(image.get_extent()) for image in narrow.images] == [(-0.5, 3.5, -0.5, 3.5)]
     tiles = [shape for shape in right.collections if isinstance(shape, mpl.collections.PolyCollection)]

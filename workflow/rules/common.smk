@@ -22,7 +22,12 @@ wildcard_constraints:
 # A new mapping: that of a module is also the config of the outer Snakefile.
 config = {
     **config,
-    "captions": {figure: asdict(caption) for figure, caption in CAPTIONS.items()},
+    "captions": {
+        figure: asdict(
+            caption.in_words_of(Measures.from_settings(study.specs.measures))
+        )
+        for figure, caption in CAPTIONS.items()
+    },
 }
 
 

@@ -75,6 +75,7 @@ try:
     from batchscape.config.loading import read_assignments, remove_assigned_text
     from batchscape.errors import UserError
     from batchscape.report.chapters import CAPTIONS, CATEGORIES
+    from batchscape.report.measures import Measures
     from batchscape.runtime.environment_variables import sanitize_environment
     from batchscape.runtime.slurm import job_num_nodes
     from batchscape.study.fingerprint import PACKAGE, fingerprint, module_path

@@ -8,6 +8,7 @@ from pathlib import Path
 from batchscape.io.files import write_text
 from batchscape.io.frames import name_files_in_errors, read_frame
 from batchscape.io.run_directory import RunDirectory
+from batchscape.report.measures import Measures
 from batchscape.report.page import render
 from batchscape.report.provenance import collect_provenance
 
@@ -17,9 +18,11 @@ if __name__ == "__main__":
         tables = {Path(file).stem: read_frame(Path(file)) for file in snakemake.input.tables}
         figures = {Path(file).stem: Path(file).read_bytes() for file in snakemake.input.figures}
         summaries = [RunDirectory(Path(file).parent).summary() for file in snakemake.input.runs]
-        origin = collect_provenance(summaries, tables["runs"], read_frame(Path(snakemake.input.manifest), text=True))
+        measures = Measures.from_settings(spec["measures"])
+        manifest = read_frame(Path(snakemake.input.manifest), text=True)
+        origin = collect_provenance(summaries, tables["runs"], manifest, measures)
         page = render(
-            spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"]
+            spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"], measures
         )
         output = Path(snakemake.output[0])
         write_text(output, page)

@@ -24,6 +24,7 @@ from batchscape.io.files import read_json, write_text
 from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.report.figures.style import render_png
+from batchscape.report.measures import Measures
 from batchscape.report.numbers import join_truncated
 from batchscape.report.page import PartialReport, render
 from batchscape.report.provenance import collect_provenance
@@ -51,11 +52,12 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
     if not partial.missing and Path(study.paths.report).exists():
         return [*partial.notes, f"the report: {study.paths.report}"]
     spec = json.loads(study.specs.report)
+    measures = Measures.from_settings(spec["measures"])
     tables = {Path(source).name: frame for source, frame in frames.items() if source.startswith("tables/")}
-    origin = collect_provenance([run.summary() for run in runs.values()], tables["runs"], collector.manifest())
-    page = render(
-        spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"], partial
-    )
+    summaries = [run.summary() for run in runs.values()]
+    origin = collect_provenance(summaries, tables["runs"], collector.manifest(), measures)
+    rate = spec["fixed_learning_rate"]
+    page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, rate, measures, partial)
     try:
         write_text(Path(study.paths.partial_report), page)
     except OSError as error:

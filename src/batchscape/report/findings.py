@@ -7,11 +7,14 @@ import pandas as pd
 
 from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.chapters import CAPTIONS
+from batchscape.report.measures import Measures
 from batchscape.report.numbers import format_number, format_range
 from batchscape.report.settings import at_learning_rate
 
 
-def describe_findings(figure: str, tables: Mapping[str, pd.DataFrame], fixed_learning_rate: float) -> list[str]:
+def describe_findings(
+    figure: str, tables: Mapping[str, pd.DataFrame], fixed_learning_rate: float, measures: Measures
+) -> list[str]:
     """Return sentences about a figure: the results of the claims that its caption names, and measured values.
 
     The list is empty if nothing was measured or a table is missing.
@@ -25,11 +28,11 @@ def describe_findings(figure: str, tables: Mapping[str, pd.DataFrame], fixed_lea
     if figure in MEASURED:
         table, describe = MEASURED[figure]
         if table in tables:
-            sentences += describe(tables[table], fixed_learning_rate)
+            sentences += describe(tables[table], fixed_learning_rate, measures)
     return sentences
 
 
-def _count_verdicts(claims: pd.DataFrame, _: float) -> Iterator[str]:
+def _count_verdicts(claims: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     counts = claims["verdict"].value_counts()
     tested = int(claims["n_seeds"].gt(0).sum())
     yield (
@@ -38,7 +41,7 @@ def _count_verdicts(claims: pd.DataFrame, _: float) -> Iterator[str]:
     )
 
 
-def _describe_speedup(devices: pd.DataFrame, _: float) -> Iterator[str]:
+def _describe_speedup(devices: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     timed = devices.dropna(subset=["speedup"])
     rows = timed[(timed["devices"] == timed["devices"].max()) & (timed["devices"] > 1)].sort_values("batch_size")
     if len(rows):
@@ -46,7 +49,7 @@ def _describe_speedup(devices: pd.DataFrame, _: float) -> Iterator[str]:
         yield f"On {rows['devices'].iloc[0]} devices the speedup is {speedups}."
 
 
-def _compare_layers(distance: pd.DataFrame, fixed_learning_rate: float) -> Iterator[str]:
+def _compare_layers(distance: pd.DataFrame, fixed_learning_rate: float, _: Measures) -> Iterator[str]:
     rows = at_learning_rate(distance, fixed_learning_rate)
     means = rows.pivot(index="layer", columns="batch_size", values="distance_mean").dropna(axis="columns", how="all")
     if means.shape[1] < 2 or ALL_LAYERS not in means.index:
@@ -62,7 +65,7 @@ def _compare_layers(distance: pd.DataFrame, fixed_learning_rate: float) -> Itera
         )
 
 
-def _compare_fits(fits: pd.DataFrame, fixed_learning_rate: float) -> Iterator[str]:
+def _compare_fits(fits: pd.DataFrame, fixed_learning_rate: float, _: Measures) -> Iterator[str]:
     rows = at_learning_rate(fits, fixed_learning_rate).dropna(subset=["r2_difference_mean"])
     if len(rows):
         better = int(rows["r2_difference_mean"].lt(0).sum())
@@ -73,7 +76,7 @@ def _compare_fits(fits: pd.DataFrame, fixed_learning_rate: float) -> Iterator[st
         )
 
 
-def _describe_alignment(table: pd.DataFrame, _: float) -> Iterator[str]:
+def _describe_alignment(table: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     rows = table[table["gradient_norm_mean"].gt(0)]
     largest = rows["gradient_batch"].max()
     one, many = (rows[rows["gradient_batch"] == size].set_index(["setting", "checkpoint"]) for size in (1, largest))
@@ -87,7 +90,7 @@ def _describe_alignment(table: pd.DataFrame, _: float) -> Iterator[str]:
         )
 
 
-def _describe_noise_scale(table: pd.DataFrame, fixed_learning_rate: float) -> Iterator[str]:
+def _describe_noise_scale(table: pd.DataFrame, fixed_learning_rate: float, _: Measures) -> Iterator[str]:
     rows = at_learning_rate(table, fixed_learning_rate).dropna(subset=["noise_scale_mean"]).sort_values("epoch")
     ends = rows.groupby("batch_size")["noise_scale_mean"].agg(["first", "last", "size"])
     ends = ends[(ends["size"] > 1) & ends["first"].gt(0) & np.isfinite(ends["last"])]
@@ -96,7 +99,7 @@ def _describe_noise_scale(table: pd.DataFrame, fixed_learning_rate: float) -> It
         yield f"Ratio of the last measured noise scale to that after the first epoch: {ratios}."
 
 
-def _compare_steps(table: pd.DataFrame, _: float) -> Iterator[str]:
+def _compare_steps(table: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     rows = table[table["is_best"] == 1].dropna(subset=["steps_mean"]).sort_values("batch_size")
     if len(rows) > 1:
         first, last = rows.iloc[0], rows.iloc[-1]
@@ -108,20 +111,28 @@ def _compare_steps(table: pd.DataFrame, _: float) -> Iterator[str]:
         )
 
 
-def _describe_barriers(table: pd.DataFrame, _: float) -> Iterator[str]:
+def _describe_barriers(table: pd.DataFrame, _: float, measures: Measures) -> Iterator[str]:
+    is_signed = (table["train_loss_mean"] < 0).any()
     for (first, second), line in table.groupby(["first", "second"], sort=False):
         losses = line.set_index("alpha")["train_loss_mean"]
         between = losses[(losses.index > 0) & (losses.index < 1)]
-        if not {0.0, 1.0} <= set(losses.index) or not np.isfinite(losses).all() or not losses[[0.0, 1.0]].max() > 0:
+        if not {0.0, 1.0} <= set(losses.index) or not np.isfinite(losses).all():
             continue
-        ratio = format_number(between.max() / losses[[0.0, 1.0]].max())
-        yield (
-            f"Between {first} and {second} the highest training loss is {ratio} times that of the end with the higher "
-            "loss; without a barrier this ratio is at most 1."
-        )
+        end = losses[[0.0, 1.0]].max()
+        if is_signed:
+            height = measures.loss_phrase(format_number(between.max() - end))
+            yield (
+                f"Between {first} and {second} the highest training loss minus that of the end with the higher loss is "
+                f"{height}; without a barrier this difference is at most 0."
+            )
+        elif end > 0:
+            yield (
+                f"Between {first} and {second} the highest training loss is {format_number(between.max() / end)} times "
+                "that of the end with the higher loss; without a barrier this ratio is at most 1."
+            )
 
 
-def _count_lower_points(cells: pd.DataFrame, _: float) -> Iterator[str]:
+def _count_lower_points(cells: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     planes = [rows.dropna(subset=["loss"]) for _, rows in cells.groupby(["run", "direction_seed"])]
     planes = [rows for rows in planes if len(rows)]
     if planes:
@@ -129,20 +140,20 @@ def _count_lower_points(cells: pd.DataFrame, _: float) -> Iterator[str]:
         yield f"In {off_center} of {len(planes)} planes the lowest point is not at the center."
 
 
-def _describe_variance(trajectory: pd.DataFrame, _: float) -> Iterator[str]:
+def _describe_variance(trajectory: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     columns = ["explained_variance_x", "explained_variance_y"]
     shares = trajectory.dropna(subset=columns).groupby("run")[columns].first().sum(axis=1)
     if len(shares):
         yield f"The planes explain {format_range(shares * 100)} % of the variance."
 
 
-def _count_diverged(scaled_lr: pd.DataFrame, _: float) -> Iterator[str]:
+def _count_diverged(scaled_lr: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     rows = scaled_lr[(scaled_lr["quantity"] == "best_validation_loss") & (scaled_lr["arm"] != "high")]
     counts = rows.groupby("arm", sort=False)["n_diverged"].sum()
     yield f"Diverged runs: {', '.join(f'{count} in the arm {arm}' for arm, count in counts.items())}."
 
 
-def _compare_tuned_rates(tuned_lr: pd.DataFrame, _: float) -> Iterator[str]:
+def _compare_tuned_rates(tuned_lr: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     rows = tuned_lr[np.isfinite(tuned_lr["validation_loss"])].sort_values("batch_size")
     if len(rows) > 1:
         first, last = rows.iloc[0], rows.iloc[-1]
@@ -155,7 +166,7 @@ def _compare_tuned_rates(tuned_lr: pd.DataFrame, _: float) -> Iterator[str]:
         )
 
 
-MEASURED: dict[str, tuple[str, Callable[[pd.DataFrame, float], Iterator[str]]]] = {
+MEASURED: dict[str, tuple[str, Callable[[pd.DataFrame, float, Measures], Iterator[str]]]] = {
     "claims": ("claims", _count_verdicts),
     "devices": ("devices", _describe_speedup),
     "distance_by_layer": ("distance", _compare_layers),

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from batchscape.report.chapters import CHAPTERS
+from batchscape.report.chapters import CAPTIONS, CHAPTERS
 from batchscape.report.chapters.chapter import Caption
 from batchscape.report.findings import describe_findings
+from batchscape.report.measures import Measures
 from batchscape.report.preview import TablePreview, preview_table
 from batchscape.report.summary import cost_column, summarize
 
@@ -57,6 +58,7 @@ def render(
     tables_of: Mapping[str, Sequence[str]],
     provenance: Sequence[tuple[str, str]],
     fixed_learning_rate: float,
+    measures: Measures,
     partial: PartialReport | None = None,
 ) -> str:
     """Render the report of a study as one HTML page without external resources.
@@ -69,6 +71,7 @@ def render(
         tables_of: Names of the tables that each figure is drawn from.
         provenance: Names and values, from `collect_provenance`.
         fixed_learning_rate: The learning rate at which batch sizes are compared.
+        measures: What the loss and the metrics are called, and their units.
         partial: Notice for an incomplete study.
 
     Returns:
@@ -86,26 +89,30 @@ def render(
     chapters = []
     for chapter in CHAPTERS:
         drawn = [
-            _figure(figure, figures, tables, tables_of, fixed_learning_rate, shown)
+            _figure(figure, figures, tables, tables_of, fixed_learning_rate, measures, shown)
             for figure in chapter.figures
             if figure in figures
         ]
         if drawn or (chapter.key == "claims" and claims):
             chapters.append({"chapter": chapter, "figures": drawn, "claims": claims if chapter.key == "claims" else []})
     cost, _ = cost_column(tables["runs"])
-    columns = ["setting", "learning_rate", "best_validation_loss", "choice", cost, "best_epoch"]
-    columns += ["difference_to_best", "ci95_low", "ci95_high"]
     recommendation = tables.get("recommendation")
-    answer = None
+    answer = settings = None
     if recommendation is not None:
         missing_batch_sizes = partial.batch_sizes if partial else ()
-        answer = summarize(recommendation, tables["runs"], tables.get("tuned_lr"), missing_batch_sizes)
+        answer = summarize(recommendation, tables["runs"], measures, tables.get("tuned_lr"), missing_batch_sizes)
+        shown_metric = [metric.name for metric in measures.metrics[:1]]
+        reached = ["best_validation_loss", *(f"validation_{name}_at_best" for name in shown_metric)]
+        test = [f"test_{name}" for name in ("loss", *shown_metric) if f"test_{name}_mean" in recommendation]
+        columns = ["setting", "learning_rate", *reached, *test, "choice", cost, "best_epoch"]
+        columns += ["difference_to_best", "ci95_low", "ci95_high"]
+        settings = preview_table(recommendation, MAX_ANSWER_ROWS, measures, columns)
     return environment.get_template("page.html.jinja").render(
         name=name,
         config=config,
         partial=partial,
         answer=answer,
-        settings=None if recommendation is None else preview_table(recommendation, MAX_ANSWER_ROWS, columns),
+        settings=settings,
         chapters=chapters,
         verdict_signs=VERDICT_SIGNS,
         provenance=provenance,
@@ -119,13 +126,14 @@ def _figure(
     tables: Mapping[str, pd.DataFrame],
     tables_of: Mapping[str, Sequence[str]],
     fixed_learning_rate: float,
+    measures: Measures,
     shown: set[str],
 ) -> Figure:
     """Return a figure with its tables; add to `shown` the tables that it shows."""
     below = []
     for table in tables_of.get(name, ()):
-        below.append(Table(table, None if table in shown else preview_table(tables[table], MAX_TABLE_ROWS)))
+        below.append(Table(table, None if table in shown else preview_table(tables[table], MAX_TABLE_ROWS, measures)))
         shown.add(table)
-    caption = next(chapter.figures[name] for chapter in CHAPTERS if name in chapter.figures)
+    caption = CAPTIONS[name].in_words_of(measures)
     image = f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}"
-    return Figure(name, caption, image, describe_findings(name, tables, fixed_learning_rate), below)
+    return Figure(name, caption, image, describe_findings(name, tables, fixed_learning_rate, measures), below)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from batchscape.report.measures import Measures, add_unit
 from batchscape.report.numbers import MISSING, format_mean_sd, format_number
 
 
@@ -20,17 +21,20 @@ class TablePreview:
     """The number of rows of the table."""
 
 
-def preview_table(table: pd.DataFrame, max_rows: int, columns: Sequence[str] | None = None) -> TablePreview:
+def preview_table(
+    table: pd.DataFrame, max_rows: int, measures: Measures, columns: Sequence[str] | None = None
+) -> TablePreview:
     """Format the first `max_rows` rows of a table.
 
     The columns `q_mean` and `q_sd` of a quantity are joined to one column `q`; its `q_min` and `q_max` are left out,
-    and so is any other column without values. `columns` selects and orders the resulting columns.
+    and so is any other column without values. Headings of losses and metrics have the unit of `measures`. `columns`
+    selects and orders the resulting columns.
     """
     empty = set(table.columns[table.isna().all()])
     names = columns or [name for name in dict.fromkeys(map(_displayed_name(table), table.columns)) if name not in empty]
     shown = table.head(max_rows)
     return TablePreview(
-        columns=list(map(_heading, names)),
+        columns=[add_unit(name.replace("_", " "), measures.unit_of(name)) for name in names],
         numeric=[name not in table or pd.api.types.is_numeric_dtype(table[name]) for name in names],
         rows=[list(cells) for cells in zip(*(_cells(shown, name) for name in names), strict=True)],
         total=len(table),
@@ -53,8 +57,3 @@ def _cells(rows: pd.DataFrame, name: str) -> list[str]:
         return [format_mean_sd(*pair) for pair in zip(rows[f"{name}_mean"], rows[f"{name}_sd"], strict=True)]
     format_value = format_number if pd.api.types.is_float_dtype(rows[name]) else str
     return [MISSING if pd.isna(value) else format_value(value) for value in rows[name]]
-
-
-def _heading(name: str) -> str:
-    unit = " (nats)" if name == "loss" or name.endswith("_loss") else ""
-    return name.replace("_", " ") + unit

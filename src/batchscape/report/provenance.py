@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from batchscape.data.prepare import summarize_manifest
+from batchscape.report.measures import Measures
 from batchscape.report.numbers import join_truncated
 from batchscape.runtime.duration import format_duration
 
@@ -24,7 +25,7 @@ ENVIRONMENT = {
 
 
 def collect_provenance(
-    summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame, manifest: pd.DataFrame
+    summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame, manifest: pd.DataFrame, measures: Measures
 ) -> list[tuple[str, str]]:
     """Return the provenance as names and values.
 
@@ -32,20 +33,24 @@ def collect_provenance(
         summaries: The contents of `run.json` of every run.
         runs: The table `runs`.
         manifest: The manifest of the data.
+        measures: What the examples are called.
     """
     data = [("Data", line) for line in summarize_manifest(manifest)]
-    return [*data, *_rows(summaries, runs)]
+    return [*data, *_rows(summaries, runs, measures.examples)]
 
 
-def _rows(summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame) -> Iterator[tuple[str, str]]:
+def _rows(summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame, examples: str) -> Iterator[tuple[str, str]]:
     statuses = Counter(summary["status"] for summary in summaries)
     counts = [f"{statuses[status]} {name}" for status, name in STATUSES.items() if statuses[status]]
     yield "Runs", f"{len(summaries)}: {', '.join(counts)}"
     yield "Seeds", ", ".join(map(str, sorted({summary["spec"]["seed"] for summary in summaries})))
     yield "Parameters of the network", _distinct([summary["parameters"] for summary in summaries])
-    yield "Training images", _distinct([summary["training_examples"] for summary in summaries])
-    yield "Validation images", _distinct([summary["validation_examples"] for summary in summaries])
-    yield "Classes", _distinct([join_truncated(summary["classes"], 10) for summary in summaries])
+    for side in ("training", "validation", "test"):
+        sizes = [summary.get(f"{side}_examples") for summary in summaries]
+        if any(sizes):
+            yield f"{side.capitalize()} {examples}", _distinct(sizes)
+    if any(summary["classes"] for summary in summaries):
+        yield "Classes", _distinct([join_truncated(summary["classes"], 10) for summary in summaries])
     epochs = runs["epochs"]
     yield "Total epochs", str(int(epochs.sum()))
     yield "Training wall time, sum over runs", format_duration(float((epochs * runs["epoch_seconds"]).sum()))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from batchscape.report.measures import Measures
 from batchscape.report.numbers import format_interval, format_mean_sd, format_number, join_truncated
 from batchscape.report.settings import constant_lr_settings
 from batchscape.report.tables.recommendation import MIN_SEEDS_FOR_EQUIVALENT
@@ -26,6 +27,7 @@ class Answer:
 def summarize(
     recommendation: pd.DataFrame,
     runs: pd.DataFrame,
+    measures: Measures,
     tuned_lr: pd.DataFrame | None = None,
     missing_batch_sizes: Sequence[int] = (),
 ) -> Answer:
@@ -34,6 +36,7 @@ def summarize(
     Args:
         recommendation: The table of that name, best setting first.
         runs: The table `runs`, from which it was computed.
+        measures: What the loss and the metrics are called, and their units.
         tuned_lr: The table of that name; None if the search is disabled.
         missing_batch_sizes: Batch sizes of the study without a complete run.
 
@@ -58,8 +61,12 @@ def summarize(
     lead = f"Best setting seen, with {few_seeds}:" if few_seeds else "Train with"
     return Answer(
         headline=f"{lead} {describe_setting(chosen)}.",
-        reasons=[*_reasons(candidates, best, chosen, *cost_column(runs)), *_scaling(tuned_lr, recommendation)],
-        caveats=list(_caveats(recommendation, best, chosen, runs, missing_batch_sizes)),
+        reasons=[
+            *_reasons(candidates, best, chosen, measures, *cost_column(runs)),
+            *_test_results(chosen, measures),
+            *_scaling(tuned_lr, recommendation, measures),
+        ],
+        caveats=list(_caveats(recommendation, best, chosen, runs, measures, missing_batch_sizes)),
     )
 
 
@@ -77,17 +84,22 @@ def describe_setting(row: pd.Series) -> str:
     return f"{text}, with a warm-up of {warmup} epochs" if warmup else text
 
 
-def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, cost: str, unit: str) -> Iterator[str]:
+def _reasons(
+    candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, measures: Measures, cost: str, unit: str
+) -> Iterator[str]:
     def loss(row: pd.Series) -> str:
-        return f"{format_mean_sd(row[f'{LOSS}_mean'], row[f'{LOSS}_sd'])} nats"
+        return measures.loss_phrase(format_mean_sd(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]))
+
+    def with_metric(row: pd.Series) -> str:
+        return ", ".join([loss(row), *_metric_phrases(row, "validation_{}_at_best", measures)])
 
     def time(row: pd.Series) -> str:
         return f"{format_mean_sd(row[f'{cost}_mean'], row[f'{cost}_sd'])} {unit}"
 
     seeds = "one seed" if best["n_seeds"] == 1 else f"{best['n_seeds']} seeds, mean ± standard deviation"
     yield (
-        f"The best validation loss of {len(candidates)} settings is that of {describe_setting(best)}: {loss(best)} "
-        f"({seeds}). Its best epoch, {format_number(best['best_epoch_mean'])}"
+        f"The best validation loss of {len(candidates)} settings is that of {describe_setting(best)}: "
+        f"{with_metric(best)} ({seeds}). Its best epoch, {format_number(best['best_epoch_mean'])}"
         f"{' on average' if best['n_seeds'] > 1 else ''}, was reached after {time(best)} of training."
     )
     equivalent = int(candidates["choice"].isin(["equivalent", "cheapest equivalent"]).sum())
@@ -110,7 +122,25 @@ def _reasons(candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, cost:
         )
 
 
-def _scaling(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame) -> Iterator[str]:
+def _metric_phrases(row: pd.Series, column: str, measures: Measures) -> list[str]:
+    """Return the first metric of a row with its value, if there is one; `column` has `{}` for its name."""
+    if measures.first is None:
+        return []
+    name = column.format(measures.first.name)
+    return [measures.first.phrase(format_mean_sd(row[f"{name}_mean"], row[f"{name}_sd"]))]
+
+
+def _test_results(chosen: pd.Series, measures: Measures) -> Iterator[str]:
+    """Describe what the recommended setting reaches on the test side, if there is one."""
+    if "test_loss_mean" in chosen:
+        loss = measures.loss_phrase(format_mean_sd(chosen["test_loss_mean"], chosen["test_loss_sd"]))
+        yield (
+            f"On the test {measures.examples}, which had no part in any choice, the loss of {describe_setting(chosen)} "
+            f"is {', '.join([loss, *_metric_phrases(chosen, 'test_{}', measures)])}."
+        )
+
+
+def _scaling(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame, measures: Measures) -> Iterator[str]:
     """Describe how the tuned rate follows the batch size, and the tuned rates that train worse than a constant one."""
     if tuned_lr is None:
         return
@@ -133,10 +163,10 @@ def _scaling(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame) -> Ite
         f"batch size; no uncertainty is available.{bound}"
     )
     for size in sizes:
-        yield from _warn_if_worse(recommendation[recommendation["batch_size"] == size])
+        yield from _warn_if_worse(recommendation[recommendation["batch_size"] == size], measures)
 
 
-def _warn_if_worse(rows: pd.DataFrame) -> Iterator[str]:
+def _warn_if_worse(rows: pd.DataFrame, measures: Measures) -> Iterator[str]:
     """Warn if a batch size trains worse at its tuned rate than at the best constant rate.
 
     Worse means that a run diverged, or that the mean loss exceeds that of the constant rate by more than the standard
@@ -149,13 +179,14 @@ def _warn_if_worse(rows: pd.DataFrame) -> Iterator[str]:
         return
     tuned, constant = tuned_rows.iloc[0], constant_rows.loc[constant_rows[f"{LOSS}_mean"].idxmin()]
     tuned_loss, constant_loss = (format_mean_sd(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]) for row in (tuned, constant))
+    constant_loss = measures.loss_phrase(constant_loss)
     sd = constant[f"{LOSS}_sd"]
     if tuned["n_diverged"]:
         runs = tuned["n_diverged"] + tuned["n_seeds"]
-        reason = f"{tuned['n_diverged']} of {runs} runs diverged, against {constant_loss} nats"
+        reason = f"{tuned['n_diverged']} of {runs} runs diverged, against {constant_loss}"
     elif tuned[f"{LOSS}_mean"] > constant[f"{LOSS}_mean"] + np.nan_to_num(sd):
         margin = "with one seed" if pd.isna(sd) else "a difference larger than the standard deviation of the latter"
-        reason = f"{tuned_loss} against {constant_loss} nats, {margin}"
+        reason = f"{tuned_loss} against {constant_loss}, {margin}"
     else:
         return
     yield (
@@ -170,6 +201,7 @@ def _caveats(
     best: pd.Series,
     chosen: pd.Series,
     runs: pd.DataFrame,
+    measures: Measures,
     missing_batch_sizes: Sequence[int],
 ) -> Iterator[str]:
     named = pd.DataFrame([best, chosen]).drop_duplicates("setting")
@@ -212,7 +244,13 @@ def _caveats(
             f"In {len(diverged)} of {len(recommendation)} settings a run diverged, so they are no candidates: "
             f"{join_truncated(list(diverged['setting']), 6)}."
         )
-    yield (
-        "The reported loss was also used for selection, on the same validation images, so it is optimistic: expect a "
-        "slightly higher loss on new images."
-    )
+    if "test_loss_mean" in chosen:
+        yield (
+            "The validation loss was also used for selection, so it is optimistic; the loss on the test "
+            f"{measures.examples} is not."
+        )
+    else:
+        yield (
+            f"The reported loss was also used for selection, on the same validation {measures.examples}, so it is "
+            f"optimistic: expect a slightly higher loss on new {measures.examples}."
+        )

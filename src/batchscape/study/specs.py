@@ -15,8 +15,10 @@ from batchscape.config.device_timing import TimingSpec
 from batchscape.config.loading import to_yaml
 from batchscape.config.run import RunSpec
 from batchscape.config.study import StudyConfig
+from batchscape.config.task import ClassificationConfig
 from batchscape.config.tuning import SearchSpec
 from batchscape.data.listing import stat_digest
+from batchscape.study.measures import describe_measures
 from batchscape.study.plan import Plan
 from batchscape.study.registry import FIGURES, Artifact
 
@@ -101,12 +103,20 @@ class Specs:
             "large_batch_size": self.config.large_batch_size,
             "arms": self.plan.settings_by_arm,
             "learning_rate_range": self.config.tuning.learning_rate_range,
+            "measures": self.measures,
+            "metrics": [metric["name"] for metric in self.measures["metrics"]],
         }
         return _canonical({key: settings[key] for key in artifact.settings})
 
     @property
+    def measures(self) -> dict[str, Any]:
+        """The names and units of the loss and the metrics, see `describe_measures`."""
+        return describe_measures(getattr(self.config, "task", ClassificationConfig()), self.config.data)
+
+    @property
     def report(self) -> str:
-        """The study as YAML, the fixed learning rate, and the tables of each figure, starting with its summary."""
+        """The study as YAML, the fixed learning rate, the names and units of losses and metrics, and the tables of each
+        figure, starting with its summary."""
         tables = {
             figure: [
                 source.removeprefix("tables/") for source in reversed(FIGURES[figure].sources) if "tables/" in source
@@ -118,6 +128,7 @@ class Specs:
                 "name": self.config.name,
                 "config": to_yaml(_dump_with_defaults(self.config)),
                 "fixed_learning_rate": self.config.comparison.fixed_learning_rate,
+                "measures": self.measures,
                 "tables": tables,
             }
         )

@@ -307,6 +307,6 @@ def test_a_search_of_only_the_large_batch_has_no_scaled_rates():
 
 def test_only_tuned_runs_are_recommended_without_a_best_constant_rate():
     runs = synthetic_runs({(32, 0.1): [0.2, 0.3]}).assign(setting="bs32-lrtuned")
-    table = recommendation.tabulate(runs, pd.DataFrame())
+    table = recommendation.tabulate(runs, pd.DataFrame(), metrics=["accuracy"])
     assert table["choice"].tolist() == ["lowest loss and cheapest equivalent"]
     assert table["edge"].tolist() == ["none"]

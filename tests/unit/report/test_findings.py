@@ -11,6 +11,7 @@ from batchscape.report.summary import summarize
 from batchscape.report.tables import best_lr, claims, lr_grid, recommendation
 from batchscape.study.registry import FIGURES
 from tests.helpers.claims import CLAIM_NAMES, make_sources, make_study, scale_quantities
+from tests.helpers.measures import CLASSIFICATION, METRICS, WORDS
 from tests.helpers.scenarios import SCENARIOS, load_scenario
 from tests.helpers.tables import synthetic_runs
 
@@ -21,7 +22,12 @@ def claims_with_ratio(factor: float) -> pd.DataFrame:
     """Return the claims of a study where the quantities of the large batch are `factor` times those of the small."""
     chosen = make_study()
     changes = [(name, 128, RATE, factor) for name in ("update_norm", "distance", "sharpness", "epoch_distance")]
-    return claims.tabulate(*make_sources(scale_quantities(*changes), chosen), small_batch_size=32, large_batch_size=128)
+    return claims.tabulate(
+        *make_sources(scale_quantities(*changes), chosen),
+        small_batch_size=32,
+        large_batch_size=128,
+        measures=CLASSIFICATION,
+    )
 
 
 @pytest.mark.parametrize(
@@ -30,7 +36,7 @@ def claims_with_ratio(factor: float) -> pd.DataFrame:
     ids=["larger", "smaller", "equal"],
 )
 def test_figure_of_update_norms_reports_the_ratio_and_the_verdict_of_its_claim(factor: float, ratio: str, verdict: str):
-    (found,) = describe_findings("update_norms", {"claims": claims_with_ratio(factor)}, RATE)
+    (found,) = describe_findings("update_norms", {"claims": claims_with_ratio(factor)}, RATE, WORDS)
     assert found.startswith("bs128 against bs32 at learning rate 0.01: The median update is ")
     assert float(re.search(r"is ([\d.]+) times as long", found)[1]) == pytest.approx(float(ratio), rel=0.01)
     assert f": {verdict}" in found
@@ -38,10 +44,15 @@ def test_figure_of_update_norms_reports_the_ratio_and_the_verdict_of_its_claim(f
 
 def test_untested_claims_give_no_findings():
     untested = claims.tabulate(
-        *make_sources(scale_quantities(), make_study(), lambda _: True), small_batch_size=32, large_batch_size=128
+        *make_sources(scale_quantities(), make_study(), lambda _: True),
+        small_batch_size=32,
+        large_batch_size=128,
+        measures=CLASSIFICATION,
     )
-    assert all(describe_findings(name, {"claims": untested}, RATE) == [] for name in CAPTIONS if name != "claims")
-    assert describe_findings("claims", {"claims": untested}, RATE) == [
+    assert all(
+        describe_findings(name, {"claims": untested}, RATE, WORDS) == [] for name in CAPTIONS if name != "claims"
+    )
+    assert describe_findings("claims", {"claims": untested}, RATE, WORDS) == [
         f"0 of {len(untested)} claims could be tested: 0 supported, 0 refuted."
     ]
 
@@ -55,10 +66,10 @@ def test_findings_are_sentences_with_finite_numbers_in_every_scenario(scenario: 
     _, frames = load_scenario(scenario)
     tables = {name.removeprefix("tables/"): frame for name, frame in frames.items() if name.startswith("tables/")}
     for figure in FIGURES:
-        for sentence in describe_findings(figure, tables, RATE):
+        for sentence in describe_findings(figure, tables, RATE, WORDS):
             assert sentence.endswith(".")
             assert not re.search(r"\bnan\b|–|∞", sentence), sentence
-        assert describe_findings(figure, {}, RATE) == []
+        assert describe_findings(figure, {}, RATE, WORDS) == []
 
 
 def two_batch_sizes(**columns: object) -> pd.DataFrame:
@@ -144,7 +155,7 @@ CASES = {
 @pytest.mark.parametrize("figure", CASES)
 def test_measured_values_are_reported_with_their_numbers(figure: str):
     table, frame, expected = CASES[figure]
-    (found,) = describe_findings(figure, {table: frame}, RATE)
+    (found,) = describe_findings(figure, {table: frame}, RATE, WORDS)
     assert expected in found
 
 
@@ -165,8 +176,12 @@ def tuned_rate_warnings(tuned: list[float | None], constant: list[float | None])
     found = pd.DataFrame(
         {"batch_size": [32, 64], "tuned_learning_rate": [0.1, 0.5], "validation_loss": 0.2, "edge": "none"}
     )
-    table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)))
-    return [reason for reason in summarize(table, runs.assign(epochs=10), found).reasons if "its tuned rate" in reason]
+    table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs, metrics=METRICS)), metrics=METRICS)
+    return [
+        reason
+        for reason in summarize(table, runs.assign(epochs=10), WORDS, found).reasons
+        if "its tuned rate" in reason
+    ]
 
 
 def test_tuned_rate_worse_than_a_constant_one_is_reported_with_both_losses():

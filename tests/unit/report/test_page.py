@@ -22,6 +22,7 @@ from batchscape.report.summary import summarize
 from batchscape.report.tables import best_lr, lr_grid, recommendation
 from batchscape.runtime.duration import format_duration
 from batchscape.study.registry import FIGURES
+from tests.helpers.measures import METRICS, WORDS
 from tests.helpers.page import ParsedPage
 from tests.helpers.tables import DIVERGED, synthetic_runs
 
@@ -72,13 +73,18 @@ def render_page(
 ) -> str:
     runs = synthetic_runs(LOSSES) if runs is None else runs
     runs = runs.assign(epochs=10)
-    grid = lr_grid.tabulate(runs)
+    grid = lr_grid.tabulate(runs, metrics=METRICS)
     best = best_lr.tabulate(grid)
-    made = {"runs": runs, "lr_grid": grid, "best_lr": best, "recommendation": recommendation.tabulate(runs, best)}
+    made = {
+        "runs": runs,
+        "lr_grid": grid,
+        "best_lr": best,
+        "recommendation": recommendation.tabulate(runs, best, metrics=METRICS),
+    }
     pictures = {figure: make_png(place) for place, figure in enumerate(figures)}
     tables_of = {"convergence": ["lr_grid", "runs"], "lr_effect": ["best_lr", "lr_grid"]}
-    origin = collect_provenance(make_summaries(runs), runs, MANIFEST)
-    return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin, 0.1, partial)
+    origin = collect_provenance(make_summaries(runs), runs, MANIFEST, WORDS)
+    return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin, 0.1, WORDS, partial)
 
 
 def make_claims(**values: object) -> pd.DataFrame:
@@ -201,7 +207,8 @@ def test_caption_is_valid_restructured_text_without_markup(name: str):
 
 def answer_texts(runs: pd.DataFrame) -> tuple[str, str, str]:
     runs = runs.assign(epochs=10)
-    found = summarize(recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs))), runs)
+    best = best_lr.tabulate(lr_grid.tabulate(runs, metrics=METRICS))
+    found = summarize(recommendation.tabulate(runs, best, metrics=METRICS), runs, WORDS)
     return found.headline, " ".join(found.reasons), " ".join(found.caveats)
 
 
@@ -209,7 +216,7 @@ def test_answer_names_the_cheapest_equivalent_setting_and_its_cost():
     runs = synthetic_runs({**LOSSES, (256, 0.1): [0.5, 0.6, 0.7]}, {(32, 0.1): 9.0, (64, 0.1): 3.0})
     headline, reasons, caveats = answer_texts(runs)
     assert headline == "Train with batch size 64 at learning rate 0.1."
-    assert "that of batch size 32 at learning rate 0.1: 0.20 ± 0.10 nats (3 seeds" in reasons
+    assert "that of batch size 32 at learning rate 0.1: 0.20 ± 0.10 nats, accuracy 9 ± 0 (3 seeds" in reasons
     assert "3 ± 0 CPU s to its best epoch, at a loss of 0.207 ± 0.096 nats" in reasons
     assert "other settings: 1 worse (" in reasons
     assert "3 seeds are few" in caveats
@@ -228,13 +235,13 @@ def test_answer_gives_the_exponent_of_the_tuned_rate(power: float, expected: str
     rates = 0.1 * (sizes / 32) ** power * (1 + 1e-15 * sizes)
     found = pd.DataFrame({"batch_size": sizes, "tuned_learning_rate": rates, "validation_loss": 0.2, "edge": "none"})
     found.loc[2, "edge"] = "high"
-    table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)))
-    sentence = summarize(table, runs, found).reasons[-1]
+    table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs, metrics=METRICS)), metrics=METRICS)
+    sentence = summarize(table, runs, WORDS, found).reasons[-1]
     assert f"to the power {expected}linear scaling is 1, square-root scaling 0.5)" in sentence
     assert sentence.endswith("On the edge of the search range, hence only a bound: batch size 128.")
-    assert summarize(table, runs, found.head(1)).reasons == summarize(table, runs).reasons
+    assert summarize(table, runs, WORDS, found.head(1)).reasons == summarize(table, runs, WORDS).reasons
     lost = pd.DataFrame({"batch_size": [512], "tuned_learning_rate": 1e-3, "validation_loss": np.inf, "edge": "low"})
-    *_, warning, again = summarize(table, runs, pd.concat([found, lost])).reasons
+    *_, warning, again = summarize(table, runs, WORDS, pd.concat([found, lost])).reasons
     assert warning == "In the learning rate search, every trial of batch size 512 diverged."
     assert again == sentence  # a search without a result does not change the exponent
 
@@ -259,8 +266,8 @@ def test_provenance_lists_shared_and_differing_values():
     runs = synthetic_runs({(32, 0.1): [0.1, DIVERGED, 0.3]}).assign(epochs=10)
     records = make_summaries(runs)
     records[0]["environment"]["device"] = "A GPU"
-    found = dict(collect_provenance(records, runs, MANIFEST))
-    assert ("Data", "2 classes: a (2), b (1)") in collect_provenance(records, runs, MANIFEST)
+    found = dict(collect_provenance(records, runs, MANIFEST, WORDS))
+    assert ("Data", "2 classes: a (2), b (1)") in collect_provenance(records, runs, MANIFEST, WORDS)
     assert found["Runs"] == "3: 2 converged, 1 diverged"
     assert found["Device"] == "cpu (2 runs), A GPU (1 runs)"
     assert found["torch"] == "2.13"
@@ -273,7 +280,7 @@ def test_provenance_describes_data_with_numeric_classes_and_no_dropped_files(tmp
     manifest = pd.DataFrame({"class": ["0", "10"], "split": ["train", "validation"], "reason": ["", ""]})
     write_frame(tmp_path / "manifest.csv", manifest)
     runs = synthetic_runs({(32, 0.1): [0.1, 0.2]}).assign(epochs=10)
-    rows = collect_provenance(make_summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True))
+    rows = collect_provenance(make_summaries(runs), runs, read_frame(tmp_path / "manifest.csv", text=True), WORDS)
     assert ("Data", "2 of 2 files are used: 1 for training, 1 for validation") in rows
     assert ("Data", "2 classes: 0 (1), 10 (1)") in rows
 
@@ -282,8 +289,8 @@ def test_preview_omits_columns_without_values_but_not_quantities():
     table = pd.DataFrame(
         {"x_mean": [np.nan] * 2, "x_sd": np.nan, "not_computed": np.nan, "note": ["", "no derivative"]}
     )
-    assert preview_table(table, 2).columns == ["x", "note"]
-    assert preview_table(table, 2).rows == [["–", ""], ["–", "no derivative"]]
+    assert preview_table(table, 2, WORDS).columns == ["x", "note"]
+    assert preview_table(table, 2, WORDS).rows == [["–", ""], ["–", "no derivative"]]
 
 
 def test_batch_size_without_complete_runs_counts_as_tried():
@@ -313,8 +320,9 @@ def test_partial_page_without_a_recommendation_has_no_answer():
         {},
         {"runs": runs},
         {},
-        collect_provenance(make_summaries(runs), runs, MANIFEST),
+        collect_provenance(make_summaries(runs), runs, MANIFEST, WORDS),
         0.1,
+        WORDS,
         PartialReport([], []),
     )
     assert "No answer: the table recommendation is missing." in ParsedPage(text).text
@@ -324,7 +332,7 @@ def test_preview_joins_mean_and_sd_and_keeps_the_first_rows():
     table = pd.DataFrame(
         {"layer": ["a", "b", "c"], "loss_mean": [0.5, np.nan, 1], "loss_sd": [0.01, np.nan, np.nan], "loss_max": 9.0}
     ).assign(n_seeds=[3, 0, 1], x_min=0.123456)
-    found = preview_table(table, 2)
+    found = preview_table(table, 2, WORDS)
     assert found.columns == ["layer", "loss (nats)", "n seeds", "x min"]
     assert found.numeric == [False, True, True, True]
     assert found.rows == [["a", "0.500 ± 0.010", "3", "0.123"], ["b", "–", "0", "0.123"]]

@@ -1,7 +1,10 @@
 """The types of chapters and captions."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
+
+from batchscape.report.measures import Measures
 
 
 @dataclass(frozen=True)
@@ -14,7 +17,11 @@ class Paper:
 
 @dataclass(frozen=True)
 class Caption:
-    """The text beside a figure: what it shows, how to read it, and what would be surprising."""
+    """The text beside a figure: what it shows, how to read it, and what would be surprising.
+
+    `{metric_item}` and `{and_metric}` in `shows` are replaced by the metric of a study, such as "accuracy, " and " and
+    accuracy"; by nothing if it has none.
+    """
 
     title: str
     shows: str
@@ -23,6 +30,10 @@ class Caption:
     papers: tuple[Paper, ...]
     claims: tuple[str, ...] = ()
     """The claims that test the expectation behind `surprise`; the report prints their results below the figure."""
+
+    def in_words_of(self, measures: Measures) -> Self:
+        """Return the caption with the metric of a study."""
+        return replace(self, shows=self.shows.format(**measures.caption_words))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ CHAPTER = Chapter(
     {
         "curves_fixed_lr": Caption(
             "Loss by epoch",
-            "Training and validation loss after each epoch, one line per batch size, on logarithmic axes.",
+            "Training and validation loss after each epoch, one line per batch size, on logarithmic axes (that of "
+            "a loss with negative values is linear around 0).",
             "The further left a line falls, the fewer epochs that batch size needs. A validation loss that rises "
             "while the training loss falls is overfitting. A line ends when the first seed stops.",
             "A larger batch whose loss falls faster per epoch: at one learning rate, it takes fewer steps per epoch.",
@@ -21,7 +22,7 @@ CHAPTER = Chapter(
         ),
         "convergence": Caption(
             "Where training ends and what it costs",
-            "Lowest losses, accuracy, time per epoch, and epochs and time to the best epoch, by batch size.",
+            "Lowest losses, {metric_item}time per epoch, and epochs and time to the best epoch, by batch size.",
             "Small points are seeds, large points their means with one standard deviation. If the bars of two batch "
             "sizes overlap, these seeds do not rank them. The time to the best epoch is the cost of a trained network.",
             "The literature expects a larger batch to take less time per epoch and more epochs, and to end at a "

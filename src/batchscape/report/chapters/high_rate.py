@@ -11,7 +11,8 @@ CHAPTER = Chapter(
     {
         "curves_high_lr": Caption(
             "Loss by epoch at the high learning rate",
-            "Training and validation loss after each epoch, one line per batch size, on logarithmic axes.",
+            "Training and validation loss after each epoch, one line per batch size, on logarithmic axes (that of "
+            "a loss with negative values is linear around 0).",
             "Compare with the curves at the fixed learning rate. If the order of the batch sizes is reversed, the "
             "fixed rate was too low for the large batch. Noisy lines can result from steps that are too large for a "
             "noisy gradient.",

@@ -24,7 +24,7 @@ CHAPTER = Chapter(
         ),
         "interpolation": Caption(
             "Between two minima",
-            "Loss and accuracy on the straight line through the weights of two runs with the same seed: α = 0 is the "
+            "Loss{and_metric} on the straight line through the weights of two runs with the same seed: α = 0 is the "
             "first run, α = 1 the second, and the line extends beyond both.",
             "A wide valley around one end and a narrow one around the other show which minimum is flatter in this "
             "direction. A barrier between them means that they are in different basins.",

@@ -21,7 +21,7 @@ CHAPTER = Chapter(
         ),
         "convergence_before_after": Caption(
             "Convergence, before and after scaling",
-            "Lowest losses, accuracy, epochs and time by batch size, arms side by side.",
+            "Lowest losses, {metric_item}epochs and time by batch size, arms side by side.",
             "Follow one arm across the batch sizes: if it is level, its rule preserves the quantity. The fixed arm is "
             "the baseline without a rule.",
             "A large batch that is worse in every arm: the learning rate is then not the reason.",

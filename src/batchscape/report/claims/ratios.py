@@ -14,6 +14,8 @@ from batchscape.config.base import shortest_decimal
 from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
 LOSS = "best_validation_loss"
+# A ratio of these needs a loss that is never negative. Keskar's φ is relative to 1 + loss.
+RATIOS_OF_LOSSES = ("train_loss", LOSS, "min_train_loss", "sharpness")
 
 
 class NotTested(Exception):
@@ -53,6 +55,17 @@ class Evidence:
     epoch_distance: pd.DataFrame
     small_batch_size: int
     large_batch_size: int
+
+    def require_ratios(self, quantity: str) -> None:
+        """Check that a ratio of a quantity means something.
+
+        Raises:
+            NotTested: If it is a loss, or relative to one, and a loss of the study is negative: such a loss has no
+                natural zero, so that even a ratio of two positive values depends on an arbitrary constant.
+        """
+        losses = self.runs[["min_train_loss", LOSS]]
+        if quantity in RATIOS_OF_LOSSES and (losses < 0).any(axis=None):
+            raise NotTested(f"a loss of this study is negative, so a ratio of the {_words(quantity)} has no meaning")
 
     def arm(self, arm: str, batch_size: int) -> pd.DataFrame:
         """Return the rows of `arm_runs` of one batch size in one arm.
@@ -104,8 +117,9 @@ def large_over_small(evidence: Evidence, quantity: str) -> LogRatios:
         quantity: A value of the column `quantity` of `arm_runs`.
 
     Raises:
-        NotTested: If the runs or the quantity are missing.
+        NotTested: If the runs or the quantity are missing, or a loss is negative.
     """
+    evidence.require_ratios(quantity)
     small, large = evidence.small_and_large()
     return _at_fixed_rate(evidence, _log_quantity(large, quantity) - _log_quantity(small, quantity))
 
@@ -120,8 +134,9 @@ def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", 
         column: `train_loss` of the history, or `epoch_distance`.
 
     Raises:
-        NotTested: If the runs are missing.
+        NotTested: If the runs are missing, or a loss is negative.
     """
+    evidence.require_ratios(column)
     epochs = {"train_loss": evidence.history, "epoch_distance": evidence.epoch_distance}[column]
     epochs = epochs[epochs["status"] != "diverged"]
     small, large = (
@@ -141,8 +156,10 @@ def linear_over_fixed(evidence: Evidence, quantity: str) -> LogRatios:
         quantity: A value of the column `quantity` of `arm_runs`.
 
     Raises:
-        NotTested: If the runs or the quantity are missing, or if the arm `linear` does not scale linearly.
+        NotTested: If the runs or the quantity are missing, if a loss is negative, or if the arm `linear` does not scale
+            linearly.
     """
+    evidence.require_ratios(quantity)
     fixed, linear = evidence.fixed_and_linear()
     return LogRatios(
         f"bs{evidence.large_batch_size} at learning rate {_format_learning_rate(linear)} (linear) against "
@@ -165,8 +182,9 @@ def linear_over_midpoint(evidence: Evidence, quantity: str) -> LogRatios:
 
     Raises:
         NotTested: If there is no gap, that is if the large batch size does not have the greater geometric mean; if the
-            runs or the quantity are missing, or if the arm `linear` does not scale linearly.
+            runs or the quantity are missing, if a loss is negative, or if the arm `linear` does not scale linearly.
     """
+    evidence.require_ratios(quantity)
     small, large = evidence.small_and_large()
     _, linear = evidence.fixed_and_linear()
     log_small, log_large = _log_quantity(small, quantity), _log_quantity(large, quantity)
@@ -196,8 +214,9 @@ def smallest_over_best_other(evidence: Evidence) -> LogRatios:
         evidence: The data.
 
     Raises:
-        NotTested: If the study has only one batch size, or more than two but only one seed.
+        NotTested: If the study has only one batch size, or more than two but only one seed, or if a loss is negative.
     """
+    evidence.require_ratios(LOSS)
     rows = evidence.arm_runs[evidence.arm_runs["arm"] == "high"]
     sizes = sorted(rows["batch_size"].unique())
     if len(sizes) < 2:

@@ -25,7 +25,7 @@ class Claim:
         name: Short name, the key in `claims.csv`.
         statement: The claim in one sentence.
         source: Where it is claimed.
-        measure: The quantity of the ratio, with its unit.
+        measure: The quantity of the ratio, with its unit; `{loss_unit}` is replaced by that of the loss.
         claimed: On which side of 1 the ratio is claimed to be.
         finding: Template of a sentence about the measured ratio, which replaces `{}`.
         log_ratios: Computes the log ratio of each seed.
@@ -52,7 +52,7 @@ CLAIMS = (
         "slower_descent",
         "Larger batches lower the training loss more slowly per epoch.",
         PERFORMANCE,
-        "mean training loss over the epochs that both runs have (nats)",
+        "mean training loss over the epochs that both runs have{loss_unit}",
         "greater",
         "Over the epochs that both runs have, the mean training loss is {} times as high",
         partial(large_over_small_by_epoch, column="train_loss"),
@@ -61,7 +61,7 @@ CLAIMS = (
         "higher_validation_loss",
         "Larger batches have a higher best validation loss at the same learning rate.",
         f"{PERFORMANCE}; {KESKAR}",
-        "best validation loss (nats)",
+        "best validation loss{loss_unit}",
         "greater",
         "The best validation loss is {} times as high",
         partial(large_over_small, quantity="best_validation_loss"),
@@ -124,7 +124,7 @@ CLAIMS = (
         "linear_closes_gap",
         "Linear scaling closes most of the gap in validation loss.",
         f"{REMEDY}; {GOYAL}",
-        "best validation loss (nats)",
+        "best validation loss{loss_unit}",
         "less",
         "With linear scaling, the best validation loss of the large batch is {} times the midpoint between both batch "
         "sizes without it",
@@ -162,7 +162,7 @@ CLAIMS = (
         "smallest_not_best",
         "At a high learning rate the smallest batch is not the best.",
         REMEDY,
-        "best validation loss (nats)",
+        "best validation loss{loss_unit}",
         "greater",
         "The best validation loss of the smallest batch is {} times that of the best other batch size",
         smallest_over_best_other,

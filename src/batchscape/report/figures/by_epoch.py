@@ -6,12 +6,17 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.figures.loss_axis import LOGARITHMIC, LossAxis
 
 
 def plot_by_epoch(
-    data: pd.DataFrame, batch_sizes: pd.Series, scales: Literal["fixed", "free_y"] = "fixed", columns: int | None = None
+    data: pd.DataFrame,
+    batch_sizes: pd.Series,
+    scales: Literal["fixed", "free_y"] = "fixed",
+    columns: int | None = None,
+    axis: LossAxis = LOGARITHMIC,
 ) -> p9.ggplot:
-    """Return the plot without its labels; both axes are logarithmic.
+    """Return the plot without its labels; the axis of epochs is logarithmic.
 
     Args:
         data: One row per epoch, with the columns panel, batch_size, epoch, mean, min and max. Panels are drawn in its
@@ -19,15 +24,17 @@ def plot_by_epoch(
         batch_sizes: All batch sizes of the study, which determine the colors.
         scales: `fixed` if all panels show the same quantity, else `free_y`.
         columns: Number of panels per row.
+        axis: The other axis.
     """
-    data, caption = style.keep_drawable(data, "mean", log=True)
+    data, caption = axis.keep_drawable(data, "mean")
     if data.empty:
         return style.empty_plot()
     panels = list(dict.fromkeys(data["panel"]))
     data = style.thin_epochs(data, ["panel", "batch_size"])
-    # A logarithmic axis has no 0: clip the range at the smallest positive value of its panel.
-    floor = data[["min", "mean"]].where(lambda values: values > 0).min(axis="columns").groupby(data["panel"]).min()
-    data["min"] = data["min"].where(data["min"] > 0, data["panel"].map(floor))
+    if not axis.signed:
+        # A logarithmic axis has no 0: clip the range at the smallest positive value of its panel.
+        floor = data[["min", "mean"]].where(lambda values: values > 0).min(axis="columns").groupby(data["panel"]).min()
+        data["min"] = data["min"].where(data["min"] > 0, data["panel"].map(floor))
     data["panel"] = pd.Categorical(data["panel"], categories=panels, ordered=True)
     data["batch_size"] = style.as_batch_size_categories(data["batch_size"])
     return (
@@ -36,7 +43,7 @@ def plot_by_epoch(
         + p9.geom_line(size=0.7)
         + p9.facet_wrap("panel", scales=scales, ncol=columns)
         + p9.scale_x_log10(labels=style.tick_labels)
-        + p9.scale_y_log10(labels=style.tick_labels)
+        + axis.y_scale()
         + caption
         + style.batch_size_scales(batch_sizes)
         + style.theme()

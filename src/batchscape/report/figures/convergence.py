@@ -1,31 +1,48 @@
 """Lowest losses, time per epoch, and epochs and time to the best epoch, by batch size at the fixed learning rate."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import plot_by_batch_size
+from batchscape.report.measures import Measures, capitalize
 from batchscape.report.settings import at_learning_rate
 
 # CPU time, because jobs that share the cores of the machine increase each other's wall time.
-PANELS = {
-    "min_train_loss": "Lowest training loss (nats)",
-    "best_validation_loss": "Best validation loss (nats)",
-    "validation_accuracy_at_best": "Accuracy at best epoch",
+COSTS = {
     "best_epoch": "Best epoch",
     "epoch_cpu_seconds": "Time per epoch (CPU s)",
     "cpu_seconds_to_best": "To best epoch (CPU s)",
 }
 
 
-def draw(runs: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
+def panel_titles(measures: Mapping[str, Any]) -> dict[str, str]:
+    """Return the titles of the panels by the column that each shows."""
+    words = Measures.from_settings(measures)
+    panels = {
+        "min_train_loss": style.panel_title("Lowest training loss", words.loss_unit),
+        "best_validation_loss": style.panel_title("Best validation loss", words.loss_unit),
+    }
+    if words.first:
+        title = style.panel_title(f"{capitalize(words.first.label)} at best epoch", words.first.unit)
+        panels[f"validation_{words.first.name}_at_best"] = title
+    return panels | COSTS
+
+
+def draw(
+    runs: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: float, measures: Mapping[str, Any]
+) -> p9.ggplot:
     """`runs` gives the points of seeds, `table` means and standard deviations."""
+    panels = panel_titles(measures)
     rows = at_learning_rate(runs[runs["status"] != "diverged"], fixed_learning_rate)
-    seeds = pd.concat([rows[["batch_size"]].assign(panel=name, value=rows[column]) for column, name in PANELS.items()])
+    seeds = pd.concat([rows[["batch_size"]].assign(panel=name, value=rows[column]) for column, name in panels.items()])
     summary = pd.concat(
         [
             table[["batch_size"]].assign(panel=name, mean=table[f"{column}_mean"], sd=table[f"{column}_sd"])
-            for column, name in PANELS.items()
+            for column, name in panels.items()
         ]
     )
     return plot_by_batch_size(seeds, summary, scales="free_y") + p9.labs(

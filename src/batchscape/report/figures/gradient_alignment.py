@@ -1,12 +1,16 @@
 """Alignment of the gradients of examples: the norm of the mean gradient of B examples, and its upper bound."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.measures import Measures, add_unit
 
 
-def draw(table: pd.DataFrame) -> p9.ggplot:
+def draw(table: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     chosen, caption = style.keep_drawable(table[table["n_seeds"] > 0], "gradient_norm_mean", log=True)
     panels = [_panel(name) for name in style.sort_checkpoints(table["checkpoint"])]
     counted = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
@@ -22,7 +26,7 @@ def draw(table: pd.DataFrame) -> p9.ggplot:
                 "the upper bound by the triangle inequality. All batch sizes share their initial weights"
             ),
             x="B, examples in the gradient",
-            y="Mean gradient norm",
+            y=add_unit("Mean gradient norm", Measures.from_settings(measures).per_weight()),
         )
     )
 

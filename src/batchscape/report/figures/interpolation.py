@@ -1,17 +1,25 @@
-"""Loss and accuracy on the line through the weights of two settings."""
+"""Loss and metric on the line through the weights of two settings."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.measures import Measures, capitalize
 
-PANELS = {"loss": "Loss (nats)", "accuracy": "Accuracy"}
 SIDES = {"train": "training", "validation": "validation"}
 COLORS = {"training": "#0072B2", "validation": "#D55E00"}  # Okabe & Ito 2008
 
 
-def draw(interpolation: pd.DataFrame) -> p9.ggplot:
+def draw(interpolation: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
+    words = Measures.from_settings(measures)
+    metric = words.first
+    panels = {"loss": style.panel_title("Loss", words.loss_unit)}
+    if metric:
+        panels[metric.name] = style.panel_title(capitalize(metric.label), metric.unit)
     checkpoint = interpolation["checkpoint"].iloc[0]
     lines = pd.concat(
         [
@@ -20,7 +28,7 @@ def draw(interpolation: pd.DataFrame) -> p9.ggplot:
                 side=side_name,
                 **{statistic: interpolation[f"{side}_{quantity}_{statistic}"] for statistic in ("mean", "min", "max")},
             )
-            for quantity, name in PANELS.items()
+            for quantity, name in panels.items()
             for side, side_name in SIDES.items()
         ],
         ignore_index=True,
@@ -28,11 +36,13 @@ def draw(interpolation: pd.DataFrame) -> p9.ggplot:
     lines["pair"] = [
         f"{first} (α = 0) to {second} (α = 1)" for first, second in zip(lines["first"], lines["second"], strict=True)
     ]
-    lines["quantity"] = pd.Categorical(lines["quantity"], categories=list(PANELS.values()), ordered=True)
+    lines["quantity"] = pd.Categorical(lines["quantity"], categories=list(panels.values()), ordered=True)
     counted = interpolation[interpolation["alpha"] == interpolation["alpha"].min()]
     seeds = style.describe_seeds(counted["n_seeds"], counted["n_diverged"])
     infinite = np.isinf(lines["mean"])
-    plot = style.empty_plot() if lines["mean"].isna().all() else _lines(lines, infinite)
+    # A logarithmic metric grows like the exponential of the loss, and so may the loss itself.
+    log = metric is not None and metric.scale == "log" and bool((lines["min"].dropna() > 0).all())
+    plot = style.empty_plot() if lines["mean"].isna().all() else _lines(lines, infinite, log)
     policy = style.describe_batch_norm(interpolation["batch_norm"])
     marks = "; ∞: infinite loss" if infinite.any() else ""
     return plot + p9.labs(
@@ -43,7 +53,7 @@ def draw(interpolation: pd.DataFrame) -> p9.ggplot:
     )
 
 
-def _lines(lines: pd.DataFrame, infinite: pd.Series) -> p9.ggplot:
+def _lines(lines: pd.DataFrame, infinite: pd.Series, log: bool) -> p9.ggplot:
     finite = lines.replace([np.inf, -np.inf], np.nan)  # nan interrupts a line
     tops = finite.groupby("quantity", observed=True)["mean"].transform("max")
     marks = lines.assign(label="∞", mean=tops)[infinite]
@@ -55,7 +65,7 @@ def _lines(lines: pd.DataFrame, infinite: pd.Series) -> p9.ggplot:
         + p9.geom_line(size=0.8)
         + p9.geom_text(p9.aes(label="label"), marks, show_legend=False)
         + p9.facet_wrap(["pair", "quantity"], scales="free_y", ncol=2)
-        + p9.scale_y_continuous(labels=style.tick_labels)
+        + p9.scale_y_continuous(trans="log10" if log else "identity", labels=style.tick_labels)
         + p9.scale_color_manual(values=COLORS, name="Data")
         + p9.scale_fill_manual(values=COLORS, name="Data")
         + style.theme()

@@ -1,13 +1,17 @@
 """Training loss on a plane of filter-normalized random directions, settings side by side."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.loss_map import describe_non_finite, plot_loss_map
+from batchscape.report.measures import Measures
 
 
-def draw(landscape: pd.DataFrame) -> p9.ggplot:
+def draw(landscape: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     settings = list(dict.fromkeys(landscape["setting"]))
     many = landscape.groupby(["seed", "direction_seed"]).ngroups > 1
     order = {setting: index for index, setting in enumerate(settings)}
@@ -21,7 +25,7 @@ def draw(landscape: pd.DataFrame) -> p9.ggplot:
     cells = landscape.assign(panel=panels, order=landscape["setting"].map(order))
     cells = cells.sort_values(["seed", "direction_seed", "order"], kind="stable")
     first = landscape.iloc[0]
-    return plot_loss_map(cells, columns=min(len(settings), 2)) + p9.labs(
+    return plot_loss_map(cells, min(len(settings), 2), Measures.from_settings(measures)) + p9.labs(
         title=f"Training loss on a random plane through the {style.weights_label(first['checkpoint'])}",
         subtitle=style.wrap(
             f"Filter-normalized directions, the same in all panels{' with the same direction seed' if many else ''}; "

@@ -8,30 +8,36 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.figures.loss_axis import LOGARITHMIC, LossAxis
+from batchscape.report.measures import Measures
 
 # Cells whose loss is not finite; neither color is in the palette of the raster.
 NOT_A_NUMBER, INFINITE = "#D9D9D9", "#C51B7D"
 LEVELS = 12
 
 
-def plot_loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
+def plot_loss_map(cells: pd.DataFrame, columns: int, measures: Measures) -> p9.ggplot:
     """Return the plot without its labels.
 
-    Colors and contour levels are logarithmic. A cell whose loss is not finite has a separate color.
+    Colors and contour levels are those of a `LossAxis`. A cell whose loss is not finite has a separate color.
 
     Args:
         cells: One row per cell, with the columns panel, x, y and loss; a rectangular grid per panel, in any order.
         columns: Number of panels per row.
+        measures: What the loss is called.
     """
     finite = cells[np.isfinite(cells["loss"])]
     if finite.empty:
         return style.empty_plot()
     panels = list(dict.fromkeys(cells["panel"]))
-    floor = finite["loss"][finite["loss"] > 0].min() if (finite["loss"] > 0).any() else 1.0
+    axis, floor = LossAxis.of(finite["loss"]), -np.inf
+    if not axis.signed:
+        floor = finite["loss"][finite["loss"] > 0].min() if (finite["loss"] > 0).any() else 1.0
     finite = _order_panels(finite.assign(loss=finite["loss"].clip(lower=floor)), panels)
-    exact_levels = np.geomspace(finite["loss"].min(), finite["loss"].max(), LEVELS + 2)[1:-1]
+    low, high = axis.transform([finite["loss"].min(), finite["loss"].max()])
+    exact_levels = axis.invert(np.linspace(low, high, LEVELS + 2)[1:-1])
     levels = sorted({float(f"{level:.2g}") for level in exact_levels})  # two digits, for short labels
-    lines = _order_panels(_contours(cells, levels, floor), panels)
+    lines = _order_panels(_contours(cells, levels, floor, axis), panels)
     labels = lines[lines["label"] != ""]
     plot = (
         p9.ggplot(finite, p9.aes("x", "y"))
@@ -39,7 +45,9 @@ def plot_loss_map(cells: pd.DataFrame, columns: int) -> p9.ggplot:
         + p9.geom_path(p9.aes(group="line"), lines, color="white", size=0.35, alpha=0.8)
         + p9.geom_text(p9.aes(label="label"), labels, color="white", size=7, fontweight="bold")
         + p9.facet_wrap("panel", ncol=columns, scales="free")
-        + p9.scale_fill_cmap(cmap_name="viridis", trans="log10", labels=style.tick_labels, name="Training loss\n(nats)")
+        + p9.scale_fill_cmap(
+            cmap_name="viridis", name=measures.with_loss_unit("Training loss").replace(" (", "\n(", 1), **axis.options
+        )
         + p9.scale_x_continuous(expand=(0, 0), labels=style.tick_labels)
         + p9.scale_y_continuous(expand=(0, 0), labels=style.tick_labels)
         + style.theme()
@@ -94,18 +102,18 @@ def _step(values: pd.Series) -> float:
     return float(np.diff(np.unique(values)).min())
 
 
-def _contours(cells: pd.DataFrame, levels: list[float], floor: float) -> pd.DataFrame:
+def _contours(cells: pd.DataFrame, levels: list[float], floor: float, axis: LossAxis = LOGARITHMIC) -> pd.DataFrame:
     """Return the contour lines as points with the id `line` of their path; every second level has a label."""
     rows = [pd.DataFrame({"panel": [], "x": [], "y": [], "line": [], "label": []})]
     for panel, points in cells.groupby("panel", sort=False):
         surface = points.pivot(index="y", columns="x", values="loss")
-        values = np.log10(surface.to_numpy().clip(min=floor))
+        values = axis.transform(surface.to_numpy().clip(min=floor))
         generator = contourpy.contour_generator(
             surface.columns.to_numpy(), surface.index.to_numpy(), np.ma.masked_invalid(values)
         )
         for index, level in enumerate(levels):
             # The type of `lines` depends on the generator's line type, which is separate lines by default.
-            separate = cast("list[np.ndarray]", generator.lines(np.log10(level)))
+            separate = cast("list[np.ndarray]", generator.lines(float(axis.transform(level))))
             paths = sorted(separate, key=len, reverse=True)
             for rank, path in enumerate(paths):
                 label = [""] * len(path)

@@ -1,35 +1,41 @@
 """Best validation loss by learning rate, one line per batch size, with the best rate of each."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.figures.loss_axis import LossAxis
+from batchscape.report.measures import Measures
 from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
 LOSS = "best_validation_loss"
 
 
-def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame) -> p9.ggplot:
+def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     """`runs` gives the points of seeds, `lr_grid` the lines, `best_lr` the markers."""
     runs = constant_lr_settings(runs)
-    lines, _ = style.keep_drawable(lr_grid, f"{LOSS}_mean", log=True)
+    axis = LossAxis.of(runs[LOSS])
+    lines, _ = axis.keep_drawable(lr_grid, f"{LOSS}_mean")
     seeds = style.describe_seeds(lr_grid["n_seeds"], lr_grid["n_diverged"])
-    return (style.empty_plot() if lines.empty else _lines(runs, lines, best_lr)) + p9.labs(
+    return (style.empty_plot() if lines.empty else _lines(runs, lines, best_lr, axis)) + p9.labs(
         title="Best validation loss by learning rate",
         subtitle=style.wrap(
             f"Small points: seeds; lines: mean over {seeds}. On the edge of the range a best rate is only a bound"
         ),
         x="Learning rate",
-        y="Best validation loss (nats)",
+        y=Measures.from_settings(measures).with_loss_unit("Best validation loss"),
     )
 
 
-def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9.ggplot:
+def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame, axis: LossAxis) -> p9.ggplot:
     # Batch sizes are shifted at each learning rate, so that none hides another.
     sizes = sorted(runs["batch_size"].unique())
     shift = {size: 1.03 ** (index - (len(sizes) - 1) / 2) for index, size in enumerate(sizes)}
-    seeds, caption = style.keep_drawable(runs[runs["status"] != "diverged"], LOSS, log=True)
-    best, _ = style.keep_drawable(best_lr, f"{LOSS}_mean", log=True)
+    seeds, caption = axis.keep_drawable(runs[runs["status"] != "diverged"], LOSS)
+    best, _ = axis.keep_drawable(best_lr, f"{LOSS}_mean")
     best = best.rename(columns={"best_learning_rate": "learning_rate"})
     best = best.assign(position=best["edge"].eq("none").map({True: "inside the range", False: "on the edge"}))
     seeds, lines, best = (
@@ -47,7 +53,7 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame) -> p9
             p9.aes(shape="position"), best, size=4, fill="white", stroke=1, show_legend={"color": False, "shape": True}
         )
         + p9.scale_x_log10(breaks=shared_learning_rates(lines), minor_breaks=[], labels=style.tick_labels)
-        + p9.scale_y_log10(labels=style.tick_labels)
+        + axis.y_scale()
         + p9.scale_shape_manual(values={"inside the range": "*", "on the edge": "D"}, name="Best learning rate")
         + caption
         + style.batch_size_scales(runs["batch_size"])

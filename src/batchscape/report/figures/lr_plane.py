@@ -1,20 +1,30 @@
 """Best validation loss by batch size and learning rate, with the best rates and two scaling rules."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.figures.loss_axis import LossAxis
+from batchscape.report.measures import Measures
 from batchscape.report.settings import shared_learning_rates
 
 LOSS = "best_validation_loss"
 NOT_A_NUMBER, MARK = "#D9D9D9", "#D55E00"
 
 
-def draw(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, small_batch_size: int) -> p9.ggplot:
+def draw(
+    lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, small_batch_size: int, measures: Mapping[str, Any]
+) -> p9.ggplot:
     """`lr_grid` gives the cells, `best_lr` the outlines and the start of the lines."""
     seeds = style.describe_seeds(lr_grid["n_seeds"], [])  # the cells show how many diverged
-    plot = style.empty_plot() if lr_grid[f"{LOSS}_mean"].isna().all() else _plane(lr_grid, best_lr, small_batch_size)
+    if lr_grid[f"{LOSS}_mean"].isna().all():
+        plot = style.empty_plot()
+    else:
+        plot = _plane(lr_grid, best_lr, small_batch_size, Measures.from_settings(measures).with_loss_unit("Loss"))
     return plot + p9.labs(
         title="Best validation loss by batch size and learning rate",
         subtitle=style.wrap(
@@ -26,10 +36,11 @@ def draw(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, small_batch_size: int)
     )
 
 
-def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int) -> p9.ggplot:
+def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int, title: str) -> p9.ggplot:
     cells = _cells(lr_grid)
-    losses = np.log(cells[f"{LOSS}_mean"])
-    low, high = losses.min(), losses.max()
+    axis = LossAxis.of(cells[f"{LOSS}_mean"])
+    losses = axis.transform(cells[f"{LOSS}_mean"])
+    low, high = np.nanmin(losses), np.nanmax(losses)
     # Viridis is dark where the loss is low.
     cells["ink"] = np.where((losses - low) / max(high - low, 1e-9) < 0.6, "white", "black")
     cells["text"] = ["" if np.isnan(loss) else f"{loss:#.2g}" for loss in cells[f"{LOSS}_mean"]] + cells[
@@ -63,9 +74,7 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int) 
         + p9.geom_text(p9.aes(label="text", color="ink"), size=8, va="top")  # below the start of the lines
         + p9.scale_color_identity()
         + p9.scale_linetype_manual(values={"linear": "dashed", "sqrt": "dotted"}, name="Scaling")
-        + p9.scale_fill_cmap(
-            "viridis", trans="log10", na_value=NOT_A_NUMBER, labels=style.tick_labels, name="Loss (nats)"
-        )
+        + p9.scale_fill_cmap("viridis", na_value=NOT_A_NUMBER, name=title, **axis.options)
         + p9.scale_x_continuous(
             trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0.01, 0)
         )

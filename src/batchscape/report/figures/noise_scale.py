@@ -1,26 +1,30 @@
 """The gradient noise scale and the norm of the full gradient by epoch, at the fixed learning rate."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.by_epoch import epochs_with_all_seeds, panel_rows, plot_by_epoch
+from batchscape.report.measures import Measures
 from batchscape.report.settings import at_learning_rate
 
 SCALE = "Noise scale tr(Σ)/‖G‖² (examples)"
-NORM = "Gradient norm ‖G‖ (nats per unit)"
 
 
-def draw(noise_scale: pd.DataFrame, *, fixed_learning_rate: float) -> p9.ggplot:
+def draw(noise_scale: pd.DataFrame, *, fixed_learning_rate: float, measures: Mapping[str, Any]) -> p9.ggplot:
+    norm = style.panel_title("Gradient norm ‖G‖", Measures.from_settings(measures).per_weight())
     chosen = at_learning_rate(noise_scale, fixed_learning_rate)
     rows = epochs_with_all_seeds(chosen)
-    data = pd.concat([panel_rows(rows, "noise_scale", SCALE), panel_rows(rows, "gradient_norm", NORM)])
+    data = pd.concat([panel_rows(rows, "noise_scale", SCALE), panel_rows(rows, "gradient_norm", norm)])
     plot = plot_by_epoch(data, noise_scale["batch_size"], scales="free_y")
     if np.isfinite(data["mean"]).any():
         sizes = data[data["panel"] == SCALE].drop_duplicates("batch_size")
         sizes = sizes.assign(
-            panel=pd.Categorical(sizes["panel"], categories=[SCALE, NORM], ordered=True),
+            panel=pd.Categorical(sizes["panel"], categories=[SCALE, norm], ordered=True),
             size=sizes["batch_size"],
             batch_size=style.as_batch_size_categories(sizes["batch_size"]),
         )

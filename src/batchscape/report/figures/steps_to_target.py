@@ -1,15 +1,19 @@
 """Steps and epochs to the target loss by batch size, at the best learning rate, with the critical batch size."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.measures import Measures
 
 PANELS = {"steps": "Steps to the target", "epochs": "Epochs to the target"}
 
 
-def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame) -> p9.ggplot:
+def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     """`runs` gives the points of seeds, `table` means, and `fits` the fitted curve in its single row."""
     best = table[table["is_best"] == 1]
     fit = fits.iloc[0]
@@ -17,7 +21,7 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame) -> p9.ggpl
     plot = style.empty_plot() if best.empty else _panels(seeds, best, fit)
     return plot + p9.labs(
         title="Steps and epochs to the target validation loss",
-        subtitle=_subtitle(best, fit),
+        subtitle=_subtitle(best, fit, Measures.from_settings(measures)),
         x="Batch size",
         y="",
     )
@@ -74,15 +78,16 @@ def _order_panels(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(panel=pd.Categorical(rows["panel"], categories=list(PANELS.values()), ordered=True))
 
 
-def _subtitle(best: pd.DataFrame, fit: pd.Series) -> str:
+def _subtitle(best: pd.DataFrame, fit: pd.Series, measures: Measures) -> str:
     if best.empty:
         loss = fit["target_loss"]
-        return "No run reached the target" + ("" if np.isnan(loss) else f", {loss:.3g} nats")
+        return "No run reached the target" + ("" if np.isnan(loss) else f", {measures.loss_phrase(f'{loss:.3g}')}")
+    loss = f"{fit['target_loss']:.3g}"
     n_missed = int(best["n_missed"].sum())
     missed = f"; {n_missed} run{'s' * (n_missed != 1)} never reached it" if n_missed else ""
     seeds = style.describe_seeds(best["n_seeds"], best["n_diverged"])
     target = (
-        f"Target {fit['target_loss']:.3g} nats, at the learning rate (labels) with the fewest misses, then the fewest "
+        f"Target {measures.loss_phrase(loss)}, at the learning rate (labels) with the fewest misses, then the fewest "
         f"steps; small points: seeds; large points: mean over {seeds}{missed}"
     )
     if fit["verdict"] == "not identified":

@@ -17,6 +17,8 @@ from batchscape.io.files import write_atomically
 
 # In inches: the text width of a printed page. In a column of half that width, the smallest text still has 4 pt.
 WIDTH, HEIGHT, DPI = 6.5, 4.0, 200
+# Of a title above one of three panels in a row.
+PANEL_CHARACTERS = 30
 DISTANCE_LABEL = r"$\|\theta_{best}-\theta_{init}\|$"
 
 
@@ -174,6 +176,23 @@ def thin_epochs(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 def wrap(text: str) -> str:
     """Wrap a subtitle to the width of the figure."""
     return textwrap.fill(text, 84)
+
+
+def panel_title(text: str, unit: str) -> str:
+    """Return the title of a narrow panel, with its unit in parentheses on a line of its own if both are long."""
+    line = f"{text} ({unit})" if unit else text
+    if len(line) <= PANEL_CHARACTERS:
+        return line
+    return "\n".join([textwrap.fill(text, PANEL_CHARACTERS), *([f"({unit})"] if unit else [])])
+
+
+def round_up(value: float) -> float:
+    """Return the next number that is 1, 2 or 5 times a power of ten; 1 if there is none."""
+    if not (value > 0 and np.isfinite(value)):
+        return 1.0
+    power = 10.0 ** np.floor(np.log10(value))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= value * (1 - 1e-9))
+    return float(f"{step:.6g}")
 
 
 def tick_labels(values: Sequence[float] | Sequence[str]) -> list[str]:

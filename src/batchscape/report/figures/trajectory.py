@@ -1,14 +1,18 @@
 """Training trajectory on the plane of its two principal components, over the training loss."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.loss_map import describe_non_finite, plot_loss_map
+from batchscape.report.measures import Measures
 
 
-def draw(trajectory: pd.DataFrame) -> p9.ggplot:
+def draw(trajectory: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     many = trajectory["seed"].nunique() > 1
     panels = [
         style.run_panel_title(
@@ -19,7 +23,7 @@ def draw(trajectory: pd.DataFrame) -> p9.ggplot:
     ]  # fmt: skip
     shown = trajectory.assign(panel=panels).dropna(subset=["x"])
     cells, path = shown[shown["epoch"].isna()], shown[shown["epoch"].notna()]
-    plot = plot_loss_map(cells, columns=2)
+    plot = plot_loss_map(cells, 2, Measures.from_settings(measures))
     if np.isfinite(cells["loss"]).any():
         panel_order = list(dict.fromkeys(path["panel"]))
         path = path.assign(panel=pd.Categorical(path["panel"], categories=panel_order, ordered=True))

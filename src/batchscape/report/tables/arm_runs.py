@@ -7,14 +7,8 @@ import pandas as pd
 from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.settings import SETTING_COLUMNS
 
-OF_RUN = (
-    "min_train_loss",
-    "best_validation_loss",
-    "validation_accuracy_at_best",
-    "best_epoch",
-    "epoch_cpu_seconds",
-    "cpu_seconds_to_best",
-)
+LOSSES = ("min_train_loss", "best_validation_loss")
+COSTS = ("best_epoch", "epoch_cpu_seconds", "cpu_seconds_to_best")
 
 
 def tabulate(
@@ -24,14 +18,17 @@ def tabulate(
     sharpness: pd.DataFrame | None = None,
     *,
     arms: Sequence[tuple[str, Sequence[str]]],
+    metrics: Sequence[str],
 ) -> pd.DataFrame:
     """Return one row for each arm, run and quantity, with its `value`.
 
     `arms` are the names of the arms with their settings; a run that several arms share has rows in each. The
-    quantities are those of `runs` above, `distance` (over all layers), `update_norm` (the median of the run's updates)
-    and, if it was analyzed, `sharpness`: Keskar's φ in the full space with the largest ε, at `best`.
+    quantities are the losses, the metrics at the best epoch and the costs of `runs`, `distance` (over all layers),
+    `update_norm` (the median of the run's updates) and, if it was analyzed, `sharpness`: Keskar's φ in the full space
+    with the largest ε, at `best`.
     """
-    quantities = {name: runs[name] for name in OF_RUN}
+    at_best = [f"validation_{name}_at_best" for name in metrics]
+    quantities = {name: runs[name] for name in (*LOSSES, *at_best, *COSTS)}
     lead = [*SETTING_COLUMNS, "seed", "status"]
     frames = [runs[["run", *lead]].assign(quantity=name, value=values) for name, values in quantities.items()]
     distances = distance[distance["layer"] == ALL_LAYERS].rename(columns={"distance": "value"})

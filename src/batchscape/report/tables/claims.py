@@ -1,5 +1,8 @@
 """Table `claims`: ratio, confidence interval, p-value and verdict of each claim."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
@@ -9,6 +12,7 @@ from batchscape.report.claims.ratios import Evidence, LogRatios, NotTested
 from batchscape.report.claims.statements import CLAIMS, Claim
 from batchscape.report.claims.t_test import TTest, t_test
 from batchscape.report.claims.verdict import Verdict, seeds_needed, verdict
+from batchscape.report.measures import Measures, add_unit
 
 COLUMNS = [
     *("claim", "statement", "source", "comparison", "measure", "scale", "claimed"),
@@ -25,6 +29,7 @@ def tabulate(
     *,
     small_batch_size: int,
     large_batch_size: int,
+    measures: Mapping[str, Any],
 ) -> pd.DataFrame:
     """Return one row for each claim, in the order of `CLAIMS`.
 
@@ -33,7 +38,8 @@ def tabulate(
     numbers are nan, and `reading` says why.
     """
     evidence = Evidence(runs, arm_runs, history, epoch_distance, small_batch_size, large_batch_size)
-    table = pd.DataFrame([_row(claim, evidence) for claim in CLAIMS])
+    loss_unit = Measures.from_settings(measures).loss_unit
+    table = pd.DataFrame([_row(claim, evidence, loss_unit) for claim in CLAIMS])
     return table.assign(p_value_holm=_adjust_holm(table["p_value"]))[COLUMNS]
 
 
@@ -46,7 +52,7 @@ def _adjust_holm(p_values: pd.Series) -> pd.Series:
     return pd.Series(adjusted, index=tested.index).reindex(p_values.index)
 
 
-def _row(claim: Claim, evidence: Evidence) -> dict[str, object]:
+def _row(claim: Claim, evidence: Evidence, loss_unit: str) -> dict[str, object]:
     try:
         ratios, reason = claim.log_ratios(evidence), ""
     except NotTested as error:
@@ -69,7 +75,7 @@ def _row(claim: Claim, evidence: Evidence) -> dict[str, object]:
         "statement": claim.statement,
         "source": claim.source,
         "comparison": ratios.comparison,
-        "measure": claim.measure,
+        "measure": claim.measure.format(loss_unit=add_unit("", loss_unit)),
         "scale": "ratio",
         "claimed": claim.claimed,
         "effect": np.exp(test.mean),

@@ -1,10 +1,13 @@
 """Table `recommendation`: the setting with the lowest validation loss, and the cheapest one that is as good."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from batchscape.report.claims.t_test import t_test
 from batchscape.report.settings import SETTING_COLUMNS, constant_lr_settings
+from batchscape.report.tables.lr_grid import test_columns
 from batchscape.report.tables.over_seeds import over_seeds
 
 LOSS = "best_validation_loss"
@@ -13,7 +16,9 @@ MIN_SEEDS_FOR_EQUIVALENT = 3
 VALUES = [LOSS, "best_epoch", "seconds_to_best", "cpu_seconds_to_best"]
 
 
-def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> pd.DataFrame:
+def tabulate(
+    runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame | None = None, *, metrics: Sequence[str]
+) -> pd.DataFrame:
     """Return one row for each setting, the one with the lowest mean of the best validation loss first.
 
     `difference_to_best` is the mean difference of a setting's loss to that of the first row, paired by seed, with its
@@ -33,12 +38,17 @@ def tabulate(runs: pd.DataFrame, best_lr: pd.DataFrame, tuned_lr: pd.DataFrame |
     Time is CPU time if all runs trained on a CPU, where other jobs on the same cores increase wall time; else it is
     wall time.
 
+    `validation_<metric>_at_best` has the metrics at the best epoch. If the data has a test side, `test_loss` and
+    `test_<metric>` are those of the best weights there. They have no part in the choice.
+
     `edge` and `advice` are those of `best_lr` or `tuned_lr` if the setting is the best one of its batch size. A rate is
     not on an edge if another run of the batch size, such as the tuned one, has a rate beyond it.
     """
-    table = over_seeds(runs, SETTING_COLUMNS, VALUES)
+    at_best = [f"validation_{name}_at_best" for name in metrics]
+    values = [*VALUES, *at_best, *test_columns(runs, metrics)]
+    table = over_seeds(runs, SETTING_COLUMNS, values)
     table = table[
-        [*SETTING_COLUMNS, *(f"{value}_{part}" for value in VALUES for part in ("mean", "sd")), "n_seeds"]
+        [*SETTING_COLUMNS, *(f"{value}_{part}" for value in values for part in ("mean", "sd")), "n_seeds"]
     ].assign(
         n_diverged=table["n_diverged"],
         n_max_epochs=runs["status"].eq("max_epochs").groupby([runs[key] for key in SETTING_COLUMNS]).sum().to_numpy(),

@@ -28,6 +28,7 @@ from tests.helpers.claims import (
     scale_quantities,
     seed_noise,
 )
+from tests.helpers.measures import CLASSIFICATION
 
 
 def best_at(rates: dict[int, float]) -> QuantityFunction:
@@ -42,7 +43,12 @@ def best_at(rates: dict[int, float]) -> QuantityFunction:
 
 def tabulate_claims(frames: list[pd.DataFrame], chosen: Study | None = None) -> pd.DataFrame:
     chosen = chosen or make_study()
-    table = claims.tabulate(*frames, small_batch_size=chosen.small_batch_size, large_batch_size=chosen.large_batch_size)
+    table = claims.tabulate(
+        *frames,
+        small_batch_size=chosen.small_batch_size,
+        large_batch_size=chosen.large_batch_size,
+        measures=CLASSIFICATION,
+    )
     return table.set_index("claim")
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from batchscape.report.figures import lr_plane
 from batchscape.report.tables import best_lr
+from tests.helpers.measures import CLASSIFICATION
 
 
 def lr_grid() -> pd.DataFrame:
@@ -21,7 +22,7 @@ def lr_grid() -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame):
-    return lr_plane.draw(frame, best_lr.tabulate(frame), small_batch_size=32)
+    return lr_plane.draw(frame, best_lr.tabulate(frame), small_batch_size=32, measures=CLASSIFICATION)
 
 
 def test_cells_meet_halfway_on_the_logarithmic_axes():

@@ -9,11 +9,14 @@ from batchscape.report.tables import best_lr, lr_grid
 from batchscape.report.tables.recommendation import tabulate
 from batchscape.study.registry import TABLES
 from batchscape.study.study import Study
+from tests.helpers.measures import METRICS
 from tests.helpers.tables import DIVERGED, synthetic_runs
 
 
 def recommend(runs: pd.DataFrame, tuned_lr: pd.DataFrame | None = None) -> pd.DataFrame:
-    return tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs)), tuned_lr).set_index("setting")
+    return tabulate(
+        runs, best_lr.tabulate(lr_grid.tabulate(runs, metrics=METRICS)), tuned_lr, metrics=METRICS
+    ).set_index("setting")
 
 
 def test_cheapest_of_the_equivalent_settings_is_chosen():

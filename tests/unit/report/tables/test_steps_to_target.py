@@ -6,6 +6,7 @@ import pytest
 
 from batchscape.report.figures import steps_to_target as figure
 from batchscape.report.tables import critical_batch, runs_to_target, steps_to_target
+from tests.helpers.measures import CLASSIFICATION
 
 SIZES = np.array([16.0, 32, 64, 128, 256])
 
@@ -192,6 +193,6 @@ def test_run_that_diverged_after_reaching_the_target_is_not_drawn():
     )  # fmt: skip
     runs = runs_to_target.tabulate(grid, target_loss=5.0)
     table = steps_to_target.tabulate(runs)
-    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table)).draw()
+    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
     for panel in drawn.axes:
         assert sum(len(points.get_offsets()) for points in panel.collections) == 5 + 2  # seeds, and means

@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batchscape.report.tables import arm_runs, best_lr, epoch_distance, fixed_lr, lr_grid, tuned_lr, update_norms
+from batchscape.report.tables import best_lr, epoch_distance, fixed_lr, lr_grid, tuned_lr, update_norms
 from batchscape.report.tables.over_seeds import over_seeds
 from batchscape.study.study import Study
+from tests.helpers.claims import OF_RUN
+from tests.helpers.measures import METRICS
 from tests.helpers.scenarios import SCENARIOS, TUNED_RATE, add_tables, load_scenario, make_analyses
 
 
@@ -90,7 +92,10 @@ def test_best_learning_rate_and_its_edge(table: pd.DataFrame, rate: float | None
 def test_fixed_lr_equals_the_rows_of_the_grid_at_that_rate(rate: float):
     chosen, epochs, diverges = SCENARIOS["plain"]
     runs = make_analyses(chosen, epochs, diverges)["tables/runs"]
-    grid, part = lr_grid.tabulate(runs), fixed_lr.tabulate(runs, fixed_learning_rate=rate)
+    grid, part = (
+        lr_grid.tabulate(runs, metrics=METRICS),
+        fixed_lr.tabulate(runs, fixed_learning_rate=rate, metrics=METRICS),
+    )
     expected = grid[grid["learning_rate"] == rate].reset_index(drop=True)
     pd.testing.assert_frame_equal(part, expected)
 
@@ -99,7 +104,7 @@ def test_runs_stopped_by_max_epochs_are_counted():
     chosen, epochs, diverges = SCENARIOS["plain"]
     runs = make_analyses(chosen, epochs, diverges)["tables/runs"]
     runs.loc[(runs["batch_size"] == 64) & (runs["seed"] == 1), "status"] = "max_epochs"
-    table = lr_grid.tabulate(runs)
+    table = lr_grid.tabulate(runs, metrics=METRICS)
     assert table["n_max_epochs"].tolist() == (table["batch_size"] == 64).astype(int).tolist()
 
 
@@ -115,7 +120,7 @@ def test_arm_runs_are_the_runs_of_the_settings_of_the_arm():
         "tuned": ["bs32-lrtuned", "bs64-lrtuned"],
         "high": ["bs32-lr0.1", "bs64-lr0.1"],
     }
-    quantities = set(arm_runs.OF_RUN) | {"distance", "update_norm", "sharpness"}
+    quantities = {*OF_RUN, "distance", "update_norm", "sharpness"}
     assert set(table["quantity"]) == quantities
     assert len(table) == 5 * 2 * len(quantities)
     cell = table.set_index(["arm", "batch_size", "quantity"]).loc
@@ -164,7 +169,7 @@ def test_arms_have_no_sharpness_if_it_is_disabled():
     mapping = {"name": "blunt", "grid": {"batch_sizes": [32, 64]}, "sharpness": {"enabled": False}}
     chosen = Study.from_mapping(mapping, "blunt")
     frames = add_tables(chosen, make_analyses(chosen, 6, lambda _: False))
-    assert set(frames["tables/scaled_lr"]["quantity"]) == set(arm_runs.OF_RUN) | {"distance", "update_norm"}
+    assert set(frames["tables/scaled_lr"]["quantity"]) == {*OF_RUN, "distance", "update_norm"}
     assert "sharpness_before_after" not in chosen.plan.figures
 
 

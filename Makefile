@@ -42,4 +42,6 @@ $(VENV)/.ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.ready-for-tests: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@# Without their dependencies, which would replace a torch for CPUs: networks of these packages are tested too.
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps timm torchvision
 	@touch $@

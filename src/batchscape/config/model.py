@@ -139,12 +139,15 @@ class CustomModelConfig(ModelSection):
     """A custom network, given by its import path."""
 
     name: ImportPath
-    """`my_package.my_module:Net`, a class or function that returns a `torch.nn.Module`. It may request `image_shape`
-    (channels, height, width) and `outputs` (how many numbers for each image) by having parameters of these names. The
-    module is in the folder where the workflow runs, or installed. The network initializes its own weights."""
+    """`my_package.my_module:Net` or `timm:create_model`, a class or function that returns a `torch.nn.Module`. It may
+    request `outputs` (how many numbers for each example, or for each position of the next token), `shape` (of one
+    input; `image_shape` is the same), `vocabulary` and `length` of tokens, and `categories` of columns by having
+    parameters of these names. The module is in the folder where the workflow runs, or installed. The network
+    initializes its own weights."""
 
-    arguments: Annotated[Arguments, Field(examples=[{"width": 16}])]
-    """Keyword arguments."""
+    arguments: Annotated[Arguments, Field(examples=[{"width": 16, "num_classes": "$outputs"}])]
+    """Keyword arguments. A text that is `$outputs`, `$shape`, `$features`, `$channels`, `$height`, `$width`,
+    `$vocabulary`, `$length` or `$categories`, also in a list or mapping, is replaced by the value that the data has."""
 
 
 ModelConfig = tagged_union(

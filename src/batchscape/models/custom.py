@@ -15,18 +15,20 @@ from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError
 from batchscape.models.build import apply_network
 from batchscape.models.inputs import random_inputs, zero_inputs
+from batchscape.models.placeholders import OFFERED, fill_placeholders, values_for_network
 from batchscape.runtime.user_code import call_user_code, import_object, summarize_error
 
 
 def build(config: CustomModelConfig, spec: DataSpec, outputs: int) -> nn.Module:
     """Return the network that the class or function returns. Raises UserError if it cannot be used."""
     factory = import_object(config.name, "model.name")
-    offered = {"image_shape": spec.shape, "outputs": outputs}
+    values = values_for_network(spec, outputs)
     try:
         parameters: Mapping[str, inspect.Parameter] = inspect.signature(factory).parameters
     except ValueError:  # some built-in callables have no signature
         parameters = {}
-    arguments = {name: value for name, value in offered.items() if name in parameters} | config.arguments
+    offered = {name: values[name] for name in OFFERED if name in values and name in parameters}
+    arguments = offered | fill_placeholders(config.arguments, values, spec)
     network = call_user_code(factory, arguments, config.name, "model")
     if not isinstance(network, nn.Module):
         raise UserError(

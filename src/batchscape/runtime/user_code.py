@@ -2,12 +2,17 @@
 
 import importlib
 import inspect
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from batchscape.errors import UserError
+
+# Operators of torchvision by name, with their libraries, which remove them when they are deleted.
+_DECLARED: dict[str, Any] = {}
 
 
 def module_file(import_path: str, key: str) -> Path:
@@ -54,13 +59,40 @@ def import_object(import_path: str, key: str) -> Callable[..., Any]:
     module, _, name = import_path.partition(":")
     file = module_file(import_path, key)
     try:
-        value = getattr(importlib.import_module(module), name, None)
+        value = getattr(_import_module(module), name, None)
     except (Exception, SystemExit) as error:  # custom code can raise anything
         raise UserError(f"{key}: {module} cannot be imported: {summarize_error(error, file)}")
     if not callable(value):
         problem = "is not a class or function" if value is not None else "does not exist"
         raise UserError(f"{key}: {name} {problem} in {file.name}; check the name after the colon")
     return value
+
+
+def _import_module(name: str) -> ModuleType:
+    """Import a module, if need be with a torchvision whose compiled operators do not load.
+
+    That is the case of its wheels on PyPI, which are compiled for CUDA, beside a torch without CUDA. To import it then
+    takes no more than declarations of the operators that it registers functions for; no network needs the operators.
+    """
+    while True:
+        if "torchvision" not in sys.modules:  # or parts of a failed import would not be bound to their package again
+            for part in [module for module in sys.modules if module.startswith("torchvision.")]:
+                del sys.modules[part]
+        try:
+            return importlib.import_module(name)
+        except RuntimeError as error:
+            missing = re.search(r"operator torchvision::(\w+) does not exist", str(error))
+            if not missing or missing[1] in _DECLARED:
+                raise
+        _declare_torchvision_operator(missing[1])
+
+
+def _declare_torchvision_operator(name: str) -> None:
+    import torch
+
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    library.define(f"{name}(Tensor inputs) -> Tensor")
+    _DECLARED[name] = library
 
 
 def call_user_code(function: Callable[..., Any], arguments: Mapping[str, Any], import_path: str, key: str) -> Any:

@@ -16,11 +16,12 @@ INSTALLED = {"site-packages", "dist-packages"}
 def fingerprint(*roots: Path) -> str:
     """Return a hash of the given Python files and of every batchscape module that they import, however deep.
 
-    For custom modules, the package and its imports from that package count too; if the package is not installed, also
-    its imports from the folder that contains it and from the working directory. Files with the same statements have the
-    same hash under every version of Python that can parse them. Only static imports are followed: a module that is
-    imported by name at run time must be a root. Files that are not Python, such as templates, must be roots too; these,
-    and invalid Python, are hashed byte by byte.
+    For custom modules, the package and its imports from that package count too, and its imports from the folder that
+    contains it and from the working directory. Of an installed package instead all files count, byte by byte, because
+    it may be large (parsing timm takes ten seconds, in each job). Files with the same statements have the same hash
+    under every version of Python that can parse them. Only static imports are followed: a module that is imported by
+    name at run time must be a root. Files that are not Python, such as templates, must be roots too; these, and invalid
+    Python, are hashed byte by byte.
     """
     return _fingerprint(tuple(sorted({Path(root).resolve() for root in roots})))
 
@@ -58,6 +59,8 @@ def _base(path: Path) -> Path:
 
 @cache
 def _read(path: Path) -> tuple[str, frozenset[Path]]:
+    if INSTALLED.intersection(_base(path).parts) and not path.is_relative_to(PACKAGE):
+        return _hash_installed(path), frozenset()
     content = path.read_bytes()
     try:
         with warnings.catch_warnings():
@@ -75,6 +78,17 @@ def _read(path: Path) -> tuple[str, frozenset[Path]]:
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_bare_text(child)] or [ast.Pass()]
     return _normal_form(tree), frozenset(imported)
+
+
+def _hash_installed(path: Path) -> str:
+    """Return a hash of all Python files of the package, in a folder of installed packages, that a file belongs to."""
+    base = _base(path)
+    package = base / path.relative_to(base).parts[0]
+    digest = hashlib.sha256()
+    for file in sorted(package.rglob("*.py")) or [path]:  # or a single module
+        content = file.read_bytes()
+        digest.update(f"{file.relative_to(base).as_posix()}\n{len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _normal_form(tree: ast.AST) -> str:
@@ -158,12 +172,9 @@ def _imported(node: ast.Import | ast.ImportFrom, path: Path) -> list[Path]:
 
 def _files(name: str, path: Path) -> list[Path]:
     """Return the files that importing a dotted name runs, of those that count for the file that imports it."""
-    top, base = name.partition(".")[0], _base(path)
-    if top == PACKAGE.name:
+    if name.partition(".")[0] == PACKAGE.name:
         return _below(PACKAGE.parent, name)
-    if INSTALLED.intersection(base.parts):  # of an installed package only itself
-        return _below(base, name) if top == path.relative_to(base).with_suffix("").parts[0] else []
-    return [file for folder in {base, Path.cwd()} for file in _below(folder, name)]
+    return [file for folder in {_base(path), Path.cwd()} for file in _below(folder, name)]
 
 
 @cache

@@ -91,3 +91,37 @@ def test_installed_packages_beside_a_module_are_ignored(tmp_path: Path):
     assert fresh_fingerprint(root) == before
     (site / "mine" / "more.py").write_text("a = 2\n")
     assert fresh_fingerprint(root) != before
+
+
+def test_all_files_of_an_installed_package_count_without_being_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    site = tmp_path / "site-packages"
+    package = site / "big"
+    (package / "models").mkdir(parents=True)
+    root, other = package / "__init__.py", package / "models" / "vit.py"
+    root.write_text("")
+    other.write_text("a = 1\n")
+    seen = {fresh_fingerprint(root)}
+    other.write_text("a = 2\n")
+    seen.add(fresh_fingerprint(root))
+    (package / "models" / "new.py").write_text("")
+    seen.add(fresh_fingerprint(root))
+    other.rename(package / "models" / "resnet.py")
+    seen.add(fresh_fingerprint(root))
+    assert len(seen) == 4
+
+    def refuse(*_):
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr("batchscape.study.fingerprint.ast.parse", refuse)
+    fresh_fingerprint(root)
+
+
+def test_single_installed_module_counts(tmp_path: Path):
+    root = tmp_path / "site-packages" / "small.py"
+    root.parent.mkdir()
+    root.write_text("a = 1\n")
+    before = fresh_fingerprint(root)
+    root.with_name("beside.py").write_text("b = 1\n")
+    assert fresh_fingerprint(root) == before
+    root.write_text("a = 2\n")
+    assert fresh_fingerprint(root) != before

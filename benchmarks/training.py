@@ -42,7 +42,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -58,6 +57,7 @@ from batchscape.models.build import build_network
 from batchscape.training import recorder
 from batchscape.training.environment import describe_environment
 from batchscape.training.execution import Execution
+from batchscape.training.lightning import pl
 from batchscape.training.train import train
 
 THREADS = 1

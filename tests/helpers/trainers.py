@@ -1,6 +1,6 @@
 """Lightning for tests of the module alone: on a CPU, without a recorder, and with nothing of its own."""
 
-import pytorch_lightning as pl
+from batchscape.training.lightning import pl
 
 
 def bare_trainer(epochs: int) -> pl.Trainer:

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import nn
 
@@ -11,6 +10,7 @@ from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData
 from batchscape.models import memory as chunks
 from batchscape.training.augmentation import Augmentation, augment_images, draw_augmentation
+from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.sampler import epoch_order
 

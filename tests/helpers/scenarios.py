@@ -1,9 +1,10 @@
 """Synthetic studies with the rows of all their analyses and tables, for tests of figures and of the report."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,24 +35,47 @@ def make_study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> 
     return Study.from_mapping(mapping, "synthetic")
 
 
-def make_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
-    """Return the rows of all analyses, where the values of a run are simple functions of its setting and seed."""
+def make_analyses(
+    study: Study,
+    epochs: int,
+    diverges: Callable[[Run], bool],
+    metrics: Sequence[str] = ("accuracy",),
+    offset: float = 0.0,
+    has_test: bool = False,
+) -> dict[str, pd.DataFrame]:
+    """Return the rows of all analyses, where the values of a run are simple functions of its setting and seed.
+
+    Args:
+        study: The study.
+        epochs: Epochs of the runs of seed 0; another seed trains its number of epochs longer.
+        diverges: Whether a run diverges.
+        metrics: Names of the metrics. Each equals the loss, except for `r2`, which is negative.
+        offset: What is added to all losses.
+        has_test: Whether the data has a test side.
+    """
     runs, history, distance, moves, norms = [], [], [], [], []
     for name, run in study.runs.items():
         diverged = diverges(run)
         lead = lead_columns(name, run, diverged)
-        loss = np.nan if diverged else 0.1 + abs(np.log(lead["learning_rate"] / run.batch_size)) / 100 + run.seed / 1000
+        loss = (
+            np.nan
+            if diverged
+            else offset + 0.1 + abs(np.log(lead["learning_rate"] / run.batch_size)) / 100 + run.seed / 1000
+        )
         length = 1 if diverged else epochs + run.seed
-        row = dict.fromkeys(("min_train_loss", "best_validation_loss", "validation_accuracy_at_best"), loss)
+        row = dict.fromkeys(("min_train_loss", "best_validation_loss"), loss)
+        row |= {f"validation_{metric}_at_best": -loss if metric == "r2" else loss for metric in metrics}
+        if has_test:
+            row |= {f"test_{name}": -loss if name == "r2" else loss for name in ("loss", *metrics)}
         times = dict.fromkeys(("epoch_seconds", "epoch_cpu_seconds"), run.batch_size / 100)
         to_best = dict.fromkeys(("seconds_to_best", "cpu_seconds_to_best"), np.nan if diverged else run.batch_size)
         best = np.nan if diverged else length
         runs.append({**lead, "epochs": length, "best_epoch": best, **row, **times, **to_best, "device": "cpu"})
         for epoch in range(1, length + 1):
             values = np.nan if diverged else loss + 1 / epoch
-            losses = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
+            losses = [f"{side}_{name}" for side in ("train", "validation") for name in ("loss", *metrics)]
             times = {"epoch": epoch, "step": epoch * -(-1000 // run.batch_size), "examples": epoch * 1000}
-            noise = {"gradient_norm": values, "noise_scale": values * epoch if epoch in (1, 2, 4) else np.nan}
+            noise = {"gradient_norm": abs(values), "noise_scale": abs(values) * epoch if epoch in (1, 2, 4) else np.nan}
             way = {"distance": np.nan if diverged else np.sqrt(epoch / run.batch_size)}
             history.append({**lead, **times, **dict.fromkeys(losses, values), **way, **noise})
             moves.append({**lead, "epoch": epoch, "epoch_distance": np.nan if diverged else 1 / run.batch_size / epoch})
@@ -64,13 +88,13 @@ def make_analyses(study: Study, epochs: int, diverges: Callable[[Run], bool]) ->
         "analysis/distance": pd.DataFrame(distance),
         "analysis/epoch_distance": pd.DataFrame(moves),
         "analysis/update_norms": pd.DataFrame(norms),
-        "tables/trials": make_trials(study, diverges),
+        "tables/trials": make_trials(study, diverges, offset),
         "analysis/devices": make_timing(study),
-        **make_surface_analyses(study, diverges),
+        **make_surface_analyses(study, diverges, metrics, offset),
     }
 
 
-def make_trials(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFrame:
+def make_trials(study: Study, diverges: Callable[[Run], bool], offset: float = 0.0) -> pd.DataFrame:
     """Return the trials of a search whose loss is lowest at `TUNED_RATE`."""
     rows = []
     for batch_size in study.grid.batch_sizes:
@@ -78,7 +102,7 @@ def make_trials(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFrame:
             (study.tuning.learning_rate_range[0], TUNED_RATE, study.tuning.learning_rate_range[1])
         ):
             diverged = diverges(Run(batch_size, rate, 0))
-            loss = np.inf if diverged else 0.1 + abs(np.log(rate / TUNED_RATE))
+            loss = np.inf if diverged else offset + 0.1 + abs(np.log(rate / TUNED_RATE))
             counts = {"n_seeds": int(not diverged), "n_diverged": int(diverged), "is_best": int(rate == TUNED_RATE)}
             trained = {"validation_loss_sd": np.nan, "best_epoch": 3.0, "cpu_seconds": 0.1}
             what = {"batch_size": batch_size, "trial": trial, "sampler": "grid", "learning_rate": rate}
@@ -101,7 +125,9 @@ def make_timing(study: Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict[str, pd.DataFrame]:
+def make_surface_analyses(
+    study: Study, diverges: Callable[[Run], bool], metrics: Sequence[str] = ("accuracy",), offset: float = 0.0
+) -> dict[str, pd.DataFrame]:
     """Return the rows of the analyses of the loss surface; nan for runs that diverged."""
     sharpness, alignment, lines, planes, ways = [], [], [], [], []
     for name, run in study.runs.items():
@@ -135,8 +161,8 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
         if run.seed == study.grid.seeds[0] and run.setting in study.plan.contrasted_settings:
             for x in (-1.0, 0.0, 1.0, 2.0):
                 for y in (-0.5, 0.0, 0.5):
-                    loss = bad * (run.batch_size + x * x + y)
-                    cell = {**lead, "x": x, "y": y, "loss": loss, "accuracy": 0.5}
+                    loss = bad * (run.batch_size + x * x + y + 100 * offset)
+                    cell = {**lead, "x": x, "y": y, "loss": loss, **dict.fromkeys(metrics, 0.5)}
                     planes.append({**cell, "direction_seed": 0})
                     ways.append(
                         {
@@ -148,7 +174,7 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
                         }
                     )
             for epoch, checkpoint in enumerate(("init", "epoch00001", "best")):
-                place = {"x": float(epoch) - 1, "y": 0.1 * epoch, "loss": bad, "accuracy": 0.5}
+                place = {"x": float(epoch) - 1, "y": 0.1 * epoch, "loss": bad, **dict.fromkeys(metrics, 0.5)}
                 shares = {"explained_variance_x": 0.9, "explained_variance_y": 0.1}
                 ways.append({**lead, **place, **shares, "epoch": epoch, "checkpoint": checkpoint})
     seed = study.grid.seeds[0]
@@ -158,7 +184,8 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
             lost = diverges(study.runs[one]) or diverges(study.runs[other])
             status = "diverged" if lost else "converged"
             pair = {"first": first, "second": second, "seed": seed, "status": status}
-            losses = {f"{side}_{what}": alpha**2 for side in ("train", "validation") for what in ("loss", "accuracy")}
+            names = [f"{side}_{what}" for side in ("train", "validation") for what in ("loss", *metrics)]
+            losses = {name: alpha**2 + 0.1 + offset * name.endswith("loss") for name in names}
             counts = {"examples": 100, "validation_examples": 50}
             lines.append({**pair, "checkpoint": "best", "batch_norm": "none", "alpha": alpha, **losses, **counts})
     return {
@@ -170,20 +197,33 @@ def make_surface_analyses(study: Study, diverges: Callable[[Run], bool]) -> dict
     }
 
 
-def build(study: Study, kind: str, name: str, product: Artifact, frames: dict[str, pd.DataFrame]) -> object:
+def build(
+    study: Study,
+    kind: str,
+    name: str,
+    product: Artifact,
+    frames: dict[str, pd.DataFrame],
+    measures: dict[str, Any] | None = None,
+) -> object:
+    """Return a table or figure of a study; `measures` replaces those of the study."""
+    settings = json.loads(study.specs.artifact(product))
+    if measures:
+        own = {"measures": measures, "metrics": [metric["name"] for metric in measures["metrics"]]}
+        settings |= {key: value for key, value in own.items() if key in settings}
     module = import_module(f"batchscape.report.{kind}.{name}")
     make = module.tabulate if kind == "tables" else module.draw
-    return make(
-        *(frames[source].copy() for source in study.plan.sources(product)), **json.loads(study.specs.artifact(product))
-    )
+    return make(*(frames[source].copy() for source in study.plan.sources(product)), **settings)
 
 
-def add_tables(study: Study, frames: dict[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+def add_tables(
+    study: Study, frames: dict[str, pd.DataFrame], measures: dict[str, Any] | None = None
+) -> dict[str, pd.DataFrame]:
+    """Return the frames with all tables of a study; `measures` replaces those of the study."""
     frames = dict(frames)
     for name, product in TABLES.items():  # the registry lists a table after its sources
         if name not in study.plan.tables:  # with one batch size there is no pair to interpolate
             continue
-        frames[f"tables/{name}"] = build(study, "tables", name, product, frames)
+        frames[f"tables/{name}"] = build(study, "tables", name, product, frames, measures)
     return frames
 
 

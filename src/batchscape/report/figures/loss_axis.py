@@ -58,13 +58,14 @@ LOGARITHMIC = LossAxis()
 
 
 def signed_breaks(limits: tuple[float, float]) -> list[float]:
-    """Return the ticks between two losses, at most one of which is positive and one negative power of ten apart."""
+    """Return the ticks of a signed axis between two losses: round numbers, or if it is long, 0 and powers of ten."""
     low, high = limits
     extent = max(abs(low), abs(high))
     if extent <= 10:  # the axis is close to linear
         step = style.round_up((high - low) / (MAX_BREAKS - 1))
         first = np.ceil(low / step)
-        return [float(f"{step * index:.6g}") for index in np.arange(first, np.floor(high / step) + 1)]
-    powers = [10.0**power for power in range(int(np.log10(extent)) + 1)]
+        return [float(f"{step * index:.6g}") + 0.0 for index in np.arange(first, np.floor(high / step) + 1)]
+    # 1 is too close to 0 on an axis of several decades.
+    powers = [10.0**power for power in range(int(extent > 100), int(np.log10(extent)) + 1)]
     values = [value for value in (*(-power for power in reversed(powers)), 0.0, *powers) if low <= value <= high]
     return values[:: -(-len(values) // MAX_BREAKS)] or [low, high]

@@ -62,7 +62,7 @@ def _relative_colors() -> p9.scale_fill_cmap:
 
 
 def _difference_colors(upper: float, name: str) -> p9.scale_fill_cmap:
-    labels = ["lowest", f"+ {style.format_tick(upper / 2)}", f"≥ + {style.format_tick(upper)}"]
+    labels = ["lowest", f"+{style.format_tick(upper / 2)}", f"≥ +{style.format_tick(upper)}"]
     return p9.scale_fill_cmap("viridis_r", name=name, limits=(0, upper), breaks=[0, upper / 2, upper], labels=labels)
 
 

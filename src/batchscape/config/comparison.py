@@ -26,5 +26,5 @@ class ComparisonConfig(Section):
     target_loss: Annotated[
         Annotated[float, Field(gt=0, allow_inf_nan=False), FromText] | None, Field(examples=[0.05])
     ] = None
-    """The validation loss, in the unit of the task's loss, up to which steps and epochs are counted. By default the lowest
-    that every batch size reaches with all seeds at one of its learning rates."""
+    """The validation loss up to which steps and epochs are counted, in the unit of the task's loss. By default the
+    lowest that every batch size reaches with all seeds at one of its learning rates."""

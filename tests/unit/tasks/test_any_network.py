@@ -1,6 +1,7 @@
 """Training and all analyses of the loss, on networks and data that a user may bring."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,18 @@ class Odd(nn.Module):
         return self.output(torch.relu(self.one(hidden)) + self.two(hidden))
 
 
+def from_timm(model: str, **arguments: Any) -> CustomModelConfig:
+    """A small network of timm, with stochastic depth."""
+    sizes = {"in_chans": "$channels", "num_classes": "$outputs", "drop_path_rate": 0.2}
+    return CustomModelConfig(name="timm:create_model", arguments={"model_name": model} | sizes | arguments)
+
+
+VIT = {"img_size": ["$height", "$width"], "patch_size": 4, "embed_dim": 12, "depth": 2, "num_heads": 2}
 NETWORKS = {
+    # with learned scales of the residual layers
+    "ViT of timm": from_timm("vit_tiny_patch16_224", **VIT, init_values=0.1),
+    "ResNet of timm": from_timm("resnet10t", channels=[8, 8, 8, 8], stem_width=8),
+    "ConvNeXt of timm": from_timm("convnext_atto", depths=[1, 1, 1, 1], dims=[8, 8, 8, 8], patch_size=1),
     "BatchNorm": ResNetConfig(name="resnet", channels=(4, 8)),
     "GroupNorm": ResNetConfig(name="resnet", channels=(4, 8), normalization="group"),
     "dropout": MlpConfig(name="mlp", dense=(16,), dropout=0.3),

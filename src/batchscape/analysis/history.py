@@ -4,21 +4,13 @@ import pandas as pd
 
 from batchscape.io.run_directory import RunDirectory
 
-COLUMNS = [
-    "epoch",
-    "train_loss",
-    "train_accuracy",
-    "validation_loss",
-    "validation_accuracy",
-    "distance",
-    "gradient_norm",
-    "noise_scale",
-]
+NOISE = ("gradient_norm", "noise_scale")
 
 
 def analyze(run: RunDirectory) -> pd.DataFrame:
     """Return one row for each epoch, with the number of updates (`step`) and of examples seen by the end of it."""
-    history = run.history(COLUMNS)
+    measures = [f"{side}_{name}" for side in ("train", "validation") for name in ("loss", *run.metrics())]
+    history = run.history(["epoch", *measures, "distance", *NOISE])
     summary = run.summary()
     for name, per_epoch in (("examples", "training_examples"), ("step", "batches_per_epoch")):
         history.insert(1, name, history["epoch"] * summary[per_epoch])

@@ -5,23 +5,25 @@ import pandas as pd
 
 from batchscape.io.run_directory import RunDirectory
 
-FROM_SUMMARY = (
-    "epochs",
-    "best_epoch",
-    "min_train_loss",
-    "best_validation_loss",
-    "validation_accuracy_at_best",
-)
+FROM_SUMMARY = ("epochs", "best_epoch", "min_train_loss", "best_validation_loss")
 
 
 def analyze(run: RunDirectory) -> pd.DataFrame:
     """Return one row; a run without a finite validation loss has nan where there is no best epoch."""
-    summary = run.summary()
-    values = {key: np.nan if summary[key] is None else summary[key] for key in FROM_SUMMARY}
+    summary, metrics = run.summary(), run.metrics()
+    values = {key: _number(summary[key]) for key in FROM_SUMMARY}
+    at_best = summary.get("validation_at_best", {"accuracy": summary.get("validation_accuracy_at_best")})
+    values |= {f"validation_{name}_at_best": _number(at_best.get(name)) for name in metrics}
+    if summary.get("test_examples"):
+        values |= {f"test_{name}": _number(summary["test_at_best"].get(name)) for name in ("loss", *metrics)}
     times = epoch_times(run.history(["epoch", "train_seconds", "train_cpu_seconds"]), summary["best_epoch"])
     environment = summary["environment"]
     devices = {"device": environment["device"], "devices": environment["devices"] * environment["nodes"]}
     return pd.DataFrame([{**values, **times, **devices}])
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
 
 
 def epoch_times(history: pd.DataFrame, best_epoch: int | None) -> dict[str, float]:

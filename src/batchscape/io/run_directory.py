@@ -24,6 +24,8 @@ RUN_FILE = "run.json"
 HISTORY_FILE = "history.csv"
 # Copies of those two in a run's folder, which Snakemake does not know and so does not delete.
 COMPLETED_COPY = ".completed"
+# Columns of history.csv of each side that are no metrics of the task, without `train_` or `validation_`.
+NOT_METRICS = ("loss", "seconds", "cpu_seconds")
 
 
 class Environment(Section):
@@ -157,6 +159,16 @@ class RunDirectory:
             UserError: The file is missing or corrupt.
         """
         return read_json(self.run_file, Summary, RERUN_HINT)
+
+    def metrics(self) -> list[str]:
+        """Return the names of the metrics of the task, in the order of the columns of history.csv.
+
+        Raises:
+            UserError: The file is missing or corrupt.
+        """
+        columns = read_frame(self.history_file, RERUN_HINT).columns
+        names = [column.removeprefix("validation_") for column in columns if column.startswith("validation_")]
+        return [name for name in names if name not in NOT_METRICS]
 
     def history(self, columns: Sequence[str]) -> pd.DataFrame:
         """Return columns of history.csv.

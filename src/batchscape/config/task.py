@@ -52,7 +52,8 @@ def _names_are_free(import_paths: tuple[str, ...]) -> tuple[str, ...]:
     """Check that each column of a metric has one meaning."""
     names = [function_name(path) for path in import_paths]
     for path, name in zip(import_paths, names, strict=True):
-        if name in {"loss", *(metric.name for metric in BUILT_IN_METRICS)}:
+        # The times of an epoch have such columns too.
+        if name in {"loss", "seconds", "cpu_seconds", *(metric.name for metric in BUILT_IN_METRICS)}:
             raise ValueError(f"{path} has the name of a built-in column, `{name}`; rename the function")
         if names.count(name) > 1:
             raise ValueError(f"two functions have the name {name}, which names their columns; rename one")

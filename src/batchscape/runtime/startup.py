@@ -8,6 +8,8 @@ otherwise it would print a traceback from within a library that looks like a bro
 import gc
 import signal
 
+from batchscape.runtime.allocator import keep_freed_memory
+
 gc.disable()
 handles_sigint = signal.getsignal(signal.SIGINT) is signal.default_int_handler
 if handles_sigint:
@@ -15,7 +17,11 @@ if handles_sigint:
 
 
 def finish_startup() -> None:
-    """Enable garbage collection, except of the objects that exist already, and the default handling of Ctrl-C."""
+    """Enable garbage collection, except of the objects that exist already, and the default handling of Ctrl-C.
+
+    Also make the process keep the memory of freed tensors.
+    """
+    keep_freed_memory()
     gc.freeze()
     gc.enable()
     if handles_sigint:

@@ -28,7 +28,7 @@ def build(config: MlpConfig, spec: DataSpec, outputs: int) -> nn.Sequential:
         first["columns"] = embedded
         features = spec.shape[0] + embedded.features
     else:
-        first["flatten"] = nn.Flatten()
+        first["flatten"] = nn.Flatten() if spec.shape else nn.Unflatten(0, (-1, 1))  # of one number per example
         features = math.prod(spec.shape)
     dense = make_dense_layers(features, config.dense, outputs, config.dropout, dropout_first=False)
     network = nn.Sequential(OrderedDict([*first.items(), *dense.items()]))

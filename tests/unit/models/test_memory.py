@@ -15,15 +15,17 @@ import torch
 from torch import nn
 
 from batchscape.config.device_timing import TimingSpec
-from batchscape.config.model import CustomModelConfig, VggConfig
+from batchscape.config.model import CustomModelConfig, MlpConfig, TransformerConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.data.spec import DataSpec
 from batchscape.errors import is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models import memory as chunks
 from batchscape.models.build import build_network
+from batchscape.models.inputs import random_inputs
 from batchscape.models.memory import find_largest_fitting, saved_tensor_bytes
 from batchscape.runtime.device import available_memory, free_memory, limit_gpu_memory
 from batchscape.study.study import Study
@@ -375,6 +377,41 @@ def test_saved_tensors_are_counted_once():
     inputs = torch.rand(3, 6)
     # The inputs, the outputs of the sigmoid, which two operations save, and the weights of the second layer.
     assert saved_tensor_bytes(network, inputs) == 4 * (3 * 6 + 3 * 5 + 5 * 4)
+
+
+class Columns(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.dense, self.embedding = nn.Linear(6, 5), nn.Embedding(4, 5)
+
+    def forward(self, inputs: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        numbers, categories = inputs
+        return self.dense(numbers) * self.embedding(categories)
+
+
+def test_saved_tensors_of_numbers_and_categories_are_counted():
+    inputs = torch.rand(3, 6), torch.zeros(3, dtype=torch.long)
+    # the inputs of both layers, indices of 8 bytes, and of the product
+    assert saved_tensor_bytes(Columns(), inputs) == 4 * 3 * 6 + 8 * 3 + 2 * 4 * 3 * 5
+
+
+@pytest.mark.parametrize(
+    ("config", "spec", "bytes_of_largest"),
+    [
+        # the output layer: hidden values and logits of each of 10 positions
+        (TransformerConfig(name="transformer", width=9), DataSpec("tokens", (10,), "next_token", vocabulary=1000),
+         4 * 10 * (9 + 1000)),
+        # the ReLU
+        (MlpConfig(name="mlp", dense=(100,)), DataSpec("columns", (3,), "numbers", categories=(5,)), 4 * 2 * 100),
+        # the embedding of all columns: 3 numbers and an index of 8 bytes, to 3 numbers and 3 dimensions
+        (MlpConfig(name="mlp", dense=(2,)), DataSpec("columns", (3,), "numbers", categories=(5,)),
+         (4 * 3 + 8) + 4 * (3 + 3)),
+    ],
+    ids=["text", "columns", "embedding"],
+)  # fmt: skip
+def test_micro_batch_of_tokens_and_columns_fits_in_the_cache(config, spec: DataSpec, bytes_of_largest: int):
+    network = build_network(config, spec, spec.vocabulary or 1, 0).eval()
+    assert chunks.max_micro_batch_size(network, random_inputs(spec, 4)) == (8 << 20) // bytes_of_largest
 
 
 def test_job_out_of_memory_ends_with_a_one_line_error(tmp_path: Path):

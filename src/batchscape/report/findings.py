@@ -25,11 +25,19 @@ def describe_findings(
         tested = claims[claims["claim"].isin(CAPTIONS[figure].claims) & claims["n_seeds"].gt(0)]
         for comparison, rows in tested.groupby("comparison", sort=False):
             sentences.append(f"{comparison}: {' '.join(rows['reading'])}")
+    if "examples" in tables.get(figure, {}):  # an analysis of the loss surface
+        sentences += _describe_examples(tables[figure], measures)
     if figure in MEASURED:
         table, describe = MEASURED[figure]
         if table in tables:
             sentences += describe(tables[table], fixed_learning_rate, measures)
     return sentences
+
+
+def _describe_examples(table: pd.DataFrame, measures: Measures) -> Iterator[str]:
+    counts = table["examples"].dropna()
+    if len(counts):
+        yield f"Computed over {format_range(counts, '{:,.0f}'.format)} training {measures.examples}."
 
 
 def _count_verdicts(claims: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:

@@ -159,6 +159,13 @@ def test_measured_values_are_reported_with_their_numbers(figure: str):
     assert expected in found
 
 
+@pytest.mark.parametrize("figure", ["sharpness", "interpolation", "landscape", "trajectory", "gradient_alignment"])
+def test_number_of_examples_of_an_analysis_of_the_loss_is_stated(figure: str):
+    _, frames = load_scenario("plain")
+    found = describe_findings(figure, {figure: frames[f"tables/{figure}"].assign(examples=4096)}, RATE, WORDS)
+    assert f"Computed over 4,096 training {WORDS.examples}." in found
+
+
 def test_titles_and_introductions_state_no_results():
     texts = [text for chapter in CHAPTERS for text in (chapter.title, chapter.about)]
     texts += [caption.title for caption in CAPTIONS.values()]

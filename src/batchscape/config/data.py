@@ -1,10 +1,20 @@
 """Section `data`: which images, and how they are split."""
 
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer
+from pydantic import Field, SerializerFunctionWrapHandler, StringConstraints, model_serializer, model_validator
 
-from batchscape.config.base import Arguments, AsPair, FromText, ImportPath, PositiveInt, Section, Seed, tagged_union
+from batchscape.config.base import (
+    Arguments,
+    AsPair,
+    FromText,
+    ImportPath,
+    PositiveInt,
+    Section,
+    Seed,
+    cross_field_error,
+    tagged_union,
+)
 
 
 class DataSize(NamedTuple):
@@ -15,12 +25,15 @@ class DataSize(NamedTuple):
     """The shorter side of the images in pixels."""
 
 
-SPLIT_KEYS = ("validation_fraction", "split", "split_seed")
+SPLIT_KEYS = ("validation_fraction", "test_fraction", "split", "split_seed", "stratify")
 
 
-def validation_count(count: int, validation_fraction: float) -> int:
-    """Return the number of validation images out of `count`."""
-    return round(count * validation_fraction)
+TaskName = Literal["classification", "regression", "language_model"]
+
+
+def held_out_count(count: int, fraction: float) -> int:
+    """Return the number of examples that a fraction of `count` holds out for validation or testing."""
+    return round(count * fraction)
 
 
 class DataSection(Section):
@@ -30,17 +43,43 @@ class DataSection(Section):
 
     source: str
 
+    tasks: ClassVar[tuple[TaskName, ...]] = ("classification",)
+    """The tasks whose targets the source can give."""
+
     example_noun: ClassVar[str] = "examples"
     """What the report calls the examples, such as `images`."""
 
     validation_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, examples=[0.2]), FromText] = 0.2
-    """Share of the images held out for validation."""
+    """Share of the examples held out for validation: they choose the best weights and settings."""
+
+    test_fraction: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.1]), FromText] = 0.0
+    """Share of the examples held out for testing: they choose nothing, and the best weights are tested on them. 0: no
+    test side, unless the source gives one."""
 
     split: Literal["random", "first"] = "random"
-    """`random`: shuffled with `split_seed`. `first`: the first images of the source train, the others validate."""
+    """`random`: shuffled with `split_seed`. `first`: the first examples of the source train, those that follow
+    validate, and the last ones test."""
 
     split_seed: Seed = 0
     """Seed of the split, which all runs of a study share."""
+
+    stratify: bool = False
+    """Spread the classes, or the tenths of a numeric target, evenly over the sides. Only with `split: random`."""
+
+    may_give_split: ClassVar[bool] = False
+    """Whether the source itself may give the split, such as by folders, in place of the keys of the split."""
+
+    @model_validator(mode="after")
+    def _split_is_possible(self) -> Self:
+        if self.stratify and self.split == "first":
+            raise cross_field_error("stratify", "needs `split: random`; remove one of the two keys")
+        if self.validation_fraction + self.test_fraction >= 1:
+            raise cross_field_error(
+                "test_fraction",
+                f"{self.test_fraction:g} and data.validation_fraction, {self.validation_fraction:g}, leave nothing for "
+                "training; lower one of them",
+            )
+        return self
 
     @property
     def known_size(self) -> DataSize:
@@ -72,6 +111,16 @@ class DataSection(Section):
         return [key for key in SPLIT_KEYS if key in self.model_fields_set]
 
     @property
+    def unset_split_keys(self) -> list[str]:
+        """The keys of the split that the study file leaves to a source that may give it, or to the defaults."""
+        return [key for key in SPLIT_KEYS if key not in self.split_keys] if self.may_give_split else []
+
+    @model_serializer(mode="wrap")
+    def _without_unset_split(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave unset keys out: a job must know whether the study file sets a split, as the source may give one."""
+        return {key: value for key, value in handler(self).items() if key not in self.unset_split_keys}
+
+    @property
     def files(self) -> dict[str, str]:
         """The files and folders that are read, by the key that names them."""
         return {}
@@ -101,6 +150,8 @@ class ImageFolderConfig(DataSection):
     dropped; the manifest gives the reason."""
 
     example_noun: ClassVar[str] = "images"
+
+    may_give_split: ClassVar[bool] = True
 
     source: Literal["image_folder"]
     """Where the images come from."""
@@ -134,16 +185,6 @@ class ImageFolderConfig(DataSection):
     @property
     def known_size(self) -> DataSize:
         return DataSize(images=None, side=min(self.image_size))
-
-    @model_serializer(mode="wrap")
-    def _without_unset_split(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave unset keys out: a job must know whether the study file sets a split, as the folders may give one."""
-        return {key: value for key, value in handler(self).items() if key not in self.unset_split_keys}
-
-    @property
-    def unset_split_keys(self) -> list[str]:
-        """The keys of the split that the study file leaves to the folders, or to the defaults."""
-        return [key for key in SPLIT_KEYS if key not in self.split_keys]
 
     @property
     def files(self) -> dict[str, str]:
@@ -184,6 +225,8 @@ class CatsVsDogsConfig(ImageFolderConfig):
 
 class ArraysConfig(DataSection):
     """NumPy arrays of images and of labels."""
+
+    tasks: ClassVar[tuple[TaskName, ...]] = ("classification", "regression", "language_model")
 
     source: Literal["arrays"]
     """Where the images come from."""
@@ -236,6 +279,8 @@ class SyntheticConfig(DataSection):
 
 class CustomDataConfig(DataSection):
     """Images from a custom function, given by its import path."""
+
+    tasks: ClassVar[tuple[TaskName, ...]] = ("classification", "regression", "language_model")
 
     source: ImportPath
     """`my_package.my_module:load`, a function that returns images, labels and optionally the names of the classes:

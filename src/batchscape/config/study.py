@@ -13,7 +13,7 @@ from batchscape.config.analysis import AnalysisConfig
 from batchscape.config.arms import DEFAULT_ARMS, Arms
 from batchscape.config.base import Section, cross_field_error, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
-from batchscape.config.data import DataConfig, DigitsConfig, validation_count
+from batchscape.config.data import DataConfig, DigitsConfig, held_out_count
 from batchscape.config.device_timing import DeviceTimingConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
@@ -171,7 +171,8 @@ class StudyConfig(Section):
         """Check what each run would check, if the size of the source is known in advance."""
         size = self.data.known_size
         if size.images is not None:
-            training = size.images - validation_count(size.images, self.data.validation_fraction)
+            training = size.images - held_out_count(size.images, self.data.validation_fraction)
+            training -= held_out_count(size.images, self.data.test_fraction)
             large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
             if large:
                 raise cross_field_error(

@@ -8,7 +8,15 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from batchscape.config.data import ArraysConfig
-from batchscape.data.source import RawDataset, encode_labels, from_arrays, has_channels_first, validate_images
+from batchscape.data.source import (
+    DEFAULT_OPTIONS,
+    LoadOptions,
+    RawDataset,
+    encode_labels,
+    from_arrays,
+    has_channels_first,
+    validate_images,
+)
 from batchscape.errors import UserError
 
 NAMES = ("images", "labels")
@@ -27,7 +35,7 @@ class Header(NamedTuple):
 Images = TypeVar("Images", np.ndarray, Header)
 
 
-def load(config: ArraysConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
+def load(config: ArraysConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:  # noqa: ARG001
     """Return the images and labels of an `.npz` file or of two `.npy` files. Raises UserError if they are unusable."""
     images, labels = _read(config, _images_of_npz, lambda path: _load_npy(path, "data.path"))
     _check_channels(images.shape, config)

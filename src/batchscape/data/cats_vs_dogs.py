@@ -12,7 +12,7 @@ from batchscape.config.data import CatsVsDogsConfig
 from batchscape.data.archive import SourceFile, open_archive
 from batchscape.data.image_folder import ListedFile, assign_classes, read_images
 from batchscape.data.layout import class_root
-from batchscape.data.source import RawDataset
+from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 from batchscape.errors import UserError
 from batchscape.io.files import write_atomically
 from batchscape.runtime.read_progress import Progress
@@ -29,14 +29,15 @@ IMAGE = re.compile(r"(Cat|Dog)/\d+\.jpg")
 log = logging.getLogger(__name__)
 
 
-def load(config: CatsVsDogsConfig, threads: int = 1) -> RawDataset:
+def load(config: CatsVsDogsConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:
     """Return the images of the zip file, in the order of `sort_like_tfds`; without `path` the file is downloaded.
 
     Raises UserError if it can be neither read nor downloaded, or is another dataset.
     """
     path = Path(config.path) if config.path else download(config.url, config.sha256, DOWNLOADS)
     with open_archive(path) as files:
-        return read_images(sort_like_tfds(files), config.model_copy(update={"path": str(path)}), threads)
+        config = config.model_copy(update={"path": str(path)})
+        return read_images(sort_like_tfds(files), config, options.threads, options.folder)
 
 
 def sort_like_tfds(files: Sequence[SourceFile]) -> list[ListedFile]:

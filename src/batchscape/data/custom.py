@@ -1,12 +1,12 @@
 """Images from a user's function."""
 
 from batchscape.config.data import CustomDataConfig
-from batchscape.data.source import RawDataset, from_arrays
+from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset, from_arrays
 from batchscape.errors import UserError
 from batchscape.runtime.user_code import call_user_code, import_object
 
 
-def load(config: CustomDataConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
+def load(config: CustomDataConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:  # noqa: ARG001
     """Return the images, labels and, optionally, class names that the function returns.
 
     Raises UserError if it cannot be imported, fails, or returns anything else.

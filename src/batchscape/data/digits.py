@@ -3,14 +3,14 @@
 import numpy as np
 
 from batchscape.config.data import DigitsConfig
-from batchscape.data.source import RawDataset, from_arrays
+from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset, from_arrays
 
 NUM_IMAGES = 1797
 IMAGE_SHAPE = (8, 8, 1)  # height, width, channels
 DIGITS = tuple("0123456789")
 
 
-def load(config: DigitsConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
+def load(config: DigitsConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:  # noqa: ARG001
     """Return 1,797 grayscale images of 8×8 pixels, labeled odd or even, or by digit.
 
     The images are the test set of Alpaydin & Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998), as

@@ -18,7 +18,19 @@ from batchscape.data.archive import SourceFile, UnusableFile, open_archive
 from batchscape.data.decode import WHITE_16_BIT, convert_image, decode_image, open_image
 from batchscape.data.layout import OUTSIDE, Layout, infer_layout, require_training_classes
 from batchscape.data.listing import is_clutter
-from batchscape.data.source import ANOTHER_CLASS, ANOTHER_SIDE, ManifestEntry, RawDataset, join_names
+from batchscape.data.prepared import INPUTS, TARGETS
+from batchscape.data.scratch import Scratch
+from batchscape.data.source import (
+    ANOTHER_CLASS,
+    ANOTHER_SIDE,
+    DEFAULT_OPTIONS,
+    LoadOptions,
+    ManifestEntry,
+    RawDataset,
+    join_names,
+    reject_split_keys,
+)
+from batchscape.data.spec import DataSpec
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 from batchscape.runtime.read_progress import Progress
@@ -77,16 +89,17 @@ class FileContents(NamedTuple):
     """Why it is dropped; empty if it is used."""
 
 
-def load(config: ImageFolderConfig, threads: int = 1) -> RawDataset:
+def load(config: ImageFolderConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:
     """Return the images below a folder or in a zip file: classes in order of their names, files in order within each.
 
-    Raises UserError if the path is neither, or fewer than two classes have usable images.
+    They are decoded to the disk. Raises UserError if the path is neither a folder nor a zip file, or fewer than two
+    classes have usable images.
     """
     with open_archive(Path(config.path)) as files:
         listed, layout = assign_classes(files, config.path)
-        reject_split_keys(layout, config)
-        dataset = read_images(listed, config, threads)
-    return replace(dataset, notes=(*layout.notes, *dataset.notes))
+        reject_folder_split_keys(layout, config)
+        dataset = read_images(listed, config, options.threads, options.folder)
+    return replace(dataset, notes=(*layout.notes, *dataset.notes), split_by=describe_side_folders(layout, config))
 
 
 def assign_classes(files: Sequence[SourceFile], source: str) -> tuple[list[ListedFile], Layout]:
@@ -110,29 +123,31 @@ def assign_classes(files: Sequence[SourceFile], source: str) -> tuple[list[Liste
     return sorted(map(list_file, files), key=sort_key), layout
 
 
-def reject_split_keys(layout: Layout, config: ImageFolderConfig) -> None:
-    """Raise UserError if the folders give validation images and the study file sets keys of the split too."""
-    if VALIDATION in layout.side_folders and config.split_keys:
-        keys = ", ".join(f"data.{key}" for key in config.split_keys)
-        sides = join_names(folder for folders in layout.side_folders.values() for folder in folders)
-        raise UserError(
-            f"{keys}: cannot be set, because the folders of {config.path} give the split ({sides}); remove "
-            f"{'these keys' if len(config.split_keys) > 1 else 'the key'}, or move all images into one folder per class"
-        )
+def reject_folder_split_keys(layout: Layout, config: ImageFolderConfig) -> None:
+    """Raise UserError if the folders give a part of the split and the study file sets keys for it too."""
+    reject_split_keys(set(layout.side_folders), config, describe_side_folders(layout, config))
 
 
-def read_images(files: Sequence[ListedFile], config: ImageFolderConfig, threads: int) -> RawDataset:
+def describe_side_folders(layout: Layout, config: ImageFolderConfig) -> str:
+    """Return what gives the split, for errors."""
+    sides = join_names(folder for folders in layout.side_folders.values() for folder in folders)
+    return f"the folders of {config.path} ({sides})"
+
+
+def read_images(
+    files: Sequence[ListedFile], config: ImageFolderConfig, threads: int, folder: Path | None = None
+) -> RawDataset:
     """Read, check and decode each file once, in `threads` threads; classes are in order of their names.
 
-    16-bit files are decoded twice if the white level has to be determined. Images go into one array; beside it, only a
-    few per thread are in memory. Raises UserError if fewer than two classes have usable images.
+    16-bit files are decoded twice if the white level has to be determined. Images go into a file without a name in
+    `folder`; only a few per thread are in memory. Raises UserError if fewer than two classes have usable images.
     """
-    images = _allocate(sum(not listed.reason and listed.side != TEST for listed in files), config)
+    images = Scratch((*config.image_size, 3 if config.color == "rgb" else 1), np.uint8, folder)
     entries: list[ManifestEntry] = []
     first_with_hash: dict[str, ListedFile] = {}
     files_16_bit: dict[int, ListedFile] = {}  # by the index of their image
     shared_with_other_class: Counter[str] = Counter()
-    num_images = num_repeats = num_copied_repeats = num_multi_image = max_value = 0
+    num_repeats = num_copied_repeats = num_multi_image = max_value = 0
     log.info("%s: reading %s files, threads: %d", config.path, f"{len(files):,}", threads)
     progress = Progress("files", len(files))
     with warnings.catch_warnings():
@@ -149,18 +164,18 @@ def read_images(files: Sequence[ListedFile], config: ImageFolderConfig, threads:
                 max_value = max(max_value, content.max_value)
                 num_multi_image += content.is_first_of_several
                 reason = _duplicate_reason(first, listed) if config.drop_duplicates else ""
-            if not reason and listed.side != TEST:
+            if not reason:
+                assert content.pixels is not None
                 if content.max_value:
-                    files_16_bit[num_images] = listed
-                images[num_images] = content.pixels
-                num_images += 1
+                    files_16_bit[len(images)] = listed
+                images.append(content.pixels[np.newaxis])
             entries.append(ManifestEntry(listed.file.name, content.sha256, listed.label, reason, listed.side))
             progress.update(1)
         white = config.white_level or _white_level(max_value)
         if white != (config.white_level or WHITE_16_BIT):
             pixels = map_in_order(lambda listed: _decode_again(listed, config, white), files_16_bit.values(), threads)
             for index, rescaled in zip(files_16_bit, pixels, strict=True):
-                images[index] = rescaled
+                images.replace(index, rescaled)
     progress.close()
     if 2 * num_copied_repeats < num_repeats:
         raise UserError(
@@ -168,7 +183,7 @@ def read_images(files: Sequence[ListedFile], config: ImageFolderConfig, threads:
             f"the {num_repeats:,} images in them are copies; move these folders away, or rename them"
         )
     _reject_repeated_classes(entries, shared_with_other_class, config)
-    dataset = _assemble(images[:num_images], entries, config)
+    dataset = _assemble(images, entries, config)
     notes = []
     if num_multi_image:
         notes.append(f"pages: {num_multi_image:,} files contain several images, of which only the first is used")
@@ -194,17 +209,6 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], thre
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-
-
-def _allocate(count: int, config: ImageFolderConfig) -> np.ndarray:
-    shape = (count, *config.image_size, 3 if config.color == "rgb" else 1)
-    try:
-        return np.empty(shape, np.uint8)
-    except (MemoryError, ValueError):  # ValueError: more bytes than NumPy can address
-        raise UserError(
-            f"data.image_size: not enough memory for {count:,} images of {shape[1]} × {shape[2]} pixels: "
-            f"{np.prod(shape, dtype=float) / 1e9:,.0f} GB needed; make them smaller"
-        )
 
 
 def _read_file(listed: ListedFile, config: ImageFolderConfig) -> FileContents:
@@ -259,7 +263,7 @@ def _reject_repeated_classes(
             )
 
 
-def _assemble(images: np.ndarray, entries: list[ManifestEntry], config: ImageFolderConfig) -> RawDataset:
+def _assemble(images: Scratch, entries: list[ManifestEntry], config: ImageFolderConfig) -> RawDataset:
     """Return the dataset of images, (n, height, width, channels), and entries, without classes that cannot be used.
 
     Images and entries are changed in place.
@@ -270,11 +274,9 @@ def _assemble(images: np.ndarray, entries: list[ManifestEntry], config: ImageFol
     classes = sorted(label for label, count in counts.items() if has_validation or count > 1)
     validation_classes = {entries[index].label for index in used if entries[index].side == VALIDATION}
 
-    row_labels = [entries[index].label for index in used if entries[index].side != TEST]
-    used_rows = [row for row, label in enumerate(row_labels) if label in classes]
-    for target, row in enumerate(used_rows):
-        if target != row:
-            images[target] = images[row]
+    used_rows = [row for row, index in enumerate(used) if entries[index].label in classes]
+    used_entries = [entries[used[row]] for row in used_rows]
+    images.keep(used_rows)
     for index in used:
         entry = entries[index]
         if entry.label not in classes:
@@ -297,8 +299,14 @@ def _assemble(images: np.ndarray, entries: list[ManifestEntry], config: ImageFol
     if without_images:
         log.warning("classes left out because they have no usable images: %s", ", ".join(without_images))
     class_index = {label: index for index, label in enumerate(classes)}
-    labels = np.array([class_index[row_labels[row]] for row in used_rows], np.int64)
-    return RawDataset(images[: len(used_rows)], labels, tuple(classes), entries)
+    height, width, channels = images.shape
+    return RawDataset(
+        DataSpec("images", (channels, height, width), "class", tuple(classes)),
+        {INPUTS: images.read(), TARGETS: np.array([class_index[entry.label] for entry in used_entries], np.int64)},
+        entries,
+        sides=np.array([SIDES.index(entry.side) if entry.side else -1 for entry in used_entries], np.int8),
+        key="data.path",
+    )
 
 
 def _summarize_dropped(entries: Sequence[ManifestEntry]) -> str:

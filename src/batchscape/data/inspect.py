@@ -10,11 +10,11 @@ from batchscape.config.data import (
     DigitsConfig,
     ImageFolderConfig,
     SyntheticConfig,
-    validation_count,
+    held_out_count,
 )
 from batchscape.data import arrays, digits
 from batchscape.data.archive import open_archive
-from batchscape.data.image_folder import assign_classes, reject_split_keys
+from batchscape.data.image_folder import assign_classes, reject_folder_split_keys
 from batchscape.data.layout import may_be_image
 from batchscape.data.source import join_names, require_two_classes
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
@@ -67,7 +67,7 @@ def _inspect_generated(
 
 
 def _split_counts(config: DataConfig, count: int) -> tuple[int, int]:
-    validation = validation_count(count, config.validation_fraction)
+    validation = held_out_count(count, config.validation_fraction)
     return count - validation, validation
 
 
@@ -78,7 +78,7 @@ def _target_shape(config: ImageFolderConfig) -> tuple[int, int, int]:
 def _inspect_folder(config: ImageFolderConfig) -> Inspection:
     with open_archive(Path(config.path)) as files:
         listed, layout = assign_classes(files, config.path)
-    reject_split_keys(layout, config)
+    reject_folder_split_keys(layout, config)
     images = [file for file in listed if not file.reason and may_be_image(file.file.name)]
     counts = Counter(image.label for image in images)
     if len(counts) < 2:

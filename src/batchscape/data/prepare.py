@@ -1,23 +1,31 @@
 """Preparation of a configured source as the data of a study."""
 
-from collections import Counter
+from collections.abc import Iterator, Mapping
 from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from batchscape.config.data import DataConfig, source_module
-from batchscape.data.prepared import PreparedData
-from batchscape.data.source import ANOTHER_CLASS, ANOTHER_SIDE, RawDataset, join_names, require_two_classes
-from batchscape.data.split import TEST, TRAIN, VALIDATION, split
+from batchscape.config.data import DataConfig, TaskName, source_module
+from batchscape.data.manifest import make_manifest, summarize_manifest
+from batchscape.data.prepared import (
+    CATEGORIES,
+    INPUTS,
+    TARGETS,
+    WEIGHTS,
+    Chunk,
+    PreparedData,
+    Rows,
+    read_prepared,
+    write_chunks,
+)
+from batchscape.data.source import Fitted, LoadOptions, RawDataset, reject_split_keys, require_two_classes
+from batchscape.data.spec import DataSpec
+from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION, quantile_strata, split
 from batchscape.errors import UserError
-
-# With more classes the log has only the smallest and the largest one.
-MAX_CLASSES_LISTED = 20
-
-# Values to count at once; NumPy converts them to integers of eight bytes.
-COUNT_CHUNK = 2**22
 
 # Images are reported as dark if at most this share of their values is at or above the middle level; a few pixels of a
 # camera are always bright.
@@ -29,153 +37,244 @@ class PrepareResult(NamedTuple):
     """The prepared data of a study, and a record of how it was made."""
 
     data: PreparedData
-    """The images of both sides of the split."""
+    """All sides of the split, mapped."""
 
     manifest: pd.DataFrame
-    """Everything that the source contains. Columns: file, sha256, class, split (`train`, `validation` or `test`; empty
-    if it was dropped), reason (why it was dropped; empty if it was not)."""
+    """What the source contains, as `make_manifest` returns it."""
 
     summary: list[str]
     """How the source was interpreted and what was dropped, one line each, for the log."""
 
 
-def prepare(config: DataConfig, threads: int = 1) -> PrepareResult:
-    """Load the configured source and split it, as the source itself or otherwise the config says.
+def prepare(
+    config: DataConfig, threads: int = 1, task: TaskName = "classification", path: Path | None = None
+) -> PrepareResult:
+    """Load the configured source, split it, as the source itself or otherwise the config says, and write the sides.
 
-    Images of the side `test` are only in the manifest: nothing trains or validates on them.
+    The memory that this needs does not depend on the size of the data, except for some bytes per example: sources write
+    what does not fit to the disk beside `path`, and the file is written chunk by chunk.
 
     Args:
         config: Section `data` of the study file.
         threads: Number of threads that read and decode files.
+        task: Name of the task, which decides what targets may be.
+        path: The file to write. None: a temporary one that is deleted, and stays mapped as long as the result is used.
 
     Returns:
         The prepared data, the manifest, and lines for the log.
 
     Raises:
-        UserError: The source has no usable images, or the split leaves a side empty.
+        UserError: The source has no usable examples, or the split leaves a side empty.
     """
-    source = import_module(source_module(config.source)).load(config, threads)
-    require_two_classes(source.classes)
-    sides = np.array([entry.side for entry in source.entries if not entry.reason and entry.side != TEST])
-    notes = [*source.notes]
-    if VALIDATION in sides:
-        train, validation = np.flatnonzero(sides == TRAIN), np.flatnonzero(sides == VALIDATION)
-    else:
-        try:
-            train, validation = split(len(source.images), config.validation_fraction, config.split, config.split_seed)
-        except ValueError as error:
-            raise UserError(f"data.validation_fraction: {error}; choose a fraction such as 0.2")
-        notes.append(_describe_split(config, "training images" if TRAIN in sides else "images"))
-    data = PreparedData(
-        to_channels_first(source.images[train]),
-        source.labels[train],
-        to_channels_first(source.images[validation]),
-        source.labels[validation],
-        source.classes,
-    )
-    manifest = _make_manifest(source, train)
-    lines = summarize_manifest(manifest, split_is_given=VALIDATION in sides)
-    return PrepareResult(data, manifest, [*lines, *notes, summarize_levels(data)])
+    if path is None:
+        with TemporaryDirectory(prefix="batchscape-") as folder:
+            return prepare(config, threads, task, Path(folder) / "data.safetensors")
+    if task not in config.tasks:
+        raise UserError(
+            f"task.name: {task} is not possible with data.source {config.source}, which gives "
+            f"{' or '.join(config.tasks)}; use another task or source"
+        )
+    source = import_module(source_module(config.source)).load(config, LoadOptions(threads, task, path.parent))
+    if source.spec.targets == "class" and source.fit is None:
+        require_two_classes(source.spec.classes)
+    sides, split_notes = split_source(source, config)
+    rows = {side: np.flatnonzero(sides == index) for index, side in enumerate(SIDES)}
+    fitted = source.fit(Rows(source.arrays, rows[TRAIN])) if source.fit else Fitted(source.spec, dict)
+    if fitted.spec.targets == "class":
+        require_two_classes(fitted.spec.classes)
+    labels = np.full(len(source), -1, np.int32)
+    levels = _Levels()
+
+    def chunks(side: str) -> Iterator[Chunk]:
+        raw = Rows(source.arrays, rows[side])
+        for part, arrays in zip(raw.parts(), raw, strict=True):
+            chunk = _to_stored(fitted.transform(arrays), fitted.spec, source, part)
+            if fitted.spec.targets == "class":
+                labels[part] = chunk[TARGETS]
+            if fitted.spec.inputs == "images" and side != TEST:
+                levels.add(chunk[INPUTS])
+            yield chunk
+
+    counts = {side: len(rows[side]) for side in SIDES}
+    write_chunks(path, fitted.spec, counts, {side: chunks(side) for side in SIDES})
+    manifest = make_manifest(source.entries, sides, labels, fitted.spec.classes)
+    lines = summarize_manifest(manifest, split_is_given=_gives(source, VALIDATION))
+    notes = [*source.notes, *fitted.notes, *split_notes, *levels.lines()]
+    return PrepareResult(read_prepared(path), manifest, [*lines, *notes])
 
 
-def to_channels_first(images: np.ndarray) -> np.ndarray:
-    """Return images, (n, height, width, channels), as a view, (n, channels, height, width)."""
-    return images.transpose(0, 3, 1, 2)
+def split_source(source: RawDataset, config: DataConfig) -> tuple[np.ndarray, list[str]]:
+    """Divide the rows of a source into sides.
 
-
-def _make_manifest(source: RawDataset, train: np.ndarray) -> pd.DataFrame:
-    manifest = pd.DataFrame(source.entries, columns=["file", "sha256", "class", "reason", "side"])
-    sides = np.full(len(source.images), VALIDATION, dtype=object)
-    sides[train] = TRAIN
-    used = manifest["reason"] == ""
-    manifest.insert(3, "split", "")
-    manifest.loc[used, "split"] = TEST
-    manifest.loc[used & (manifest.pop("side") != TEST), "split"] = sides
-    return manifest
-
-
-def _describe_split(config: DataConfig, images: str) -> str:
-    """Return a line on how the configured split divides some images."""
-    share = f"{100 * config.validation_fraction:g} % of the {images}"
-    if config.split == "first":
-        return f"split: the last {share} are for validation (data.split: first)"
-    return f"split: {share}, drawn at random, are for validation (data.split_seed: {config.split_seed})"
-
-
-def summarize_levels(data: PreparedData) -> str:
-    """Return a line on which of the 256 levels of a byte the images use.
-
-    Args:
-        data: The prepared data.
+    Rows whose side the source gives stay there. If it gives no validation side, this is drawn from the training rows,
+    or from all rows if it gives no sides, and likewise the test side if the study file asks for one.
 
     Returns:
-        The line, with a warning if almost all values are dark.
+        The side of each row as its index in SIDES, and lines for the log.
+
+    Raises:
+        UserError: A side would be empty, a group is on two sides, or the study file sets what the source gives.
     """
-    counts = np.zeros(256, np.int64)
-    for images in (data.train_images, data.validation_images):
-        chunk = max(1, COUNT_CHUNK // images[0].size)
-        for start in range(0, len(images), chunk):
-            counts += np.bincount(images[start : start + chunk].ravel(), minlength=256)
-    used = np.flatnonzero(counts)
-    line = f"levels: pixel values range from {used[0]} to {used[-1]} and use {len(used)} of 256 levels"
-    if counts[MIDDLE_LEVEL:].sum() <= BRIGHT_SHARE * counts.sum():
-        line += "; almost all are in the darker half: if this is not intended, scale the images beforehand, or set "
-        line += "data.white_level for 16-bit files"
-    return line
+    reject_split_keys({side for side in SIDES if _gives(source, side)}, config, source.split_by)
+    sides = np.full(len(source), -1, np.int8) if source.sides is None else source.sides.astype(np.int8)
+    pool = np.flatnonzero((sides == SIDES.index(TRAIN)) | (sides < 0))
+    if source.groups is not None:
+        _reject_shared_groups(source, sides)
+    is_given = {side: _gives(source, side) for side in SIDES}
+    fractions = {
+        VALIDATION: 0.0 if is_given[VALIDATION] else config.validation_fraction,
+        TEST: 0.0 if is_given[TEST] else config.test_fraction,
+    }
+    if not len(pool):
+        raise UserError(f"{source.key}: there are no training examples in the split given by {source.split_by}; add some")
+    sides[pool] = SIDES.index(TRAIN)
+    if not any(fractions.values()):
+        return sides, []
+    strata = _strata(source, pool) if config.stratify else None
+    groups = None if source.groups is None else source.groups[pool]
+    if strata is not None and groups is not None:
+        raise UserError("data.stratify: cannot be combined with groups; remove the key, or the groups")
+    parts = split(len(pool), fractions[VALIDATION], config.split, config.split_seed, fractions[TEST], strata, groups)
+    for side, part in zip(SIDES, parts, strict=True):
+        sides[pool[part]] = SIDES.index(side)
+    noun = config.example_noun
+    examples = f"training {noun}" if is_given[TRAIN] else noun
+    return sides, [describe_split(config, fractions, examples, groups is not None)]
 
 
-def summarize_manifest(manifest: pd.DataFrame, split_is_given: bool = False) -> list[str]:
-    """Return lines on what is used, what was dropped and why, and which classes lack images.
+def _gives(source: RawDataset, side: str) -> bool:
+    return source.sides is not None and bool((source.sides == SIDES.index(side)).any())
 
-    Args:
-        manifest: As in PrepareResult.
-        split_is_given: Whether the split is that of the source instead of the config.
 
-    Returns:
-        The lines, for the log and the report.
+def _reject_shared_groups(source: RawDataset, sides: np.ndarray) -> None:
+    """Raise UserError if a group is on two of the sides that the source gives."""
+    assert source.groups is not None
+    given = np.maximum(sides, 0)  # the others are drawn from those that train
+    codes = np.unique(source.groups, return_inverse=True)[1]
+    first = np.full(codes.max() + 1, -1, np.int8)
+    first[codes[::-1]] = given[::-1]
+    shared = np.flatnonzero(first[codes] != given)
+    if len(shared):
+        row = shared[0]
+        raise UserError(
+            f"{source.key}: the group {source.groups[row]} is on the sides {SIDES[first[codes[row]]]} and "
+            f"{SIDES[given[row]]} of the split given by {source.split_by}; put each group on one side"
+        )
+
+
+def _strata(source: RawDataset, pool: np.ndarray) -> np.ndarray:
+    if source.strata is not None:
+        return source.strata[pool]
+    if source.spec.targets == "next_token":
+        raise UserError("data.stratify: the next token of a text has no classes; remove the key")
+    targets = np.asarray(source.arrays[TARGETS][pool])
+    if source.spec.targets == "class":
+        return targets
+    return quantile_strata(targets.reshape(len(targets), -1)[:, 0])
+
+
+def describe_split(config: DataConfig, fractions: Mapping[str, float], examples: str, is_grouped: bool) -> str:
+    """Return a line on how the configured split divides some examples."""
+    purposes = {VALIDATION: "validation", TEST: "testing"}
+    parts = [(f"{100 * fractions[side]:g} %", purposes[side]) for side in (VALIDATION, TEST) if fractions[side]]
+    if config.split == "first" and not is_grouped:
+        if len(parts) == 1:
+            return f"split: the last {parts[0][0]} of the {examples} are for {parts[0][1]} (data.split: first)"
+        (first, first_purpose), (last, last_purpose) = parts
+        return (
+            f"split: the last {last} of the {examples} are for {last_purpose}, the {first} before them for "
+            f"{first_purpose} (data.split: first)"
+        )
+    shares = f"{parts[0][0]} of the {examples}"
+    how = "drawn at random" if config.split == "random" else "the last ones"
+    how += " by group" if is_grouped else " within each class or tenth" if config.stratify else ""
+    seed = f"data.split_seed: {config.split_seed}" if config.split == "random" else "data.split: first"
+    others = "".join(f", and {share} for {purpose}" for share, purpose in parts[1:])
+    return f"split: {shares}, {how}, are for {parts[0][1]}{others} ({seed})"
+
+
+def _to_stored(chunk: Chunk, spec: DataSpec, source: RawDataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return examples in the data types of prepared data.
+
+    Raises UserError, naming the row of the source, if a value is not finite or out of range.
     """
-    used = manifest[manifest["reason"] == ""]
-    counts = Counter(used["split"])
-    lines = [
-        f"{len(used):,} of {len(manifest):,} files are used: {counts['train']:,} for training, "
-        f"{counts['validation']:,} for validation"
-        + (f", {counts[TEST]:,} held out for testing" if counts[TEST] else "")
-    ]
-    if len(used) < len(manifest):
-        reasons = manifest.loc[manifest["reason"] != "", "reason"].str.partition(":")[0].value_counts()
-        lines[0] += "; dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
-    class_counts = used["class"].value_counts(sort=False)
-    lines.append(f"{len(class_counts):,} classes: " + _format_counts(class_counts.to_dict()))
-    without_images = sorted(set(manifest["class"]) - {*class_counts.index, ""})
-    if without_images:
-        lines[-1] += f"; left out because they have no usable images: {join_names(without_images)}"
-    in_two_classes = int(manifest["reason"].str.contains(ANOTHER_CLASS, regex=False).sum())
-    if in_two_classes:
-        lines.append(
-            f"{in_two_classes:,} {_files_are(in_two_classes)} in two classes; the first class counts, see "
-            f"`{ANOTHER_CLASS}` in manifest.csv"
-        )
-    on_two_sides = int(manifest["reason"].str.contains(ANOTHER_SIDE, regex=False).sum())
-    if on_two_sides:
-        lines.append(
-            f"{on_two_sides:,} {_files_are(on_two_sides)} on two sides of the split; the first of train, val, test "
-            "counts"
-        )
-    for side, kind in (("train", "training"), ("validation", "validation")):
-        missing = sorted(set(used["class"]) - set(used.loc[used["split"] == side, "class"]))
-        if missing:
-            fix = "add some to its folder" if split_is_given else "use another data.split_seed or data.split"
-            lines.append(f"no {kind} images of {join_names(missing)}: {fix}")
-    return lines
+    stored = {}
+    for name, array in chunk.items():
+        dtype = _stored_dtype(name, array.dtype, spec)
+        if dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                stored[name] = array.astype(dtype)
+            invalid = ~np.isfinite(stored[name])
+            problem = "is NaN or infinite"
+        else:
+            limit = _limit(name, spec)
+            invalid = (array < 0) | (array >= limit) if array.dtype != dtype or dtype != np.uint8 else array >= limit
+            stored[name] = array.astype(dtype, copy=False)
+            problem = f"is not an integer from 0 to {limit - 1}"
+        if name == WEIGHTS:
+            negative = stored[name] < 0
+            sums = stored[name].reshape(len(array), -1).sum(axis=1)
+            if negative.any() and not invalid.any():
+                invalid, problem = negative, "is negative"
+            elif not invalid.any() and not (sums > 0).all():
+                invalid, problem = sums <= 0, "is 0: remove the example"
+        if invalid.any():
+            index = np.flatnonzero(invalid.reshape(len(array), -1).any(axis=1))[0]
+            row = int(rows[index])
+            place = source.locate(row) if source.locate else f"example {row}"
+            value = "" if array[index].size > 1 else f" {array[index].item()}"
+            raise UserError(f"{source.key}: {place}: the {NOUNS[name]}{value} {problem}")
+    return stored
 
 
-def _format_counts(counts: dict[str, int]) -> str:
-    """Return the number of images of each class, or if there are many classes, of the smallest and the largest one."""
-    if len(counts) <= MAX_CLASSES_LISTED:
-        return ", ".join(f"{name} ({count:,})" for name, count in counts.items())
-    smallest, largest = min(counts, key=lambda name: counts[name]), max(counts, key=lambda name: counts[name])
-    return f"from {smallest} ({counts[smallest]:,}) to {largest} ({counts[largest]:,})"
+NOUNS = {INPUTS: "input", CATEGORIES: "category", TARGETS: "target", WEIGHTS: "weight"}
 
 
-def _files_are(count: int) -> str:
-    return "file is" if count == 1 else "files are"
+def _stored_dtype(name: str, dtype: np.dtype, spec: DataSpec) -> np.dtype:
+    if name == CATEGORIES:
+        return np.dtype(np.int32)
+    if name == TARGETS and spec.targets == "class":
+        return np.dtype(np.int64)
+    if name == INPUTS and spec.inputs == "tokens":
+        return token_dtype(spec.vocabulary)
+    return np.dtype(np.uint8 if name == INPUTS and spec.inputs == "images" and dtype == np.uint8 else np.float32)
+
+
+def token_dtype(vocabulary: int) -> np.dtype:
+    """Return the smallest data type that holds the tokens of a vocabulary."""
+    return np.dtype(np.uint8 if vocabulary <= 2**8 else np.uint16 if vocabulary <= 2**16 else np.int32)
+
+
+def _limit(name: str, spec: DataSpec) -> int | np.ndarray:
+    if name == CATEGORIES:
+        return np.array(spec.categories)
+    if name == TARGETS:
+        return len(spec.classes)
+    return spec.vocabulary if spec.inputs == "tokens" else 2**8
+
+
+class _Levels:
+    """Which values pixels have, counted chunk by chunk."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros(256, np.int64)
+        self.low, self.high = np.inf, -np.inf
+
+    def add(self, images: np.ndarray) -> None:
+        if images.dtype == np.uint8:
+            self.counts += np.bincount(images.ravel(), minlength=256)
+        else:
+            self.low, self.high = min(self.low, images.min()), max(self.high, images.max())
+
+    def lines(self) -> list[str]:
+        """Return a line on which of the 256 levels of a byte the images use, with a warning if almost all are dark."""
+        if self.low <= self.high:
+            return [f"levels: pixel values are floats from {self.low:g} to {self.high:g}, and are not scaled"]
+        used = np.flatnonzero(self.counts)
+        if not len(used):
+            return []
+        line = f"levels: pixel values range from {used[0]} to {used[-1]} and use {len(used)} of 256 levels"
+        if self.counts[MIDDLE_LEVEL:].sum() <= BRIGHT_SHARE * self.counts.sum():
+            line += "; almost all are in the darker half: if this is not intended, scale the images beforehand, or set "
+            line += "data.white_level for 16-bit files"
+        return [line]

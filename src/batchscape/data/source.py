@@ -1,34 +1,42 @@
-"""What every image source returns, and how arrays become one."""
+"""What every source returns, and how arrays become one."""
 
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from batchscape.config.data import DataConfig, TaskName
+from batchscape.data.prepared import INPUTS, TARGETS, Chunk
+from batchscape.data.spec import DataSpec
+from batchscape.data.split import TEST, VALIDATION
 from batchscape.errors import UserError
 
 
 class ManifestEntry(NamedTuple):
-    """A file of a source, or an element of its array, and why it was dropped, if it was."""
+    """A file of a source, or a part of it that was dropped, and why."""
 
     file: str
-    """Path below the source's folder, or name and index of an array element."""
+    """Path below the source's folder, or name of what arrays come from."""
 
     sha256: str
-    """Hash of the bytes of the file or element; empty if it could not be read."""
+    """Hash of the bytes of the file; empty if it could not be read."""
 
-    label: str
-    """Name of the class; empty for a file outside the class folders."""
+    label: str = ""
+    """Name of the class; empty for a file outside the class folders, or of examples of several classes or of none."""
 
     reason: str = ""
     """Why it was dropped, as `kind: detail`; empty if it is used."""
 
     side: str = ""
     """Side of the split given by the source: `train`, `validation` or `test`; empty if it gives none."""
+
+    examples: int = 1
+    """How many examples it contains."""
 
 
 # Parts of the reason of a duplicate; the first class or side that has the file counts.
@@ -42,24 +50,79 @@ MIN_IMAGES_PER_CLASS = 3
 MAX_CLASSES_WITH_GAPS = 100
 
 
+class LoadOptions(NamedTuple):
+    """What `load` of a source may need besides its section of the study file."""
+
+    threads: int = 1
+    """Number of threads that read and decode files."""
+
+    task: TaskName = "classification"
+    """Name of the task, one of the section's `tasks`: it decides what the targets are."""
+
+    folder: Path | None = None
+    """Folder for files without a name (`Scratch`), on the file system of the results; None: the system's."""
+
+
+DEFAULT_OPTIONS = LoadOptions()
+
+
+class Fitted(NamedTuple):
+    """What the training side of a source decides."""
+
+    spec: DataSpec
+    """What an example is, after `transform`."""
+
+    transform: Callable[[Chunk], Chunk]
+    """Returns some rows of the source's arrays, of any side, as they are stored; there are as many as before."""
+
+    notes: Sequence[str] = ()
+    """Lines for the log. They are read after all rows are transformed, so `transform` may add to a list of them."""
+
+
 @dataclass(frozen=True)
 class RawDataset:
-    """The usable images of a source, in its own order, and a record of everything that it contains.
+    """The usable examples of a source, in its own order, all sides together, and a record of all that it contains.
+
+    `prepare` divides the rows into sides, calls `fit` with those that train, applies what it returns to each chunk of
+    rows, and stores the chunks. Floats become float32, class targets int64, and tokens the smallest type that holds the
+    vocabulary; a value that is NaN, infinite or out of range is reported with `locate`.
 
     Attributes:
-        images: (n, height, width, channels), uint8.
-        labels: (n,), int64, indices into `classes`.
-        classes: Names of the classes.
-        entries: Everything that the source contains. The entries that have no reason and are not on the side `test`
-            are the images, in the same order.
+        spec: What an example is; with `fit`, only `inputs` and `targets` matter.
+        arrays: (n, …) each, as in `Dataset.arrays`: `inputs`, and where there are any, `categories`, `targets` and
+            `weights`. With `fit` they may be anything that it takes. They may be mapped files, such as those of
+            `Scratch.read`, of any size: they are read chunk by chunk, in order.
+        entries: Everything that the source contains. The entries without a reason are those of the rows, in order, each
+            for as many rows as it has examples.
         notes: How the source was interpreted, one line each, for the log.
+        sides: (n,), integers, the side of each row as its index in SIDES, or -1 if the source does not give it. None:
+            it gives none.
+        groups: (n,), integers or text: rows with the same value stay on one side, if the study file asks for it or
+            the source always does. None: every row is its own group.
+        strata: (n,), integers or text: what `data.stratify` spreads evenly over the sides. None: the class, or the
+            decile of the (first) number of the target.
+        fit: Called with the training rows of `arrays`, which can be iterated over several times and yield chunks.
+            None: the arrays are stored as they are.
+        locate: Returns the name of a row for errors, such as `data.csv, line 17`. None: `example 17`.
+        key: Key of the study file to name in errors.
+        split_by: What gives the sides, for the log and errors, such as `data.split_column` or `the folders of pets`.
     """
 
-    images: np.ndarray
-    labels: np.ndarray
-    classes: tuple[str, ...]
+    spec: DataSpec
+    arrays: Mapping[str, np.ndarray]
     entries: Sequence[ManifestEntry]
     notes: tuple[str, ...] = ()
+    sides: np.ndarray | None = None
+    groups: np.ndarray | None = None
+    strata: np.ndarray | None = None
+    fit: Callable[[Iterable[Chunk]], Fitted] | None = None
+    locate: Callable[[int], str] | None = None
+    key: str = "data.source"
+    split_by: str = "the source"
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(next(iter(self.arrays.values())))
 
 
 def join_names(names: Iterable[str], max_names: int = 6) -> str:
@@ -90,11 +153,9 @@ def from_arrays(images: Any, labels: Any, classes: Sequence[str] | None, name: s
     validate_images(images.shape, images.dtype, labels.shape, key)
     images = to_uint8(images.reshape(*images.shape[:3], -1), key)
     labels, classes = encode_labels(labels, classes, key)
-    entries = [
-        ManifestEntry(f"{name}[{index}]", hashlib.sha256(image.tobytes()).hexdigest(), classes[label])
-        for index, (image, label) in enumerate(zip(images, labels, strict=True))
-    ]
-    return RawDataset(images, labels, tuple(classes), entries)
+    spec = DataSpec("images", (images.shape[3], *images.shape[1:3]), "class", tuple(classes))
+    entry = ManifestEntry(name, hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(), examples=len(images))
+    return RawDataset(spec, {INPUTS: images, TARGETS: labels}, [entry], key=key)
 
 
 def validate_images(shape: tuple[int, ...], dtype: np.dtype, labels_shape: tuple[int, ...], key: str) -> None:
@@ -127,6 +188,28 @@ def validate_images(shape: tuple[int, ...], dtype: np.dtype, labels_shape: tuple
         raise UserError(
             f"{key}: labels of shape {labels_shape} for {shape[0]} images; give one label per image"
             + (", such as labels[:, 0], or for one-hot labels labels.argmax(axis=1)" if len(labels_shape) == 2 else "")
+        )
+
+
+def reject_split_keys(given: set[str], config: DataConfig, split_by: str) -> None:
+    """Raise UserError if a study file sets keys of the split that a source gives.
+
+    Args:
+        given: The sides that the source gives.
+        config: Section `data` of the study file.
+        split_by: What gives them, for the error.
+    """
+    useless = set()
+    if VALIDATION in given:
+        useless |= {"validation_fraction"} | (set() if config.test_fraction else {"split", "split_seed", "stratify"})
+    if TEST in given:
+        useless |= {"test_fraction"} | ({"split", "split_seed", "stratify"} if VALIDATION in given else set())
+    keys = [key for key in config.split_keys if key in useless] if config.may_give_split else []
+    if keys:
+        names = ", ".join(f"data.{key}" for key in keys)
+        raise UserError(
+            f"{names}: cannot be set, because the split is given by {split_by}; remove "
+            f"{'these keys' if len(keys) > 1 else 'the key'}, or divide the examples otherwise"
         )
 
 

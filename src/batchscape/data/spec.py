@@ -42,4 +42,7 @@ class DataSpec:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Self:
         """Return the spec that `dataclasses.asdict` and JSON have made a mapping with lists of."""
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        arguments: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+        }
+        return cls(**arguments)

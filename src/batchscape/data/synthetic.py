@@ -3,13 +3,13 @@
 import numpy as np
 
 from batchscape.config.data import SyntheticConfig
-from batchscape.data.source import RawDataset, from_arrays
+from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset, from_arrays
 
 # Each channel of a class's pattern has this many squares per side.
 PATTERN_SIDE = 4
 
 
-def load(config: SyntheticConfig, threads: int = 1) -> RawDataset:  # noqa: ARG001
+def load(config: SyntheticConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:  # noqa: ARG001
     """Return images that show the pattern of their class under Gaussian noise; they depend on the config alone.
 
     Image i is of class i mod classes. Each channel of a pattern is 4×4 squares with brightness drawn from a standard

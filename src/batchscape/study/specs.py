@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from batchscape.config.base import Section
-from batchscape.config.data import ImageFolderConfig
+from batchscape.config.data import DataSection
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.loading import to_yaml
 from batchscape.config.run import RunSpec
@@ -141,7 +141,7 @@ def _canonical(value: object) -> str:
 def _dump_with_defaults(value: Any) -> Any:
     """Return a section as a study file would have it, with all defaults and the keys that only select jobs."""
     if isinstance(value, Section):
-        unset = value.unset_split_keys if isinstance(value, ImageFolderConfig) else ()
+        unset = value.unset_split_keys if isinstance(value, DataSection) else ()
         fields = {key: field for key, field in type(value).model_fields.items() if key not in unset}
         return {
             key: _dump_with_defaults(getattr(value, key))

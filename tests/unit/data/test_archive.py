@@ -25,7 +25,7 @@ def test_non_ascii_names_are_preserved_in_folders_and_zip_files(pets: Path, tmp_
     write_zip(tmp_path / "pets.zip", pets)
     for path in (pets, tmp_path / "pets.zip"):
         source = load(image_folder(path))
-        assert source.classes == ("Füchse", "犬")
+        assert source.spec.classes == ("Füchse", "犬")
         assert source.entries[-1].file == "犬/1.jpg"
 
 
@@ -47,14 +47,14 @@ def test_utf_8_names_in_a_zip_file_are_decoded_without_the_flag(tmp_path: Path):
             at = content.find(signature, at + 4)
     packed.write_bytes(content)
     source = load(image_folder(packed))
-    assert source.classes == ("Grün", "Kätzchen")
+    assert source.spec.classes == ("Grün", "Kätzchen")
     assert source.entries[0].file == "Grün/tief/0.jpg"
 
 
 def test_name_that_is_not_utf_8_is_escaped(pets: Path):
     os.rename(os.fsencode(pets / "cats"), os.fsencode(pets) + b"/caf\xe9")  # noqa: PTH104 - a Path has no such name
     source = load(image_folder(pets))
-    assert source.classes == ("caf\\xe9", "dogs")
+    assert source.spec.classes == ("caf\\xe9", "dogs")
     assert source.entries[0].file.encode() == rb"caf\xe9/0.jpg"
     assert len(stat_digest(pets)) == 16
 

@@ -25,15 +25,15 @@ def test_npz_file_and_two_npy_files_are_equivalent(tmp_path: Path):
     one = arrays.load(config(tmp_path / "pets.npz"))
     two = arrays.load(config(tmp_path / "images.npy", labels=str(tmp_path / "labels.npy")))
     for source in (one, two):
-        assert np.array_equal(source.images, IMAGES)
-        assert source.classes == ("a", "b", "c")
-        assert source.labels.tolist() == [1, 0, 1, 2, 0, 1]
-    assert one.entries[3].file == "pets.npz[3]"
+        assert np.array_equal(source.arrays["inputs"], IMAGES)
+        assert source.spec.classes == ("a", "b", "c")
+        assert source.arrays["targets"].tolist() == [1, 0, 1, 2, 0, 1]
+    assert [(entry.file, entry.examples) for entry in one.entries] == [("pets.npz", 6)]
 
 
 def test_channels_first_arrays_are_transposed(tmp_path: Path):
     np.savez(tmp_path / "pets.npz", images=np.moveaxis(IMAGES, -1, 1), labels=LABELS)
-    assert np.array_equal(arrays.load(config(tmp_path / "pets.npz", channels="first")).images, IMAGES)
+    assert np.array_equal(arrays.load(config(tmp_path / "pets.npz", channels="first")).arrays["inputs"], IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_other_formats_are_rejected_with_a_hint(tmp_path: Path, refusal: Callabl
 
 def test_other_arrays_in_the_file_are_ignored(tmp_path: Path):
     np.savez(tmp_path / "pets.npz", images=IMAGES, labels=LABELS, notes=np.array([{"a": 1}], dtype=object))
-    assert arrays.load(config(tmp_path / "pets.npz")).classes == ("a", "b", "c")
+    assert arrays.load(config(tmp_path / "pets.npz")).spec.classes == ("a", "b", "c")
 
 
 @pytest.mark.parametrize("place", [60, 120, 200, 300])

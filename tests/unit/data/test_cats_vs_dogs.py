@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchscape.config.data import CatsVsDogsConfig, validation_count
+from batchscape.config.data import CatsVsDogsConfig, held_out_count
 from batchscape.data import cats_vs_dogs
 from batchscape.data.archive import SourceFile
 from batchscape.data.cats_vs_dogs import download, load, sort_like_tfds
@@ -131,14 +131,14 @@ def test_images_are_in_the_order_of_the_tfds_edition(packed: Path, unpacked: Pat
     source = load(config(path=str(packed)), 2)
     used = [entry for entry in source.entries if not entry.reason]
     assert [entry.file for entry in used] == expected
-    assert source.classes == ("cat", "dog")
-    assert source.labels.tolist() == [int("/Dog/" in name) for name in expected]
+    assert source.spec.classes == ("cat", "dog")
+    assert source.arrays["targets"].tolist() == [int("/Dog/" in name) for name in expected]
     assert [entry.label for entry in used] == ["dog" if "/Dog/" in name else "cat" for name in expected]
     full = load(config(path=str(unpacked)))
     inner = load(config(path=str(unpacked / "PetImages")))
     for other in (full, inner):
-        assert np.array_equal(other.images, source.images)
-        assert np.array_equal(other.labels, source.labels)
+        assert np.array_equal(other.arrays["inputs"], source.arrays["inputs"])
+        assert np.array_equal(other.arrays["targets"], source.arrays["targets"])
 
 
 def test_order_does_not_change_between_versions():
@@ -184,8 +184,8 @@ def test_file_is_downloaded_only_once(server: Server, packed: Path, working_fold
     assert (working_folder / "downloads" / "pets of all.zip").read_bytes() == server.content
     second = load(config_of(server))
     assert server.requests == 1
-    assert np.array_equal(first.images, second.images)
-    assert np.array_equal(first.images, load(config(path=str(packed))).images)
+    assert np.array_equal(first.arrays["inputs"], second.arrays["inputs"])
+    assert np.array_equal(first.arrays["inputs"], load(config(path=str(packed))).arrays["inputs"])
 
 
 @pytest.mark.parametrize("failures", [("503", "cut"), ("cut", "500", "503")])
@@ -267,7 +267,7 @@ def test_study_file_describes_the_original_study():
     study = Study.from_file(Path(__file__).parents[3] / "config" / "cats_vs_dogs.yaml")
     network = build_network(study.model, (3, *study.data.image_size), num_outputs(study.training.loss, 2), 0)
     assert sum(parameter.numel() for parameter in network.parameters()) == 353_161
-    held_out = validation_count(23_262, study.data.validation_fraction)
+    held_out = held_out_count(23_262, study.data.validation_fraction)
     assert (23_262 - held_out, held_out) == (18_610, 4_652)
     assert (study.data.split, study.data.jfif_only, study.data.drop_duplicates) == ("first", True, False)
     assert study.grid.batch_sizes == (32, 64, 128, 256)

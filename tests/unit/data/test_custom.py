@@ -23,19 +23,18 @@ def test_function_returns_images_labels_and_classes(write_module: Callable):
         write_module,
         n=5,
     )
-    assert source.images.shape == (5, 2, 2, 1)
-    assert source.images[1].ravel().tolist() == [4, 5, 6, 7]
-    assert source.labels.tolist() == [0, 1, 0, 1, 0]
-    assert source.classes == ("no", "yes")
-    assert [entry.label for entry in source.entries] == ["no", "yes", "no", "yes", "no"]
+    assert source.arrays["inputs"].shape == (5, 2, 2, 1)
+    assert source.arrays["inputs"][1].ravel().tolist() == [4, 5, 6, 7]
+    assert source.arrays["targets"].tolist() == [0, 1, 0, 1, 0]
+    assert source.spec.classes == ("no", "yes")
 
 
 def test_labels_without_names_are_classes_in_order(write_module: Callable):
     source = load_from(
         "def load():\n    return np.zeros((4, 2, 3, 3), np.uint8), np.array(['b', 'a', 'c', 'a'])", write_module
     )
-    assert source.classes == ("a", "b", "c")
-    assert source.labels.tolist() == [1, 0, 2, 0]
+    assert source.spec.classes == ("a", "b", "c")
+    assert source.arrays["targets"].tolist() == [1, 0, 2, 0]
 
 
 @pytest.mark.parametrize("labels", ["np.array([1, 0, 1]) == 1", "np.array([1, 0, 1], np.uint8)", "[1, 0, 1]"])
@@ -43,21 +42,20 @@ def test_labels_with_names_may_be_any_integer_type(write_module: Callable, label
     source = load_from(
         f"def load():\n    return np.zeros((3, 2, 2), np.uint8), {labels}, np.array(['no', 'yes'])", write_module
     )
-    assert (source.labels.tolist(), source.labels.dtype) == ([1, 0, 1], np.int64)
-    assert source.classes == ("no", "yes")
-    assert [entry.label for entry in source.entries] == ["yes", "no", "yes"]
+    assert (source.arrays["targets"].tolist(), source.arrays["targets"].dtype) == ([1, 0, 1], np.int64)
+    assert source.spec.classes == ("no", "yes")
 
 
 def test_strings_in_an_object_array_are_text(write_module: Callable):
     source = load_from(
         "def load():\n    return np.zeros((3, 2, 2), np.uint8), np.array(['b', 'a', 'b'], object)", write_module
     )
-    assert (source.classes, source.labels.tolist()) == (("a", "b"), [1, 0, 1])
+    assert (source.spec.classes, source.arrays["targets"].tolist()) == (("a", "b"), [1, 0, 1])
 
 
 def test_floats_from_0_to_1_become_bytes(write_module: Callable):
     source = load_from("def load():\n    return np.array([[[0, 0.5, 1, 0.002]]]), np.array([3])", write_module)
-    assert source.images.ravel().tolist() == [0, 128, 255, 1]
+    assert source.arrays["inputs"].ravel().tolist() == [0, 128, 255, 1]
 
 
 @pytest.mark.parametrize(

@@ -59,10 +59,10 @@ def test_usable_images_are_in_order_and_others_are_dropped_with_a_reason(bad):
     assert dropped_kinds(source) == expected
     used = [entry for entry in source.entries if not entry.reason]
     assert [entry.file for entry in used] == [f"{name}/{i:04}.jpg" for name in ("cats", "dogs") for i in range(GOOD)]
-    assert source.classes == ("cats", "dogs")
-    assert (source.labels.tolist(), source.labels.dtype) == ([0] * GOOD + [1] * GOOD, np.int64)
-    assert (source.images.shape, source.images.dtype) == ((2 * GOOD, 8, 10, 3), np.uint8)
-    for image, entry in zip(source.images, used, strict=True):
+    assert source.spec.classes == ("cats", "dogs")
+    assert (source.arrays["targets"].tolist(), source.arrays["targets"].dtype) == ([0] * GOOD + [1] * GOOD, np.int64)
+    assert (source.arrays["inputs"].shape, source.arrays["inputs"].dtype) == ((2 * GOOD, 8, 10, 3), np.uint8)
+    for image, entry in zip(source.arrays["inputs"], used, strict=True):
         with Image.open(folder / entry.file) as file:
             assert np.array_equal(image, np.asarray(file.resize((10, 8), Image.Resampling.BILINEAR)))
 
@@ -101,16 +101,16 @@ def test_result_is_independent_of_threads_and_of_packing(bad, tmp_path: Path):
     folder, _ = bad
     write_zip(tmp_path / "pets.zip", folder)
     one, three, packed = load(config(folder), 1), load(config(folder), 3), load(config(tmp_path / "pets.zip"), 3)
-    assert np.array_equal(one.images, three.images)
+    assert np.array_equal(one.arrays["inputs"], three.images)
     assert one.entries == three.entries
-    assert np.array_equal(one.images, packed.images)
+    assert np.array_equal(one.arrays["inputs"], packed.images)
     assert [entry for entry in one.entries if entry.file != "cats/gone.jpg"] == packed.entries
 
 
 def test_drop_duplicates_false_uses_duplicates(bad):
     source = load(config(bad[0], drop_duplicates=False))
     assert "duplicate" not in dropped_kinds(source).values()
-    assert len(source.images) == 2 * GOOD + 2
+    assert len(source.arrays["inputs"]) == 2 * GOOD + 2
 
 
 def test_jfif_only_drops_other_files(pets: Path):
@@ -126,10 +126,10 @@ def test_classes_with_one_image_are_dropped_without_gaps(pets: Path):
     write_file(pets / "cows" / "0.jpg", encode_image(make_image(1, 9), "JPEG"))
     source = load(config(pets))
     assert dropped_kinds(source) == {"birds/0.jpg": "class of one image", "cows/0.jpg": "class of one image"}
-    assert source.classes == ("cats", "dogs")
+    assert source.spec.classes == ("cats", "dogs")
     shutil.rmtree(pets / "birds")
     shutil.rmtree(pets / "cows")
-    assert np.array_equal(source.images, load(config(pets)).images)
+    assert np.array_equal(source.arrays["inputs"], load(config(pets)).arrays["inputs"])
 
 
 def test_classes_without_usable_images_are_logged(bad, caplog: pytest.LogCaptureFixture):
@@ -154,8 +154,8 @@ def test_folders_around_and_inside_classes_are_ignored(pets: Path, tmp_path: Pat
         ManifestEntry(file, hashlib.sha256(b"pets").hexdigest(), "", "outside the class folders: no class")
         for file in ("top/PetImages/readme.txt", "top/readme.txt")
     ]
-    assert np.array_equal(source.images, expected.images)
-    assert np.array_equal(source.labels, expected.labels)
+    assert np.array_equal(source.arrays["inputs"], expected.images)
+    assert np.array_equal(source.arrays["targets"], expected.labels)
 
 
 def test_single_class_is_rejected_with_its_name(pets: Path, refusal: Callable):

@@ -65,9 +65,7 @@ def test_split_of_the_folders_is_used_at_any_level(
     for side, name in zip(("train", "validation", "test"), names, strict=True):
         assert sides[side] == set(split_names(order, {name: counts[name]}))
     assert sides[""] == {"readme.txt"}
-    assert prepared.summary[0].startswith(
-        "26 of 27 files are used: 16 for training, 6 for validation, 4 held out for testing"
-    )
+    assert prepared.summary[0].startswith("26 of 27 files are used: 16 for training, 6 for validation, 4 for testing")
     assert summary_line(prepared, "split: ").startswith("split: given by the folders: train in ")
 
 
@@ -108,7 +106,7 @@ def test_split_keys_are_rejected_if_the_folders_give_the_split(tmp_path: Path, r
     for function in (prepare, inspect_source):
         message = refusal(function, in_job)
         assert set(message.partition(": ")[0].split(", ")) == {f"data.{key}" for key in keys}
-        assert f"the folders of {tmp_path} give the split (train, val)" in message
+        assert f"the folders of {tmp_path} (train, val)" in message
     silent = TypeAdapter(DataConfig).validate_json(Study.from_mapping(study, "s").specs.data)
     assert len(prepare(silent).data.validation_labels) == 4
 

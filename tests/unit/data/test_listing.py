@@ -19,7 +19,7 @@ def test_symbolic_link_loop_is_not_followed(pets: Path):
 def test_symbolic_link_to_another_folder_is_followed(pets: Path, tmp_path: Path):
     (pets / "dogs").rename(tmp_path / "elsewhere")
     (pets / "dogs").symlink_to(tmp_path / "elsewhere")
-    assert load(image_folder(pets)).classes == ("cats", "dogs")
+    assert load(image_folder(pets)).spec.classes == ("cats", "dogs")
 
 
 def test_stat_digest_changes_with_images_but_not_with_clutter(pets: Path):

@@ -21,8 +21,8 @@ from tests.helpers.image_sets import image_folder, summary_line, write_12_bit_im
 
 def test_prepared_data_is_the_split_of_the_source(prepared: PreparedData):
     source = digits.load(DigitsConfig())
-    images, labels = source.images.transpose(0, 3, 1, 2), source.labels
-    train, validation = split(1797, 0.2, "random", 0)
+    images, labels = source.arrays["inputs"].transpose(0, 3, 1, 2), source.arrays["targets"]
+    train, validation, _ = split(1797, 0.2, "random", 0)
     assert (len(prepared.train_labels), len(prepared.validation_labels)) == (1438, 359)
     assert np.array_equal(prepared.train_images, images[train])
     assert np.array_equal(prepared.train_labels, labels[train])
@@ -47,10 +47,9 @@ import logging, sys
 from pathlib import Path
 from batchscape.config.data import ImageFolderConfig
 from batchscape.data.prepare import prepare
-from batchscape.data.prepared import write_prepared
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
 config = ImageFolderConfig(source="image_folder", path=sys.argv[1], image_size=(512, 512))
-write_prepared(Path(sys.argv[2]), prepare(config, 2)[0])
+prepare(config, 2, path=Path(sys.argv[2]))
 """
 
 

@@ -51,7 +51,7 @@ def test_measured_integers_are_rejected_as_labels(tmp_path: Path, refusal: Calla
         assert "the labels as text" in message
     text = tmp_path / "text.npz"
     np.savez(text, images=np.zeros((len(labels), 2, 2), np.uint8), labels=labels.astype(str))
-    assert len(arrays.load(config(text)).classes) == len(np.unique(labels))
+    assert len(arrays.load(config(text)).spec.classes) == len(np.unique(labels))
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_measured_integers_are_rejected_as_labels(tmp_path: Path, refusal: Calla
 )
 def test_numbered_classes_are_accepted(tmp_path: Path, labels: np.ndarray):
     np.savez(tmp_path / "set.npz", images=np.zeros((len(labels), 2, 2), np.uint8), labels=labels)
-    assert len(arrays.load(config(tmp_path / "set.npz")).classes) == len(np.unique(labels))
+    assert len(arrays.load(config(tmp_path / "set.npz")).spec.classes) == len(np.unique(labels))
 
 
 def test_named_classes_may_have_gaps():
     labels = np.arange(0, 300, 2)
     source = from_arrays(np.zeros((150, 2, 2), np.uint8), labels, [f"c{n}" for n in range(300)], "own", "data.source")
-    assert source.labels.tolist() == labels.tolist()
+    assert source.arrays["targets"].tolist() == labels.tolist()
 
 
 def test_names_are_sorted_naturally():

@@ -21,23 +21,23 @@ def config(**keys) -> SyntheticConfig:
 
 def test_synthetic_images_have_the_configured_size_number_and_classes():
     source = synthetic.load(config(images=10, image_size=(6, 9), channels=2, classes=3))
-    assert (source.images.shape, source.images.dtype) == ((10, 6, 9, 2), np.uint8)
-    assert source.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
-    assert len(source.classes) == 3
+    assert (source.arrays["inputs"].shape, source.arrays["inputs"].dtype) == ((10, 6, 9, 2), np.uint8)
+    assert source.arrays["targets"].tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]
+    assert len(source.spec.classes) == 3
     assert config(images=10, image_size=(6, 9)).known_size == (10, 6)
 
 
 def test_synthetic_images_depend_on_the_seed_only():
-    one, same, other = (synthetic.load(config(images=8, data_seed=seed)).images for seed in (1, 1, 2))
+    one, same, other = (synthetic.load(config(images=8, data_seed=seed)).arrays["inputs"] for seed in (1, 1, 2))
     assert np.array_equal(one, same)
     assert not np.array_equal(one, other)
 
 
 def test_images_without_noise_are_the_pattern_of_their_class():
     source = synthetic.load(config(images=6, image_size=(8, 12), noise=0.0, classes=2))
-    assert all(np.array_equal(source.images[label], source.images[label + 2]) for label in range(4))
-    assert not np.array_equal(source.images[0], source.images[1])
-    squares = source.images[0].reshape(4, 2, 4, 3, 3)
+    assert all(np.array_equal(source.arrays["inputs"][label], source.arrays["inputs"][label + 2]) for label in range(4))
+    assert not np.array_equal(source.arrays["inputs"][0], source.arrays["inputs"][1])
+    squares = source.arrays["inputs"][0].reshape(4, 2, 4, 3, 3)
     assert (squares == squares[:, :1, :, :1]).all()
 
 

@@ -126,7 +126,7 @@ def split_source(source: RawDataset, config: DataConfig) -> tuple[np.ndarray, li
         TEST: 0.0 if is_given[TEST] else config.test_fraction,
     }
     if not len(pool):
-        raise UserError(f"{source.key}: there are no training examples in the split given by {source.split_by}; add some")
+        raise UserError(f"{source.key}: the split given by {source.split_by} has no training examples; add some")
     sides[pool] = SIDES.index(TRAIN)
     if not any(fractions.values()):
         return sides, []

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import shutil
 import warnings
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -143,6 +144,7 @@ def read_images(
     `folder`; only a few per thread are in memory. Raises UserError if fewer than two classes have usable images.
     """
     images = Scratch((*config.image_size, 3 if config.color == "rgb" else 1), np.uint8, folder)
+    _require_space(images, sum(not listed.reason for listed in files))
     entries: list[ManifestEntry] = []
     first_with_hash: dict[str, ListedFile] = {}
     files_16_bit: dict[int, ListedFile] = {}  # by the index of their image
@@ -209,6 +211,16 @@ def map_in_order(function: Callable[[Item], Result], items: Iterable[Item], thre
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
+
+
+def _require_space(images: Scratch, count: int) -> None:
+    """Raise UserError if the disk cannot hold so many images."""
+    needed, free = count * images.row_bytes, shutil.disk_usage(images.folder).free
+    if needed > free:
+        raise UserError(
+            f"data.image_size: not enough space on the disk for {count:,} images of {images.shape[0]} × "
+            f"{images.shape[1]} pixels: {needed / 1e9:,.0f} GB needed, {free / 1e9:,.0f} GB free; make them smaller"
+        )
 
 
 def _read_file(listed: ListedFile, config: ImageFolderConfig) -> FileContents:

@@ -16,6 +16,7 @@ from batchscape.data import cats_vs_dogs
 from batchscape.data.archive import SourceFile
 from batchscape.data.cats_vs_dogs import download, load, sort_like_tfds
 from batchscape.data.prepare import prepare
+from batchscape.data.source import LoadOptions
 from batchscape.models.build import build_network
 from batchscape.study.study import Study
 from batchscape.tasks.losses import num_outputs
@@ -128,7 +129,7 @@ def by_the_editions_hash(names: list[str]) -> list[str]:
 def test_images_are_in_the_order_of_the_tfds_edition(packed: Path, unpacked: Path):
     names = [f"PetImages/{name}/{number}.jpg" for name in FOLDERS for number in range(COUNT)]
     expected = by_the_editions_hash([*names, "PetImages/Dog/13.jpg"])
-    source = load(config(path=str(packed)), 2)
+    source = load(config(path=str(packed)), LoadOptions(2))
     used = [entry for entry in source.entries if not entry.reason]
     assert [entry.file for entry in used] == expected
     assert source.spec.classes == ("cat", "dog")

@@ -17,7 +17,7 @@ from PIL import Image
 from batchscape.data.image_folder import PREFETCH_PER_THREAD, load, map_in_order
 from batchscape.data.listing import list_files
 from batchscape.data.prepare import prepare
-from batchscape.data.source import ManifestEntry
+from batchscape.data.source import LoadOptions, ManifestEntry
 from batchscape.runtime import read_progress as data_progress
 from batchscape.runtime.read_progress import Progress
 from tests.helpers.bad_images import (
@@ -55,7 +55,7 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]
 
 def test_usable_images_are_in_order_and_others_are_dropped_with_a_reason(bad):
     folder, expected = bad
-    source = load(config(folder), 2)
+    source = load(config(folder), LoadOptions(2))
     assert dropped_kinds(source) == expected
     used = [entry for entry in source.entries if not entry.reason]
     assert [entry.file for entry in used] == [f"{name}/{i:04}.jpg" for name in ("cats", "dogs") for i in range(GOOD)]
@@ -69,7 +69,7 @@ def test_usable_images_are_in_order_and_others_are_dropped_with_a_reason(bad):
 
 def test_every_readable_file_has_the_hash_of_its_bytes(bad):
     folder, expected = bad
-    entries = load(config(folder), 2).entries
+    entries = load(config(folder), LoadOptions(2)).entries
     assert {entry.file for entry in entries} == set(list_files(folder))
     for entry in entries:
         broken = expected.get(entry.file) == "unreadable file"
@@ -100,10 +100,13 @@ def test_summary_counts_dropped_files_by_kind(bad):
 def test_result_is_independent_of_threads_and_of_packing(bad, tmp_path: Path):
     folder, _ = bad
     write_zip(tmp_path / "pets.zip", folder)
-    one, three, packed = load(config(folder), 1), load(config(folder), 3), load(config(tmp_path / "pets.zip"), 3)
-    assert np.array_equal(one.arrays["inputs"], three.images)
+    one, three, packed = (
+        load(config(path), LoadOptions(threads))
+        for path, threads in ((folder, 1), (folder, 3), (tmp_path / "pets.zip", 3))
+    )
+    assert np.array_equal(one.arrays["inputs"], three.arrays["inputs"])
     assert one.entries == three.entries
-    assert np.array_equal(one.arrays["inputs"], packed.images)
+    assert np.array_equal(one.arrays["inputs"], packed.arrays["inputs"])
     assert [entry for entry in one.entries if entry.file != "cats/gone.jpg"] == packed.entries
 
 
@@ -134,7 +137,7 @@ def test_classes_with_one_image_are_dropped_without_gaps(pets: Path):
 
 def test_classes_without_usable_images_are_logged(bad, caplog: pytest.LogCaptureFixture):
     caplog.set_level(logging.INFO, "batchscape")
-    load(config(bad[0]), 2)
+    load(config(bad[0]), LoadOptions(2))
     assert caplog.messages[0] == f"{bad[0]}: reading 31 files, threads: 2"
     assert caplog.messages[-1].endswith(": birds, fish")
 
@@ -154,8 +157,8 @@ def test_folders_around_and_inside_classes_are_ignored(pets: Path, tmp_path: Pat
         ManifestEntry(file, hashlib.sha256(b"pets").hexdigest(), "", "outside the class folders: no class")
         for file in ("top/PetImages/readme.txt", "top/readme.txt")
     ]
-    assert np.array_equal(source.arrays["inputs"], expected.images)
-    assert np.array_equal(source.arrays["targets"], expected.labels)
+    assert np.array_equal(source.arrays["inputs"], expected.arrays["inputs"])
+    assert np.array_equal(source.arrays["targets"], expected.arrays["targets"])
 
 
 def test_single_class_is_rejected_with_its_name(pets: Path, refusal: Callable):
@@ -175,10 +178,10 @@ def test_folder_without_usable_images_is_rejected_with_counts_by_reason(tmp_path
     assert "of 3 files were dropped: 2 outside the class folders, 1 empty file;" in message
 
 
-def test_too_little_memory_is_reported_with_the_size_needed(pets: Path, refusal: Callable):
+def test_too_little_space_is_reported_with_the_size_needed(pets: Path, refusal: Callable):
     message = refusal(load, config(pets, image_size=(2**24, 2**24)))
     assert message.startswith(
-        "data.image_size: not enough memory for 4 images of 16777216 × 16777216 pixels: 3,377,700 GB"
+        "data.image_size: not enough space on the disk for 4 images of 16777216 × 16777216 pixels: 3,377,700 GB"
     )
 
 
@@ -308,5 +311,5 @@ def test_white_level_includes_test_images(tmp_path: Path):
                 values = np.full((12, 12), value + 10 * number + (3000 if side == "test" else len(side)), np.uint16)
                 write_16_bit_png(tmp_path / side / label / f"{number}.png", values)
     prepared = prepare(image_folder(tmp_path))
-    assert any("levels: 4,095 is white in 10 files" in line for line in prepared.summary)
+    assert any("levels: 4,095 is white in 14 files" in line for line in prepared.summary)
     assert prepared.data.train_images.max() == round(925 * 255 / 4095)

@@ -33,6 +33,10 @@ class File(Section):
         ({"metrics": ["own:top_5", "own:top_5"]}, "task.metrics: repeats own:top_5; list each value once"),
         ({"metrics": ["own:accuracy"]}, "task.metrics: own:accuracy has the name of a built-in column, `accuracy`"),
         ({"metrics": ["own:loss"]}, "task.metrics: own:loss has the name of a built-in column, `loss`; rename the"),
+        (
+            {"metrics": ["own:seconds"]},
+            "task.metrics: own:seconds has the name of a built-in column, `seconds`",
+        ),
         ({"metrics": ["one:f1", "two:f1"]}, "task.metrics: two functions have the name f1, which names their columns"),
         ({"class_weights": "equal"}, "task.class_weights: must be balanced, or weights by class, such as `{cat: 2}`"),
         ({"class_weights": [1, 2]}, "task.class_weights: must be balanced, or weights by class, such as `{cat: 2}`"),

@@ -114,11 +114,13 @@ class Dataset:
             The batch. Images are channels-last in memory.
         """
         stored = {
-            # Of channels-last images this copies image by image.
-            name: (array[indices] if isinstance(indices, slice) else array.index_select(0, indices)).to(device)
+            # Copies, for networks may write into their inputs, and the arrays may be a file mapped read-only. Of
+            # channels-last images `index_select` copies image by image.
+            name: (array[indices].clone() if isinstance(indices, slice) else array.index_select(0, indices)).to(device)
             for name, array in self.arrays.items()
         }
-        inputs, targets = stored["inputs"], stored.get("targets")
+        inputs: Any = stored["inputs"]
+        targets = stored.get("targets")
         match self.spec.inputs:
             case "images":
                 images = inputs.permute(0, 3, 1, 2)
@@ -126,7 +128,7 @@ class Dataset:
             case "tokens":
                 inputs = inputs.long()
                 if self.spec.targets == "next_token":
-                    inputs, targets = inputs[:, :-1], inputs[:, 1:]
+                    inputs, targets = inputs[:, :-1], inputs[:, 1:].clone()
             case "columns":
                 inputs = inputs.to(dtype), stored["categories"].long()
             case "numbers":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 
 from batchscape.config.data import DigitsConfig
@@ -268,3 +269,22 @@ def test_file_larger_than_the_memory_is_read_from_its_mapping(tmp_path: Path):
     total, is_limited = done.stdout.splitlines()
     assert math.isclose(float(total), 5000 * 9999 * 10_000 / 2)
     assert is_limited == "limited"
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("rows", [slice(0, 4), torch.arange(4)], ids=["slice", "indices"])
+def test_network_may_write_into_a_batch_of_a_mapped_file(case: str, rows: slice | torch.Tensor, tmp_path: Path):
+    """The mapping is read-only: writing to it would end the process."""
+    write_prepared(tmp_path / "data", some_data(case))
+    data = read_prepared(tmp_path / "data").train
+    batch, same = (data.batch(rows, torch.device("cpu")) for _ in range(2))
+    parts = batch.inputs if isinstance(batch.inputs, tuple) else (batch.inputs,)
+    targets = batch.targets.clone()
+    for part in parts:
+        part.zero_()
+    assert batch.targets.equal(targets)
+    batch.targets.zero_()
+    if batch.weights is not None:
+        batch.weights.zero_()
+    again = data.batch(rows, torch.device("cpu"))
+    assert again.targets.equal(same.targets)

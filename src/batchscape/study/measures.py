@@ -43,20 +43,25 @@ def _loss(task: TaskSection, data: DataSection) -> tuple[str, str]:
     if isinstance(task, LanguageModelConfig):
         return "cross-entropy", f"nats per {data.token_unit or 'token'}"
     words, unit = REGRESSION_LOSSES[name]
-    target = "sd" if data.standardizes_target else data.target_name
+    target = "sd" if data.standardizes_target else _target_unit(data)
     return words, unit.format(u=_as_factor(target)) if target else ""
 
 
 def _metric(metric: Metric, data: DataSection) -> dict[str, Any]:
     label, unit = metric.label, ""
     if metric.name in IN_TARGET_UNIT:
-        unit = data.target_name
+        unit = _target_unit(data)
     elif metric.name == "perplexity":
         unit = f"per {data.token_unit or 'token'}"
     if metric.name == "accuracy" and data.is_weighted:
         label = f"weighted {label.removeprefix('weighted ')}"
     scale = "log" if metric.name in LOGARITHMIC else "linear"
     return {"name": metric.name, "label": label, "unit": unit, "scale": scale}
+
+
+def _target_unit(data: DataSection) -> str:
+    """Return the unit of the target; empty if it is unknown, or if there are several."""
+    return "" if ", " in data.target_name else data.target_name
 
 
 def _as_factor(unit: str) -> str:

@@ -50,7 +50,6 @@ from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -61,6 +60,7 @@ from batchscape.config.data import SyntheticConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
+from batchscape.data.dataset import Dataset
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.models.build import build_network
@@ -131,15 +131,15 @@ class StockModuleOfBytes(StockModule):
 def stock_lightning(data: PreparedData, floats: bool) -> Contender:
     """Return Lightning as in its documentation, with everything disabled that only costs time."""
 
-    def dataset(images: np.ndarray, labels: np.ndarray) -> TensorDataset:
+    def dataset(side: Dataset) -> TensorDataset:
         # Channels-first in memory too, as torchvision's images are.
-        tensors = torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels)
+        tensors = side.arrays["inputs"].permute(0, 3, 1, 2).contiguous(), side.arrays["targets"]
         return (
             TensorDataset(tensors[0].float() / 255, tensors[1].float()[:, None]) if floats else TensorDataset(*tensors)
         )
 
-    training = dataset(data.train_images, data.train_labels)
-    validation = dataset(data.validation_images, data.validation_labels)
+    training = dataset(data.train)
+    validation = dataset(data.validation)
     module = StockModule if floats else StockModuleOfBytes
 
     def run(batch_size: int) -> list[float]:
@@ -147,7 +147,7 @@ def stock_lightning(data: PreparedData, floats: bool) -> Contender:
         ends = EpochEndCallback()
         trainer = bare_trainer(EPOCHS, ends)
         trainer.fit(
-            module(build_network(MODEL, data.train_images.shape[1:], 1, SEED)),
+            module(build_network(MODEL, data.spec, 1, SEED)),
             DataLoader(training, batch_size=batch_size, shuffle=True),
             DataLoader(validation, batch_size=batch_size),
         )
@@ -226,7 +226,7 @@ def measure_memory(quick: bool) -> None:
         size, files = {}, {}
         for count in counts:
             data = synthetic_images(count, side)
-            size[count] = data.train_images.nbytes + data.validation_images.nbytes
+            size[count] = data.train.num_bytes + data.validation.num_bytes
             files[count] = folder / f"{count}.safetensors"
             write_prepared(files[count], data)
         del data

@@ -84,10 +84,14 @@ from torch.nn import functional as F
 from batchscape.analysis.landscape import evaluate_on_plane, grid, normalize_filters, random_directions
 from batchscape.config.data import DigitsConfig
 from batchscape.config.model import VggConfig
+from batchscape.config.task import ClassificationConfig
 from batchscape.curvature.loss_surface import LossSurface
+from batchscape.data.dataset import Dataset
 from batchscape.data.prepare import prepare
-from batchscape.data.tensors import to_tensors
+from batchscape.data.spec import DataSpec
 from batchscape.models.build import build_network
+from batchscape.tasks.objective import SupervisedObjective
+from batchscape.tasks.task import build_task
 from batchscape.training.environment import describe_environment
 
 Contender = Callable[[int], float]
@@ -110,7 +114,10 @@ def landscape(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) ->
     weights = torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()]).numpy()
     shapes = {name: tuple(parameter.shape) for name, parameter in network.named_parameters()}
     directions = np.stack([normalize_filters(d, weights, shapes) for d in random_directions(len(weights), 0)])
-    surface = LossSurface(network, images, labels)
+    spec = DataSpec("images", tuple(images.shape[1:]), "class", classes=("no", "yes"))
+    data = Dataset(spec, {"inputs": images.permute(0, 2, 3, 1).contiguous(), "targets": labels})
+    objective = SupervisedObjective(network, build_task(ClassificationConfig(), spec))
+    surface = LossSurface(objective, data, torch.device("cpu"))
 
     def run(side: int) -> float:
         points = np.zeros((1, 2)) if side == 1 else grid((-1, 1), (-1, 1), (side, side))
@@ -180,7 +187,7 @@ def network_and_data(name: str, count: int | None) -> tuple[nn.Module, torch.Ten
     torch.manual_seed(0)
     if name == DEFAULT:
         data = prepare(DigitsConfig())[0]
-        images, labels = to_tensors(data.train_images, data.train_labels, torch.device("cpu"))
+        images, labels = data.train.arrays["inputs"].permute(0, 3, 1, 2), data.train.arrays["targets"]
         network = build_network(VggConfig(), (1, 8, 8), 1, 0)
     else:
         images = torch.randint(0, 256, (2048, 3, 128, 128), dtype=torch.uint8)

@@ -87,10 +87,10 @@ class FloatData:
     @classmethod
     def of(cls, data: PreparedData) -> "FloatData":
         return cls(
-            torch.from_numpy(data.train_images).float() / 255,
-            torch.from_numpy(data.train_labels).float()[:, None],
-            torch.from_numpy(data.validation_images).float() / 255,
-            torch.from_numpy(data.validation_labels).float()[:, None],
+            data.train.arrays["inputs"].permute(0, 3, 1, 2).float() / 255,
+            data.train.arrays["targets"].float()[:, None],
+            data.validation.arrays["inputs"].permute(0, 3, 1, 2).float() / 255,
+            data.validation.arrays["targets"].float()[:, None],
         )
 
 

@@ -1,10 +1,15 @@
 """Helpers for tests of loss surfaces: a quadratic in closed form, and small networks on synthetic images."""
 
+import copy
+
 import numpy as np
 import torch
 from torch import nn
 
-from batchscape.tasks.losses import evaluate_loss_and_correct, normalize_sums
+from batchscape.curvature.loss_surface import LossSurface
+from batchscape.data.dataset import Dataset, convert_images
+from batchscape.tasks.objective import SupervisedObjective
+from tests.helpers.objectives import CPU, classifier, image_dataset, loss_and_accuracy
 
 MATRIX = np.array([[4.0, 1.0, 0.0], [1.0, 3.0, 0.5], [0.0, 0.5, 2.0]])
 
@@ -51,11 +56,24 @@ def batch_norm_network(seed: int = 0) -> nn.Sequential:
     return network
 
 
+def image_surface(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, **options) -> LossSurface:
+    """Return the loss of a classifier over images, (n, channels, height, width) uint8, and labels, (n,), on the CPU."""
+    objective, data = classify(network, images, labels)
+    return LossSurface(objective, data, CPU, **options)
+
+
 def evaluate(
     network: nn.Module, images: torch.Tensor, labels: torch.Tensor, chunk: int | None = None
 ) -> tuple[float, float]:
-    """Return the mean loss and the accuracy of a network over a dataset."""
-    return normalize_sums(evaluate_loss_and_correct(network, images, labels, chunk), len(labels))
+    """Return the mean loss and the accuracy of a classifier over images and labels."""
+    return loss_and_accuracy(*classify(network, images, labels), chunk)
+
+
+def classify(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> tuple[SupervisedObjective, Dataset]:
+    """Return the objective of a classifier, and the dataset of images and labels."""
+    with torch.no_grad():
+        outputs = copy.deepcopy(network).eval()(convert_images(images[:1])).shape[1]
+    return classifier(network, outputs), image_dataset(images, labels, max(2, outputs))
 
 
 def parameter_vector(network: nn.Module) -> np.ndarray:

@@ -14,6 +14,7 @@ from batchscape.config.data import DigitsConfig
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.errors import UserError
+from tests.helpers.objectives import image_data, images_of, labels_of
 
 # No deadline, since machines are shared; the same examples each time, so that failures are reproducible.
 settings.register_profile("unit", deadline=None, derandomize=True)
@@ -36,12 +37,12 @@ def prepared() -> PreparedData:
 @pytest.fixture(scope="session")
 def small_data(prepared: PreparedData) -> PreparedData:
     """A few digits to train on quickly: 230 and 60, so that with batches of 32 and 64 the last one is smaller."""
-    return PreparedData(
-        prepared.train_images[:230],
-        prepared.train_labels[:230],
-        prepared.validation_images[:60],
-        prepared.validation_labels[:60],
-        prepared.classes,
+    return image_data(
+        images_of(prepared.train)[:230],
+        labels_of(prepared.train)[:230],
+        images_of(prepared.validation)[:60],
+        labels_of(prepared.validation)[:60],
+        prepared.spec.classes,
     )
 
 

@@ -37,6 +37,7 @@ from batchscape.training.execution import Execution
 from batchscape.training.train import train
 from batchscape.tuning.search import search
 from tests.helpers.measures import CLASSIFICATION, WORDS
+from tests.helpers.objectives import labels_of
 
 pytestmark = pytest.mark.slow
 
@@ -382,7 +383,7 @@ def test_single_class_is_rejected_and_class_missing_from_a_split_is_reported(tmp
         prepare(ArraysConfig(source="arrays", path=str(tmp_path / "one.npz")))
     config = ArraysConfig(source="arrays", path=str(tmp_path / "rare.npz"), split_seed=1)
     prepared = prepare(config)
-    side = "validation" if 1 not in prepared.data.validation_labels else "training"
+    side = "validation" if 1 not in labels_of(prepared.data.validation) else "training"
     assert any(f"no {side} images of 1" in line for line in prepared.summary)
 
 

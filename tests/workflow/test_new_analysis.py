@@ -15,6 +15,7 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.study.study import Study
 from tests.helpers.checkout import PROJECT, Checkout
+from tests.helpers.objectives import images_of, labels_of
 
 pytestmark = pytest.mark.slow
 
@@ -56,9 +57,9 @@ def gradient_norm(checkout: Checkout, run: str, checkpoint: str) -> float:
     data = read_prepared(checkout.path / SMOKE.paths.prepared_data)
     directory = RunDirectory((checkout.path / SMOKE.paths.run_file(run, "run.json")).parent)
     spec = RunSpec.model_validate(directory.summary()["spec"])
-    network = build_network(spec.model, data.train_images.shape[1:], 1, spec.seed)
+    network = build_network(spec.model, images_of(data.train).shape[1:], 1, spec.seed)
     torch.nn.utils.vector_to_parameters(torch.from_numpy(directory.weights(checkpoint).vector), network.parameters())
-    outputs = network(torch.from_numpy(data.train_images.astype(np.float32) / 255))
-    labels = torch.from_numpy(data.train_labels.astype(np.float32))[:, None]
+    outputs = network(torch.from_numpy(images_of(data.train).astype(np.float32) / 255))
+    labels = torch.from_numpy(labels_of(data.train).astype(np.float32))[:, None]
     torch.nn.functional.binary_cross_entropy_with_logits(outputs, labels).backward()
     return float(torch.cat([parameter.grad.flatten() for parameter in network.parameters()]).norm())

@@ -1,5 +1,5 @@
 rule prepare:
-    """Decode, scale and split the images once, for all runs of the study."""
+    """Read and split the examples once, for all runs of the study."""
     output:
         data=study.paths.prepared_data,
         manifest=study.paths.manifest,

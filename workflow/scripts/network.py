@@ -9,6 +9,7 @@ import torch
 from pydantic import TypeAdapter
 
 from batchscape.config.model import ModelConfig
+from batchscape.config.task import TaskConfig
 from batchscape.data.prepared import read_prepared
 from batchscape.io.files import write_json
 from batchscape.runtime.device import choose_device
@@ -25,7 +26,8 @@ if __name__ == "__main__":
         model = TypeAdapter(ModelConfig).validate_python(spec["model"])
         data = read_prepared(Path(snakemake.input.data))
         device = choose_device(spec["accelerator"])
-        network = validate_network(model, spec["loss"], resources.max_batch_size, data, device)
+        task = TypeAdapter(TaskConfig).validate_python(spec["task"])
+        network = validate_network(model, task, resources.max_batch_size, data, device)
         if network["hessian"] != "computed":
             echo(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
         write_json(Path(snakemake.output[0]), network)

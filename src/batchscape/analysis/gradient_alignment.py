@@ -70,7 +70,7 @@ def draw_batches(num_examples: int, batch_size: int, seed: int) -> np.ndarray:
 
 def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFrame:
     """Return the rows of `measure_alignment` for each checkpoint; nan if the run did not reach it."""
-    batches = draw_batches(len(data.train_labels), config.max_batch_size, config.seed)
+    batches = draw_batches(len(data.train), config.max_batch_size, config.seed)
     return evaluate_at_checkpoints(
         run, data, config.checkpoints, lambda surface, weights: measure_alignment(surface, weights, batches)
     )

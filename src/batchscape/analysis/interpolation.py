@@ -45,8 +45,8 @@ def interpolate(
         config: Section `interpolation` of the config.
 
     Returns:
-        One row for each α, with columns alpha, train_loss, train_accuracy, validation_loss, validation_accuracy,
-        batch_norm, examples and validation_examples (the numbers of examples).
+        One row for each α, with columns alpha, train_loss and train_<metric> for each metric of the task, the same for
+        validation, batch_norm, examples and validation_examples (the numbers of examples).
     """
     training.batch_norm_statistics = validation.batch_norm_statistics = first.buffers
 
@@ -60,13 +60,10 @@ def interpolate(
                 for name in training.batch_norm_statistics
             }
         validation.batch_norm_statistics = training.batch_norm_statistics
-        train, val = training.value(weights), validation.value(weights)
         return {
             "alpha": alpha,
-            "train_loss": train.loss,
-            "train_accuracy": train.accuracy,
-            "validation_loss": val.loss,
-            "validation_accuracy": val.accuracy,
+            **training.value(weights).columns("train_"),
+            **validation.value(weights, "validation").columns("validation_"),
         }
 
     # Rounded, so that α is exactly 0 and 1 at the weights of the runs.

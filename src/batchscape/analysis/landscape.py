@@ -70,18 +70,18 @@ def evaluate_on_plane(
         re_estimate: Whether to re-estimate BatchNorm statistics at each point.
 
     Returns:
-        One row for each point, with columns x, y, loss and accuracy.
+        One row for each point, with columns x, y, loss and the metrics of the task.
     """
     center = center.astype(np.float64)
 
-    def evaluate(point: np.ndarray) -> tuple[float, float, float, float]:
+    def evaluate(point: np.ndarray) -> dict[str, float]:
         weights = center + point[0] * directions[0] + point[1] * directions[1]
         if re_estimate and surface.has_batch_norm:
             surface.estimate_batch_norm_statistics(weights)
-        return (float(point[0]), float(point[1]), *surface.value(weights))
+        return {"x": float(point[0]), "y": float(point[1]), **surface.value(weights).columns("")}
 
     rows = map_with_progress(evaluate, points, len(points), f"the loss over {len(surface)} examples")
-    return pd.DataFrame(rows, columns=["x", "y", "loss", "accuracy"])
+    return pd.DataFrame(rows)
 
 
 def analyze(

@@ -11,13 +11,12 @@ import psutil
 from scipy.optimize import minimize
 from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
-from batchscape.analysis.surfaces import build_initial_network, evaluate_at_checkpoints, run_device
+from batchscape.analysis.surfaces import build_initial_objective, evaluate_at_checkpoints, run_device
 from batchscape.config.sharpness import SharpnessConfig as Config
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import to_tensors
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
-from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES, diagnose_hessian
+from batchscape.tasks.compatibility import diagnose_hessian, probe_batch
 
 DifferentiableFunction = Callable[[np.ndarray], tuple[float, np.ndarray]]
 """Maps a point, shape (p,), to the value of a function and its gradient, shape (p,)."""
@@ -323,10 +322,8 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     """Return the rows of `measure_sharpness` for each checkpoint; nan if the run did not reach it."""
     device = run_device(run)
     # Diagnosed at the initial weights of one seed, so that the result is the same for all runs of a study.
-    network = build_initial_network(run, data, seed=0).to(device)
-    no_hessian = diagnose_hessian(
-        network, *to_tensors(data.train_images[:NUM_PROBE_EXAMPLES], data.train_labels[:NUM_PROBE_EXAMPLES], device)
-    )
+    objective = build_initial_objective(run, data, seed=0)
+    no_hessian = diagnose_hessian(objective.on(objective.module.to(device)), probe_batch(data.train, device))
     return evaluate_at_checkpoints(
         run, data, config.checkpoints, lambda surface, weights: measure_sharpness(surface, weights, config, no_hessian)
     )

@@ -8,20 +8,18 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
 
 from batchscape.config.analysis import AnalysisConfig
 from batchscape.config.base import Section
 from batchscape.config.checkpoint import Checkpoint
 from batchscape.config.run import RunSpec
 from batchscape.curvature.loss_surface import LossSurface
+from batchscape.data.dataset import Dataset, storage_device
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import storage_device
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import Weights
-from batchscape.models.build import build_network
 from batchscape.runtime.device import choose_device
-from batchscape.tasks.losses import num_outputs
+from batchscape.tasks.objective import SupervisedObjective, build_objective
 
 ConfigType = TypeVar("ConfigType", bound=Section)
 
@@ -43,24 +41,16 @@ def draw_examples(data: PreparedData, config: AnalysisConfig) -> PreparedData:
         `config.examples` examples of each side, drawn without replacement and in the order of the data; all of a side
         that has no more.
     """
-    train, validation = (
-        draw_indices(len(labels), config.examples, config.seed)
-        for labels in (data.train_labels, data.validation_labels)
-    )
-    return replace(
-        data,
-        train_images=data.train_images[train],
-        train_labels=data.train_labels[train],
-        validation_images=data.validation_images[validation],
-        validation_labels=data.validation_labels[validation],
-    )
+    train, validation = (draw_rows(side, config.examples, config.seed) for side in (data.train, data.validation))
+    return replace(data, train=train, validation=validation)
 
 
-def draw_indices(num_examples: int, limit: int, seed: int) -> np.ndarray | slice:
-    """Return the sorted indices, (limit,), of examples drawn without replacement; all if there are no more."""
-    if num_examples <= limit:
-        return slice(None)
-    return np.sort(np.random.default_rng(seed).choice(num_examples, limit, replace=False))
+def draw_rows(data: Dataset, limit: int, seed: int) -> Dataset:
+    """Return examples drawn without replacement, in their order; all if there are no more than `limit`."""
+    if len(data) <= limit:
+        return data
+    indices = np.sort(np.random.default_rng(seed).choice(len(data), limit, replace=False))
+    return data[torch.from_numpy(indices)]
 
 
 def training_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
@@ -75,12 +65,12 @@ def training_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
     Returns:
         The loss surface, at first with the BatchNorm statistics of the initial network.
     """
-    return _surface(run, data, data.train_images, data.train_labels)
+    return _surface(run, data, data.train)
 
 
 def validation_surface(run: RunDirectory, data: PreparedData) -> LossSurface:
     """Return the loss over the validation examples, see `training_surface`."""
-    return _surface(run, data, data.validation_images, data.validation_labels)
+    return _surface(run, data, data.validation)
 
 
 def load_batch_norm_statistics(surface: LossSurface, weights: Weights, policy: str) -> str:
@@ -128,11 +118,10 @@ def evaluate_at_checkpoints(
     return pd.concat(frames, ignore_index=True)
 
 
-def build_initial_network(run: RunDirectory, data: PreparedData, seed: int | None = None) -> nn.Module:
-    """Return the network of a run with its initial weights, or with those of another seed."""
+def build_initial_objective(run: RunDirectory, data: PreparedData, seed: int | None = None) -> SupervisedObjective:
+    """Return the network of a run, with its initial weights or those of another seed, and its loss."""
     spec = RunSpec.model_validate(run.summary()["spec"])
-    outputs = num_outputs(spec.training.loss, len(data.classes))
-    return build_network(spec.model, data.train_images.shape[1:], outputs, spec.seed if seed is None else seed)
+    return build_objective(spec.model, spec.task, data, spec.seed if seed is None else seed)
 
 
 def run_device(run: RunDirectory) -> torch.device:
@@ -140,10 +129,8 @@ def run_device(run: RunDirectory) -> torch.device:
     return choose_device(run.summary()["spec"]["training"]["accelerator"])
 
 
-def _surface(run: RunDirectory, data: PreparedData, images: np.ndarray, labels: np.ndarray) -> LossSurface:
+def _surface(run: RunDirectory, data: PreparedData, side: Dataset) -> LossSurface:
     device = run_device(run)
     # TF32 convolutions have a mantissa of ten bits, too few for the small steps of the analyses.
     torch.backends.cudnn.allow_tf32 = False
-    images_device = storage_device(images.nbytes, device)
-    network = build_initial_network(run, data)
-    return LossSurface(network, torch.from_numpy(images).to(images_device), torch.from_numpy(labels).to(device))
+    return LossSurface(build_initial_objective(run, data), side.to(storage_device(side.num_bytes, device)), device)

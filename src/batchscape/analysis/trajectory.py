@@ -13,19 +13,6 @@ from batchscape.config.trajectory import TrajectoryConfig as Config
 from batchscape.data.prepared import PreparedData
 from batchscape.io.run_directory import RunDirectory
 
-COLUMNS = [
-    "checkpoint",
-    "epoch",
-    "x",
-    "y",
-    "loss",
-    "accuracy",
-    "explained_variance_x",
-    "explained_variance_y",
-    "batch_norm",
-    "examples",
-]
-
 
 @dataclass(frozen=True)
 class Plane:
@@ -83,11 +70,13 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     checkpoints = _checkpoints_by_epoch(run)
     weights = {epoch: run.checkpoint_weights(checkpoint).vector for epoch, checkpoint in checkpoints.items()}
     weights = {epoch: vector for epoch, vector in weights.items() if np.isfinite(vector).all()}
+    surface = training_surface(run, data)
+    measures = ["x", "y", "loss", *surface.metrics, "explained_variance_x", "explained_variance_y"]
+    columns = ["checkpoint", "epoch", *measures, "batch_norm", "examples"]
     if len({vector.tobytes() for vector in weights.values()}) < 3:
-        empty = pd.DataFrame([dict.fromkeys(COLUMNS, np.nan)])
+        empty = pd.DataFrame([dict.fromkeys(columns, np.nan)])
         return empty.assign(checkpoint="none", batch_norm="none")
     minimum = run.checkpoint_weights("best")
-    surface = training_surface(run, data)
     policy = load_batch_norm_statistics(surface, minimum, config.batch_norm)
     plane = principal_plane(np.stack(list(weights.values())), minimum.vector)
 
@@ -100,7 +89,7 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     surroundings = evaluate(grid(x_range, y_range, config.points)).assign(epoch=np.nan, checkpoint="none")
     rows = pd.concat([trajectory, surroundings], ignore_index=True)
     rows["explained_variance_x"], rows["explained_variance_y"] = plane.explained_variance
-    return rows.assign(batch_norm=policy, examples=len(surface))[COLUMNS]
+    return rows.assign(batch_norm=policy, examples=len(surface))[columns]
 
 
 def _checkpoints_by_epoch(run: RunDirectory) -> dict[int, Checkpoint]:

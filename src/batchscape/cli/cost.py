@@ -8,12 +8,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 
-from batchscape.config.data import SyntheticConfig
 from batchscape.config.run import RunSpec
+from batchscape.data.dataset import Dataset
 from batchscape.data.inspect import Inspection
-from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, read_prepared, write_prepared
+from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.duration import format_duration
@@ -24,7 +25,7 @@ from batchscape.training.train import train
 
 # Per timed batch size: batches of an epoch, and epochs, of which the first warms up.
 NUM_BATCHES, NUM_EPOCHS = 4, 3
-# Larger batches are not needed to measure the time per image.
+# Larger batches are not needed to measure the time per example.
 MAX_FIRST_BATCH_SIZE, BATCH_SIZE_RATIO = 32, 4
 # If the first batch size takes longer, a second one is not timed.
 TIMEOUT_SECONDS = 5.0
@@ -32,26 +33,26 @@ TIMEOUT_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds of a training per batch, per training image, and per validation image."""
+    """Seconds of a training per batch, per training example, and per validation example."""
 
     batch: float
-    image: float
-    validation_image: float
+    example: float
+    validation_example: float
 
     def epoch(self, batch_size: int, num_train: int, num_validation: int) -> float:
         """Return the seconds of an epoch."""
         num_batches = math.ceil(num_train / batch_size)
-        return num_batches * self.batch + num_train * self.image + num_validation * self.validation_image
+        return num_batches * self.batch + num_train * self.example + num_validation * self.validation_example
 
 
-def fit_pace(seconds: Mapping[int, float], validation_image: float) -> Pace:
+def fit_pace(seconds: Mapping[int, float], validation_example: float) -> Pace:
     """Fit the pace to the measured seconds of a batch, by batch size, such that no part of it is negative."""
     small, large = min(seconds), max(seconds)
     if small == large:
-        return Pace(0.0, seconds[small] / small, validation_image)
-    image = max(0.0, (seconds[large] - seconds[small]) / (large - small))
-    image = min(image, seconds[small] / small)
-    return Pace(seconds[small] - image * small, image, validation_image)
+        return Pace(0.0, seconds[small] / small, validation_example)
+    example = max(0.0, (seconds[large] - seconds[small]) / (large - small))
+    example = min(example, seconds[small] / small)
+    return Pace(seconds[small] - example * small, example, validation_example)
 
 
 def max_total_seconds(trainings: list[TrainingGroup], pace: Pace, num_train: int, num_validation: int) -> float:
@@ -82,7 +83,9 @@ def describe_cost(study: Study, inspection: Inspection) -> list[str]:
     basis = f"rough estimate from a few steps on one {device}"
     if counts is None:
         epochs = _format_epochs(pace, sizes, 1000, 0)
-        return [f"time ({basis}): an epoch of 1,000 images takes {epochs}; the number of images is not known yet{hint}"]
+        return [
+            f"time ({basis}): an epoch of 1,000 examples takes {epochs}; the number of examples is not known yet{hint}"
+        ]
     total = format_duration(max_total_seconds(study.plan.trainings, pace, *counts))
     return [
         f"time ({basis}): an epoch takes {_format_epochs(pace, sizes, *counts)}; all trainings one after another take "
@@ -95,21 +98,20 @@ def _format_epochs(pace: Pace, sizes: list[int], num_train: int, num_validation:
 
 
 def _sample_data(study: Study, inspection: Inspection) -> tuple[PreparedData | None, tuple[int, int] | None]:
-    """Return images like those of the study, and the numbers of training and validation images; None if unknown."""
+    """Return examples like those of the study, and the numbers of training and validation examples; None if unknown."""
     if Path(study.paths.prepared_data).exists():
         data = read_prepared(Path(study.paths.prepared_data))
-        return data, (len(data.train_images), len(data.validation_images))
+        return data, (len(data.train), len(data.validation))
     if inspection.shape is None or inspection.classes is None:
         return None, None
     height, width, channels = inspection.shape
-    synthetic = SyntheticConfig(
-        source="synthetic",
-        images=max(20, 2 * inspection.classes),
-        image_size=(height, width),
-        channels=channels,
-        classes=inspection.classes,
-    )
-    return prepare(synthetic).data, inspection.counts
+    spec = DataSpec("images", (channels, height, width), "class", tuple(map(str, range(inspection.classes))))
+    count = max(20, 2 * inspection.classes)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
+    labels = np.arange(count) % inspection.classes
+    examples = Dataset.from_numpy(spec, {"inputs": images, "targets": labels})
+    return PreparedData(spec, examples, examples, None), inspection.counts
 
 
 def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
@@ -127,29 +129,24 @@ def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
             learning_rate=study.comparison.fixed_learning_rate,
             seed=study.grid.seeds[0],
             model=study.model,
+            task=study.task,
             training=training,
         )
-        num_images = NUM_BATCHES * batch_size
+        num_examples = NUM_BATCHES * batch_size
         with TemporaryDirectory(prefix="batchscape-check-") as folder:
-            data = Path(folder) / "images.safetensors"
-            write_prepared(data, _resize(sample, num_images))
+            data = Path(folder) / "data.safetensors"
+            write_prepared(data, _resize(sample, num_examples))
             run = RunDirectory(train(spec, data, Path(folder) / "run"))
             history = run.history(["train_seconds", "validation_seconds"]).iloc[1:]
             device = run.summary()["environment"]["device"]
         seconds[batch_size] = float(history["train_seconds"].median()) / NUM_BATCHES
-        validation_image = float(history["validation_seconds"].median()) / num_images
-    return fit_pace(seconds, validation_image), device
+        validation_example = float(history["validation_seconds"].median()) / num_examples
+    return fit_pace(seconds, validation_example), device
 
 
 def _resize(data: PreparedData, count: int) -> PreparedData:
-    """Return data with this many training and validation images, repeated as often as necessary."""
+    """Return data with this many training and validation examples, repeated as often as necessary."""
     train, validation = (
-        np.resize(np.arange(len(labels)), count) for labels in (data.train_labels, data.validation_labels)
+        side[torch.from_numpy(np.resize(np.arange(len(side)), count))] for side in (data.train, data.validation)
     )
-    return PreparedData(
-        data.train_images[train],
-        data.train_labels[train],
-        data.validation_images[validation],
-        data.validation_labels[validation],
-        data.classes,
-    )
+    return PreparedData(data.spec, train, validation, None)

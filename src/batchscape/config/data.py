@@ -305,6 +305,10 @@ DataConfig = tagged_union(
 )
 
 
+# The task that a source has if the study file does not name one; all others have classification.
+DEFAULT_TASKS = {"text": "language_model", "python_docs": "language_model", "diamonds": "regression"}
+
+
 def source_module(name: str) -> str:
     """Return the module that loads the source of a name or import path; jobs depend on that source's code alone."""
     return f"batchscape.data.{'custom' if ':' in name else name}"

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from batchscape.config.base import LearningRate, PositiveInt, Section, Seed
 from batchscape.config.model import ModelConfig, VggConfig
+from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
 
 
@@ -18,6 +19,7 @@ class RunSpec(Section):
         seed: Seed of the initial weights and of the order of examples.
         warmup_epochs: Epochs of linear warm-up from 0.
         model: The network.
+        task: What it is trained for.
         training: How it trains.
     """
 
@@ -26,6 +28,7 @@ class RunSpec(Section):
     seed: Seed
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     model: ModelConfig = VggConfig()
+    task: TaskConfig = ClassificationConfig()
     training: TrainingConfig = TrainingConfig()
 
 

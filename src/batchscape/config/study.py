@@ -13,7 +13,7 @@ from batchscape.config.analysis import AnalysisConfig
 from batchscape.config.arms import DEFAULT_ARMS, Arms
 from batchscape.config.base import Section, cross_field_error, shortest_decimal
 from batchscape.config.comparison import ComparisonConfig
-from batchscape.config.data import DataConfig, DigitsConfig, held_out_count
+from batchscape.config.data import DEFAULT_TASKS, DataConfig, DigitsConfig, held_out_count
 from batchscape.config.device_timing import DeviceTimingConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
@@ -29,6 +29,7 @@ from batchscape.config.loading import (
 from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.resources import ResourcesConfig
 from batchscape.config.sharpness import SharpnessConfig
+from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
 from batchscape.config.tuning import TuningConfig
@@ -78,6 +79,7 @@ class StudyConfig(Section):
     """Name of the study; all its results are in `results/<name>/`."""
 
     data: DataConfig = DigitsConfig()
+    task: TaskConfig = ClassificationConfig()
     grid: GridConfig = GridConfig()
     model: ModelConfig = VggConfig()
     training: TrainingConfig = TrainingConfig()
@@ -124,6 +126,16 @@ class StudyConfig(Section):
         `overrides` and `texts` are those of `from_mapping`.
         """
         return cls.from_mapping(read_yaml(path), printable(path), overrides, texts)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _task_of_the_data(cls, values: Any) -> Any:
+        """Fill in the task that the data source has by default."""
+        data, task = (values.get(key) if isinstance(values, Mapping) else None for key in ("data", "task"))
+        default = DEFAULT_TASKS.get(str(data.get("source"))) if isinstance(data, Mapping) else None
+        if default and (task is None or (isinstance(task, Mapping) and "name" not in task)):
+            return {**values, "task": {"name": default, **(task or {})}}
+        return values
 
     @model_validator(mode="after")
     def _compared_batches_are_in_the_grid(self) -> Self:

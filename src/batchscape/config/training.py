@@ -24,10 +24,6 @@ class TrainingConfig(Section):
     patience: Annotated[PositiveInt, Field(examples=[20])] = 20
     """A run ends as `converged` after this many epochs without a lower validation loss."""
 
-    loss: Literal["auto", "binary_cross_entropy", "cross_entropy"] = "auto"
-    """`binary_cross_entropy`: one output, the logit of the second of two classes. `cross_entropy`: one output per class
-    (softmax). `auto`: the first for two classes, the second for more."""
-
     reshuffle: bool = True
     """`false` gives every epoch of a run the same batches, as in Chang & Pathak 2020."""
 

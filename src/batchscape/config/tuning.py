@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from batchscape.config.base import AsTuple, Distinct, LearningRate, PositiveInt, Section, Seed, cross_field_error
 from batchscape.config.model import ModelConfig, VggConfig
+from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
 
 
@@ -59,5 +60,6 @@ class SearchSpec(Section):
 
     batch_size: PositiveInt
     model: ModelConfig = VggConfig()
+    task: TaskConfig = ClassificationConfig()
     training: TrainingConfig = TrainingConfig()
     tuning: TuningConfig = TuningConfig()

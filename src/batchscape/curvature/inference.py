@@ -1,17 +1,19 @@
 """Faster copies of networks for inference."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
 
+from batchscape.data.dataset import map_inputs
 from batchscape.models.perturbation import copy_perturbed
 
 # Layers whose output is a new tensor that no other layer reads, so that a ReLU after them may overwrite it.
 ALLOCATING_LAYERS = (nn.Conv2d, nn.Linear, nn.BatchNorm2d, nn.MaxPool2d)
 
 
-class InferenceNetwork:
+class InferenceNetwork(nn.Module):
     """A copy of a network that computes the same outputs faster, without gradients.
 
     Two optimizations are tried. ReLUs in an `nn.Sequential` run in place and after max-pooling (`fuse_for_inference`).
@@ -22,10 +24,11 @@ class InferenceNetwork:
 
     Args:
         network: The network; it is not modified.
-        example: A few inputs, float, shape (n, channels, height, width).
+        example: A few inputs of the network.
     """
 
-    def __init__(self, network: nn.Module, example: torch.Tensor):
+    def __init__(self, network: nn.Module, example: Any):
+        super().__init__()
         self.module = copy.deepcopy(network).eval()
         self.onednn = False
         reference, fused = copy_perturbed(network).eval(), fuse_for_inference(network)
@@ -41,11 +44,11 @@ class InferenceNetwork:
                     self.module, self.onednn = module, onednn
                     return
 
-    def inputs(self, images: torch.Tensor) -> torch.Tensor:
-        """Return float images in the memory layout that the network expects."""
-        return images.to_mkldnn() if self.onednn else images.contiguous(memory_format=torch.channels_last)
+    def inputs(self, inputs: Any) -> Any:
+        """Return inputs in the memory layout that the network expects."""
+        return inputs.to_mkldnn() if self.onednn else inputs
 
-    def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
+    def forward(self, inputs: Any) -> torch.Tensor:
         """Return the outputs for the result of `inputs`. Call it in `torch.inference_mode()`."""
         outputs = self.module(inputs)
         return outputs.to_dense() if outputs.is_mkldnn else outputs
@@ -78,11 +81,18 @@ def fuse_for_inference(network: nn.Module) -> nn.Module:
     return replica
 
 
-def _matches_reference(module: nn.Module, onednn: bool, example: torch.Tensor, expected: torch.Tensor) -> bool:
-    if onednn and not (torch.backends.mkldnn.is_available() and example.is_cpu and example.dtype == torch.float32):
+def _matches_reference(module: nn.Module, onednn: bool, example: Any, expected: torch.Tensor) -> bool:
+    if onednn and not _supports_onednn(example):
         return False
     try:
-        outputs = module(example.to_mkldnn() if onednn else example.clone())
+        outputs = module(example.to_mkldnn() if onednn else map_inputs(torch.clone, example))
     except Exception:  # an operation, or custom code, that does not support the layout
         return False
     return torch.allclose(outputs.to_dense() if outputs.is_mkldnn else outputs, expected, rtol=1e-4, atol=1e-5)
+
+
+def _supports_onednn(example: Any) -> bool:
+    """Return whether inputs are images in single precision on a CPU."""
+    if not (isinstance(example, torch.Tensor) and torch.backends.mkldnn.is_available()):
+        return False
+    return example.is_cpu and example.dtype == torch.float32 and example.dim() == 4

@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
-from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
+from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
 import torch
@@ -11,9 +12,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base class, which has no public name
 
 from batchscape.curvature.inference import InferenceNetwork
-from batchscape.data.tensors import normalize_images
+from batchscape.data.dataset import Batch, Dataset, input_tensors, slices
 from batchscape.models.memory import find_largest_fitting, max_micro_batch_size
-from batchscape.tasks.losses import enable_backward, enable_double_backward, loss_and_accuracy, mean_loss
+from batchscape.tasks.modes import DoubleOutputs, enable_backward, enable_double_backward
+from batchscape.tasks.objective import Measurement, Meter, SupervisedObjective, dataset_weights
 
 # Inputs of at most this size are cached as floats; larger ones are converted again in each pass.
 INPUT_CACHE_BYTES = 512 << 20
@@ -22,13 +24,6 @@ STATISTICS_BATCH_SIZE = 256
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
-
-
-class LossAndAccuracy(NamedTuple):
-    """Mean loss in nats, and fraction of correct predictions."""
-
-    loss: float
-    accuracy: float
 
 
 def _retry_with_smaller_chunks(
@@ -40,8 +35,8 @@ def _retry_with_smaller_chunks(
     def wrapper(self: "LossSurface", *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         def compute(chunk_size: int) -> Result:
             if chunk_size < self._chunk_size:
-                self._chunk_size, self._caches_inputs = chunk_size, False
-                self._input_cache.clear()
+                self._chunk_size, self._caches_batches = chunk_size, False
+                self._batch_cache.clear()
             return method(self, *args, **kwargs)
 
         return find_largest_fitting(self._chunk_size, compute)[1]
@@ -57,9 +52,9 @@ class LossSurface:
     examples and all results are float64. Results depend on `chunk` and the number of threads only by rounding.
 
     Args:
-        network: The network; a copy is used, so it is not modified.
-        images: uint8, shape (n, channels, height, width). May be in host memory if they do not fit on the GPU.
-        labels: int64, shape (n,), on the device that computes.
+        objective: The network with its loss; a copy is used, so it is not modified.
+        data: The dataset. It may be in host memory if it does not fit on the GPU.
+        device: The device that computes.
         dtype: Data type of the network.
         chunk: Number of examples in a forward pass; by default, as many as fit in the cache of the processor, and fewer
             if memory runs out.
@@ -67,28 +62,37 @@ class LossSurface:
 
     def __init__(
         self,
-        network: nn.Module,
-        images: torch.Tensor,
-        labels: torch.Tensor,
+        objective: SupervisedObjective,
+        data: Dataset,
+        device: torch.device,
         dtype: torch.dtype = torch.float32,
         chunk: int | None = None,
     ):
-        self._images, self._labels, self._dtype = images, labels, dtype
-        self._device = labels.device
-        self._network = copy.deepcopy(network).to(self._device, dtype).eval()
+        self._data, self._device, self._dtype = data, device, dtype
+        self._network = copy.deepcopy(objective.module).to(device, dtype).eval()
+        # The network computes in its own precision, the loss and its derivative with respect to the outputs in double.
+        self._objective = objective.on(DoubleOutputs(self._network))
         self._network.requires_grad_()  # the surface is a function of all parameters, frozen ones included
-        example = self._normalize(images[:4])
+        example = self._batch(slice(4)).inputs
         self._chunk_size = chunk or max_micro_batch_size(self._network, example)
         self._inference = InferenceNetwork(self._network, example)
         self._parameters = list(self._network.parameters())
         modules = (self._network, self._inference.module)
         self._flat_parameters = {module: _flatten_parameters(module) for module in modules}
-        self._input_cache: dict[str, list[torch.Tensor]] = {}
-        self._caches_inputs = images.numel() * dtype.itemsize <= INPUT_CACHE_BYTES
+        weights = dataset_weights(objective, data, device)
+        self._total_weight = float(len(data)) if weights is None else weights.sum().item()
+        self._batch_cache: dict[str, list[Batch]] = {}
+        example_bytes = sum(part.nbytes for part in input_tensors(example)) / len(input_tensors(example)[0])
+        self._caches_batches = len(data) * example_bytes <= INPUT_CACHE_BYTES
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the metrics of `value`."""
+        return self._objective.metrics
 
     def __len__(self) -> int:
         """Return the number of examples, n."""
-        return len(self._labels)
+        return len(self._data)
 
     @property
     def has_batch_norm(self) -> bool:
@@ -133,7 +137,7 @@ class LossSurface:
                 layer.train()
             with torch.inference_mode():
                 for first in range(num_batches):
-                    self._network(self._normalize(self._images[first::num_batches]))
+                    self._network(self._batch(slice(first, None, num_batches)).inputs)
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
@@ -141,21 +145,23 @@ class LossSurface:
         self.batch_norm_statistics = self.batch_norm_statistics  # also of the copy for inference
 
     @_retry_with_smaller_chunks
-    def value(self, weights: np.ndarray) -> LossAndAccuracy:
-        """Return loss and accuracy.
+    def value(self, weights: np.ndarray, side: str = "train") -> Measurement:
+        """Return loss and metrics.
 
         Args:
             weights: θ, shape (p,).
+            side: The side of the split that the dataset is.
 
         Returns:
-            f(θ), which may be inf or nan, and the accuracy.
+            f(θ), which may be inf or nan, and the metrics.
         """
         self._set_parameters(self._inference.module, weights)
+        objective = self._objective.on(self._inference)
+        meter = Meter(objective, self._device)
         with torch.inference_mode():
-            logits = torch.cat(
-                [self._inference(inputs) for inputs in self._chunks("inference", self._inference.inputs)]
-            )
-            return LossAndAccuracy(*loss_and_accuracy(logits, self._labels))
+            for batch in self._chunks("inference"):
+                meter.add(objective.record(batch))
+            return objective.report(meter.sums(), self._total_weight, side)
 
     @_retry_with_smaller_chunks
     def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -171,8 +177,8 @@ class LossSurface:
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
         with enable_backward(self._network):
-            for inputs, labels in self._labeled_chunks():
-                chunk_loss = self._chunk_loss(inputs, labels)
+            for batch in self._chunks("gradient"):
+                chunk_loss = self._chunk_loss(batch)
                 total += _flatten(_gradient(chunk_loss, self._parameters))
                 loss += chunk_loss.detach()
         return loss.item(), total.cpu().numpy()
@@ -197,8 +203,8 @@ class LossSurface:
             for part, parameter in zip(direction.to(self._dtype).split(sizes), self._parameters, strict=True)
         ]
         with enable_double_backward(self._network):
-            for inputs, labels in self._labeled_chunks():
-                gradient = _gradient(self._chunk_loss(inputs, labels), self._parameters, create_graph=True)
+            for batch in self._chunks("gradient"):
+                gradient = _gradient(self._chunk_loss(batch), self._parameters, create_graph=True)
                 slope = torch.zeros((), dtype=self._dtype, device=self._device)
                 for part, along in zip(gradient, directions, strict=True):
                     slope = slope + (part * along).sum()
@@ -216,13 +222,13 @@ class LossSurface:
             The gradient, shape (p,).
         """
         self._set_parameters(self._network, weights)
-        example = slice(index, index + 1)
+        batch = self._batch(slice(index, index + 1))
         with enable_backward(self._network):
-            loss = mean_loss(self._network(self._normalize(self._images[example])).double(), self._labels[example])
+            loss = self._objective(batch).loss
             return _flatten(_gradient(loss, self._parameters)).double().cpu().numpy()
 
-    def _normalize(self, images: torch.Tensor) -> torch.Tensor:
-        return normalize_images(images.to(self._device), self._dtype)
+    def _batch(self, rows: slice) -> Batch:
+        return self._data.batch(rows, self._device, self._dtype)
 
     def _set_parameters(self, module: nn.Module, weights: np.ndarray) -> None:
         vector = self._flat_parameters[module]
@@ -230,22 +236,22 @@ class LossSurface:
             raise ValueError(f"weights of shape {weights.shape} for a network with {len(vector)} parameters")
         vector.copy_(torch.from_numpy(weights))
 
-    def _chunk_loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _chunk_loss(self, batch: Batch) -> torch.Tensor:
         """Return the contribution of a chunk to the mean loss."""
-        return mean_loss(self._network(inputs).double(), labels) * (len(labels) / len(self))
+        weights = self._objective.example_weights(batch)
+        weight = len(batch) if weights is None else weights.sum()
+        return self._objective(batch).loss * (weight / self._total_weight)
 
-    def _labeled_chunks(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        inputs = self._chunks("gradient", lambda inputs: inputs)
-        return zip(inputs, self._labels.split(self._chunk_size), strict=True)
-
-    def _chunks(self, purpose: str, to_layout: Callable[[torch.Tensor], torch.Tensor]) -> Iterator[torch.Tensor]:
-        """Return the inputs in chunks, in the memory layout of a purpose; cached from the first pass if they fit."""
-        if purpose in self._input_cache:
-            return iter(self._input_cache[purpose])
-        chunks = (to_layout(self._normalize(images)) for images in self._images.split(self._chunk_size))
-        if self._caches_inputs:
-            self._input_cache[purpose] = list(chunks)
-            return iter(self._input_cache[purpose])
+    def _chunks(self, purpose: Literal["gradient", "inference"]) -> Iterator[Batch]:
+        """Return the examples in chunks, in the memory layout of a purpose; cached from the first pass if they fit."""
+        if purpose in self._batch_cache:
+            return iter(self._batch_cache[purpose])
+        chunks: Iterator[Batch] = map(self._batch, slices(len(self), self._chunk_size))
+        if purpose == "inference":
+            chunks = (replace(batch, inputs=self._inference.inputs(batch.inputs)) for batch in chunks)
+        if self._caches_batches:
+            self._batch_cache[purpose] = list(chunks)
+            return iter(self._batch_cache[purpose])
         return chunks
 
 

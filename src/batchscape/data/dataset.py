@@ -32,12 +32,27 @@ class Batch:
         """Return the number of examples."""
         return len(self.targets)
 
+    def to(self, dtype: torch.dtype) -> "Batch":
+        """Return the batch with inputs that are not indices in another data type."""
+        inputs = map_inputs(lambda part: part.to(dtype) if part.is_floating_point() else part, self.inputs)
+        return Batch(inputs, self.targets, self.weights)
+
     def split(self, sizes: int | Sequence[int]) -> "list[Batch]":
         """Return parts of the batch, of the given size or sizes, like `torch.split`."""
         targets = self.targets.split(sizes)
         inputs = split_inputs(self.inputs, sizes)
         weights = [None] * len(targets) if self.weights is None else self.weights.split(sizes)
         return list(map(Batch, inputs, targets, weights))
+
+
+def slices(count: int, size: int) -> list[slice]:
+    """Return slices of `size` that cover `count` examples; the last one may be smaller."""
+    return [slice(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def input_tensors(inputs: Any) -> tuple[Tensor, ...]:
+    """Return the tensors of inputs, a tensor or a tuple of tensors."""
+    return (inputs,) if isinstance(inputs, Tensor) else tuple(inputs)
 
 
 def map_inputs(function: Callable[[Tensor], Tensor], inputs: Any) -> Any:

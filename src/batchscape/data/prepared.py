@@ -41,7 +41,7 @@ VARIANCE_DIGITS = 12
 MAX_HEADER_BYTES = 100 * 2**20
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class PreparedData:
     """All sides of the split.
 
@@ -57,61 +57,11 @@ class PreparedData:
     validation: "Dataset"
     test: "Dataset | None"
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        # Until the code that trains takes datasets, arrays of images and labels are accepted as well.
-        names = ("spec", "train", "validation", "test")
-        values = dict(zip(names, args, strict=False)) | kwargs
-        if isinstance(args[0] if args else None, np.ndarray):
-            values = _from_images(*args)
-        elif any(name.endswith(("_images", "_labels")) for name in kwargs):
-            old = PreparedData(**{name: kwargs[name] for name in names})
-            images = ("train_images", "train_labels", "validation_images", "validation_labels", "classes")
-            values = _from_images(**{name: kwargs.get(name, getattr(old, name)) for name in images})
-        for name in names:
-            object.__setattr__(self, name, values.get(name))
-
-    @property
-    def train_images(self) -> np.ndarray:  # noqa: D102
-        return self.train.arrays[INPUTS].numpy().transpose(0, 3, 1, 2)
-
-    @property
-    def train_labels(self) -> np.ndarray:  # noqa: D102
-        return self.train.arrays[TARGETS].numpy()
-
-    @property
-    def validation_images(self) -> np.ndarray:  # noqa: D102
-        return self.validation.arrays[INPUTS].numpy().transpose(0, 3, 1, 2)
-
-    @property
-    def validation_labels(self) -> np.ndarray:  # noqa: D102
-        return self.validation.arrays[TARGETS].numpy()
-
-    @property
-    def classes(self) -> tuple[str, ...]:  # noqa: D102
-        return self.spec.classes
-
     @property
     def sides(self) -> "dict[str, Dataset]":
         """The sides that there are, by name."""
         sides = {TRAIN: self.train, VALIDATION: self.validation, TEST: self.test}
         return {name: side for name, side in sides.items() if side is not None}
-
-
-def _from_images(
-    train_images: np.ndarray,
-    train_labels: np.ndarray,
-    validation_images: np.ndarray,
-    validation_labels: np.ndarray,
-    classes: Sequence[str],
-) -> dict[str, Any]:
-    from batchscape.data.dataset import Dataset
-
-    spec = DataSpec("images", tuple(train_images.shape[1:]), "class", tuple(classes))
-    train, validation = (
-        Dataset.from_numpy(spec, {INPUTS: images.transpose(0, 2, 3, 1), TARGETS: labels})
-        for images, labels in ((train_images, train_labels), (validation_images, validation_labels))
-    )
-    return {"spec": spec, "train": train, "validation": validation}
 
 
 @dataclass(frozen=True)

@@ -60,12 +60,14 @@ class Summary(Section):
     epochs: PositiveInt
     best_epoch: PositiveInt | None
     best_validation_loss: float | None
-    validation_accuracy_at_best: float | None
+    validation_at_best: dict[str, float]
+    test_at_best: dict[str, float]
     min_train_loss: float | None
     parameters: PositiveInt
     batches_per_epoch: PositiveInt
     training_examples: PositiveInt
     validation_examples: PositiveInt
+    test_examples: int
     classes: list[str]
     spec: RunSpec
     environment: Environment

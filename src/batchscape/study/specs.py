@@ -32,7 +32,8 @@ class Specs:
 
     @property
     def data(self) -> str:
-        return _canonical(self.config.data.model_dump(mode="json"))
+        """The section `data`, and the task, which decides what the targets are."""
+        return _canonical({"data": self.config.data.model_dump(mode="json"), "task": self.config.task.name})
 
     @property
     def data_files(self) -> str:
@@ -41,9 +42,8 @@ class Specs:
 
     @property
     def network(self) -> str:
-        training = self.config.training
-        settings = {"model": self.config.model.model_dump(mode="json"), "loss": training.loss}
-        return _canonical(settings | {"accelerator": training.accelerator})
+        settings = {name: getattr(self.config, name).model_dump(mode="json") for name in ("model", "task")}
+        return _canonical(settings | {"accelerator": self.config.training.accelerator})
 
     def run(self, name: str) -> str:
         """The RunSpec of a run; without the learning rate if a search finds it."""
@@ -54,6 +54,7 @@ class Specs:
             seed=run.seed,
             warmup_epochs=run.warmup_epochs,
             model=self.config.model,
+            task=self.config.task,
             training=self.config.training,
         )
         return _canonical(spec.model_dump(mode="json", exclude={"learning_rate"} if run.learning_rate is None else {}))
@@ -63,7 +64,9 @@ class Specs:
         tuning, training = self.config.tuning, self.config.training
         max_epochs = min(tuning.epochs, training.max_epochs)  # a trial is no longer than the runs that it is for
         training = training.model_copy(update={"max_epochs": max_epochs, "checkpoints": ()})
-        spec = SearchSpec(batch_size=batch_size, model=self.config.model, training=training, tuning=tuning)
+        spec = SearchSpec(
+            batch_size=batch_size, model=self.config.model, task=self.config.task, training=training, tuning=tuning
+        )
         return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
 
     @property
@@ -79,6 +82,7 @@ class Specs:
                 learning_rate=self.config.comparison.fixed_learning_rate,
                 seed=self.config.grid.seeds[0],
                 model=self.config.model,
+                task=self.config.task,
                 training=training,
             )
             for batch_size in sorted(self.config.grid.batch_sizes)

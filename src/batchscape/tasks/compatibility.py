@@ -1,6 +1,7 @@
-"""Tests of whether a network fits the data and all analyses, on a few images, before anything trains."""
+"""Tests of whether a network and its loss fit the data and all analyses, on a few examples, before anything trains."""
 
 import copy
+import math
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import reduce
@@ -11,15 +12,21 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from batchscape.config.model import ModelConfig
+from batchscape.config.task import TaskConfig
+from batchscape.data.dataset import Batch, Dataset, input_tensors, map_inputs
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import normalize_images, to_tensors
+from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.models.build import apply_network, build_network
 from batchscape.models.perturbation import copy_perturbed
 from batchscape.runtime.user_code import summarize_error
-from batchscape.tasks.losses import enable_backward, enable_double_backward, mean_loss, num_outputs
+from batchscape.tasks.modes import DoubleOutputs, enable_backward, enable_double_backward, evaluation_mode
+from batchscape.tasks.objective import SupervisedObjective, build_objective
+from batchscape.tasks.task import Task, check_functions
 
 NUM_PROBE_EXAMPLES = 4
+# Examples whose loss is compared with that of their parts.
+NUM_SPLIT_EXAMPLES = 8
 CPU = torch.device("cpu")
 
 # Hessian-vector products are compared with central differences of gradients in float64, along directions of length 1.
@@ -32,14 +39,19 @@ RELATIVE_TOLERANCE, TOTAL_TOLERANCE = 0.01, 1e-4
 NUM_DIRECTIONS = 2
 
 
+def probe_batch(data: Dataset, device: torch.device = CPU, count: int = NUM_PROBE_EXAMPLES) -> Batch:
+    """Return the first examples of a dataset, on which networks are tested."""
+    return data[:count].batch(slice(None), device)
+
+
 def validate_network(
-    config: ModelConfig, loss: str, largest_batch: int, data: PreparedData, device: torch.device = CPU
+    config: ModelConfig, task_config: TaskConfig, largest_batch: int, data: PreparedData, device: torch.device = CPU
 ) -> dict[str, Any]:
-    """Check a network on a few training images, on the CPU and on the device where it will train.
+    """Check a network and its loss on a few training examples, on the CPU and on the device where it will train.
 
     Args:
         config: Section `model` of the study file.
-        loss: `training.loss`.
+        task_config: Section `task`.
         largest_batch: The largest batch size of the study.
         data: The prepared data.
         device: Where the network will train.
@@ -49,14 +61,14 @@ def validate_network(
         computed.
 
     Raises:
-        UserError: The network cannot be constructed or copied, does not accept the images, returns outputs of another
-            shape than the loss needs or ones that in evaluation mode depend on the rest of the batch, cannot be
-            differentiated, or has no trainable parameters; or the largest batch is larger than the data.
+        UserError: The network cannot be constructed or copied, does not accept the inputs, returns outputs of another
+            shape than the loss needs or ones that in evaluation mode depend on the rest of the batch or on later
+            tokens, cannot be differentiated, or has no trainable parameters; the loss is not a mean over examples; or
+            the largest batch is larger than the data.
     """
     validate_batch_size(largest_batch, data)
-    outputs = num_outputs(loss, len(data.classes))
-    shape = data.train_images.shape[1:]
-    network = build_network(config, shape, outputs, seed=0)
+    spec, objective = data.spec, build_objective(config, task_config, data, seed=0)
+    network, task = objective.module, objective.task
     parameters = dict(network.named_parameters())
     for name, parameter in parameters.items():
         if parameter.dtype != torch.float32:
@@ -65,25 +77,30 @@ def validate_network(
                 "use torch.float32, so convert them to it"
             )
     for place in dict.fromkeys((CPU, device)):
-        images, labels = to_tensors(
-            data.train_images[:NUM_PROBE_EXAMPLES], data.train_labels[:NUM_PROBE_EXAMPLES], place
-        )
-        rebuilt = build_network(config, shape, outputs, seed=0)
-        replica = _copy_network(network.to(place), rebuilt.to(place), images, config.name)
-        _check_outputs(replica, images, config.name, outputs, loss, data.classes)
-        if not _follows_weights(network, images):
+        batch = probe_batch(data.train, place)
+        rebuilt = build_network(config, spec, task.num_outputs, seed=0)
+        replica = _copy_network(network.to(place), rebuilt.to(place), batch.inputs, config.name)
+        _check_outputs(replica, batch.inputs, config.name, task, task_config, spec)
+        if not _follows_weights(network, batch.inputs):
             raise UserError(
                 f"model.name: {config.name} reuses, in evaluation mode, results computed from earlier weights, so "
                 "analyses, which change the weights, would be wrong; compute them in each forward pass"
             )
-        _check_gradient(replica, images, labels, config.name)
-    failure = diagnose_hessian(network, images, labels)
+        _check_gradient(objective.on(replica), batch, config.name)
+    loss_name = task_config.loss
+    if loss_name == "auto":
+        loss_name = "binary_cross_entropy" if task.num_outputs == 1 else "cross_entropy"
+    examples = probe_batch(data.train, place, NUM_SPLIT_EXAMPLES)
+    check_functions(task_config, task, network(examples.inputs), examples.targets)
+    check_additivity(objective, examples, loss_name)
+    failure = diagnose_hessian(objective, batch)
     return {
         "name": config.name,
-        "image_shape": list(shape),
-        "classes": list(data.classes),
-        "outputs": outputs,
-        "loss": "binary_cross_entropy" if outputs == 1 else "cross_entropy",
+        "task": task_config.name,
+        "input_shape": list(spec.shape),
+        "classes": list(spec.classes),
+        "outputs": task.num_outputs,
+        "loss": loss_name,
         "parameters": sum(parameter.numel() for parameter in parameters.values()),
         "shapes": {name: list(parameter.shape) for name, parameter in parameters.items()},
         # The base class of all BatchNorm layers has no public name.
@@ -92,7 +109,47 @@ def validate_network(
     }
 
 
-def _copy_network(network: nn.Module, rebuilt: nn.Module, images: torch.Tensor, name: str) -> nn.Module:
+def check_additivity(objective: SupervisedObjective, batch: Batch, loss_name: str) -> None:
+    """Check the contract of `Objective` on a batch: it is split, and losses and gradients of the parts must add up.
+
+    The network is in evaluation mode, where the outputs of an example do not depend on the others.
+
+    Args:
+        objective: The network with its loss.
+        batch: At least two examples.
+        loss_name: Name of the loss in the study file.
+
+    Raises:
+        UserError: The loss of the batch is not the weighted mean of those of its parts, or its gradient is not.
+    """
+    parameters = [parameter for parameter in objective.module.parameters() if parameter.requires_grad]
+
+    def total(parts: Sequence[Batch]) -> tuple[float, torch.Tensor]:
+        """Return the sums of weight × loss and of weight × gradient."""
+        loss, gradient = 0.0, torch.zeros(sum(map(torch.numel, parameters)), dtype=torch.float64)
+        for part in parts:
+            weights = objective.example_weights(part)
+            weight = len(part) if weights is None else weights.sum().item()
+            outcome = objective(part)
+            parts_of_gradient = torch.autograd.grad(outcome.loss, parameters, allow_unused=True, materialize_grads=True)
+            gradient += weight * torch.cat([tensor.reshape(-1) for tensor in parts_of_gradient]).double().cpu()
+            loss += weight * outcome.loss.item()
+        return loss, gradient
+
+    first = len(batch) // 3
+    with evaluation_mode(objective.module), enable_backward(objective.module):
+        loss, gradient = total([batch])
+        split_loss, split_gradient = total(batch.split([first, len(batch) - first]))
+    differs = not math.isclose(loss, split_loss, rel_tol=1e-4, abs_tol=1e-5) and math.isfinite(loss)
+    if differs or not (gradient - split_gradient).norm() <= 1e-3 * gradient.norm() + 1e-5:
+        raise UserError(
+            f"task.loss: {loss_name} is not a mean over examples: {len(batch)} of them have the total "
+            f'loss {loss:.6g}, and in two parts {split_loss:.6g}; with `reduction="mean"` return the mean of what '
+            '`reduction="none"` returns, and let the loss of an example not depend on the others'
+        )
+
+
+def _copy_network(network: nn.Module, rebuilt: nn.Module, inputs: Any, name: str) -> nn.Module:
     """Return a copy of a network. Raises UserError if its outputs differ from those of the same network, rebuilt."""
     try:
         copied = copy.deepcopy(network)
@@ -100,9 +157,9 @@ def _copy_network(network: nn.Module, rebuilt: nn.Module, images: torch.Tensor, 
         raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {summarize_error(error)}")
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        expected = apply_network(rebuilt.eval(), normalize_images(images), name)
+        expected = apply_network(rebuilt.eval(), inputs, name)
         torch.manual_seed(0)
-        outputs = apply_network(copied.eval(), normalize_images(images), f"{name}, copied by copy.deepcopy,")
+        outputs = apply_network(copied.eval(), inputs, f"{name}, copied by copy.deepcopy,")
     if isinstance(expected, torch.Tensor) and not torch.allclose(
         outputs, expected, rtol=1e-3, atol=1e-4, equal_nan=True
     ):
@@ -114,54 +171,90 @@ def _copy_network(network: nn.Module, rebuilt: nn.Module, images: torch.Tensor, 
 
 
 def _check_outputs(
-    network: nn.Module, images: torch.Tensor, name: str, outputs: int, loss: str, classes: tuple[str, ...]
+    network: nn.Module, inputs: Any, name: str, task: Task, task_config: TaskConfig, spec: DataSpec
 ) -> None:
-    """Raise UserError if outputs have another shape, depend on the rest of the batch, or have no gradient."""
-    expected_shape = (len(images), outputs)
+    """Raise UserError if outputs have another shape, depend on other examples or later tokens, or have no gradient."""
+    count = len(input_tensors(inputs)[0])
+    expected_shape = (count, *task.output_shape)
     for training in (False, True):  # in both modes, because networks may behave differently
-        predicted = apply_network(network.train(training), normalize_images(images), name)
+        predicted = apply_network(network.train(training), inputs, name)
         if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) != expected_shape:
             kind = (
                 f"shape {tuple(predicted.shape)}" if isinstance(predicted, torch.Tensor) else type(predicted).__name__
             )
             raise UserError(
-                f"model.name: {name} returns {kind} for {len(images)} images; for {len(classes)} classes "
-                f"({_join_first(classes)}) and `training.loss: {loss}` it must return shape {expected_shape}; change "
-                f"the last layer to {outputs} per image"
+                f"model.name: {name} returns {kind} for {count} examples; for {_describe_targets(spec)} and "
+                f"`task.loss: {task_config.loss}` it must return shape {expected_shape}; change the last layer to "
+                f"{task.num_outputs} outputs per {'token' if spec.targets == 'next_token' else 'example'}"
                 + (
-                    ", or write `training.loss: cross_entropy`"
-                    if kind == f"shape {(len(images), 2)}" and outputs == 1
+                    ", or write `task.loss: cross_entropy`"
+                    if kind == f"shape {(count, 2)}" and task.output_shape == (1,) and spec.targets == "class"
                     else ""
                 )
             )
         if not training:
             with torch.no_grad():  # as in evaluation, where a network might reuse the memory of its outputs
-                first = apply_network(network, normalize_images(images), name)
+                first = apply_network(network, inputs, name)
                 before = first.clone()
-                apply_network(network, normalize_images(images.flip(0)), name)
+                apply_network(network, map_inputs(lambda tensor: tensor.flip(0), inputs), name)
             if not torch.allclose(first, before, rtol=0, atol=0, equal_nan=True):
                 raise UserError(
                     f"model.name: {name} overwrites the outputs of its previous call; return a new tensor each time"
                 )
-            fewer = apply_network(network, normalize_images(images[:2]), name)
+            fewer = apply_network(network, map_inputs(lambda tensor: tensor[:2], inputs), name)
             if not torch.allclose(fewer, predicted[:2], rtol=1e-3, atol=1e-4, equal_nan=True):
                 raise UserError(
                     f"model.name: {name}: in evaluation mode, the outputs of an example depend on the rest of the "
                     "batch; let BatchNorm track running statistics, and draw no random numbers"
                 )
+            if spec.targets == "next_token":
+                _check_causality(network, inputs, predicted, name, spec)
     if not predicted.requires_grad:
         raise UserError(f"model.name: {name} has no trainable parameters")
 
 
-def _check_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Tensor, name: str) -> None:
+def _check_causality(
+    network: nn.Module, tokens: torch.Tensor, predicted: torch.Tensor, name: str, spec: DataSpec
+) -> None:
+    """Raise UserError if outputs of evaluation mode depend on later tokens, which they predict."""
+    half = tokens.shape[1] // 2
+    changed = torch.cat([tokens[:, :half], alter_inputs(tokens[:, half:], spec)], dim=1)
+    outputs = apply_network(network, changed, name)
+    if not torch.allclose(outputs[:, :half], predicted[:, :half], rtol=1e-3, atol=1e-4, equal_nan=True):
+        raise UserError(
+            f"model.name: {name}: the output for a token depends on later tokens, which it is to predict; use a "
+            "causal mask"
+        )
+
+
+def _describe_targets(spec: DataSpec) -> str:
+    if spec.targets == "class":
+        return f"{len(spec.classes)} classes ({_join_first(spec.classes)})"
+    if spec.targets == "next_token":
+        return f"a vocabulary of {spec.vocabulary} tokens in blocks of {spec.shape[0]}"
+    return f"targets of shape {spec.target_shape}" if spec.target_shape else "one number"
+
+
+def alter_inputs(inputs: Any, spec: DataSpec) -> Any:
+    """Return other inputs of the same shape, which differ from the given ones in nearly all values."""
+    if spec.inputs == "tokens":
+        return spec.vocabulary - 1 - inputs
+    if spec.inputs == "columns":
+        numbers, categories = inputs
+        return 1 - numbers, torch.tensor(spec.categories, device=categories.device) - 1 - categories
+    return 1 - inputs
+
+
+def _check_gradient(objective: SupervisedObjective, batch: Batch, name: str) -> None:
     """Raise UserError if the loss cannot be differentiated in training mode, or in evaluation mode, as analyses do."""
+    network = objective.module
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
     for mode in ("training", "evaluation"):
         network.train(mode == "training").zero_grad()
         try:
             with enable_backward(network) if mode == "evaluation" else nullcontext():
-                mean_loss(network(normalize_images(images)), labels).backward()
-                loss = mean_loss(network(normalize_images(images)), labels)
+                objective(batch).loss.backward()
+                loss = objective(batch).loss
                 gradients = torch.autograd.grad(loss, trainable, allow_unused=True, materialize_grads=True)
         except Exception as error:
             if is_out_of_memory(error):
@@ -177,13 +270,12 @@ def _check_gradient(network: nn.Module, images: torch.Tensor, labels: torch.Tens
             )
 
 
-def _follows_weights(network: nn.Module, images: torch.Tensor) -> bool:
+def _follows_weights(network: nn.Module, inputs: Any) -> bool:
     """Return whether weights changed in evaluation mode have the same effect as weights changed before it.
 
     They do not if `eval()` merges some weights into others, or if results are computed once and cached.
     """
     changed_before, changed_after = copy_perturbed(network.train()).eval(), copy.deepcopy(network).eval()
-    inputs = normalize_images(images)
     with torch.no_grad():
         changed_after(inputs)
         for parameter, perturbed in zip(changed_after.parameters(), copy_perturbed(network).parameters(), strict=True):
@@ -203,92 +295,94 @@ def validate_batch_size(size: int, data: PreparedData) -> None:
         data: The prepared data.
 
     Raises:
-        UserError: It is larger than the number of training images.
+        UserError: It is larger than the number of training examples.
     """
-    count = len(data.train_labels)
+    count = len(data.train)
     if size > count:
-        may_fit = size < count + len(data.validation_labels)
+        may_fit = size < count + len(data.validation)
         raise UserError(
-            f"grid.batch_sizes: {size} is more than the {count} training images; remove it"
+            f"grid.batch_sizes: {size} is more than the {count} training examples; remove it"
             + (" or lower data.validation_fraction" if may_fit else "")
         )
 
 
-def examples_are_independent(network: nn.Module, images: torch.Tensor) -> bool:
-    """Return whether, in training mode, each output depends on its image alone and a step changes no buffers.
+def examples_are_independent(network: nn.Module, batch: Batch, spec: DataSpec) -> bool:
+    """Return whether, in training mode, each output depends on its input alone and a step changes no buffers.
 
     Only then do parts of a batch, computed one after the other or in several processes, give the result of the complete
     batch. BatchNorm computes statistics over the batch; other layers update statistics in buffers once per step.
 
     Args:
         network: The network, which is left unchanged.
-        images: (n, channels, height, width), uint8, n at least 2, on the device of the network.
+        batch: At least two examples, on the device of the network.
+        spec: What an example is.
     """
     # Perturbed, because statistics of converged weights do not change, and zero weights hide what is before them.
     replica = copy_perturbed(network).train()
     before = [buffer.clone() for buffer in replica.buffers()]
-    inputs = normalize_images(images)
-    same_first = torch.cat([inputs[:1], 1 - inputs[1:]])
+    altered = input_tensors(alter_inputs(batch.inputs, spec))
+    same_first = [
+        torch.cat([first[:1], other[1:]]) for first, other in zip(input_tensors(batch.inputs), altered, strict=True)
+    ]
     outputs = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for batch in (inputs, same_first):
+        for inputs in (batch.inputs, same_first[0] if isinstance(batch.inputs, torch.Tensor) else tuple(same_first)):
             torch.manual_seed(0)  # the same dropout
-            outputs.append(replica(batch)[0])
+            outputs.append(replica(inputs)[0])
     buffers_unchanged = all(map(torch.equal, before, replica.buffers()))
     return buffers_unchanged and torch.allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-7, equal_nan=True)
 
 
-def supports_batch_size_one(network: nn.Module, images: torch.Tensor) -> bool:
-    """Return whether a network can train on a single image; BatchNorm cannot if it has one value per channel.
+def supports_batch_size_one(network: nn.Module, example: Batch) -> bool:
+    """Return whether a network can train on a single example; BatchNorm cannot if it has one value per channel.
 
     Args:
         network: The network, which is left unchanged.
-        images: (n, channels, height, width), uint8, on the device of the network.
+        example: A batch of one, on the device of the network.
     """
     with torch.random.fork_rng(devices=[]):
         try:
-            copy.deepcopy(network).train()(normalize_images(images[:1]))
+            copy.deepcopy(network).train()(example.inputs)
         except ValueError:
             return False
     return True
 
 
-def diagnose_hessian(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> str:
-    """Return why Hessian-vector products of a network's loss cannot be computed, in evaluation mode.
+def diagnose_hessian(objective: SupervisedObjective, batch: Batch) -> str:
+    """Return why Hessian-vector products of the loss cannot be computed, in evaluation mode.
 
     For some operations without a second derivative torch silently uses zero. Therefore a product is compared with
     central differences of gradients, parameter by parameter, at slightly perturbed weights. This needs float64; for a
     network that converts to another precision, only errors are detected.
 
     Args:
-        network: The network, which is left unchanged.
-        images: (n, channels, height, width), uint8, on the device of the network.
-        labels: (n,), on the device of the network.
+        objective: The network, which is left unchanged, with its loss.
+        batch: A few examples, on the device of the network.
 
     Returns:
         The reason, or an empty string if they can be computed.
     """
     try:
-        single = _PerturbedLoss(network, images, labels, torch.float32)
+        single = _PerturbedLoss(objective, batch, torch.float32)
         single.hessian_vector_product(single.directions()[0])
     except Exception as error:  # from torch, or from a custom operation
         if is_out_of_memory(error):
             raise
         return summarize_error(error)
     try:
-        return _compare_with_differences(network, images, labels)
+        return _compare_with_differences(objective, batch)
     except Exception as error:  # from a network that does not support float64
         if is_out_of_memory(error):
             raise
         return ""
 
 
-def _compare_with_differences(network: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> str:
+def _compare_with_differences(objective: SupervisedObjective, batch: Batch) -> str:
     """Return how a Hessian-vector product differs from differences of gradients.
 
     Empty if it does not differ, or if they cannot be compared.
     """
-    double = _PerturbedLoss(network, images, labels, torch.float64)
+    double = _PerturbedLoss(objective, batch, torch.float64)
     with _RecordedPrecisions() as precisions:
         size = _norm(double.gradient())
     if precisions.seen > {torch.float64} or not torch.isfinite(size):
@@ -315,9 +409,10 @@ def _compare_with_differences(network: nn.Module, images: torch.Tensor, labels: 
 class _PerturbedLoss:
     """The mean loss on some examples as a function of a network's weights, near its own, in evaluation mode."""
 
-    def __init__(self, network: nn.Module, images: torch.Tensor, labels: torch.Tensor, dtype: torch.dtype):
-        self.network = copy_perturbed(network).to(dtype).eval().requires_grad_()
-        self.inputs, self.labels = normalize_images(images, dtype), labels
+    def __init__(self, objective: SupervisedObjective, batch: Batch, dtype: torch.dtype):
+        self.network = copy_perturbed(objective.module).to(dtype).eval().requires_grad_()
+        self.objective = objective.on(DoubleOutputs(self.network))
+        self.batch = batch.to(dtype)
         self.names, self.parameters = zip(*self.network.named_parameters(), strict=True)
         self.start = [parameter.detach().clone() for parameter in self.parameters]
 
@@ -333,8 +428,7 @@ class _PerturbedLoss:
     def gradient(self, create_graph: bool = False) -> Sequence[torch.Tensor]:
         """Return the gradient at the current weights, one tensor per parameter."""
         with enable_backward(self.network):
-            loss = mean_loss(self.network(self.inputs).double(), self.labels)
-            return self._differentiate(loss, create_graph)
+            return self._differentiate(self.objective(self.batch).loss, create_graph)
 
     def hessian_vector_product(self, direction: list[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Return the Hessian times a direction."""

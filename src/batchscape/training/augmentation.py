@@ -18,7 +18,7 @@ class Augmentation:
     shifts: torch.Tensor
     """Pixels by which each image is then shifted down and to the right, (n, 2), int64."""
 
-    def __getitem__(self, indices: torch.Tensor) -> "Augmentation":
+    def __getitem__(self, indices: torch.Tensor | slice) -> "Augmentation":
         return Augmentation(self.flips[indices], self.shifts[indices])
 
     def to(self, device: torch.device) -> "Augmentation":

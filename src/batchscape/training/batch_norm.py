@@ -14,20 +14,22 @@ from torch.nn import functional as F
 # The base class of all of torch's BatchNorm layers; there is no public name for it.
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from batchscape.data.dataset import Batch
+from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError
 from batchscape.tasks.compatibility import examples_are_independent
 from batchscape.training.distributed import ProcessGroup
 
 
-def synchronize_batch_norm(network: nn.Module, images: torch.Tensor, process_group: ProcessGroup) -> None:
+def synchronize_batch_norm(network: nn.Module, probe: Batch, data: DataSpec, process_group: ProcessGroup) -> None:
     """Make each BatchNorm of a network compute its statistics over the global batch, in place.
 
-    `images` are a few inputs, uint8, (n, channels, height, width). Raises UserError if the network couples the examples
+    `probe` is a batch of a few examples of `data`. Raises UserError if the network couples the examples
     of a batch in another way, which would then be over one process's shard only.
     """
     network_without_batch_norm = copy.deepcopy(network)
     _replace_batch_norm(network_without_batch_norm, _to_identity)
-    if not examples_are_independent(network_without_batch_norm, images):
+    if not examples_are_independent(network_without_batch_norm, probe, data):
         raise UserError(
             "resources.devices: the network couples the examples of a batch other than through torch's BatchNorm, or "
             "keeps running statistics; it cannot be split over devices, so write `devices: 1`"

@@ -1,35 +1,34 @@
 """The gradient of a global batch, accumulated over micro-batches."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
-from torch import nn
 
-from batchscape.tasks.losses import mean_loss
-
-MicroBatch = tuple[torch.Tensor, torch.Tensor]
-"""Inputs, floats, (b, channels, height, width), and labels, (b,)."""
+from batchscape.data.dataset import Batch
+from batchscape.tasks.objective import Objective
 
 
-def backward(network: nn.Module, micro_batches: Iterable[MicroBatch], count: int) -> list[torch.Tensor]:
+def backward(objective: Objective, micro_batches: Iterable[Batch], total_weight: float | torch.Tensor) -> list[Any]:
     """Add the gradient of the mean loss over a global batch to `.grad` of the parameters.
 
-    The gradient is exact: each micro-batch adds that of its mean loss, times its fraction of the batch. Only one
-    micro-batch has its activations in memory at a time. One without examples adds zeros, but runs the forward and the
-    backward pass, as a BatchNorm that sums over processes requires.
+    The gradient is exact: each micro-batch adds that of its mean loss, times its fraction of the weight of the batch.
+    Only one micro-batch has its activations in memory at a time. One without examples adds zeros, but runs the forward
+    and the backward pass, as a BatchNorm that sums over processes requires.
 
     Args:
-        network: The network, in training mode.
+        objective: The network with its loss, in training mode.
         micro_batches: The parts of the batch, or of this process's shard of it.
-        count: Number of examples of the global batch.
+        total_weight: Sum of the weights of the examples of the global batch; their number if all weights are 1.
 
     Returns:
-        The logits of each micro-batch, detached.
+        The record of each micro-batch.
     """
-    logits = []
-    for inputs, labels in micro_batches:
-        outputs = network(inputs)
-        loss = mean_loss(outputs, labels) if len(labels) else outputs.sum()
-        loss.backward(torch.full_like(loss, len(labels) / count))
-        logits.append(outputs.detach())
-    return logits
+    records = []
+    for batch in micro_batches:
+        loss, record = objective(batch)
+        weights = objective.example_weights(batch)
+        weight = len(batch) if weights is None else weights.sum()
+        loss.backward(torch.as_tensor(weight / total_weight, dtype=loss.dtype, device=loss.device))
+        records.append(record)
+    return records

@@ -4,33 +4,34 @@ import copy
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import psutil
 import torch
-from torch import nn
 
 from batchscape.config.run import RunSpec
+from batchscape.data.dataset import Batch, Dataset, input_tensors, slices, storage_device
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import gather_examples, normalize_images, storage_device
 from batchscape.models.memory import find_largest_fitting, max_micro_batch_size, saved_tensor_bytes
 from batchscape.runtime.device import free_memory, limit_gpu_memory
 from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES, examples_are_independent
-from batchscape.tasks.losses import evaluate_loss_and_correct, evaluation_mode, normalize_sums, summed_loss_and_correct
+from batchscape.tasks.modes import evaluation_mode
+from batchscape.tasks.objective import Measurement, Meter, SupervisedObjective, dataset_weights, evaluate
 from batchscape.training.augmentation import Augmentation, augment_images, draw_augmentation
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronize_batch_norm
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.lightning import pl
-from batchscape.training.micro_batches import MicroBatch, backward
+from batchscape.training.micro_batches import backward
 from batchscape.training.noise_scale import estimate_noise_scale
 from batchscape.training.sampler import EpochSampler, batch_sizes, dropout_seed, epoch_order
 
-# Bytes of images that are converted to floats in one operation, unless a batch, or a micro-batch, is larger.
-CONVERTED_BYTES = 512 << 10
+# Bytes of inputs that are decoded in one operation, unless a batch, or a micro-batch, is larger.
+DECODED_BYTES = 512 << 10
 # GPU memory of a run besides its weights, their gradients and the activations, as a multiple of the weights: momentum,
 # the best weights, and the flat copies from which the norm of an update is computed.
 EXTRA_WEIGHT_COPIES = 5
@@ -40,11 +41,8 @@ EXTRA_WEIGHT_COPIES = 5
 class EpochResult:
     """Measurements of one epoch of training."""
 
-    loss: float
-    """Mean loss over the epoch's examples, each evaluated before its update."""
-
-    accuracy: float
-    """Fraction of the epoch's examples that were predicted correctly, each evaluated before its update."""
+    measurement: Measurement
+    """Means of loss and metrics over the epoch's examples, each evaluated before its update."""
 
     update_norms: np.ndarray
     """‖θ_{t+1} − θ_t‖₂ of each batch update, (batches,), float64."""
@@ -67,7 +65,7 @@ class TrainingModule(pl.LightningModule):
 
     def __init__(
         self,
-        network: nn.Module,
+        objective: SupervisedObjective,
         data: PreparedData,
         spec: RunSpec,
         process_group: ProcessGroup | None = None,
@@ -82,17 +80,19 @@ class TrainingModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.process_group = process_group or ProcessGroup()
-        probe_images = torch.from_numpy(data.train_images[:NUM_PROBE_EXAMPLES])
+        network = objective.module
+        probe = data.train.batch(slice(NUM_PROBE_EXAMPLES), torch.device("cpu"))
         if self.process_group.size > 1:
-            synchronize_batch_norm(network, probe_images, self.process_group)
+            synchronize_batch_norm(network, probe, data.spec, self.process_group)
         # Then each process must run the forward pass, even if its shard of a short batch is empty.
         self.has_collectives_in_forward = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
         self.supports_micro_batches = (
             not self.has_collectives_in_forward
             if self.process_group.size > 1
-            else examples_are_independent(network, probe_images)
+            else examples_are_independent(network, probe, data.spec)
         )
         self.network = network
+        self.objective = objective
         self.data = data
         self.spec = spec
         self.jobs_per_gpu = jobs_per_gpu
@@ -110,25 +110,20 @@ class TrainingModule(pl.LightningModule):
 
     def train_dataloader(self) -> EpochSampler:
         spec, reshuffle = self.spec, self.spec.training.reshuffle
-        return EpochSampler(
-            len(self.data.train_labels), spec.batch_size, spec.seed, self.process_group,
-            lambda: self.current_epoch + 1 if reshuffle else 1,
-        )  # fmt: skip
+        return EpochSampler(len(self.data.train), spec.seed, lambda: self.current_epoch + 1 if reshuffle else 1)
 
     def on_fit_start(self) -> None:
         self.process_group.assert_initialized()
-        data, device = self.data, self.device
-        num_bytes = data.train_images.nbytes + data.validation_images.nbytes
+        device = self.device
+        # Before they move to a device whose memory they may fill.
+        self.train_weights, self.validation_weights = (
+            dataset_weights(self.objective, side, device) for side in (self.data.train, self.data.validation)
+        )
+        num_bytes = self.data.train.num_bytes + self.data.validation.num_bytes
         storage = storage_device(num_bytes, device, free_memory(device, self.jobs_per_gpu))
-        self.train_images, self.validation_images = (
-            torch.from_numpy(images).to(storage) for images in (data.train_images, data.validation_images)
-        )
-        self.train_labels, self.validation_labels = (
-            torch.from_numpy(labels).to(device) for labels in (data.train_labels, data.validation_labels)
-        )
-        probe_images = self.train_images[:NUM_PROBE_EXAMPLES].to(device)
+        self.train_data, self.validation_data = self.data.train.to(storage), self.data.validation.to(storage)
         with evaluation_mode(self.network):
-            self.chunk = max_micro_batch_size(self.network, normalize_images(probe_images))
+            self.chunk = max_micro_batch_size(self.network, self._decode(slice(NUM_PROBE_EXAMPLES)).inputs)
         if self.supports_micro_batches and device.type == "cpu":
             self.micro_batch = min(self.chunk, self.micro_batch)
         elif self.supports_micro_batches:  # no smaller than the memory demands: on a GPU that would only cost time
@@ -146,12 +141,12 @@ class TrainingModule(pl.LightningModule):
 
         Otherwise Linux would kill this process, or others, once the pages are touched.
         """
-        if len(self.train_images) < NUM_PROBE_EXAMPLES:
+        if len(self.train_data) < NUM_PROBE_EXAMPLES:
             return
         with self._seeded_rngs():
             network = copy.deepcopy(self.network)
             all_bytes, half_bytes = (
-                saved_tensor_bytes(network, self._inputs(torch.arange(count), None))
+                saved_tensor_bytes(network, self._decode(slice(count)).inputs)
                 for count in (NUM_PROBE_EXAMPLES, NUM_PROBE_EXAMPLES // 2)
             )
         bytes_per_example = (all_bytes - half_bytes) / (NUM_PROBE_EXAMPLES - NUM_PROBE_EXAMPLES // 2)
@@ -169,11 +164,10 @@ class TrainingModule(pl.LightningModule):
         Raises an out-of-memory error if the examples do not fit.
         """
         with limit_gpu_memory(self.device, self.jobs_per_gpu), self._seeded_rngs():
-            network = copy.deepcopy(self.network)
-            weight_bytes = sum(parameter.nbytes for parameter in network.parameters())
+            objective = self.objective.copy()
+            weight_bytes = sum(parameter.nbytes for parameter in objective.module.parameters())
             extra_copies = torch.empty(EXTRA_WEIGHT_COPIES * weight_bytes, dtype=torch.uint8, device=self.device)
-            indices = torch.arange(count, device=self.train_images.device)
-            backward(network, [(self._inputs(indices, None), self.train_labels[:count])], count)
+            backward(objective, [self._decode(slice(count))], count)
             del extra_copies
 
     def parameter_vector(self) -> torch.Tensor:
@@ -181,27 +175,27 @@ class TrainingModule(pl.LightningModule):
         return _flatten([parameter.detach() for parameter in self.network.parameters()])
 
     def training_step(self, order: torch.Tensor, _: int) -> None:
-        """Take one SGD step for each global batch of an epoch; `order` has the indices of this process's shards."""
+        """Take one SGD step for each global batch of an epoch, whose examples are in the given order."""
         started, cpu_started = time.perf_counter(), time.process_time()
         optimizer = self.optimizer
         parameters = list(self.network.parameters())
         weights = [parameter.detach() for parameter in parameters]  # the same memory, without autograd
-        labels = self.train_labels[order]
-        counts = batch_sizes(len(self.train_labels), self.spec.batch_size)
-        batches = self._batches(order, labels, counts, self._draw_augmentation(len(self.train_labels)))
-        logits: list[torch.Tensor] = []
+        counts = batch_sizes(len(order), self.spec.batch_size)
+        batches = self._batches(order, counts, self._draw_augmentation(len(order)))
+        meter = Meter(self.objective, self.device)
         norms = []
         before = _flatten(weights)
         step, warm_up = self.current_epoch * len(counts), self.spec.warmup_epochs * len(counts)
         trainable = [parameter for parameter in parameters if parameter.requires_grad]
         has_gradient: list[bool] = []
         with self._seeded_rngs():
-            for count, micro_batches in zip(counts, batches, strict=True):
+            for weight, micro_batches in zip(self._batch_weights(order, counts), batches, strict=True):
                 step += 1
                 self._warm_up(optimizer, step, warm_up)
                 for parameter in parameters:  # `Optimizer.zero_grad` without its hooks, which cost 4 % of a small step
                     parameter.grad = None
-                logits += backward(self.network, micro_batches, count)
+                for record in backward(self.objective, micro_batches, weight):
+                    meter.add(record)
                 if self.process_group.size > 1:
                     # Found in the first batch, of which no shard is empty.
                     has_gradient = has_gradient or self.process_group.has_gradient(trainable)
@@ -211,15 +205,20 @@ class TrainingModule(pl.LightningModule):
                 norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
                 before = after
         # Read from the device once an epoch: each read would wait for all work that is queued there.
-        sums = self.process_group.all_reduce(summed_loss_and_correct(torch.cat(logits), labels))
-        loss, accuracy = normalize_sums(sums, len(self.train_labels))
+        sums = self.process_group.all_reduce(meter.sums())
+        total_weight = len(order) if self.train_weights is None else self.train_weights.sum().item()
         self.result = EpochResult(
-            loss=loss,
-            accuracy=accuracy,
+            measurement=self.objective.report(sums, total_weight, "train"),
             update_norms=torch.stack(norms).cpu().numpy(),
             seconds=time.perf_counter() - started,
             cpu_seconds=self.all_reduce_sum(time.process_time() - cpu_started),
         )
+
+    def _batch_weights(self, order: torch.Tensor, counts: list[int]) -> Sequence[float | torch.Tensor]:
+        """Return the total weight of each global batch, the same in all processes."""
+        if self.train_weights is None:
+            return counts
+        return [part.sum() for part in self.train_weights[order.to(self.train_weights.device)].split(counts)]
 
     def _warm_up(self, optimizer: torch.optim.Optimizer, step: int, num_steps: int) -> None:
         """Set the learning rate of a step, counted from 1, that rises linearly over `num_steps`."""
@@ -244,49 +243,66 @@ class TrainingModule(pl.LightningModule):
         if not (flip or shift):
             return None
         augmentation = draw_augmentation(count, flip, shift, self.spec.seed, self.current_epoch + 1)
-        return augmentation.to(self.train_images.device)
+        return augmentation.to(self.train_data.storage)
 
     def _batches(
-        self, order: torch.Tensor, labels: torch.Tensor, counts: list[int], augmentation: Augmentation | None
-    ) -> Iterator[Iterable[MicroBatch]]:
+        self, order: torch.Tensor, counts: list[int], augmentation: Augmentation | None
+    ) -> Iterator[list[Batch] | Iterator[Batch]]:
         """Yield this process's shard of each global batch, whose sizes are `counts`, as micro-batches.
 
-        To bound the memory, images are converted to floats a few batches at a time, or one micro-batch at a time if
-        batches are split.
+        To bound the memory, examples are decoded a few batches at a time, or one micro-batch at a time if batches are
+        split.
         """
         size = self.micro_batch
-        shard_sizes = [shard.stop - shard.start for shard in map(self.process_group.shard, counts)]
-        order = order.to(self.train_images.device)
-        if size < shard_sizes[0]:
-            for indices, targets in zip(order.split(shard_sizes), labels.split(shard_sizes), strict=True):
-                micro_inputs = (self._inputs(micro_batch, augmentation) for micro_batch in indices.split(size))
-                yield zip(micro_inputs, targets.split(size), strict=True) if len(indices) else []
+        shards = [self.process_group.shard(count) for count in counts]
+        sizes = [shard.stop - shard.start for shard in shards]
+        if self.process_group.size > 1:
+            order = torch.cat([batch[shard] for batch, shard in zip(order.split(counts), shards, strict=True)])
+        order = order.to(self.train_data.storage)
+        if size < sizes[0]:
+            for indices in order.split(sizes):
+                parts = indices.split(size) if len(indices) else ()
+                yield (self._decode(part, augmentation) for part in parts)
             return
-        image_bytes = self.train_images[0].numel() * torch.float32.itemsize
-        batches_at_once = max(1, CONVERTED_BYTES // (shard_sizes[0] * image_bytes))
-        groups = [shard_sizes[start : start + batches_at_once] for start in range(0, len(shard_sizes), batches_at_once)]
-        group_sizes = list(map(sum, groups))
-        for group, indices, targets in zip(groups, order.split(group_sizes), labels.split(group_sizes), strict=True):
-            inputs = self._inputs(indices, augmentation)
-            for batch in zip(inputs.split(group), targets.split(group), strict=True):
-                yield [batch] if len(batch[1]) or self.has_collectives_in_forward else []
+        batches_at_once = max(1, DECODED_BYTES // (sizes[0] * self._input_bytes))
+        groups = [sizes[start : start + batches_at_once] for start in range(0, len(sizes), batches_at_once)]
+        for group, indices in zip(groups, order.split(list(map(sum, groups))), strict=True):
+            for batch in self._decode(indices, augmentation).split(group):
+                yield [batch] if len(batch) or self.has_collectives_in_forward else []
 
-    def _inputs(self, indices: torch.Tensor, augmentation: Augmentation | None) -> torch.Tensor:
-        """Return the training images of some indices as inputs of the network."""
-        images = gather_examples(self.train_images, indices, self.device)
-        if augmentation:
-            images = augment_images(images, augmentation[indices].to(self.device))
-        return normalize_images(images)
+    def _decode(self, indices: torch.Tensor | slice, augmentation: Augmentation | None = None) -> Batch:
+        """Return training examples as the network takes them."""
+        if augmentation is None:
+            return self.train_data.batch(indices, self.device)
+        drawn = augmentation[indices].to(self.device)
+        return self.train_data.batch(indices, self.device, transform=lambda images: augment_images(images, drawn))
 
-    def validate(self) -> tuple[float, float]:
-        """Return the loss and the accuracy over the validation set at the current weights."""
-        count = len(self.validation_labels)
-        shard = self.process_group.shard(count)
-        images, labels = self.validation_images[shard], self.validation_labels[shard]
-        self.chunk, sums = find_largest_fitting(
-            self.chunk, lambda chunk: evaluate_loss_and_correct(self.network, images, labels, chunk)
-        )
-        return normalize_sums(self.process_group.all_reduce(sums), count)
+    @cached_property
+    def _input_bytes(self) -> int:
+        """Bytes of one input of the network."""
+        return sum(part.nbytes for part in input_tensors(self._decode(slice(1)).inputs))
+
+    def validate(self) -> Measurement:
+        """Return the loss and the metrics over the validation set at the current weights."""
+        return self._evaluate(self.validation_data, self.validation_weights, "validation")
+
+    def test(self) -> Measurement | None:
+        """Return the loss and the metrics over the test set at the current weights; None if there is no test set."""
+        if self.data.test is None:
+            return None
+        weights = dataset_weights(self.objective, self.data.test, self.device)
+        return self._evaluate(self.data.test, weights, "test")
+
+    def _evaluate(self, data: Dataset, weights: torch.Tensor | None, side: str) -> Measurement:
+        shard = data[self.process_group.shard(len(data))]
+
+        def compute(chunk: int) -> torch.Tensor:
+            batches = (shard.batch(part, self.device) for part in slices(len(shard), chunk))
+            return evaluate(self.objective, batches, self.device)
+
+        self.chunk, sums = find_largest_fitting(self.chunk, compute)
+        total_weight = len(data) if weights is None else weights.sum().item()
+        return self.objective.report(self.process_group.all_reduce(sums), total_weight, side)
 
     def all_reduce_sum(self, value: float) -> float:
         """Return the sum of a number over all processes."""
@@ -297,10 +313,13 @@ class TrainingModule(pl.LightningModule):
 
         Its batches follow the order of the next epoch that shuffles, which is independent of the weights.
         """
-        order = torch.from_numpy(epoch_order(len(self.train_labels), self.spec.seed, self.current_epoch + 2))
-        images, labels = self.train_images, self.train_labels
+        order = torch.from_numpy(epoch_order(len(self.train_data), self.spec.seed, self.current_epoch + 2))
+        weights = None if self.train_weights is None else self.train_weights.to(self.train_data.storage)
         self.chunk, estimates = find_largest_fitting(
-            self.chunk, lambda chunk: estimate_noise_scale(self.network, images, labels, order, chunk=chunk)
+            self.chunk,
+            lambda chunk: estimate_noise_scale(
+                self.objective, self.train_data, order, self.device, weights, chunk=chunk
+            ),
         )
         return estimates
 

@@ -1,12 +1,12 @@
 """The gradient noise scale: how much the gradients of single examples vary around their mean."""
 
 import torch
-from torch import nn
 
-from batchscape.data.tensors import gather_examples, normalize_images
+from batchscape.data.dataset import Dataset
 from batchscape.models.memory import max_micro_batch_size
 from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES
-from batchscape.tasks.losses import enable_backward, evaluation_mode, mean_loss
+from batchscape.tasks.modes import enable_backward, evaluation_mode
+from batchscape.tasks.objective import Objective
 
 # Examples of each batch whose gradients are compared. Smaller batches give a more precise estimate and cost more: on
 # the 1,437 digits, batches of 32, 64 and 128 give tr(Σ) within about 13, 20 and 30 % in 45, 30 and 20 ms.
@@ -14,10 +14,11 @@ BATCH_SIZE = 64
 
 
 def estimate_noise_scale(
-    network: nn.Module,
-    images: torch.Tensor,
-    labels: torch.Tensor,
+    objective: Objective,
+    data: Dataset,
     order: torch.Tensor,
+    device: torch.device,
+    weights: torch.Tensor | None = None,
     batch_size: int = BATCH_SIZE,
     chunk: int | None = None,
 ) -> tuple[float, float]:
@@ -33,40 +34,51 @@ def estimate_noise_scale(
     estimate is unbiased for any sizes, and exact for batches of one. With equal batches it is that of appendix A.1 with
     B_big = n. ‖G‖ itself is exact, since the mean loss over the n examples is the one that training minimizes.
 
+    Where examples have weights, all means are weighted means, and b_k is the total weight of a batch divided by the
+    mean weight of an example; for batches of one the trace is that of the weighted covariance.
+
     The network is in evaluation mode during the call; its weights, their gradients and all random states are
     unchanged. Sums are computed in float64.
 
     Args:
-        network: The network, on the device of `labels`.
-        images: Training images, uint8, (n, channels, height, width), on any device.
-        labels: Their labels, int64, (n,).
+        objective: The network with its loss, on `device`.
+        data: The training set, on any device.
         order: A random permutation of the examples, (n,), on any device; it is split into the batches.
+        device: The device that computes.
+        weights: The weight of each example, (n,), on the device of `data`; None if all are 1.
         batch_size: Examples per batch; the last batch may be smaller.
         chunk: The most examples that go through the network at once; by default as many as fit in the processor's
             cache.
 
     Returns:
-        ‖G‖, in nats per unit of weight, and B_simple, in examples.
+        ‖G‖, in units of the loss per unit of weight, and B_simple, in examples.
     """
     size = max(1, min(batch_size, len(order) // 2))  # at least two batches
-    device = labels.device
-    order = order.to(images.device)
+    order = order.to(data.storage)
+    network = objective.module
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     total = torch.zeros(sum(map(torch.numel, parameters)), dtype=torch.float64, device=device)
     squares = torch.zeros((), dtype=torch.float64, device=device)
+    total_weight = 0.0
     batches = order.split(size)
     with evaluation_mode(network), enable_backward(network), torch.enable_grad():
-        chunk = chunk or max_micro_batch_size(network, normalize_images(images[:NUM_PROBE_EXAMPLES].to(device)))
-        for batch in batches:
+        chunk = chunk or max_micro_batch_size(network, data.batch(slice(NUM_PROBE_EXAMPLES), device).inputs)
+        for indices in batches:
+            batch_weight = _total_weight(indices, weights)
             gradient = torch.zeros_like(total)
-            for indices in batch.split(chunk):
-                outputs = network(normalize_images(gather_examples(images, indices, device)))
-                loss = mean_loss(outputs, labels[indices.to(device)])
+            for part in indices.split(chunk):
+                loss = objective(data.batch(part, device)).loss
                 gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
                 flat = torch.cat([tensor.reshape(-1) for tensor in gradients])
-                gradient.add_(flat, alpha=len(indices) / len(batch))
-            total += len(batch) * gradient
-            squares += len(batch) * gradient.dot(gradient)
-    squared_norm = (total / len(order)).square().sum()
-    trace = (squares - len(order) * squared_norm) / (len(batches) - 1)
+                gradient.add_(flat, alpha=_total_weight(part, weights) / batch_weight)
+            total += batch_weight * gradient
+            squares += batch_weight * gradient.dot(gradient)
+            total_weight += batch_weight
+    squared_norm = (total / total_weight).square().sum()
+    mean_weight = total_weight / len(order)
+    trace = (squares - total_weight * squared_norm) / (len(batches) - 1) / mean_weight
     return squared_norm.sqrt().item(), (trace / squared_norm).item()
+
+
+def _total_weight(indices: torch.Tensor, weights: torch.Tensor | None) -> float:
+    return float(len(indices)) if weights is None else weights[indices].sum().item()

@@ -12,6 +12,7 @@ from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory, is_noise_scale_epoch
 from batchscape.io.weights import Layers, distance_by_layer, write_weights
 from batchscape.runtime.states import EPOCH, STOPPED, record_state
+from batchscape.tasks.objective import Measurement
 from batchscape.training.checkpoint import TrainingState, write_checkpoint
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
@@ -51,6 +52,7 @@ class Recorder(pl.Callback):
         self.training = module.spec.training
         self.status = MAX_EPOCHS
         self.best_epoch: int | None = None
+        self.test: Measurement | None = None
         self.best_loss = math.inf
         self.best_state: dict[str, torch.Tensor] = {}
         self.history: list[dict[str, Any]] = []
@@ -70,7 +72,7 @@ class Recorder(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         module, epoch, result = self.module, trainer.current_epoch + 1, self.module.result
         started, cpu_started = time.perf_counter(), time.process_time()
-        validation_loss, validation_accuracy = module.validate()
+        validation = module.validate()
         validation_seconds = time.perf_counter() - started
         validation_cpu_seconds = module.all_reduce_sum(time.process_time() - cpu_started)
 
@@ -85,10 +87,8 @@ class Recorder(pl.Callback):
         self.history.append(
             {
                 "epoch": epoch,
-                "train_loss": result.loss,
-                "train_accuracy": result.accuracy,
-                "validation_loss": validation_loss,
-                "validation_accuracy": validation_accuracy,
+                **result.measurement.columns("train_"),
+                **validation.columns("validation_"),
                 "learning_rate": module.optimizer.param_groups[0]["lr"],
                 "train_seconds": result.seconds,
                 "train_cpu_seconds": result.cpu_seconds,
@@ -105,17 +105,19 @@ class Recorder(pl.Callback):
                 },
             }
         )
+        train_loss, validation_loss = result.measurement.loss, validation.loss
+        metrics = "".join(f", validation {name} {value:.6g}" for name, value in validation.metrics.items())
         log.info(
-            "epoch %d: training loss %.6g, validation loss %.6g, validation accuracy %.4f, %.3f s",
-            epoch, result.loss, validation_loss, validation_accuracy, result.seconds + validation_seconds,
+            "epoch %d: training loss %.6g, validation loss %.6g%s, %.3f s",
+            epoch, train_loss, validation_loss, metrics, result.seconds + validation_seconds,
         )  # fmt: skip
         if module.process_group.is_main_process:
-            losses = {"train_loss": result.loss, "validation_loss": validation_loss}
+            losses = {"train_loss": train_loss, "validation_loss": validation_loss}
             record_state(EPOCH, epoch=epoch, max_epochs=self.training.max_epochs, **losses)
 
         if epoch in self.training.checkpoints:
             self._write_weights(RunDirectory.checkpoint_name(epoch))
-        if not (math.isfinite(result.loss) and math.isfinite(validation_loss)):
+        if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             self.status = DIVERGED
             trainer.should_stop = True
             return
@@ -130,6 +132,7 @@ class Recorder(pl.Callback):
             self._maybe_save_checkpoint(epoch)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.test = self._test_best()
         if not self.module.process_group.is_main_process:
             return
         if self.best_state:
@@ -137,6 +140,18 @@ class Recorder(pl.Callback):
         self._write_weights("last")
         self.directory.write_update_norms(np.concatenate(self.update_norms))
         self.directory.write_history(self.history)
+
+    def _test_best(self) -> Measurement | None:
+        """Return loss and metrics of the best weights on the test set; None without either. All processes take part."""
+        network = self.module.network
+        if not self.best_state or self.module.data.test is None:
+            return None
+        last = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.load_state_dict(self.best_state)
+        try:
+            return self.module.test()
+        finally:
+            network.load_state_dict(last)
 
     def _maybe_save_checkpoint(self, epoch: int) -> None:
         """Save a checkpoint if the last one is old or the deadline near.

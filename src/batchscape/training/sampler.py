@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from batchscape.training.distributed import ProcessGroup
-
 # What an epoch draws besides its order comes from streams of their own. Stream 0 would be that of the order: NumPy pads
 # seeds with zeros.
 AUGMENTATION, DROPOUT = 1, 2
@@ -62,22 +60,17 @@ class EpochSampler:
     """Loader whose single item is the order of an epoch: to Lightning, an epoch is one batch.
 
     Lightning's work around each of its batches takes a quarter of the time of a small network's step, so the module
-    splits the order into global batches itself. A process gets the indices of its shard of each of them.
+    splits the order into global batches, and these into shards, itself.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, process_group: ProcessGroup, epoch: Callable[[], int]):
+    def __init__(self, count: int, seed: int, epoch: Callable[[], int]):
         """Sample `count` examples; `epoch` returns the number of the epoch whose order comes next, from 1."""
         self.count = count
-        self.batch_size = batch_size
         self.seed = seed
-        self.process_group = process_group
         self.epoch = epoch
 
     def __len__(self) -> int:
         return 1
 
     def __iter__(self) -> Iterator[torch.Tensor]:
-        order = torch.from_numpy(epoch_order(self.count, self.seed, self.epoch()))
-        if self.process_group.size > 1:
-            order = torch.cat([batch[self.process_group.shard(len(batch))] for batch in order.split(self.batch_size)])
-        yield order
+        yield torch.from_numpy(epoch_order(self.count, self.seed, self.epoch()))

@@ -99,10 +99,10 @@ def _untimed_rows(runs: Sequence[RunSpec], devices: int) -> pd.DataFrame:
 
 
 def _supports_several_processes(run: RunSpec, data: Path) -> bool:
-    prepared, network = build(run, data, 1)
+    prepared, objective = build(run, data, 1)
     try:
-        probe_images = torch.from_numpy(prepared.train_images[:NUM_PROBE_EXAMPLES])
-        synchronize_batch_norm(network, probe_images, ProcessGroup())
+        probe = prepared.train.batch(slice(NUM_PROBE_EXAMPLES), torch.device("cpu"))
+        synchronize_batch_norm(objective.module, probe, prepared.spec, ProcessGroup())
     except UserError as error:
         log.info("%s", error)
         return False
@@ -116,8 +116,8 @@ def time_worker(runs: Sequence[str], data: str, output: str, devices: int) -> No
     rows = []
     for text in runs:
         run = RunSpec.model_validate_json(text)
-        prepared, network = build(run, Path(data), devices)
-        module = TrainingModule(network, prepared, run, process_group)
+        prepared, objective = build(run, Path(data), devices)
+        module = TrainingModule(objective, prepared, run, process_group)
         timer = _Timer(module)
         make_trainer(run, execution, Path(output).parent, timer).fit(module)
         environment = describe_environment(module.device)

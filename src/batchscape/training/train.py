@@ -11,17 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData, prepared_digest, read_prepared
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
-from batchscape.models.build import build_network
 from batchscape.runtime.device import available_memory, choose_device
 from batchscape.runtime.states import ALREADY_COMPLETE, RESUMED, record_state
 from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
-from batchscape.tasks.losses import num_outputs
+from batchscape.tasks.objective import SupervisedObjective, build_objective
 from batchscape.training.checkpoint import read_checkpoint, run_key
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.environment import describe_environment, source_commit
@@ -89,9 +87,9 @@ def train_worker(spec: str, data: str, directory: str, execution: dict[str, Any]
 
 def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, process_group: ProcessGroup) -> None:
     torch.set_num_threads(execution.threads)
-    prepared, network = build(spec, data, process_group.size)
-    num_parameters = sum(parameter.numel() for parameter in network.parameters())
-    num_batches = math.ceil(len(prepared.train_labels) / spec.batch_size)
+    prepared, objective = build(spec, data, process_group.size)
+    num_parameters = sum(parameter.numel() for parameter in objective.module.parameters())
+    num_batches = math.ceil(len(prepared.train) / spec.batch_size)
     run = RunDirectory(directory)
     key = _run_key(spec, data, execution.code)
     checkpoint = read_checkpoint(run.checkpoint_folder, key)
@@ -100,12 +98,12 @@ def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, pro
 
     started = datetime.now(UTC)
     micro_batch = checkpoint.micro_batch if checkpoint else None
-    module = TrainingModule(network, prepared, spec, process_group, execution.jobs_per_gpu, micro_batch)
+    module = TrainingModule(objective, prepared, spec, process_group, execution.jobs_per_gpu, micro_batch)
     recorder = Recorder(run, module, key, checkpoint, execution.deadline)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed,
-        num_parameters, num_batches, len(prepared.train_labels),
+        num_parameters, num_batches, len(prepared.train),
     )  # fmt: skip
     trainer = make_trainer(spec, execution, directory, recorder)
     if checkpoint:
@@ -128,9 +126,10 @@ def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, pro
             **_summarize(recorder),
             "parameters": num_parameters,
             "batches_per_epoch": num_batches,
-            "training_examples": len(prepared.train_labels),
-            "validation_examples": len(prepared.validation_labels),
-            "classes": list(prepared.classes),
+            "training_examples": len(prepared.train),
+            "validation_examples": len(prepared.validation),
+            "test_examples": len(prepared.test or ()),
+            "classes": list(prepared.spec.classes),
             "spec": spec.model_dump(mode="json"),
             "environment": {
                 **describe_environment(module.device),
@@ -166,7 +165,7 @@ def _out_of_memory_message(module: TrainingModule, run: str, num_epochs: int) ->
     return (
         f"grid.batch_sizes: a batch of {module.spec.batch_size} does not fit in the memory of {place}, and it cannot "
         "be split into micro-batches, since this network computes over the examples of a batch (as BatchNorm does); "
-        "remove this batch size, or use a smaller network, smaller images or more devices (resources.devices)"
+        "remove this batch size, or use a smaller network, smaller examples or more devices (resources.devices)"
     )
 
 
@@ -174,8 +173,8 @@ def _run_key(spec: RunSpec, data: Path, code: str) -> str:
     return run_key(spec.model_dump_json(), prepared_digest(data), code)
 
 
-def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, nn.Module]:
-    """Read the data of a run and build its initial network.
+def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, SupervisedObjective]:
+    """Read the data of a run and build its initial network, with its loss.
 
     Args:
         spec: The run.
@@ -183,33 +182,32 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
         num_processes: How many processes share a batch.
 
     Returns:
-        The data, and the network with its initial weights, on the CPU.
+        The data, and the network with its initial weights, on the CPU, with its loss and metrics.
 
     Raises:
         UserError: The data is missing or corrupt, or the run does not fit it: a batch is larger than the training set
             or smaller than the number of processes, there is no such accelerator, or the network cannot be built for
-            these images or cannot train on the last batch.
+            this data or cannot train on the last batch.
     """
     prepared = read_prepared(data)
-    num_examples = len(prepared.train_labels)
+    num_examples = len(prepared.train)
     validate_batch_size(spec.batch_size, prepared)
     if spec.batch_size < num_processes:
         raise UserError(
-            f"resources.devices: a batch of {spec.batch_size} images cannot be sharded over {num_processes} devices; "
+            f"resources.devices: a batch of {spec.batch_size} examples cannot be sharded over {num_processes} devices; "
             "use fewer devices or remove the batch size from grid.batch_sizes"
         )
     choose_device(spec.training.accelerator)
-    outputs = num_outputs(spec.training.loss, len(prepared.classes))
-    network = build_network(spec.model, prepared.train_images.shape[1:], outputs, spec.seed)
+    objective = build_objective(spec.model, spec.task, prepared, spec.seed)
     if num_examples % spec.batch_size == 1 or spec.batch_size == 1:
-        image = torch.from_numpy(prepared.train_images[:1])
-        if not supports_batch_size_one(network, image):
+        example = prepared.train.batch(slice(1), torch.device("cpu"))
+        if not supports_batch_size_one(objective.module, example):
             raise UserError(
                 f"grid.batch_sizes: {spec.batch_size} leaves a last batch with one of the {num_examples} training "
-                "images, on which the BatchNorm of this network cannot train; use another batch size or "
+                "examples, on which the BatchNorm of this network cannot train; use another batch size or "
                 "data.validation_fraction"
             )
-    return prepared, network
+    return prepared, objective
 
 
 def make_trainer(spec: RunSpec, execution: Execution, directory: Path, callback: pl.Callback) -> pl.Trainer:
@@ -247,7 +245,7 @@ class GlobalBatchDDP(DDPStrategy):
 
 
 def _summarize(recorder: Recorder) -> dict[str, Any]:
-    history = recorder.history
+    history, metrics = recorder.history, recorder.module.objective.metrics
     best = history[recorder.best_epoch - 1] if recorder.best_epoch else None
     finite_losses = [row["train_loss"] for row in history if math.isfinite(row["train_loss"])]
     return {
@@ -255,6 +253,7 @@ def _summarize(recorder: Recorder) -> dict[str, Any]:
         "epochs": len(history),
         "best_epoch": recorder.best_epoch,
         "best_validation_loss": best["validation_loss"] if best else None,
-        "validation_accuracy_at_best": best["validation_accuracy"] if best else None,
+        "validation_at_best": {name: best[f"validation_{name}"] for name in metrics} if best else {},
+        "test_at_best": recorder.test.columns("") if recorder.test else {},
         "min_train_loss": min(finite_losses, default=None),
     }

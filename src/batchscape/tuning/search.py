@@ -142,7 +142,12 @@ def _train_seeds(
     summaries, cpu_seconds = [], 0.0
     for seed in spec.tuning.seeds:
         run = RunSpec(
-            batch_size=spec.batch_size, learning_rate=rate, seed=seed, model=spec.model, training=spec.training
+            batch_size=spec.batch_size,
+            learning_rate=rate,
+            seed=seed,
+            model=spec.model,
+            task=spec.task,
+            training=spec.training,
         )
         directory = RunDirectory(train(run, data, folder / f"seed{seed}", execution))
         summaries.append(directory.summary())

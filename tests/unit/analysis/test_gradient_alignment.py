@@ -6,16 +6,15 @@ import torch
 
 from batchscape.analysis.gradient_alignment import draw_batches, measure_alignment
 from batchscape.config.model import VggConfig
-from batchscape.curvature.loss_surface import LossSurface
 from batchscape.models.build import build_network
-from tests.helpers.surfaces import parameter_vector, synthetic_images
+from tests.helpers.surfaces import image_surface, parameter_vector, synthetic_images
 
 IMAGES, LABELS = synthetic_images(70)
 NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
 
 
 def test_gradient_norms_match_the_gradients_of_batches():
-    surface = LossSurface(NETWORK, IMAGES, LABELS, dtype=torch.float64)
+    surface = image_surface(NETWORK, IMAGES, LABELS, dtype=torch.float64)
     weights = parameter_vector(NETWORK)
     batches = draw_batches(70, 16, seed=1)
     assert batches.shape == (4, 16)
@@ -24,7 +23,7 @@ def test_gradient_norms_match_the_gradients_of_batches():
     for size in rows.index:
         groups = batches.reshape(-1, size)
         norms = [
-            np.linalg.norm(LossSurface(NETWORK, IMAGES[g], LABELS[g], torch.float64).gradient(weights)[1])
+            np.linalg.norm(image_surface(NETWORK, IMAGES[g], LABELS[g], dtype=torch.float64).gradient(weights)[1])
             for g in groups
         ]
         assert rows.loc[size, "gradient_norm"] == pytest.approx(np.mean(norms), rel=1e-9)
@@ -35,7 +34,7 @@ def test_gradient_norms_match_the_gradients_of_batches():
 
 
 def test_equal_gradients_have_an_alignment_of_one():
-    surface = LossSurface(NETWORK, IMAGES[:1].repeat(8, 1, 1, 1), LABELS[:1].repeat(8))
+    surface = image_surface(NETWORK, IMAGES[:1].repeat(8, 1, 1, 1), LABELS[:1].repeat(8))
     rows = measure_alignment(surface, parameter_vector(NETWORK), draw_batches(8, 8, 0))
     assert rows["alignment"].tolist() == pytest.approx([1, 1, 1, 1], rel=1e-6)
 

@@ -10,10 +10,16 @@ from torch import nn
 from batchscape.analysis.interpolation import interpolate, lerp_weights
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.model import VggConfig
-from batchscape.curvature.loss_surface import LossSurface
 from batchscape.io.weights import Weights
 from batchscape.models.build import build_network
-from tests.helpers.surfaces import batch_norm_network, evaluate, parameter_shapes, parameter_vector, synthetic_images
+from tests.helpers.surfaces import (
+    batch_norm_network,
+    evaluate,
+    image_surface,
+    parameter_shapes,
+    parameter_vector,
+    synthetic_images,
+)
 
 IMAGES, LABELS = synthetic_images(70)
 NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
@@ -35,7 +41,7 @@ def test_ends_of_a_line_are_the_exact_weights():
 def test_losses_on_a_line_are_those_of_the_interpolated_network():
     other = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 1)
     held_out = synthetic_images(30, seed=5)
-    surfaces = LossSurface(NETWORK, IMAGES, LABELS), LossSurface(NETWORK, *held_out)
+    surfaces = image_surface(NETWORK, IMAGES, LABELS), image_surface(NETWORK, *held_out)
     rows = interpolate(*surfaces, network_weights(NETWORK), network_weights(other), InterpolationConfig(points=7))
     assert rows["alpha"].tolist() == [-1, -0.5, 0, 0.5, 1, 1.5, 2]
     assert set(rows["batch_norm"]) == {"none"}
@@ -53,7 +59,7 @@ def test_losses_on_a_line_are_those_of_the_interpolated_network():
 def test_batch_norm_statistics_on_a_line_follow_the_policy(policy: str):
     first, second = batch_norm_network(0), batch_norm_network(1)
     held_out = synthetic_images(30, seed=5)
-    surfaces = LossSurface(first, IMAGES, LABELS), LossSurface(first, *held_out)
+    surfaces = image_surface(first, IMAGES, LABELS), image_surface(first, *held_out)
     config = InterpolationConfig(points=3, alpha_range=(0.0, 1.0), batch_norm=policy)
     rows = interpolate(*surfaces, network_weights(first), network_weights(second), config)
     assert set(rows["batch_norm"]) == {policy}

@@ -6,9 +6,16 @@ import torch
 
 from batchscape.analysis.landscape import evaluate_on_plane, grid, normalize_filters, random_directions
 from batchscape.config.model import VggConfig
-from batchscape.curvature.loss_surface import LossAndAccuracy, LossSurface
 from batchscape.models.build import build_network
-from tests.helpers.surfaces import batch_norm_network, evaluate, parameter_shapes, parameter_vector, synthetic_images
+from batchscape.tasks.objective import Measurement
+from tests.helpers.surfaces import (
+    batch_norm_network,
+    evaluate,
+    image_surface,
+    parameter_shapes,
+    parameter_vector,
+    synthetic_images,
+)
 
 IMAGES, LABELS = synthetic_images(70)
 NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
@@ -22,8 +29,8 @@ class Polynomial:
     def __len__(self) -> int:
         return 1
 
-    def value(self, weights: np.ndarray) -> LossAndAccuracy:
-        return LossAndAccuracy(float((weights[0] - 1) ** 2 + 10 * weights[1]), float(weights[1]))
+    def value(self, weights: np.ndarray) -> Measurement:
+        return Measurement(float((weights[0] - 1) ** 2 + 10 * weights[1]), {"accuracy": float(weights[1])})
 
 
 def test_grid_is_ordered_by_row():
@@ -43,14 +50,14 @@ def test_each_point_of_a_grid_has_its_own_loss():
 
 
 def test_splitting_a_grid_gives_identical_bits():
-    surface = LossSurface(NETWORK, IMAGES, LABELS)
+    surface = image_surface(NETWORK, IMAGES, LABELS)
     weights = parameter_vector(NETWORK)
     directions = np.stack(
         [normalize_filters(d, weights, parameter_shapes(NETWORK)) for d in random_directions(len(weights), 0)]
     )
     points = grid((-1, 1), (-2, 1), (4, 3))
     rows = evaluate_on_plane(surface, weights, directions, points, re_estimate=False)
-    fresh = LossSurface(NETWORK, IMAGES, LABELS)
+    fresh = image_surface(NETWORK, IMAGES, LABELS)
     for parts in (2, 5, 12):
         pieces = [evaluate_on_plane(fresh, weights, directions, part, False) for part in np.array_split(points, parts)]
         assert np.array_equal(np.concatenate(pieces), rows.to_numpy())
@@ -60,7 +67,7 @@ def test_splitting_a_grid_gives_identical_bits():
 def test_center_of_a_landscape_has_the_loss_of_the_network():
     weights = parameter_vector(NETWORK)
     directions = random_directions(len(weights), 0)
-    rows = evaluate_on_plane(LossSurface(NETWORK, IMAGES, LABELS), weights, directions, np.zeros((1, 2)), False)
+    rows = evaluate_on_plane(image_surface(NETWORK, IMAGES, LABELS), weights, directions, np.zeros((1, 2)), False)
     assert (rows["loss"][0], rows["accuracy"][0]) == pytest.approx(evaluate(NETWORK, IMAGES, LABELS), rel=1e-6)
 
 
@@ -97,7 +104,7 @@ def test_directions_depend_on_the_seed_and_the_number_of_parameters():
 
 
 def test_filter_normalized_landscape_is_invariant_to_rescaled_relu_layers():
-    surface = LossSurface(NETWORK, IMAGES, LABELS, dtype=torch.float64)
+    surface = image_surface(NETWORK, IMAGES, LABELS, dtype=torch.float64)
     factors = {"conv1.weight": 5.0, "conv1.bias": 5.0, "conv2.weight": 1 / 5}
     shapes = parameter_shapes(NETWORK)
     first = parameter_vector(NETWORK) + 0.01  # biases that are not zero
@@ -116,7 +123,7 @@ def test_filter_normalized_landscape_is_invariant_to_rescaled_relu_layers():
 
 def test_landscape_re_estimates_batch_norm_statistics_only_if_requested():
     network = batch_norm_network()
-    surface = LossSurface(network, IMAGES, LABELS)
+    surface = image_surface(network, IMAGES, LABELS)
     directions = np.stack([parameter_vector(network), np.zeros(len(parameter_vector(network)))])
     points = np.array([[0.5, 0.0]])
     fixed = evaluate_on_plane(surface, parameter_vector(network), directions, points, re_estimate=False)["loss"][0]

@@ -21,9 +21,9 @@ from batchscape.config.model import VggConfig
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import to_tensors
 from batchscape.models.build import build_network
-from tests.helpers.surfaces import MATRIX, Quadratic, parameter_vector
+from tests.helpers.objectives import tensors_of
+from tests.helpers.surfaces import MATRIX, Quadratic, image_surface, parameter_vector
 
 SEARCH = {"iterations": 10, "random_starts": 3, "seed": 0}
 CENTER = np.array([0.5, -2.0, 0.0])
@@ -222,13 +222,13 @@ def trained(small_data: PreparedData) -> tuple[nn.Module, LossSurface]:
 def train_briefly(config: VggConfig, small_data: PreparedData) -> tuple[nn.Module, LossSurface]:
     """Return a network before convergence, and its loss over some digits."""
     network = build_network(config, (1, 8, 8), 1, 0)
-    images, labels = to_tensors(small_data.train_images, small_data.train_labels, torch.device("cpu"))
+    images, labels = tensors_of(small_data.train)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(40):
         optimizer.zero_grad()
         nn.functional.binary_cross_entropy_with_logits(network(images / 255)[:, 0], labels.float()).backward()
         optimizer.step()
-    return network, LossSurface(network, images, labels, dtype=torch.float64)
+    return network, image_surface(network, images, labels, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("epsilon", [1e-3, 5e-4])

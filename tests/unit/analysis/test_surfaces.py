@@ -10,9 +10,9 @@ from batchscape.config.analysis import AnalysisConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.landscape import LandscapeConfig
 from batchscape.config.study import StudyConfig
-from batchscape.data.prepared import PreparedData
 from batchscape.study.plan import Plan
 from batchscape.study.specs import Specs
+from tests.helpers.objectives import image_data, images_of, labels_of
 
 
 def test_drawn_indices_are_sorted_distinct_and_depend_on_the_seed():
@@ -35,12 +35,12 @@ def test_a_side_with_no_more_examples_than_the_limit_is_used_as_it_is(limit: int
 def test_each_side_is_limited_by_itself_and_inputs_stay_with_their_targets():
     labels = np.arange(50)
     images = np.broadcast_to(labels[:, None, None, None], (50, 1, 2, 2)).astype(np.uint8)
-    data = PreparedData(images, labels, images[:7], labels[:7], ("odd", "even"))
+    data = image_data(images, labels, images[:7], labels[:7], ("odd", "even"))
     drawn = draw_examples(data, AnalysisConfig(examples=12, seed=3))
-    assert len(drawn.train_labels) == 12
-    assert np.array_equal(drawn.train_images[:, 0, 0, 0], drawn.train_labels)
-    assert np.array_equal(drawn.validation_labels, labels[:7])
-    assert len(data.train_labels) == 50
+    assert len(drawn.train) == 12
+    assert np.array_equal(images_of(drawn.train)[:, 0, 0, 0], labels_of(drawn.train))
+    assert np.array_equal(labels_of(drawn.validation), labels[:7])
+    assert len(data.train) == 50
 
 
 def test_spec_of_a_job_has_its_section_and_the_examples():

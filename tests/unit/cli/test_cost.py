@@ -17,6 +17,7 @@ from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
 from batchscape.study.plan import TrainingGroup
 from batchscape.study.study import Study
+from tests.helpers.objectives import images_of
 
 
 def test_pace_fits_both_timed_batch_sizes():
@@ -120,6 +121,6 @@ def test_timed_data_is_like_the_prepared_data(tmp_path: Path, write: Callable[[P
     config = write(tmp_path / "data")
     inspection, data = inspect_source(config), prepare(config).data
     height, width, channels = inspection.shape
-    assert data.train_images.shape[1:] == (channels, height, width)
-    assert len(data.classes) == inspection.classes
-    assert inspection.counts == (len(data.train_images), len(data.validation_images))
+    assert images_of(data.train).shape[1:] == (channels, height, width)
+    assert len(data.spec.classes) == inspection.classes
+    assert inspection.counts == (len(data.train), len(data.validation))

@@ -13,7 +13,7 @@ from batchscape.config.model import VggConfig
 from batchscape.curvature.inference import InferenceNetwork, fuse_for_inference
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.models.build import build_network
-from tests.helpers.surfaces import batch_norm_network, parameter_vector, synthetic_images
+from tests.helpers.surfaces import batch_norm_network, image_surface, parameter_vector, synthetic_images
 
 IMAGES, LABELS = synthetic_images(70)
 NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
@@ -32,7 +32,7 @@ def reference_loss(network: nn.Module, weights: torch.Tensor) -> torch.Tensor:
 
 
 def surface(network: nn.Module = NETWORK, **options) -> LossSurface:
-    return LossSurface(network, IMAGES, LABELS, **options)
+    return image_surface(network, IMAGES, LABELS, **options)
 
 
 @pytest.mark.parametrize("network", [NETWORK, batch_norm_network()], ids=["vgg", "BatchNorm"])
@@ -67,7 +67,7 @@ def test_gradient_is_the_mean_of_the_gradients_of_examples():
 @pytest.mark.parametrize("chunk", [1, 7, 69, 70, 1000])
 def test_results_do_not_depend_on_the_chunk_size(chunk: int, dtype: torch.dtype, tolerance: float):
     default, chunked = surface(dtype=dtype), surface(dtype=dtype, chunk=chunk)
-    assert chunked.value(WEIGHTS).accuracy == default.value(WEIGHTS).accuracy
+    assert chunked.value(WEIGHTS).metrics["accuracy"] == default.value(WEIGHTS).metrics["accuracy"]
     assert chunked.value(WEIGHTS).loss == pytest.approx(default.value(WEIGHTS).loss, rel=tolerance)
     assert np.linalg.norm(chunked.gradient(WEIGHTS)[1] - default.gradient(WEIGHTS)[1]) <= 100 * tolerance
     vector = np.ones(len(WEIGHTS))
@@ -125,7 +125,7 @@ def test_loss_that_is_not_finite_is_returned(factor: float, loss: float):
     assert not np.isfinite(found.loss)
     if np.isnan(loss):
         assert np.isnan(found.loss)
-        assert np.isnan(found.accuracy)
+        assert np.isnan(found.metrics["accuracy"])
 
 
 # BatchNorm.
@@ -156,7 +156,7 @@ def test_estimated_statistics_are_the_mean_and_variance_of_the_inputs_of_the_lay
 def test_estimated_statistics_do_not_depend_on_the_chunk_size_or_earlier_statistics():
     network = batch_norm_network()
     images, labels = synthetic_images(700)
-    first, second = LossSurface(network, images, labels), LossSurface(network, images, labels, chunk=11)
+    first, second = image_surface(network, images, labels), image_surface(network, images, labels, chunk=11)
     second.batch_norm_statistics = {name: value + 3 for name, value in second.batch_norm_statistics.items()}
     for found in (first, second):
         found.estimate_batch_norm_statistics(parameter_vector(network))

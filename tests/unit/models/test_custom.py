@@ -18,6 +18,7 @@ from batchscape.study.study import Study
 from batchscape.tasks.compatibility import validate_network
 from batchscape.training.train import train
 from tests.helpers.networks import net
+from tests.helpers.objectives import image_data
 
 RGB = (3, 12, 10)
 
@@ -25,7 +26,7 @@ RGB = (3, 12, 10)
 def data(classes: int, shape: tuple[int, int, int] = RGB) -> PreparedData:
     images = np.random.default_rng(0).integers(0, 256, (12, *shape), np.uint8)
     labels = np.arange(12) % classes
-    return PreparedData(images, labels, images, labels, tuple(map(str, range(classes))))
+    return image_data(images, labels, images, labels, tuple(map(str, range(classes))))
 
 
 def model(name: str = "my_net:Net", **arguments) -> CustomModelConfig:
@@ -169,7 +170,7 @@ def test_batch_of_one_image_is_rejected_if_batch_norm_cannot_train_on_it(
 ):
     write_module("my_net.py", BATCH_NORM_OF_NUMBERS)
     images, labels = np.zeros((13, *RGB), np.uint8), np.arange(13) % 3
-    write_prepared(tmp_path / "data", PreparedData(images, labels, images, labels, ("a", "b", "c")))
+    write_prepared(tmp_path / "data", image_data(images, labels, images, labels, ("a", "b", "c")))
 
     def run(name: str, batch_size: int) -> Path:
         training = TrainingConfig(max_epochs=1, accelerator="cpu")

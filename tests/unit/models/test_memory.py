@@ -18,7 +18,6 @@ from batchscape.config.device_timing import TimingSpec
 from batchscape.config.model import CustomModelConfig, MlpConfig, TransformerConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
-from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.data.spec import DataSpec
 from batchscape.errors import is_out_of_memory
@@ -36,7 +35,8 @@ from batchscape.training.execution import Execution
 from batchscape.training.module import TrainingModule
 from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
-from tests.helpers.surfaces import batch_norm_network, parameter_vector, synthetic_images
+from tests.helpers.objectives import image_data
+from tests.helpers.surfaces import batch_norm_network, image_surface, parameter_vector, synthetic_images
 from tests.helpers.trainers import bare_trainer
 
 # More than any machine has.
@@ -146,8 +146,8 @@ def test_errors_of_a_gpu_are_recognized(error: Exception):
                                      batch_norm_network()], ids=["dense", "BatchNorm"])  # fmt: skip
 def test_loss_surface_continues_with_smaller_chunks(network: nn.Module):
     images, labels = synthetic_images(70)
-    surface = LossSurface(Limited(network, 10), images, labels, torch.float64, chunk=64)
-    expected = LossSurface(network, images, labels, torch.float64, chunk=64)
+    surface = image_surface(Limited(network, 10), images, labels, torch.float64, chunk=64)
+    expected = image_surface(network, images, labels, torch.float64, chunk=64)
     weights = parameter_vector(network)
     vector = np.random.default_rng(0).normal(size=len(weights))
     assert surface.value(weights) == pytest.approx(expected.value(weights), rel=1e-12)
@@ -217,7 +217,7 @@ def many_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (2112, 1, 8, 8), dtype=np.uint8), np.arange(2112) % 2
     path = tmp_path_factory.mktemp("many") / "images.safetensors"
-    write_prepared(path, PreparedData(images[:2048], labels[:2048], images[2048:], labels[2048:], ("no", "yes")))
+    write_prepared(path, image_data(images[:2048], labels[:2048], images[2048:], labels[2048:], ("no", "yes")))
     return path
 
 
@@ -491,7 +491,7 @@ def test_loss_surface_on_a_gpu_continues_with_smaller_chunks():
     network = build_network(VggConfig(channels=(256,), dense=(8,)), (1, 8, 8), 1, 0)
     images, labels = (tensor.cuda() for tensor in synthetic_images(2048))
     weights = parameter_vector(network)
-    surface, small = (LossSurface(network, images, labels, torch.float64, chunk) for chunk in (2048, 32))
+    surface, small = (image_surface(network, images, labels, torch.float64, chunk) for chunk in (2048, 32))
     vector = np.random.default_rng(0).normal(size=len(weights))
     assert surface.value(weights) == pytest.approx(small.value(weights), rel=1e-9)
     assert surface.hessian_vector_product(weights, vector) == pytest.approx(

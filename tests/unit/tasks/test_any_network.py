@@ -20,10 +20,8 @@ from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
-from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.data.tensors import to_tensors
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.training.train import train
@@ -34,7 +32,8 @@ from tests.helpers.networks import (
     ViewsItsWeights,
     WritesIntoItsInput,
 )
-from tests.helpers.surfaces import evaluate
+from tests.helpers.objectives import images_of, tensors_of
+from tests.helpers.surfaces import evaluate, image_surface
 
 
 class Odd(nn.Module):
@@ -106,16 +105,16 @@ def test_surface_at_saved_weights_equals_the_recorded_loss(pair: list[RunDirecto
         surface.batch_norm_statistics = weights.buffers
         value = surface.value(weights.vector)
         assert value.loss == pytest.approx(summary["best_validation_loss"], rel=1e-5)
-        assert value.accuracy == summary["validation_accuracy_at_best"]
+        assert value.metrics["accuracy"] == summary["validation_at_best"]["accuracy"]
 
 
 def test_surface_at_saved_weights_equals_the_network(pair: list[RunDirectory], data: PreparedData):
     run = pair[0]
     spec = RunSpec.model_validate(run.summary()["spec"])
-    network = build_network(spec.model, data.train_images.shape[1:], 3, seed=7)
+    network = build_network(spec.model, images_of(data.train).shape[1:], 3, seed=7)
     state = load_file(run.weights_file("best"))
     network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
-    expected = evaluate(network, *to_tensors(data.train_images, data.train_labels, torch.device("cpu")))
+    expected = evaluate(network, *tensors_of(data.train))
     surface, weights = training_surface(run, data), run.weights("best")
     assert not torch.backends.cudnn.allow_tf32
     surface.batch_norm_statistics = weights.buffers
@@ -133,10 +132,10 @@ def test_line_ends_at_the_losses_of_its_runs(pair: list[RunDirectory], data: Pre
 def test_surface_gradient_is_its_slope(pair: list[RunDirectory], data: PreparedData):
     run = pair[0]
     spec = RunSpec.model_validate(run.summary()["spec"])
-    network = build_network(spec.model, data.train_images.shape[1:], 3, 0)
+    network = build_network(spec.model, images_of(data.train).shape[1:], 3, 0)
     weights = run.weights("best")
-    images, labels = to_tensors(data.train_images, data.train_labels, torch.device("cpu"))
-    surface = LossSurface(network, images, labels, dtype=torch.float64)
+    images, labels = tensors_of(data.train)
+    surface = image_surface(network, images, labels, dtype=torch.float64)
     surface.batch_norm_statistics = weights.buffers
     loss, gradient = surface.gradient(weights.vector)
     assert loss == pytest.approx(surface.value(weights.vector).loss, rel=1e-9)
@@ -197,8 +196,8 @@ def _part(shapes: dict[str, tuple[int, ...]], name: str) -> slice:
 
 
 def test_evaluation_with_several_outputs_equals_softmax_by_hand(data: PreparedData):
-    network = build_network(MlpConfig(name="mlp", dense=(5,)), data.train_images.shape[1:], 3, 0)
-    images, labels = to_tensors(data.train_images, data.train_labels, torch.device("cpu"))
+    network = build_network(MlpConfig(name="mlp", dense=(5,)), images_of(data.train).shape[1:], 3, 0)
+    images, labels = tensors_of(data.train)
     with torch.no_grad():
         logits = network(images / 255).double().numpy()
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)

@@ -19,21 +19,22 @@ from batchscape.config.data import SyntheticConfig
 from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
+from batchscape.config.task import ClassificationConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.curvature.inference import InferenceNetwork
-from batchscape.curvature.loss_surface import LossSurface
+from batchscape.data.dataset import Batch, convert_images
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.data.tensors import normalize_images, to_tensors
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.build import build_network
 from batchscape.report.figures.sharpness import draw
 from batchscape.report.tables.sharpness import tabulate
-from batchscape.tasks.compatibility import diagnose_hessian, validate_network
-from batchscape.tasks.losses import enable_backward, enable_double_backward
+from batchscape.tasks.compatibility import diagnose_hessian, probe_batch, validate_network
+from batchscape.tasks.modes import enable_backward, enable_double_backward
 from batchscape.training.train import train
 from tests.helpers import networks
-from tests.helpers.surfaces import parameter_vector, synthetic_images
+from tests.helpers.objectives import classifier
+from tests.helpers.surfaces import image_surface, parameter_vector, synthetic_images
 
 SHAPE = (3, 8, 8)
 CPU = torch.device("cpu")
@@ -53,8 +54,8 @@ def data() -> PreparedData:
 
 
 @pytest.fixture
-def small_data(data: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
-    return to_tensors(data.train_images[:4], data.train_labels[:4], CPU)
+def batch(data: PreparedData) -> Batch:
+    return probe_batch(data.train)
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ WRITING = [
 @pytest.mark.parametrize("kind", WRITING)
 def test_network_and_its_copies_do_not_modify_their_input(kind: type, channels: int):
     network = built(kind, (channels, 8, 8))
-    inputs = normalize_images(synthetic_images(5, (channels, 8, 8))[0])
+    inputs = convert_images(synthetic_images(5, (channels, 8, 8))[0])
     before = inputs.clone()
     for replica in (network, copy.deepcopy(network)):
         for training in (False, True):
@@ -124,9 +125,9 @@ def test_network_that_needs_contiguous_memory_gets_it(kind: type, channels: int)
     plain = kind((channels, 8, 8), 3)
     plain.load_state_dict(network.state_dict())
     expected = plain(images / 255)
-    assert torch.allclose(network(normalize_images(images)), expected, atol=1e-6)
+    assert torch.allclose(network(convert_images(images)), expected, atol=1e-6)
     expected.sum().backward()
-    surface = LossSurface(network, images, labels.long())
+    surface = image_surface(network, images, labels.long())
     gradient = surface.gradient(parameter_vector(plain))[1]
     loss = nn.functional.cross_entropy(plain(images / 255).double(), labels.long())
     expected_gradient = torch.cat([part.flatten() for part in torch.autograd.grad(loss, list(plain.parameters()))])
@@ -205,14 +206,14 @@ class Remembers(nn.Module):
         return self.head((self.layers[1](hidden) + hidden).mean((2, 3)))
 
 
-def test_zero_weights_do_not_hide_errors_of_a_fused_network(small_data: tuple):
+def test_zero_weights_do_not_hide_errors_of_a_fused_network(batch: Batch):
     network = Remembers().eval()
-    inference = InferenceNetwork(network, normalize_images(small_data[0]))
+    inference = InferenceNetwork(network, batch.inputs)
     for module in (network, inference.module):
         with torch.no_grad():
             module.head.weight.fill_(1.0)
     with torch.inference_mode():
-        inputs = normalize_images(small_data[0])
+        inputs = batch.inputs
         assert torch.allclose(inference(inference.inputs(inputs)), network(inputs), atol=1e-5)
 
 
@@ -260,8 +261,8 @@ COMMON = [
 
 
 @pytest.mark.parametrize("config", COMMON, ids=str)
-def test_networks_with_second_derivatives_are_accepted(config, small_data: tuple):
-    assert diagnose_hessian(build_network(config, SHAPE, 3, 0), *small_data) == ""
+def test_networks_with_second_derivatives_are_accepted(config, batch: Batch):
+    assert diagnose_hessian(classifier(build_network(config, SHAPE, 3, 0), 3), batch) == ""
 
 
 class ZeroHead(networks.OnceDifferentiable):
@@ -293,10 +294,10 @@ class _Refused(torch.autograd.Function):
 
 
 @pytest.mark.parametrize("kind", [networks.OnceDifferentiable, ZeroHead, Raises])
-def test_network_without_second_derivatives_is_detected(kind: type, small_data: tuple):
+def test_network_without_second_derivatives_is_detected(kind: type, batch: Batch):
     network = built(kind)
     before = parameter_vector(network)
-    fault = diagnose_hessian(network, *small_data)
+    fault = diagnose_hessian(classifier(network, 3), batch)
     assert fault
     assert fault.splitlines() == [fault]
     assert np.array_equal(parameter_vector(network), before)
@@ -321,14 +322,14 @@ class Starved(nn.Module):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 def test_out_of_memory_is_not_a_missing_second_derivative(
-    small_data: tuple, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    batch: Batch, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ):
     network = built(networks.OnceDifferentiable)
     starved = Starved(SHAPE, 3)
     monkeypatch.setattr(Starved, "dtype", dtype)
     with pytest.raises(torch.OutOfMemoryError):
-        diagnose_hessian(starved, *small_data)
-    assert diagnose_hessian(network, *small_data)
+        diagnose_hessian(classifier(starved, 3), batch)
+    assert diagnose_hessian(classifier(network, 3), batch)
 
 
 class HalfWay(nn.Module):
@@ -351,8 +352,8 @@ class SingleOnly(HalfWay):
 
 
 @pytest.mark.parametrize("kind", [HalfWay, SingleOnly])
-def test_network_of_fixed_precision_is_accepted(kind: type, small_data: tuple):
-    assert diagnose_hessian(built(kind), *small_data) == ""
+def test_network_of_fixed_precision_is_accepted(kind: type, batch: Batch):
+    assert diagnose_hessian(classifier(built(kind), 3), batch) == ""
 
 
 def test_recurrent_layers_are_differentiated_without_cudnn():
@@ -394,8 +395,8 @@ def test_only_the_hessian_is_left_out_for_a_network_without_one(data: PreparedDa
 
 
 def test_validation_reports_whether_the_hessian_can_be_computed(data: PreparedData):
-    assert validate_network(named(networks.HasAttention), "auto", 2, data)["hessian"] == "computed"
-    fault = validate_network(named(networks.OnceDifferentiable), "auto", 2, data)["hessian"]
+    assert validate_network(named(networks.HasAttention), ClassificationConfig(), 2, data)["hessian"] == "computed"
+    fault = validate_network(named(networks.OnceDifferentiable), ClassificationConfig(), 2, data)["hessian"]
     assert fault.startswith("not computed: an operation of the network has no second derivative")
 
 
@@ -443,7 +444,7 @@ def test_network_that_would_fail_later_raises_a_one_line_error(
     write_module: Callable, refusal: Callable, data: PreparedData, init: str, forward: str, expected: str
 ):
     config = write_module("import torch.utils.checkpoint\n" + NET.format(init=init, forward=forward))
-    message = refusal(validate_network, config, "auto", 2, data)
+    message = refusal(validate_network, config, ClassificationConfig(), 2, data)
     assert re.match(r"model\.name: brought_net:Net " + expected, message), message
 
 
@@ -451,8 +452,8 @@ def test_network_is_validated_on_the_training_device(write_module: Callable, ref
     """`meta` substitutes for a GPU: like any other device, it rejects tensors of the CPU."""
     there = torch.device("meta")
     config = write_module(NET.format(init=LAYERS, forward="return self.layers(images) + torch.zeros(len(images), 3)"))
-    assert validate_network(config, "auto", 2, data)["parameters"] == 193 * 3
-    message = refusal(validate_network, config, "auto", 2, data, there)
+    assert validate_network(config, ClassificationConfig(), 2, data)["parameters"] == 193 * 3
+    message = refusal(validate_network, config, ClassificationConfig(), 2, data, there)
     assert re.match(r"model\.name: brought_net:Net cannot take inputs of shape \(3, 8, 8\): .* device", message)
 
 
@@ -496,7 +497,7 @@ class Merges(networks.WritesIntoItsInput):
 
 @pytest.mark.parametrize("kind", [KeepsItsWeights, Merges])
 def test_network_that_caches_weights_in_evaluation_is_rejected(kind: type, refusal: Callable, data: PreparedData):
-    message = refusal(validate_network, named(kind), "auto", 2, data)
+    message = refusal(validate_network, named(kind), ClassificationConfig(), 2, data)
     assert re.match(r"model\.name: \S+ reuses, in evaluation mode, results computed from earlier weights", message)
 
 
@@ -532,7 +533,7 @@ class ReusesItsOutput(networks.WritesIntoItsInput):
 def test_network_that_would_silently_give_wrong_numbers_is_rejected(
     kind: type, expected: str, refusal: Callable, data: PreparedData
 ):
-    message = refusal(validate_network, named(kind), "auto", 2, data)
+    message = refusal(validate_network, named(kind), ClassificationConfig(), 2, data)
     assert re.match(expected, message), message
 
 
@@ -541,7 +542,7 @@ def test_compiled_network_is_rejected(write_module: Callable, refusal: Callable,
         "class Net(nn.Sequential):\n    def __init__(self):\n"
         "        super().__init__(nn.Flatten(), torch.compile(nn.Linear(192, 3), backend='eager'))"
     )
-    assert "is compiled by torch.compile" in refusal(validate_network, config, "auto", 2, data)
+    assert "is compiled by torch.compile" in refusal(validate_network, config, ClassificationConfig(), 2, data)
 
 
 LIGHTNING = """
@@ -592,7 +593,7 @@ def test_lightning_module_with_its_own_training_is_rejected(
         ).replace("pl.LightningModule", "LightningModule")
     config = write_module(text)
     if ignored is None:
-        assert validate_network(config, "auto", 2, data)["parameters"] == 193 * 3
+        assert validate_network(config, ClassificationConfig(), 2, data)["parameters"] == 193 * 3
     else:
-        message = refusal(validate_network, config, "auto", 2, data)
+        message = refusal(validate_network, config, ClassificationConfig(), 2, data)
         assert message.startswith(f"model.name: brought_net:Net is a LightningModule, whose {ignored} would be ignored")

@@ -7,12 +7,12 @@ from torch import nn
 
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
-from batchscape.data.prepared import PreparedData
 from batchscape.models import memory as chunks
 from batchscape.training.augmentation import Augmentation, augment_images, draw_augmentation
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.sampler import epoch_order
+from tests.helpers.objectives import image_data
 
 
 def shift_pixels(image: np.ndarray, flip: bool, down: int, right: int) -> np.ndarray:
@@ -100,7 +100,7 @@ class InputRecorder(nn.Module):
 def training_inputs(batch_size: int, **training) -> tuple[np.ndarray, np.ndarray]:
     """Return the network's inputs in two epochs of seed 5 on 50 images, and in validation."""
     images, labels = random_images(60), np.arange(60) % 2
-    data = PreparedData(images[:50], labels[:50], images[50:], labels[50:], ("no", "yes"))
+    data = image_data(images[:50], labels[:50], images[50:], labels[50:], ("no", "yes"))
     spec = RunSpec(batch_size=batch_size, learning_rate=0.1, seed=5, training=TrainingConfig(**training))
     trainer = pl.Trainer(
         max_epochs=2,

@@ -18,7 +18,7 @@ from torch import nn
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
-from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.data.prepared import write_prepared
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronize_batch_norm
@@ -26,6 +26,7 @@ from batchscape.training.checkpoint import CHECKPOINT
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.execution import Execution
 from batchscape.training.train import train
+from tests.helpers.objectives import image_data
 from tests.helpers.waiting import TIMEOUT, wait_for
 
 # Covers the difficult cases of sharding: a last batch of one example, so that some shards are empty; shards of
@@ -78,7 +79,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = rng.integers(0, 256, (131, 1, 8, 8), dtype=np.uint8)
     images[labels == 1, :, 2:5] //= 3
     path = tmp_path_factory.mktemp("data") / "images.safetensors"
-    write_prepared(path, PreparedData(images[:100], labels[:100], images[100:], labels[100:], ("a", "b", "c")))
+    write_prepared(path, image_data(images[:100], labels[:100], images[100:], labels[100:], ("a", "b", "c")))
     return path
 
 

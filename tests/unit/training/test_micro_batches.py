@@ -11,19 +11,19 @@ from torch.nn import functional as F
 from batchscape.config.model import ModelConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
+from batchscape.data import dataset
+from batchscape.data.dataset import Batch, convert_images
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import normalize_images
 from batchscape.models import memory as chunks
 from batchscape.models.build import build_network
 from batchscape.models.memory import max_micro_batch_size
 from batchscape.tasks.compatibility import examples_are_independent
-from batchscape.training import module as training_module
 from batchscape.training.micro_batches import backward
-from batchscape.training.module import CONVERTED_BYTES, TrainingModule
+from batchscape.training.module import DECODED_BYTES, TrainingModule
 from batchscape.training.sampler import dropout_seed, epoch_order
+from tests.helpers.objectives import CPU, classifier, image_dataset
 from tests.helpers.trainers import bare_trainer
 
-CPU = torch.device("cpu")
 DEFAULT = VggConfig()
 ORIGINAL = VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256))
 # An image of 8×8 takes at least 4 KiB in the networks here, so a micro-batch has only a few.
@@ -40,7 +40,7 @@ def fit(network: nn.Module, data: PreparedData, epochs: int = 1, **settings) -> 
     run = {"batch_size": 32, "learning_rate": 0.1, "seed": 5, "warmup_epochs": 0}
     training = TrainingConfig(**{name: value for name, value in settings.items() if name not in run})
     spec = RunSpec(**{name: settings.get(name, value) for name, value in run.items()}, training=training)
-    module = TrainingModule(network, data, spec)
+    module = TrainingModule(classifier(network), data, spec)
     bare_trainer(epochs).fit(module)
     return module
 
@@ -81,7 +81,8 @@ def test_gradient_over_micro_batches_equals_that_of_the_batch(outputs: int, part
         else F.cross_entropy(predicted, labels)
     )
     expected = torch.autograd.grad(loss, list(network.parameters()))
-    logits = backward(network, zip(inputs.split(part), labels.split(part), strict=True), count)
+    objective, batch = classifier(network, outputs), Batch(inputs, labels)
+    logits = [record.outputs for record in backward(objective, batch.split(part), count)]
     for parameter, reference in zip(network.parameters(), expected, strict=True):
         assert torch.linalg.vector_norm(parameter.grad - reference) <= 1e-12 * torch.linalg.vector_norm(reference)
     assert torch.allclose(torch.cat(logits), predicted, rtol=1e-12, atol=1e-14)
@@ -104,7 +105,7 @@ def test_run_with_micro_batches_takes_the_same_steps(small_data: PreparedData, m
     for name, expected in unsplit.state_dict().items():
         moved = (expected - start[name]).norm()
         assert (split.state_dict()[name] - expected).norm() <= 1e-4 * moved, name
-    assert in_parts.result.loss == pytest.approx(in_one.result.loss, rel=1e-5)
+    assert in_parts.result.measurement.loss == pytest.approx(in_one.result.measurement.loss, rel=1e-5)
     assert in_parts.result.update_norms.tolist() == pytest.approx(in_one.result.update_norms.tolist(), rel=1e-4)
 
 
@@ -150,7 +151,7 @@ def test_batch_is_split_only_if_examples_are_independent(
 ):
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(layer), nn.Flatten(), nn.Linear(4 * 36, 1))
     before = copy.deepcopy(network.state_dict())
-    module = TrainingModule(network, small_data, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    module = TrainingModule(classifier(network), small_data, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
     assert all(map(torch.equal, before.values(), network.state_dict().values()))
     monkeypatch.setattr("batchscape.training.module.max_micro_batch_size", lambda *_: 8)
     module.on_fit_start()
@@ -158,14 +159,15 @@ def test_batch_is_split_only_if_examples_are_independent(
 
 
 def test_statistics_of_weights_are_detected_before_the_first_step():
-    images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
+    data = image_dataset(torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8), torch.arange(4) % 2)
+    probe = data.batch(slice(None), CPU), data.spec
     # For a single row, the estimate of the norm is exact from the start.
     at_rest = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(64, 1)))
     hidden = nn.Sequential(Centered(), nn.Flatten(), nn.Linear(64, 1))
     nn.init.zeros_(hidden[-1].weight)
-    assert not examples_are_independent(at_rest, images)
-    assert not examples_are_independent(hidden, images)
-    assert examples_are_independent(hidden[1:], images)
+    assert not examples_are_independent(at_rest, *probe)
+    assert not examples_are_independent(hidden, *probe)
+    assert examples_are_independent(hidden[1:], *probe)
 
 
 @pytest.mark.usefixtures("tiny_cache")
@@ -176,10 +178,8 @@ def test_batch_norm_sees_the_complete_batch(small_data: PreparedData, model: Mod
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
     for indices in torch.from_numpy(epoch_order(230, 5, 1)).split(100):
         optimizer.zero_grad()
-        logits = twin(normalize_images(torch.from_numpy(small_data.train_images)[indices]))[:, 0]
-        F.binary_cross_entropy_with_logits(
-            logits, torch.from_numpy(small_data.train_labels)[indices].float()
-        ).backward()
+        logits = twin(small_data.train.batch(indices, CPU).inputs)[:, 0]
+        F.binary_cross_entropy_with_logits(logits, small_data.train.arrays["targets"][indices].float()).backward()
         optimizer.step()
     statistics = [name for name in twin.state_dict() if name.endswith(("running_mean", "running_var"))]
     assert statistics
@@ -225,19 +225,20 @@ def test_images_are_converted_in_bounded_groups(
 ):
     converted = []
 
-    def record_conversion(images: torch.Tensor) -> torch.Tensor:
+    def record_conversion(images: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         converted.append(len(images))
-        return normalize_images(images)
+        return convert_images(images, dtype)
 
-    monkeypatch.setattr(training_module, "normalize_images", record_conversion)
+    monkeypatch.setattr(dataset, "convert_images", record_conversion)
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (230, 1, side, side), dtype=np.uint8)
     labels = rng.integers(0, 2, 230)
-    data = PreparedData(pixels, labels, pixels[:4], labels[:4], ("no", "yes"))
+    train, validation = image_dataset(pixels, labels), image_dataset(pixels[:4], labels[:4])
+    data = PreparedData(train.spec, train, validation, None)
     fit(build_network(model, (1, side, side), 1, 0), data, batch_size=batch_size)
     assert sum(converted) == 4 + 230  # the probe images are converted once more
     assert max(converted) == images
-    assert images <= batch_size or images * side * side * 4 <= CONVERTED_BYTES
+    assert images <= batch_size or images * side * side * 4 <= DECODED_BYTES
 
 
 # Dropout.
@@ -258,10 +259,8 @@ def test_dropout_depends_on_seed_and_epoch(small_data: PreparedData, randomness)
         torch.manual_seed(dropout_seed(5, epoch))
         for indices in torch.from_numpy(epoch_order(230, 5, epoch)).split(32):
             optimizer.zero_grad()
-            logits = twin(normalize_images(torch.from_numpy(small_data.train_images)[indices]))[:, 0]
-            F.binary_cross_entropy_with_logits(
-                logits, torch.from_numpy(small_data.train_labels)[indices].float()
-            ).backward()
+            logits = twin(small_data.train.batch(indices, CPU).inputs)[:, 0]
+            F.binary_cross_entropy_with_logits(logits, small_data.train.arrays["targets"][indices].float()).backward()
             optimizer.step()
     for name, expected in twin.state_dict().items():
         assert torch.allclose(network.state_dict()[name], expected, rtol=1e-4, atol=1e-6), name

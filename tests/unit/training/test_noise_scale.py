@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from batchscape.data.dataset import convert_images
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import normalize_images
 from batchscape.io.run_directory import is_noise_scale_epoch
-from batchscape.training.noise_scale import estimate_noise_scale
+from batchscape.training import noise_scale
+from tests.helpers.objectives import CPU, classifier, image_dataset, images_of, labels_of
 
 
 def network(*, batch_norm: bool = False) -> nn.Module:
@@ -19,15 +20,25 @@ def network(*, batch_norm: bool = False) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(3 * 64, 1))
 
 
+def estimate_noise_scale(
+    net: nn.Module, images: torch.Tensor, labels: torch.Tensor, order: torch.Tensor, *sizes: int, **options
+) -> tuple[float, float]:
+    outputs = next(layer for layer in reversed(net) if isinstance(layer, nn.Linear)).out_features
+    data = image_dataset(images, labels, classes=max(2, outputs))
+    return noise_scale.estimate_noise_scale(classifier(net, outputs), data, order, CPU, None, *sizes, **options)
+
+
 def first_examples(small_data: PreparedData, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.from_numpy(small_data.train_images[:count]), torch.from_numpy(small_data.train_labels[:count]).float()
+    return torch.from_numpy(images_of(small_data.train)[:count]), torch.from_numpy(
+        labels_of(small_data.train)[:count]
+    ).float()
 
 
 def gradients_of_examples(net: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
     """Return the gradient of each example's loss, (n, p), computed from log(1 + eᶻ) − yz."""
     net.eval()
     rows = []
-    for image, label in zip(normalize_images(images), labels, strict=True):
+    for image, label in zip(convert_images(images), labels, strict=True):
         logit = net(image[None]).squeeze()
         net.zero_grad()
         (torch.log1p(logit.exp()) - label * logit).backward()
@@ -42,7 +53,7 @@ def gradients_of_examples(net: nn.Module, images: torch.Tensor, labels: torch.Te
 def test_chunk_size_does_not_change_the_estimate(small_data: PreparedData, batch_norm: bool, outputs: int):
     net = network(batch_norm=batch_norm)
     net[-1] = nn.Linear(3 * 64, outputs)
-    images, labels = torch.from_numpy(small_data.train_images[:40]), torch.arange(40) % max(2, outputs)
+    images, labels = torch.from_numpy(images_of(small_data.train)[:40]), torch.arange(40) % max(2, outputs)
     order = torch.randperm(40, generator=torch.Generator().manual_seed(0))
     estimates = {
         chunk: estimate_noise_scale(net, images, labels, order, batch_size=16, chunk=chunk)

@@ -20,6 +20,7 @@ from batchscape.data.prepared import PreparedData, prepared_digest, write_prepar
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training.sampler import epoch_order
 from batchscape.training.train import train
+from tests.helpers.objectives import image_data, images_of, labels_of
 
 EPOCHS = 3
 LAYERS = ["conv1", "conv2", "dense1", "output"]
@@ -138,14 +139,14 @@ def reference_epochs(
     """Train `weights` in place; after each epoch yield its training loss and its update norms."""
     momentum, decay = spec.training.momentum, spec.training.weight_decay
     velocity = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
-    warming = iter(np.linspace(0, 1, 1 + spec.warmup_epochs * -(-len(data.train_labels) // spec.batch_size))[1:])
+    warming = iter(np.linspace(0, 1, 1 + spec.warmup_epochs * -(-len(data.train) // spec.batch_size))[1:])
     for epoch in range(1, spec.training.max_epochs + 1):
-        order = epoch_order(len(data.train_labels), spec.seed, epoch)
+        order = epoch_order(len(data.train), spec.seed, epoch)
         total, norms = 0.0, []
         for start in range(0, len(order), spec.batch_size):
             batch = order[start : start + spec.batch_size]
             rate = spec.learning_rate * next(warming, 1.0)
-            loss = losses(logits(weights, data.train_images[batch]), data.train_labels[batch])
+            loss = losses(logits(weights, images_of(data.train)[batch]), labels_of(data.train)[batch])
             gradients = torch.autograd.grad(loss.mean(), list(weights.values()))
             total += loss.double().sum().item()
             squares = 0.0
@@ -271,11 +272,11 @@ def test_recorded_distances_equal_those_between_saved_weights(trained: Callable,
 def test_recorded_validation_equals_that_of_saved_weights(trained: Callable, small_data: PreparedData, epoch: int):
     run = trained(CHECKPOINTED)
     weights = {name: torch.from_numpy(array).double() for name, array in saved_weights(run)[epoch].items()}
-    outputs, row = logits(weights, small_data.validation_images), run.history[epoch - 1]
+    outputs, row = logits(weights, images_of(small_data.validation)), run.history[epoch - 1]
     assert row["validation_loss"] == pytest.approx(
-        losses(outputs, small_data.validation_labels).mean().item(), abs=1e-6
+        losses(outputs, labels_of(small_data.validation)).mean().item(), abs=1e-6
     )
-    correct = (outputs.numpy() > 0) == (small_data.validation_labels == 1)
+    correct = (outputs.numpy() > 0) == (labels_of(small_data.validation) == 1)
     assert row["validation_accuracy"] == correct.mean()
 
 
@@ -286,7 +287,7 @@ def test_recorded_noise_scale_equals_that_of_saved_weights(trained: Callable, sm
     order = epoch_order(230, CHECKPOINTED.seed, epoch + 1)
     sizes, gradients = [], []
     for part in np.split(order, range(64, 230, 64)):  # the last one has 38
-        loss = losses(logits(weights, small_data.train_images[part]), small_data.train_labels[part]).mean()
+        loss = losses(logits(weights, images_of(small_data.train)[part]), labels_of(small_data.train)[part]).mean()
         gradients.append(np.concatenate([g.ravel() for g in torch.autograd.grad(loss, list(weights.values()))]))
         sizes.append(len(part))
     mean = np.average(gradients, axis=0, weights=sizes)
@@ -319,7 +320,7 @@ def test_best_epoch_is_the_first_with_the_best_validation_loss(spec: RunSpec, tr
     summary, best = run.summary, 1 + int(np.argmin(run.column("validation_loss")))
     assert summary["best_epoch"] == best
     assert summary["best_validation_loss"] == min(run.column("validation_loss"))
-    assert summary["validation_accuracy_at_best"] == run.history[best - 1]["validation_accuracy"]
+    assert summary["validation_at_best"]["accuracy"] == run.history[best - 1]["validation_accuracy"]
     assert summary["min_train_loss"] == min(run.column("train_loss"))
 
 
@@ -361,10 +362,10 @@ def test_epoch_distance_of_one_batch_is_its_update_norm(trained: Callable):
 def test_training_loss_without_movement_is_that_of_the_weights(trained: Callable, small_data: PreparedData):
     run = trained(STILL)
     weights = {name: torch.from_numpy(array).double() for name, array in run.weights("init").items()}
-    outputs = logits(weights, small_data.train_images)
-    expected = losses(outputs, small_data.train_labels).mean().item()
+    outputs = logits(weights, images_of(small_data.train))
+    expected = losses(outputs, labels_of(small_data.train)).mean().item()
     assert run.column("train_loss") == pytest.approx([expected] * len(run.history), rel=1e-6)
-    correct = (outputs.numpy() > 0) == (small_data.train_labels == 1)
+    correct = (outputs.numpy() > 0) == (labels_of(small_data.train) == 1)
     assert run.column("train_accuracy") == [correct.mean()] * len(run.history)
 
 
@@ -441,7 +442,7 @@ def test_run_that_diverges_at_once_is_complete_without_best(trained: Callable):
     summary = run.summary
     assert (summary["status"], summary["epochs"], summary["best_epoch"]) == ("diverged", 1, None)
     assert summary["best_validation_loss"] is None
-    assert summary["validation_accuracy_at_best"] is None
+    assert summary["validation_at_best"] == {}
     assert not math.isfinite(run.history[0]["validation_loss"])
     assert set(run.files) == {"weights/init.safetensors", "weights/last.safetensors", "update_norms.npy"}
     assert run.update_norms.shape == (8,)
@@ -483,7 +484,7 @@ def earlier_run(tmp_path: Path) -> Path:
 
 def test_batch_larger_than_the_data_raises(small_data_file: Path, earlier_run: Path, refusal: Callable):
     message = refusal(train, spec_of(batch_size=231), small_data_file, earlier_run)
-    assert message.startswith("grid.batch_sizes: 231 is more than the 230 training images")
+    assert message.startswith("grid.batch_sizes: 231 is more than the 230 training examples")
     assert (earlier_run / "run.json").exists()
 
 
@@ -503,12 +504,12 @@ def test_missing_data_raises(tmp_path: Path, earlier_run: Path, refusal: Callabl
 def test_images_too_small_for_the_network_raise(
     small_data: PreparedData, tmp_path: Path, earlier_run: Path, refusal: Callable
 ):
-    small = PreparedData(
-        small_data.train_images[:, :, :2, :2],
-        small_data.train_labels,
-        small_data.validation_images[:, :, :2, :2],
-        small_data.validation_labels,
-        small_data.classes,
+    small = image_data(
+        images_of(small_data.train)[:, :, :2, :2],
+        labels_of(small_data.train),
+        images_of(small_data.validation)[:, :, :2, :2],
+        labels_of(small_data.validation),
+        small_data.spec.classes,
     )
     write_prepared(tmp_path / "small", small)
     message = refusal(train, spec_of(), tmp_path / "small", earlier_run)

@@ -113,7 +113,7 @@ def test_another_search_in_the_same_journal_starts_again(
         data = tmp_path / "other.safetensors"
         write_prepared(
             data,
-            replace(small_data, train_images=small_data.train_images[:100], train_labels=small_data.train_labels[:100]),
+            replace(small_data, train=small_data.train[:100]),
         )
     after = search(spec, data, journal, Execution(code=code))
     assert not after["cpu_seconds"].equals(before["cpu_seconds"])

@@ -8,16 +8,22 @@ import torch
 from torch import nn
 
 from batchscape.config.model import VggConfig
+from batchscape.data.dataset import Batch
 from batchscape.data.prepared import PreparedData
-from batchscape.data.tensors import to_tensors
-from batchscape.models import memory as chunks
 from batchscape.models.build import build_network
-from batchscape.tasks.losses import evaluation_mode, loss_and_accuracy, mean_loss
+from batchscape.tasks.modes import evaluation_mode
 from tests.helpers import networks
+from tests.helpers.objectives import classifier, images_of, labels_of, tensors_of
 from tests.helpers.surfaces import evaluate
 
 DIGIT = (1, 8, 8)
-CPU = torch.device("cpu")
+
+
+def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
+    objective = classifier(nn.Identity())
+    sums = objective.measure([objective.record(Batch(logits, labels))])
+    found = objective.report(sums, len(labels), "train")
+    return found.loss, found.metrics["accuracy"]
 
 
 def test_loss_and_accuracy_of_a_worked_example():
@@ -25,7 +31,8 @@ def test_loss_and_accuracy_of_a_worked_example():
     labels = torch.tensor([0.0, 1.0, 1.0, 0.0], dtype=torch.float64)
     # probabilities ½, ¾, ¼, ¾
     expected = -(math.log(1 / 2) + math.log(3 / 4) + math.log(1 / 4) + math.log(1 / 4)) / 4
-    assert mean_loss(logits, labels).item() == pytest.approx(expected, rel=1e-14)
+    objective = classifier(nn.Identity())
+    assert objective(Batch(logits, labels)).loss.item() == pytest.approx(expected, rel=1e-14)
     loss, accuracy = loss_and_accuracy(logits.float(), labels.float())
     assert loss == pytest.approx(expected, rel=1e-6)
     assert accuracy == 2 / 4
@@ -39,20 +46,20 @@ def test_accuracy_is_nan_if_the_loss_is():
 
 def test_large_logit_gives_a_finite_loss():
     logits, labels = torch.tensor([[1000.0], [-1000.0]]), torch.tensor([0.0, 0.0])
-    assert mean_loss(logits, labels).item() == 500
+    assert classifier(nn.Identity())(Batch(logits, labels)).loss.item() == 500
 
 
 @pytest.fixture(scope="module")
 def digits(prepared: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
-    return to_tensors(prepared.validation_images, prepared.validation_labels, CPU)
+    return tensors_of(prepared.validation)
 
 
 def test_evaluation_equals_an_independent_computation(prepared: PreparedData, digits: tuple):
     network = build_network(VggConfig(), DIGIT, 1, 0)
     replica = build_network(VggConfig(), DIGIT, 1, 0).double()
     with torch.no_grad():
-        logits = replica(torch.from_numpy(prepared.validation_images / 255.0)).numpy()[:, 0]
-    probability, truth = 1 / (1 + np.exp(-logits)), prepared.validation_labels == 1
+        logits = replica(torch.from_numpy(images_of(prepared.validation) / 255.0)).numpy()[:, 0]
+    probability, truth = 1 / (1 + np.exp(-logits)), labels_of(prepared.validation) == 1
     loss, accuracy = evaluate(network, *digits)
     assert loss == pytest.approx(-np.log(np.where(truth, probability, 1 - probability)).mean(), abs=1e-6)
     assert accuracy == ((probability > 0.5) == truth).mean()
@@ -65,16 +72,6 @@ def test_evaluation_is_independent_of_the_chunk_size(digits: tuple, chunk: int):
     chunked_loss, chunked_accuracy = evaluate(network, *digits, chunk=chunk)
     assert chunked_loss == pytest.approx(loss, rel=1e-6)
     assert chunked_accuracy == accuracy
-
-
-def test_default_chunk_fits_in_the_cache(digits: tuple, monkeypatch: pytest.MonkeyPatch):
-    network, sizes = build_network(VggConfig(), DIGIT, 1, 0), []
-    all_at_once = evaluate(network, *digits)
-    network.register_forward_pre_hook(lambda _, inputs: sizes.append(len(inputs[0])))
-    evaluate(network, *digits)
-    monkeypatch.setitem(chunks.ACTIVATION_BYTES, "cpu", 100 * 4096)  # the first ReLU takes 4 KiB per image
-    assert evaluate(network, *digits) == pytest.approx(all_at_once, rel=1e-6)
-    assert sizes == [4, 359, 4, 100, 100, 100, 59]  # 4 to measure, each time
 
 
 def test_evaluation_uses_evaluation_mode_and_leaves_no_trace(digits: tuple):

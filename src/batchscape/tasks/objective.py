@@ -1,0 +1,238 @@
+"""The loss of a network on batches: all that training, evaluation and the analyses know of a task."""
+
+import copy
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, Protocol, Self
+
+import torch
+from torch import Tensor, nn
+
+from batchscape.config.model import ModelConfig
+from batchscape.config.task import TaskConfig
+from batchscape.data.dataset import Batch, Dataset
+from batchscape.data.prepared import PreparedData
+from batchscape.models.build import build_network
+from batchscape.tasks.modes import evaluation_mode
+from batchscape.tasks.task import Task, build_task
+
+# Outputs are gathered up to this size before loss and metrics are computed: for small batches once an epoch, so that it
+# hardly takes time, and for large ones in every batch, so that it hardly takes memory.
+RECORD_BYTES = 4 << 20
+
+
+class Outcome(NamedTuple):
+    """The result of a network on a batch."""
+
+    loss: Tensor
+    """(), the mean over the weight of the batch, differentiable."""
+
+    record: Any
+    """What `Objective.measure` needs of the batch, detached."""
+
+
+class Objective(Protocol):
+    """A network with its loss and metrics: the seam between a task and all that trains or analyzes.
+
+    The contract: the loss of a batch times its total weight, the sum of `example_weights`, is additive over any split
+    of the batch. `tasks.compatibility` tests it on a few examples before anything trains.
+    """
+
+    module: nn.Module
+    metrics: tuple[str, ...]
+
+    def __call__(self, batch: Batch) -> Outcome:
+        """Return the loss of the module on a batch."""
+
+    def record(self, batch: Batch) -> Any:
+        """Return the record of a batch without its loss."""
+
+    def example_weights(self, batch: Batch) -> Tensor | None:
+        """Return the weight of each example in the mean, (b,), from the data alone; None if all are 1."""
+
+    def measure(self, records: Sequence[Any]) -> Tensor:
+        """Return the loss and the metrics of batches, each times the total weight, as sums, (1 + m,) float64."""
+
+    def report(self, sums: Tensor, total_weight: float, side: str) -> "Measurement":
+        """Return the loss and the metrics of a side of the data from the sums of `measure`."""
+
+
+class Measurement(NamedTuple):
+    """Loss and metrics over a dataset."""
+
+    loss: float
+    metrics: dict[str, float]
+    """By name, in the order of `Objective.metrics`."""
+
+    def columns(self, prefix: str) -> dict[str, float]:
+        """Return all values by the name of their column, `<prefix>loss` and so on."""
+        return {f"{prefix}{name}": value for name, value in {"loss": self.loss, **self.metrics}.items()}
+
+
+class Record(NamedTuple):
+    """What is left of a batch: the outputs of the network, detached, and what they are compared with."""
+
+    outputs: Tensor
+    targets: Tensor
+    weights: Tensor | None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the outputs."""
+        return self.outputs.nbytes
+
+
+class SupervisedObjective:
+    """A network with a task, whose loss compares its outputs with targets.
+
+    Args:
+        module: The network.
+        task: The loss and the metrics.
+    """
+
+    def __init__(self, module: nn.Module, task: Task):
+        self.module = module
+        self.task = task
+        self.metrics = task.metric_names
+
+    def on(self, module: nn.Module) -> Self:
+        """Return the objective of another network for the same task."""
+        return type(self)(module, self.task)
+
+    def copy(self) -> Self:
+        """Return the objective of a copy of the network."""
+        return self.on(copy.deepcopy(self.module))
+
+    def __call__(self, batch: Batch) -> Outcome:
+        """Return the loss of the network on a batch; on an empty one, a loss whose gradient is 0."""
+        outputs = self.module(batch.inputs)
+        weights = self._weights(batch)
+        loss = self.loss(outputs, batch.targets, weights) if len(batch) else outputs.sum()
+        return Outcome(loss, Record(outputs.detach(), batch.targets, weights))
+
+    def record(self, batch: Batch) -> Record:
+        """Return the record of a batch without its loss."""
+        return Record(self.module(batch.inputs).detach(), batch.targets, self._weights(batch))
+
+    def loss(self, outputs: Tensor, targets: Tensor, weights: Tensor | None) -> Tensor:
+        """Return the mean loss, ().
+
+        Args:
+            outputs: The outputs of the network, (b, *task.output_shape).
+            targets: (b, …).
+            weights: Their shape is a prefix of that of the targets; None: all are 1.
+        """
+        if weights is None:
+            return self.task.loss(outputs, targets, reduction="mean")
+        weights = weights.to(outputs.dtype)
+        return _weighted_sum(self.task.loss(outputs, targets, reduction="none"), weights) / weights.sum()
+
+    def example_weights(self, batch: Batch) -> Tensor | None:
+        """Return the weight of each example in the mean, (b,) float64; None if all are 1."""
+        weights = self._weights(batch)
+        return None if weights is None else weights.double().reshape(len(batch), -1).sum(1)
+
+    def measure(self, records: Sequence[Record]) -> Tensor:
+        """Return the loss and the metrics of batches, each times the total weight, as sums, (1 + m,) float64."""
+        outputs = torch.cat([record.outputs for record in records]).double()
+        targets = torch.cat([record.targets for record in records])
+        parts = [record.weights for record in records if record.weights is not None]
+        weights = torch.cat(parts) if parts else None
+        functions = [self.task.loss, *(metric.function for metric in self.task.metrics)]
+        sums = {}  # metrics that follow from one mean, such as RMSE and R², share their function
+        for function in dict.fromkeys(functions):
+            if weights is None and function is self.task.loss:
+                sums[function] = function(outputs, targets, reduction="mean") * len(outputs)
+                continue
+            values = function(outputs, targets, reduction="none").double()
+            if weights is None:
+                # Of several values of each example, such as one a token, it is their mean that counts.
+                sums[function] = values.sum() / max(1, values[:1].numel())
+            else:
+                sums[function] = _weighted_sum(values, weights.double())
+        return torch.stack([sums[function] for function in functions])
+
+    def report(self, sums: Tensor, total_weight: float, side: str) -> Measurement:
+        """Return the loss and the metrics of a side of the data from the sums of `measure`.
+
+        If the loss is nan, so are the metrics.
+        """
+        loss, *means = (sums / total_weight).tolist()
+        metrics = {
+            metric.name: math.nan if math.isnan(loss) else metric.finalize(mean, side)
+            for metric, mean in zip(self.task.metrics, means, strict=True)
+        }
+        return Measurement(loss, metrics)
+
+    def _weights(self, batch: Batch) -> Tensor | None:
+        """Return the weights of a batch, with those that the task derives from the targets."""
+        if self.task.target_weights is None:
+            return batch.weights
+        weights = self.task.target_weights(batch.targets)
+        if batch.weights is None:
+            return weights
+        return weights.reshape(weights.shape + (1,) * (batch.weights.dim() - weights.dim())) * batch.weights
+
+
+def _weighted_sum(values: Tensor, weights: Tensor) -> Tensor:
+    """Return Σ w·v; values of the axes that the weights lack are averaged."""
+    if values.dim() > weights.dim():
+        values = values.flatten(weights.dim()).mean(-1)
+    return (weights * values).sum()
+
+
+class Meter:
+    """Sums of loss and metrics over batches."""
+
+    def __init__(self, objective: Objective, device: torch.device):
+        self.objective = objective
+        self._sums = torch.zeros(1 + len(objective.metrics), dtype=torch.float64, device=device)
+        self._records: list[Any] = []
+        self._num_bytes = 0
+
+    def add(self, record: Any) -> None:
+        """Add the record of a batch."""
+        self._records.append(record)
+        self._num_bytes += record.nbytes
+        if self._num_bytes >= RECORD_BYTES:
+            self._measure()
+
+    def sums(self) -> Tensor:
+        """Return the sums over all batches so far, (1 + m,) float64."""
+        self._measure()
+        return self._sums
+
+    def _measure(self) -> None:
+        if self._records:
+            with torch.no_grad():
+                self._sums += self.objective.measure(self._records)
+            self._records, self._num_bytes = [], 0
+
+
+def evaluate(objective: Objective, batches: Iterable[Batch], device: torch.device) -> Tensor:
+    """Return the sums of loss and metrics over batches, (1 + m,) float64; the module is in evaluation mode."""
+    meter = Meter(objective, device)
+    with evaluation_mode(objective.module), torch.no_grad():
+        for batch in batches:
+            meter.add(objective.record(batch))
+        return meter.sums()
+
+
+def dataset_weights(objective: Objective, data: Dataset, device: torch.device, chunk: int = 4096) -> Tensor | None:
+    """Return the weight of each example of a dataset, (n,) float64, on `device`; None if all are 1."""
+    parts = []
+    for start in range(0, len(data), chunk):
+        weights = objective.example_weights(data.batch(slice(start, start + chunk), device))
+        if weights is None:
+            return None
+        parts.append(weights)
+    return torch.cat(parts) if parts else None
+
+
+def build_objective(model: ModelConfig, task_config: TaskConfig, data: PreparedData, seed: int) -> SupervisedObjective:
+    """Return a network with the initial weights of a seed, on the CPU, with its loss and metrics.
+
+    Raises UserError if the network or the task do not fit the data.
+    """
+    task = build_task(task_config, data.spec, data.train.arrays.get("targets"))
+    return SupervisedObjective(build_network(model, data.spec, task.num_outputs, seed), task)

@@ -16,7 +16,7 @@ OFFERED = ("image_shape", "outputs", "shape", "vocabulary", "length", "categorie
 
 
 def values_for_network(spec: DataSpec, outputs: int) -> dict[str, Any]:
-    """Return what a network can be told about the data, by name.
+    """Return what a network can know about the data, by name.
 
     Args:
         spec: What an example is.

@@ -11,6 +11,7 @@ from torch import nn
 
 from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
+from batchscape.config.task import ClassificationConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.models.build import build_network
@@ -43,7 +44,7 @@ def test_network_without_parameters_receives_no_arguments(write_module: Callable
     write_module(
         "my_net.py", "from torch import nn\ndef plain():\n    return nn.Sequential(nn.Flatten(), nn.Linear(360, 1))"
     )
-    assert validate_network(model("my_net:plain"), "auto", 2, data(2))["parameters"] == 361
+    assert validate_network(model("my_net:plain"), ClassificationConfig(), 2, data(2))["parameters"] == 361
 
 
 def test_custom_network_keeps_its_initial_weights_given_by_the_seed(write_module: Callable, randomness):
@@ -65,14 +66,15 @@ def test_lazy_layers_are_initialized(write_module: Callable):
         "my_net.py",
         "from torch import nn\ndef lazy(outputs):\n    return nn.Sequential(nn.Flatten(), nn.LazyLinear(outputs))",
     )
-    assert validate_network(model("my_net:lazy"), "auto", 2, data(3))["parameters"] == 361 * 3
+    assert validate_network(model("my_net:lazy"), ClassificationConfig(), 2, data(3))["parameters"] == 361 * 3
 
 
 def test_validation_returns_the_description_of_the_network(write_module: Callable):
     write_module("my_net.py", net())
-    assert validate_network(model(), "cross_entropy", 2, data(2)) == {
+    assert validate_network(model(), ClassificationConfig(loss="cross_entropy"), 2, data(2)) == {
         "name": "my_net:Net",
-        "image_shape": [3, 12, 10],
+        "task": "classification",
+        "input_shape": [3, 12, 10],
         "classes": ["0", "1"],
         "outputs": 2,
         "loss": "cross_entropy",
@@ -94,7 +96,7 @@ def test_validation_returns_the_description_of_the_network(write_module: Callabl
 @pytest.mark.parametrize(
     ("text", "name", "arguments", "expected"),
     [
-        (net(outputs="2"), "my_net:Net", {}, r"^model\.name: my_net:Net returns shape \(4, 2\) for 4 images; for 3 "),
+        (net(outputs="2"), "my_net:Net", {}, r"^model\.name: my_net:Net returns shape \(4, 2\) for 4 examples; for 3 "),
         (net(features="99"), "my_net:Net", {}, r"^model\.name: my_net:Net cannot take inputs of shape \(3, 12, 10\): "),
         (net(), "my_net:Nat", {}, r"^model\.name: Nat does not exist in my_net\.py"),
         ("Net = 5", "my_net:Net", {}, r"^model\.name: Net is not a class or function in my_net\.py"),
@@ -110,7 +112,7 @@ def test_validation_returns_the_description_of_the_network(write_module: Callabl
         ),
         (
             "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return {'logits': x}",
-            "my_net:Net", {}, r"^model\.name: my_net:Net returns dict for 4 images",
+            "my_net:Net", {}, r"^model\.name: my_net:Net returns dict for 4 examples",
         ),
         ("1 / 0", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: ZeroDiv.*\(my_net\.py, line 1\)"),
         ("def Net(width):\n    pass", "my_net:Net", {}, r"^model\.arguments: .*'width'; its parameters are: width$"),
@@ -133,7 +135,7 @@ def test_validation_returns_the_description_of_the_network(write_module: Callabl
             "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n"
             "        super().__init__(nn.Flatten(), nn.Linear(360, 3))\n    def forward(self, x):\n"
             "        logits = super().forward(x)\n        return logits if self.training else logits.softmax(1)[:, 0]",
-            "my_net:Net", {}, r"^model\.name: my_net:Net returns shape \(4,\) for 4 images",
+            "my_net:Net", {}, r"^model\.name: my_net:Net returns shape \(4,\) for 4 examples",
         ),
         *(
             (
@@ -150,7 +152,7 @@ def test_invalid_network_raises_a_one_line_error(
     write_module: Callable, refusal: Callable, text: str, name: str, arguments: dict, expected: str
 ):
     write_module("my_net.py", text)
-    message = refusal(validate_network, CustomModelConfig(name=name, arguments=arguments), "auto", 2, data(3))
+    message = refusal(validate_network, model(name, **arguments), ClassificationConfig(), 2, data(3))
     assert re.search(expected, message), message
 
 
@@ -189,15 +191,17 @@ def test_batch_of_one_image_is_rejected_if_batch_norm_cannot_train_on_it(
 def test_batch_size_above_the_number_of_training_images_is_rejected(refusal: Callable):
     """A lower validation fraction is suggested only if it would help."""
     config = MlpConfig(name="mlp")
-    assert validate_network(config, "auto", 12, data(2))["outputs"] == 1
+    assert validate_network(config, ClassificationConfig(), 12, data(2))["outputs"] == 1
     for size, way_out in ((13, "remove it or lower data.validation_fraction"), (24, "remove it")):
-        message = refusal(validate_network, config, "auto", size, data(2))
-        assert message == f"grid.batch_sizes: {size} is more than the 12 training images; {way_out}"
+        message = refusal(validate_network, config, ClassificationConfig(), size, data(2))
+        assert message == f"grid.batch_sizes: {size} is more than the 12 training examples; {way_out}"
 
 
 def test_loss_for_another_number_of_classes_is_rejected(refusal: Callable):
-    message = refusal(validate_network, MlpConfig(name="mlp"), "binary_cross_entropy", 2, data(3))
-    assert message.startswith("training.loss: binary_cross_entropy is for 2 classes, the data has 3; ")
+    message = refusal(
+        validate_network, MlpConfig(name="mlp"), ClassificationConfig(loss="binary_cross_entropy"), 2, data(3)
+    )
+    assert message.startswith("task.loss: binary_cross_entropy is for 2 classes, the data has 3; ")
 
 
 @pytest.mark.parametrize("loss", ["auto", "cross_entropy"])
@@ -214,7 +218,7 @@ def test_loss_for_another_number_of_classes_is_rejected(refusal: Callable):
     ids=str,
 )
 def test_built_in_networks_support_any_number_of_classes(config, classes: int, loss: str):
-    description = validate_network(config, loss, 2, data(classes))
+    description = validate_network(config, ClassificationConfig(loss=loss), 2, data(classes))
     assert description["outputs"] == (1 if classes == 2 and loss == "auto" else classes)
     assert description["batch_norm"] == (getattr(config, "normalization", "") == "batch")
 

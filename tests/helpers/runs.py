@@ -1,5 +1,6 @@
 """Run directories with known numbers, written without training."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,24 @@ LOSSES = [0.9, 0.4, 0.6]
 EPOCH_SECONDS = [5.0, 1.0, 2.0]
 
 
-def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "converged") -> RunDirectory:
-    """Write a run of three epochs, of which the second is the best; a diverged run has one epoch and no finite loss."""
+def write_run(
+    path: Path,
+    batch_size: int = 32,
+    seed: int = 0,
+    status: str = "converged",
+    metrics: Sequence[str] = ("accuracy",),
+    test: Mapping[str, float | None] | None = None,
+) -> RunDirectory:
+    """Write a run of three epochs, of which the second is the best; a diverged run has one epoch and no finite loss.
+
+    Args:
+        path: The directory.
+        batch_size: Its batch size.
+        seed: Its seed.
+        status: Its status.
+        metrics: Names of the metrics; each is 0.5 on the training and 0.75 on the validation side.
+        test: Loss and metrics on the test side; None if the data has none.
+    """
     run = RunDirectory(path)
     diverged = status == "diverged"
     losses = [np.nan] if diverged else LOSSES
@@ -26,9 +43,9 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
             {
                 "epoch": epoch,
                 "train_loss": loss / 2,
-                "train_accuracy": 0.5,
+                **{f"train_{name}": 0.5 for name in metrics},
                 "validation_loss": loss,
-                "validation_accuracy": 0.75,
+                **{f"validation_{name}": 0.75 for name in metrics},
                 "train_seconds": EPOCH_SECONDS[epoch - 1],
                 "train_cpu_seconds": EPOCH_SECONDS[epoch - 1] / 2,
                 "validation_seconds": EPOCH_SECONDS[epoch - 1] / 4,
@@ -47,11 +64,13 @@ def write_run(path: Path, batch_size: int = 32, seed: int = 0, status: str = "co
         "best_epoch": None if diverged else 2,
         "min_train_loss": None if diverged else 0.2,
         "best_validation_loss": None if diverged else 0.4,
-        "validation_accuracy_at_best": None if diverged else 0.75,
+        "validation_at_best": {} if diverged else dict.fromkeys(metrics, 0.75),
+        "test_at_best": {} if diverged else dict(test or {}),
         "parameters": 7,
         "batches_per_epoch": 7,
         "training_examples": 200,
         "validation_examples": 50,
+        "test_examples": 0 if test is None else 30,
         "classes": ["a", "b"],
         "spec": {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
         "environment": {

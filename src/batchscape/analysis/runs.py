@@ -12,9 +12,8 @@ def analyze(run: RunDirectory) -> pd.DataFrame:
     """Return one row; a run without a finite validation loss has nan where there is no best epoch."""
     summary, metrics = run.summary(), run.metrics()
     values = {key: _number(summary[key]) for key in FROM_SUMMARY}
-    at_best = summary.get("validation_at_best", {"accuracy": summary.get("validation_accuracy_at_best")})
-    values |= {f"validation_{name}_at_best": _number(at_best.get(name)) for name in metrics}
-    if summary.get("test_examples"):
+    values |= {f"validation_{name}_at_best": _number(summary["validation_at_best"].get(name)) for name in metrics}
+    if summary["test_examples"]:
         values |= {f"test_{name}": _number(summary["test_at_best"].get(name)) for name in ("loss", *metrics)}
     times = epoch_times(run.history(["epoch", "train_seconds", "train_cpu_seconds"]), summary["best_epoch"])
     environment = summary["environment"]

@@ -23,8 +23,6 @@ class ComparisonConfig(Section):
     large_batch_size: Annotated[PositiveInt | None, Field(examples=[256])] = None
     """The large batch size of comparisons of small and large; by default the largest of the grid."""
 
-    target_loss: Annotated[
-        Annotated[float, Field(gt=0, allow_inf_nan=False), FromText] | None, Field(examples=[0.05])
-    ] = None
+    target_loss: Annotated[Annotated[float, Field(allow_inf_nan=False), FromText] | None, Field(examples=[0.05])] = None
     """The validation loss up to which steps and epochs are counted, in the unit of the task's loss. By default the
     lowest that every batch size reaches with all seeds at one of its learning rates."""

@@ -156,6 +156,16 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _target_loss_can_be_reached(self) -> Self:
+        target = self.comparison.target_loss
+        # Only a loss of the user's own can be negative.
+        if target is not None and target <= 0 and ":" not in self.task.loss:
+            raise cross_field_error(
+                "comparison.target_loss", f"must be above 0, as the losses of {self.task.name} are, got {target:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _arms_fit_the_grid(self) -> Self:
         for name, arm in self.arms.items():
             foreign = [size for size in arm.learning_rates or () if size not in self.grid.batch_sizes]

@@ -60,8 +60,8 @@ class Summary(Section):
     epochs: PositiveInt
     best_epoch: PositiveInt | None
     best_validation_loss: float | None
-    validation_at_best: dict[str, float]
-    test_at_best: dict[str, float]
+    validation_at_best: dict[str, float | None]
+    test_at_best: dict[str, float | None]
     min_train_loss: float | None
     parameters: PositiveInt
     batches_per_epoch: PositiveInt

@@ -15,7 +15,6 @@ from batchscape.config.device_timing import TimingSpec
 from batchscape.config.loading import to_yaml
 from batchscape.config.run import RunSpec
 from batchscape.config.study import StudyConfig
-from batchscape.config.task import ClassificationConfig
 from batchscape.config.tuning import SearchSpec
 from batchscape.data.listing import stat_digest
 from batchscape.study.measures import describe_measures
@@ -115,7 +114,7 @@ class Specs:
     @property
     def measures(self) -> dict[str, Any]:
         """The names and units of the loss and the metrics, see `describe_measures`."""
-        return describe_measures(getattr(self.config, "task", ClassificationConfig()), self.config.data)
+        return describe_measures(self.config.task, self.config.data)
 
     @property
     def report(self) -> str:

@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -244,6 +245,11 @@ class GlobalBatchDDP(DDPStrategy):
         """Leave the module as it is."""
 
 
+def _without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
+    """Return values for JSON, which has no nan and no infinity, such as a metric of the user's own may be."""
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
 def _summarize(recorder: Recorder) -> dict[str, Any]:
     history, metrics = recorder.history, recorder.module.objective.metrics
     best = history[recorder.best_epoch - 1] if recorder.best_epoch else None
@@ -253,7 +259,7 @@ def _summarize(recorder: Recorder) -> dict[str, Any]:
         "epochs": len(history),
         "best_epoch": recorder.best_epoch,
         "best_validation_loss": best["validation_loss"] if best else None,
-        "validation_at_best": {name: best[f"validation_{name}"] for name in metrics} if best else {},
-        "test_at_best": recorder.test.columns("") if recorder.test else {},
+        "validation_at_best": _without_nan({name: best[f"validation_{name}"] for name in metrics} if best else {}),
+        "test_at_best": _without_nan(recorder.test.columns("") if recorder.test else {}),
         "min_train_loss": min(finite_losses, default=None),
     }

@@ -43,6 +43,29 @@ def test_diverged_run_has_nan_without_a_best_epoch(diverged: RunDirectory):
     assert list(update_norms.analyze(diverged)["updates"].unique()) == [2]
 
 
+def test_metrics_of_any_task_are_read(tmp_path: Path):
+    run = write_run(tmp_path / "run", metrics=["rmse", "r2"])
+    assert run.metrics() == ["rmse", "r2"]
+    row = runs.analyze(run).iloc[0]
+    assert row[["validation_rmse_at_best", "validation_r2_at_best"]].tolist() == [0.75, 0.75]
+    assert not any(column.startswith("test_") or "accuracy" in column for column in row.index)
+    assert {"train_rmse", "train_r2", "validation_rmse", "validation_r2"} < set(history.analyze(run))
+    assert write_run(tmp_path / "none", metrics=[]).metrics() == []
+
+
+def test_results_on_the_test_side_are_read(tmp_path: Path):
+    reached = {"loss": 0.45, "rmse": 0.7, "own": None}  # a metric of the user's own was not finite
+    metrics = ["rmse", "own"]
+    one = write_run(tmp_path / "bs32-lr0.1-seed0", metrics=metrics, test=reached)
+    lost = write_run(tmp_path / "bs32-lr0.1-seed1", seed=1, status="diverged", metrics=metrics, test=reached)
+    table = collect([one.path, lost.path], runs.analyze)
+    assert table["test_loss"].tolist() == pytest.approx([0.45, np.nan], nan_ok=True)
+    assert table["test_rmse"].tolist() == pytest.approx([0.7, np.nan], nan_ok=True)
+    assert table["test_own"].isna().all()
+    # A study in which every run diverged has the same columns.
+    assert list(runs.analyze(lost)) == list(runs.analyze(one))
+
+
 def test_distance_is_from_init_to_best_over_all_layers_and_by_layer(run: RunDirectory):
     distances = distance.analyze(run).set_index("layer")["distance"].to_dict()
     assert distances == pytest.approx({"all layers": np.sqrt(7), "conv": np.sqrt(6), "out": 1.0})

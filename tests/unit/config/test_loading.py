@@ -118,6 +118,12 @@ MISTAKES = [
     ("a list as section", "name: s\ngrid: [32, 64]", "grid: ", "must be a section of keys and values, got a list"),
     ("a list of keys as section", "name: s\ntraining:\n  - patience: 3", "training: ", "got a list"),
     ("a word as section", "name: s\nmodel: vgg", "model: ", "below `model:` (name, channels, convolutions,"),
+    (
+        "a target loss that is never reached",
+        "name: s\ncomparison: {target_loss: 0}",
+        "comparison.target_loss: ",
+        "must be above 0, as the losses of classification are, got 0",
+    ),
     ("a number as section", "name: s\ncomparison: 0.01", "comparison: ", "must be a section"),
     # lists
     ("no batch sizes", "name: s\ngrid: {batch_sizes: []}", "grid.batch_sizes: ", "must not be empty"),

@@ -109,3 +109,8 @@ def test_arms_share_runs_and_a_new_rate_adds_each_batch_size_and_seed_once(
 @pytest.mark.parametrize("section", ["landscape", "trajectory"])
 def test_null_equals_the_documented_default(study: Callable, section: str, key: str):
     assert study(f"name: s\n{section}: {{{key}: null}}") == study("name: s")
+
+
+def test_target_of_a_loss_of_the_users_own_may_be_negative(study: Callable):
+    own = "name: s\ndata: {source: 'own:load'}\ntask: {name: regression, loss: 'own:nll'}"
+    assert study(f"{own}\ncomparison: {{target_loss: -1.5}}").comparison.target_loss == -1.5

@@ -3,7 +3,8 @@
 import numpy as np
 
 from batchscape.config.data import DigitsConfig
-from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset, from_arrays
+from batchscape.data.interpret import from_arrays
+from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 
 NUM_IMAGES = 1797
 IMAGE_SHAPE = (8, 8, 1)  # height, width, channels

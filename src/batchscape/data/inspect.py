@@ -10,13 +10,15 @@ from batchscape.config.data import (
     DigitsConfig,
     ImageFolderConfig,
     SyntheticConfig,
+    TaskName,
     held_out_count,
 )
 from batchscape.data import arrays, digits
 from batchscape.data.archive import open_archive
 from batchscape.data.image_folder import assign_classes, reject_folder_split_keys
 from batchscape.data.layout import may_be_image
-from batchscape.data.source import join_names, require_two_classes
+from batchscape.data.source import join_names
+from batchscape.data.spec import DataSpec
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 
@@ -30,26 +32,33 @@ class Inspection(NamedTuple):
     classes: int | None = None
     counts: tuple[int, int] | None = None
     """Number of training and of validation images if no file is dropped."""
+    spec: DataSpec | None = None
+    """What an example is."""
 
 
-def inspect_source(config: DataConfig) -> Inspection:
+def inspect_source(config: DataConfig, task: TaskName | None = None) -> Inspection:
     """Return what names, headers and sizes show of a source.
 
-    Raises UserError if they show that `prepare` would fail.
+    Args:
+        config: Section `data` of the study file.
+        task: Name of the task; None: the one that the source has by default.
+
+    Raises:
+        UserError: They show that `prepare` would fail.
     """
+    task = task or config.tasks[0]
     if isinstance(config, ImageFolderConfig):
         if config.path:
             return _inspect_folder(config)
         line = f"data: {config.source}: is downloaded when the study runs, if it is not in downloads/"
         return Inspection([line], _target_shape(config), 2)
     if isinstance(config, ArraysConfig):
-        header, classes = arrays.inspect_arrays(config)
-        require_two_classes(classes)
-        count, height, width = header.shape[:3]
-        channels = header.shape[3] if len(header.shape) == 4 else 1
-        size = f"{count:,} images of {height} × {width} pixels, channels: {channels}, {header.dtype}"
-        line = f"data: {config.path}: {size}; {len(classes):,} classes: {join_names(classes)}"
-        return Inspection([line], (height, width, channels), len(classes), _split_counts(config, count))
+        line, spec, count = arrays.inspect_arrays(config, task)
+        counts = _split_counts(config, count)
+        if spec.inputs != "images":
+            return Inspection([line], counts=counts, spec=spec if spec.inputs == "numbers" else None)
+        channels, height, width = spec.shape
+        return Inspection([line], (height, width, channels), len(spec.classes) or None, counts, spec)
     if isinstance(config, DigitsConfig):
         return _inspect_generated(
             config, digits.NUM_IMAGES, digits.IMAGE_SHAPE, {"parity": 2, "digit": 10}[config.task]
@@ -67,8 +76,8 @@ def _inspect_generated(
 
 
 def _split_counts(config: DataConfig, count: int) -> tuple[int, int]:
-    validation = held_out_count(count, config.validation_fraction)
-    return count - validation, validation
+    validation, test = (held_out_count(count, part) for part in (config.validation_fraction, config.test_fraction))
+    return count - validation - test, validation
 
 
 def _target_shape(config: ImageFolderConfig) -> tuple[int, int, int]:

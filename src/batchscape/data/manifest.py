@@ -44,6 +44,9 @@ def make_manifest(
         if entry.reason:
             rows.append((entry.file, entry.sha256, entry.label, "", entry.reason, entry.examples))
             continue
+        if entry.examples == 0:  # a file with something else of the examples of another one, such as their labels
+            rows.append((entry.file, entry.sha256, "", "", "", 0))
+            continue
         part = slice(start, start + entry.examples)
         start += entry.examples
         if entry.examples == 1:

@@ -31,6 +31,8 @@ from batchscape.errors import UserError
 # camera are always bright.
 MIDDLE_LEVEL = 128
 BRIGHT_SHARE = 0.001
+# Larger floats are in another unit than 0 to 1, or than standard deviations.
+BRIGHT_FLOAT = 20
 
 
 class PrepareResult(NamedTuple):
@@ -205,7 +207,7 @@ def _to_stored(chunk: Chunk, spec: DataSpec, source: RawDataset, rows: np.ndarra
             with np.errstate(over="ignore"):
                 stored[name] = array.astype(dtype)
             invalid = ~np.isfinite(stored[name])
-            problem = "is NaN or infinite"
+            problem = "is NaN, infinite or too large for float32"
         else:
             limit = _limit(name, spec)
             invalid = (array < 0) | (array >= limit) if array.dtype != dtype or dtype != np.uint8 else array >= limit
@@ -269,7 +271,10 @@ class _Levels:
     def lines(self) -> list[str]:
         """Return a line on which of the 256 levels of a byte the images use, with a warning if almost all are dark."""
         if self.low <= self.high:
-            return [f"levels: pixel values are floats from {self.low:g} to {self.high:g}, and are not scaled"]
+            line = f"levels: pixel values are floats from {self.low:g} to {self.high:g}, and are not scaled"
+            if self.high > BRIGHT_FLOAT:
+                line += "; networks train better on values around 0 to 1: divide them by the value of white beforehand"
+            return [line]
         used = np.flatnonzero(self.counts)
         if not len(used):
             return []

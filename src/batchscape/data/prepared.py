@@ -55,7 +55,7 @@ class PreparedData:
     spec: DataSpec
     train: "Dataset"
     validation: "Dataset"
-    test: "Dataset | None"
+    test: "Dataset | None" = None
 
     @property
     def sides(self) -> "dict[str, Dataset]":

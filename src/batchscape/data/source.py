@@ -1,7 +1,5 @@
-"""What every source returns, and how arrays become one."""
+"""What every source returns."""
 
-import hashlib
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from batchscape.config.data import DataConfig, TaskName
-from batchscape.data.prepared import INPUTS, TARGETS, Chunk
+from batchscape.data.prepared import Chunk
 from batchscape.data.spec import DataSpec
 from batchscape.data.split import TEST, VALIDATION
 from batchscape.errors import UserError
@@ -43,9 +41,9 @@ class ManifestEntry(NamedTuple):
 ANOTHER_CLASS = "of another class"
 ANOTHER_SIDE = "on another side of the split"
 
-# Up to this many different integers are accepted as classes, however few images each one has.
+# Up to this many different integers are accepted as classes, however few examples each one has.
 MAX_UNCHECKED_CLASSES = 10
-MIN_IMAGES_PER_CLASS = 3
+MIN_EXAMPLES_PER_CLASS = 3
 # More different integers than this are measured values if there are gaps between them.
 MAX_CLASSES_WITH_GAPS = 100
 
@@ -135,62 +133,6 @@ def _natural_key(name: str) -> list[str | int]:
     return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
-def from_arrays(images: Any, labels: Any, classes: Sequence[str] | None, name: str, key: str) -> RawDataset:
-    """Return arrays as a dataset.
-
-    Args:
-        images: (n, height, width) or (n, height, width, channels), array-like: uint8, or floats in [0, 1], which are
-            rounded to the 256 levels of a byte.
-        labels: (n,), array-like: indices into `classes`, or without `classes` integers or strings, each value a class.
-        classes: Names of the classes; by default the sorted values of `labels`.
-        name: Name of the arrays in the manifest.
-        key: Key of the study file to name in errors.
-
-    Raises:
-        UserError: The arrays are not images and labels of this kind.
-    """
-    images, labels = _to_array(images, "images", key), _to_array(labels, "labels", key)
-    validate_images(images.shape, images.dtype, labels.shape, key)
-    images = to_uint8(images.reshape(*images.shape[:3], -1), key)
-    labels, classes = encode_labels(labels, classes, key)
-    spec = DataSpec("images", (images.shape[3], *images.shape[1:3]), "class", tuple(classes))
-    entry = ManifestEntry(name, hashlib.sha256(np.ascontiguousarray(images).data).hexdigest(), examples=len(images))
-    return RawDataset(spec, {INPUTS: images, TARGETS: labels}, [entry], key=key)
-
-
-def validate_images(shape: tuple[int, ...], dtype: np.dtype, labels_shape: tuple[int, ...], key: str) -> None:
-    """Check the shapes and the data type of images and their labels.
-
-    Args:
-        shape: Shape of the images.
-        dtype: Data type of the images.
-        labels_shape: Shape of the labels.
-        key: Key of the study file to name in errors.
-
-    Raises:
-        UserError: They are not what `from_arrays` accepts.
-    """
-    if len(shape) not in (3, 4) or not math.prod(shape):
-        raise UserError(
-            f"{key}: the images have shape {shape}; they must be (n, height, width) or "
-            "(n, height, width, channels), with n at least 1"
-        )
-    if has_channels_first(shape):
-        raise UserError(f"{key}: images of shape {shape} are channels-first; use np.moveaxis(images, 1, -1)")
-    if dtype.kind in "iu" and dtype != np.uint8:
-        raise UserError(
-            f"{key}: images are {dtype}; they must be uint8, or floats from 0 to 1: divide them by the value of white "
-            "(255 for 8 bits, 4095 for 12, 65535 for 16)"
-        )
-    if dtype.kind != "f" and dtype != np.uint8:
-        raise UserError(f"{key}: images are {dtype}; they must be uint8, or floats from 0 to 1")
-    if labels_shape != shape[:1]:
-        raise UserError(
-            f"{key}: labels of shape {labels_shape} for {shape[0]} images; give one label per image"
-            + (", such as labels[:, 0], or for one-hot labels labels.argmax(axis=1)" if len(labels_shape) == 2 else "")
-        )
-
-
 def reject_split_keys(given: set[str], config: DataConfig, split_by: str) -> None:
     """Raise UserError if a study file sets keys of the split that a source gives.
 
@@ -216,7 +158,7 @@ def reject_split_keys(given: set[str], config: DataConfig, split_by: str) -> Non
 def require_two_classes(classes: Sequence[str]) -> None:
     """Raise UserError if there are fewer than two classes."""
     if len(classes) < 2:
-        raise UserError(f"data: only one class ({classes[0]}) has usable images; at least two are needed")
+        raise UserError(f"data: only one class ({classes[0]}) has usable examples; at least two are needed")
 
 
 def encode_labels(labels: np.ndarray, classes: Sequence[str] | None, key: str) -> tuple[np.ndarray, list[str]]:
@@ -236,7 +178,10 @@ def encode_labels(labels: np.ndarray, classes: Sequence[str] | None, key: str) -
     if labels.dtype == object and all(isinstance(label, str) for label in labels):  # as pandas stores strings
         labels = labels.astype(str)
     if labels.dtype.kind not in "iubUS":
-        raise UserError(f"{key}: labels are {labels.dtype}; they must be integers or text")
+        raise UserError(
+            f"{key}: labels are {labels.dtype}; classes must be integers or text; for numbers, write "
+            "`task: {name: regression}`"
+        )
     if classes is not None:
         names = _to_names(classes, key)
         if labels.dtype.kind not in "iub" or labels.min() < 0 or labels.max() >= len(names):
@@ -252,32 +197,17 @@ def encode_labels(labels: np.ndarray, classes: Sequence[str] | None, key: str) -
 def _reject_measured_values(values: np.ndarray, counts: np.ndarray, key: str) -> None:
     """Raise UserError if integer labels look like measured values, such as ages or prices, instead of classes.
 
-    Classes have several images each, and large sets of classes are numbered without gaps (CIFAR-100, ImageNet).
+    Classes have several examples each, and large sets of classes are numbered without gaps (CIFAR-100, ImageNet).
     """
-    rare = len(values) > MAX_UNCHECKED_CLASSES and np.median(counts) < MIN_IMAGES_PER_CLASS
+    rare = len(values) > MAX_UNCHECKED_CLASSES and np.median(counts) < MIN_EXAMPLES_PER_CLASS
     gaps = len(values) > MAX_CLASSES_WITH_GAPS and int(values[-1]) - int(values[0]) >= len(values)
     if rare or gaps:
         raise UserError(
             f"{key}: the labels are {len(values)} different integers from {values[0]} to {values[-1]}, "
-            + (f"half of them with fewer than {MIN_IMAGES_PER_CLASS} images; " if rare else "with gaps; ")
-            + "these look like measured values, and Batchscape does classification only: group the values into "
+            + (f"half of them with fewer than {MIN_EXAMPLES_PER_CLASS} examples; " if rare else "with gaps; ")
+            + "these look like measured values: predict them with `task: {name: regression}`, group them into "
             "intervals, or if they are classes, give the labels as text"
         )
-
-
-def has_channels_first(shape: tuple[int, ...]) -> bool:
-    """Return whether a shape looks like (n, channels, height, width).
-
-    That is, axis 1 has length 1 or 3, and the last axis is too long to be channels.
-    """
-    return len(shape) == 4 and shape[1] in (1, 3) and shape[3] > 4
-
-
-def _to_array(values: Any, name: str, key: str) -> np.ndarray:
-    try:
-        return np.asarray(values)
-    except Exception as error:  # rows of different lengths, a tensor on a GPU, …
-        raise UserError(f"{key}: the {name} cannot be converted to a NumPy array: {' '.join(str(error).split())}")
 
 
 def _to_names(classes: Any, key: str) -> list[str]:
@@ -285,30 +215,3 @@ def _to_names(classes: Any, key: str) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise UserError(f"{key}: the classes must be a list of unique names")
     return names
-
-
-def to_uint8(images: np.ndarray, key: str) -> np.ndarray:
-    """Convert images to bytes.
-
-    Args:
-        images: (n, …), uint8, which are returned unchanged, or floats in [0, 1].
-        key: Key of the study file to name in errors.
-
-    Returns:
-        The images, uint8; floats are multiplied by 255 and rounded.
-
-    Raises:
-        UserError: A pixel is NaN, infinite or outside [0, 1].
-    """
-    if images.dtype == np.uint8:
-        return images
-    invalid = np.flatnonzero(~np.isfinite(images).all(axis=tuple(range(1, images.ndim))))
-    if len(invalid):
-        raise UserError(
-            f"{key}: {len(invalid)} of the {len(images)} images have pixels that are NaN or infinite, first at index "
-            f"{invalid[0]}; fix or remove them"
-        )
-    low, high = images.min(), images.max()
-    if not (low >= 0 and high <= 1):
-        raise UserError(f"{key}: images are floats from {low:g} to {high:g}; they must be uint8, or floats from 0 to 1")
-    return np.round(images * 255).astype(np.uint8)

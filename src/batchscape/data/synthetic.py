@@ -3,7 +3,8 @@
 import numpy as np
 
 from batchscape.config.data import SyntheticConfig
-from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset, from_arrays
+from batchscape.data.interpret import from_arrays
+from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 
 # Each channel of a class's pattern has this many squares per side.
 PATTERN_SIDE = 4

@@ -50,7 +50,7 @@ def test_channels_first_arrays_are_transposed(tmp_path: Path):
             "data.channels: images of shape (6, 4, 5)",
         ),
     ],
-    ids=str,
+    ids=range(6),
 )
 def test_invalid_arrays_raise_one_line_errors(
     tmp_path: Path, refusal: Callable, content: dict, keys: dict, expected: str

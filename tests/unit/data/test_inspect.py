@@ -10,6 +10,7 @@ from batchscape.config.data import ArraysConfig, SyntheticConfig
 from batchscape.data import arrays
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
+from batchscape.data.spec import DataSpec
 from tests.helpers.bad_images import write_file
 from tests.helpers.image_sets import image_folder, split_names, write_images, write_network_drive
 
@@ -34,7 +35,9 @@ def test_check_reads_only_the_header_of_the_images(tmp_path: Path, refusal: Call
     one = arrays_config(tmp_path / "pets.npz", channels=channels)
     for source_config in (one, two):
         expected = "6 images of 400 × 300 pixels, channels: 3, uint8; 3 classes: a, b, c"
-        assert inspect_source(source_config) == ([f"data: {source_config.path}: {expected}"], (400, 300, 3), 3, (5, 1))
+        inspection = inspect_source(source_config)
+        assert inspection[:4] == ([f"data: {source_config.path}: {expected}"], (400, 300, 3), 3, (5, 1))
+        assert inspection.spec == DataSpec("images", (3, 400, 300), "class", ("a", "b", "c"))
     assert "cannot be read" in refusal(arrays.load, one)
 
 
@@ -42,7 +45,7 @@ def test_check_rejects_arrays_with_the_message_of_the_job(tmp_path: Path, refusa
     for name, content, expected in (
         ("few", {"images": IMAGES, "labels": LABELS[:5]}, "labels of shape (5,) for 6 images"),
         ("column", {"images": IMAGES, "labels": LABELS[:, None]}, "such as labels[:, 0], or for one-hot labels "),
-        ("flat", {"images": LABELS, "labels": LABELS}, "the images have shape (6,)"),
+        ("flat", {"images": LABELS, "labels": LABELS}, "inputs are text; they must be numbers"),
         ("one", {"images": IMAGES, "labels": np.zeros(6, int)}, "only one class (0)"),
         ("objects", {"images": IMAGES, "labels": LABELS.astype(object)}, "it contains Python objects; save text with "),
     ):

@@ -9,7 +9,8 @@ import pytest
 from batchscape.config.data import ArraysConfig
 from batchscape.data import arrays
 from batchscape.data.inspect import inspect_source
-from batchscape.data.source import from_arrays, join_names
+from batchscape.data.interpret import from_arrays
+from batchscape.data.source import join_names
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), np.uint8)
 LABELS = np.array(["b", "a", "b", "c", "a", "b"])
@@ -23,7 +24,7 @@ def test_integers_with_more_than_8_bits_are_rejected_with_a_hint(tmp_path: Path,
     np.savez(tmp_path / "pets.npz", images=IMAGES.astype(np.uint16) * 16, labels=LABELS)
     for function in (arrays.load, inspect_source):
         message = refusal(function, config(tmp_path / "pets.npz"))
-        assert message.startswith("data.path: images are uint16; they must be uint8, or floats from 0 to 1: divide ")
+        assert message.startswith("data.path: images are uint16; they must be uint8 or floats: divide ")
         assert "4095 for 12" in message
 
 

@@ -256,13 +256,13 @@ TABLES = [
     table(
         "no training side",
         b"x,s,y\n" + b"1,val,0\n2,test,1\n" * 9,
-        "data.path: data.split_column gives no training examples",
+        "data.path: the split given by data.split_column has no training examples",
         split_column="s",
     ),
     table(
         "a fraction beside a given split",
         b"x,s,y\n" + b"1,val,0\n2,train,1\n3,train,0\n" * 9,
-        "data.validation_fraction: cannot be set, because data.split_column gives",
+        "data.validation_fraction: cannot be set, because the split is given by data.split_column",
         split_column="s",
         validation_fraction=0.3,
     ),
@@ -390,7 +390,7 @@ TEXTS = [
     text(
         "a fraction beside folders",
         {"train/a.txt": LONG, "val/b.txt": LONG},
-        "data.validation_fraction: cannot be set, because the folders of {} give",
+        "data.validation_fraction: cannot be set, because the split is given by the folders of {}",
         validation_fraction=0.5,
     ),
     BadInput(
@@ -453,7 +453,7 @@ IDX = [
         "bytes after the end", f"data.path: {{}}/{TRAIN_LABELS} is longer than its header", labels=idx(LABELS) + b"1"
     ),
     mnist(
-        "truncated gzip",
+        "truncated images in gzip",
         f"data.path: {{}}/{TRAIN_IMAGES} is corrupt or incomplete",
         images=gzip.compress(idx(IMAGES))[:-12],
     ),

@@ -53,7 +53,7 @@ class DataSection(Section):
     source: str
 
     tasks: ClassVar[tuple[TaskName, ...]] = ("classification",)
-    """The tasks whose targets the source can give."""
+    """The tasks whose targets the source can give; the first one is the default."""
 
     example_noun: ClassVar[str] = "examples"
     """What the report calls the examples, such as `images`."""
@@ -303,7 +303,7 @@ def _text_to_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-Target = Annotated[ColumnNames, BeforeValidator(_text_to_tuple), Field(min_length=1, examples=["price"])]
+Target = Annotated[ColumnNames, BeforeValidator(_text_to_tuple, json_schema_input_type=str | list[str]), Field(min_length=1, examples=["price"])]
 
 
 class TableSection(DataSection):
@@ -443,6 +443,8 @@ class DiamondsConfig(TableSection):
     """The prices of 53,940 diamonds (Wickham 2016), a table that plotnine ships: `carat`, `depth`, `table`, `x`, `y`,
     `z`, `price` (US dollars), and the categories `cut`, `color` and `clarity`."""
 
+    tasks: ClassVar[tuple[TaskName, ...]] = ("regression", "classification")
+
     source: Literal["diamonds"]
     """Where the rows come from."""
 
@@ -491,6 +493,12 @@ class TextConfig(DataSection):
     split: Literal["random", "first"] = "first"
     """`first`: the first part of the text trains, the next validates, the last tests. `random`: files are drawn with
     `split_seed` until they have the fraction of the text."""
+
+    @model_validator(mode="after")
+    def _text_has_no_classes(self) -> Self:
+        if self.stratify:
+            raise cross_field_error("stratify", "the tokens of a text cannot be stratified; remove the key")
+        return self
 
     @property
     def token_unit(self) -> str:

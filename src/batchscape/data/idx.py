@@ -196,8 +196,8 @@ def _open(path: Path) -> Iterator[IO[bytes]]:
     try:
         with path.open("rb") as stream:
             is_gzip = stream.read(2) == b"\x1f\x8b"
-        opened: Any = gzip.open(path, "rb") if is_gzip else path.open("rb")
-        with opened as stream:
+        opened: Any = gzip.open if is_gzip else open
+        with opened(path, "rb") as stream:
             yield stream
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise UserError(f"data.path: {path} is corrupt or incomplete ({error}); get it again")

@@ -6,18 +6,25 @@ from typing import NamedTuple
 
 from batchscape.config.data import (
     ArraysConfig,
+    CifarConfig,
     DataConfig,
+    DiamondsConfig,
     DigitsConfig,
+    IdxConfig,
     ImageFolderConfig,
+    PythonDocsConfig,
     SyntheticConfig,
+    TableConfig,
     TaskName,
+    TextConfig,
     held_out_count,
 )
 from batchscape.data import arrays, digits
 from batchscape.data.archive import open_archive
 from batchscape.data.image_folder import assign_classes, reject_folder_split_keys
+from batchscape.data.inspect_files import inspect_files
 from batchscape.data.layout import may_be_image
-from batchscape.data.source import join_names
+from batchscape.data.source import join_names, require_task
 from batchscape.data.spec import DataSpec
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
@@ -37,7 +44,7 @@ class Inspection(NamedTuple):
 
 
 def inspect_source(config: DataConfig, task: TaskName | None = None) -> Inspection:
-    """Return what names, headers and sizes show of a source.
+    """Return what names, headers and sizes show of a source, and of small tables and texts their content.
 
     Args:
         config: Section `data` of the study file.
@@ -47,6 +54,13 @@ def inspect_source(config: DataConfig, task: TaskName | None = None) -> Inspecti
         UserError: They show that `prepare` would fail.
     """
     task = task or config.tasks[0]
+    require_task(config, task)
+    if isinstance(config, TableConfig | DiamondsConfig | TextConfig | PythonDocsConfig | IdxConfig | CifarConfig):
+        lines, spec, counts = inspect_files(config, task)
+        if spec is None or spec.inputs != "images":
+            return Inspection(lines, counts=counts, spec=spec)
+        channels, height, width = spec.shape
+        return Inspection(lines, (height, width, channels), len(spec.classes), counts, spec)
     if isinstance(config, ImageFolderConfig):
         if config.path:
             return _inspect_folder(config)

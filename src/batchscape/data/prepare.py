@@ -22,7 +22,7 @@ from batchscape.data.prepared import (
     read_prepared,
     write_chunks,
 )
-from batchscape.data.source import Fitted, LoadOptions, RawDataset, reject_split_keys, require_two_classes
+from batchscape.data.source import Fitted, LoadOptions, RawDataset, reject_split_keys, require_task, require_two_classes
 from batchscape.data.spec import DataSpec
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION, quantile_strata, split
 from batchscape.errors import UserError
@@ -71,11 +71,7 @@ def prepare(
     if path is None:
         with TemporaryDirectory(prefix="batchscape-") as folder:
             return prepare(config, threads, task, Path(folder) / "data.safetensors")
-    if task not in config.tasks:
-        raise UserError(
-            f"task.name: {task} is not possible with data.source {config.source}, which gives "
-            f"{' or '.join(config.tasks)}; use another task or source"
-        )
+    require_task(config, task)
     source = import_module(source_module(config.source)).load(config, LoadOptions(threads, task, path.parent))
     if source.spec.targets == "class" and source.fit is None:
         require_two_classes(source.spec.classes)
@@ -117,6 +113,9 @@ def split_source(source: RawDataset, config: DataConfig) -> tuple[np.ndarray, li
     Raises:
         UserError: A side would be empty, a group is on two sides, or the study file sets what the source gives.
     """
+    if source.is_split:
+        assert source.sides is not None
+        return source.sides, []
     reject_split_keys({side for side in SIDES if _gives(source, side)}, config, source.split_by)
     sides = np.full(len(source), -1, np.int8) if source.sides is None else source.sides.astype(np.int8)
     pool = np.flatnonzero((sides == SIDES.index(TRAIN)) | (sides < 0))

@@ -29,6 +29,7 @@ Chunk = Mapping[str, np.ndarray]
 
 # Bytes of examples that are in memory at once, at most, besides a few copies of as many.
 CHUNK_BYTES = 2**23
+MAX_CHUNK_ROWS = 2**14
 
 # Names of data types in safetensors files.
 DTYPES = {"uint8": "U8", "uint16": "U16", "int32": "I32", "int64": "I64", "float32": "F32"}
@@ -241,7 +242,8 @@ class Rows:
         self.arrays = arrays
         self.rows = rows
         row_bytes = sum(array.dtype.itemsize * int(np.prod(array.shape[1:])) for array in arrays.values())
-        self.chunk_rows = max(1, CHUNK_BYTES // max(1, row_bytes))
+        # Rows may become wider when they are transformed, such as by one-hot encoding.
+        self.chunk_rows = max(1, min(MAX_CHUNK_ROWS, CHUNK_BYTES // max(1, row_bytes)))
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -309,7 +311,7 @@ def _check_side(spec: DataSpec, arrays: Chunk, side: str) -> None:
         TARGETS: () if spec.targets == "class" else spec.target_shape,
     }
     for name, array in arrays.items():
-        if not array.size or len(array) != len(arrays[INPUTS]) or array.shape[1:] != shapes.get(name, array.shape[1:]):
+        if not len(array) or len(array) != len(arrays[INPUTS]) or array.shape[1:] != shapes.get(name, array.shape[1:]):
             raise ValueError(f"{side}/{name} has shape {array.shape}")
     if spec.targets == "class":
         targets = arrays[TARGETS]

@@ -104,6 +104,8 @@ class RawDataset:
         locate: Returns the name of a row for errors, such as `data.csv, line 17`. None: `example 17`.
         key: Key of the study file to name in errors.
         split_by: What gives the sides, for the log and errors, such as `data.split_column` or `the folders of pets`.
+        is_split: Whether `sides` are those that the keys of the split ask for, as of text, which is split before it is
+            cut into examples.
     """
 
     spec: DataSpec
@@ -117,6 +119,7 @@ class RawDataset:
     locate: Callable[[int], str] | None = None
     key: str = "data.source"
     split_by: str = "the source"
+    is_split: bool = False
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -155,6 +158,15 @@ def reject_split_keys(given: set[str], config: DataConfig, split_by: str) -> Non
         )
 
 
+def require_task(config: DataConfig, task: TaskName) -> None:
+    """Raise UserError if a source cannot give the targets of a task."""
+    if task not in config.tasks:
+        raise UserError(
+            f"task.name: {task} is not possible with data.source {config.source}, which gives "
+            f"{' or '.join(config.tasks)}; use another task or source"
+        )
+
+
 def require_two_classes(classes: Sequence[str]) -> None:
     """Raise UserError if there are fewer than two classes."""
     if len(classes) < 2:
@@ -189,12 +201,12 @@ def encode_labels(labels: np.ndarray, classes: Sequence[str] | None, key: str) -
         return labels.astype(np.int64), names
     values, indices, counts = np.unique(labels, return_inverse=True, return_counts=True)
     if values.dtype.kind in "iu":
-        _reject_measured_values(values, counts, key)
+        reject_measured_values(values, counts, key)
     names = [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
     return indices.astype(np.int64), names
 
 
-def _reject_measured_values(values: np.ndarray, counts: np.ndarray, key: str) -> None:
+def reject_measured_values(values: np.ndarray, counts: np.ndarray, key: str) -> None:
     """Raise UserError if integer labels look like measured values, such as ages or prices, instead of classes.
 
     Classes have several examples each, and large sets of classes are numbered without gaps (CIFAR-100, ImageNet).

@@ -1,0 +1,73 @@
+"""Inspection of tables, text and sets of images, and mistakes in them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import TypeAdapter
+
+from batchscape.config.data import DataConfig, DiamondsConfig, IdxConfig, PythonDocsConfig
+from batchscape.data.inspect import inspect_source
+from batchscape.data.prepare import prepare
+from tests.helpers.bad_tables import BAD_INPUTS, BadInput, idx
+
+# What only reading pixels shows, or storing the rows.
+SEEN_BY_PREPARE_ONLY = {
+    "a number too large for float32",
+    "truncated images",
+    "truncated images in gzip",
+    "test images of another size",
+    "a label too large",
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS, ids=lambda case: f"{case.keys['source']}-{case.name}")
+def test_a_mistake_is_one_line_that_names_the_file_or_the_key(tmp_path: Path, refusal: Callable, case: BadInput):
+    config = TypeAdapter(DataConfig).validate_python(case.write(tmp_path))
+    message = refusal(prepare, config, 1, case.task)
+    start, *others = (part.replace("{}", str(tmp_path)) for part in case.expected)
+    assert message.startswith(start)
+    assert all(part in message for part in others)
+    if case.name in SEEN_BY_PREPARE_ONLY:
+        inspect_source(config, case.task)
+    else:
+        assert refusal(inspect_source, config, case.task) == message
+
+
+def test_there_are_many_mistakes():
+    assert len(BAD_INPUTS) >= 60
+    names = [(case.keys["source"], case.name) for case in BAD_INPUTS]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("config", [DiamondsConfig(source="diamonds"), PythonDocsConfig(source="python_docs")])
+def test_small_files_are_inspected_as_they_are_prepared(config: DataConfig):
+    inspection = inspect_source(config)
+    data = prepare(config, task=config.tasks[0]).data
+    assert inspection.counts == (len(data.train), len(data.validation))
+    assert inspection.spec is not None
+    assert inspection.spec.shape == data.spec.shape
+    assert inspection.spec.vocabulary == data.spec.vocabulary
+
+
+def test_of_large_files_only_the_headers_are_read(tmp_path: Path, refusal: Callable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("batchscape.data.inspect_files.MAX_BYTES", 100)
+    path = tmp_path / "t.csv"
+    path.write_text("x,y\n" + "1,a\n2,b\n" * 100 + "oops\n")
+    config = TypeAdapter(DataConfig).validate_python({"source": "table", "path": str(path), "target": "y"})
+    inspection = inspect_source(config)
+    assert inspection.lines == [f"data: {path}: 0 MB, of which only the headers are read here"]
+    assert "line 202" in refusal(prepare, config)
+    assert "no column `z`" in refusal(inspect_source, config.model_copy(update={"target": ("z",)}))
+
+
+def test_images_are_inspected_without_reading_pixels(tmp_path: Path):
+    images, labels = np.zeros((20, 6, 4), np.uint8), np.arange(20, dtype=np.uint8) % 5
+    for side in ("train", "t10k"):
+        (tmp_path / f"{side}-images-idx3-ubyte").write_bytes(idx(images)[:16])  # the header
+        (tmp_path / f"{side}-labels-idx1-ubyte").write_bytes(idx(labels))
+    inspection = inspect_source(IdxConfig(source="idx", path=str(tmp_path)))
+    assert inspection.shape == (6, 4, 1)
+    assert inspection.classes == 5
+    assert inspection.counts == (16, 4)

@@ -303,7 +303,11 @@ def _text_to_tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 
-Target = Annotated[ColumnNames, BeforeValidator(_text_to_tuple, json_schema_input_type=str | list[str]), Field(min_length=1, examples=["price"])]
+Target = Annotated[
+    ColumnNames,
+    BeforeValidator(_text_to_tuple, json_schema_input_type=str | list[str]),
+    Field(min_length=1, examples=["price"]),
+]
 
 
 class TableSection(DataSection):

@@ -15,7 +15,7 @@ def check(file: Path) -> list[str]:
     study = Study.from_file(file)
     study.require_files(printable(file))
     try:
-        inspection = inspect_source(study.data)
+        inspection = inspect_source(study.data, study.task.name)
         cost = _cost(study, inspection)
     except UserError as error:
         raise UserError(f"{printable(file)}: {error}") from None

@@ -364,7 +364,7 @@ def test_trajectory_of_fewer_than_three_points_is_named_and_not_drawn(dead: InPr
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_images_with_nan_are_rejected_in_one_line(tmp_path: Path, value: float):
+def test_inputs_with_nan_are_rejected_in_one_line(tmp_path: Path, value: float):
     images = np.full((20, 8, 8), 0.5)
     images[[3, 7], 2, 2] = value
     np.savez(tmp_path / "images.npz", images=images, labels=np.arange(20) % 2)
@@ -372,7 +372,7 @@ def test_images_with_nan_are_rejected_in_one_line(tmp_path: Path, value: float):
         prepare(ArraysConfig(source="arrays", path=str(tmp_path / "images.npz")))
     message = str(caught.value)
     assert message.splitlines() == [message]
-    assert "data.path: 2 of the 20 images have pixels that are NaN or infinite, first at index 3" in message
+    assert message == "data.path: example 3: the input is NaN, infinite or too large for float32"
 
 
 def test_single_class_is_rejected_and_class_missing_from_a_split_is_reported(tmp_path: Path):

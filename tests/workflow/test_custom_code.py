@@ -27,7 +27,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
         (checkout.path / "docs" / "example" / name).write_bytes((PROJECT / "docs" / "example" / name).read_bytes())
     done = checkout.snakemake("--cores", "2", TARGET, "--configfile", CONFIG, *SHORT)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "data: 900 of 900 files are used: 720 for training, 180 for validation" in done.stdout
+    assert "data: 900 of 900 examples are used: 720 for training, 180 for validation" in done.stdout
     return checkout
 
 

@@ -69,17 +69,15 @@ def from_arrays(
     inputs = inputs.reshape(count, *shape)
     arrays = {INPUTS: inputs}
     notes = []
+    vocabulary = _count_tokens(inputs, key) if kind == "tokens" else 0
     if task == "language_model":
-        spec = DataSpec(
-            "tokens", (shape[0] - 1,), "next_token", vocabulary=_count_tokens(inputs, key), token_unit="token"
-        )
+        spec = DataSpec("tokens", (shape[0] - 1,), "next_token", vocabulary=vocabulary, token_unit="token")
         if targets is not None:
             notes.append("targets: not used, because the target of a language model is the next token")
     else:
         if targets is None:
             raise UserError(f"{key}: there are no targets; give an array with one per example")
         arrays[TARGETS] = to_array(targets, "labels" if task == "classification" else "targets", key)
-        vocabulary = _count_tokens(inputs, key) if kind == "tokens" else 0
         unit = "token" if kind == "tokens" else ""
         shape = (shape[2], *shape[:2]) if kind == "images" else shape
         if task == "classification":
@@ -93,7 +91,10 @@ def from_arrays(
     if weights is not None:
         arrays[WEIGHTS] = _check_weights(to_array(weights, "weights", key), spec, count, key)
     if kind != "images":
-        notes.insert(0, f"inputs: {describe_inputs(spec, inputs.dtype)}")
+        hint = (
+            "; for images, write `inputs: images`" if key == "data.path" and inputs.ndim == 3 and not vocabulary else ""
+        )
+        notes.insert(0, f"inputs: {describe_inputs(spec, inputs.dtype)}{hint}")
     if entries is None:
         digest = hashlib.sha256()
         for chunk in Rows(arrays, np.arange(count)):

@@ -218,7 +218,7 @@ def _to_stored(chunk: Chunk, spec: DataSpec, source: RawDataset, rows: np.ndarra
             if negative.any() and not invalid.any():
                 invalid, problem = negative, "is negative"
             elif not invalid.any() and not (sums > 0).all():
-                invalid, problem = sums <= 0, "is 0: remove the example"
+                invalid, problem = sums <= 0, "is not above 0: remove the example"
         if invalid.any():
             index = np.flatnonzero(invalid.reshape(len(array), -1).any(axis=1))[0]
             row = int(rows[index])

@@ -350,6 +350,6 @@ def _open_prepared(path: Path) -> Iterator[tuple[list[_Entry], dict[str, Any], i
         yield entries, about, 8 + length
     except FileNotFoundError:
         raise UserError(f"{path}: there is no prepared data; run `snakemake --cores 1 {path}` to prepare it")
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: is corrupt or incomplete ({reason}); delete it to prepare the data again")

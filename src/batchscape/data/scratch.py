@@ -53,7 +53,10 @@ class Scratch:
 
     def read(self) -> np.ndarray:
         """Return the array, (n, *shape), mapped, as a read-only view of the file."""
-        self._file.flush()
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise self._named(error)
         if not self._length or not self.row_bytes:
             return np.empty((self._length, *self.shape), self.dtype)
         mapped = np.memmap(self._file, np.uint8, "r", shape=(self._length * self.row_bytes,))
@@ -65,7 +68,9 @@ class Scratch:
         try:
             self._file.seek(index * self.row_bytes)
             self._file.write(np.ascontiguousarray(rows).reshape(-1).view(np.uint8).data)
-            self._file.flush()
         except OSError as error:
-            error.filename = error.filename or str(self.folder)
-            raise
+            raise self._named(error)
+
+    def _named(self, error: OSError) -> OSError:
+        error.filename = error.filename or str(self.folder)
+        return error

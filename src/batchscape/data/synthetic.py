@@ -4,13 +4,14 @@ import numpy as np
 
 from batchscape.config.data import SyntheticConfig
 from batchscape.data.interpret import from_arrays
+from batchscape.data.scratch import Scratch
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 
 # Each channel of a class's pattern has this many squares per side.
 PATTERN_SIDE = 4
 
 
-def load(config: SyntheticConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:  # noqa: ARG001
+def load(config: SyntheticConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:
     """Return images that show the pattern of their class under Gaussian noise; they depend on the config alone.
 
     Image i is of class i mod classes. Each channel of a pattern is 4×4 squares with brightness drawn from a standard
@@ -23,8 +24,11 @@ def load(config: SyntheticConfig, options: LoadOptions = DEFAULT_OPTIONS) -> Raw
     patterns = rng.standard_normal((config.classes, PATTERN_SIDE, PATTERN_SIDE, config.channels), dtype=np.float32)
     patterns = patterns[:, rows][:, :, columns]
     labels = np.arange(config.images) % config.classes
-    images = np.empty((config.images, height, width, config.channels), np.uint8)
-    for index, label in enumerate(labels):
+    images = Scratch((height, width, config.channels), np.uint8, options.folder)
+    for label in labels:
         noise = rng.standard_normal((height, width, config.channels), dtype=np.float32)
-        images[index] = np.clip(127.5 + 42 * (patterns[label] + config.noise * noise), 0, 255)
-    return from_arrays(images, labels, [f"class{label}" for label in range(config.classes)], "synthetic", "data.source")
+        image = np.clip(127.5 + 42 * (patterns[label] + config.noise * noise), 0, 255)
+        images.append(image[np.newaxis].astype(np.uint8))
+    return from_arrays(
+        images.read(), labels, [f"class{label}" for label in range(config.classes)], "synthetic", "data.source"
+    )

@@ -47,4 +47,4 @@ def test_small_network_learns_synthetic_images(tmp_path: Path):
     training = TrainingConfig(max_epochs=15, patience=15)
     spec = RunSpec(batch_size=16, learning_rate=0.1, seed=0, model=VggConfig(channels=(8,)), training=training)
     run = RunDirectory(train(spec, tmp_path / "data", tmp_path / "run"))
-    assert run.summary()["validation_accuracy_at_best"] > 0.9
+    assert run.summary()["validation_at_best"]["accuracy"] > 0.9

@@ -18,6 +18,7 @@ from batchscape.config.device_timing import TimingSpec
 from batchscape.config.model import CustomModelConfig, MlpConfig, TransformerConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
+from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.data.spec import DataSpec
 from batchscape.errors import is_out_of_memory
@@ -35,8 +36,8 @@ from batchscape.training.execution import Execution
 from batchscape.training.module import TrainingModule
 from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
-from tests.helpers.objectives import image_data
-from tests.helpers.surfaces import batch_norm_network, image_surface, parameter_vector, synthetic_images
+from tests.helpers.objectives import classifier, image_data
+from tests.helpers.surfaces import batch_norm_network, classify, image_surface, parameter_vector, synthetic_images
 from tests.helpers.trainers import bare_trainer
 
 # More than any machine has.
@@ -146,11 +147,13 @@ def test_errors_of_a_gpu_are_recognized(error: Exception):
                                      batch_norm_network()], ids=["dense", "BatchNorm"])  # fmt: skip
 def test_loss_surface_continues_with_smaller_chunks(network: nn.Module):
     images, labels = synthetic_images(70)
-    surface = image_surface(Limited(network, 10), images, labels, torch.float64, chunk=64)
-    expected = image_surface(network, images, labels, torch.float64, chunk=64)
+    surface = image_surface(Limited(network, 10), images, labels, dtype=torch.float64, chunk=64)
+    expected = image_surface(network, images, labels, dtype=torch.float64, chunk=64)
     weights = parameter_vector(network)
     vector = np.random.default_rng(0).normal(size=len(weights))
-    assert surface.value(weights) == pytest.approx(expected.value(weights), rel=1e-12)
+    value, expected_value = surface.value(weights), expected.value(weights)
+    assert value.loss == pytest.approx(expected_value.loss, rel=1e-12)
+    assert value.metrics == expected_value.metrics
     loss, gradient = surface.gradient(weights)
     assert loss == pytest.approx(expected.gradient(weights)[0], rel=1e-12)
     assert gradient == pytest.approx(expected.gradient(weights)[1], rel=1e-10, abs=1e-14)
@@ -163,12 +166,16 @@ def test_loss_surface_continues_with_smaller_chunks(network: nn.Module):
 
 def test_validation_and_gradient_noise_continue_with_smaller_chunks(small_data: PreparedData):
     network = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-    module = TrainingModule(Limited(network, 100), small_data, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    module = TrainingModule(
+        classifier(Limited(network, 100)), small_data, RunSpec(batch_size=32, learning_rate=0.1, seed=0)
+    )
     bare_trainer(1).fit(module)
     expected = module.validate(), module.noise_scale()
     module.network.limit = 5
     module.chunk = 2048
-    assert module.validate() == pytest.approx(expected[0], rel=1e-6)
+    validation = module.validate()
+    assert validation.loss == pytest.approx(expected[0].loss, rel=1e-6)
+    assert validation.metrics == expected[0].metrics
     assert module.chunk == 4
     assert module.noise_scale() == pytest.approx(expected[1], rel=1e-4)
 
@@ -181,7 +188,7 @@ def test_memory_probe_restores_the_network_and_the_random_states(
 ):
     monkeypatch.setattr(training_module, "limit_gpu_memory", lambda *_: nullcontext())
     network = nn.Sequential(batch_norm_network())
-    module = TrainingModule(network, small_data, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
+    module = TrainingModule(classifier(network), small_data, RunSpec(batch_size=32, learning_rate=0.1, seed=0))
     bare_trainer(1).fit(module)
     before = copy.deepcopy(module.state_dict())
     gradients = [parameter.grad.clone() for parameter in network.parameters()]
@@ -201,7 +208,7 @@ def test_micro_batch_is_bounded_by_the_shard_and_by_the_resumed_run(
     monkeypatch.setattr(training_module, "limit_gpu_memory", lambda *_: nullcontext())
     network = Limited(nn.Sequential(nn.Flatten(), nn.Linear(64, 1)), 32)
     spec = RunSpec(batch_size=200, learning_rate=0.1, seed=0)
-    module = TrainingModule(network, small_data, spec, micro_batch=resumed_with)
+    module = TrainingModule(classifier(network), small_data, spec, micro_batch=resumed_with)
     module.on_fit_start()
     module.process_group = ProcessGroup(0, processes)
     module.micro_batch = resumed_with or 200
@@ -489,11 +496,13 @@ def test_batch_that_cannot_be_split_is_reported_with_the_gpu(many_file: Path, tm
 @pytest.mark.usefixtures("limited_gpu_memory")
 def test_loss_surface_on_a_gpu_continues_with_smaller_chunks():
     network = build_network(VggConfig(channels=(256,), dense=(8,)), (1, 8, 8), 1, 0)
-    images, labels = (tensor.cuda() for tensor in synthetic_images(2048))
+    objective, data = classify(network, *synthetic_images(2048))
     weights = parameter_vector(network)
-    surface, small = (image_surface(network, images, labels, torch.float64, chunk) for chunk in (2048, 32))
+    surface, small = (
+        LossSurface(objective, data, torch.device("cuda"), dtype=torch.float64, chunk=chunk) for chunk in (2048, 32)
+    )
     vector = np.random.default_rng(0).normal(size=len(weights))
-    assert surface.value(weights) == pytest.approx(small.value(weights), rel=1e-9)
+    assert surface.value(weights).loss == pytest.approx(small.value(weights).loss, rel=1e-9)
     assert surface.hessian_vector_product(weights, vector) == pytest.approx(
         small.hessian_vector_product(weights, vector), rel=1e-6
     )

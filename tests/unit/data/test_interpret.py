@@ -9,7 +9,7 @@ import pytest
 from batchscape.config.data import ArraysConfig, TaskName
 from batchscape.data.inspect import inspect_source
 from batchscape.data.interpret import from_arrays
-from batchscape.data.prepare import prepare
+from batchscape.data.prepare import PrepareResult, prepare
 from batchscape.data.spec import DataSpec
 
 RNG = np.random.default_rng(0)

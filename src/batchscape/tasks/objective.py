@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from batchscape.config.model import ModelConfig
 from batchscape.config.task import TaskConfig
-from batchscape.data.dataset import Batch, Dataset
+from batchscape.data.dataset import Batch, Dataset, slices
 from batchscape.data.prepared import PreparedData
 from batchscape.models.build import build_network
 from batchscape.tasks.modes import evaluation_mode
@@ -220,13 +220,10 @@ def evaluate(objective: Objective, batches: Iterable[Batch], device: torch.devic
 
 def dataset_weights(objective: Objective, data: Dataset, device: torch.device, chunk: int = 4096) -> Tensor | None:
     """Return the weight of each example of a dataset, (n,) float64, on `device`; None if all are 1."""
-    parts = []
-    for start in range(0, len(data), chunk):
-        weights = objective.example_weights(data.batch(slice(start, start + chunk), device))
-        if weights is None:
-            return None
-        parts.append(weights)
-    return torch.cat(parts) if parts else None
+    if not len(data) or objective.example_weights(data.batch(slice(1), device)) is None:
+        return None
+    parts = [objective.example_weights(data.batch(rows, device)) for rows in slices(len(data), chunk)]
+    return torch.cat([part for part in parts if part is not None])
 
 
 def build_objective(model: ModelConfig, task_config: TaskConfig, data: PreparedData, seed: int) -> SupervisedObjective:

@@ -11,7 +11,7 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.training.module import TrainingModule
 from batchscape.training.sampler import epoch_order
-from tests.helpers.objectives import image_data
+from tests.helpers.objectives import classifier, image_data
 from tests.helpers.trainers import bare_trainer
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -71,7 +71,7 @@ def seen_in_training(batch_size: int, seed: int, epochs: int, reshuffle: bool = 
     training = TrainingConfig(reshuffle=reshuffle)
     spec = RunSpec(batch_size=batch_size, learning_rate=0.1, seed=seed, training=training)
     bare_trainer(epochs).fit(
-        TrainingModule(network, image_data(images, labels, images[:1], labels[:1], ("no", "yes")), spec)
+        TrainingModule(classifier(network), image_data(images, labels, images[:1], labels[:1], ("no", "yes")), spec)
     )
     return network.batches
 

@@ -10,13 +10,17 @@ from batchscape.data.prepared import PreparedData
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.progress import map_with_progress
 
+# What the gradients of examples that are summed at once may take.
+GRADIENT_BYTES = 128 << 20
+
 
 def measure_alignment(surface: LossSurface, weights: np.ndarray, batches: np.ndarray) -> pd.DataFrame:
     """Measure the norm of the mean gradient of B examples, for B = 1, 2, 4, … up to the size of the batches.
 
     The norm is bounded by the mean norm of the gradients of single examples, ‖(1/B)·Σ g_i‖ ≤ (1/B)·Σ ‖g_i‖ (Chang &
     Pathak 2020). Their ratio, the alignment, is 1 if all gradients have the same direction, and about 1/√B if they are
-    independent. Each batch is split into halves recursively, so that the mean norm cannot increase with B.
+    independent. Each batch is split into halves recursively, so that the mean norm cannot increase with B. If examples
+    have weights in the loss, all means are over these, and so are those over the gradients of B examples.
 
     Args:
         surface: The loss surface.
@@ -28,15 +32,27 @@ def measure_alignment(surface: LossSurface, weights: np.ndarray, batches: np.nda
         gradient_norm (mean norm of the mean gradient of B examples, nats per unit of weight), bound and alignment.
     """
 
+    at_once = max(1, GRADIENT_BYTES // (len(weights) * np.dtype(np.float64).itemsize))
+    relative_weights = None
+    if surface.example_weights is not None:
+        relative_weights = surface.example_weights / surface.example_weights[batches].mean()
+
     def sum_gradients(batch: np.ndarray) -> tuple[np.ndarray, list[list[float]]]:
         """Return the sum of the gradients of a batch, and for each B the norms of the mean gradients of its parts."""
-        if len(batch) == 1:
-            gradient = surface.example_gradient(weights, int(batch[0]))
-            return gradient, [[float(np.linalg.norm(gradient))]]
-        (left, left_norms), (right, right_norms) = map(sum_gradients, np.split(batch, 2))
-        total = left + right
-        norms = [a + b for a, b in zip(left_norms, right_norms, strict=True)]
-        return total, [*norms, [float(np.linalg.norm(total)) / len(batch)]]
+        if len(batch) > at_once:
+            (left, left_norms), (right, right_norms) = map(sum_gradients, np.split(batch, 2))
+            total = left + right
+            norms = [a + b for a, b in zip(left_norms, right_norms, strict=True)]
+            return total, [*norms, [float(np.linalg.norm(total)) / len(batch)]]
+        sums = surface.example_gradients(weights, batch)
+        if relative_weights is not None:
+            sums = sums * relative_weights[batch][:, None]
+        norms = []
+        while True:
+            norms.append([float(np.linalg.norm(total)) / (len(batch) // len(sums)) for total in sums])
+            if len(sums) == 1:
+                return sums[0], norms
+            sums = sums[0::2] + sums[1::2]
 
     description = f"the gradients of {batches.shape[1]} examples"
     norms_by_batch = [norms for _, norms in map_with_progress(sum_gradients, batches, len(batches), description)]

@@ -1,9 +1,9 @@
 """The loss of a network over a dataset as a function of its weights."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from functools import wraps
+from functools import cached_property, wraps
 from typing import Concatenate, Literal, ParamSpec, TypeVar
 
 import numpy as np
@@ -11,6 +11,12 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm  # the base class, which has no public name
 
+from batchscape.curvature.example_gradients import (
+    BatchGradients,
+    choose_gradients,
+    compute_gradient,
+    flatten_tensors,
+)
 from batchscape.curvature.inference import InferenceNetwork
 from batchscape.data.dataset import Batch, Dataset, input_tensors, slices
 from batchscape.models.memory import find_largest_fitting, max_micro_batch_size
@@ -19,6 +25,8 @@ from batchscape.tasks.objective import Measurement, Meter, SupervisedObjective, 
 
 # Inputs of at most this size are cached as floats; larger ones are converted again in each pass.
 INPUT_CACHE_BYTES = 512 << 20
+# What the gradients of examples that are computed at once may take.
+EXAMPLE_GRADIENT_BYTES = 64 << 20
 # Examples in a batch for the re-estimation of BatchNorm statistics.
 STATISTICS_BATCH_SIZE = 256
 
@@ -58,6 +66,9 @@ class LossSurface:
         dtype: Data type of the network.
         chunk: Number of examples in a forward pass; by default, as many as fit in the cache of the processor, and fewer
             if memory runs out.
+
+    Attributes:
+        example_weights: The weight of each example in the mean, shape (n,); None if all are 1.
     """
 
     def __init__(
@@ -80,6 +91,7 @@ class LossSurface:
         modules = (self._network, self._inference.module)
         self._flat_parameters = {module: _flatten_parameters(module) for module in modules}
         weights = dataset_weights(objective, data, device)
+        self.example_weights = None if weights is None else weights.cpu().numpy()
         self._total_weight = float(len(data)) if weights is None else weights.sum().item()
         self._batch_cache: dict[str, list[Batch]] = {}
         example_bytes = sum(part.nbytes for part in input_tensors(example)) / len(input_tensors(example)[0])
@@ -179,7 +191,7 @@ class LossSurface:
         with enable_backward(self._network):
             for batch in self._chunks("gradient"):
                 chunk_loss = self._chunk_loss(batch)
-                total += _flatten(_gradient(chunk_loss, self._parameters))
+                total += flatten_tensors(compute_gradient(chunk_loss, self._parameters))
                 loss += chunk_loss.detach()
         return loss.item(), total.cpu().numpy()
 
@@ -204,30 +216,36 @@ class LossSurface:
         ]
         with enable_double_backward(self._network):
             for batch in self._chunks("gradient"):
-                gradient = _gradient(self._chunk_loss(batch), self._parameters, create_graph=True)
+                gradient = compute_gradient(self._chunk_loss(batch), self._parameters, create_graph=True)
                 slope = torch.zeros((), dtype=self._dtype, device=self._device)
                 for part, along in zip(gradient, directions, strict=True):
                     slope = slope + (part * along).sum()
-                total += _flatten(_gradient(slope, self._parameters))
+                total += flatten_tensors(compute_gradient(slope, self._parameters))
         return total.cpu().numpy()
 
-    def example_gradient(self, weights: np.ndarray, index: int) -> np.ndarray:
-        """Return the gradient of the loss of one example.
+    @_retry_with_smaller_chunks
+    def example_gradients(self, weights: np.ndarray, indices: np.ndarray) -> np.ndarray:
+        """Return the gradients of the losses of single examples.
 
         Args:
             weights: θ, shape (p,).
-            index: Index of the example.
+            indices: Indices of examples, shape (m,).
 
         Returns:
-            The gradient, shape (p,).
+            The gradients, shape (m, p).
         """
         self._set_parameters(self._network, weights)
-        batch = self._batch(slice(index, index + 1))
+        rows = torch.from_numpy(indices).to(self._data.storage)
+        chunk = max(1, min(self._chunk_size, EXAMPLE_GRADIENT_BYTES // (len(weights) * self._dtype.itemsize)))
         with enable_backward(self._network):
-            loss = self._objective(batch).loss
-            return _flatten(_gradient(loss, self._parameters)).double().cpu().numpy()
+            parts = [self._gradients_of_examples(self._batch(part)).double().cpu() for part in rows.split(chunk)]
+        return torch.cat(parts).numpy()
 
-    def _batch(self, rows: slice) -> Batch:
+    @cached_property
+    def _gradients_of_examples(self) -> BatchGradients:
+        return choose_gradients(self._objective, self._batch(slice(4)))[0]
+
+    def _batch(self, rows: slice | torch.Tensor) -> Batch:
         return self._data.batch(rows, self._device, self._dtype)
 
     def _set_parameters(self, module: nn.Module, weights: np.ndarray) -> None:
@@ -258,17 +276,6 @@ class LossSurface:
 def _flatten_parameters(network: nn.Module) -> torch.Tensor:
     """Make all parameters of a network views of one vector, shape (p,), and return it: writing to it sets them."""
     parameters = list(network.parameters())
-    vector = _flatten([parameter.detach() for parameter in parameters])
+    vector = flatten_tensors([parameter.detach() for parameter in parameters])
     nn.utils.vector_to_parameters(vector, parameters)
     return vector
-
-
-def _gradient(
-    value: torch.Tensor, parameters: list[nn.Parameter], create_graph: bool = False
-) -> Sequence[torch.Tensor]:
-    """Return the gradient of a value; 0 for parameters that the value does not depend on."""
-    return torch.autograd.grad(value, parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True)
-
-
-def _flatten(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])

@@ -59,7 +59,7 @@ def test_value_gradient_and_hessian_match_autograd(network: nn.Module, dtype: to
 
 def test_gradient_is_the_mean_of_the_gradients_of_examples():
     found = surface(dtype=torch.float64)
-    mean = np.mean([found.example_gradient(WEIGHTS, index) for index in range(len(found))], axis=0)
+    mean = found.example_gradients(WEIGHTS, np.arange(len(found))).mean(axis=0)
     assert found.gradient(WEIGHTS)[1] == pytest.approx(mean, rel=1e-10, abs=1e-15)
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,13 +15,25 @@ from batchscape.config.checkpoint import Checkpoint
 from batchscape.config.run import RunSpec
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.dataset import Dataset, storage_device
-from batchscape.data.prepared import PreparedData
+from batchscape.data.prepared import PreparedData, target_variance
+from batchscape.data.split import TRAIN, VALIDATION
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import Weights
 from batchscape.runtime.device import choose_device
 from batchscape.tasks.objective import SupervisedObjective, build_objective
 
 ConfigType = TypeVar("ConfigType", bound=Section)
+
+
+@dataclass(frozen=True)
+class DrawnData(PreparedData):
+    """Some examples of prepared data. The task is that of all: class weights, for example, follow from all targets.
+
+    Attributes:
+        complete: All examples.
+    """
+
+    complete: PreparedData
 
 
 def parse_spec(spec: str, section: type[ConfigType]) -> tuple[ConfigType, AnalysisConfig]:
@@ -42,7 +54,11 @@ def draw_examples(data: PreparedData, config: AnalysisConfig) -> PreparedData:
         that has no more.
     """
     train, validation = (draw_rows(side, config.examples, config.seed) for side in (data.train, data.validation))
-    return replace(data, train=train, validation=validation)
+    variances = dict(data.spec.target_variance)
+    for name, side, drawn in ((TRAIN, data.train, train), (VALIDATION, data.validation, validation)):
+        if name in variances and drawn is not side:
+            variances[name] = target_variance({key: array.numpy() for key, array in drawn.arrays.items()})
+    return DrawnData(replace(data.spec, target_variance=variances), train, validation, None, data)
 
 
 def draw_rows(data: Dataset, limit: int, seed: int) -> Dataset:
@@ -121,7 +137,8 @@ def evaluate_at_checkpoints(
 def build_initial_objective(run: RunDirectory, data: PreparedData, seed: int | None = None) -> SupervisedObjective:
     """Return the network of a run, with its initial weights or those of another seed, and its loss."""
     spec = RunSpec.model_validate(run.summary()["spec"])
-    return build_objective(spec.model, spec.task, data, spec.seed if seed is None else seed)
+    complete = replace(data.complete, spec=data.spec) if isinstance(data, DrawnData) else data
+    return build_objective(spec.model, spec.task, complete, spec.seed if seed is None else seed)
 
 
 def run_device(run: RunDirectory) -> torch.device:

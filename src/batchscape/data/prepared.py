@@ -225,6 +225,13 @@ class _Variance:
         return float(f"{np.mean(self.squares / self.weight):.{VARIANCE_DIGITS}g}") if np.all(self.weight) else 0.0
 
 
+def target_variance(arrays: Chunk) -> float:
+    """Return the variance of numeric targets, weighted like the loss, averaged over the numbers of a target."""
+    variance = _Variance()
+    variance.add(arrays)
+    return variance.value
+
+
 def write_prepared(path: Path, data: PreparedData) -> None:
     """Write datasets as prepared data, as `write_chunks` does."""
     arrays = {

@@ -17,6 +17,7 @@ from batchscape.data.listing import stat_digest
 from batchscape.data.prepare import prepare
 from tests.helpers.bad_images import encode_image, make_image, write_file, write_zip
 from tests.helpers.image_sets import dropped_kinds, image_folder, write_images
+from tests.helpers.objectives import images_of
 
 
 def test_non_ascii_names_are_preserved_in_folders_and_zip_files(pets: Path, tmp_path: Path):
@@ -173,6 +174,6 @@ def test_zip_names_with_parent_folders_stay_inside(tmp_path: Path):
     write_images(tmp_path / "set", [f"{label}/{n}.png" for label in ("ants", "bees") for n in range(3)])
     write_zip(tmp_path / "set.zip", tmp_path / "set", inside="../../")
     assert np.array_equal(
-        prepare(image_folder(tmp_path / "set.zip")).data.train_images,
-        prepare(image_folder(tmp_path / "set")).data.train_images,
+        images_of(prepare(image_folder(tmp_path / "set.zip")).data.train),
+        images_of(prepare(image_folder(tmp_path / "set")).data.train),
     )

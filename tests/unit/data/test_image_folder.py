@@ -36,6 +36,7 @@ from tests.helpers.image_sets import (
     write_16_bit_png,
     write_images,
 )
+from tests.helpers.objectives import images_of
 from tests.helpers.waiting import TIMEOUT
 
 GOOD = 6
@@ -254,7 +255,7 @@ def test_12_bit_values_are_scaled_by_one_level_for_the_dataset(tmp_path: Path):
         if prepared.manifest.set_index("file").loc[file, "split"] == "train"
     }
     expected = [np.round(values * 255 / 4095) for values in images.values()]
-    assert np.array_equal(prepared.data.train_images[:, 0], expected)
+    assert np.array_equal(images_of(prepared.data.train)[:, 0], expected)
     assert summary_line(prepared, "levels: 4,095").startswith(
         "levels: 4,095 is white in 20 files of 16 bits (their largest "
     )
@@ -271,7 +272,7 @@ def test_white_level_has_the_smallest_sufficient_bit_depth(tmp_path: Path, brigh
         values[number] = brightest if number == 2 else 1
         write_16_bit_png(tmp_path / label / f"{number}.png", values)
     prepared = prepare(image_folder(tmp_path, color="grayscale", validation_fraction=0.5))
-    both = np.concatenate([prepared.data.train_images, prepared.data.validation_images])
+    both = np.concatenate([images_of(prepared.data.train), images_of(prepared.data.validation)])
     assert both.max() == round(brightest * 255 / white)
     assert any(f"levels: {white:,} is white in 4 files" in line for line in prepared.summary)
 
@@ -285,7 +286,7 @@ def test_configured_white_level_is_used_and_larger_values_are_dropped(tmp_path: 
     prepared = prepare(image_folder(tmp_path, color="grayscale", white_level=1000))
     reasons = prepared.manifest.set_index("file")["reason"]
     assert reasons["ants/2.png"] == "above data.white_level: its largest value is 1,205, white is 1,000"
-    used = np.concatenate([prepared.data.train_images, prepared.data.validation_images])
+    used = np.concatenate([images_of(prepared.data.train), images_of(prepared.data.validation)])
     assert set(used.ravel().tolist()) == {round(255 * value / 1000) for value in (104, 105, 204, 205)}
     assert "levels: 1,000 is white in 4 files of 16 bits (set by data.white_level)" in prepared.summary
 
@@ -298,7 +299,7 @@ def test_8_bit_files_are_not_scaled(tmp_path: Path):
         write_file(tmp_path / name, encode_image(Image.fromarray(values), "PNG"))
     prepared = prepare(image_folder(tmp_path, color="grayscale"))
     side = prepared.manifest.set_index("file")["split"]
-    images = {"train": prepared.data.train_images[:, 0], "validation": prepared.data.validation_images[:, 0]}
+    images = {"train": images_of(prepared.data.train)[:, 0], "validation": images_of(prepared.data.validation)[:, 0]}
     for name, values in plain.items():
         assert (images[side[name]] == values).all(axis=(1, 2)).any()
     assert any("4,095 is white in 20 files of 16 bits" in line for line in prepared.summary)
@@ -312,4 +313,4 @@ def test_white_level_includes_test_images(tmp_path: Path):
                 write_16_bit_png(tmp_path / side / label / f"{number}.png", values)
     prepared = prepare(image_folder(tmp_path))
     assert any("levels: 4,095 is white in 14 files" in line for line in prepared.summary)
-    assert prepared.data.train_images.max() == round(925 * 255 / 4095)
+    assert images_of(prepared.data.train).max() == round(925 * 255 / 4095)

@@ -19,6 +19,7 @@ from batchscape.data.prepare import PrepareResult, prepare
 from batchscape.study.study import Study
 from tests.helpers.bad_images import write_file, write_zip
 from tests.helpers.image_sets import image_folder, split_names, summary_line, write_images, write_network_drive
+from tests.helpers.objectives import images_of, labels_of
 
 COUNTS = {"train": 8, "val": 3, "test": 2}
 DRAWN = "split: 20 % of the images, drawn at random, are for validation (data.split_seed: 0)"
@@ -58,9 +59,9 @@ def test_split_of_the_folders_is_used_at_any_level(
     if packed:
         write_zip(tmp_path / "set.zip", folder)
     prepared = prepare(image_folder(tmp_path / "set.zip" if packed else folder), 2)
-    assert prepared.data.classes == ("ants", "bees")
-    assert np.bincount(prepared.data.train_labels).tolist() == [8, 8]
-    assert np.bincount(prepared.data.validation_labels).tolist() == [3, 3]
+    assert prepared.data.spec.classes == ("ants", "bees")
+    assert np.bincount(labels_of(prepared.data.train)).tolist() == [8, 8]
+    assert np.bincount(labels_of(prepared.data.validation)).tolist() == [3, 3]
     sides = sides_of(prepared)
     for side, name in zip(("train", "validation", "test"), names, strict=True):
         assert sides[side] == set(split_names(order, {name: counts[name]}))
@@ -91,8 +92,8 @@ def test_test_images_are_held_out_without_a_validation_folder(tmp_path: Path):
     assert drawn in prepared.summary
     # The same as without test images.
     alone = prepare(image_folder(tmp_path / "train", validation_fraction=0.3, split_seed=5))
-    assert np.array_equal(prepared.data.train_images, alone.data.train_images)
-    assert np.array_equal(prepared.data.validation_images, alone.data.validation_images)
+    assert np.array_equal(images_of(prepared.data.train), images_of(alone.data.train))
+    assert np.array_equal(images_of(prepared.data.validation), images_of(alone.data.validation))
 
 
 @pytest.mark.parametrize(
@@ -102,13 +103,13 @@ def test_split_keys_are_rejected_if_the_folders_give_the_split(tmp_path: Path, r
     write_images(tmp_path, split_names("{side}/{label}", {"train": 3, "val": 2}))
     study = {"name": "s", "data": {"source": "image_folder", "path": str(tmp_path), "image_size": [12, 12]}}
     explicit = Study.from_mapping({**study, "data": study["data"] | keys}, "s")
-    in_job = TypeAdapter(DataConfig).validate_json(explicit.specs.data)
+    in_job = TypeAdapter(DataConfig).validate_python(json.loads(explicit.specs.data)["data"])
     for function in (prepare, inspect_source):
         message = refusal(function, in_job)
         assert set(message.partition(": ")[0].split(", ")) == {f"data.{key}" for key in keys}
         assert f"the folders of {tmp_path} (train, val)" in message
-    silent = TypeAdapter(DataConfig).validate_json(Study.from_mapping(study, "s").specs.data)
-    assert len(prepare(silent).data.validation_labels) == 4
+    silent = TypeAdapter(DataConfig).validate_python(json.loads(Study.from_mapping(study, "s").specs.data)["data"])
+    assert len(labels_of(prepare(silent).data.validation)) == 4
 
 
 def test_explicit_split_keys_change_the_data_spec_of_image_folders_only():
@@ -123,7 +124,7 @@ def test_explicit_split_keys_change_the_data_spec_of_image_folders_only():
 def test_class_named_train_is_a_class_if_there_is_no_split(tmp_path: Path):
     write_images(tmp_path, [f"{label}/{number}.png" for label in ("bus", "car", "train") for number in range(4)])
     prepared = prepare(image_folder(tmp_path))
-    assert prepared.data.classes == ("bus", "car", "train")
+    assert prepared.data.spec.classes == ("bus", "car", "train")
     assert DRAWN in prepared.summary
     assert set(prepared.manifest["split"]) == {"train", "validation"}
 
@@ -131,7 +132,7 @@ def test_class_named_train_is_a_class_if_there_is_no_split(tmp_path: Path):
 def test_single_side_folder_is_not_a_split(tmp_path: Path):
     write_images(tmp_path, split_names("set/{side}/{label}", {"train": 5}))
     prepared = prepare(image_folder(tmp_path))
-    assert (prepared.data.classes, set(prepared.manifest["split"])) == (("ants", "bees"), {"train", "validation"})
+    assert (prepared.data.spec.classes, set(prepared.manifest["split"])) == (("ants", "bees"), {"train", "validation"})
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_folders_without_images_are_neither_sides_nor_classes(tmp_path: Path):
     write_file(tmp_path / "annotations" / "train.json", b"{}")
     write_file(tmp_path / "images" / "meta" / "list.csv", b"1,2")
     prepared = prepare(image_folder(tmp_path))
-    assert prepared.data.classes == ("ants", "bees")
+    assert prepared.data.spec.classes == ("ants", "bees")
     assert sides_of(prepared)[""] == {"annotations/train.json", "images/meta/list.csv"}
 
 
@@ -234,8 +235,8 @@ def test_validation_side_that_repeats_training_is_rejected(tmp_path: Path, refus
 def test_class_of_a_given_split_may_have_one_training_image(tmp_path: Path):
     write_images(tmp_path, [*split_names("{side}/{label}", COUNTS), "train/wasps/1.png", "val/wasps/1.png"])
     prepared = prepare(image_folder(tmp_path))
-    assert prepared.data.classes == ("ants", "bees", "wasps")
-    assert np.bincount(prepared.data.validation_labels).tolist() == [3, 3, 1]
+    assert prepared.data.spec.classes == ("ants", "bees", "wasps")
+    assert np.bincount(labels_of(prepared.data.validation)).tolist() == [3, 3, 1]
 
 
 def test_class_without_validation_images_is_reported(tmp_path: Path):
@@ -276,13 +277,13 @@ def test_dataset_copied_into_itself_is_used_once(tmp_path: Path):
     shutil.move(tmp_path.with_name("copy"), tmp_path / "a" / "flowers")
     write_images(tmp_path / "a" / "flowers" / "rose", ["new.png", "ants.png"])
     prepared = prepare(image_folder(tmp_path))
-    assert prepared.data.classes == ("daisy", "rose", "tulip")
+    assert prepared.data.spec.classes == ("daisy", "rose", "tulip")
     assert summary_line(prepared, "3 classes") == "3 classes: daisy (5), rose (7), tulip (5)"
     assert summary_line(prepared, "repeated: ").startswith("repeated: the folder a contains daisy, rose, tulip again")
     shutil.rmtree(tmp_path / "a" / "flowers" / "rose")
     again = prepare(image_folder(tmp_path))
-    assert np.array_equal(again.data.train_images, expected.data.train_images)
-    assert np.array_equal(again.data.validation_images, expected.data.validation_images)
+    assert np.array_equal(images_of(again.data.train), images_of(expected.data.train))
+    assert np.array_equal(images_of(again.data.validation), images_of(expected.data.validation))
     assert sides_of(again)[""] == {f"a/flowers/{label}/{n}.png" for label in ("daisy", "tulip") for n in range(5)}
 
 
@@ -337,7 +338,7 @@ def test_folders_with_the_same_subfolders_are_reported(tmp_path: Path):
     names = [f"{kind}/in/{label}/{n}.png" for kind in ("color", "gray") for label in ("ants", "bees") for n in range(3)]
     write_images(tmp_path, names)
     prepared = prepare(image_folder(tmp_path))
-    assert prepared.data.classes == ("color", "gray")
+    assert prepared.data.spec.classes == ("color", "gray")
     beginning = "classes: each of them contains the same folders, ants, bees; "
     assert summary_line(prepared, "classes: ").startswith(beginning)
     assert inspect_source(image_folder(tmp_path)).lines[1].startswith(f"data: {beginning}")

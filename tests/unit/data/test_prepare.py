@@ -17,23 +17,24 @@ from batchscape.data.prepared import PreparedData, read_prepared, write_prepared
 from batchscape.data.split import split
 from tests.helpers.bad_images import encode_image, make_image, write_file
 from tests.helpers.image_sets import image_folder, summary_line, write_12_bit_images, write_16_bit_png, write_images
+from tests.helpers.objectives import images_of, labels_of
 
 
 def test_prepared_data_is_the_split_of_the_source(prepared: PreparedData):
     source = digits.load(DigitsConfig())
     images, labels = source.arrays["inputs"].transpose(0, 3, 1, 2), source.arrays["targets"]
     train, validation, _ = split(1797, 0.2, "random", 0)
-    assert (len(prepared.train_labels), len(prepared.validation_labels)) == (1438, 359)
-    assert np.array_equal(prepared.train_images, images[train])
-    assert np.array_equal(prepared.train_labels, labels[train])
-    assert np.array_equal(prepared.validation_images, images[validation])
-    assert np.array_equal(prepared.validation_labels, labels[validation])
+    assert (len(labels_of(prepared.train)), len(labels_of(prepared.validation))) == (1438, 359)
+    assert np.array_equal(images_of(prepared.train), images[train])
+    assert np.array_equal(labels_of(prepared.train), labels[train])
+    assert np.array_equal(images_of(prepared.validation), images[validation])
+    assert np.array_equal(labels_of(prepared.validation), labels[validation])
 
 
 def test_configured_fraction_and_seed_are_used(prepared: PreparedData):
-    assert len(prepare(DigitsConfig(validation_fraction=0.5))[0].validation_labels) == 898
+    assert len(labels_of(prepare(DigitsConfig(validation_fraction=0.5))[0].validation)) == 898
     other = prepare(DigitsConfig(split_seed=1))[0]
-    assert not np.array_equal(other.validation_images, prepared.validation_images)
+    assert not np.array_equal(images_of(other.validation), images_of(prepared.validation))
 
 
 @pytest.mark.parametrize("fraction", [1e-9, 1 - 1e-9])
@@ -88,7 +89,7 @@ def test_killed_prepare_leaves_no_partial_result(tmp_path: Path):
     again = tmp_path / "again" / "images.safetensors"
     write_prepared(again, prepare(image_folder(folder, image_size=(512, 512)))[0])
     assert target.read_bytes() == again.read_bytes()
-    assert len(read_prepared(target).train_labels) == 64
+    assert len(labels_of(read_prepared(target).train)) == 64
 
 
 def test_dark_images_are_reported(tmp_path: Path):

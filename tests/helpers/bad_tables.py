@@ -558,3 +558,12 @@ CIFAR = [
 ]
 
 BAD_INPUTS = [*TABLES, *TEXTS, *IDX, *CIFAR]
+
+# What only reading pixels shows, or storing the rows.
+SEEN_BY_PREPARE_ONLY = {
+    "a number too large for float32",
+    "truncated images",
+    "truncated images in gzip",
+    "test images of another size",
+    "a label too large",
+}

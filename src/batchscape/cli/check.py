@@ -52,7 +52,7 @@ def _cost(study: Study, inspection: Inspection) -> list[str]:
 
 
 def _results(study: Study) -> Iterator[str]:
-    yield "images are decoded and the network is tested when the study runs, before any training"
+    yield "the data is prepared and the network is tested when the study runs, before any training"
     exists = (
         ", which exists: results that this file changes are computed again" if Path(study.paths.folder).exists() else ""
     )

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,6 +15,7 @@ from batchscape.data.dataset import Dataset
 from batchscape.data.inspect import Inspection
 from batchscape.data.prepared import PreparedData, read_prepared, write_prepared
 from batchscape.data.spec import DataSpec
+from batchscape.data.split import SIDES
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.duration import format_duration
@@ -102,16 +103,36 @@ def _sample_data(study: Study, inspection: Inspection) -> tuple[PreparedData | N
     if Path(study.paths.prepared_data).exists():
         data = read_prepared(Path(study.paths.prepared_data))
         return data, (len(data.train), len(data.validation))
-    if inspection.shape is None or inspection.classes is None:
+    spec = inspection.spec
+    if inspection.shape and inspection.classes:
+        height, width, channels = inspection.shape
+        spec = DataSpec("images", (channels, height, width), "class", tuple(map(str, range(inspection.classes))))
+    if spec is None:
         return None, None
-    height, width, channels = inspection.shape
-    spec = DataSpec("images", (channels, height, width), "class", tuple(map(str, range(inspection.classes))))
-    count = max(20, 2 * inspection.classes)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, height, width, channels), dtype=np.uint8)
-    labels = np.arange(count) % inspection.classes
-    examples = Dataset.from_numpy(spec, {"inputs": images, "targets": labels})
+    spec = replace(spec, target_variance=dict.fromkeys(SIDES, 1.0))
+    examples = _draw_examples(spec, max(20, 2 * len(spec.classes)))
     return PreparedData(spec, examples, examples, None), inspection.counts
+
+
+def _draw_examples(spec: DataSpec, count: int) -> Dataset:
+    """Return random examples."""
+    rng = np.random.default_rng(0)
+    match spec.inputs:
+        case "images":
+            inputs = rng.integers(0, 256, (count, *spec.shape[1:], spec.shape[0]), dtype=np.uint8)
+        case "tokens":
+            length = spec.shape[0] + (spec.targets == "next_token")
+            inputs = rng.integers(0, spec.vocabulary, (count, length)).astype(np.int32)
+        case _:
+            inputs = rng.normal(size=(count, *spec.shape)).astype(np.float32)
+    arrays: dict[str, np.ndarray] = {"inputs": inputs}
+    if spec.inputs == "columns":
+        arrays["categories"] = rng.integers(0, spec.categories, (count, len(spec.categories)), dtype=np.int32)
+    if spec.targets == "class":
+        arrays["targets"] = np.arange(count) % len(spec.classes)
+    elif spec.targets == "numbers":
+        arrays["targets"] = rng.normal(size=(count, *spec.target_shape)).astype(np.float32)
+    return Dataset.from_numpy(spec, arrays)
 
 
 def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:

@@ -1,5 +1,6 @@
 """The commands `check`, `cancel` and `--version`, run as a user runs them."""
 
+import json
 import re
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from batchscape.study.study import Study
+from tests.helpers.bad_tables import BAD_INPUTS, SEEN_BY_PREPARE_ONLY
 
 
 def check(file: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -83,3 +85,48 @@ def test_a_system_without_file_locks_is_refused_with_one_line():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == "Batchscape runs on Linux and macOS; on Windows, install and run it in WSL\n"
+
+
+# Runs `check` on each file of the arguments as `python -m batchscape` does, in one process, as imports take a second.
+CHECK_ALL = """
+import contextlib, io, json, sys
+from batchscape.__main__ import main
+
+for file in sys.argv[1:]:
+    sys.argv[1:] = ["check", file]
+    with contextlib.redirect_stderr(io.StringIO()) as errors:
+        status = main()
+    print(json.dumps([status, errors.getvalue()]))
+"""
+
+
+def test_each_mistake_in_the_data_ends_check_with_one_line_and_status_1(tmp_path: Path):
+    cases = [case for case in BAD_INPUTS if case.name not in SEEN_BY_PREPARE_ONLY]
+    for number, case in enumerate(cases):
+        folder = tmp_path / f"{number}"
+        folder.mkdir()
+        data = case.write(folder)
+        study = {"name": f"study-{number}", "data": data, "task": {"name": case.task}}
+        (tmp_path / f"{number}.yaml").write_text(json.dumps(study))  # JSON is YAML
+    command = [sys.executable, "-c", CHECK_ALL, *(f"{number}.yaml" for number in range(len(cases)))]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    for number, (case, line) in enumerate(zip(cases, done.stdout.splitlines(), strict=True)):
+        status, message = json.loads(line)
+        assert status == 1, case.name
+        assert message.count("\n") == 1, message
+        assert message.startswith(f"{number}.yaml: {case.expected[0].replace('{}', str(tmp_path / str(number)))}")
+
+
+@pytest.mark.parametrize(
+    ("data", "model"),
+    [
+        ("{source: diamonds, encoding: embedded}", "mlp, dense: [8]"),
+        ("{source: python_docs}", "transformer, width: 12"),
+    ],
+)
+def test_check_estimates_the_time_of_tables_and_text(tmp_path: Path, data: str, model: str):
+    (tmp_path / "mine.yaml").write_text(f"name: mine\ndata: {data}\nmodel: {{name: {model}}}\n")
+    done = check("mine.yaml", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^time \(.*\): an epoch takes \S+ s at batch size 32", done.stdout, re.MULTILINE)

@@ -10,16 +10,7 @@ from pydantic import TypeAdapter
 from batchscape.config.data import DataConfig, DiamondsConfig, IdxConfig, PythonDocsConfig
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
-from tests.helpers.bad_tables import BAD_INPUTS, BadInput, idx
-
-# What only reading pixels shows, or storing the rows.
-SEEN_BY_PREPARE_ONLY = {
-    "a number too large for float32",
-    "truncated images",
-    "truncated images in gzip",
-    "test images of another size",
-    "a label too large",
-}
+from tests.helpers.bad_tables import BAD_INPUTS, SEEN_BY_PREPARE_ONLY, BadInput, idx
 
 
 @pytest.mark.parametrize("case", BAD_INPUTS, ids=lambda case: f"{case.keys['source']}-{case.name}")

@@ -1,11 +1,9 @@
 """Numbers that are not finite, from the runs to the tables, the figures and the report."""
 
-import json
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
 import matplotlib as mpl
@@ -16,110 +14,20 @@ import pytest
 from safetensors.numpy import load_file
 
 from batchscape.analysis import trajectory
-from batchscape.analysis.collect import collect, collect_pair
 from batchscape.config.data import ArraysConfig
-from batchscape.config.run import RunSpec
-from batchscape.config.tuning import SearchSpec
 from batchscape.data.prepare import prepare
-from batchscape.data.prepared import write_prepared
 from batchscape.errors import UserError
-from batchscape.io.frames import read_frame, write_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import write_weights
 from batchscape.report.figures import sharpness as sharpness_figure
 from batchscape.report.figures.loss_map import plot_loss_map
-from batchscape.report.page import render
-from batchscape.report.provenance import collect_provenance
 from batchscape.report.tables import sharpness
-from batchscape.study.registry import ANALYSES, FIGURES, TABLES, JobSplit
-from batchscape.study.study import Study
-from batchscape.training.execution import Execution
-from batchscape.training.train import train
-from batchscape.tuning.search import search
+from batchscape.study.registry import FIGURES
+from tests.helpers.in_process import InProcessStudy
 from tests.helpers.measures import CLASSIFICATION, WORDS
 from tests.helpers.objectives import labels_of
 
 pytestmark = pytest.mark.slow
-
-
-class InProcessStudy:
-    """A study computed in this process with the functions of the jobs, because starting jobs takes much longer."""
-
-    def __init__(self, folder: Path, config: str):
-        (folder / "study.yaml").write_text(config)
-        self.study = Study.from_file(folder / "study.yaml")
-        self.folder = folder
-        self.data, self.manifest, _ = prepare(self.study.data)
-        write_prepared(folder / "images.safetensors", self.data)
-        rates = {size: self._tune(size) for size in self.study.grid.batch_sizes if self.study.tuning.enabled}
-        for name, run in self.study.runs.items():
-            spec = json.loads(self.study.specs.run(name))
-            if run.learning_rate is None:
-                spec["learning_rate"] = rates[run.batch_size]
-            train(RunSpec.model_validate_json(json.dumps(spec)), folder / "images.safetensors", self.run(name))
-        for name in self.study.plan.analyses:
-            if ANALYSES[name].is_split:
-                self.write(ANALYSES[name].rows, pd.concat(self._parts(name), ignore_index=True))
-            elif ANALYSES[name].split is JobSplit.ALL_RUNS:
-                analysis = import_module(f"batchscape.analysis.{name}")
-                rows = collect([self.run(run) for run in self.study.runs], analysis.analyze)
-                self.write(ANALYSES[name].rows, rows)
-        for name in self.study.plan.tables:
-            self.write(f"tables/{name}", self._product("tables", "tabulate", name, TABLES[name]))
-
-    def run(self, name: str) -> Path:
-        return self.folder / "runs" / name
-
-    def write(self, name: str, frame: pd.DataFrame) -> None:
-        (self.folder / name).parent.mkdir(exist_ok=True)
-        write_frame(self.folder / f"{name}.csv", frame)
-
-    def read(self, name: str) -> pd.DataFrame:
-        return read_frame(self.folder / f"{name}.csv")
-
-    def plot(self, name: str) -> p9.ggplot:
-        return self._product("figures", "draw", name, FIGURES[name])
-
-    def page(self) -> str:
-        spec = json.loads(self.study.specs.report)
-        tables = {path.stem: read_frame(path) for path in (self.folder / "tables").iterdir()}
-        summaries = [RunDirectory(self.run(run)).summary() for run in self.study.runs]
-        figures = dict.fromkeys(self.study.plan.figures, b"")
-        origin = collect_provenance(summaries, tables["runs"], self.manifest, WORDS)
-        return render(
-            spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"], WORDS
-        )
-
-    def _tune(self, size: int) -> float:
-        spec = SearchSpec.model_validate_json(self.study.specs.search(size))
-        trials = search(
-            spec, self.folder / "images.safetensors", self.folder / f"bs{size}.journal", Execution(code="code")
-        )
-        self.write(f"bs{size}", trials)
-        return float(trials.loc[trials["is_best"] == 1, "learning_rate"].iloc[0])
-
-    def _parts(self, name: str) -> list[pd.DataFrame]:
-        if name == "tuning":
-            return [self.read(f"bs{size}") for size in sorted(self.study.grid.batch_sizes)]
-        analysis, config = import_module(f"batchscape.analysis.{name}"), getattr(self.study, name)
-        plan = self.study.plan
-        if name == "interpolation":
-            return [
-                collect_pair(self.run(a), self.run(b), lambda *runs: analysis.analyze(*runs, self.data, config))
-                for one, other in plan.interpolated_pairs
-                for a, b in zip(*(plan.analyzed_runs(name, setting) for setting in (one, other)), strict=True)
-            ]
-        if name == "landscape":
-            runs, place = [Path(part).parent.name for part in plan.runs_by_part(name)], (0, 1, 1)
-        else:
-            runs = [run for runs in plan.runs_by_part(name).values() for run in runs]
-            place = ()
-        return [collect([self.run(run)], lambda run: analysis.analyze(run, self.data, config, *place)) for run in runs]
-
-    def _product(self, kind: str, function: str, name: str, product):
-        module = import_module(f"batchscape.report.{kind}.{name}")
-        sources = [self.read(source) for source in self.study.plan.sources(product)]
-        return getattr(module, function)(*sources, **json.loads(self.study.specs.artifact(product)))
 
 
 DATA = "{source: synthetic, images: 60, image_size: [8, 8], channels: 1}"

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -33,7 +33,7 @@ class DrawnData(PreparedData):
         complete: All examples.
     """
 
-    complete: PreparedData
+    complete: PreparedData = field(kw_only=True)
 
 
 def parse_spec(spec: str, section: type[ConfigType]) -> tuple[ConfigType, AnalysisConfig]:
@@ -58,7 +58,7 @@ def draw_examples(data: PreparedData, config: AnalysisConfig) -> PreparedData:
     for name, side, drawn in ((TRAIN, data.train, train), (VALIDATION, data.validation, validation)):
         if name in variances and drawn is not side:
             variances[name] = target_variance({key: array.numpy() for key, array in drawn.arrays.items()})
-    return DrawnData(replace(data.spec, target_variance=variances), train, validation, None, data)
+    return DrawnData(replace(data.spec, target_variance=variances), train, validation, complete=data)
 
 
 def draw_rows(data: Dataset, limit: int, seed: int) -> Dataset:

@@ -82,6 +82,18 @@ class Record(NamedTuple):
         return self.outputs.nbytes
 
 
+class LossRecord(NamedTuple):
+    """What is left of a batch if all metrics follow from the loss."""
+
+    total: Tensor
+    """(), float64, the loss times the total weight of the batch."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the sum."""
+        return self.total.nbytes
+
+
 class SupervisedObjective:
     """A network with a task, whose loss compares its outputs with targets.
 
@@ -94,6 +106,11 @@ class SupervisedObjective:
         self.module = module
         self.task = task
         self.metrics = task.metric_names
+        # To measure the outputs of all tokens once more, in float64, would take a quarter of a step. Therefore training
+        # records the loss itself, and the values of tokens are computed in the data type of the outputs. Sums over
+        # them are float64.
+        self._is_per_token = len(task.output_shape) > 1
+        self._reuses_loss = self._is_per_token and all(metric.function is task.loss for metric in task.metrics)
 
     def on(self, module: nn.Module) -> Self:
         """Return the objective of another network for the same task."""
@@ -108,6 +125,9 @@ class SupervisedObjective:
         outputs = self.module(batch.inputs)
         weights = self._weights(batch)
         loss = self.loss(outputs, batch.targets, weights) if len(batch) else outputs.sum()
+        if self._reuses_loss:
+            weight = len(batch) if weights is None else weights.sum(dtype=torch.float64)
+            return Outcome(loss, LossRecord(loss.detach().double() * weight))
         return Outcome(loss, Record(outputs.detach(), batch.targets, weights))
 
     def record(self, batch: Batch) -> Record:
@@ -132,16 +152,22 @@ class SupervisedObjective:
         weights = self._weights(batch)
         return None if weights is None else weights.double().reshape(len(batch), -1).sum(1)
 
-    def measure(self, records: Sequence[Record]) -> Tensor:
+    def measure(self, records: Sequence[Record | LossRecord]) -> Tensor:
         """Return the loss and the metrics of batches, each times the total weight, as sums, (1 + m,) float64."""
-        outputs = torch.cat([record.outputs for record in records]).double()
-        targets = torch.cat([record.targets for record in records])
-        parts = [record.weights for record in records if record.weights is not None]
-        weights = torch.cat(parts) if parts else None
         functions = [self.task.loss, *(metric.function for metric in self.task.metrics)]
+        if isinstance(records[0], LossRecord):  # then all are
+            totals = [record.total for record in records if isinstance(record, LossRecord)]
+            return torch.stack(totals).sum().expand(len(functions))
+        batches = [record for record in records if isinstance(record, Record)]
+        outputs = torch.cat([batch.outputs for batch in batches])
+        if not self._is_per_token:
+            outputs = outputs.double()
+        targets = torch.cat([batch.targets for batch in batches])
+        parts = [batch.weights for batch in batches if batch.weights is not None]
+        weights = torch.cat(parts) if parts else None
         sums = {}  # metrics that follow from one mean, such as RMSE and R², share their function
         for function in dict.fromkeys(functions):
-            if weights is None and function is self.task.loss:
+            if weights is None and function is self.task.loss and not self._is_per_token:
                 sums[function] = function(outputs, targets, reduction="mean") * len(outputs)
                 continue
             values = function(outputs, targets, reduction="none").double()

@@ -458,6 +458,19 @@ def test_custom_loss_and_metric(custom: str):
     assert metric(task, "top_2_error", outputs, targets) == pytest.approx(1 - scores, rel=1e-13)
 
 
+def test_example_of_the_documentation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = (Path(__file__).parents[3] / "docs" / "custom-code.md").read_text()
+    code = page.split("## A loss and metrics")[1].split("```python")[1].split("```")[0]
+    (tmp_path / "my_losses.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    task = check(ClassificationConfig(loss="my_losses:focal_loss", metrics=("my_losses:top_2_error",)), FIVE)
+    outputs, targets = draw(task, FIVE)
+    probability = outputs.softmax(1)[torch.arange(40), targets]
+    torch.testing.assert_close(
+        task.loss(outputs, targets, reduction="none"), -((1 - probability) ** 2) * probability.log()
+    )
+
+
 def test_custom_metric_of_a_regression_sees_outputs_in_the_shape_of_the_targets(custom: str):
     task = check(RegressionConfig(name="regression", metrics=(f"{custom}:bias",)), NUMBER)
     outputs, targets = draw(task, NUMBER)

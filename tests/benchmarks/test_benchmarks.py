@@ -22,7 +22,7 @@ def benchmark(name: str, *arguments: str) -> str:
 
 def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
-    assert names == {"identical_runs", "images", "loss_surface", "study", "training", "workflow"}
+    assert names == {"identical_runs", "images", "loss_surface", "study", "tasks", "training", "workflow"}
 
 
 def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path):
@@ -43,6 +43,7 @@ def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path
     ("name", "arguments", "contenders"),
     [
         ("training", [], ["train", "hand-written", "stock Lightning"]),
+        ("tasks", [], ["diamonds, batch size 32", "python_docs, batch size 32", "hand-written", "stock Lightning"]),
         ("images", [], ["train", "stock Lightning, floats", "stock Lightning, bytes"]),
         ("images", ["--memory"], ["together at most"]),
         ("workflow", [], ["dry run, 2,000 runs", "dry run, 10,000 runs, Slurm"]),

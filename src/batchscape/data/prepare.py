@@ -27,6 +27,9 @@ from batchscape.data.spec import DataSpec
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION, quantile_strata, split
 from batchscape.errors import UserError
 
+# Values to count at once; NumPy converts them to integers of eight bytes.
+COUNT_CHUNK = 2**20
+
 # Images are reported as dark if at most this share of their values is at or above the middle level; a few pixels of a
 # camera are always bright.
 MIDDLE_LEVEL = 128
@@ -263,7 +266,9 @@ class _Levels:
 
     def add(self, images: np.ndarray) -> None:
         if images.dtype == np.uint8:
-            self.counts += np.bincount(images.ravel(), minlength=256)
+            values = images.reshape(-1)
+            for start in range(0, len(values), COUNT_CHUNK):
+                self.counts += np.bincount(values[start : start + COUNT_CHUNK], minlength=256)
         else:
             self.low, self.high = min(self.low, images.min()), max(self.high, images.max())
 

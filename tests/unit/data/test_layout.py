@@ -73,13 +73,15 @@ def test_split_of_the_folders_is_used_at_any_level(
 def test_images_have_the_side_and_class_of_their_folders(tmp_path: Path):
     write_images(tmp_path, split_names("{side}/{label}", COUNTS))
     prepared = prepare(image_folder(tmp_path))
-    for side, name in (("train", "train"), ("validation", "val")):
+    for side, name in (("train", "train"), ("validation", "val"), ("test", "test")):
         images = [
             np.asarray(Image.open(tmp_path / name / label / f"{number}.png"))
             for label in ("ants", "bees")
             for number in range(COUNTS[name])
         ]
-        assert np.array_equal(getattr(prepared.data, f"{side}_images").transpose(0, 2, 3, 1), images)
+        dataset = prepared.data.sides[side]
+        assert np.array_equal(dataset.arrays["inputs"].numpy(), images)
+        assert labels_of(dataset).tolist() == [0] * COUNTS[name] + [1] * COUNTS[name]
 
 
 def test_test_images_are_held_out_without_a_validation_folder(tmp_path: Path):

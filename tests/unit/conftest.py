@@ -49,7 +49,7 @@ def small_data(prepared: PreparedData) -> PreparedData:
 @pytest.fixture(scope="session")
 def small_data_file(small_data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The few digits as a prepared file."""
-    path = tmp_path_factory.mktemp("data") / "images.safetensors"
+    path = tmp_path_factory.mktemp("data") / "prepared.safetensors"
     write_prepared(path, small_data)
     return path
 

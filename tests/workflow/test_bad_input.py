@@ -58,7 +58,7 @@ tuning: {trials: 2, startup_trials: 2, epochs: 1, seeds: [5]}
 FOLDER = "results/tiny"
 RUN = f"{FOLDER}/runs/bs16-lr0.1-seed0"
 TUNED_RUN = f"{FOLDER}/runs/bs16-lrtuned-seed0"
-DATA = f"{FOLDER}/data/images.safetensors"
+DATA = f"{FOLDER}/data/prepared.safetensors"
 SEARCH = f"{FOLDER}/tuning/bs16"
 RUNS, TABLE = f"{FOLDER}/tables/runs.csv", f"{FOLDER}/tables/fixed_lr.csv"
 REMAKE_HINT = "delete it to create it again"
@@ -520,7 +520,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "run/history.csv": lambda path: run_of(path).history(COLUMNS),
     "run/update_norms.npy": lambda path: run_of(path).update_norms(),
     "run/weights/best.safetensors": lambda path: RunDirectory(path.parents[1]).weights("best"),
-    "images.safetensors": lambda path: (read_prepared(path), prepared_digest(path)),
+    "prepared.safetensors": lambda path: (read_prepared(path), prepared_digest(path)),
     "tuned.json": lambda path: read_json(path, Tuned, REMAKE_HINT),
     "runs.csv": read_frame,
     "optuna.journal": open_journal,
@@ -603,7 +603,7 @@ METADATA = json.dumps({"classes": ["a", "b"], "sha256": "0"})
 )
 def test_invalid_prepared_data_is_rejected(images: np.ndarray, labels: np.ndarray, metadata: str, tmp_path: Path):
     arrays = {"images": images, "labels": labels}
-    path = tmp_path / "images.safetensors"
+    path = tmp_path / "prepared.safetensors"
     save_file(
         {f"{side}_{part}": arrays[part] for side in ("train", "validation") for part in arrays},
         path,

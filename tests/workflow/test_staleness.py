@@ -495,7 +495,7 @@ def test_params_of_rules_use_only_the_compared_properties():
         ("analysis/gradient_alignment/bs64-lr0.02.csv", {"analyze bs64-lr0.02: gradient_alignment"}),
         ("analysis/distance.csv", {"analyze distance"}),
         ("analysis/lr_search/bs64.csv", {"tune 64"}),
-        ("data/images.safetensors", {"prepare"}),
+        ("data/prepared.safetensors", {"prepare"}),
     ],
 )
 def test_lost_output_of_a_failed_job_is_made_again_despite_newer_results(

@@ -20,7 +20,7 @@ class Paths:
 
     @property
     def prepared_data(self) -> str:
-        return f"{self.folder}/data/images.safetensors"
+        return f"{self.folder}/data/prepared.safetensors"
 
     @property
     def manifest(self) -> str:

@@ -62,7 +62,7 @@ def started(folder: Path, target: Path) -> subprocess.Popen:
 
 
 def test_killed_prepare_leaves_no_partial_result(tmp_path: Path):
-    folder, target = tmp_path / "pets", tmp_path / "out" / "images.safetensors"
+    folder, target = tmp_path / "pets", tmp_path / "out" / "prepared.safetensors"
     for label, name in enumerate(("cats", "dogs")):
         for number in range(40):
             write_file(folder / name / f"{number}.jpg", encode_image(make_image(label, number), "JPEG"))
@@ -89,7 +89,7 @@ def test_killed_prepare_leaves_no_partial_result(tmp_path: Path):
     process.communicate()
     assert process.returncode == 0
     assert list(target.parent.iterdir()) == [target]
-    again = tmp_path / "again" / "images.safetensors"
+    again = tmp_path / "again" / "prepared.safetensors"
     write_prepared(again, prepare(image_folder(folder, image_size=(512, 512)))[0])
     assert target.read_bytes() == again.read_bytes()
     assert len(labels_of(read_prepared(target).train)) == 64

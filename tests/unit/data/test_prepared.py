@@ -62,7 +62,7 @@ def some_data(case: str, counts: tuple[int, ...] = (20, 11, 5)) -> PreparedData:
 
 
 def test_prepared_images_round_trip(prepared: PreparedData, tmp_path: Path):
-    path = tmp_path / "data" / "images.safetensors"
+    path = tmp_path / "data" / "prepared.safetensors"
     write_prepared(path, prepared)
     back = read_prepared(path)
     assert back.spec == prepared.spec
@@ -175,7 +175,7 @@ def test_chunks_that_differ_from_what_is_announced_are_an_error_and_leave_no_fil
 
 
 def test_missing_file_is_reported_with_the_command_that_creates_it(tmp_path: Path, refusal: Callable):
-    path = tmp_path / "images.safetensors"
+    path = tmp_path / "prepared.safetensors"
     message = refusal(read_prepared, path)
     assert message.startswith(f"{path}: ")
     assert f"snakemake --cores 1 {path}" in message
@@ -183,7 +183,7 @@ def test_missing_file_is_reported_with_the_command_that_creates_it(tmp_path: Pat
 
 @pytest.mark.parametrize("size", [0, 7, 100, 5000, -1])
 def test_truncated_file_is_rejected(small_data_file: Path, tmp_path: Path, size: int, refusal: Callable):
-    path = tmp_path / "images.safetensors"
+    path = tmp_path / "prepared.safetensors"
     path.write_bytes(small_data_file.read_bytes()[:size])
     assert refusal(read_prepared, path).startswith(f"{path}: is corrupt or incomplete (")
 
@@ -202,7 +202,7 @@ def edited_header(path: Path, edit: Callable[[dict], object]) -> None:
 def test_file_without_one_of_its_arrays_is_rejected(
     missing: str, small_data_file: Path, tmp_path: Path, refusal: Callable
 ):
-    path = tmp_path / "images.safetensors"
+    path = tmp_path / "prepared.safetensors"
     path.write_bytes(small_data_file.read_bytes())
     edited_header(path, lambda header: header.pop(missing))
     message = refusal(read_prepared, path)
@@ -224,7 +224,7 @@ def test_file_without_one_of_its_arrays_is_rejected(
     ids=range(7),
 )
 def test_file_with_another_header_is_rejected(edit: Callable, small_data_file: Path, tmp_path: Path, refusal: Callable):
-    path = tmp_path / "images.safetensors"
+    path = tmp_path / "prepared.safetensors"
     path.write_bytes(small_data_file.read_bytes())
     edited_header(path, edit)
     assert refusal(read_prepared, path).startswith(f"{path}: is corrupt or incomplete (")

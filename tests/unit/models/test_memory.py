@@ -223,7 +223,7 @@ def many_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """2,048 images of 8 × 8 for training, 64 for validation."""
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (2112, 1, 8, 8), dtype=np.uint8), np.arange(2112) % 2
-    path = tmp_path_factory.mktemp("many") / "images.safetensors"
+    path = tmp_path_factory.mktemp("many") / "prepared.safetensors"
     write_prepared(path, image_data(images[:2048], labels[:2048], images[2048:], labels[2048:], ("no", "yes")))
     return path
 

@@ -78,7 +78,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = np.arange(131) % 3
     images = rng.integers(0, 256, (131, 1, 8, 8), dtype=np.uint8)
     images[labels == 1, :, 2:5] //= 3
-    path = tmp_path_factory.mktemp("data") / "images.safetensors"
+    path = tmp_path_factory.mktemp("data") / "prepared.safetensors"
     write_prepared(path, image_data(images[:100], labels[:100], images[100:], labels[100:], ("a", "b", "c")))
     return path
 

@@ -71,6 +71,8 @@ TRAIN, PLAIN, TUNED, STOCK = "train", "hand-written", "hand-written, channels-la
 TARGETS = {PLAIN: 1.25, TUNED: 1.25, STOCK: 0.75}
 """The most that `train` may take, as a multiple of another contender's time."""
 
+Clock = Callable[[], float]
+
 Contender = Callable[[int, int], list[float]]
 """From a batch size and a number of epochs to the moment at which each epoch ended."""
 
@@ -97,19 +99,20 @@ class FloatData:
 class EpochEnds(logging.Handler):
     """Records when the recorder logs an epoch."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__()
+        self.clock = clock
         self.moments: list[float] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.msg.startswith("epoch "):
-            self.moments.append(time.perf_counter())
+            self.moments.append(self.clock())
 
 
 @contextmanager
-def epoch_ends() -> Iterator[list[float]]:
+def epoch_ends(clock: Clock = time.perf_counter) -> Iterator[list[float]]:
     """Yield a list that collects the times at which `train` ends an epoch."""
-    handler, level = EpochEnds(), recorder.log.level
+    handler, level = EpochEnds(clock), recorder.log.level
     recorder.log.setLevel(logging.INFO)
     recorder.log.addHandler(handler)
     try:
@@ -186,11 +189,12 @@ class StockModule(pl.LightningModule):
 class EpochEndCallback(pl.Callback):
     """Records when Lightning ends an epoch, including validation."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock = time.perf_counter) -> None:
+        self.clock = clock
         self.moments: list[float] = []
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:  # noqa: ARG002
-        self.moments.append(time.perf_counter())
+        self.moments.append(self.clock())
 
 
 def bare_trainer(epochs: int, ends: EpochEndCallback) -> pl.Trainer:
@@ -250,14 +254,19 @@ def report(batch_size: int, seconds: dict[str, float]) -> None:
         print(f"  {name:<38}{epoch * 1000:>9.2f}{ratio:>12}{target:>10}")
 
 
-def describe_measurement(epochs_by_size: dict[int, int], rounds: int) -> None:
-    """Print the machine, the versions and the settings of the measurement."""
+def describe_machine() -> None:
+    """Print the machine and the versions."""
     torch.set_num_threads(THREADS)
     environment = describe_environment(torch.device("cpu"))
     packages = environment["packages"]
-    epochs = ", ".join(f"{count} epochs at batch size {batch_size}" for batch_size, count in epochs_by_size.items())
     print(f"{environment['processor']}, {environment['cpus']} CPUs, {environment['threads']} thread used")
     print(f"torch {packages['torch']}, pytorch-lightning {packages['pytorch-lightning']}")
+
+
+def describe_measurement(epochs_by_size: dict[int, int], rounds: int) -> None:
+    """Print the machine, the versions and the settings of the measurement."""
+    describe_machine()
+    epochs = ", ".join(f"{count} epochs at batch size {batch_size}" for batch_size, count in epochs_by_size.items())
     print(f"medians over {rounds} rounds of {epochs}, without the first {WARM_UP_EPOCHS} of each round")
 
 

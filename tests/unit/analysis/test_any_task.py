@@ -17,9 +17,6 @@ from batchscape.io.weights import Weights
 from tests.helpers.cases import CASES, CPU, LINEAR_REGRESSION, Case
 
 ALL_CASES = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-UNWEIGHTED = {
-    name: case for name, case in CASES.items() if not case.class_weights and "weights" not in case.dataset().arrays
-}
 
 
 def parameters_of(case: Case, seed: int) -> np.ndarray:
@@ -62,7 +59,7 @@ def test_landscape(case: Case):
     assert {"x", "y", "loss", *case.task().metric_names} <= set(rows)
 
 
-@pytest.mark.parametrize("case", UNWEIGHTED.values(), ids=UNWEIGHTED)
+@ALL_CASES
 def test_alignment(case: Case):
     data = case.dataset()
     surface = LossSurface(case.objective(), data, CPU, torch.float64)

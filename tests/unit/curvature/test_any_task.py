@@ -50,7 +50,7 @@ def test_gradients_of_examples_have_the_gradient_as_weighted_mean(case: Case):
     objective, data = case.objective(), case.dataset()
     _, weights = expected_function(case)
     surface = LossSurface(objective, data, CPU, torch.float64)
-    each = np.array([surface.example_gradient(weights.numpy(), index) for index in range(len(data))])
+    each = surface.example_gradients(weights.numpy(), np.arange(len(data)))
     shares = case.expected_weights(data.batch(slice(None), CPU)).reshape(len(data), -1).sum(1).numpy()
     expected = surface.gradient(weights.numpy())[1]
     np.testing.assert_allclose(np.average(each, axis=0, weights=shares), expected, rtol=1e-6, atol=1e-9)

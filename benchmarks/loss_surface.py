@@ -188,11 +188,13 @@ def network_and_data(name: str, count: int | None) -> tuple[nn.Module, torch.Ten
     if name == DEFAULT:
         data = prepare(DigitsConfig())[0]
         images, labels = data.train.arrays["inputs"].permute(0, 3, 1, 2), data.train.arrays["targets"]
-        network = build_network(VggConfig(), (1, 8, 8), 1, 0)
+        network = build_network(VggConfig(), DataSpec("images", (1, 8, 8), "class"), 1, 0)
     else:
         images = torch.randint(0, 256, (2048, 3, 128, 128), dtype=torch.uint8)
         labels = torch.randint(0, 2, (2048,))
-        network = build_network(VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256)), (3, 128, 128), 1, 0)
+        network = build_network(
+            VggConfig(channels=(4, 8, 16, 32, 64), dense=(256, 256)), DataSpec("images", (3, 128, 128), "class"), 1, 0
+        )
     assert sum(parameter.numel() for parameter in network.parameters()) == PARAMETERS[name]
     with torch.no_grad():  # loss-landscapes divides by the norm of biases, which are zero at the start
         for parameter in network.parameters():

@@ -53,6 +53,7 @@ from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.data.spec import DataSpec
 from batchscape.models.build import build_network
 from batchscape.training import recorder
 from batchscape.training.environment import describe_environment
@@ -231,7 +232,7 @@ def stock_lightning(data: FloatData) -> Contender:
 
 
 def initial_network(data: FloatData) -> nn.Module:
-    return build_network(VggConfig(), tuple(data.train_images.shape[1:]), 1, SEED)
+    return build_network(VggConfig(), DataSpec("images", tuple(data.train_images.shape[1:]), "class"), 1, SEED)
 
 
 def seconds_per_epoch(contenders: dict[str, Contender], batch_size: int, epochs: int, rounds: int) -> dict[str, float]:

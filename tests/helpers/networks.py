@@ -4,7 +4,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from batchscape.config.model import ModelConfig
+from batchscape.data.spec import DataSpec
+from batchscape.models.build import build_network
+
 Shape = tuple[int, int, int]
+
+
+def build_image_network(config: ModelConfig, shape: Shape, outputs: int, seed: int) -> nn.Module:
+    """Return a network of images, (channels, height, width)."""
+    return build_network(config, DataSpec("images", tuple(shape), "class"), outputs, seed)
 
 
 def _layers(image_shape: Shape, outputs: int, width: int = 8) -> nn.Sequential:

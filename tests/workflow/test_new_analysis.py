@@ -57,7 +57,7 @@ def gradient_norm(checkout: Checkout, run: str, checkpoint: str) -> float:
     data = read_prepared(checkout.path / SMOKE.paths.prepared_data)
     directory = RunDirectory((checkout.path / SMOKE.paths.run_file(run, "run.json")).parent)
     spec = RunSpec.model_validate(directory.summary()["spec"])
-    network = build_network(spec.model, images_of(data.train).shape[1:], 1, spec.seed)
+    network = build_network(spec.model, data.spec, 1, spec.seed)
     torch.nn.utils.vector_to_parameters(torch.from_numpy(directory.weights(checkpoint).vector), network.parameters())
     outputs = network(torch.from_numpy(images_of(data.train).astype(np.float32) / 255))
     labels = torch.from_numpy(labels_of(data.train).astype(np.float32))[:, None]

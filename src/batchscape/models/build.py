@@ -14,7 +14,7 @@ from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.runtime.user_code import summarize_error
 
 
-def build_network(config: ModelConfig, spec: DataSpec | tuple[int, ...], outputs: int, seed: int) -> nn.Module:
+def build_network(config: ModelConfig, spec: DataSpec, outputs: int, seed: int) -> nn.Module:
     """Return the configured network with the initial weights that all runs with one seed share.
 
     Weights of built-in networks are Glorot-uniform and biases zero, as in Chang & Pathak 2020, and those of a
@@ -25,7 +25,7 @@ def build_network(config: ModelConfig, spec: DataSpec | tuple[int, ...], outputs
 
     Args:
         config: Section `model` of the study file.
-        spec: What an example is. A tuple, (channels, height, width), is that of images.
+        spec: What an example is.
         outputs: Number of outputs per example, or per position of the next token.
         seed: Seed of the initial weights.
 
@@ -37,8 +37,6 @@ def build_network(config: ModelConfig, spec: DataSpec | tuple[int, ...], outputs
     Raises:
         UserError: The network does not support such inputs, or a custom network cannot be constructed.
     """
-    if not isinstance(spec, DataSpec):
-        spec = DataSpec("images", tuple(spec), "class")
     with torch.random.fork_rng(devices=[]), seed_global_rngs(seed):
         torch.manual_seed(seed)
         build = import_module(model_module(config.name)).build

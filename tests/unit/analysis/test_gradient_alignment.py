@@ -13,14 +13,14 @@ from batchscape.config.task import RegressionConfig
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.dataset import Dataset
 from batchscape.data.spec import DataSpec
-from batchscape.models.build import build_network
 from batchscape.tasks.objective import SupervisedObjective
 from batchscape.tasks.task import build_task
+from tests.helpers.networks import build_image_network
 from tests.helpers.objectives import CPU
 from tests.helpers.surfaces import image_surface, parameter_vector, synthetic_images
 
 IMAGES, LABELS = synthetic_images(70)
-NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
+NETWORK = build_image_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
 GRADIENTS = np.random.default_rng(0).standard_normal((70, len(parameter_vector(NETWORK))))
 
 

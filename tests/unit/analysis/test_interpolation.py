@@ -11,7 +11,7 @@ from batchscape.analysis.interpolation import interpolate, lerp_weights
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.model import VggConfig
 from batchscape.io.weights import Weights
-from batchscape.models.build import build_network
+from tests.helpers.networks import build_image_network
 from tests.helpers.surfaces import (
     batch_norm_network,
     evaluate,
@@ -22,7 +22,7 @@ from tests.helpers.surfaces import (
 )
 
 IMAGES, LABELS = synthetic_images(70)
-NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
+NETWORK = build_image_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
 
 
 def network_weights(network: nn.Module) -> Weights:
@@ -39,7 +39,7 @@ def test_ends_of_a_line_are_the_exact_weights():
 
 
 def test_losses_on_a_line_are_those_of_the_interpolated_network():
-    other = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 1)
+    other = build_image_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 1)
     held_out = synthetic_images(30, seed=5)
     surfaces = image_surface(NETWORK, IMAGES, LABELS), image_surface(NETWORK, *held_out)
     rows = interpolate(*surfaces, network_weights(NETWORK), network_weights(other), InterpolationConfig(points=7))

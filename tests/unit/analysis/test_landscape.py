@@ -6,8 +6,8 @@ import torch
 
 from batchscape.analysis.landscape import evaluate_on_plane, grid, normalize_filters, random_directions
 from batchscape.config.model import VggConfig
-from batchscape.models.build import build_network
 from batchscape.tasks.objective import Measurement
+from tests.helpers.networks import build_image_network
 from tests.helpers.surfaces import (
     batch_norm_network,
     evaluate,
@@ -18,7 +18,7 @@ from tests.helpers.surfaces import (
 )
 
 IMAGES, LABELS = synthetic_images(70)
-NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
+NETWORK = build_image_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
 
 
 class Polynomial:

@@ -21,7 +21,7 @@ from batchscape.config.model import VggConfig
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.prepared import PreparedData
-from batchscape.models.build import build_network
+from tests.helpers.networks import build_image_network
 from tests.helpers.objectives import tensors_of
 from tests.helpers.surfaces import MATRIX, Quadratic, image_surface, parameter_vector
 
@@ -221,7 +221,7 @@ def trained(small_data: PreparedData) -> tuple[nn.Module, LossSurface]:
 
 def train_briefly(config: VggConfig, small_data: PreparedData) -> tuple[nn.Module, LossSurface]:
     """Return a network before convergence, and its loss over some digits."""
-    network = build_network(config, (1, 8, 8), 1, 0)
+    network = build_image_network(config, (1, 8, 8), 1, 0)
     images, labels = tensors_of(small_data.train)
     optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
     for _ in range(40):

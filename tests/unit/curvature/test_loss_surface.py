@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from batchscape.config.model import VggConfig
 from batchscape.curvature.inference import InferenceNetwork, fuse_for_inference
 from batchscape.curvature.loss_surface import LossSurface
-from batchscape.models.build import build_network
+from tests.helpers.networks import build_image_network
 from tests.helpers.surfaces import batch_norm_network, image_surface, parameter_vector, synthetic_images
 
 IMAGES, LABELS = synthetic_images(70)
-NETWORK = build_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
+NETWORK = build_image_network(VggConfig(channels=(3, 4), dense=(5,)), (1, 8, 8), 1, 0)
 WEIGHTS = parameter_vector(NETWORK) + np.random.default_rng(0).normal(0, 0.1, len(parameter_vector(NETWORK)))
 
 

@@ -17,9 +17,9 @@ from batchscape.data.archive import SourceFile
 from batchscape.data.cats_vs_dogs import download, load, sort_like_tfds
 from batchscape.data.prepare import prepare
 from batchscape.data.source import LoadOptions
-from batchscape.models.build import build_network
 from batchscape.study.study import Study
 from tests.helpers.bad_images import encode_image, make_image, write_file, write_zip
+from tests.helpers.networks import build_image_network
 
 COUNT = 10
 FOLDERS = ("Cat", "Dog")
@@ -265,7 +265,7 @@ def test_download_progress_is_logged(server: Server, caplog: pytest.LogCaptureFi
 
 def test_study_file_describes_the_original_study():
     study = Study.from_file(Path(__file__).parents[3] / "config" / "cats_vs_dogs.yaml")
-    network = build_network(study.model, (3, *study.data.image_size), 1, 0)
+    network = build_image_network(study.model, (3, *study.data.image_size), 1, 0)
     assert sum(parameter.numel() for parameter in network.parameters()) == 353_161
     held_out = held_out_count(23_262, study.data.validation_fraction)
     assert (23_262 - held_out, held_out) == (18_610, 4_652)

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from batchscape.config.model import MlpConfig, ResNetConfig, VggConfig
-from batchscape.models.build import build_network
+from tests.helpers.networks import build_image_network
 
 DIGIT = (1, 8, 8)
 RGB = (3, 8, 8)
@@ -41,7 +41,7 @@ def equal(one: nn.Module, other: nn.Module) -> bool:
     ids=str,
 )
 def test_vgg_has_the_number_of_parameters_counted_by_hand(channels, dense, shape, parameters: int):
-    network = build_network(VggConfig(channels=channels, dense=dense), shape, 1, seed=0)
+    network = build_image_network(VggConfig(channels=channels, dense=dense), shape, 1, seed=0)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert network(torch.zeros(5, *shape)).shape == (5, 1)
 
@@ -75,7 +75,7 @@ def test_vgg_has_the_number_of_parameters_counted_by_hand(channels, dense, shape
     ids=["original study", "vgg", "vgg with BatchNorm", "vgg with GroupNorm", "mlp", "logistic regression", "resnet"],
 )  # fmt: skip
 def test_networks_have_the_number_of_parameters_counted_by_hand(config, shape: tuple, outputs: int, parameters: int):
-    network = build_network(config, shape, outputs, seed=0)
+    network = build_image_network(config, shape, outputs, seed=0)
     assert sum(parameter.numel() for parameter in network.parameters()) == parameters
     assert network(torch.zeros(5, *shape)).shape == (5, outputs)
 
@@ -91,7 +91,7 @@ def test_networks_have_the_number_of_parameters_counted_by_hand(config, shape: t
     ids=["vgg", "mlp", "logistic regression", "no dropout"],
 )
 def test_dropout_precedes_dense_layers_and_is_active_in_training_only(config, layers: list[str]):
-    network = build_network(config, DIGIT, 1, 0)
+    network = build_image_network(config, DIGIT, 1, 0)
     dropout_layers = {name: module for name, module in network.named_modules() if isinstance(module, nn.Dropout)}
     assert list(dropout_layers) == layers
     assert {module.p for module in dropout_layers.values()} <= {0.25}
@@ -106,7 +106,7 @@ def test_dropout_precedes_dense_layers_and_is_active_in_training_only(config, la
 
 
 def test_residual_block_adds_its_input_to_its_convolutions():
-    network = build_network(ResNetConfig(name="resnet", channels=(4, 8)), RGB, 1, 0).eval()
+    network = build_image_network(ResNetConfig(name="resnet", channels=(4, 8)), RGB, 1, 0).eval()
     same, wider = network.stage1_block1, network.stage2_block1
     with torch.no_grad():
         for block in (same, wider):
@@ -124,7 +124,7 @@ def test_residual_block_adds_its_input_to_its_convolutions():
 
 @pytest.mark.parametrize("channels", [(4, 4), (8, 8)], ids=["subsampled", "with a stride"])
 def test_shortcut_that_halves_the_image_is_a_1x1_convolution_with_stride_2(channels: tuple[int, int]):
-    network = build_network(ResNetConfig(name="resnet", channels=channels), RGB, 1, 0)
+    network = build_image_network(ResNetConfig(name="resnet", channels=channels), RGB, 1, 0)
     shortcut = network.stage2_block1.shortcut
     assert [name for name, _ in shortcut.named_parameters()] == ["conv.weight", "norm.weight", "norm.bias"]
     images = torch.rand(2, channels[0], 7, 9)
@@ -134,16 +134,16 @@ def test_shortcut_that_halves_the_image_is_a_1x1_convolution_with_stride_2(chann
 
 
 def test_default_network_has_3361_parameters():
-    assert sum(weights.size for weights in weights_of(build_network(VggConfig(), DIGIT, 1, 0))) == 3361
+    assert sum(weights.size for weights in weights_of(build_image_network(VggConfig(), DIGIT, 1, 0))) == 3361
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 8, 200), (3, 200, 15)], ids=str)
 def test_more_blocks_than_halvings_of_the_image_are_rejected(shape: tuple, refusal: Callable):
-    message = refusal(build_network, VggConfig(channels=(4, 4, 4, 4)), shape, 1, 0)
+    message = refusal(build_image_network, VggConfig(channels=(4, 4, 4, 4)), shape, 1, 0)
     assert message.startswith("model.channels: ")
     assert "16×16" in message
     assert f"{shape[1]}×{shape[2]}" in message
-    build_network(VggConfig(channels=(4, 4, 4)), shape, 1, 0)
+    build_image_network(VggConfig(channels=(4, 4, 4)), shape, 1, 0)
 
 
 # Initial weights.
@@ -153,7 +153,7 @@ def test_more_blocks_than_halvings_of_the_image_are_rejected(shape: tuple, refus
     "config", [VggConfig(), VggConfig(channels=(32, 64), dense=(128, 64))], ids=["default", "wide"]
 )
 def test_initial_weights_are_glorot_uniform_and_biases_zero(config: VggConfig):
-    layers = [m for m in build_network(config, DIGIT, 1, 3).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    layers = [m for m in build_image_network(config, DIGIT, 1, 3).modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert len(layers) == len(config.channels) + len(config.dense) + 1
     for layer in layers:
         weight = layer.weight.detach().double()
@@ -168,29 +168,29 @@ def test_initial_weights_are_glorot_uniform_and_biases_zero(config: VggConfig):
 
 
 def test_initial_weights_depend_on_the_seed():
-    networks = [build_network(VggConfig(), DIGIT, 1, seed) for seed in (4, 4, 5)]
+    networks = [build_image_network(VggConfig(), DIGIT, 1, seed) for seed in (4, 4, 5)]
     assert equal(networks[0], networks[1])
     assert not equal(networks[0], networks[2])
 
 
 def test_largest_seed_of_the_config_is_valid_in_torch():
-    assert equal(*(build_network(VggConfig(), DIGIT, 1, 2**32 - 1) for _ in range(2)))
+    assert equal(*(build_image_network(VggConfig(), DIGIT, 1, 2**32 - 1) for _ in range(2)))
 
 
 def test_initial_weights_ignore_and_preserve_global_random_states(randomness):
     randomness.seed(1)
     untouched = randomness.draws()
     randomness.seed(1)
-    first = build_network(VggConfig(), DIGIT, 1, 4)
+    first = build_image_network(VggConfig(), DIGIT, 1, 4)
     assert randomness.draws() == untouched
     randomness.seed(2)
-    assert equal(build_network(VggConfig(), DIGIT, 1, 4), first)
+    assert equal(build_image_network(VggConfig(), DIGIT, 1, 4), first)
 
 
 def test_resnet_20_has_the_number_of_parameters_of_the_paper():
     """He et al. 2016, table 6: 0.27 million; here with 1×1 convolutions where the shape changes (option B)."""
     config = ResNetConfig(name="resnet", blocks=3)
-    network = build_network(config, (3, 32, 32), 10, 0)
+    network = build_image_network(config, (3, 32, 32), 10, 0)
 
     def stage(depth: int, width: int) -> int:
         first = 9 * depth * width + 9 * width * width + 4 * width
@@ -210,4 +210,4 @@ def test_resnet_20_has_the_number_of_parameters_of_the_paper():
 @pytest.mark.parametrize(("channels", "groups"), [(4, 4), (6, 6), (8, 8), (12, 6), (13, 1), (64, 8)])
 def test_number_of_groups_is_the_largest_divisor_up_to_eight(channels: int, groups: int):
     config = ResNetConfig(name="resnet", channels=(channels,), normalization="group")
-    assert build_network(config, (1, 4, 4), 1, 0).norm.num_groups == groups
+    assert build_image_network(config, (1, 4, 4), 1, 0).norm.num_groups == groups

@@ -14,11 +14,10 @@ from batchscape.config.run import RunSpec
 from batchscape.config.task import ClassificationConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
-from batchscape.models.build import build_network
 from batchscape.study.study import Study
 from batchscape.tasks.compatibility import validate_network
 from batchscape.training.train import train
-from tests.helpers.networks import net
+from tests.helpers.networks import build_image_network, net
 from tests.helpers.objectives import image_data
 
 RGB = (3, 12, 10)
@@ -36,7 +35,7 @@ def model(name: str = "my_net:Net", **arguments) -> CustomModelConfig:
 
 def test_network_receives_shape_outputs_and_arguments(write_module: Callable):
     write_module("my_net.py", net())
-    layers = build_network(model(width=7), RGB, 3, 0).layers
+    layers = build_image_network(model(width=7), RGB, 3, 0).layers
     assert (layers[1].in_features, layers[1].out_features, layers[3].out_features) == (360, 7, 3)
 
 
@@ -55,10 +54,10 @@ def test_custom_network_keeps_its_initial_weights_given_by_the_seed(write_module
     randomness.seed(1)
     untouched = randomness.draws()
     randomness.seed(1)
-    first = build_network(model(), RGB, 1, 5).layers[1].weight.detach()
+    first = build_image_network(model(), RGB, 1, 5).layers[1].weight.detach()
     assert randomness.draws() == untouched
     assert torch.equal(first, expected)
-    assert not torch.equal(build_network(model(), RGB, 1, 6).layers[1].weight.detach(), expected)
+    assert not torch.equal(build_image_network(model(), RGB, 1, 6).layers[1].weight.detach(), expected)
 
 
 def test_lazy_layers_are_initialized(write_module: Callable):

@@ -36,6 +36,7 @@ from batchscape.training.execution import Execution
 from batchscape.training.module import TrainingModule
 from batchscape.training.timing import time_epochs
 from batchscape.training.train import train
+from tests.helpers.networks import build_image_network
 from tests.helpers.objectives import classifier, image_data
 from tests.helpers.surfaces import batch_norm_network, classify, image_surface, parameter_vector, synthetic_images
 from tests.helpers.trainers import bare_trainer
@@ -495,7 +496,7 @@ def test_batch_that_cannot_be_split_is_reported_with_the_gpu(many_file: Path, tm
 @needs_gpu
 @pytest.mark.usefixtures("limited_gpu_memory")
 def test_loss_surface_on_a_gpu_continues_with_smaller_chunks():
-    network = build_network(VggConfig(channels=(256,), dense=(8,)), (1, 8, 8), 1, 0)
+    network = build_image_network(VggConfig(channels=(256,), dense=(8,)), (1, 8, 8), 1, 0)
     objective, data = classify(network, *synthetic_images(2048))
     weights = parameter_vector(network)
     surface, small = (

@@ -32,7 +32,7 @@ from tests.helpers.networks import (
     ViewsItsWeights,
     WritesIntoItsInput,
 )
-from tests.helpers.objectives import images_of, tensors_of
+from tests.helpers.objectives import tensors_of
 from tests.helpers.surfaces import evaluate, image_surface
 
 
@@ -111,7 +111,7 @@ def test_surface_at_saved_weights_equals_the_recorded_loss(pair: list[RunDirecto
 def test_surface_at_saved_weights_equals_the_network(pair: list[RunDirectory], data: PreparedData):
     run = pair[0]
     spec = RunSpec.model_validate(run.summary()["spec"])
-    network = build_network(spec.model, images_of(data.train).shape[1:], 3, seed=7)
+    network = build_network(spec.model, data.spec, 3, seed=7)
     state = load_file(run.weights_file("best"))
     network.load_state_dict({name: torch.from_numpy(value) for name, value in state.items()})
     expected = evaluate(network, *tensors_of(data.train))
@@ -133,7 +133,7 @@ def test_line_ends_at_the_losses_of_its_runs(pair: list[RunDirectory], data: Pre
 def test_surface_gradient_is_its_slope(pair: list[RunDirectory], data: PreparedData):
     run = pair[0]
     spec = RunSpec.model_validate(run.summary()["spec"])
-    network = build_network(spec.model, images_of(data.train).shape[1:], 3, 0)
+    network = build_network(spec.model, data.spec, 3, 0)
     weights = run.weights("best")
     images, labels = tensors_of(data.train)
     surface = image_surface(network, images, labels, dtype=torch.float64)
@@ -197,7 +197,7 @@ def _part(shapes: dict[str, tuple[int, ...]], name: str) -> slice:
 
 
 def test_evaluation_with_several_outputs_equals_softmax_by_hand(data: PreparedData):
-    network = build_network(MlpConfig(name="mlp", dense=(5,)), images_of(data.train).shape[1:], 3, 0)
+    network = build_network(MlpConfig(name="mlp", dense=(5,)), data.spec, 3, 0)
     images, labels = tensors_of(data.train)
     with torch.no_grad():
         logits = network(images / 255).double().numpy()

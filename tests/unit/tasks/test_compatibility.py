@@ -26,13 +26,13 @@ from batchscape.data.dataset import Batch, convert_images
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
-from batchscape.models.build import build_network
 from batchscape.report.figures.sharpness import draw
 from batchscape.report.tables.sharpness import tabulate
 from batchscape.tasks.compatibility import diagnose_hessian, probe_batch, validate_network
 from batchscape.tasks.modes import enable_backward, enable_double_backward
 from batchscape.training.train import train
 from tests.helpers import networks
+from tests.helpers.networks import build_image_network
 from tests.helpers.objectives import classifier
 from tests.helpers.surfaces import image_surface, parameter_vector, synthetic_images
 
@@ -45,7 +45,7 @@ def named(kind: type) -> CustomModelConfig:
 
 
 def built(kind: type, shape: tuple[int, int, int] = SHAPE) -> nn.Module:
-    return build_network(named(kind), shape, 3, 0)
+    return build_image_network(named(kind), shape, 3, 0)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +135,7 @@ def test_network_that_needs_contiguous_memory_gets_it(kind: type, channels: int)
 
 
 def test_other_networks_get_no_hooks():
-    for network in (built(Plain), build_network(VggConfig(), SHAPE, 3, 0)):
+    for network in (built(Plain), build_image_network(VggConfig(), SHAPE, 3, 0)):
         assert not network._forward_pre_hooks
         weights = next(module.weight for module in network.modules() if isinstance(module, nn.Conv2d))
         assert weights.is_contiguous(memory_format=torch.channels_last)
@@ -183,10 +183,10 @@ def test_torchscript_network_is_rejected_only_if_it_writes_into_its_input(
         sys.modules.pop("brought_net", None)
         return write_module(TORCH_SCRIPT.format(write=write, flatten=flatten, make=make))
 
-    assert build_network(network("images = images - 0.5", "flatten(1)"), SHAPE, 3, 0)
-    message = refusal(build_network, network("images -= 0.5", "flatten(1)"), SHAPE, 3, 0)
+    assert build_image_network(network("images = images - 0.5", "flatten(1)"), SHAPE, 3, 0)
+    message = refusal(build_image_network, network("images -= 0.5", "flatten(1)"), SHAPE, 3, 0)
     assert re.match(r"model\.name: brought_net:Net writes into its input, and a \w+ does not support hooks", message)
-    message = refusal(build_network, network("images = images - 0.5", "view(-1, 64)"), SHAPE, 3, 0)
+    message = refusal(build_image_network, network("images = images - 0.5", "view(-1, 64)"), SHAPE, 3, 0)
     assert re.match(
         r"model\.name: brought_net:Net does not support channels-last input, and a \w+ does not support hooks", message
     )
@@ -262,7 +262,7 @@ COMMON = [
 
 @pytest.mark.parametrize("config", COMMON, ids=str)
 def test_networks_with_second_derivatives_are_accepted(config, batch: Batch):
-    assert diagnose_hessian(classifier(build_network(config, SHAPE, 3, 0), 3), batch) == ""
+    assert diagnose_hessian(classifier(build_image_network(config, SHAPE, 3, 0), 3), batch) == ""
 
 
 class ZeroHead(networks.OnceDifferentiable):

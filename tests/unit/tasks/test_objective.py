@@ -10,9 +10,9 @@ from torch import nn
 from batchscape.config.model import VggConfig
 from batchscape.data.dataset import Batch
 from batchscape.data.prepared import PreparedData
-from batchscape.models.build import build_network
 from batchscape.tasks.modes import evaluation_mode
 from tests.helpers import networks
+from tests.helpers.networks import build_image_network
 from tests.helpers.objectives import classifier, images_of, labels_of, tensors_of
 from tests.helpers.surfaces import evaluate
 
@@ -55,8 +55,8 @@ def digits(prepared: PreparedData) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_evaluation_equals_an_independent_computation(prepared: PreparedData, digits: tuple):
-    network = build_network(VggConfig(), DIGIT, 1, 0)
-    replica = build_network(VggConfig(), DIGIT, 1, 0).double()
+    network = build_image_network(VggConfig(), DIGIT, 1, 0)
+    replica = build_image_network(VggConfig(), DIGIT, 1, 0).double()
     with torch.no_grad():
         logits = replica(torch.from_numpy(images_of(prepared.validation) / 255.0)).numpy()[:, 0]
     probability, truth = 1 / (1 + np.exp(-logits)), labels_of(prepared.validation) == 1
@@ -67,7 +67,7 @@ def test_evaluation_equals_an_independent_computation(prepared: PreparedData, di
 
 @pytest.mark.parametrize("chunk", [1, 7, 358, 359, 10_000])
 def test_evaluation_is_independent_of_the_chunk_size(digits: tuple, chunk: int):
-    network = build_network(VggConfig(), DIGIT, 1, 0)
+    network = build_image_network(VggConfig(), DIGIT, 1, 0)
     loss, accuracy = evaluate(network, *digits)
     chunked_loss, chunked_accuracy = evaluate(network, *digits, chunk=chunk)
     assert chunked_loss == pytest.approx(loss, rel=1e-6)
@@ -88,7 +88,7 @@ def test_evaluation_uses_evaluation_mode_and_leaves_no_trace(digits: tuple):
 
 @pytest.mark.parametrize("training", [True, False])
 def test_evaluation_restores_the_mode_of_the_network(digits: tuple, training: bool):
-    network = build_network(VggConfig(), DIGIT, 1, 0).train(training)
+    network = build_image_network(VggConfig(), DIGIT, 1, 0).train(training)
     evaluate(network, *digits)
     assert all(module.training == training for module in network.modules())
 

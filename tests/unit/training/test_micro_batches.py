@@ -15,12 +15,12 @@ from batchscape.data import dataset
 from batchscape.data.dataset import Batch, convert_images
 from batchscape.data.prepared import PreparedData
 from batchscape.models import memory as chunks
-from batchscape.models.build import build_network
 from batchscape.models.memory import max_micro_batch_size
 from batchscape.tasks.compatibility import examples_are_independent
 from batchscape.training.micro_batches import backward
 from batchscape.training.module import DECODED_BYTES, TrainingModule
 from batchscape.training.sampler import dropout_seed, epoch_order
+from tests.helpers.networks import build_image_network
 from tests.helpers.objectives import CPU, classifier, image_dataset
 from tests.helpers.trainers import bare_trainer
 
@@ -58,7 +58,7 @@ def record_batch_sizes(network: nn.Module, training: bool = True) -> list[int]:
 
 
 def network_of(model: ModelConfig = DEFAULT, outputs: int = 1) -> nn.Module:
-    return build_network(model, (1, 8, 8), outputs, seed=2)
+    return build_image_network(model, (1, 8, 8), outputs, seed=2)
 
 
 # The gradient.
@@ -197,7 +197,7 @@ def test_micro_batch_sizes_of_the_default_and_the_original_network(
 ):
     # The largest operation is the first ReLU: two tensors of its channels × height × width floats, in 8 MiB.
     assert expected == (8 << 20) // (2 * model.channels[0] * shape[1] * shape[2] * 4)
-    network = build_network(model, shape, 1, 0).eval()
+    network = build_image_network(model, shape, 1, 0).eval()
     assert max_micro_batch_size(network, torch.zeros(3, *shape)) == expected
     assert not any(module._forward_hooks for module in network.modules())
 
@@ -235,7 +235,7 @@ def test_images_are_converted_in_bounded_groups(
     labels = rng.integers(0, 2, 230)
     train, validation = image_dataset(pixels, labels), image_dataset(pixels[:4], labels[:4])
     data = PreparedData(train.spec, train, validation, None)
-    fit(build_network(model, (1, side, side), 1, 0), data, batch_size=batch_size)
+    fit(build_image_network(model, (1, side, side), 1, 0), data, batch_size=batch_size)
     assert converted[:4] == [4, 1, 1, 4]  # for the probes, and to see whether there are weights
     assert sum(converted[4:]) in (230, 231)  # once more for the size of an input, if batches are not split
     assert max(converted) == images

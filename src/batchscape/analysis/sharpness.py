@@ -130,7 +130,12 @@ def maximize(
 
 
 def keskar_sharpness(maximum: Maximum) -> float:
-    """Return φ = 100·(max f − f(θ))/(1 + f(θ)), in percent (Keskar et al. 2017, Metric 2.1)."""
+    """Return φ = 100·(max f − f(θ))/(1 + f(θ)), in percent (Keskar et al. 2017, Metric 2.1).
+
+    nan for a negative loss, as that of the user may be: φ is relative to 1 + f, which is then no scale.
+    """
+    if maximum.center_value < 0:
+        return np.nan
     return 100 * (maximum.value - maximum.center_value) / (1 + maximum.center_value)
 
 
@@ -250,7 +255,7 @@ def measure_sharpness(
 
     Returns:
         One row for each measure and radius, with columns measure, radius, value, evaluations, iterations, on_bounds,
-        best_start, not_computed and loss, f(θ). Values are nan where f is not finite, or the Hessian not computed.
+        best_start, not_computed and loss, f(θ). Values are nan where f is not finite, or the measure not computed.
     """
     weights = weights.astype(np.float64)
 
@@ -292,7 +297,11 @@ def measure_sharpness(
 
 
 def _search_row(measure: str, radius: float, value: float, maximum: Maximum) -> dict[str, object]:
-    return _row(measure, radius, value, maximum.evaluations, maximum.iterations, maximum.on_bounds, maximum.start)
+    is_relative = measure != "adaptive"  # to the loss
+    not_computed = "the loss is negative" if is_relative and maximum.center_value < 0 else "none"
+    return _row(
+        measure, radius, value, maximum.evaluations, maximum.iterations, maximum.on_bounds, maximum.start, not_computed
+    )
 
 
 def _row(

@@ -125,6 +125,16 @@ def test_measures_of_a_quadratic_match_their_closed_forms():
     assert found["hessian_trace", 0.0] == pytest.approx(9.0, rel=1e-9)  # Hutch++ of rank 3 in 3 dimensions is exact
 
 
+def test_keskars_sharpness_of_a_negative_loss_is_not_computed():
+    """It is relative to 1 + f, so at −3 a maximum would have a negative sharpness."""
+    rows = measure_sharpness(Quadratic(MATRIX, CENTER, -3.0), CENTER, SharpnessConfig()).set_index("measure")
+    keskar = rows.index.str.startswith("keskar")
+    assert rows.loc[keskar, "value"].isna().all()
+    assert rows.loc[keskar, "not_computed"].eq("the loss is negative").all()
+    assert rows.loc[~keskar, "value"].gt(0).all()
+    assert rows.loc[~keskar, "not_computed"].eq("none").all()
+
+
 def test_box_in_a_subspace_is_relative_to_the_coordinates_of_the_weights():
     basis = random_subspace(2, 3, seed=4)
     assert np.linalg.norm(basis, axis=0) == pytest.approx(1)

@@ -117,6 +117,8 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "resources.jobs_per_gpu": [(2, set())],
     "data.source": [("digits", set())],
     "data.validation_fraction": [(0.25, EVERYTHING)],
+    "data.test_fraction": [(0.05, EVERYTHING)],
+    "data.stratify": [(True, EVERYTHING)],
     "data.split": [("first", EVERYTHING)],
     "data.split_seed": [(1, EVERYTHING)],
     "data.task": [("digit", EVERYTHING)],

@@ -17,6 +17,7 @@ from batchscape.data.prepared import (
     TARGETS,
     WEIGHTS,
     Chunk,
+    Moments,
     PreparedData,
     Rows,
     read_prepared,
@@ -34,8 +35,8 @@ COUNT_CHUNK = 2**20
 # camera are always bright.
 MIDDLE_LEVEL = 128
 BRIGHT_SHARE = 0.001
-# Larger floats are in another unit than 0 to 1, or than standard deviations.
-BRIGHT_FLOAT = 20
+# Larger inputs are in another unit than 0 to 1, or than standard deviations.
+FAR = 20
 
 
 class PrepareResult(NamedTuple):
@@ -84,7 +85,7 @@ def prepare(
     if fitted.spec.targets == "class":
         require_two_classes(fitted.spec.classes)
     labels = np.full(len(source), -1, np.int32)
-    levels = _Levels()
+    values = _Values(fitted.spec, is_fitted=source.fit is not None)
 
     def chunks(side: str) -> Iterator[Chunk]:
         raw = Rows(source.arrays, rows[side])
@@ -92,15 +93,14 @@ def prepare(
             chunk = _to_stored(fitted.transform(arrays), fitted.spec, source, part)
             if fitted.spec.targets == "class":
                 labels[part] = chunk[TARGETS]
-            if fitted.spec.inputs == "images" and side != TEST:
-                levels.add(chunk[INPUTS])
+            values.add(chunk, side)
             yield chunk
 
     counts = {side: len(rows[side]) for side in SIDES}
     write_chunks(path, fitted.spec, counts, {side: chunks(side) for side in SIDES})
     manifest = make_manifest(source.entries, sides, labels, fitted.spec.classes)
     lines = summarize_manifest(manifest, split_is_given=_gives(source, VALIDATION))
-    notes = [*source.notes, *fitted.notes, *split_notes, *levels.lines()]
+    notes = [*source.notes, *fitted.notes, *split_notes, *values.lines()]
     return PrepareResult(read_prepared(path), manifest, [*lines, *notes])
 
 
@@ -257,33 +257,55 @@ def _limit(name: str, spec: DataSpec) -> int | np.ndarray:
     return spec.vocabulary if spec.inputs == "tokens" else 2**8
 
 
-class _Levels:
-    """Which values pixels have, counted chunk by chunk."""
+class _Values:
+    """Which values training inputs and targets have, and of images also validation inputs, chunk by chunk."""
 
-    def __init__(self) -> None:
+    def __init__(self, spec: DataSpec, is_fitted: bool):
+        self.spec = spec
+        self.is_fitted = is_fitted
         self.counts = np.zeros(256, np.int64)
         self.low, self.high = np.inf, -np.inf
+        self.targets = Moments()
 
-    def add(self, images: np.ndarray) -> None:
-        if images.dtype == np.uint8:
-            values = images.reshape(-1)
+    def add(self, chunk: Chunk, side: str) -> None:
+        """Include the examples of a chunk of a side."""
+        inputs = chunk[INPUTS]
+        if side == TRAIN:
+            self.targets.add(chunk)
+        if side == TEST or not inputs.size:
+            return
+        if inputs.dtype == np.float32:
+            self.low, self.high = min(self.low, inputs.min()), max(self.high, inputs.max())
+        elif self.spec.inputs == "images":
+            values = inputs.reshape(-1)
             for start in range(0, len(values), COUNT_CHUNK):
                 self.counts += np.bincount(values[start : start + COUNT_CHUNK], minlength=256)
-        else:
-            self.low, self.high = min(self.low, images.min()), max(self.high, images.max())
 
     def lines(self) -> list[str]:
-        """Return a line on which of the 256 levels of a byte the images use, with a warning if almost all are dark."""
-        if self.low <= self.high:
+        """Return lines for the log, with hints on values that are unlike those that networks train well on."""
+        lines = [self._levels()] if self.counts.any() else []
+        far = max(abs(self.low), abs(self.high)) > FAR
+        if self.spec.inputs == "images" and self.low <= self.high:
             line = f"levels: pixel values are floats from {self.low:g} to {self.high:g}, and are not scaled"
-            if self.high > BRIGHT_FLOAT:
-                line += "; networks train better on values around 0 to 1: divide them by the value of white beforehand"
-            return [line]
+            hint = "; networks train better on values around 0 to 1: divide them by the value of white beforehand"
+            lines.append(line + hint if far else line)
+        elif self.low <= self.high and not self.is_fitted:
+            line = f"inputs: values are from {self.low:g} to {self.high:g}, and are not scaled"
+            hint = "; networks train better on inputs with mean 0 and standard deviation 1: scale them beforehand"
+            lines.append(line + hint if far else line)
+        if self.spec.targets == "numbers":
+            mean, deviation = float(np.mean(self.targets.mean)), self.targets.value**0.5
+            name = f"{self.spec.target_name}: " if self.spec.target_name else ""
+            line = f"targets: {name}mean {mean:.6g}, standard deviation {deviation:.6g} on the training side"
+            if not 1 / FAR < deviation < FAR or abs(mean) > FAR * deviation:
+                line += "; networks train better on targets with mean 0 and standard deviation 1"
+            lines.append(line)
+        return lines
+
+    def _levels(self) -> str:
         used = np.flatnonzero(self.counts)
-        if not len(used):
-            return []
         line = f"levels: pixel values range from {used[0]} to {used[-1]} and use {len(used)} of 256 levels"
         if self.counts[MIDDLE_LEVEL:].sum() <= BRIGHT_SHARE * self.counts.sum():
             line += "; almost all are in the darker half: if this is not intended, scale the images beforehand, or set "
             line += "data.white_level for 16-bit files"
-        return [line]
+        return line

@@ -117,7 +117,7 @@ def write_chunks(
         with partial.open("wb") as stream:
             stream.truncate(size + entries[-1].stop)
             for side in sides:
-                start, variance = 0, _Variance()
+                start, variance = 0, Moments()
                 for chunk in [first] if side == sides[0] else []:
                     start = _write_chunk(stream, size, entries, hashes, side, start, chunk)
                     variance.add(chunk)
@@ -195,13 +195,14 @@ def _write_chunk(
     return start + count
 
 
-class _Variance:
-    """The variance of numeric targets, weighted like the loss, summed chunk by chunk (Chan et al. 1979)."""
+class Moments:
+    """Mean and variance of numeric targets, weighted like the loss, chunk by chunk (Chan et al. 1979)."""
 
     def __init__(self) -> None:
         self.weight, self.mean, self.squares = 0.0, np.zeros(1), np.zeros(1)
 
     def add(self, chunk: Chunk) -> None:
+        """Include the examples of a chunk, if they have numeric targets."""
         if TARGETS not in chunk or chunk[TARGETS].dtype.kind != "f":
             return
         targets = chunk[TARGETS].reshape(len(chunk[TARGETS]), -1).astype(np.float64)
@@ -227,7 +228,7 @@ class _Variance:
 
 def target_variance(arrays: Chunk) -> float:
     """Return the variance of numeric targets, weighted like the loss, averaged over the numbers of a target."""
-    variance = _Variance()
+    variance = Moments()
     variance.add(arrays)
     return variance.value
 

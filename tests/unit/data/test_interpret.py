@@ -430,3 +430,19 @@ def test_arrays_are_read_only_if_mapped_and_not_changed(tmp_path: Path):
     mapped = np.load(tmp_path / "inputs.npy", mmap_mode="r")
     source = from_arrays(mapped, LABELS, None, "data", "data.source")
     assert np.shares_memory(source.arrays["inputs"], mapped)
+
+
+def test_values_far_from_those_that_networks_train_on_are_reported(tmp_path: Path):
+    def lines(inputs: np.ndarray, targets: np.ndarray) -> list[str]:
+        summary = prepare_arrays(tmp_path, "regression", {"split": "first"}, inputs=inputs, targets=targets).summary
+        return [line for line in summary if line.startswith(("inputs: values", "targets: "))]
+
+    usual = lines(NUMBERS, TARGETS)
+    assert [line.endswith(("not scaled", "on the training side")) for line in usual] == [True, True]
+    raw, large = lines(NUMBERS * 1000, TARGETS * 3 + 500)
+    assert "scale them beforehand" in raw
+    mean, deviation = (TARGETS[:24] * 3 + 500).mean(), (TARGETS[:24] * 3).std()
+    assert large == (
+        f"targets: mean {mean:.6g}, standard deviation {deviation:.6g} on the training side; networks train better on "
+        "targets with mean 0 and standard deviation 1"
+    )

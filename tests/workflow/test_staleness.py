@@ -486,7 +486,7 @@ def test_params_of_rules_use_only_the_compared_properties():
     ]
     specs = {"data", "data_files", "network", "run", "search", "timing", "analysis", "artifact", "report"}
     # The modules follow from the network's name and the data source, which are in these specs.
-    modules = {"custom_model_files", "custom_source_files", "model_module", "source_module"}
+    modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}
     assert set(params) == {f"specs.{name}" for name in specs} | modules
 
 

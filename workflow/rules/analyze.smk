@@ -225,7 +225,7 @@ rule device_timing:
         code=lambda wildcards: hash_code(
             "device_timing.py",
             study.model_module,
-            other_files=study.custom_model_files,
+            other_files=study.custom_training_files,
         ),
     message:
         "Timing epochs on several devices"

@@ -18,7 +18,7 @@ rule network:
     params:
         spec=study.specs.network,
         code=lambda wildcards: hash_code(
-            "network.py", study.model_module, other_files=study.custom_model_files
+            "network.py", study.model_module, other_files=study.custom_training_files
         ),
     message:
         "Checking that the network fits the data"
@@ -54,7 +54,7 @@ rule train:
     params:
         spec=lambda wildcards: study.specs.run(wildcards.run),
         code=lambda wildcards: hash_code(
-            "train.py", study.model_module, other_files=study.custom_model_files
+            "train.py", study.model_module, other_files=study.custom_training_files
         ),
     message:
         "Training {wildcards.run}"

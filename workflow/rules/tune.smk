@@ -25,7 +25,7 @@ rule tune:
     params:
         spec=lambda wildcards: study.specs.search(int(wildcards.batch_size)),
         code=lambda wildcards: hash_code(
-            "tune.py", study.model_module, other_files=study.custom_model_files
+            "tune.py", study.model_module, other_files=study.custom_training_files
         ),
     message:
         "Tuning the learning rate of batch size {wildcards.batch_size}"

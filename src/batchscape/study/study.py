@@ -52,13 +52,16 @@ class Study(StudyConfig):
         return source_module(self.data.source)
 
     @property
-    def custom_model_files(self) -> tuple[Path, ...]:
-        """The module of a custom network.
+    def custom_training_files(self) -> tuple[Path, ...]:
+        """The modules of a custom network, loss and metrics; not those of torch, which do not count in fingerprints.
 
         Raises:
-            UserError: The module does not exist.
+            UserError: A module does not exist.
         """
-        return (module_file(self.model.name, "model.name"),) if ":" in self.model.name else ()
+        keys = {self.model.name: "model.name"} if ":" in self.model.name else {}
+        keys |= {path: "task.loss" if path == self.task.loss else "task.metrics" for path in self.task.custom_code}
+        files = {path: module_file(path, key) for path, key in keys.items()}
+        return tuple(file for path, file in files.items() if not path.startswith("torch."))
 
     @property
     def custom_source_files(self) -> tuple[Path, ...]:
@@ -79,7 +82,7 @@ class Study(StudyConfig):
             UserError: A file does not exist.
         """
         try:
-            _ = self.custom_model_files, self.custom_source_files
+            _ = self.custom_training_files, self.custom_source_files
         except UserError as error:
             raise UserError(f"{source}: {error}") from None
         for key, path in self.data.files.items():

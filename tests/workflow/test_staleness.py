@@ -108,6 +108,9 @@ MINE = {"learning_rates": {64: 0.02, 256: 0.08}}
 # What a changed search reruns.
 RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness_jobs("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned")
 
+# What another network or loss reruns.
+RETRAINED = {"network"} | TRAIN | AGGREGATED
+
 # For each key of a study file: new values, and the exact set of jobs that each makes stale.
 EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "name": [("another", EVERYTHING)],
@@ -150,21 +153,25 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         ([0], OVER_ALL_RUNS | SHARPNESS | ALIGNMENT | LINES),
     ],
     "model.name": [("vgg", set())],
-    "model.channels": [([4, 4], {"network"} | TRAIN | AGGREGATED)],
-    "model.convolutions": [(2, {"network"} | TRAIN | AGGREGATED)],
-    "model.dense": [([], {"network"} | TRAIN | AGGREGATED)],
-    "model.normalization": [("batch", {"network"} | TRAIN | AGGREGATED)],
-    "model.dropout": [(0.5, {"network"} | TRAIN | AGGREGATED)],
+    "model.channels": [([4, 4], RETRAINED)],
+    "model.convolutions": [(2, RETRAINED)],
+    "model.dense": [([], RETRAINED)],
+    "model.normalization": [("batch", RETRAINED)],
+    "model.dropout": [(0.5, RETRAINED)],
+    "task.name": [("classification", set())],
+    "task.loss": [("cross_entropy", RETRAINED), ("binary_cross_entropy", RETRAINED)],
+    "task.class_weights": [("balanced", RETRAINED), ({}, set())],
+    "task.label_smoothing": [(0.1, RETRAINED), (0, set())],
+    "task.metrics": [(["torch.nn.functional:soft_margin_loss"], RETRAINED)],
     "training.max_epochs": [(6, TRAIN | AFTER_TRAINING)],
     "training.patience": [(3, TRAIN | AGGREGATED - TIMING)],
-    "training.loss": [("cross_entropy", {"network"} | TRAIN | AGGREGATED)],
     "training.reshuffle": [(False, TRAIN | AGGREGATED)],
     "training.augment_flip": [(True, TRAIN | AGGREGATED)],
     "training.augment_shift": [(1, TRAIN | AGGREGATED)],
     "training.momentum": [(0.5, TRAIN | AGGREGATED), (0, set())],
     "training.weight_decay": [(0.001, TRAIN | AGGREGATED)],
     "training.checkpoints": [([1, 2], TRAIN | AFTER_TRAINING)],
-    "training.accelerator": [("cpu", {"network"} | TRAIN | AGGREGATED)],
+    "training.accelerator": [("cpu", RETRAINED)],
     # The pairs of the smoke study are explicit; the other analyses of the loss surface follow the fixed rate.
     "comparison.fixed_learning_rate": [
         (

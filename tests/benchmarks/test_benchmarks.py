@@ -22,7 +22,7 @@ def benchmark(name: str, *arguments: str) -> str:
 
 def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
-    assert names == {"identical_runs", "images", "loss_surface", "study", "tasks", "training", "workflow"}
+    assert names == {"analyses", "identical_runs", "images", "loss_surface", "study", "tasks", "training", "workflow"}
 
 
 def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path):
@@ -42,6 +42,7 @@ def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "arguments", "contenders"),
     [
+        ("analyses", [], ["training, batch 64", "sharpness", "landscape", "analyses / trainings"]),
         ("training", [], ["train", "hand-written", "stock Lightning"]),
         ("tasks", [], ["diamonds, batch size 32", "python_docs, batch size 32", "hand-written", "stock Lightning"]),
         ("images", [], ["train", "stock Lightning, floats", "stock Lightning, bytes"]),

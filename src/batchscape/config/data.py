@@ -346,8 +346,9 @@ class TableSection(DataSection):
     """Text that means no value, besides an empty field. Parquet has its own missing values."""
 
     target_transform: Literal["none", "log", "standardize"] = "none"
-    """`log`: the natural logarithm of a positive number is predicted. `standardize`: it is divided by the standard
-    deviation of the training rows after their mean is subtracted; RMSE and MAE are in the original unit."""
+    """`log`: the natural logarithm of a positive number, minus its mean over the training rows, is predicted.
+    `standardize`: the number minus their mean, divided by their standard deviation; RMSE and MAE are in the original
+    unit."""
 
     weight: Annotated[str | None, Field(min_length=1, examples=["weight"])] = None
     """Column with the weights of the rows in the loss and in all metrics, positive numbers."""
@@ -456,7 +457,7 @@ class DiamondsConfig(TableSection):
     """The column that is predicted: `price` by regression, or one of the categories by classification."""
 
     target_transform: Literal["none", "log", "standardize"] | None = None  # type: ignore[assignment]
-    """`log`: the natural logarithm is predicted. `null`: `log` for `price`, otherwise `none`."""
+    """As for `table`. `null`: `log` for `price`, otherwise `none`."""
 
     @property
     def transform(self) -> Literal["none", "log", "standardize"]:

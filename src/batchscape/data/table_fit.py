@@ -191,8 +191,10 @@ class TableFit:
 
     def _target_scale(self, targets: Moments) -> tuple[np.ndarray | float, np.ndarray | float]:
         """Return what is subtracted from the targets, and what they are divided by."""
-        if self.config.transform != "standardize":
+        if self.config.transform == "none":
             return 0.0, 1.0
+        if self.config.transform == "log":  # an offset, which no metric sees, but which training would have to find
+            return (targets.means[0] if len(targets.means) == 1 else targets.means), 1.0
         constant = [name for name, varies in zip(self.config.target, targets.varies, strict=True) if not varies]
         if constant:
             raise UserError(f"data.target: `{constant[0]}` is constant in the training rows; name a column that varies")

@@ -86,6 +86,15 @@ def test_interpolated_perplexity_is_on_a_logarithmic_axis():
     assert {"1", "100"} < set(texts)  # linear ticks would be multiples of a million
 
 
+def test_figure_says_why_there_is_no_sharpness_of_a_negative_loss():
+    frames = make_frames("own loss")
+    for name, column in (("arm_runs", "value"), ("scaled_lr", "value_mean")):
+        table = frames[f"tables/{name}"]
+        table.loc[table["quantity"] == "sharpness", column] = np.nan
+    _, texts = draw("own loss", "sharpness_before_after", frames)
+    assert any("its loss is negative" in " ".join(text.split()) for text in texts)
+
+
 def test_claims_about_ratios_of_a_negative_loss_are_not_tested(case):
     task, frames = case
     claims = frames["tables/claims"].set_index("claim")

@@ -8,19 +8,22 @@ import plotnine as p9
 from batchscape.report.figures import style
 
 
-def plot_by_arm(arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str, str]) -> p9.ggplot:
+def plot_by_arm(
+    arm_runs: pd.DataFrame, scaled_lr: pd.DataFrame, panels: Mapping[str, str], if_empty: str = style.NOTHING_TO_DRAW
+) -> p9.ggplot:
     """Return the plot without its labels.
 
     Args:
         arm_runs: The table of that name, for the points of seeds.
         scaled_lr: The table of that name, for means and standard deviations; arms are drawn in its order.
         panels: Titles of the panels by quantity.
+        if_empty: What the plot says if there is no value to draw.
     """
     scales = style.arm_scales(scaled_lr["arm"])
     arms, sizes = style.unique_arms(scaled_lr["arm"]), style.batch_size_labels(scaled_lr["batch_size"])
     rows, _ = style.keep_drawable(scaled_lr[scaled_lr["quantity"].isin(panels)], "value_mean")
     if rows.empty:
-        return style.empty_plot()
+        return style.empty_plot(if_empty)
     seeds, caption = style.keep_drawable(
         arm_runs[arm_runs["quantity"].isin(panels) & (arm_runs["status"] != "diverged")], "value"
     )

@@ -88,9 +88,10 @@ def arm_scales(column: pd.Series) -> list:
     ]
 
 
-def empty_plot(
-    text: str = "No run has a value that can be drawn here. See tables/runs.csv for the diverged runs.",
-) -> p9.ggplot:
+NOTHING_TO_DRAW = "No run has a value that can be drawn here. See tables/runs.csv for the diverged runs."
+
+
+def empty_plot(text: str = NOTHING_TO_DRAW) -> p9.ggplot:
     """Return a plot that consists of a message; by default, that no run has a value to draw."""
     blank = p9.element_blank()
     bare = p9.theme(axis_text=blank, axis_ticks=blank, axis_title=blank, panel_grid=blank)

@@ -12,7 +12,7 @@ from batchscape.training.augmentation import Augmentation, augment_images, draw_
 from batchscape.training.lightning import pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.sampler import epoch_order
-from tests.helpers.objectives import image_data
+from tests.helpers.objectives import classifier, image_data
 
 
 def shift_pixels(image: np.ndarray, flip: bool, down: int, right: int) -> np.ndarray:
@@ -110,7 +110,7 @@ def training_inputs(batch_size: int, **training) -> tuple[np.ndarray, np.ndarray
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    module = TrainingModule(InputRecorder(), data, spec)
+    module = TrainingModule(classifier(InputRecorder()), data, spec)
     trainer.fit(module)
     module.network.seen[False].clear()
     module.validate()

@@ -29,7 +29,8 @@ def measure_alignment(surface: LossSurface, weights: np.ndarray, batches: np.nda
 
     Returns:
         One row for each B, with columns gradient_batch (B), gradients (number of gradients that are averaged),
-        gradient_norm (mean norm of the mean gradient of B examples, nats per unit of weight), bound and alignment.
+        gradient_norm (mean norm of the mean gradient of B examples, unit of the loss per unit of weight), bound and
+        alignment.
     """
 
     at_once = max(1, GRADIENT_BYTES // (len(weights) * np.dtype(np.float64).itemsize))

@@ -12,7 +12,7 @@ Pair = Annotated[tuple[str, str], AsPair]
 
 
 class InterpolationConfig(Section):
-    """Loss and accuracy at θ(α) = (1 − α)·θ_first + α·θ_second, seed by seed."""
+    """Loss and metrics at θ(α) = (1 − α)·θ_first + α·θ_second, seed by seed."""
 
     enabled: Annotated[bool, JobSelection] = True
     """`false` disables this analysis."""

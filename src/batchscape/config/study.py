@@ -198,7 +198,8 @@ class StudyConfig(Section):
             large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
             if large:
                 raise cross_field_error(
-                    "grid.batch_sizes", f"{large[0]} is more than the {training} training images; remove it"
+                    "grid.batch_sizes",
+                    f"{large[0]} is more than the {training} training {self.data.example_noun}; remove it",
                 )
         num_downsamplings = self.model.num_downsamplings
         if size.side is not None and 2**num_downsamplings > size.side:

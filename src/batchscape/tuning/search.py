@@ -49,7 +49,7 @@ def search(spec: SearchSpec, data: Path, journal: Path, execution: Execution = S
 
     Returns:
         One row per trial, in order. Columns: batch_size, trial (from 0), sampler (`grid` or `gp`), learning_rate,
-        validation_loss (mean of the best validation loss over `tuning.seeds`, in nats; inf if a run diverged),
+        validation_loss (mean of the best validation loss over `tuning.seeds`; inf if a run diverged),
         validation_loss_sd, best_epoch (mean), n_seeds, n_diverged, cpu_seconds (total of the training; 0 for a rate
         that an earlier trial had), is_best (1 for the trial with the tuned rate, else 0: the lowest loss; on ties, and
         if all diverged, the lowest rate).

@@ -26,7 +26,7 @@ from batchscape.training.checkpoint import CHECKPOINT
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.execution import Execution
 from batchscape.training.train import train
-from tests.helpers.objectives import image_data
+from tests.helpers.objectives import CPU, image_data, image_dataset
 from tests.helpers.waiting import TIMEOUT, wait_for
 
 # Covers the difficult cases of sharding: a last batch of one example, so that some shards are empty; shards of
@@ -144,7 +144,7 @@ def test_float32_runs_differ_only_by_rounding_and_record_their_devices(small_dat
 
 def test_batch_smaller_than_number_of_processes_raises(data: Path, tmp_path: Path, refusal: Callable):
     message = refusal(lambda: train(spec(2), data, tmp_path / "run", Execution(devices=3)))
-    assert "a batch of 2 images cannot be sharded over 3 devices" in message and "resources.devices: " in message
+    assert "a batch of 2 examples cannot be sharded over 3 devices" in message and "resources.devices: " in message
     assert not (tmp_path / "run").exists()
 
 
@@ -158,11 +158,13 @@ class Activated(nn.BatchNorm2d):
 @pytest.mark.parametrize("layer", [Activated(4), nn.InstanceNorm2d(4, track_running_stats=True)])
 def test_network_that_couples_examples_beyond_batch_norm_raises(layer: nn.Module, refusal: Callable):
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), layer)
-    images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
-    assert refusal(synchronize_batch_norm, network, images, ProcessGroup(0, 2)).startswith("resources.devices: ")
+    data = image_dataset(torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4))
+    probe = data.batch(slice(None), CPU)
+    message = refusal(synchronize_batch_norm, network, probe, data.spec, ProcessGroup(0, 2))
+    assert message.startswith("resources.devices: ")
     assert type(network[1]) is nn.BatchNorm2d
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.BatchNorm2d(4), nn.Dropout()))
-    synchronize_batch_norm(plain, images, ProcessGroup(0, 2))
+    synchronize_batch_norm(plain, probe, data.spec, ProcessGroup(0, 2))
     assert type(plain[1][0]) is GlobalBatchNorm
 
 
@@ -181,12 +183,13 @@ class ReadsItsNorm(nn.Module):
     ids=["reads its weights", "no weights", "no bias"],
 )
 def test_global_batch_norm_has_weights_and_outputs_of_the_original(network: nn.Module):
-    images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
+    data = image_dataset(torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4))
+    probe = data.batch(slice(None), CPU)
     shared = copy.deepcopy(network)
-    synchronize_batch_norm(shared, images, ProcessGroup())
+    synchronize_batch_norm(shared, probe, data.spec, ProcessGroup())
     assert any(isinstance(layer, GlobalBatchNorm) for layer in shared.modules())
     assert [name for name, _ in shared.named_parameters()] == [name for name, _ in network.named_parameters()]
-    assert torch.allclose(shared(images / 255), network(images / 255), atol=1e-6)
+    assert torch.allclose(shared(probe.inputs), network(probe.inputs), atol=1e-6)
     assert shared.state_dict().keys() == network.state_dict().keys()
     for name, value in network.state_dict().items():
         assert torch.allclose(shared.state_dict()[name], value), name

@@ -245,8 +245,11 @@ def _stored_dtype(name: str, dtype: np.dtype, spec: DataSpec) -> np.dtype:
 
 
 def token_dtype(vocabulary: int) -> np.dtype:
-    """Return the smallest data type that holds the tokens of a vocabulary."""
-    return np.dtype(np.uint8 if vocabulary <= 2**8 else np.uint16 if vocabulary <= 2**16 else np.int32)
+    """Return the smallest data type that holds the tokens of a vocabulary.
+
+    It is one that torch can index on every device: uint16 is not.
+    """
+    return np.dtype(np.uint8 if vocabulary <= 2**8 else np.int16 if vocabulary <= 2**15 else np.int32)
 
 
 def _limit(name: str, spec: DataSpec) -> int | np.ndarray:

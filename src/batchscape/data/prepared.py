@@ -32,7 +32,7 @@ CHUNK_BYTES = 2**23
 MAX_CHUNK_ROWS = 2**14
 
 # Names of data types in safetensors files.
-DTYPES = {"uint8": "U8", "uint16": "U16", "int32": "I32", "int64": "I64", "float32": "F32"}
+DTYPES = {"uint8": "U8", "int16": "I16", "int32": "I32", "int64": "I64", "float32": "F32"}
 NUMPY_DTYPES = {name: np.dtype(dtype) for dtype, name in DTYPES.items()}
 
 # Digits of a variance: fewer than those that depend on how examples were divided into chunks.

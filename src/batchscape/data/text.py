@@ -269,7 +269,7 @@ def cut_blocks(
         table, vocabulary = None, NUM_BYTES
     else:
         table, vocabulary, notes = number_characters(segments)
-    dtype = np.uint8 if vocabulary <= 2**8 else np.uint16 if vocabulary <= 2**16 else np.int32
+    dtype = np.uint8 if vocabulary <= 2**8 else np.int16 if vocabulary <= 2**15 else np.int32
     blocks = Scratch((length + 1,), dtype, options.folder)
     counts, num_padding, num_dropped = [], 0, 0
     paddings: list[tuple[int, int]] = []  # index of the block, number of targets that are no padding

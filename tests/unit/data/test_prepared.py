@@ -44,8 +44,8 @@ CASES = {
         },
     ),
     "many tokens": (
-        DataSpec("tokens", (7,), "next_token", vocabulary=40_000),
-        lambda n: {"inputs": RNG.integers(0, 40_000, (n, 8), np.uint16)},
+        DataSpec("tokens", (7,), "next_token", vocabulary=30_000),
+        lambda n: {"inputs": RNG.integers(0, 30_000, (n, 8), np.int16)},
     ),
     "float images": (
         DataSpec("images", (1, 2, 3), "class", ("a", "b")),

@@ -84,7 +84,7 @@ def test_characters_are_those_of_the_training_text(tmp_path: Path):
 def test_many_characters_need_larger_integers(tmp_path: Path):
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 300))) * 3
     result = prepare_text(write(tmp_path / "a.txt", text), tokens="characters")
-    assert inputs(result, "train").dtype == np.uint16
+    assert inputs(result, "train").dtype == np.int16
     assert result.data.spec.vocabulary == 301
 
 

@@ -38,7 +38,7 @@ def text(generator: np.random.Generator, count: int) -> Dataset:
 
 def labeled_text(generator: np.random.Generator, count: int) -> Dataset:
     spec = DataSpec("tokens", (LENGTH,), "class", ("a", "b", "c"), vocabulary=VOCABULARY)
-    tokens = generator.integers(0, VOCABULARY, (count, LENGTH)).astype(np.uint16)
+    tokens = generator.integers(0, VOCABULARY, (count, LENGTH)).astype(np.int16)
     return Dataset.from_numpy(spec, {"inputs": tokens, "targets": (tokens[:, 0] % 3).astype(np.int64)})
 
 

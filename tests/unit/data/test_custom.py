@@ -7,6 +7,8 @@ import pytest
 
 from batchscape.config.data import CustomDataConfig
 from batchscape.data.custom import load
+from batchscape.data.prepare import prepare
+from batchscape.data.source import LoadOptions
 from batchscape.errors import UserError
 
 RGB = (3, 12, 10)
@@ -85,4 +87,48 @@ def test_invalid_return_value_raises_a_one_line_error(write_module: Callable, re
     message = str(caught.value)
     assert message.splitlines() == [message]
     assert message.startswith("data")
+    assert expected in message
+
+
+def test_function_returns_a_dict_of_arrays(write_module: Callable):
+    text = (
+        "def load():\n    return {'inputs': np.arange(12.).reshape(6, 2), 'targets': np.arange(6) / 2, "
+        "'weights': np.ones(6), 'split': ['train'] * 4 + ['test', 'val'], 'groups': list('aabbcd')}"
+    )
+    write_module("my_data.py", f"import numpy as np\n{text}")
+    config = CustomDataConfig(source="my_data:load", arguments={})
+    source = load(config, LoadOptions(task="regression"))
+    assert (source.spec.inputs, source.spec.shape, source.spec.targets) == ("numbers", (2,), "numbers")
+    prepared = prepare(config, task="regression").data
+    assert [len(side) for side in prepared.sides.values()] == [4, 1, 1]
+    assert prepared.validation.arrays["targets"].tolist() == [2.5]
+    assert set(prepared.train.arrays) == {"inputs", "targets", "weights"}
+
+
+def test_kind_of_a_dict_decides_what_inputs_are(write_module: Callable):
+    text = "def load():\n    return {'inputs': np.arange(12).reshape(6, 2), 'labels': [0, 1] * 3, 'kind': 'tokens'}"
+    source = load_from(text, write_module)
+    assert (source.spec.inputs, source.spec.vocabulary) == ("tokens", 12)
+
+
+@pytest.mark.parametrize(
+    ("returned", "expected"),
+    [
+        ("{'x': 1, 'inputs': np.zeros((2, 2))}", "returns a dict with the key x, not one of inputs, images, "),
+        ("{'targets': [0, 1]}", "returns a dict without `inputs`"),
+        ("{'inputs': np.zeros((2, 2)), 'images': 1}", "returns two arrays of inputs"),
+        (
+            "{'inputs': np.zeros((2, 2)), 'labels': [0, 1], 'kind': 'sound'}",
+            "the kind of inputs is 'sound'; it ",
+        ),
+        ("{'inputs': np.zeros((2, 2))}", "there are no targets; give an array with one per example"),
+        (
+            "{'inputs': np.zeros((2, 2)), 'labels': [0, 1], 'split': ['train', 'x']}",
+            "split: example 1 is x; it must ",
+        ),
+    ],
+)
+def test_invalid_dict_raises_a_one_line_error(write_module: Callable, refusal: Callable, returned: str, expected: str):
+    message = refusal(load_from, f"def load():\n    return {returned}", write_module)
+    assert message.startswith("data.source: ")
     assert expected in message

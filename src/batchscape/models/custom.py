@@ -15,6 +15,7 @@ from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError
 from batchscape.models.build import apply_network
 from batchscape.models.inputs import random_inputs, zero_inputs
+from batchscape.models.layers import crashes_in_channels_last
 from batchscape.models.placeholders import OFFERED, fill_placeholders, values_for_network
 from batchscape.runtime.user_code import call_user_code, import_object, summarize_error
 
@@ -74,8 +75,8 @@ def _is_from_lightning(cls: type) -> bool:
 def _adapt_to_input(network: nn.Module, spec: DataSpec, name: str) -> nn.Module:
     """Return the network adapted to input that it must not modify, channels-last if it is images.
 
-    If it needs contiguous memory (for `view`, say) or writes into its input, a hook passes it a copy, so that callers
-    may reuse the tensors. Raises UserError if it does not support copy.deepcopy, or such hooks.
+    If it needs contiguous memory (for `view`, or a layer that would crash) or writes into its input, a hook passes it a
+    copy, so that callers may reuse the tensors. Raises UserError if it does not support copy.deepcopy, or such hooks.
     """
     try:
         copy.deepcopy(network)  # as every analysis of the loss does
@@ -83,7 +84,8 @@ def _adapt_to_input(network: nn.Module, spec: DataSpec, name: str) -> nn.Module:
         raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {summarize_error(error)}")
     inputs = random_inputs(spec, 2)
     own_format = torch.channels_last if spec.inputs == "images" else torch.contiguous_format
-    for memory_format in dict.fromkeys((own_format, torch.contiguous_format)):
+    crashes = any(map(crashes_in_channels_last, network.modules()))
+    for memory_format in dict.fromkeys((torch.contiguous_format if crashes else own_format, torch.contiguous_format)):
         copies = own_format is not memory_format
         try:
             replica = _to_memory_format(copy.deepcopy(network), memory_format)

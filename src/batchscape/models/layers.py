@@ -6,6 +6,9 @@ from torch import nn
 
 # Wu & He 2018 use 32 groups for 64 and more channels; networks here have as few as 4.
 MAX_GROUPS = 8
+# With fewer channels than a vector of AVX2 has floats, the backward pass of a channels-last 1×1 convolution with a
+# stride writes beyond its buffers on a CPU, and the process crashes (oneDNN 3.12, in torch 2.13).
+VECTOR_WIDTH = 8
 
 
 def make_dense_layers(
@@ -38,3 +41,14 @@ def initialize_glorot_uniform(network: nn.Module) -> None:
             nn.init.xavier_uniform_(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+
+
+def crashes_in_channels_last(module: nn.Module) -> bool:
+    """Return whether the backward pass of a layer may crash with channels-last memory on a CPU."""
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and max(module.stride) > 1
+        and module.groups == 1
+        and module.in_channels < VECTOR_WIDTH
+    )

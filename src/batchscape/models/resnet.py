@@ -8,12 +8,7 @@ from torch import nn
 from batchscape.config.model import ResNetConfig
 from batchscape.data.spec import DataSpec
 from batchscape.models.inputs import image_shape
-from batchscape.models.layers import initialize_glorot_uniform, make_norm_layer
-
-# With fewer channels than a vector of AVX2 has floats, the backward pass of a channels-last 1×1 convolution with a
-# stride writes beyond its buffers on a CPU, and the process crashes (oneDNN 3.12, in torch 2.13). The same convolution
-# of the subsampled input does not.
-VECTOR_WIDTH = 8
+from batchscape.models.layers import VECTOR_WIDTH, initialize_glorot_uniform, make_norm_layer
 
 
 class ResidualBlock(nn.Module):
@@ -40,6 +35,7 @@ def make_shortcut(in_channels: int, out_channels: int, stride: int, norm: str) -
     """Return a 1×1 convolution and a normalization."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if stride != 1 and in_channels < VECTOR_WIDTH:
+        # The same convolution of the subsampled input does not crash.
         layers["subsample"] = nn.AvgPool2d(1, stride)
         stride = 1
     layers["conv"] = nn.Conv2d(in_channels, out_channels, kernel_size=1, stride=stride, bias=False)

@@ -89,6 +89,27 @@ def test_validation_returns_the_description_of_the_network(write_module: Callabl
     }
 
 
+@pytest.mark.parametrize(
+    ("channels", "options", "copies"),
+    [(4, "stride=2", True), (8, "stride=2", False), (4, "stride=1", False), (4, "stride=2, groups=4", False)],
+)
+def test_network_with_a_layer_that_crashes_in_channels_last_memory_gets_contiguous_memory(
+    write_module: Callable, channels: int, options: str, copies: bool
+):
+    """In a narrow 1×1 convolution with a stride, oneDNN writes beyond its buffers."""
+    write_module(
+        "my_net.py",
+        "from torch import nn\ndef Net():\n"
+        f"    return nn.Sequential(nn.Conv2d(3, {channels}, 3), nn.Conv2d({channels}, 8, 1, {options}), nn.Flatten())",
+    )
+    network = build_image_network(model(), RGB, 1, 0)
+    seen = []
+    network[1].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].is_contiguous()))
+    network(torch.rand(2, *RGB).contiguous(memory_format=torch.channels_last)).sum().backward()
+    assert seen == [copies]
+    assert network[0].weight.is_contiguous() == copies
+
+
 # Networks that are rejected before anything trains.
 
 

@@ -196,7 +196,7 @@ TABLES = [
         "regression",
         target="x",
     ),
-    table("many integers as classes", csv(), "data.target: the labels are 30 different integers", target="n"),
+    table("many integers as classes", csv(), "data.target: column `n` has 30 different integers from", target="n"),
     table(
         "names as classes",
         b"x,y\n" + b"".join(b"%d,n%d\n" % (i, i) for i in range(60)),

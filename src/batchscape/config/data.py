@@ -329,7 +329,8 @@ class TableSection(DataSection):
 
     categorical: Annotated[ColumnNames, Field(examples=[["zip_code"]])] = ()
     """Columns of numbers, booleans or dates whose values are categories. Columns of text always are. The categories are
-    those of the training rows; any other value is unknown."""
+    those of the training rows; any other value is unknown. With the target, its integers are classes however many there
+    are."""
 
     encoding: Literal["one_hot", "embedded"] = "one_hot"
     """`one_hot`: a column of 0 and 1 per category, all 0 if it is unknown. `embedded`: the index of the category, 0 if
@@ -389,12 +390,16 @@ class TableSection(DataSection):
             uses[column] = key
         for key in ("features", "exclude", "categorical"):
             for column in getattr(self, key) or ():
+                if key == "categorical" and column in self.target:  # confirms that its integers are classes
+                    continue
                 if column in uses:
                     raise cross_field_error(key, f"`{column}` is data.{uses[column]}; leave it out here")
         for column in self.features or ():
             if column in self.exclude:
                 raise cross_field_error("exclude", f"`{column}` is in data.features; remove it from one of them")
         for column in self.categorical:
+            if column in self.target:
+                continue
             if column in self.exclude or (self.features and column not in self.features):
                 raise cross_field_error(
                     "categorical", f"`{column}` is not one of the features; add it to data.features"

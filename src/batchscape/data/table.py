@@ -13,11 +13,11 @@ from batchscape.data.prepared import CATEGORIES, INPUTS, TARGETS, WEIGHTS
 from batchscape.data.scratch import Scratch
 from batchscape.data.source import (
     DEFAULT_OPTIONS,
+    MAX_UNCHECKED_CLASSES,
     LoadOptions,
     ManifestEntry,
     RawDataset,
     join_names,
-    reject_measured_values,
 )
 from batchscape.data.spec import DataSpec
 from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
@@ -120,9 +120,15 @@ def scan_columns(
         if num_rows == rows_before:
             raise file.error("has no rows")
     progress.close()
-    texts = {*config.categorical, config.other_columns.get("group_column"), config.other_columns.get("split_column")}
+    texts = {config.other_columns.get("group_column"), config.other_columns.get("split_column"), *config.categorical}
+    texts -= {*config.target}  # named there to confirm that its integers are classes
     kinds: dict[str, Kind] = {name: "text" if name in texts else scan.kind() for name, scan in scans.items()}
     for name in columns.target if task == "regression" else ():
+        if name in config.categorical:
+            raise UserError(
+                f"data.categorical: `{name}` is the target of a regression; remove it there, or write "
+                "`task: {name: classification}`"
+            )
         _require_numbers(scans[name], kinds[name], "data.target")
     if "weight" in columns.others:
         _require_numbers(scans[columns.others["weight"]], kinds[columns.others["weight"]], "data.weight")
@@ -353,7 +359,10 @@ def read_table(
     classes: tuple[str, ...] = ()
     if task == "classification":
         levels = reader.levels[columns.target[0]]
-        classes, arrays[TARGETS] = _sort_classes(levels, kinds[columns.target[0]], arrays[TARGETS])
+        name = columns.target[0]
+        if kinds[name] == "number" and name not in config.categorical:
+            _reject_many_integers(name, levels)
+        classes, arrays[TARGETS] = _sort_classes(levels, kinds[name], arrays[TARGETS])
     fit = TableFit(config, reader.number_names, [reader.levels[name] for name in reader.category_names], classes)
     sides = reader.sides.read()
     if "group_column" in columns.others:
@@ -390,13 +399,21 @@ def _require_groups_on_one_side(reader: _Reader, name: str) -> None:
         )
 
 
+def _reject_many_integers(name: str, levels: Levels) -> None:
+    """Raise UserError if an integer target has many values: in a table these are mostly measured, such as ages."""
+    values = list(map(int, levels.names))
+    if len(values) > MAX_UNCHECKED_CLASSES:
+        raise UserError(
+            f"data.target: column `{name}` has {len(values)} different integers from {min(values)} to {max(values)}; "
+            f"predict them with `task: {{name: regression}}`, or if they are classes, add `{name}` to data.categorical"
+        )
+
+
 def _sort_classes(levels: Levels, kind: Kind, codes: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     """Return the names of the classes, in order of numbers or text, and the targets, (n,) int64, as their indices."""
     names = levels.names
     if kind == "number":
         order = sorted(range(len(names)), key=lambda code: int(names[code]))
-        counts = np.array([levels.counts[code] for code in order])
-        reject_measured_values(np.array([int(names[code]) for code in order]), counts, "data.target")
     else:
         levels.require_repeats("target", "name a column of classes")
         order = sorted(range(len(names)), key=names.__getitem__)

@@ -179,6 +179,20 @@ def test_classes_are_sorted_as_numbers_or_text(tmp_path: Path):
     assert arrays(kinds, "train")["targets"].tolist() == [["flat", "house"].index(kind) for kind in FRAME["kind"][:64]]
 
 
+def test_many_integers_are_classes_only_if_the_study_file_says_so(tmp_path: Path, refusal: Callable):
+    path = tmp_path / "ages.csv"
+    path.write_text("x,age\n" + "".join(f"{i % 7},{20 + i % 11}\n" for i in range(110)))
+    message = refusal(prepare_table, path, "classification", target="age")
+    assert message == (
+        "data.target: column `age` has 11 different integers from 20 to 30; predict them with "
+        "`task: {name: regression}`, or if they are classes, add `age` to data.categorical"
+    )
+    confirmed = prepare_table(path, "classification", target="age", categorical=["age"])
+    assert confirmed.data.spec.classes == tuple(map(str, range(20, 31)))
+    message = refusal(prepare_table, path, "regression", target="age", categorical=["age"])
+    assert message.startswith("data.categorical: `age` is the target of a regression")
+
+
 def test_integers_with_and_without_a_decimal_point_are_the_same_class_and_category(tmp_path: Path):
     rows = [f"{index},{index % 3}{'.0' * (index % 2)},{index % 2}{'.0' * (index % 3 == 0)}" for index in range(60)]
     (tmp_path / "t.csv").write_text("\n".join(["x,code,y", *rows]))

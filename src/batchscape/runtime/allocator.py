@@ -7,11 +7,11 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 MAX_MMAP_THRESHOLD = 32 << 20
 
 # Freed memory at the end of the heap beyond this is returned to the system.
-MAX_FREE_BYTES = 1 << 30
+MAX_FREE_BYTES = 256 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep the memory of freed tensors of up to 32 MiB, up to 1 GiB in total.
+    """Let glibc keep the memory of freed tensors of up to 32 MiB, up to 256 MiB in total.
 
     By default it returns some to the system whenever tensors are freed, and new ones cost a page fault for each 4 KiB.
     On a CPU that is a fifth of the time of Hessian-vector products, a quarter of that of gradients and a sixth of that

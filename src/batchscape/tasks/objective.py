@@ -19,6 +19,8 @@ from batchscape.tasks.task import Task, build_task
 # Outputs are gathered up to this size before loss and metrics are computed: for small batches once an epoch, so that it
 # hardly takes time, and for large ones in every batch, so that it hardly takes memory.
 RECORD_BYTES = 4 << 20
+# So many small records are joined: each of them lies between the freed tensors of its batch, which could not be reused.
+MAX_RECORDS = 64
 
 
 class Outcome(NamedTuple):
@@ -50,8 +52,11 @@ class Objective(Protocol):
     def example_weights(self, batch: Batch) -> Tensor | None:
         """Return the weight of each example in the mean, (b,), from the data alone; None if all are 1."""
 
-    def measure(self, records: Sequence[Any]) -> Tensor:
-        """Return the loss and the metrics of batches, each times the total weight, as sums, (1 + m,) float64."""
+    def join(self, records: Sequence[Any]) -> Any:
+        """Return the record of several batches as one."""
+
+    def measure(self, record: Any) -> Tensor:
+        """Return the loss and the metrics of a record, each times its total weight, as sums, (1 + m,) float64."""
 
     def report(self, sums: Tensor, total_weight: float, side: str) -> "Measurement":
         """Return the loss and the metrics of a side of the data from the sums of `measure`."""
@@ -152,19 +157,27 @@ class SupervisedObjective:
         weights = self._weights(batch)
         return None if weights is None else weights.double().reshape(len(batch), -1).sum(1)
 
-    def measure(self, records: Sequence[Record | LossRecord]) -> Tensor:
-        """Return the loss and the metrics of batches, each times the total weight, as sums, (1 + m,) float64."""
-        functions = [self.task.loss, *(metric.function for metric in self.task.metrics)]
-        if isinstance(records[0], LossRecord):  # then all are
-            totals = [record.total for record in records if isinstance(record, LossRecord)]
-            return torch.stack(totals).sum().expand(len(functions))
+    def join(self, records: Sequence[Record | LossRecord]) -> Record | LossRecord:
+        """Return the record of several batches as one; all are of one kind."""
+        totals = [record.total for record in records if isinstance(record, LossRecord)]
+        if totals:
+            return LossRecord(torch.stack(totals).sum())
         batches = [record for record in records if isinstance(record, Record)]
-        outputs = torch.cat([batch.outputs for batch in batches])
+        weights = [batch.weights for batch in batches if batch.weights is not None]
+        return Record(
+            torch.cat([batch.outputs for batch in batches]),
+            torch.cat([batch.targets for batch in batches]),
+            torch.cat(weights) if weights else None,
+        )
+
+    def measure(self, record: Record | LossRecord) -> Tensor:
+        """Return the loss and the metrics of a record, each times its total weight, as sums, (1 + m,) float64."""
+        functions = [self.task.loss, *(metric.function for metric in self.task.metrics)]
+        if isinstance(record, LossRecord):
+            return record.total.expand(len(functions))
+        outputs, targets, weights = record
         if not self._is_per_token:
             outputs = outputs.double()
-        targets = torch.cat([batch.targets for batch in batches])
-        parts = [batch.weights for batch in batches if batch.weights is not None]
-        weights = torch.cat(parts) if parts else None
         sums = {}  # metrics that follow from one mean, such as RMSE and R², share their function
         for function in dict.fromkeys(functions):
             if weights is None and function is self.task.loss and not self._is_per_token:
@@ -222,6 +235,8 @@ class Meter:
         self._num_bytes += record.nbytes
         if self._num_bytes >= RECORD_BYTES:
             self._measure()
+        elif len(self._records) >= MAX_RECORDS:
+            self._records = [self.objective.join(self._records)]
 
     def sums(self) -> Tensor:
         """Return the sums over all batches so far, (1 + m,) float64."""
@@ -231,7 +246,7 @@ class Meter:
     def _measure(self) -> None:
         if self._records:
             with torch.no_grad():
-                self._sums += self.objective.measure(self._records)
+                self._sums += self.objective.measure(self.objective.join(self._records))
             self._records, self._num_bytes = [], 0
 
 

@@ -21,7 +21,7 @@ DIGIT = (1, 8, 8)
 
 def loss_and_accuracy(logits: torch.Tensor, labels: torch.Tensor) -> tuple[float, float]:
     objective = classifier(nn.Identity())
-    sums = objective.measure([objective.record(Batch(logits, labels))])
+    sums = objective.measure(objective.record(Batch(logits, labels)))
     found = objective.report(sums, len(labels), "train")
     return found.loss, found.metrics["accuracy"]
 

@@ -16,7 +16,7 @@ from batchscape.config.run import RunSpec
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.dataset import Dataset, storage_device
 from batchscape.data.prepared import PreparedData, target_variance
-from batchscape.data.split import TRAIN, VALIDATION
+from batchscape.data.spec import TRAIN, VALIDATION
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import Weights
 from batchscape.runtime.device import choose_device

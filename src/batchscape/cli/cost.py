@@ -14,8 +14,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.dataset import Dataset
 from batchscape.data.inspect import Inspection
 from batchscape.data.prepared import PreparedData, read_prepared, write_prepared
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES
+from batchscape.data.spec import SIDES, DataSpec
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.duration import format_duration

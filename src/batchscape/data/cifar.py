@@ -15,8 +15,7 @@ from batchscape.config.data import CifarConfig
 from batchscape.data.prepared import INPUTS, TARGETS
 from batchscape.data.scratch import Scratch
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, ManifestEntry, RawDataset, join_names
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES, TEST, TRAIN
+from batchscape.data.spec import SIDES, TEST, TRAIN, DataSpec
 from batchscape.errors import UserError
 
 SIZE = 32

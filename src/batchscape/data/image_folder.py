@@ -31,8 +31,7 @@ from batchscape.data.source import (
     join_names,
     reject_split_keys,
 )
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
+from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.errors import UserError
 from batchscape.runtime.read_progress import Progress
 

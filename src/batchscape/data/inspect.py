@@ -25,8 +25,7 @@ from batchscape.data.image_folder import assign_classes, reject_folder_split_key
 from batchscape.data.inspect_files import inspect_files
 from batchscape.data.layout import may_be_image
 from batchscape.data.source import join_names, require_task
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
+from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.errors import UserError
 
 

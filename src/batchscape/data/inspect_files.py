@@ -20,8 +20,7 @@ from batchscape.config.data import (
 from batchscape.data import cifar, diamonds, idx, python_docs, table, text
 from batchscape.data.prepared import Rows
 from batchscape.data.source import LoadOptions, RawDataset, join_names, require_two_classes
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES, TEST, TRAIN
+from batchscape.data.spec import SIDES, TEST, TRAIN, DataSpec
 from batchscape.errors import UserError
 
 # Bytes of the files that are read.

@@ -10,8 +10,7 @@ import numpy as np
 from batchscape.config.data import TaskName
 from batchscape.data.prepared import INPUTS, TARGETS, WEIGHTS, Rows
 from batchscape.data.source import ManifestEntry, RawDataset, encode_labels
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES
+from batchscape.data.spec import SIDES, DataSpec
 from batchscape.errors import UserError
 
 InputKind = Literal["auto", "images", "numbers", "tokens"]

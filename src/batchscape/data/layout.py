@@ -12,7 +12,7 @@ from PIL import Image
 
 from batchscape.data.listing import is_clutter
 from batchscape.data.source import join_names
-from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
+from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION
 from batchscape.errors import UserError
 
 # The words that Hugging Face's datasets recognizes, and more from public sets; `pred` contains unlabeled images.

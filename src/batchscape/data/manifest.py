@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from batchscape.data.source import ANOTHER_CLASS, ANOTHER_SIDE, ManifestEntry, join_names
-from batchscape.data.split import SIDES, TEST
+from batchscape.data.spec import SIDES, TEST
 
 # With more classes the log has only the smallest and the largest one.
 MAX_CLASSES_LISTED = 20

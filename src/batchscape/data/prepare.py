@@ -24,8 +24,8 @@ from batchscape.data.prepared import (
     write_chunks,
 )
 from batchscape.data.source import Fitted, LoadOptions, RawDataset, reject_split_keys, require_task, require_two_classes
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION, quantile_strata, split
+from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
+from batchscape.data.split import quantile_strata, split
 from batchscape.errors import UserError
 
 # Values to count at once; NumPy converts them to integers of eight bytes.

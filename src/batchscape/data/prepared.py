@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
+from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.errors import UserError
 from batchscape.io.files import write_atomically
 

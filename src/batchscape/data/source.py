@@ -10,8 +10,7 @@ import numpy as np
 
 from batchscape.config.data import DataConfig, TaskName
 from batchscape.data.prepared import Chunk
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import TEST, VALIDATION
+from batchscape.data.spec import TEST, VALIDATION, DataSpec
 from batchscape.errors import UserError
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
+TRAIN, VALIDATION, TEST = SIDES = ("train", "validation", "test")
+
 
 @dataclass(frozen=True)
 class DataSpec:

@@ -7,8 +7,6 @@ import numpy as np
 from batchscape.config.data import held_out_count
 from batchscape.errors import UserError
 
-TRAIN, VALIDATION, TEST = SIDES = ("train", "validation", "test")
-
 # Numeric targets are stratified by tenths.
 NUM_QUANTILES = 10
 

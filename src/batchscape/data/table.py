@@ -19,8 +19,7 @@ from batchscape.data.source import (
     RawDataset,
     join_names,
 )
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
+from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.data.table_files import (
     ColumnScan,
     Kind,

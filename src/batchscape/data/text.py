@@ -23,8 +23,7 @@ from batchscape.data.source import (
     join_names,
     reject_split_keys,
 )
-from batchscape.data.spec import DataSpec
-from batchscape.data.split import SIDES, TEST, TRAIN, VALIDATION
+from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.errors import UserError
 
 # Bytes of a file, or tokens, that are in memory at once.

@@ -36,7 +36,7 @@ MISTAKES = [
     ("a letter outside ASCII in the name", "name: étude", "name: ", "got 'étude'"),
     ("a wildcard brace in the name", "name: '{run}'", "name: ", "got '{run}'"),
     # keys
-    ("an unknown section", "name: s\nplots: {}", "plots: ", "known keys here: name, data, grid"),
+    ("an unknown section", "name: s\nplots: {}", "plots: ", "known keys here: name, data, task, grid"),
     ("a mistyped section", "name: s\ntrainning: {}", "trainning: ", "did you mean `training`?"),
     ("a mistyped data key", "name: s\ndata: {split_sed: 1}", "data.split_sed: ", "did you mean `split_seed`?"),
     ("a mistyped grid key", "name: s\ngrid: {batch_size: [1]}", "grid.batch_size: ", "did you mean `batch_sizes`?"),

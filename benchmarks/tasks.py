@@ -20,7 +20,7 @@ All train the same network from the same weights. The contenders take turns; of 
 divided by that of the other contender, and the median over the rounds (7 by default) counts. Takes about four minutes.
 
 Results on a shared virtual machine with 2 cores of an AMD EPYC, Python 3.11, torch 2.13, pytorch-lightning 2.6.6, under
-a load of about 12: the CPU time of `train` as a multiple of that of the others. (5 rounds for the table; 3 for the text,
+a load of about 12: the CPU time of `train` as a multiple of that of the others. (5 rounds for the table; 3 for text,
 without the fused loop.)
 
                               table                           text

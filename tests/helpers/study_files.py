@@ -62,7 +62,18 @@ def sections_reversed(mapping: dict[str, Any]) -> dict[str, Any]:
     return {k: sections_reversed(v) if isinstance(v, dict) else v for k, v in reversed(mapping.items())}
 
 
-# Every kind of data and network: its keys, each with a value and another one.
+COLUMNS = {
+    "features": (["carat", "color"], ["carat", "color", "table"]),
+    "exclude": (["x"], ["y"]),
+    "categorical": (["color"], ["carat", "color"]),
+    "encoding": ("one_hot", "embedded"),
+    "missing": ("error", "drop"),
+    "missing_values": (["NA"], ["?"]),
+    "weight": (None, "z"),
+    "group_column": (None, "z"),
+}
+# Every kind of data and network: its keys, each with a value and another one; the same one if a key has no other, or
+# none that fits the study.
 KINDS = {
     "data": {
         "digits": {"task": ("parity", "digit")},
@@ -75,7 +86,12 @@ KINDS = {
             "jfif_only": (True, False),
             "white_level": (None, 4095),
         },
-        "arrays": {"path": ("a.npy", "b.npy"), "labels": ("c.npy", "d.npy"), "channels": ("last", "first")},
+        "arrays": {
+            "path": ("a.npy", "b.npy"),
+            "labels": ("c.npy", "d.npy"),
+            "inputs": ("auto", "images"),
+            "channels": ("last", "first"),
+        },
         "synthetic": {
             "images": (900, 901),
             "image_size": ([8, 8], [9, 8]),
@@ -95,6 +111,34 @@ KINDS = {
             "url": ("http://a.b/c", "http://a.b/d"),
             "sha256": ("0" * 64, "1" * 64),
         },
+        "table": {
+            **COLUMNS,
+            "path": ("a.csv", "b.csv"),
+            "target": ("kind", "sort"),
+            "target_transform": ("none", "none"),
+            "separator": (None, ";"),
+            "split_column": (None, "side"),
+            "validation_path": (None, "c.csv"),
+            "test_path": (None, "d.csv"),
+        },
+        "diamonds": {**COLUMNS, "target": ("price", "depth"), "target_transform": (None, "standardize")},
+        "text": {
+            "path": ("a.txt", "b.txt"),
+            "pattern": ("*", "*.txt"),
+            "tokens": ("bytes", "characters"),
+            "block_length": (64, 32),
+            "last_block": ("pad", "drop"),
+            "split": ("first", "random"),
+            "stratify": (False, False),
+        },
+        "python_docs": {
+            "tokens": ("bytes", "characters"),
+            "block_length": (64, 32),
+            "split": ("first", "first"),
+            "stratify": (False, False),
+        },
+        "idx": {"path": ("a", "b"), "labels": (None, "c"), "transpose": (None, True)},
+        "cifar": {"path": ("a", "b"), "labels": (None, "coarse")},
         "my_data:load": {"arguments": ({"n": 1}, {"n": 2})},
     },
     "model": {
@@ -123,7 +167,13 @@ SELECTOR = {"data": "source", "model": "name"}
 
 
 OF_ALL = {
-    "data": {"validation_fraction": (0.2, 0.3), "split": ("random", "first"), "split_seed": (0, 1)},
+    "data": {
+        "validation_fraction": (0.2, 0.3),
+        "test_fraction": (0, 0.1),
+        "split": ("random", "first"),
+        "split_seed": (0, 1),
+        "stratify": (False, True),
+    },
     "model": {},
 }
 
@@ -131,8 +181,13 @@ OF_ALL = {
 EACH_KIND = [(section, kind) for section, kinds in KINDS.items() for kind in kinds]
 
 
+def keys_of(section: str, kind: str) -> dict[str, tuple[Any, Any]]:
+    """All keys of a kind, each with its two values."""
+    return {**OF_ALL[section], **KINDS[section][kind]}
+
+
 def of_kind(section: str, kind: str, **changed: Any) -> dict[str, Any]:
     """A study with one section of this kind, all of its keys written out."""
-    keys = {**KINDS[section][kind], **OF_ALL[section]}
+    keys = keys_of(section, kind)
     values = {SELECTOR[section]: kind, **{key: value for key, (value, _) in keys.items()}, **changed}
     return {"name": "s", section: values}

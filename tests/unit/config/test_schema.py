@@ -8,7 +8,7 @@ from jsonschema import Draft202012Validator
 
 from batchscape.errors import UserError
 from batchscape.study.study import Study
-from tests.helpers.study_files import EACH_KIND, KINDS, OF_ALL, SELECTOR, of_kind
+from tests.helpers.study_files import EACH_KIND, KINDS, SELECTOR, keys_of, of_kind
 
 SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[3] / "config" / "schema.json").read_text()))
 
@@ -16,8 +16,8 @@ SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[3] / "config" /
 @pytest.mark.parametrize(("section", "kind"), EACH_KIND)
 def test_schema_accepts_each_kind_and_rejects_what_the_study_rejects(section: str, kind: str):
     other_keys = {key: values[0] for other in KINDS[section].values() for key, values in other.items()}
-    foreign = [{key: value} for key, value in other_keys.items() if key not in KINDS[section][kind]]
-    wrong = [{key: {"no": "value"}} for key in (*KINDS[section][kind], *OF_ALL[section]) if key != "arguments"]
+    foreign = [{key: value} for key, value in other_keys.items() if key not in keys_of(section, kind)]
+    wrong = [{key: {"no": "value"}} for key in keys_of(section, kind) if key != "arguments"]
     assert SCHEMA.is_valid(of_kind(section, kind))
     for change in (*foreign, *wrong, {"arguments": 3}, {"no_such_key": 1}, {SELECTOR[section]: "no_such_kind"}):
         mapping = of_kind(section, kind, **change)

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,10 @@ from tests.helpers.study_files import (
     EACH_KIND,
     FULL,
     KINDS,
-    OF_ALL,
     SECTIONS,
     SELECTOR,
     full_mapping,
+    keys_of,
     of_kind,
     sections_reversed,
 )
@@ -101,13 +102,15 @@ def test_each_key_of_data_makes_the_data_stale(change: dict, study: Callable):
 @pytest.mark.parametrize(("section", "kind"), EACH_KIND)
 def test_each_key_of_each_kind_makes_its_dependents_stale(section: str, kind: str):
     study = Study.from_mapping(of_kind(section, kind), "s")
-    keys = {**KINDS[section][kind], **OF_ALL[section]}
+    keys = keys_of(section, kind)
     assert {*keys, SELECTOR[section]} == set(type(getattr(study, section)).model_fields)
 
     def slices(study: Study) -> tuple[str, str, str]:
         return study.specs.data, study.specs.network, study.specs.run("bs32-lr0.01-seed0")
 
-    for key, (_, other) in keys.items():
+    for key, (value, other) in keys.items():
+        if value == other:
+            continue
         edited = slices(Study.from_mapping(of_kind(section, kind, **{key: other}), "s"))
         changed = [one != two for one, two in zip(slices(study), edited, strict=True)]
         assert changed == ([True, False, False] if section == "data" else [False, True, True]), key
@@ -120,8 +123,38 @@ def test_another_kind_makes_its_dependents_stale(section: str):
     assert number == len(KINDS[section])
 
 
-def test_loss_is_part_of_the_network_spec(study: Callable):
-    assert study("name: s\ntraining: {loss: cross_entropy}").specs.network != study("name: s").specs.network
+LOSSES = {"classification": "cross_entropy", "regression": "huber", "language_model": "my_loss:loss"}
+TASKS = {
+    "classification": {"class_weights": "balanced", "label_smoothing": 0.1},
+    "regression": {"huber_delta": 2.0, "outputs": 2},
+    "language_model": {"label_smoothing": 0.1},
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_each_key_of_the_task_makes_network_and_runs_stale_but_not_the_data(task: str):
+    def slices(**keys: Any) -> tuple[str, str, str]:
+        source = {"classification": "digits", "regression": "diamonds", "language_model": "python_docs"}[task]
+        model = "transformer" if task == "language_model" else "mlp"
+        mapping = {"name": "s", "data": {"source": source}, "model": {"name": model}, "task": {"name": task, **keys}}
+        study = Study.from_mapping(mapping, "s")
+        assert {"loss", "metrics", *TASKS[task], "name"} == set(type(study.task).model_fields)
+        return study.specs.data, study.specs.network, study.specs.run("bs32-lr0.01-seed0")
+
+    for key, value in {"loss": LOSSES[task], "metrics": ["my_loss:metric"], **TASKS[task]}.items():
+        # Only a loss of the user's own may have another number of outputs.
+        shared = {"loss": "my_loss:loss"} if key == "outputs" else {}
+        changed = [one != two for one, two in zip(slices(**shared), slices(**shared, **{key: value}), strict=True)]
+        assert changed == [False, True, True], key
+
+
+def test_another_task_makes_the_data_stale():
+    def data(**keys: Any) -> str:
+        return Study.from_mapping({"name": "s", "data": {"source": "arrays", "path": "a.npy"}, **keys}, "s").specs.data
+
+    one, *others = [data(task={"name": name}) for name in TASKS]
+    assert len({one, *others}) == len(TASKS)
+    assert data() == one
 
 
 def test_figure_is_stale_only_when_its_compared_batch_sizes_change(study: Callable):

@@ -25,7 +25,8 @@ Measured on 2 cores of a shared AMD EPYC under a load of 12 to 15, Python 3.11, 
     all analyses                                      3495
     analyses / trainings                              0.57
 
-Their time is proportional to the number of examples: at all 60,000 they would take about 16 times that of the trainings.
+Their time is proportional to the number of examples: at all 60,000 they would take about 16 times that of the
+trainings.
 """
 
 import argparse

@@ -21,7 +21,7 @@ from tests.helpers.objectives import images_of
 
 
 def test_pace_fits_both_timed_batch_sizes():
-    pace = fit_pace({32: 0.010, 128: 0.022}, 1e-5)  # 6 ms a batch, and 125 µs an image
+    pace = fit_pace({32: 0.010, 128: 0.022}, 1e-5)  # 6 ms a batch, and 125 µs an example
     assert pace == Pace(pytest.approx(0.006), pytest.approx(0.000125), 1e-5)
     assert pace.epoch(64, 1000, 200) == pytest.approx(16 * 0.006 + 1000 * 0.000125 + 200e-5)
 
@@ -30,13 +30,13 @@ def test_pace_fits_both_timed_batch_sizes():
 def test_no_part_of_the_pace_is_negative(seconds: dict[int, float]):
     pace = fit_pace(seconds, 0.0)
     assert pace.batch >= 0
-    assert pace.image >= 0
-    assert math.isclose(pace.batch + 16 * pace.image, 0.02)
+    assert pace.example >= 0
+    assert math.isclose(pace.batch + 16 * pace.example, 0.02)
 
 
 def test_total_time_sums_all_epochs_over_parts_and_batch_sizes():
     trainings = [TrainingGroup("run", 10, 6, 100), TrainingGroup("search", 20, 4, 30)]
-    pace = Pace(batch=0.1, image=0.01, validation_image=0.001)
+    pace = Pace(batch=0.1, example=0.01, validation_example=0.001)
     of_10, of_20 = 10 * 0.1 + 1 + 0.05, 5 * 0.1 + 1 + 0.05
     assert max_total_seconds(trainings, pace, 100, 50) == pytest.approx(600 * of_10 + 120 * of_20)
 
@@ -67,7 +67,7 @@ def test_an_invalid_network_is_an_error(refusal):
         ({}, r"time \(rough estimate .*\): an epoch takes \S+ s at batch size 8, \S+ s at batch size 16; all"),
         (
             {"data": {"source": "cats_vs_dogs", "image_size": [8, 9]}},
-            r"time \(rough estimate .*\): an epoch of 1,000 images takes \S+ s at batch size 8, ",
+            r"time \(rough estimate .*\): an epoch of 1,000 examples takes \S+ s at batch size 8, ",
         ),
         (
             {"data": {"source": "my_data:load"}},

@@ -155,7 +155,9 @@ class SupervisedObjective:
     def example_weights(self, batch: Batch) -> Tensor | None:
         """Return the weight of each example in the mean, (b,) float64; None if all are 1."""
         weights = self._weights(batch)
-        return None if weights is None else weights.double().reshape(len(batch), -1).sum(1)
+        if weights is None:
+            return None
+        return weights.double().flatten(1).sum(1) if weights.dim() > 1 else weights.double()
 
     def join(self, records: Sequence[Record | LossRecord]) -> Record | LossRecord:
         """Return the record of several batches as one; all are of one kind."""
@@ -176,6 +178,8 @@ class SupervisedObjective:
         if isinstance(record, LossRecord):
             return record.total.expand(len(functions))
         outputs, targets, weights = record
+        if not len(targets):  # whose mean would be nan
+            return torch.zeros(len(functions), dtype=torch.float64, device=outputs.device)
         if not self._is_per_token:
             outputs = outputs.double()
         sums = {}  # metrics that follow from one mean, such as RMSE and R², share their function

@@ -88,6 +88,20 @@ def test_records_of_training_give_the_sums_of_evaluation(case: Case):
     torch.testing.assert_close(meter.sums(), expected, rtol=1e-12, atol=1e-12)
 
 
+@ALL_CASES
+def test_empty_batch_adds_nothing(case: Case):
+    """A process whose shard of a short batch is empty has one, if BatchNorm sums over the processes."""
+    objective, batch = case.objective(), case.dataset().batch(slice(0), CPU)
+    loss, record = objective(batch)
+    gradients = torch.autograd.grad(loss, list(objective.module.parameters()))
+    assert not any(gradient.any() for gradient in gradients)
+    weights = objective.example_weights(batch)
+    assert weights is None or weights.shape == (0,)
+    meter = Meter(objective, CPU)
+    meter.add(record)
+    assert meter.sums().tolist() == [0.0] * (1 + len(objective.metrics))
+
+
 @pytest.mark.parametrize("name", ["language model", "language model with padding"])
 def test_language_model_with_equal_outputs_has_the_logarithm_of_the_vocabulary(name: str):
     case = CASES[name]

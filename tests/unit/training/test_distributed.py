@@ -17,6 +17,7 @@ from torch import nn
 
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
+from batchscape.config.task import ClassificationConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import write_prepared
 from batchscape.io.run_directory import RunDirectory
@@ -108,11 +109,16 @@ def recorded_values(run: RunDirectory) -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize(("batch_size", "normalize", "processes"), [(33, True, (2, 3)), (3, False, (2,))], ids=str)
+@pytest.mark.parametrize(
+    ("batch_size", "normalize", "class_weights", "processes"),
+    [(33, True, None, (2, 3)), (3, False, None, (2,)), (33, True, {"a": 3.0}, (2,))],
+    ids=str,
+)
 def test_any_number_of_processes_trains_the_same_run(
-    data: Path, tmp_path: Path, batch_size: int, normalize: bool, processes: tuple[int, ...]
+    data: Path, tmp_path: Path, batch_size: int, normalize: bool, class_weights: dict | None, processes: tuple[int, ...]
 ):
-    run_spec = spec(batch_size, normalize=normalize)
+    task = ClassificationConfig(class_weights=class_weights)
+    run_spec = spec(batch_size, normalize=normalize).model_copy(update={"task": task})
     alone, *shared = (
         recorded_values(RunDirectory(train(run_spec, data, tmp_path / f"of{devices}", Execution(devices=devices))))
         for devices in (1, *processes)

@@ -186,7 +186,7 @@ def summarize_failures(snakemake_log: str, logs: str) -> list[str]:
         elif KILLED.search(snakemake_log) and not (recorded and recorded[-1]["state"] == states.INTERRUPTED):
             lines[log] = (
                 f"{log}: the job was killed, as Linux does when memory runs out; run fewer jobs at once (--cores), or "
-                "use smaller batches, smaller images or a smaller network"
+                "use smaller batches, smaller examples or a smaller network"
             )
     return list(lines.values())
 

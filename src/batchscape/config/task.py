@@ -117,6 +117,15 @@ class TaskSection(Section):
     """Import paths of further metrics, functions of outputs, targets and the keyword `reduction` (`mean` or `none`),
     like the losses of `torch.nn.functional`. Their columns have the names of the functions."""
 
+    @model_validator(mode="after")
+    def _smoothing_is_for_built_in_losses(self) -> Self:
+        loss = getattr(self, "loss", "")
+        if ":" in loss and getattr(self, "label_smoothing", 0):
+            raise cross_field_error(
+                "label_smoothing", f"is for the cross-entropy, not for a loss of your own, {loss}; smooth there instead"
+            )
+        return self
+
     @property
     def custom_code(self) -> tuple[str, ...]:
         """The import paths of the loss and the metrics of the user's own."""
@@ -181,7 +190,9 @@ class RegressionConfig(TaskSection):
     and a variance. Then only the metrics of `metrics` are reported."""
 
     @model_validator(mode="after")
-    def _outputs_are_for_custom_losses(self) -> Self:
+    def _keys_are_for_the_loss(self) -> Self:
+        if self.huber_delta != 1 and self.loss != "huber":
+            raise cross_field_error("huber_delta", f"is for `loss: huber`, not for `{self.loss}`; remove it")
         if self.outputs is not None and ":" not in self.loss:
             raise cross_field_error(
                 "outputs",

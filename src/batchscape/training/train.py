@@ -161,7 +161,7 @@ def _out_of_memory_message(module: TrainingModule, run: str, num_epochs: int) ->
     if module.supports_micro_batches:
         return (
             f"{run}: training does not fit in the memory of {place}, not even with small micro-batches; use a smaller "
-            "network or smaller images, or run fewer jobs at once"
+            "network or smaller examples, or run fewer jobs at once"
         )
     return (
         f"grid.batch_sizes: a batch of {module.spec.batch_size} does not fit in the memory of {place}, and it cannot "
@@ -187,12 +187,15 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
 
     Raises:
         UserError: The data is missing or corrupt, or the run does not fit it: a batch is larger than the training set
-            or smaller than the number of processes, there is no such accelerator, or the network cannot be built for
-            this data or cannot train on the last batch.
+            or smaller than the number of processes, examples are augmented that are no images, there is no such
+            accelerator, or the network cannot be built for this data or cannot train on the last batch.
     """
     prepared = read_prepared(data)
     num_examples = len(prepared.train)
     validate_batch_size(spec.batch_size, prepared)
+    for key in ("augment_flip", "augment_shift"):
+        if getattr(spec.training, key) and prepared.spec.inputs != "images":
+            raise UserError(f"training.{key}: is for images, and this data has {prepared.spec.inputs}; remove the key")
     if spec.batch_size < num_processes:
         raise UserError(
             f"resources.devices: a batch of {spec.batch_size} examples cannot be sharded over {num_processes} devices; "

@@ -48,6 +48,8 @@ class File(Section):
         ({"label_smoothing": 1}, "task.label_smoothing: must be less than 1, got 1; write for example"),
         ({"name": "regression", "label_smoothing": 0.1}, "task.label_smoothing: is not a known key; it belongs in"),
         ({"name": "regression", "huber_delta": 0}, "task.huber_delta: must be greater than 0, got 0; write for"),
+        ({"loss": "own:focal", "label_smoothing": 0.1}, "task.label_smoothing: is for the cross-entropy,"),
+        ({"name": "regression", "huber_delta": 2}, "task.huber_delta: is for `loss: huber`, not for `mse`; remove it"),
         ({"name": "regression", "outputs": 2}, "task.outputs: is for a loss of your own; `mse` has one output per"),
         ("regression", "task: must be a section of keys and values, got 'regression'; indent its keys below `task:`"),
     ],

@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,11 @@ def train_plainly(case: Case, network: torch.nn.Module, spec: RunSpec) -> list[d
     return rows
 
 
+def write_parameters(network: torch.nn.Module, vector: np.ndarray) -> None:
+    parameters = list(network.parameters())
+    torch.nn.utils.vector_to_parameters(torch.from_numpy(vector).to(parameters[0]), parameters)
+
+
 @ALL_CASES
 def test_run_equals_a_plain_loop(name: str, tmp_path: Path):
     case = CASES[name]
@@ -128,8 +133,20 @@ def test_run_equals_a_plain_loop(name: str, tmp_path: Path):
     for metric in case.task().metric_names:
         assert np.isfinite(history[f"train_{metric}"]).all() or metric == "r2"
         assert f"validation_{metric}" in history
+    write_parameters(network, run.weights("best").vector)
+    tested = case.expected_mean(network, data_of(case).test.batch(slice(None), CPU)).item()
+    assert run.summary()["test_at_best"]["loss"] == pytest.approx(tested, rel=1e-7)
     if "perplexity" in case.task().metric_names:
         np.testing.assert_allclose(history["train_perplexity"], np.exp(history["train_loss"]), rtol=1e-12)
+
+
+def test_augmentation_of_examples_that_are_no_images_raises(tmp_path: Path, refusal: Callable):
+    case, path = CASES["regression"], tmp_path / "prepared.safetensors"
+    write_prepared(path, data_of(case))
+    spec = spec_of("regression", case)
+    spec = spec.model_copy(update={"training": spec.training.model_copy(update={"augment_flip": True})})
+    message = refusal(train, spec, path, tmp_path / "run")
+    assert message == "training.augment_flip: is for images, and this data has numbers; remove the key"
 
 
 @pytest.mark.parametrize(
@@ -149,6 +166,7 @@ def test_any_number_of_processes_trains_the_same_run(name: str, processes: tuple
     for run in shared:
         np.testing.assert_allclose(run.weights("last").vector, alone.weights("last").vector, rtol=1e-10, atol=1e-12)
         np.testing.assert_allclose(run.update_norms(), alone.update_norms(), rtol=1e-10)
+        assert run.summary()["test_at_best"] == pytest.approx(alone.summary()["test_at_best"], rel=1e-9)
         np.testing.assert_allclose(pd.read_csv(run.history_file)[columns], history[columns], rtol=1e-9, atol=1e-12)
 
 

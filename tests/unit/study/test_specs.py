@@ -142,8 +142,8 @@ def test_each_key_of_the_task_makes_network_and_runs_stale_but_not_the_data(task
         return study.specs.data, study.specs.network, study.specs.run("bs32-lr0.01-seed0")
 
     for key, value in {"loss": LOSSES[task], "metrics": ["my_loss:metric"], **TASKS[task]}.items():
-        # Only a loss of the user's own may have another number of outputs.
-        shared = {"loss": "my_loss:loss"} if key == "outputs" else {}
+        # Only a loss of the user's own may have another number of outputs, and only one loss has a delta.
+        shared = {"outputs": {"loss": "my_loss:loss"}, "huber_delta": {"loss": "huber"}}.get(key, {})
         changed = [one != two for one, two in zip(slices(**shared), slices(**shared, **{key: value}), strict=True)]
         assert changed == [False, True, True], key
 

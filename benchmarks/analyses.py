@@ -10,7 +10,8 @@ benchmark runs, with few images and small settings; its times mean nothing.
 
 The target is that the analyses take at most as long as the trainings.
 
-Measured on 2 cores of a shared AMD EPYC under a load of 12 to 15, Python 3.11, torch 2.13:
+Measured on 2 cores of a shared AMD EPYC under a load of 12 to 15, Python 3.11, torch 2.13, before the benchmark limited
+NumPy to one thread, as Snakemake does: with two, gradient alignment alone takes about four times the CPU time.
 
     CPU time                    one, s    number  study, s
     training, batch 32            45.0        39      1755
@@ -38,6 +39,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness
 from batchscape.analysis.surfaces import draw_examples
@@ -71,6 +73,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only check that the benchmark runs")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
+    threadpool_limits(1)  # of NumPy, as Snakemake does
     keep_freed_memory()  # as jobs do
 
     data_config = SyntheticConfig(

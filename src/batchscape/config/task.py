@@ -120,7 +120,7 @@ class TaskSection(Section):
     @model_validator(mode="after")
     def _smoothing_is_for_built_in_losses(self) -> Self:
         loss = getattr(self, "loss", "")
-        if ":" in loss and getattr(self, "label_smoothing", 0):
+        if ":" in loss and getattr(self, "label_smoothing", None):
             raise cross_field_error(
                 "label_smoothing", f"is for the cross-entropy, not for a loss of your own, {loss}; smooth there instead"
             )

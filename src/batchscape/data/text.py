@@ -270,6 +270,12 @@ def cut_blocks(
         table, vocabulary, notes = number_characters(segments)
     dtype = np.uint8 if vocabulary <= 2**8 else np.int16 if vocabulary <= 2**15 else np.int32
     blocks = Scratch((length + 1,), dtype, options.folder)
+    longest = max((len(segment) - 1 for segment in segments), default=0)
+    if pad and length > longest:
+        raise UserError(
+            f"data.block_length: {length:,} is longer than every file of every side, of which the longest has "
+            f"{max(longest, 0):,} predictions; lower it, so that blocks are not mostly padding"
+        )
     counts, num_padding, num_dropped = [], 0, 0
     paddings: list[tuple[int, int]] = []  # index of the block, number of targets that are no padding
     for segment in segments:

@@ -1,6 +1,7 @@
 """Text as blocks of tokens."""
 
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -179,3 +180,9 @@ def test_memory_does_not_grow_with_the_text(tmp_path: Path, monkeypatch: pytest.
         tracemalloc.stop()
     # Some bytes for each of the 10,000 blocks.
     assert peaks[1] - peaks[0] < 500_000
+
+
+def test_a_block_longer_than_every_file_is_an_error(tmp_path: Path, refusal: Callable):
+    path = write(tmp_path / "a.txt", "x" * 100)
+    message = refusal(prepare_text, path, block_length=5000, validation_fraction=0.2)
+    assert message.startswith("data.block_length: 5,000 is longer than every file of every side, of which the longest ")

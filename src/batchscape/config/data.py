@@ -1,5 +1,6 @@
 """Section `data`: which images, and how they are split."""
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import (
@@ -133,6 +134,11 @@ class DataSection(Section):
     def files(self) -> dict[str, str]:
         """The files and folders that are read, by the key that names them."""
         return {}
+
+    @property
+    def files_beside(self) -> tuple[str, ...]:
+        """Files that are read as well if they exist, though no key names them."""
+        return ()
 
 
 class DigitsConfig(DataSection):
@@ -349,7 +355,7 @@ class TableSection(DataSection):
     target_transform: Literal["none", "log", "standardize"] = "none"
     """`log`: the natural logarithm of a positive number, minus its mean over the training rows, is predicted.
     `standardize`: the number minus their mean, divided by their standard deviation; RMSE and MAE are in the original
-    unit."""
+    unit, but of several targets in standard deviations."""
 
     weight: Annotated[str | None, Field(min_length=1, examples=["weight"])] = None
     """Column with the weights of the rows in the loss and in all metrics, positive numbers."""
@@ -569,6 +575,20 @@ class IdxConfig(DataSection):
     @property
     def files(self) -> dict[str, str]:
         return {"path": self.path, **({"labels": self.labels} if self.labels else {})}
+
+    @property
+    def label_files(self) -> tuple[str, ...]:
+        """The files beside `path`, if it is a file of images, that may have the labels; the first that exists has."""
+        name = Path(self.path).name.replace("images", "labels").replace("idx3", "idx1")
+        plain = name.removesuffix(".gz")
+        names = dict.fromkeys((name, plain, f"{plain}.gz"))
+        return tuple(str(Path(self.path).with_name(name)) for name in names)
+
+    @property
+    def files_beside(self) -> tuple[str, ...]:
+        # The mapping has the characters of EMNIST's labels.
+        mappings = map(str, sorted(Path(self.path).parent.glob("*mapping.txt")))
+        return (*(() if self.labels else self.label_files), *mappings)
 
 
 class CifarConfig(DataSection):

@@ -165,11 +165,9 @@ def _find_labels(images: Path, config: IdxConfig) -> Path:
         if not Path(config.labels).is_file():
             raise UserError(f"data.labels: {config.labels} does not exist; paths are relative to the working folder")
         return Path(config.labels)
-    name = images.name.replace("images", "labels").replace("idx3", "idx1")
-    plain = name.removesuffix(".gz")
-    for candidate in (name, plain, f"{plain}.gz"):
-        if candidate != images.name and images.with_name(candidate).is_file():
-            return images.with_name(candidate)
+    for candidate in map(Path, config.label_files):
+        if candidate != images and candidate.is_file():
+            return candidate
     raise UserError(f"data.labels: there is no file of labels beside {images}; name it")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from batchscape.config.data import TaskName
 from batchscape.data.prepared import INPUTS, TARGETS, WEIGHTS, Rows
 from batchscape.data.source import ManifestEntry, RawDataset, encode_labels
-from batchscape.data.spec import SIDES, DataSpec
+from batchscape.data.spec import SIDE_OF_WORD, SIDES, DataSpec
 from batchscape.errors import UserError
 
 InputKind = Literal["auto", "images", "numbers", "tokens"]
@@ -20,7 +20,6 @@ INPUT_KINDS = ("auto", "images", "numbers", "tokens")
 FLOAT_IMAGE_CHANNELS = (1, 3, 4)
 
 NUMERIC_KINDS = "biuf"
-SIDE_NAMES = {"train": 0, "training": 0, "val": 1, "valid": 1, "validation": 1, "test": 2, "testing": 2}
 
 
 def from_arrays(
@@ -270,7 +269,9 @@ def parse_sides(sides: np.ndarray, count: int, key: str) -> np.ndarray:
     values, codes = np.unique(sides.astype(str) if sides.dtype == object else sides, return_inverse=True)
     names = [value.decode(errors="replace") if isinstance(value, bytes) else value for value in values.tolist()]
     parsed = [
-        SIDE_NAMES.get(name.strip().lower(), -1) if isinstance(name, str) else name if name in (0, 1, 2) else -1
+        (SIDES.index(side) if (side := SIDE_OF_WORD.get(name.strip().lower())) else -1)
+        if isinstance(name, str)
+        else (name if name in (0, 1, 2) else -1)
         for name in names
     ]
     if -1 in parsed or sides.dtype.kind == "b":

@@ -12,25 +12,8 @@ from PIL import Image
 
 from batchscape.data.listing import is_clutter
 from batchscape.data.source import join_names
-from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION
+from batchscape.data.spec import SIDE_OF_WORD, SIDES, TRAIN, VALIDATION
 from batchscape.errors import UserError
-
-# The words that Hugging Face's datasets recognizes, and more from public sets; `pred` contains unlabeled images.
-SIDE_OF_WORD = {
-    "train": TRAIN,
-    "training": TRAIN,
-    "val": VALIDATION,
-    "valid": VALIDATION,
-    "validate": VALIDATION,
-    "validation": VALIDATION,
-    "dev": VALIDATION,
-    "test": TEST,
-    "testing": TEST,
-    "eval": TEST,
-    "evaluation": TEST,
-    "holdout": TEST,
-    "pred": TEST,
-}
 
 OUTSIDE = "outside the class folders: no class"
 

@@ -4,6 +4,22 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
 TRAIN, VALIDATION, TEST = SIDES = ("train", "validation", "test")
+# The words that Hugging Face's datasets recognizes, and more from public sets; `pred` contains unlabeled images.
+SIDE_OF_WORD = {
+    "train": TRAIN,
+    "training": TRAIN,
+    "val": VALIDATION,
+    "valid": VALIDATION,
+    "validate": VALIDATION,
+    "validation": VALIDATION,
+    "dev": VALIDATION,
+    "test": TEST,
+    "testing": TEST,
+    "eval": TEST,
+    "evaluation": TEST,
+    "holdout": TEST,
+    "pred": TEST,
+}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from batchscape.data.source import (
     RawDataset,
     join_names,
 )
-from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
+from batchscape.data.spec import SIDE_OF_WORD, SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.data.table_files import (
     ColumnScan,
     Kind,
@@ -38,8 +38,6 @@ from batchscape.runtime.read_progress import Progress
 # Dropped rows that the manifest lists for each file.
 MAX_LISTED_ROWS = 1_000
 
-SIDE_NAMES = {"train": TRAIN, "training": TRAIN, "validation": VALIDATION, "val": VALIDATION, "valid": VALIDATION}
-SIDE_NAMES |= {"dev": VALIDATION, "test": TEST, "testing": TEST}
 
 log = logging.getLogger(__name__)
 
@@ -306,7 +304,7 @@ class _Reader:
         texts = to_texts(rows.columns[column], file.kinds.get(column, "text"), file.missing_values)
         sides = np.empty(len(used), np.int8)
         for row, index in enumerate(used):
-            name = SIDE_NAMES.get((texts[index] or "").lower())
+            name = SIDE_OF_WORD.get((texts[index] or "").lower())
             if name is None:
                 raise UserError(
                     f"data.split_column: {file.path}, {file.place_name} {rows.places[index]}: "

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 
 from batchscape.config.data import PythonDocsConfig, TextConfig, held_out_count
-from batchscape.data.layout import SIDE_OF_WORD
 from batchscape.data.listing import is_clutter, list_files
 from batchscape.data.prepared import INPUTS, WEIGHTS
 from batchscape.data.scratch import Scratch
@@ -23,7 +22,7 @@ from batchscape.data.source import (
     join_names,
     reject_split_keys,
 )
-from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
+from batchscape.data.spec import SIDE_OF_WORD, SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.errors import UserError
 
 # Bytes of a file, or tokens, that are in memory at once.

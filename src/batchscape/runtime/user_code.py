@@ -95,6 +95,20 @@ def _declare_torchvision_operator(name: str) -> None:
     _DECLARED[name] = library
 
 
+def describe_mismatch(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> str:
+    """Return why a function does not accept arguments, with its parameters; empty if it does, or if that is unknown."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # it has none that can be inspected
+        return ""
+    try:
+        signature.bind(*arguments, **keywords)
+    except TypeError as error:
+        parameters = ", ".join(map(str, signature.parameters.values())) or "none"
+        return f"{error}; its parameters are: {parameters}"
+    return ""
+
+
 def call_user_code(function: Callable[..., Any], arguments: Mapping[str, Any], import_path: str, key: str) -> Any:
     """Call a function or class of the user.
 
@@ -110,18 +124,8 @@ def call_user_code(function: Callable[..., Any], arguments: Mapping[str, Any], i
     Raises:
         UserError: If the function does not accept the arguments, or raises an exception.
     """
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # it has none that can be inspected
-        signature = None
-    if signature:
-        try:
-            signature.bind(**arguments)
-        except TypeError as error:
-            parameters = ", ".join(map(str, signature.parameters.values())) or "none"
-            raise UserError(
-                f"{key}.arguments: {import_path} does not accept them: {error}; its parameters are: {parameters}"
-            )
+    if mismatch := describe_mismatch(function, **arguments):
+        raise UserError(f"{key}.arguments: {import_path} does not accept them: {mismatch}")
     try:
         return function(**arguments)
     except UserError:

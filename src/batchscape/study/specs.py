@@ -37,7 +37,8 @@ class Specs:
     @property
     def data_files(self) -> str:
         """Names, sizes and times of the files of the data source: if they change, data is prepared again."""
-        return _canonical([stat_digest(Path(path)) for path in self.config.data.files.values()])
+        data = self.config.data
+        return _canonical([stat_digest(Path(path)) for path in (*data.files.values(), *data.files_beside)])
 
     @property
     def network(self) -> str:

@@ -19,6 +19,8 @@ from batchscape.tasks.task import Task, build_task
 # Outputs are gathered up to this size before loss and metrics are computed: for small batches once an epoch, so that it
 # hardly takes time, and for large ones in every batch, so that it hardly takes memory.
 RECORD_BYTES = 4 << 20
+# Bytes of examples, as stored, that are decoded at once for their weights.
+WEIGHT_BYTES = 4 << 20
 # So many small records are joined: each of them lies between the freed tensors of its batch, which could not be reused.
 MAX_RECORDS = 64
 
@@ -263,10 +265,11 @@ def evaluate(objective: Objective, batches: Iterable[Batch], device: torch.devic
         return meter.sums()
 
 
-def dataset_weights(objective: Objective, data: Dataset, device: torch.device, chunk: int = 4096) -> Tensor | None:
+def dataset_weights(objective: Objective, data: Dataset, device: torch.device) -> Tensor | None:
     """Return the weight of each example of a dataset, (n,) float64, on `device`; None if all are 1."""
     if not len(data) or objective.example_weights(data.batch(slice(1), device)) is None:
         return None
+    chunk = max(1, WEIGHT_BYTES * len(data) // data.num_bytes)
     parts = [objective.example_weights(data.batch(rows, device)) for rows in slices(len(data), chunk)]
     return torch.cat([part for part in parts if part is not None])
 

@@ -1,7 +1,6 @@
 """What a network is trained for: outputs, loss and metrics, from the section `task` and the data."""
 
 import difflib
-import inspect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from batchscape.config.task import (
 )
 from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError, is_out_of_memory
-from batchscape.runtime.user_code import import_object, summarize_error
+from batchscape.runtime.user_code import describe_mismatch, import_object, summarize_error
 
 Reduction = Literal["mean", "none"]
 
@@ -365,19 +364,11 @@ class _CustomFunction:
 def _custom(import_path: str, key: str, needed: str) -> _CustomFunction:
     """Import a loss or metric. Raises UserError if it does not take outputs, targets and `reduction`."""
     function, origin = import_object(import_path, key), f"{key}: {import_path}"
-    try:
-        signature = inspect.signature(function)
-    except (TypeError, ValueError):  # it has none that can be inspected
-        signature = None
-    if signature:
-        try:
-            signature.bind(None, None, reduction="mean")
-        except TypeError as error:
-            parameters = ", ".join(map(str, signature.parameters.values())) or "none"
-            raise UserError(
-                f"{origin} must take outputs, targets and the keyword `reduction`, like the losses of "
-                f"torch.nn.functional: {error}; its parameters are: {parameters}"
-            )
+    if mismatch := describe_mismatch(function, None, None, reduction="mean"):
+        raise UserError(
+            f"{origin} must take outputs, targets and the keyword `reduction`, like the losses of torch.nn.functional: "
+            f"{mismatch}"
+        )
     return _CustomFunction(function, origin, needed)
 
 

@@ -180,3 +180,17 @@ def test_report_contains_the_complete_config(tmp_path: Path):
     )
     (tmp_path / "x.yaml").write_text(json.loads(study.specs.report)["config"])
     assert Study.from_file(tmp_path / "x.yaml") == study
+
+
+def test_files_that_are_found_beside_the_images_make_the_data_stale(tmp_path: Path):
+    images = tmp_path / "emnist-train-images-idx3-ubyte"
+    images.write_bytes(b"images")
+    study = Study.from_mapping({"name": "x", "data": {"source": "idx", "path": str(images)}}, "x")
+    before = study.specs.data_files
+    for name in ("emnist-train-labels-idx1-ubyte", "emnist-train-labels-idx1-ubyte.gz", "emnist-mapping.txt"):
+        (tmp_path / name).write_text("new")
+        after = study.specs.data_files
+        assert after != before, name
+        before = after
+    (tmp_path / "other.txt").write_text("not read")
+    assert study.specs.data_files == before

@@ -44,7 +44,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -61,6 +60,7 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.study.study import Study
 from batchscape.tasks.objective import build_objective
 from batchscape.training.execution import Execution
+from batchscape.training.lightning import pl
 from batchscape.training.train import train
 
 STUDIES = Path(__file__).parents[1] / "config"

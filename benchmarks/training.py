@@ -47,6 +47,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from batchscape.runtime.user_code import import_object
+
+# Logging needs torchmetrics, which Batchscape leaves out. It imports torchvision, whose operators a torch without CUDA
+# may lack.
+import_object("torchmetrics:Metric", "benchmark")
+
+# ruff: noqa: E402
 from batchscape.config.data import DigitsConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec

@@ -167,7 +167,7 @@ def test_landscape_is_identical_in_one_job_and_in_parts(finished: Checkout):
 
 def test_landscape_log_starts_with_the_amount_of_work(finished: Checkout):
     log = (finished.path / "results/smoke/logs/landscape/bs64-lr0.02-seed0/directions0-part1of2.log").read_text()
-    assert "18 evaluations of the loss over 359 images, about" in log.splitlines()[0]
+    assert "18 evaluations of the loss over 359 examples, about" in log.splitlines()[0]
 
 
 def test_analysis_of_any_setting_can_be_requested(finished: Checkout):

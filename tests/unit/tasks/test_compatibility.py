@@ -32,6 +32,7 @@ from batchscape.tasks.compatibility import diagnose_hessian, probe_batch, valida
 from batchscape.tasks.modes import enable_backward, enable_double_backward
 from batchscape.training.train import train
 from tests.helpers import networks
+from tests.helpers.measures import CLASSIFICATION
 from tests.helpers.networks import build_image_network
 from tests.helpers.objectives import classifier
 from tests.helpers.surfaces import image_surface, parameter_vector, synthetic_images
@@ -389,9 +390,9 @@ def test_only_the_hessian_is_left_out_for_a_network_without_one(data: PreparedDa
     table = tabulate(rows)
     assert table.groupby("measure").size().loc[["hessian_eigenvalue", "hessian_trace"]].tolist() == [2, 2]
     assert table["n_not_finite"].eq(0).all()
-    subtitle = " ".join(draw(rows, table, fixed_learning_rate=0.05).labels.subtitle.split())
+    subtitle = " ".join(draw(rows, table, fixed_learning_rate=0.05, measures=CLASSIFICATION).labels.subtitle.split())
     assert "Not computed (Top eigenvalue (nats/unit²), Hessian trace (nats/unit²)): an operation" in subtitle
-    draw(rows, table, fixed_learning_rate=0.05).save(tmp_path / "figure.png", verbose=False)
+    draw(rows, table, fixed_learning_rate=0.05, measures=CLASSIFICATION).save(tmp_path / "figure.png", verbose=False)
 
 
 def test_validation_reports_whether_the_hessian_can_be_computed(data: PreparedData):

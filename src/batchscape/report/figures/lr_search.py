@@ -16,8 +16,8 @@ MAX_RELATIVE_LOSS = 4.0
 
 def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     diverged = ~np.isfinite(trials["validation_loss"])
-    lowest = trials["batch_size"].map(trials.groupby("batch_size")["validation_loss"].min())
     finite = trials[~diverged]
+    lowest = finite["batch_size"].map(finite.groupby("batch_size")["validation_loss"].min())
     if (finite["validation_loss"] > 0).all():
         colors, upper = _relative_colors(), MAX_RELATIVE_LOSS
         shown = finite.assign(color=finite["validation_loss"] / lowest)

@@ -294,7 +294,7 @@ def test_single_class_is_rejected_and_class_missing_from_a_split_is_reported(tmp
     config = ArraysConfig(source="arrays", path=str(tmp_path / "rare.npz"), split_seed=1)
     prepared = prepare(config)
     side = "validation" if 1 not in labels_of(prepared.data.validation) else "training"
-    assert any(f"no {side} images of 1" in line for line in prepared.summary)
+    assert any(f"no {side} examples of 1" in line for line in prepared.summary)
 
 
 def test_infinite_sharpness_is_counted_and_not_drawn(draw: Callable):
@@ -302,7 +302,7 @@ def test_infinite_sharpness_is_counted_and_not_drawn(draw: Callable):
     rows = [
         {"batch_size": size, "learning_rate": 0.1, "setting": f"bs{size}-lr0.1", "seed": seed, "checkpoint": "best",
          "status": status, "measure": measure, "radius": 0.5, "value": value if size == 8 else 3.0,
-         "batch_norm": "none", "loss": 1.0, "evaluations": 7, "iterations": 1, "on_bounds": 0.5,
+         "batch_norm": "none", "examples": 20, "loss": 1.0, "evaluations": 7, "iterations": 1, "on_bounds": 0.5,
          "not_computed": "none"}
         for size in (8, 16)
         for measure, finite in values.items()

@@ -58,7 +58,7 @@ def test_edit_of_a_custom_module_reruns_what_depends_on_it(
         (
             "nn.Linear(2 * width, outputs)",
             "nn.Linear(2 * width, 7)",
-            "returns shape (4, 7) for 4 images; for 3 classes",
+            "returns shape (4, 7) for 4 examples; for 3 classes",
         ),
         ("class Net(nn.Module):", "class Net(nn.Module:", "docs.example.net cannot be imported: SyntaxError: "),
     ],

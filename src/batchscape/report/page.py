@@ -101,11 +101,10 @@ def render(
     if recommendation is not None:
         missing_batch_sizes = partial.batch_sizes if partial else ()
         answer = summarize(recommendation, tables["runs"], measures, tables.get("tuned_lr"), missing_batch_sizes)
-        names = [metric.name for metric in measures.metrics[:1]]
-        test = [f"test_{name}" for name in ("loss", *names) if f"test_{name}_mean" in recommendation]
-        columns = ["setting", "learning_rate", "best_validation_loss", *test[:1], "choice", cost, "best_epoch"]
+        # Metrics are in the sentences above, and one more column would not fit on the page.
+        extra = "test_loss" if "test_loss_mean" in recommendation else "best_epoch"
+        columns = ["setting", "learning_rate", "best_validation_loss", extra, "choice", cost]
         columns += ["difference_to_best", "ci95_low", "ci95_high"]
-        columns += [*(f"validation_{name}_at_best" for name in names), *test[1:]]
         settings = preview_table(recommendation, MAX_ANSWER_ROWS, measures, columns)
     return environment.get_template("page.html.jinja").render(
         name=name,

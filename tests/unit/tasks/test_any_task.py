@@ -2,12 +2,20 @@
 
 import itertools
 import math
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
-from batchscape.data.dataset import Batch
+from batchscape.config.model import CustomModelConfig
+from batchscape.config.task import LanguageModelConfig
+from batchscape.data.dataset import Batch, Dataset
+from batchscape.data.prepared import PreparedData
+from batchscape.data.spec import DataSpec
+from batchscape.tasks.compatibility import check_additivity, validate_network
 from batchscape.tasks.objective import Meter, SupervisedObjective, dataset_weights, evaluate
 from tests.helpers.cases import CASES, CPU, Case
 
@@ -52,12 +60,13 @@ def test_loss_and_gradient_of_parts_add_up(case: Case, sizes: tuple[int, ...]):
 
 @ALL_CASES
 @pytest.mark.parametrize("chunk", [1, 5, 23])
-def test_evaluation_in_chunks_equals_a_single_pass(case: Case, chunk: int):
+def test_evaluation_in_chunks_equals_a_single_pass(case: Case, chunk: int, monkeypatch: pytest.MonkeyPatch):
     objective, data = case.objective(), case.dataset()
     batch = data.batch(slice(None), CPU)
     sums = evaluate(objective, (data.batch(slice(i, i + chunk), CPU) for i in range(0, len(data), chunk)), CPU)
     total_weight = len(data) * case.expected_weights(batch).mean().item()
-    weights = dataset_weights(objective, data, CPU, chunk=4)
+    monkeypatch.setattr("batchscape.tasks.objective.WEIGHT_BYTES", 4 * data.num_bytes // len(data))
+    weights = dataset_weights(objective, data, CPU)
     if weights is not None:
         total_weight = weights.sum().item()
         assert total_weight == pytest.approx(case.expected_weights(batch).sum().item(), rel=1e-6)
@@ -150,3 +159,48 @@ def test_objective_of_another_network_has_the_same_task():
     assert objective.on(other.module)(batch).loss == other(batch).loss != objective(batch).loss
     assert isinstance(objective.copy(), SupervisedObjective)
     assert objective.copy().module is not objective.module
+
+
+@ALL_CASES
+def test_contract_is_tested_with_the_loss_of_a_batch_and_its_parts(case: Case, refusal: Callable):
+    objective, batch = case.objective(), case.dataset().batch(slice(8), CPU)
+    check_additivity(objective, batch, "loss")
+    total = replace(objective.task, loss=lambda outputs, _, *, reduction: outputs.square().sum())  # noqa: ARG005
+    if batch.weights is None and objective.task.target_weights is None:
+        message = refusal(check_additivity, SupervisedObjective(objective.module, total), batch, "my.losses:total")
+        assert message.startswith(
+            "task.loss: my.losses:total is not a mean over examples: 8 of them have the total loss "
+        )
+
+
+class Mixing(nn.Module):
+    """A language model that adds the mean embedding of the tokens up to each one, or of all of them."""
+
+    def __init__(self, vocabulary: int, causal: bool):
+        super().__init__()
+        self.embedding, self.output, self.causal = nn.Embedding(vocabulary, 4), nn.Linear(4, vocabulary), causal
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        embedded = self.embedding(tokens)
+        counts = torch.arange(1, tokens.shape[1] + 1)[:, None]
+        before = embedded.cumsum(1) / counts if self.causal else embedded.mean(1, keepdim=True)
+        return self.output(embedded + before)
+
+
+def mixing(vocabulary: int, causal: bool) -> nn.Module:
+    return Mixing(vocabulary, causal)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_language_model_that_sees_later_tokens_is_rejected(causal: bool, refusal: Callable):
+    tokens = np.random.default_rng(0).integers(0, 9, (20, 7), dtype=np.uint8)
+    spec = DataSpec("tokens", (6,), "next_token", vocabulary=9, token_unit="token")
+    side = Dataset.from_numpy(spec, {"inputs": tokens})
+    data = PreparedData(spec, side, side, None)
+    model = CustomModelConfig(name=f"{__name__}:mixing", arguments={"vocabulary": 9, "causal": causal})
+    arguments = model, LanguageModelConfig(name="language_model"), 4, data
+    if causal:
+        assert validate_network(*arguments)["outputs"] == 9
+    else:
+        message = refusal(validate_network, *arguments)
+        assert "the output for a token depends on later tokens, which it is to predict; use a causal mask" in message

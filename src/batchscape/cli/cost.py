@@ -11,16 +11,21 @@ import numpy as np
 import torch
 
 from batchscape.config.run import RunSpec
+from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.data.dataset import Dataset
 from batchscape.data.inspect import Inspection
 from batchscape.data.prepared import PreparedData, read_prepared, write_prepared
 from batchscape.data.spec import SIDES, DataSpec
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
+from batchscape.models.build import apply_network
 from batchscape.runtime.duration import format_duration
 from batchscape.runtime.user_code import summarize_error
 from batchscape.study.plan import TrainingGroup
 from batchscape.study.study import Study
+from batchscape.tasks.compatibility import NUM_SPLIT_EXAMPLES, probe_batch
+from batchscape.tasks.objective import build_objective
+from batchscape.tasks.task import check_functions
 from batchscape.training.train import train
 
 # Per timed batch size: batches of an epoch, and epochs, of which the first warms up.
@@ -65,16 +70,18 @@ def max_total_seconds(trainings: list[TrainingGroup], pace: Pace, num_train: int
 def describe_cost(study: Study, inspection: Inspection) -> list[str]:
     """Return lines with the estimated time of all trainings and its basis, or why there is no estimate.
 
-    `inspection` is what is known about the data before it is prepared. Raises UserError if the network is invalid.
+    `inspection` is what is known about the data before it is prepared. Raises UserError if the network, the loss or a
+    metric is invalid.
     """
     hint = "; run `snakemake --cores 4 prepare --configfile FILE`, then `check` measures it"
     try:
         sample, counts = _sample_data(study, inspection)
         if sample is None:
             return [f"time: unknown before the data is prepared{hint}"]
+        _test_functions(study, sample)
         pace, device = _measure_pace(study, sample)
     except UserError as error:
-        if str(error).startswith("model."):
+        if str(error).startswith(("model.", "task.")):
             raise
         return [f"time: not estimated ({error})"]
     except Exception as error:  # of custom code
@@ -102,19 +109,15 @@ def _sample_data(study: Study, inspection: Inspection) -> tuple[PreparedData | N
     if Path(study.paths.prepared_data).exists():
         data = read_prepared(Path(study.paths.prepared_data))
         return data, (len(data.train), len(data.validation))
-    spec = inspection.spec
-    if inspection.shape and inspection.classes:
-        height, width, channels = inspection.shape
-        spec = DataSpec("images", (channels, height, width), "class", tuple(map(str, range(inspection.classes))))
-    if spec is None:
+    if inspection.spec is None:
         return None, None
-    spec = replace(spec, target_variance=dict.fromkeys(SIDES, 1.0))
-    examples = _draw_examples(spec, max(20, 2 * len(spec.classes)))
+    spec = replace(inspection.spec, target_variance=dict.fromkeys(SIDES, 1.0))
+    examples = _draw_examples(spec, max(20, 2 * len(spec.classes)), inspection.targets)
     return PreparedData(spec, examples, examples, None), inspection.counts
 
 
-def _draw_examples(spec: DataSpec, count: int) -> Dataset:
-    """Return random examples."""
+def _draw_examples(spec: DataSpec, count: int, targets: np.ndarray | None) -> Dataset:
+    """Return random inputs with the targets that they may have, of which numeric ones are given."""
     rng = np.random.default_rng(0)
     match spec.inputs:
         case "images":
@@ -130,8 +133,30 @@ def _draw_examples(spec: DataSpec, count: int) -> Dataset:
     if spec.targets == "class":
         arrays["targets"] = np.arange(count) % len(spec.classes)
     elif spec.targets == "numbers":
-        arrays["targets"] = rng.normal(size=(count, *spec.target_shape)).astype(np.float32)
+        assert targets is not None  # whatever knows the spec of numeric targets knows some of them
+        arrays["targets"] = np.resize(targets, (count, *spec.target_shape))
     return Dataset.from_numpy(spec, arrays)
+
+
+def _test_functions(study: Study, sample: PreparedData) -> None:
+    """Raise UserError if a loss or metric of the user is invalid, as before any training."""
+    if not any(":" in path for path in (study.task.loss, *study.task.metrics)):
+        return
+    objective = build_objective(study.model, study.task, sample, seed=0)
+    batch = probe_batch(sample.train, count=NUM_SPLIT_EXAMPLES)
+    outputs = apply_network(objective.module, batch.inputs, study.model.name)
+    if isinstance(outputs, torch.Tensor) and outputs.shape == (len(batch), *objective.task.output_shape):
+        check_functions(study.task, objective.task, outputs, batch.targets)
+
+
+def _weight_each_class(task: TaskConfig, spec: DataSpec) -> TaskConfig:
+    """Return a task that takes the same time, for examples that may lack a class.
+
+    Balanced weights are not defined for them.
+    """
+    if isinstance(task, ClassificationConfig) and task.class_weights == "balanced":
+        return task.model_copy(update={"class_weights": dict.fromkeys(spec.classes, 1.0)})
+    return task
 
 
 def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
@@ -149,7 +174,7 @@ def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
             learning_rate=study.comparison.fixed_learning_rate,
             seed=study.grid.seeds[0],
             model=study.model,
-            task=study.task,
+            task=_weight_each_class(study.task, sample.spec),
             training=training,
         )
         num_examples = NUM_BATCHES * batch_size

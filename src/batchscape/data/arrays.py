@@ -76,10 +76,21 @@ def load(config: ArraysConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDat
     )
 
 
-def inspect_arrays(config: ArraysConfig, task: TaskName = "classification") -> tuple[str, DataSpec, int]:
-    """Return a line about the arrays, what an example is and the number of examples, without reading the inputs.
+class ArraysInspection(NamedTuple):
+    """What arrays show without their inputs."""
 
-    The size of a vocabulary remains unknown. Raises UserError for what headers and targets show to be unusable, as
+    line: str
+    spec: DataSpec
+    """What an example is; the size of a vocabulary is not known."""
+    num_examples: int
+    targets: np.ndarray | None
+    """Numeric targets, (num_examples, …)."""
+
+
+def inspect_arrays(config: ArraysConfig, task: TaskName = "classification") -> ArraysInspection:
+    """Return what arrays show, without reading the inputs.
+
+    Raises UserError for what headers and targets show to be unusable, as
     `load` does.
     """
     targets: np.ndarray | None = None
@@ -107,8 +118,10 @@ def inspect_arrays(config: ArraysConfig, task: TaskName = "classification") -> t
         validate_labels(targets.shape, count, kind, "data.path")
         classes = encode_labels(targets, None, "data.path")[1]
         require_two_classes(classes)
-    elif task == "regression" and targets is not None:
-        target_shape = check_numeric_targets(targets, count, "data.path").shape[1:]
+    numbers: np.ndarray | None = None
+    if task == "regression" and targets is not None:
+        numbers = check_numeric_targets(targets, count, "data.path")
+        target_shape = numbers.shape[1:]
     size = " × ".join(f"{length:,}" for length in (shape[:2] if kind == "images" else shape))
     line = (
         f"data: {config.path}: {count:,} "
@@ -125,7 +138,7 @@ def inspect_arrays(config: ArraysConfig, task: TaskName = "classification") -> t
     targets_kind: Literal["class", "numbers", "next_token"] = "class"
     if task != "classification":
         targets_kind = "numbers" if task == "regression" else "next_token"
-    return line, DataSpec(kind, shape, targets_kind, tuple(classes), target_shape), count
+    return ArraysInspection(line, DataSpec(kind, shape, targets_kind, tuple(classes), target_shape), count, numbers)
 
 
 def _reject_labels_key(config: ArraysConfig) -> None:

@@ -25,6 +25,7 @@ RETRY_DELAYS = (1.0, 5.0, 25.0)
 CHUNK_SIZE = 2**20  # bytes
 
 IMAGE = re.compile(r"(Cat|Dog)/\d+\.jpg")
+CLASSES = ("cat", "dog")
 
 log = logging.getLogger(__name__)
 

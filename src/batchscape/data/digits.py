@@ -8,7 +8,7 @@ from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 
 NUM_IMAGES = 1797
 IMAGE_SHAPE = (8, 8, 1)  # height, width, channels
-DIGITS = tuple("0123456789")
+CLASSES = {"parity": ("even", "odd"), "digit": tuple("0123456789")}
 
 
 def load(config: DigitsConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:  # noqa: ARG001
@@ -21,5 +21,5 @@ def load(config: DigitsConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDat
 
     digits = datasets.load_digits()
     images = np.round(digits.images * (255 / 16)).astype(np.uint8)
-    labels, classes = (digits.target % 2, ("even", "odd")) if config.task == "parity" else (digits.target, DIGITS)
-    return from_arrays(images, labels, classes, "digits", "data.task")
+    labels = digits.target % 2 if config.task == "parity" else digits.target
+    return from_arrays(images, labels, CLASSES[config.task], "digits", "data.task")

@@ -1,8 +1,11 @@
 """Inspection of a source for `check`, without decoding or loading its images."""
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from batchscape.config.data import (
     ArraysConfig,
@@ -19,27 +22,30 @@ from batchscape.config.data import (
     TextConfig,
     held_out_count,
 )
-from batchscape.data import arrays, digits
+from batchscape.data import arrays, cats_vs_dogs, digits, synthetic
 from batchscape.data.archive import open_archive
 from batchscape.data.image_folder import assign_classes, reject_folder_split_keys
 from batchscape.data.inspect_files import inspect_files
 from batchscape.data.layout import may_be_image
+from batchscape.data.prepared import TARGETS, Moments, Rows
 from batchscape.data.source import join_names, require_task
 from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.errors import UserError
+
+# Numeric targets that are kept, as examples.
+MAX_TARGETS = 1000
 
 
 class Inspection(NamedTuple):
     """What is known about a source before it is prepared; None is not known."""
 
     lines: list[str]
-    shape: tuple[int, int, int] | None = None
-    """Height, width and channels of an image."""
-    classes: int | None = None
-    counts: tuple[int, int] | None = None
-    """Number of training and of validation images if no file is dropped."""
     spec: DataSpec | None = None
     """What an example is."""
+    counts: tuple[int, int] | None = None
+    """Number of training and of validation examples if none is dropped."""
+    targets: np.ndarray | None = None
+    """Numeric targets of some examples, as they are stored, (n, …) float32."""
 
 
 def inspect_source(config: DataConfig, task: TaskName | None = None) -> Inspection:
@@ -55,37 +61,46 @@ def inspect_source(config: DataConfig, task: TaskName | None = None) -> Inspecti
     task = task or config.tasks[0]
     require_task(config, task)
     if isinstance(config, TableConfig | DiamondsConfig | TextConfig | PythonDocsConfig | IdxConfig | CifarConfig):
-        lines, spec, counts = inspect_files(config, task)
-        if spec is None or spec.inputs != "images":
-            return Inspection(lines, counts=counts, spec=spec)
-        channels, height, width = spec.shape
-        return Inspection(lines, (height, width, channels), len(spec.classes), counts, spec)
+        return Inspection(*inspect_files(config, task))
     if isinstance(config, ImageFolderConfig):
         if config.path:
             return _inspect_folder(config)
         line = f"data: {config.source}: is downloaded when the study runs, if it is not in downloads/"
-        return Inspection([line], _target_shape(config), 2)
+        return Inspection([line], _images(_target_shape(config), cats_vs_dogs.CLASSES))
     if isinstance(config, ArraysConfig):
-        line, spec, count = arrays.inspect_arrays(config, task)
-        counts = _split_counts(config, count)
-        if spec.inputs != "images":
-            return Inspection([line], counts=counts, spec=spec if spec.inputs == "numbers" else None)
-        channels, height, width = spec.shape
-        return Inspection([line], (height, width, channels), len(spec.classes) or None, counts, spec)
+        return _inspect_arrays(config, task)
     if isinstance(config, DigitsConfig):
-        return _inspect_generated(
-            config, digits.NUM_IMAGES, digits.IMAGE_SHAPE, {"parity": 2, "digit": 10}[config.task]
-        )
+        spec = _images(digits.IMAGE_SHAPE, digits.CLASSES[config.task])
+        return _inspect_generated(config, digits.NUM_IMAGES, spec)
     if isinstance(config, SyntheticConfig):
-        return _inspect_generated(config, config.images, (*config.image_size, config.channels), config.classes)
+        spec = _images((*config.image_size, config.channels), synthetic.class_names(config))
+        return _inspect_generated(config, config.images, spec)
     return Inspection([f"data: {config.source}: is called when the study runs"])
 
 
-def _inspect_generated(
-    config: DigitsConfig | SyntheticConfig, count: int, shape: tuple[int, int, int], classes: int
-) -> Inspection:
-    lines = [f"data: {config.source}: {count:,} images"]
-    return Inspection(lines, shape, classes, _split_counts(config, count))
+def _images(shape: tuple[int, int, int], classes: Sequence[str]) -> DataSpec:
+    """Return the spec of images of a shape, (height, width, channels), in classes."""
+    height, width, channels = shape
+    return DataSpec("images", (channels, height, width), "class", tuple(classes))
+
+
+def _inspect_generated(config: DigitsConfig | SyntheticConfig, count: int, spec: DataSpec) -> Inspection:
+    return Inspection([f"data: {config.source}: {count:,} images"], spec, _split_counts(config, count))
+
+
+def _inspect_arrays(config: ArraysConfig, task: TaskName) -> Inspection:
+    from batchscape.data.prepare import describe_targets
+
+    line, spec, count, numbers = arrays.inspect_arrays(config, task)
+    lines, targets = [line], None
+    if numbers is not None:
+        targets = np.asarray(numbers[:MAX_TARGETS], np.float32)
+        moments = Moments()
+        for chunk in Rows({TARGETS: numbers}, np.arange(count)):
+            moments.add({TARGETS: chunk[TARGETS].astype(np.float32)})
+        lines.append(f"data: {describe_targets(moments, spec, config, 'of all examples')}")
+    # The size of a vocabulary is not known.
+    return Inspection(lines, None if spec.inputs == "tokens" else spec, _split_counts(config, count), targets)
 
 
 def _split_counts(config: DataConfig, count: int) -> tuple[int, int]:
@@ -118,4 +133,4 @@ def _inspect_folder(config: ImageFolderConfig) -> Inspection:
         split_counts = side_counts[TRAIN], side_counts[VALIDATION]
     else:
         split_counts = _split_counts(config, counts.total() - side_counts[TEST])
-    return Inspection(lines, _target_shape(config), len(counts), split_counts)
+    return Inspection(lines, _images(_target_shape(config), sorted(counts)), split_counts)

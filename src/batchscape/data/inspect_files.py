@@ -18,7 +18,7 @@ from batchscape.config.data import (
     held_out_count,
 )
 from batchscape.data import cifar, diamonds, idx, python_docs, table, text
-from batchscape.data.prepared import Rows
+from batchscape.data.prepared import TARGETS, WEIGHTS, Moments, Rows
 from batchscape.data.source import LoadOptions, RawDataset, join_names, require_two_classes
 from batchscape.data.spec import SIDES, TEST, TRAIN, DataSpec
 from batchscape.errors import UserError
@@ -37,6 +37,8 @@ class FileInspection(NamedTuple):
     """What an example is; None if it is not known before all of the files are read."""
     counts: tuple[int, int] | None = None
     """Number of training and of validation examples."""
+    targets: np.ndarray | None = None
+    """Numeric targets of some training examples, as they are stored, (n, …) float32."""
 
 
 def inspect_files(config: FileConfig, task: TaskName) -> FileInspection:
@@ -55,23 +57,33 @@ def inspect_files(config: FileConfig, task: TaskName) -> FileInspection:
 
 
 def _inspect_rows(source: RawDataset, config: FileConfig) -> FileInspection:
-    from batchscape.data.prepare import split_source
+    from batchscape.data.prepare import describe_targets, split_source, to_stored
 
     sides, notes = split_source(source, config)
     rows = np.flatnonzero(sides == SIDES.index(TRAIN))
-    spec = source.spec
+    spec, targets = source.spec, None
     lines = [f"data: {_name(config)}: {len(source):,} {config.example_noun}", *source.notes]
     if source.fit:
         fitted = source.fit(Rows(source.arrays, rows))
         spec = fitted.spec
         lines += fitted.notes
+        if spec.targets == "numbers":
+            moments = Moments()
+            train = Rows(source.arrays, rows)
+            for part, chunk in zip(train.parts(), train, strict=True):
+                transformed = fitted.transform(chunk)
+                used = {name: transformed[name] for name in (TARGETS, WEIGHTS) if name in transformed}
+                stored = to_stored(used, spec, source, part)
+                moments.add(stored)
+                targets = stored[TARGETS] if targets is None else targets
+            notes = [*notes, describe_targets(moments, spec, config)]
     if spec.targets == "class":
         require_two_classes(spec.classes)
         lines[0] += f" of {len(spec.classes):,} classes: {join_names(spec.classes)}"
     counts = [int(np.count_nonzero(sides == index)) for index in range(len(SIDES))]
     given = "; ".join(f"{side}: {count:,}" for side, count in zip(SIDES, counts, strict=True) if count)
     return FileInspection(
-        [lines[0], *(f"data: {line}" for line in [*lines[1:], *notes, given])], spec, (counts[0], counts[1])
+        [lines[0], *(f"data: {line}" for line in [*lines[1:], *notes, given])], spec, (counts[0], counts[1]), targets
     )
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from batchscape.config.data import DataConfig, TaskName, source_module
+from batchscape.config.data import DataConfig, TableSection, TaskName, source_module
 from batchscape.data.manifest import make_manifest, summarize_manifest
 from batchscape.data.prepared import (
     CATEGORIES,
@@ -85,12 +85,12 @@ def prepare(
     if fitted.spec.targets == "class":
         require_two_classes(fitted.spec.classes)
     labels = np.full(len(source), -1, np.int32)
-    values = _Values(fitted.spec, is_fitted=source.fit is not None)
+    values = _Values(fitted.spec, config, is_fitted=source.fit is not None)
 
     def chunks(side: str) -> Iterator[Chunk]:
         raw = Rows(source.arrays, rows[side])
         for part, arrays in zip(raw.parts(), raw, strict=True):
-            chunk = _to_stored(fitted.transform(arrays), fitted.spec, source, part)
+            chunk = to_stored(fitted.transform(arrays), fitted.spec, source, part)
             if fitted.spec.targets == "class":
                 labels[part] = chunk[TARGETS]
             values.add(chunk, side)
@@ -197,7 +197,7 @@ def describe_split(config: DataConfig, fractions: Mapping[str, float], examples:
     return f"split: {shares}, {how}, are for {parts[0][1]}{others} ({seed})"
 
 
-def _to_stored(chunk: Chunk, spec: DataSpec, source: RawDataset, rows: np.ndarray) -> dict[str, np.ndarray]:
+def to_stored(chunk: Chunk, spec: DataSpec, source: RawDataset, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Return examples in the data types of prepared data.
 
     Raises UserError, naming the row of the source, if a value is not finite or out of range.
@@ -260,11 +260,33 @@ def _limit(name: str, spec: DataSpec) -> int | np.ndarray:
     return spec.vocabulary if spec.inputs == "tokens" else 2**8
 
 
+def describe_targets(
+    targets: Moments, spec: DataSpec, config: DataConfig, examples: str = "on the training side"
+) -> str:
+    """Return a line on the scale of numeric targets, with a hint if networks train badly on it.
+
+    Args:
+        targets: Mean and variance of the targets, as they are stored.
+        spec: What an example is.
+        config: Section `data` of the study file.
+        examples: The examples that the targets are of, in words.
+    """
+    mean, deviation = float(np.mean(targets.mean)), targets.value**0.5
+    name = f"{spec.target_name}: " if spec.target_name else ""
+    line = f"targets: {name}mean {mean:.6g}, standard deviation {deviation:.6g} {examples}"
+    if 1 / FAR < deviation < FAR and abs(mean) <= FAR * deviation:
+        return line
+    how = "scale them beforehand"
+    if isinstance(config, TableSection) and not config.standardizes_target:
+        how = "write `target_transform: standardize` in the section `data`"
+    return f"{line}; networks train better on targets with mean 0 and standard deviation 1: {how}"
+
+
 class _Values:
     """Which values training inputs and targets have, and of images also validation inputs, chunk by chunk."""
 
-    def __init__(self, spec: DataSpec, is_fitted: bool):
-        self.spec = spec
+    def __init__(self, spec: DataSpec, config: DataConfig, is_fitted: bool):
+        self.spec, self.config = spec, config
         self.is_fitted = is_fitted
         self.counts = np.zeros(256, np.int64)
         self.low, self.high = np.inf, -np.inf
@@ -297,12 +319,7 @@ class _Values:
             hint = "; networks train better on inputs with mean 0 and standard deviation 1: scale them beforehand"
             lines.append(line + hint if far else line)
         if self.spec.targets == "numbers":
-            mean, deviation = float(np.mean(self.targets.mean)), self.targets.value**0.5
-            name = f"{self.spec.target_name}: " if self.spec.target_name else ""
-            line = f"targets: {name}mean {mean:.6g}, standard deviation {deviation:.6g} on the training side"
-            if not 1 / FAR < deviation < FAR or abs(mean) > FAR * deviation:
-                line += "; networks train better on targets with mean 0 and standard deviation 1"
-            lines.append(line)
+            lines.append(describe_targets(self.targets, self.spec, self.config))
         return lines
 
     def _levels(self) -> str:

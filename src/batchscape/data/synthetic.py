@@ -29,6 +29,9 @@ def load(config: SyntheticConfig, options: LoadOptions = DEFAULT_OPTIONS) -> Raw
         noise = rng.standard_normal((height, width, config.channels), dtype=np.float32)
         image = np.clip(127.5 + 42 * (patterns[label] + config.noise * noise), 0, 255)
         images.append(image[np.newaxis].astype(np.uint8))
-    return from_arrays(
-        images.read(), labels, [f"class{label}" for label in range(config.classes)], "synthetic", "data.source"
-    )
+    return from_arrays(images.read(), labels, class_names(config), "synthetic", "data.source")
+
+
+def class_names(config: SyntheticConfig) -> list[str]:
+    """Return the names of the classes."""
+    return [f"class{label}" for label in range(config.classes)]

@@ -71,6 +71,19 @@ def test_check_inspects_the_data(study: Path):
     assert line.startswith("mine.yaml: data.path: digits.csv is neither an .npy nor an .npz file; ")
 
 
+def test_check_of_a_loss_that_fails_ends_with_one_line_and_status_1(study: Path):
+    with (study / "mine.yaml").open("a") as stream:
+        stream.write("task: {loss: 'losses:broken'}\n")
+    (study / "losses.py").write_text(
+        "def broken(outputs, targets, *, reduction='mean'):\n    return outputs / targets[0, 0]\n"
+    )
+    done = check("mine.yaml", study)
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("mine.yaml: task.loss: losses:broken fails: IndexError: ")
+    assert line.endswith("(losses.py, line 2)")
+
+
 def test_check_of_a_missing_file_fails_with_one_line(study: Path):
     done = check("missing.yaml", study)
     assert done.returncode == 1

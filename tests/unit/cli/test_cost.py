@@ -61,6 +61,59 @@ def test_an_invalid_network_is_an_error(refusal):
     )
 
 
+def raise_error(outputs: torch.Tensor, targets: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:  # noqa: ARG001
+    raise ValueError("no such loss")
+
+
+def detach(outputs: torch.Tensor, targets: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
+    return nn.functional.cross_entropy(outputs.detach(), targets, reduction=reduction)
+
+
+def sum_up(outputs: torch.Tensor, targets: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
+    losses = nn.functional.cross_entropy(outputs, targets, reduction="none")
+    return losses.sum() if reduction == "mean" else losses
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({"loss": f"{__name__}:raise_error"}, f"task.loss: {__name__}:raise_error fails: ValueError: no such loss ("),
+        ({"loss": f"{__name__}:detach"}, f"task.loss: {__name__}:detach cannot be differentiated: it must compute "),
+        ({"loss": f"{__name__}:sum_up"}, f"task.loss: {__name__}:sum_up returns "),
+        ({"metrics": [f"{__name__}:raise_error"]}, f"task.metrics: {__name__}:raise_error fails: ValueError: "),
+        ({"loss": f"{__name__}:missing"}, "task.loss: missing does not exist in test_cost.py; "),
+        ({"class_weights": {"od": 2}}, "task.class_weights: the data has no class od; did you mean odd?"),
+    ],
+    ids=["raises", "no gradient", "no mean", "metric", "no function", "no class"],
+)
+def test_an_invalid_loss_metric_or_class_is_an_error(task: dict, message: str, refusal: Callable):
+    study = {"name": "s", "grid": {"batch_sizes": [8]}, "model": {"name": "mlp"}, "task": task}
+    checked = Study.from_mapping(study, "s.yaml")
+    assert refusal(describe_cost, checked, inspect_source(checked.data)).startswith(message)
+
+
+def positive_only(outputs: torch.Tensor, targets: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
+    if not (targets > 0).all():
+        raise ValueError("targets must be positive")
+    return nn.functional.mse_loss(outputs, targets, reduction=reduction)
+
+
+@pytest.mark.parametrize("target", [[], [2]])
+def test_a_loss_is_timed_with_targets_of_the_data(target: list[int], tmp_path: Path):
+    targets = np.random.default_rng(0).uniform(1, 2, (40, *target))
+    np.savez(tmp_path / "a.npz", inputs=np.zeros((40, 3), np.float32), targets=targets)
+    study = {
+        "name": "s",
+        "data": {"source": "arrays", "path": str(tmp_path / "a.npz")},
+        "task": {"name": "regression", "loss": f"{__name__}:positive_only"},
+        "grid": {"batch_sizes": [8]},
+        "model": {"name": "mlp", "dense": []},
+    }
+    checked = Study.from_mapping(study, "s.yaml")
+    (line,) = describe_cost(checked, inspect_source(checked.data, "regression"))
+    assert line.startswith("time (rough estimate "), line
+
+
 @pytest.mark.parametrize(
     ("keys", "pattern"),
     [
@@ -72,6 +125,14 @@ def test_an_invalid_network_is_an_error(refusal):
         (
             {"data": {"source": "my_data:load"}},
             "time: unknown before the data is prepared; run `snakemake",
+        ),
+        (
+            {"task": {"class_weights": {"class1": 3}}},
+            r"time \(rough estimate .*\): an epoch takes \S+ s at batch size 8, ",
+        ),
+        (
+            {"task": {"class_weights": "balanced"}},
+            r"time \(rough estimate .*\): an epoch takes \S+ s at batch size 8, ",
         ),
         ({"training": {"accelerator": "gpu"}}, r"time: not estimated \(training.accelerator: `gpu`, but .*\)$"),
         (
@@ -120,7 +181,6 @@ def write_arrays(path: Path) -> ArraysConfig:
 def test_timed_data_is_like_the_prepared_data(tmp_path: Path, write: Callable[[Path], DataSection]):
     config = write(tmp_path / "data")
     inspection, data = inspect_source(config), prepare(config).data
-    height, width, channels = inspection.shape
-    assert images_of(data.train).shape[1:] == (channels, height, width)
-    assert len(data.spec.classes) == inspection.classes
+    assert (inspection.spec.shape, inspection.spec.classes) == (data.spec.shape, data.spec.classes)
+    assert images_of(data.train).shape[1:] == inspection.spec.shape
     assert inspection.counts == (len(data.train), len(data.validation))

@@ -36,7 +36,8 @@ def test_check_reads_only_the_header_of_the_images(tmp_path: Path, refusal: Call
     for source_config in (one, two):
         expected = "6 images of 400 × 300 pixels, channels: 3, uint8; 3 classes: a, b, c"
         inspection = inspect_source(source_config)
-        assert inspection[:4] == ([f"data: {source_config.path}: {expected}"], (400, 300, 3), 3, (5, 1))
+        assert inspection.lines == [f"data: {source_config.path}: {expected}"]
+        assert inspection.counts == (5, 1)
         assert inspection.spec == DataSpec("images", (3, 400, 300), "class", ("a", "b", "c"))
     assert "cannot be read" in refusal(arrays.load, one)
 

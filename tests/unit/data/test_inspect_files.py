@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from batchscape.config.data import DataConfig, DiamondsConfig, IdxConfig, PythonDocsConfig
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
+from batchscape.data.spec import DataSpec
 from tests.helpers.bad_tables import BAD_INPUTS, SEEN_BY_PREPARE_ONLY, BadInput, idx
 
 
@@ -42,6 +43,20 @@ def test_small_files_are_inspected_as_they_are_prepared(config: DataConfig):
     assert inspection.spec.vocabulary == data.spec.vocabulary
 
 
+@pytest.mark.parametrize("transform", ["none", "log", "standardize"])
+def test_the_scale_of_a_target_is_reported_as_by_prepare(tmp_path: Path, transform: str):
+    rng = np.random.default_rng(0)
+    rows = [f"{x:.3f},{np.exp(11 + 0.2 * x):.0f},{1 + (x > 0)}" for x in rng.normal(size=200)]
+    (tmp_path / "homes.csv").write_text("area,price,count\n" + "\n".join(rows))
+    keys = {"target": "price", "target_transform": transform, "weight": "count", "validation_fraction": 0.3}
+    table = {"source": "table", "path": str(tmp_path / "homes.csv"), **keys}
+    config = TypeAdapter(DataConfig).validate_python(table)
+    (line,) = (line for line in inspect_source(config, "regression").lines if line.startswith("data: targets: "))
+    assert line.removeprefix("data: ") in prepare(config, task="regression").summary
+    assert ("; networks train better on targets" in line) == (transform == "none")
+    assert line.endswith(": write `target_transform: standardize` in the section `data`") == (transform == "none")
+
+
 def test_of_large_files_only_the_headers_are_read(tmp_path: Path, refusal: Callable, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("batchscape.data.inspect_files.MAX_BYTES", 100)
     path = tmp_path / "t.csv"
@@ -59,6 +74,5 @@ def test_images_are_inspected_without_reading_pixels(tmp_path: Path):
         (tmp_path / f"{side}-images-idx3-ubyte").write_bytes(idx(images)[:16])  # the header
         (tmp_path / f"{side}-labels-idx1-ubyte").write_bytes(idx(labels))
     inspection = inspect_source(IdxConfig(source="idx", path=str(tmp_path)))
-    assert inspection.shape == (6, 4, 1)
-    assert inspection.classes == 5
+    assert inspection.spec == DataSpec("images", (1, 6, 4), "class", tuple("01234"))
     assert inspection.counts == (16, 4)

@@ -442,7 +442,9 @@ def test_values_far_from_those_that_networks_train_on_are_reported(tmp_path: Pat
     raw, large = lines(NUMBERS * 1000, TARGETS * 3 + 500)
     assert "scale them beforehand" in raw
     mean, deviation = (TARGETS[:24] * 3 + 500).mean(), (TARGETS[:24] * 3).std()
-    assert large == (
-        f"targets: mean {mean:.6g}, standard deviation {deviation:.6g} on the training side; networks train better on "
-        "targets with mean 0 and standard deviation 1"
-    )
+    hint = "; networks train better on targets with mean 0 and standard deviation 1: scale them beforehand"
+    assert large == f"targets: mean {mean:.6g}, standard deviation {deviation:.6g} on the training side{hint}"
+    targets = TARGETS * 3 + 500  # of which `check` does not know the training side
+    line = inspect_source(ArraysConfig(source="arrays", path=str(tmp_path / "data.npz")), "regression").lines[1]
+    mean, deviation = targets.mean(), targets.std()
+    assert line == f"data: targets: mean {mean:.6g}, standard deviation {deviation:.6g} of all examples{hint}"

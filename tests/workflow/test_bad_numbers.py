@@ -147,7 +147,7 @@ def test_search_finds_nothing_if_every_trial_diverges(hopeless: InProcessStudy, 
 
 def test_claims_figures_and_report_state_that_everything_diverged(hopeless: InProcessStudy, draw: Callable):
     claims = hopeless.read("tables/claims")
-    assert set(claims["verdict"]) == {"undecided"}
+    assert set(claims["verdict"]) == {"not tested"}
     tested = claims[claims["claim"] != "best_rate_grows"]  # two learning rates are too few for it
     assert (tested["n_missing"] == 2).all()
     assert tested["reading"].str.contains("Not tested: .*; [4-8] of the [4-8] runs diverged").all()
@@ -182,7 +182,7 @@ def test_results_before_a_late_divergence_are_preserved(late: InProcessStudy):
     assert (table.loc[("bs8-lr3", "best"), "n_diverged"] == 2).all()
     assert table.loc[("bs8-lr0.1", "best"), "value_mean"].notna().all()
     claims = late.read("tables/claims").set_index("claim")
-    assert claims.loc["nearer_to_init", ["verdict", "n_seeds", "n_missing"]].tolist() == ["undecided", 0, 2]
+    assert claims.loc["nearer_to_init", ["verdict", "n_seeds", "n_missing"]].tolist() == ["not tested", 0, 2]
     assert "4 of the 4 runs diverged" in claims.loc["nearer_to_init", "reading"]
     assert claims.loc["smallest_not_best", "n_seeds"] == 2
     recommendation = late.read("tables/recommendation").set_index("setting")

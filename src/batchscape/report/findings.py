@@ -22,7 +22,7 @@ def describe_findings(
     sentences = []
     if "claims" in tables:
         claims = tables["claims"]
-        tested = claims[claims["claim"].isin(CAPTIONS[figure].claims) & claims["n_seeds"].gt(0)]
+        tested = claims[claims["claim"].isin(CAPTIONS[figure].claims) & claims["verdict"].ne("not tested")]
         for comparison, rows in tested.groupby("comparison", sort=False):
             sentences.append(f"{comparison}: {' '.join(rows['reading'])}")
     if "examples" in tables.get(figure, {}):  # an analysis of the loss surface
@@ -42,10 +42,10 @@ def _describe_examples(table: pd.DataFrame, measures: Measures) -> Iterator[str]
 
 def _count_verdicts(claims: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     counts = claims["verdict"].value_counts()
-    tested = int(claims["n_seeds"].gt(0).sum())
+    tested = len(claims) - counts.get("not tested", 0)
     yield (
         f"{tested} of {len(claims)} claims could be tested: {counts.get('supported', 0)} supported, "
-        f"{counts.get('refuted', 0)} refuted."
+        f"{counts.get('refuted', 0)} refuted, {counts.get('undecided', 0)} undecided."
     )
 
 

@@ -16,7 +16,7 @@ from batchscape.report.summary import cost_column, summarize
 
 MAX_TABLE_ROWS = 24
 MAX_ANSWER_ROWS = 8
-VERDICT_SIGNS = {"supported": "✔", "refuted": "✘", "undecided": "?"}
+VERDICT_SIGNS = {"supported": "✔", "refuted": "✘", "undecided": "?", "not tested": "–"}
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def test_untested_claims_give_no_findings():
         describe_findings(name, {"claims": untested}, RATE, WORDS) == [] for name in CAPTIONS if name != "claims"
     )
     assert describe_findings("claims", {"claims": untested}, RATE, WORDS) == [
-        f"0 of {len(untested)} claims could be tested: 0 supported, 0 refuted."
+        f"0 of {len(untested)} claims could be tested: 0 supported, 0 refuted, 0 undecided."
     ]
 
 

@@ -92,7 +92,7 @@ def make_claims(**values: object) -> pd.DataFrame:
         "claim": "sharper", "statement": "Larger batches find sharper minima", "source": "Keskar et al. 2017",
         "comparison": "batch 128 against 32", "measure": "Keskar's φ", "scale": "difference", "claimed": "greater",
         "effect": 1.9, "ci95_low": 0.1, "ci95_high": 3.7, "n_seeds": 3, "n_missing": 0, "verdict": "supported",
-        "seeds_needed": "nan", "reading": "It is 1.9 higher.",
+        "seeds_needed": None, "reading": "It is 1.9 higher.",
     }  # fmt: skip
     return pd.DataFrame([{**claim, **values}])
 
@@ -151,14 +151,20 @@ def test_nan_is_shown_as_a_dash():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "expected"), [("supported", "✔ supported"), ("refuted", "✘ refuted"), ("undecided", "? undecided")]
+    ("verdict", "expected"),
+    [
+        ("supported", "✔ supported"),
+        ("refuted", "✘ refuted"),
+        ("undecided", "? undecided"),
+        ("not tested", "– not tested"),
+    ],
 )
 def test_verdicts_have_words_and_signs(verdict: str, expected: str):
     assert expected in ParsedPage(render_page(tables={"claims": make_claims(verdict=verdict)})).text
 
 
 def test_untested_claim_gives_the_reason():
-    untested = make_claims(comparison="none", verdict="undecided", effect=np.nan, reading="Not tested: no linear arm.")
+    untested = make_claims(comparison="none", verdict="not tested", effect=np.nan, reading="Not tested: no linear arm.")
     text = ParsedPage(render_page(tables={"claims": untested})).text
     assert "Not tested: no linear arm." in text
     assert "Keskar's φ. Source: Keskar et al. 2017" in text

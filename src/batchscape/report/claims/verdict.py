@@ -11,11 +11,11 @@ POWER = 0.8
 MAX_SEEDS = 1000
 
 Direction = Literal["greater", "less"]
-Verdict = Literal["supported", "refuted", "undecided"]
+Verdict = Literal["supported", "refuted", "undecided", "not tested"]
 
 
 def verdict(low: float, high: float, claimed: Direction) -> Verdict:
-    """Return the verdict on a claim about the sign of an effect, from the effect's confidence interval.
+    """Return the verdict on a claim about the sign of a measured effect, from the effect's confidence interval.
 
     Returns:
         `supported` if the interval lies on the claimed side of 0, `refuted` if it lies on the other side, `undecided`
@@ -27,7 +27,7 @@ def verdict(low: float, high: float, claimed: Direction) -> Verdict:
     return "supported" if above == (claimed == "greater") else "refuted"
 
 
-def seeds_needed(differences: np.ndarray) -> str:
+def seeds_needed(differences: np.ndarray) -> str | None:
     """Return the smallest number of seeds that would decide a claim with a power of 80 %.
 
     This is the sample size of the two-sided paired t test at the 5 % level, if mean and standard deviation of
@@ -37,10 +37,10 @@ def seeds_needed(differences: np.ndarray) -> str:
         differences: One difference per seed, shape (n,).
 
     Returns:
-        An integer as text, `more than 1000`, or `nan` if there are fewer than two values.
+        An integer as text, `more than 1000`, or None if there are fewer than two values.
     """
     if len(differences) < 2:
-        return "nan"
+        return None
     mean, sd = abs(np.mean(differences)), np.std(differences, ddof=1)
     if mean == 0:
         return f"more than {MAX_SEEDS}"

@@ -8,7 +8,7 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 
-# Okabe & Ito 2008; a shape per verdict for grayscale prints and color-blind readers.
+# Those of tested claims. Okabe & Ito 2008; a shape per verdict for grayscale prints and color-blind readers.
 VERDICTS = {"supported": ("#0072B2", "o"), "refuted": ("#D55E00", "X"), "undecided": ("#666666", "D")}
 # Intervals of few seeds can span decades: the axis ends at this factor beyond the outermost effects.
 AXIS_MARGIN = 4
@@ -33,17 +33,17 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
     column, edge = (right * (right / left) ** fraction for fraction in (0.03, 0.68))
     colors, shapes = ({name: style_of[index] for name, style_of in VERDICTS.items()} for index in (0, 1))
     return (
-        p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))
+        p9.ggplot(rows, p9.aes("effect", "row"))
         + p9.geom_rect(p9.aes(xmin="side", xmax=1, ymin="row - 0.42", ymax="row + 0.42"), fill="#EEEEEE", color="none")
         + p9.geom_vline(xintercept=1, color="#777777", size=0.4)
         + p9.geom_segment(
-            p9.aes("start", "row", xend="end", yend="row"),
+            p9.aes("start", "row", xend="end", yend="row", color="verdict"),
             rows.dropna(subset=["ci95_low"]),
             size=0.9,
             show_legend=False,
         )
         + _draw_interval_arrows(pd.concat(beyond))
-        + p9.geom_point(p9.aes(shape="verdict"), rows.dropna(subset=["effect"]), size=3)
+        + p9.geom_point(p9.aes(color="verdict", shape="verdict"), rows.dropna(subset=["effect"]), size=3)
         + p9.geom_text(p9.aes(column, label="numbers"), size=8, ha="left", color="#222222")
         + p9.scale_x_log10(
             limits=(left, edge),
@@ -82,7 +82,8 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
 
 def _draw_interval_arrows(beyond: pd.DataFrame) -> list:
     return [
-        p9.geom_point(p9.aes("x"), rows, shape=sign, size=2, show_legend=False) for sign, rows in beyond.groupby("sign")
+        p9.geom_point(p9.aes("x", color="verdict"), rows, shape=sign, size=2, show_legend=False)
+        for sign, rows in beyond.groupby("sign")
     ]
 
 

@@ -34,8 +34,8 @@ def tabulate(
     """Return one row for each claim, in the order of `CLAIMS`.
 
     An effect is a ratio: the geometric mean over seeds, with the 95 % t interval of its logarithm. `p_value_holm` is
-    adjusted over all claims that have a p-value (Holm 1979). A claim that this study cannot test is undecided, its
-    numbers are nan, and `reading` says why.
+    adjusted over all claims that have a p-value (Holm 1979). The verdict on a claim that this study cannot test
+    is `not tested`, its numbers are nan, and `reading` says why.
     """
     evidence = Evidence(runs, arm_runs, history, epoch_distance, small_batch_size, large_batch_size)
     loss_unit = Measures.from_settings(measures).loss_unit
@@ -60,8 +60,8 @@ def _row(claim: Claim, evidence: Evidence, loss_unit: str) -> dict[str, object]:
     # Rounded, so that rounding errors of the logarithms cannot break a tie.
     logs = ratios.by_seed.dropna().sort_index().to_numpy().round(12)
     test = t_test(logs)
-    decision = verdict(test.ci95_low, test.ci95_high, claim.claimed)
-    needed = seeds_needed(logs) if decision == "undecided" else "nan"
+    decision = verdict(test.ci95_low, test.ci95_high, claim.claimed) if len(logs) else "not tested"
+    needed = seeds_needed(logs) if decision == "undecided" else None
     missing = 0 if reason else evidence.runs["seed"].nunique() - len(logs)
     if reason:
         reading = f"Not tested: {reason}."
@@ -90,8 +90,8 @@ def _row(claim: Claim, evidence: Evidence, loss_unit: str) -> dict[str, object]:
     }
 
 
-def _describe_finding(claim: Claim, test: TTest, n_seeds: int, decision: Verdict, needed: str) -> str:
-    if n_seeds == 0:
+def _describe_finding(claim: Claim, test: TTest, n_seeds: int, decision: Verdict, needed: str | None) -> str:
+    if decision == "not tested":
         return "Not tested: no seed has all values that are compared"
     effect, low, high = (_three_digits(np.exp(log)) for log in (test.mean, test.ci95_low, test.ci95_high))
     finding = claim.finding.format(effect)

@@ -1,6 +1,7 @@
 """Claims on synthetic studies with known answers."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from batchscape.report.claims.statements import CLAIMS
 from batchscape.report.claims.t_test import t_test
 from batchscape.report.claims.verdict import seeds_needed, verdict
 from batchscape.report.figures import claims as figure
+from batchscape.report.preview import preview_table
 from batchscape.report.tables import claims
 from batchscape.study.study import Study
 from tests.helpers.claims import (
@@ -28,7 +30,7 @@ from tests.helpers.claims import (
     scale_quantities,
     seed_noise,
 )
-from tests.helpers.measures import CLASSIFICATION
+from tests.helpers.measures import CLASSIFICATION, WORDS
 
 
 def best_at(rates: dict[int, float]) -> QuantityFunction:
@@ -103,7 +105,8 @@ def test_claims_are_supported_where_true_and_refuted_where_false(claim: str, sup
     row = tabulate_claims(make_sources(CASES[claim][0 if supports else 1])).loc[claim]
     assert row["verdict"] == ("supported" if supports else "refuted")
     assert row["ci95_low"] < row["effect"] < row["ci95_high"] or claim == "best_rate_grows"
-    assert (row["n_seeds"], row["n_missing"], row["seeds_needed"], row["scale"]) == (3, 0, "nan", "ratio")
+    assert (row["n_seeds"], row["n_missing"], row["scale"]) == (3, 0, "ratio")
+    assert pd.isna(row["seeds_needed"])
     assert ("as claimed" if supports else "against the claim") in row["reading"]
 
 
@@ -165,7 +168,7 @@ def test_seeds_needed_is_the_smallest_number_with_a_power_of_80_percent(effect: 
 def test_seeds_needed_of_tiny_effects_and_too_few_values():
     assert seeds_needed(np.array([-1.0, 1.0])) == seeds_needed(np.array([0.0, 0.0])) == "more than 1000"
     assert seeds_needed(np.array([-1.0, 1.001])) == "more than 1000"
-    assert seeds_needed(np.array([0.3])) == seeds_needed(np.array([])) == "nan"
+    assert seeds_needed(np.array([0.3])) is seeds_needed(np.array([])) is None
 
 
 def test_means_by_epoch_are_over_the_epochs_that_both_runs_of_a_seed_have():
@@ -203,7 +206,7 @@ def test_gap_claims_are_not_tested_without_a_gap(claim: str):
         claim
     ]
     assert np.isnan(row["effect"])
-    assert row[["verdict", "n_seeds"]].tolist() == ["undecided", 0]
+    assert row[["verdict", "n_seeds"]].tolist() == ["not tested", 0]
     assert "no gap to close" in row["reading"]
 
 
@@ -297,7 +300,8 @@ def test_ties_are_undecided():
     table = tabulate_claims(make_sources(lambda *_: 0.3))
     tested = table.drop(["linear_closes_gap", "linear_restores_epochs"])  # without a gap these are not tested
     assert (tested[["effect", "ci95_low", "ci95_high"]] == 1).all(axis=None)
-    assert set(table["verdict"]) == {"undecided"}
+    assert set(tested["verdict"]) == {"undecided"}
+    assert set(table.drop(tested.index)["verdict"]) == {"not tested"}
     assert set(tested["seeds_needed"]) == {"more than 1000"}
 
 
@@ -322,7 +326,8 @@ def test_single_seed_is_undecided_with_an_effect():
     row = table.loc["more_epochs"]
     assert row["effect"] == pytest.approx(2, rel=0.01)
     assert np.isnan(row[["ci95_low", "ci95_high"]].astype(float)).all()
-    assert row[["n_seeds", "n_missing", "seeds_needed"]].tolist() == [1, 0, "nan"]
+    assert row[["n_seeds", "n_missing"]].tolist() == [1, 0]
+    assert pd.isna(row["seeds_needed"])
     assert "only seed" in row["reading"]
 
 
@@ -363,9 +368,21 @@ def test_seed_is_dropped_if_a_run_is_missing(claim: str):
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
 
 
-def test_claims_are_undecided_if_every_run_diverged():
+@pytest.mark.parametrize("change", [of_large("best_epoch", 2), lambda *_: 0.3], ids=["decided", "ties"])
+def test_the_report_shows_missing_numbers_of_claims_as_dashes(change: QuantityFunction, tmp_path: Path):
+    table = claims.tabulate(*make_sources(change), small_batch_size=32, large_batch_size=128, measures=CLASSIFICATION)
+    write_frame(tmp_path / "claims.csv", table)
+    for frame in (table, read_frame(tmp_path / "claims.csv")):  # as in a partial report, and in the report
+        cells = [cell for row in preview_table(frame, 24, WORDS).rows for cell in row]
+        assert "nan" not in cells
+        assert "None" not in cells
+        assert "–" in cells
+
+
+def test_claims_are_not_tested_if_every_run_diverged():
     table = tabulate_claims(make_sources(scale_quantities(), diverges=lambda _: True))
-    assert set(table["verdict"]) == {"undecided"}
+    assert set(table["verdict"]) == {"not tested"}
+    assert table["seeds_needed"].isna().all()
     assert (table["n_seeds"] == 0).all()
     assert (table["n_missing"] == 3).all()
     assert table["effect"].isna().all()
@@ -432,7 +449,8 @@ def test_untestable_claim_has_a_row_with_the_reason(chosen: Study, untested: set
     rows = table.loc[sorted(untested)]
     assert rows["reading"].str.contains(reason).all()
     assert rows["effect"].isna().all()
-    assert set(rows["verdict"]) == {"undecided"}
+    assert set(rows["verdict"]) == {"not tested"}
+    assert "not tested" not in set(table.drop(rows.index)["verdict"])
     assert (rows["n_missing"] == 0).all()
 
 

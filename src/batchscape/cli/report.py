@@ -62,8 +62,10 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
         write_text(Path(study.paths.partial_report), page)
     except OSError as error:
         raise UserError(f"{study.paths.partial_report}: cannot be written ({error.strerror}); make its folder writable")
-    missing = [f"missing {part}: {reason}" for part, reason in partial.missing] or ["nothing is missing"]
-    return [*partial.notes, *missing, f"the partial report: {study.paths.partial_report}"]
+    missing = [f"missing {part}: {reason}" for part, reason in partial.missing] or [
+        f"no run or analysis is missing; `snakemake all` writes {study.paths.report}"
+    ]
+    return [*partial.notes, *missing, f"the {partial.kind} report: {study.paths.partial_report}"]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,11 @@ class PartialReport:
     batch_sizes: Sequence[int] = ()
     """The batch sizes without a complete run."""
 
+    @property
+    def kind(self) -> str:
+        """What the report is: `partial`, or `provisional` if nothing is missing but `report.html`."""
+        return "partial" if self.missing else "provisional"
+
 
 def render(
     name: str,

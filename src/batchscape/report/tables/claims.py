@@ -60,7 +60,7 @@ def _row(claim: Claim, evidence: Evidence, loss_unit: str) -> dict[str, object]:
     # Rounded, so that rounding errors of the logarithms cannot break a tie.
     logs = ratios.by_seed.dropna().sort_index().to_numpy().round(12)
     test = t_test(logs)
-    decision = verdict(test.ci95_low, test.ci95_high, claim.claimed) if len(logs) else "not tested"
+    decision: Verdict = verdict(test.ci95_low, test.ci95_high, claim.claimed) if len(logs) else "not tested"
     needed = seeds_needed(logs) if decision == "undecided" else None
     missing = 0 if reason else evidence.runs["seed"].nunique() - len(logs)
     if reason:

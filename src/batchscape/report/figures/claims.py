@@ -17,9 +17,11 @@ AXIS_MARGIN = 4
 def draw(claims: pd.DataFrame) -> p9.ggplot:
     effects = claims["effect"].dropna()
     left, right = min([1, *effects]) / AXIS_MARGIN, max([1, *effects]) * AXIS_MARGIN
+    # A claim that is not tested has words in place of a point, so that its color is not seen.
+    verdicts = claims["verdict"].replace("not tested", "undecided")
     rows = claims.assign(
         row=np.arange(len(claims), 0, -1),
-        verdict=pd.Categorical(claims["verdict"], categories=list(VERDICTS), ordered=True),
+        verdict=pd.Categorical(verdicts, categories=list(VERDICTS), ordered=True),
         side=claims["claimed"].map({"greater": right, "less": left}),
         start=claims["ci95_low"].clip(lower=left),
         end=claims["ci95_high"].clip(upper=right),
@@ -33,17 +35,17 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
     column, edge = (right * (right / left) ** fraction for fraction in (0.03, 0.68))
     colors, shapes = ({name: style_of[index] for name, style_of in VERDICTS.items()} for index in (0, 1))
     return (
-        p9.ggplot(rows, p9.aes("effect", "row"))
+        p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))
         + p9.geom_rect(p9.aes(xmin="side", xmax=1, ymin="row - 0.42", ymax="row + 0.42"), fill="#EEEEEE", color="none")
         + p9.geom_vline(xintercept=1, color="#777777", size=0.4)
         + p9.geom_segment(
-            p9.aes("start", "row", xend="end", yend="row", color="verdict"),
+            p9.aes("start", "row", xend="end", yend="row"),
             rows.dropna(subset=["ci95_low"]),
             size=0.9,
             show_legend=False,
         )
         + _draw_interval_arrows(pd.concat(beyond))
-        + p9.geom_point(p9.aes(color="verdict", shape="verdict"), rows.dropna(subset=["effect"]), size=3)
+        + p9.geom_point(p9.aes(shape="verdict"), rows.dropna(subset=["effect"]), size=3)
         + p9.geom_text(p9.aes(column, label="numbers"), size=8, ha="left", color="#222222")
         + p9.scale_x_log10(
             limits=(left, edge),
@@ -82,8 +84,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
 
 def _draw_interval_arrows(beyond: pd.DataFrame) -> list:
     return [
-        p9.geom_point(p9.aes("x", color="verdict"), rows, shape=sign, size=2, show_legend=False)
-        for sign, rows in beyond.groupby("sign")
+        p9.geom_point(p9.aes("x"), rows, shape=sign, size=2, show_legend=False) for sign, rows in beyond.groupby("sign")
     ]
 
 

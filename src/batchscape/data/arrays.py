@@ -101,7 +101,7 @@ def inspect_arrays(config: ArraysConfig, task: TaskName = "classification") -> A
             with zipfile.ZipFile(config.path) as archive, archive.open(f"{names['inputs']}.npy") as stream:
                 header = _read_header(stream)[0]
             if "targets" in names:
-                targets = _read_small(config.path, names["targets"])
+                targets = _unpack(config.path, names["targets"])
         except UserError:
             raise
         except Exception as error:
@@ -151,8 +151,7 @@ def _read_npz(config: ArraysConfig, options: LoadOptions) -> Mapping[str, np.nda
     try:
         names = _names_in_npz(config, options.task)
         # Only these: other arrays may be large, or of Python objects.
-        small = {kind: _read_small(config.path, name) for kind, name in names.items() if kind != "inputs"}
-        return {"inputs": _unpack(config.path, names["inputs"], options.folder), **small}
+        return {kind: _unpack(config.path, name, options.folder) for kind, name in names.items()}
     except UserError:
         raise
     except Exception as error:
@@ -180,11 +179,6 @@ def _names_in_npz(config: ArraysConfig, task: TaskName) -> dict[str, str]:
     }
 
 
-def _read_small(path: str, name: str) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as arrays:
-        return np.asarray(arrays[name])
-
-
 def _read_header(stream: IO[bytes]) -> tuple[Header, bool]:
     """Return the header of an .npy stream, and whether the array is stored column by column."""
     version = np.lib.format.read_magic(stream)
@@ -193,8 +187,8 @@ def _read_header(stream: IO[bytes]) -> tuple[Header, bool]:
     return Header(shape, dtype), is_fortran
 
 
-def _unpack(path: str, name: str, folder: Path | None) -> np.ndarray:
-    """Return an array of an .npz file as a mapped file without a name in a folder."""
+def _unpack(path: str, name: str, folder: Path | None = None) -> np.ndarray:
+    """Return an array of an .npz file as a mapped file without a name in a folder, by default the system's."""
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as stream:
         header, is_fortran = _read_header(stream)
         if header.dtype.hasobject:

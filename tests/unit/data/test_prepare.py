@@ -211,7 +211,7 @@ limit = int(sys.argv[3])
 used = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData:")) * 1024
 resource.setrlimit(resource.RLIMIT_DATA, (used + limit, used + limit))
 config = TypeAdapter(DataConfig).validate_json(sys.argv[1])
-data = prepare(config, 1, "classification", Path(sys.argv[2])).data
+data = prepare(config, 1, sys.argv[4], Path(sys.argv[2])).data
 print(sum(side.num_bytes for side in data.sides.values()))
 try:
     bytearray(2 * limit)
@@ -229,7 +229,7 @@ def large_arrays() -> tuple[np.ndarray, np.ndarray]:
     return images, np.arange(128) % 2
 
 
-@pytest.mark.parametrize("source", ["npy", "npz", "compressed", "synthetic", "folder"])
+@pytest.mark.parametrize("source", ["npy", "npz", "compressed", "synthetic", "folder", "weights"])
 def test_prepare_needs_less_memory_than_the_data(source: str, large_arrays: tuple, tmp_path: Path):
     images, labels = large_arrays
     section: dict = {"source": "arrays", "path": str(tmp_path / "data.npz"), "split": "first", "test_fraction": 0.1}
@@ -244,6 +244,9 @@ def test_prepare_needs_less_memory_than_the_data(source: str, large_arrays: tupl
     elif source == "synthetic":
         section = {"source": "synthetic", "images": 128, "image_size": [1000, 1000], "channels": 1, "split": "first",
                    "test_fraction": 0.1}  # fmt: skip
+    elif source == "weights":
+        tokens = np.zeros((128, 250_001), np.uint8)
+        np.savez(tmp_path / "data.npz", inputs=tokens, weights=np.ones((128, 250_000), np.float32))
     else:
         for number in range(128):
             image = Image.fromarray(np.full((10, 10), number, np.uint8))
@@ -251,7 +254,8 @@ def test_prepare_needs_less_memory_than_the_data(source: str, large_arrays: tupl
         section = {"source": "image_folder", "path": str(tmp_path / "set"), "image_size": [1000, 1000],
                    "color": "grayscale"}  # fmt: skip
     target = tmp_path / "out" / "data.safetensors"
-    command = [sys.executable, "-c", LIMITED, json.dumps(section), str(target), str(LIMIT)]
+    task = "language_model" if source == "weights" else "classification"
+    command = [sys.executable, "-c", LIMITED, json.dumps(section), str(target), str(LIMIT), task]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     num_bytes, is_limited = done.stdout.splitlines()

@@ -269,7 +269,7 @@ TABLES = [
     table(
         "a group on two sides",
         b"x,s,g,y\n1,val,p,0\n" + b"2,train,q,1\n3,train,p,0\n" * 9,
-        "data.group_column: the group 'p' in column `g` is on the sides validation and train",
+        "data.path: {}/t.csv, line 2 and {}/t.csv, line 4 are of one group, but on the sides validation and train of",
         split_column="s",
         group_column="g",
     ),

@@ -1,5 +1,6 @@
 """Inspection of a source for `check`, without decoding or loading its images."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,8 @@ from batchscape.data.archive import open_archive
 from batchscape.data.image_folder import assign_classes, reject_folder_split_keys
 from batchscape.data.inspect_files import inspect_files
 from batchscape.data.layout import may_be_image
-from batchscape.data.prepared import TARGETS, Moments, Rows
+from batchscape.data.moments import Moments
+from batchscape.data.prepared import TARGETS, Rows, add_targets
 from batchscape.data.source import join_names, require_task
 from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.errors import UserError
@@ -95,9 +97,9 @@ def _inspect_arrays(config: ArraysConfig, task: TaskName) -> Inspection:
     lines, targets = [line], None
     if numbers is not None:
         targets = np.asarray(numbers[:MAX_TARGETS], np.float32)
-        moments = Moments()
+        moments = Moments(math.prod(spec.target_shape))
         for chunk in Rows({TARGETS: numbers}, np.arange(count)):
-            moments.add({TARGETS: chunk[TARGETS].astype(np.float32)})
+            add_targets(moments, {TARGETS: chunk[TARGETS].astype(np.float32)})
         lines.append(f"data: {describe_targets(moments, spec, config, 'of all examples')}")
     # The size of a vocabulary is not known.
     return Inspection(lines, None if spec.inputs == "tokens" else spec, _split_counts(config, count), targets)

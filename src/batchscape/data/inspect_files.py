@@ -1,5 +1,6 @@
 """Inspection of tables, text and sets of images for `check`: small files are read as `prepare` does."""
 
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -18,7 +19,8 @@ from batchscape.config.data import (
     held_out_count,
 )
 from batchscape.data import cifar, diamonds, idx, python_docs, table, text
-from batchscape.data.prepared import TARGETS, WEIGHTS, Moments, Rows
+from batchscape.data.moments import Moments
+from batchscape.data.prepared import TARGETS, WEIGHTS, Rows, add_targets
 from batchscape.data.source import LoadOptions, RawDataset, join_names, require_two_classes
 from batchscape.data.spec import SIDES, TEST, TRAIN, DataSpec
 from batchscape.errors import UserError
@@ -68,13 +70,13 @@ def _inspect_rows(source: RawDataset, config: FileConfig) -> FileInspection:
         spec = fitted.spec
         lines += fitted.notes
         if spec.targets == "numbers":
-            moments = Moments()
+            moments = Moments(math.prod(spec.target_shape))
             train = Rows(source.arrays, rows)
             for part, chunk in zip(train.parts(), train, strict=True):
                 transformed = fitted.transform(chunk)
                 used = {name: transformed[name] for name in (TARGETS, WEIGHTS) if name in transformed}
                 stored = to_stored(used, spec, source, part)
-                moments.add(stored)
+                add_targets(moments, stored)
                 targets = stored[TARGETS] if targets is None else targets
             notes = [*notes, describe_targets(moments, spec, config)]
     if spec.targets == "class":

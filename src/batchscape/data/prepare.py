@@ -1,5 +1,6 @@
 """Preparation of a configured source as the data of a study."""
 
+import math
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -11,16 +12,18 @@ import pandas as pd
 
 from batchscape.config.data import DataConfig, TableSection, TaskName, source_module
 from batchscape.data.manifest import make_manifest, summarize_manifest
+from batchscape.data.moments import Moments
 from batchscape.data.prepared import (
     CATEGORIES,
     INPUTS,
     TARGETS,
     WEIGHTS,
     Chunk,
-    Moments,
     PreparedData,
     Rows,
+    add_targets,
     read_prepared,
+    token_dtype,
     write_chunks,
 )
 from batchscape.data.source import Fitted, LoadOptions, RawDataset, reject_split_keys, require_task, require_two_classes
@@ -29,7 +32,7 @@ from batchscape.data.split import quantile_strata, split
 from batchscape.errors import UserError
 
 # Values to count at once; NumPy converts them to integers of eight bytes.
-COUNT_CHUNK = 2**20
+COUNT_CHUNK = 2**17
 
 # Images are reported as dark if at most this share of their values is at or above the middle level; a few pixels of a
 # camera are always bright.
@@ -154,15 +157,15 @@ def _reject_shared_groups(source: RawDataset, sides: np.ndarray) -> None:
     """Raise UserError if a group is on two of the sides that the source gives."""
     assert source.groups is not None
     given = np.maximum(sides, 0)  # the others are drawn from those that train
-    codes = np.unique(source.groups, return_inverse=True)[1]
-    first = np.full(codes.max() + 1, -1, np.int8)
-    first[codes[::-1]] = given[::-1]
-    shared = np.flatnonzero(first[codes] != given)
+    first, codes = np.unique(source.groups, return_index=True, return_inverse=True)[1:]
+    first = first[codes]  # of each row, the first row of its group
+    shared = np.flatnonzero(given[first] != given)
     if len(shared):
         row = shared[0]
         raise UserError(
-            f"{source.key}: the group {source.groups[row]} is on the sides {SIDES[first[codes[row]]]} and "
-            f"{SIDES[given[row]]} of the split given by {source.split_by}; put each group on one side"
+            f"{source.key}: {source.place(first[row])} and {source.place(row)} are of one group, but on the sides "
+            f"{SIDES[given[first[row]]]} and {SIDES[given[row]]} of the split given by {source.split_by}; put each "
+            "group on one side"
         )
 
 
@@ -224,8 +227,7 @@ def to_stored(chunk: Chunk, spec: DataSpec, source: RawDataset, rows: np.ndarray
                 invalid, problem = sums <= 0, "is not above 0: remove the example"
         if invalid.any():
             index = np.flatnonzero(invalid.reshape(len(array), -1).any(axis=1))[0]
-            row = int(rows[index])
-            place = source.locate(row) if source.locate else f"example {row}"
+            place = source.place(int(rows[index]))
             value = "" if array[index].size > 1 else f" {array[index].item()}"
             raise UserError(f"{source.key}: {place}: the {NOUNS[name]}{value} {problem}")
     return stored
@@ -242,14 +244,6 @@ def _stored_dtype(name: str, dtype: np.dtype, spec: DataSpec) -> np.dtype:
     if name == INPUTS and spec.inputs == "tokens":
         return token_dtype(spec.vocabulary)
     return np.dtype(np.uint8 if name == INPUTS and spec.inputs == "images" and dtype == np.uint8 else np.float32)
-
-
-def token_dtype(vocabulary: int) -> np.dtype:
-    """Return the smallest data type that holds the tokens of a vocabulary.
-
-    It is one that torch can index on every device: uint16 is not.
-    """
-    return np.dtype(np.uint8 if vocabulary <= 2**8 else np.int16 if vocabulary <= 2**15 else np.int32)
 
 
 def _limit(name: str, spec: DataSpec) -> int | np.ndarray:
@@ -271,7 +265,7 @@ def describe_targets(
         config: Section `data` of the study file.
         examples: The examples that the targets are of, in words.
     """
-    mean, deviation = float(np.mean(targets.mean)), targets.value**0.5
+    mean, deviation = float(np.mean(targets.means)), float(np.mean(targets.variances)) ** 0.5
     name = f"{spec.target_name}: " if spec.target_name else ""
     line = f"targets: {name}mean {mean:.6g}, standard deviation {deviation:.6g} {examples}"
     if 1 / FAR < deviation < FAR and abs(mean) <= FAR * deviation:
@@ -290,13 +284,13 @@ class _Values:
         self.is_fitted = is_fitted
         self.counts = np.zeros(256, np.int64)
         self.low, self.high = np.inf, -np.inf
-        self.targets = Moments()
+        self.targets = Moments(math.prod(spec.target_shape))
 
     def add(self, chunk: Chunk, side: str) -> None:
         """Include the examples of a chunk of a side."""
         inputs = chunk[INPUTS]
         if side == TRAIN:
-            self.targets.add(chunk)
+            add_targets(self.targets, chunk)
         if side == TEST or not inputs.size:
             return
         if inputs.dtype == np.float32:

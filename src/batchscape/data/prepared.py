@@ -5,6 +5,7 @@ The file is written chunk by chunk and mapped for reading, so that neither needs
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from batchscape.data.moments import Moments
 from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.errors import UserError
 from batchscape.io.files import write_atomically
@@ -39,6 +41,14 @@ VARIANCE_DIGITS = 12
 
 # Longest header that is read; of a file of another kind the first eight bytes are any number.
 MAX_HEADER_BYTES = 100 * 2**20
+
+
+def token_dtype(vocabulary: int) -> np.dtype:
+    """Return the smallest data type that holds the tokens of a vocabulary.
+
+    It is one that torch can index on every device: uint16 is not.
+    """
+    return np.dtype(np.uint8 if vocabulary <= 2**8 else np.int16 if vocabulary <= 2**15 else np.int32)
 
 
 @dataclass(frozen=True)
@@ -116,16 +126,16 @@ def write_chunks(
         with partial.open("wb") as stream:
             stream.truncate(size + entries[-1].stop)
             for side in sides:
-                start, variance = 0, Moments()
+                start, targets = 0, Moments(math.prod(spec.target_shape))
                 for chunk in [first] if side == sides[0] else []:
                     start = _write_chunk(stream, size, entries, hashes, side, start, chunk)
-                    variance.add(chunk)
+                    add_targets(targets, chunk)
                 for chunk in streams[side]:
                     start = _write_chunk(stream, size, entries, hashes, side, start, chunk)
-                    variance.add(chunk)
+                    add_targets(targets, chunk)
                 if start != counts[side]:
                     raise ValueError(f"{start} examples of side {side}, not {counts[side]}")
-                variances[side] = variance.value
+                variances[side] = _mean_variance(targets)
             if spec.targets == "numbers":
                 spec = replace(spec, target_variance=variances)
             digest = hashlib.sha256(json.dumps(asdict(spec)).encode())
@@ -194,42 +204,24 @@ def _write_chunk(
     return start + count
 
 
-class Moments:
-    """Mean and variance of numeric targets, weighted like the loss, chunk by chunk (Chan et al. 1979)."""
+def add_targets(moments: Moments, chunk: Chunk) -> None:
+    """Add the numeric targets of a chunk, if it has any, weighted like the loss."""
+    if TARGETS not in chunk or chunk[TARGETS].dtype.kind != "f":
+        return
+    count = len(chunk[TARGETS])
+    weights = chunk[WEIGHTS].astype(np.float64).reshape(count, -1) if WEIGHTS in chunk else None
+    moments.add(chunk[TARGETS].reshape(count, -1).astype(np.float64), weights)
 
-    def __init__(self) -> None:
-        self.weight, self.mean, self.squares = 0.0, np.zeros(1), np.zeros(1)
 
-    def add(self, chunk: Chunk) -> None:
-        """Include the examples of a chunk, if they have numeric targets."""
-        if TARGETS not in chunk or chunk[TARGETS].dtype.kind != "f":
-            return
-        targets = chunk[TARGETS].reshape(len(chunk[TARGETS]), -1).astype(np.float64)
-        weights = chunk[WEIGHTS].astype(np.float64) if WEIGHTS in chunk else np.ones(len(targets))
-        weights = np.broadcast_to(weights.reshape(len(targets), -1), targets.shape)
-        weight = weights.sum(axis=0)
-        if not weight.all():
-            return
-        mean = (weights * targets).sum(axis=0) / weight
-        delta = mean - self.mean
-        total = self.weight + weight
-        self.squares = (
-            self.squares + (weights * (targets - mean) ** 2).sum(axis=0) + delta**2 * self.weight * weight / total
-        )
-        self.mean = self.mean + delta * weight / total
-        self.weight = total
-
-    @property
-    def value(self) -> float:
-        """The variance, averaged over the numbers of a target."""
-        return float(f"{np.mean(self.squares / self.weight):.{VARIANCE_DIGITS}g}") if np.all(self.weight) else 0.0
+def _mean_variance(moments: Moments) -> float:
+    return float(f"{np.mean(moments.variances):.{VARIANCE_DIGITS}g}")
 
 
 def target_variance(arrays: Chunk) -> float:
     """Return the variance of numeric targets, weighted like the loss, averaged over the numbers of a target."""
-    variance = Moments()
-    variance.add(arrays)
-    return variance.value
+    moments = Moments(math.prod(arrays[TARGETS].shape[1:]))
+    add_targets(moments, arrays)
+    return _mean_variance(moments)
 
 
 def write_prepared(path: Path, data: PreparedData) -> None:

@@ -124,6 +124,10 @@ class RawDataset:
         """Return the number of rows."""
         return len(next(iter(self.arrays.values())))
 
+    def place(self, row: int) -> str:
+        """Return the name of a row for errors."""
+        return self.locate(row) if self.locate else f"example {row}"
+
 
 def join_names(names: Iterable[str], max_names: int = 6) -> str:
     """Return names in natural order (2 before 10), joined by commas and truncated to the first few."""

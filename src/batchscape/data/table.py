@@ -186,7 +186,7 @@ class _Reader:
         self.targets = Scratch(shape, np.int32 if is_class else np.float64, folder)
         self.weights = Scratch((), np.float64, folder)
         self.sides = Scratch((), np.int8, folder)
-        self.groups = Scratch((), np.int32, folder)
+        self.groups = Scratch((), np.int64, folder)
         self.places = Scratch((), np.int64, folder)
         self.levels: dict[str, Levels] = {}
         self.entries: list[ManifestEntry] = []
@@ -237,8 +237,10 @@ class _Reader:
 
         def codes(name: str) -> np.ndarray:
             texts = self._texts(file, rows, name)
-            levels = self.levels.setdefault(name, Levels(file, name))
-            return levels.encode(texts[index] for index in used)
+            if name not in self.levels:
+                is_target = name in self.columns.target
+                self.levels[name] = Levels(file, name, "name a column of classes") if is_target else Levels(file, name)
+            return self.levels[name].encode(texts[index] for index in used)
 
         places = rows.places[used]
         self.numbers.append(numbers(self.number_names))
@@ -258,7 +260,8 @@ class _Reader:
             self._require_positive(file, "data.weight", weight, weights, places)
             self.weights.append(weights)
         if group := self.columns.others.get("group_column"):
-            self.groups.append(codes(group))
+            texts = self._texts(file, rows, group)
+            self.groups.append(hash_groups([texts[index] for index in used]))
         self.sides.append(self._read_sides(file, rows, used, side))
         self.places.append(places)
 
@@ -362,15 +365,13 @@ def read_table(
         classes, arrays[TARGETS] = _sort_classes(levels, kinds[name], arrays[TARGETS])
     fit = TableFit(config, reader.number_names, [reader.levels[name] for name in reader.category_names], classes)
     sides = reader.sides.read()
-    if "group_column" in columns.others:
-        _require_groups_on_one_side(reader, columns.others["group_column"])
     return RawDataset(
         DataSpec("columns", (), "class" if classes else "numbers", classes),
         arrays,
         reader.entries,
         tuple(notes),
         sides if (sides >= 0).any() else None,
-        reader.groups.read() if "group_column" in columns.others else None,
+        number_groups(reader.groups.read()) if "group_column" in columns.others else None,
         fit=fit,
         locate=reader.locate,
         key=files[0].key,
@@ -378,22 +379,19 @@ def read_table(
     )
 
 
-def _require_groups_on_one_side(reader: _Reader, name: str) -> None:
-    """Raise UserError if a group is on two of the sides that the files give."""
-    groups, sides = reader.groups.read(), reader.sides.read()
-    names = reader.levels[name].names
-    first = np.full(len(names), -1, np.int8)
-    # Rows without a side are drawn from those that train.
-    given = np.maximum(sides, 0)
-    first[groups[::-1]] = given[::-1]
-    shared = np.flatnonzero(first[groups] != given)
-    if len(shared):
-        row = shared[0]
-        group = groups[row]
-        raise UserError(
-            f"data.group_column: the group {quote(names[group])} in column `{name}` is on the sides "
-            f"{SIDES[first[group]]} and {SIDES[given[row]]} ({reader.locate(row)}); put each group on one side"
-        )
+def hash_groups(texts: Sequence[str | None]) -> np.ndarray:
+    """Return the first 64 bits of the BLAKE2 hash of each text, (n,) int64, which need no memory for each group.
+
+    Of ten million groups two have the same hash with a probability of 3 in a million; they are then one group.
+    """
+    hashes = {text: hashlib.blake2b(str(text).encode(), digest_size=8).digest() for text in set(texts)}
+    return np.frombuffer(b"".join(hashes[text] for text in texts), "<i8").astype(np.int64)
+
+
+def number_groups(hashes: np.ndarray) -> np.ndarray:
+    """Return groups, (n,) integers, numbered in order of their first row, in which `split` draws them."""
+    first, codes = np.unique(hashes, return_index=True, return_inverse=True)[1:]
+    return np.argsort(np.argsort(first))[codes]
 
 
 def _reject_many_integers(name: str, levels: Levels) -> None:

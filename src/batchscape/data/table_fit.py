@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from batchscape.config.data import TableSection
+from batchscape.data.moments import Moments
 from batchscape.data.prepared import CATEGORIES, INPUTS, TARGETS, WEIGHTS, Chunk
 from batchscape.data.source import Fitted, join_names
 from batchscape.data.spec import DataSpec
@@ -31,6 +32,8 @@ class Levels:
 
     file: TableFile
     name: str
+    hint: str = "leave it out with data.exclude"
+    """What to do if there are too many."""
     codes: dict[str, int] = field(default_factory=dict)
     counts: Counter[int] = field(default_factory=Counter)
 
@@ -41,9 +44,7 @@ class Levels:
             (MISSING if text is None else codes.setdefault(text, len(codes)) for text in texts), np.int32
         )
         if len(codes) > MAX_LEVELS:
-            raise self.file.error(
-                f"has more than {MAX_LEVELS:,} different texts in column `{self.name}`; leave it out with data.exclude"
-            )
+            raise self.file.error(f"has more than {MAX_LEVELS:,} different texts in column `{self.name}`; {self.hint}")
         self.counts.update(encoded[encoded != MISSING].tolist())
         return encoded
 
@@ -61,46 +62,6 @@ class Levels:
                 f"has {len(self.codes):,} different texts in {total:,} rows of the {use} `{self.name}`, such as "
                 f"{example}, so that nothing can be learned from them; {hint}"
             )
-
-
-class Moments:
-    """Count, mean, variance and extremes of columns of numbers, chunk by chunk (Chan et al. 1979); NaN is missing."""
-
-    def __init__(self, num_columns: int):
-        self.counts = np.zeros(num_columns, np.int64)
-        self.means = np.zeros(num_columns)
-        self.squares = np.zeros(num_columns)
-        self.low = np.full(num_columns, np.inf)
-        self.high = np.full(num_columns, -np.inf)
-
-    def add(self, numbers: np.ndarray) -> None:
-        """Add rows, (n, columns) float64."""
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers that are too large have no finite deviation
-            self._add(numbers)
-
-    def _add(self, numbers: np.ndarray) -> None:
-        present = ~np.isnan(numbers)
-        counts = present.sum(axis=0)
-        safe = np.maximum(counts, 1)
-        means = np.where(present, numbers, 0).sum(axis=0) / safe
-        squares = (np.where(present, numbers - means, 0) ** 2).sum(axis=0)
-        totals = self.counts + counts
-        delta = np.where(counts > 0, means - self.means, 0)
-        self.squares = self.squares + squares + delta**2 * (self.counts * counts / np.maximum(totals, 1))
-        self.means = self.means + delta * (counts / np.maximum(totals, 1))
-        self.counts = totals
-        self.low = np.fmin(self.low, np.where(present, numbers, np.inf).min(axis=0, initial=np.inf))
-        self.high = np.fmax(self.high, np.where(present, numbers, -np.inf).max(axis=0, initial=-np.inf))
-
-    @property
-    def deviations(self) -> np.ndarray:
-        """Standard deviations, (columns,), of the population."""
-        return np.sqrt(self.squares / np.maximum(self.counts, 1))
-
-    @property
-    def varies(self) -> np.ndarray:
-        """Whether each column has different values, (columns,)."""
-        return self.low < self.high
 
 
 @dataclass(frozen=True)

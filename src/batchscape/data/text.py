@@ -12,7 +12,7 @@ import numpy as np
 
 from batchscape.config.data import PythonDocsConfig, TextConfig, held_out_count
 from batchscape.data.listing import is_clutter, list_files
-from batchscape.data.prepared import INPUTS, WEIGHTS
+from batchscape.data.prepared import INPUTS, WEIGHTS, token_dtype
 from batchscape.data.scratch import Scratch
 from batchscape.data.source import (
     DEFAULT_OPTIONS,
@@ -267,7 +267,7 @@ def cut_blocks(
         table, vocabulary = None, NUM_BYTES
     else:
         table, vocabulary, notes = number_characters(segments)
-    dtype = np.uint8 if vocabulary <= 2**8 else np.int16 if vocabulary <= 2**15 else np.int32
+    dtype = token_dtype(vocabulary)
     blocks = Scratch((length + 1,), dtype, options.folder)
     longest = max((len(segment) - 1 for segment in segments), default=0)
     if pad and length > longest:

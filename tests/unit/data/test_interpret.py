@@ -360,8 +360,8 @@ BAD = {
         {"inputs": NUMBERS, "targets": LABELS, "split": np.repeat([0, 1], 15), "groups": np.arange(30) // 4},
         {},
         "",
-        "data.path: the group 3 is on the sides train and validation of the split given by the array `split`; put each "
-        "group on one side",
+        "data.path: example 12 and example 15 are of one group, but on the sides train and validation of the split "
+        "given by the array `split`; put each group on one side",
     ),
     "fractions as groups": (
         {"inputs": NUMBERS, "targets": LABELS, "groups": TARGETS},

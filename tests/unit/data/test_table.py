@@ -11,6 +11,7 @@ import pytest
 
 from batchscape.config.data import TableConfig
 from batchscape.data.prepare import PrepareResult, prepare
+from batchscape.data.split import split
 
 RNG = np.random.default_rng(0)
 COUNT = 80
@@ -254,6 +255,18 @@ def test_files_give_the_split_with_columns_in_any_order(tmp_path: Path):
     for side, rows in (("train", slice(50)), ("validation", slice(50, 70)), ("test", slice(70, None))):
         assert np.array_equal(arrays(result, side)["targets"], FRAME["price"][rows].to_numpy(np.float32))
     assert f"{validation}: columns that {path} lacks are not used: extra" in result.summary
+
+
+def test_split_by_group_is_that_of_groups_numbered_by_their_first_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("batchscape.data.table_fit.MAX_LEVELS", 5)  # any number of groups is possible
+    monkeypatch.setattr("batchscape.data.table_files.CSV_CHUNK_ROWS", 7)
+    owners = RNG.integers(0, 30, COUNT)
+    frame = FRAME[["size", "price"]].assign(owner=[f"owner {owner}" for owner in owners])
+    result = prepare_table(write(tmp_path / "t.csv", frame), target="price", group_column="owner", test_fraction=0.2)
+    numbers = pd.factorize(owners)[0]  # in order of appearance
+    parts = split(COUNT, 0.2, "random", 0, 0.2, groups=numbers)
+    for side, rows in zip(("train", "validation", "test"), parts, strict=True):
+        assert np.array_equal(arrays(result, side)["targets"], frame["price"][rows].to_numpy(np.float32))
 
 
 def test_groups_stay_on_one_side(tmp_path: Path):

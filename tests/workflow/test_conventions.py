@@ -70,15 +70,21 @@ def test_rule_files_import_no_slow_library():
     assert not {"torch", "pytorch_lightning", "pandas", "plotnine", "sklearn"} & set(loaded)
 
 
-def test_study_files_in_the_usage_docs_are_valid():
-    """The first one is complete; each of the others is a part that is added to it."""
-    complete, *parts = [
-        YAML(typ="safe", pure=True).load(block)
-        for block in re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / "usage.md").read_text(), re.DOTALL)
-    ]
-    for part in ({}, *parts):
-        Study.from_mapping({**complete, **part}, "docs/usage.md")
-    assert len(parts) >= 5
+@pytest.mark.parametrize("page", ["usage.md", "data.md", "custom-code.md", "cluster.md"])
+def test_study_files_in_the_docs_are_valid(page: str):
+    """The first one of usage.md is complete; each of the others is a part that is added to it."""
+    blocks = {
+        name: re.findall(r"```yaml\n(.*?)```", (PROJECT / "docs" / name).read_text(), re.DOTALL)
+        for name in ("usage.md", page)
+    }
+    reader = YAML(typ="safe", pure=True)
+    complete = reader.load(blocks["usage.md"][0])
+    for block in blocks[page]:
+        # Alternatives are in consecutive lines.
+        alternatives = block.splitlines() if block.count("\ndata:") else [block]
+        for part in alternatives:
+            Study.from_mapping({**complete, **reader.load(part)}, page)
+    assert blocks[page]
 
 
 # Words for which the field has better ones: complete, fix, again, reported, saved; is in, resumes.

@@ -1,4 +1,4 @@
-"""Section `data`: which images, and how they are split."""
+"""Section `data`: which examples, and how they are split."""
 
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self

@@ -34,8 +34,8 @@ class InterpolationConfig(Section):
     """Number of equidistant α."""
 
     batch_norm: Literal["re-estimate", "interpolate", "fixed"] = "re-estimate"
-    """BatchNorm statistics on the line: re-estimated on the training images at each α, interpolated like the weights,
-    or those of the first run. No effect without BatchNorm."""
+    """BatchNorm statistics on the line: re-estimated on the training examples at each α, interpolated like the
+    weights, or those of the first run. No effect without BatchNorm."""
 
     @model_validator(mode="after")
     def _pairs_differ(self) -> Self:

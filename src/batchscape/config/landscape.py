@@ -62,8 +62,8 @@ class LandscapeConfig(Section):
     """A larger grid is split into jobs of at most this many points, which fail and rerun independently."""
 
     batch_norm: Literal["re-estimate", "fixed"] = "re-estimate"
-    """BatchNorm statistics: re-estimated on the training images at each point, or those of the center. No effect
-    without BatchNorm."""
+    """BatchNorm statistics: re-estimated on the training examples at each point, or those of the center. No
+    effect without BatchNorm."""
 
     @model_validator(mode="after")
     def _ranges_ascend(self) -> Self:

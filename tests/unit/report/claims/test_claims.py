@@ -322,7 +322,9 @@ def test_equal_ratios_without_spread_are_decided_by_their_sign():
 
 def test_single_seed_is_undecided_with_an_effect():
     table = tabulate_claims([frame[frame["seed"] == 1] for frame in make_sources(of_large("best_epoch", 2))])
-    assert set(table["verdict"]) == {"undecided"}
+    # There is no gap in the loss to close, and the best of the other batch sizes is selected on other seeds.
+    assert set(table.loc[table["n_seeds"] == 1, "verdict"]) == {"undecided"}
+    assert set(table.loc[table["n_seeds"] == 0, "verdict"]) == {"not tested"}
     row = table.loc["more_epochs"]
     assert row["effect"] == pytest.approx(2, rel=0.01)
     assert np.isnan(row[["ci95_low", "ci95_high"]].astype(float)).all()

@@ -34,7 +34,7 @@ from batchscape.data.source import join_names, require_task
 from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION, DataSpec
 from batchscape.errors import UserError
 
-# Numeric targets that are kept, as examples.
+# Numeric targets that an inspection returns, as examples.
 MAX_TARGETS = 1000
 
 

@@ -36,7 +36,8 @@ def plot_loss_map(cells: pd.DataFrame, columns: int, measures: Measures) -> p9.g
     finite = _order_panels(finite.assign(loss=finite["loss"].clip(lower=floor)), panels)
     low, high = axis.transform([finite["loss"].min(), finite["loss"].max()])
     exact_levels = axis.invert(np.linspace(low, high, LEVELS + 2)[1:-1])
-    levels = sorted({float(f"{level:.2g}") for level in exact_levels})  # two digits, for short labels
+    digits = style.digits_to_distinguish(exact_levels)  # few, for short labels
+    levels = sorted({float(f"{level:.{digits}g}") for level in exact_levels})
     lines = _order_panels(_contours(cells, levels, floor, axis), panels)
     labels = lines[lines["label"] != ""]
     plot = (

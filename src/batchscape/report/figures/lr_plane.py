@@ -43,7 +43,8 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int, 
     low, high = np.nanmin(losses), np.nanmax(losses)
     # Viridis is dark where the loss is low.
     cells["ink"] = np.where((losses - low) / max(high - low, 1e-9) < 0.6, "white", "black")
-    cells["text"] = ["" if np.isnan(loss) else f"{loss:#.2g}" for loss in cells[f"{LOSS}_mean"]] + cells[
+    digits = style.digits_to_distinguish(cells[f"{LOSS}_mean"])
+    cells["text"] = ["" if np.isnan(loss) else f"{loss:#.{digits}g}" for loss in cells[f"{LOSS}_mean"]] + cells[
         "n_diverged"
     ].map(lambda count: f" {count}×" if count else "")
     best = best_lr.dropna(subset=["best_learning_rate"]).rename(columns={"best_learning_rate": "learning_rate"})

@@ -196,6 +196,15 @@ def round_up(value: float) -> float:
     return float(f"{step:.6g}")
 
 
+def digits_to_distinguish(values: Iterable[float]) -> int:
+    """Return significant digits, from two to six, that tell values apart: more if they span little of their size."""
+    finite = np.array([value for value in values if np.isfinite(value)])
+    span = np.ptp(finite) if len(finite) else 0.0
+    if span == 0:
+        return 2
+    return int(np.clip(2 + np.floor(np.log10(np.abs(finite).max() / span)), 2, 6))
+
+
 def tick_labels(values: Sequence[float] | Sequence[str]) -> list[str]:
     """Format the ticks of a continuous scale without trailing zeros, and without exponents where that is short."""
     return [format_tick(float(value)) for value in values]

@@ -59,6 +59,30 @@ def drawn_colors(plot: p9.ggplot) -> set[tuple[int, int, int]]:
     return {tuple(pixel) for pixel in pixels.reshape(-1, 3).tolist()}
 
 
+@pytest.mark.parametrize(
+    ("values", "digits"),
+    [
+        ([0.1, 3.0], 2), ([5.14, 5.5], 3), ([5.4, 5.403], 5), ([-2.0, 0.5], 2), ([1.0, 1.0], 2), ([], 2),
+        ([np.nan, 5.4, np.inf, 5.5], 3), ([1.0, 1 + 1e-12], 6),
+    ],
+)  # fmt: skip
+def test_digits_distinguish_values_that_span_little_of_their_size(values: list[float], digits: int):
+    assert style.digits_to_distinguish(values) == digits
+
+
+def test_a_landscape_that_spans_little_of_its_loss_has_several_contours():
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    frames = make_analyses(chosen, epochs, diverges)
+    cells = frames["tables/landscape"]
+    height = cells["x"] ** 2 + cells["y"] ** 2
+    cells["loss"] = 5.4 + 0.1 * height / height.max()  # a language model early in training
+    plot = build(chosen, "figures", "landscape", FIGURES["landscape"], frames)
+    (lines,) = (layer._data for layer in plot.layers if type(layer.geom).__name__ == "geom_path")
+    levels = lines["line"].str.extract(r"(\S+) \S+$")[0].astype(float)
+    assert levels.nunique() > 3
+    assert levels.between(5.4, 5.5).all()
+
+
 @pytest.mark.parametrize("figure", ["landscape", "trajectory"])
 @pytest.mark.parametrize(("loss", "color", "color_name"), [(np.nan, "#D9D9D9", "gray"), (np.inf, "#C51B7D", "pink")])
 def test_loss_that_is_not_finite_has_a_separate_color(figure: str, loss: float, color: str, color_name: str):

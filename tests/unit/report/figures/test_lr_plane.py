@@ -56,6 +56,16 @@ def test_cells_show_their_loss_and_the_number_of_diverged_runs():
     assert text[(256, 0.04)] == " 2×"
 
 
+def test_cells_with_similar_losses_have_digits_that_tell_them_apart():
+    frame = lr_grid()
+    frame["best_validation_loss_mean"] = 5.4 + frame["best_validation_loss_mean"] / 100
+    plot = draw(frame)
+    plot.draw()
+    text = plot.data.set_index(["batch_size", "learning_rate"])["text"]
+    assert text[(32, 0.02)] == "5.403"
+    assert text[(64, 0.02)] == "5.406"
+
+
 def test_best_rate_is_outlined_and_scaled_from_the_small_batch():
     plot = draw(lr_grid())
     outlined = layer(plot, "geom_rect", 1)

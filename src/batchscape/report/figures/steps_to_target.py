@@ -9,6 +9,7 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.measures import Measures
+from batchscape.report.numbers import format_interval, format_number
 
 PANELS = {"steps": "Steps to the target", "epochs": "Epochs to the target"}
 
@@ -32,7 +33,7 @@ def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series) -> p9.ggplot
     seeds = pd.concat([_panel(runs, name, runs[quantity]) for quantity, name in PANELS.items()])
     means = pd.concat([_panel(best, name, best[f"{quantity}_mean"]) for quantity, name in PANELS.items()])
     means["rate"] = means["edge"].eq("none").map({True: "inside the range", False: "on the edge"})
-    means["text"] = [f"{rate:.3g}" for rate in means["learning_rate"]]
+    means["text"] = [format_number(rate) for rate in means["learning_rate"]]
     first = best[best["batch_size"] == sizes[0]].iloc[0]
     x = np.geomspace(sizes[0], sizes[-1], 50)
     perfect = {"steps": first["steps_mean"] * sizes[0] / x, "epochs": np.full_like(x, first["epochs_mean"])}
@@ -79,22 +80,21 @@ def _order_panels(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _subtitle(best: pd.DataFrame, fit: pd.Series, measures: Measures) -> str:
+    target_loss = measures.loss_phrase(format_number(fit["target_loss"]))
     if best.empty:
-        loss = fit["target_loss"]
-        return "No run reached the target" + ("" if np.isnan(loss) else f", {measures.loss_phrase(f'{loss:.3g}')}")
-    loss = f"{fit['target_loss']:.3g}"
+        return "No run reached the target" + ("" if np.isnan(fit["target_loss"]) else f", {target_loss}")
     n_missed = int(best["n_missed"].sum())
     missed = f"; {n_missed} run{'s' * (n_missed != 1)} never reached it" if n_missed else ""
     seeds = style.describe_seeds(best["n_seeds"], best["n_diverged"])
     target = (
-        f"Target {measures.loss_phrase(loss)}, at the learning rate (labels) with the fewest misses, then the fewest "
+        f"Target {target_loss}, at the learning rate (labels) with the fewest misses, then the fewest "
         f"steps; small points: seeds; large points: mean over {seeds}{missed}"
     )
     if fit["verdict"] == "not identified":
         critical = f"Critical batch size not identified: {fit['reason']}"
     else:
-        low, high = fit["critical_batch_ci95_low"], fit["critical_batch_ci95_high"]
-        critical = f"Critical batch size {fit['critical_batch']:.3g} (95 % interval {low:.3g} to {high:.3g})"
+        interval = format_interval(fit["critical_batch_ci95_low"], fit["critical_batch_ci95_high"])
+        critical = f"Critical batch size {format_number(fit['critical_batch'])} (95 % interval {interval})"
         critical += f", {fit['verdict']} the range"
     bound = "" if best["edge"].eq("none").all() else "; diamonds: upper bounds"
     return f"{style.wrap(target)}\n{style.wrap(critical + bound)}"

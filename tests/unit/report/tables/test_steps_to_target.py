@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from batchscape.report.figures import steps_to_target as figure
 from batchscape.report.tables import critical_batch, runs_to_target, steps_to_target
@@ -196,3 +197,11 @@ def test_run_that_diverged_after_reaching_the_target_is_not_drawn():
     drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
     for panel in drawn.axes:
         assert sum(len(points.get_offsets()) for points in panel.collections) == 5 + 2  # seeds, and means
+
+
+def test_critical_batch_above_1000_is_written_without_an_exponent():
+    runs = scaled_runs(1200.0)
+    table = steps_to_target.tabulate(runs)
+    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
+    texts = " ".join(text.get_text() for text in drawn.findobj(Text))
+    assert "Critical batch size 1200 (95 % interval 1200 to 1200)" in " ".join(texts.split())

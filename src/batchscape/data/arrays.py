@@ -1,6 +1,5 @@
 """Inputs and targets in NumPy files."""
 
-import hashlib
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +22,7 @@ from batchscape.data.source import (
 )
 from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError
+from batchscape.io.files import hash_file
 
 # Names of arrays in .npz files, by what they are; the first that there is counts.
 NAMES = {
@@ -58,7 +58,8 @@ def load(config: ArraysConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDat
         files = [path, *([Path(config.labels)] if config.labels else [])]
     count = len(arrays["inputs"]) if arrays["inputs"].ndim else 0
     entries = [
-        ManifestEntry(file.name, _hash(file), examples=count if index == 0 else 0) for index, file in enumerate(files)
+        ManifestEntry(file.name, hash_file(file), examples=count if index == 0 else 0)
+        for index, file in enumerate(files)
     ]
     return from_arrays(
         arrays["inputs"],
@@ -225,11 +226,6 @@ def _load_npy(path: str, key: str) -> np.ndarray:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception as error:
         raise _unreadable(key, path, error)
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _is_zip(path: str, key: str) -> bool:

@@ -1,7 +1,6 @@
 """The IDX files of MNIST (LeCun et al. 1998), Fashion-MNIST, EMNIST and KMNIST."""
 
 import gzip
-import hashlib
 import math
 import re
 import zlib
@@ -18,6 +17,7 @@ from batchscape.data.scratch import Scratch
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, ManifestEntry, RawDataset, join_names
 from batchscape.data.spec import SIDES, TEST, TRAIN, DataSpec
 from batchscape.errors import UserError
+from batchscape.io.files import hash_file
 
 CHUNK_BYTES = 2**22
 
@@ -62,7 +62,6 @@ def load(config: IdxConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDatase
     labels, sides, entries = [], [], []
     for part in parts:
         values = read_labels(part.labels)
-        digest = hashlib.sha256()
         with _open(part.images) as stream:
             count, height, width = _read_header(stream, part.images, 3)
             _require_count(part, count, len(values))
@@ -75,12 +74,12 @@ def load(config: IdxConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDatase
                     f"{images.shape[0]} × {images.shape[1]}; they must have the same size"
                 )
             for content in _read_rows(stream, part.images, count, height * width):
-                digest.update(content)
                 rows = np.frombuffer(content, np.uint8).reshape(-1, height, width)
                 images.append(rows.transpose(0, 2, 1)[..., None] if transposed else rows[..., None])
         labels.append(values)
         sides.append(np.full(count, SIDES.index(part.side) if part.side else -1, np.int8))
-        entries.append(ManifestEntry(part.images.name, digest.hexdigest(), "", "", part.side, count))
+        for file, examples in ((part.images, count), (part.labels, 0)):
+            entries.append(ManifestEntry(file.name, hash_file(file), "", "", part.side, examples))
     assert images is not None
     values = np.unique(np.concatenate(labels))
     targets = np.searchsorted(values, np.concatenate(labels))

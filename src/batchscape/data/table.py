@@ -33,6 +33,7 @@ from batchscape.data.table_files import (
 )
 from batchscape.data.table_fit import Levels, TableFit
 from batchscape.errors import UserError
+from batchscape.io.files import hash_file
 from batchscape.runtime.read_progress import Progress
 
 # Dropped rows that the manifest lists for each file.
@@ -213,7 +214,7 @@ class _Reader:
         count = len(self.places) - self.first_rows[-1][0]
         if not count:
             raise file.error(f"has no usable rows: in each of the {num_dropped:,} a value is missing")
-        entry = ManifestEntry(file.path, _hash(file.path), "", "", side, count)
+        entry = ManifestEntry(file.path, hash_file(Path(file.path)), "", "", side, count)
         self.entries += [entry, *dropped]
 
     def _find_missing(self, file: TableFile, rows: Rows) -> dict[str, np.ndarray]:
@@ -321,11 +322,6 @@ class _Reader:
         """Return the place of a row in its file."""
         file = next(file for first, file in reversed(self.first_rows) if first <= row)
         return f"{file.path}, {file.place_name} {self.places.read()[row]}"
-
-
-def _hash(path: str) -> str:
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def read_table(

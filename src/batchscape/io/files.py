@@ -1,6 +1,7 @@
-"""Atomic file writes: a temporary file in the same folder is written, synced, and then renamed."""
+"""Files: atomic writes (a temporary file in the same folder is written, synced and renamed), JSON, and hashes."""
 
 import glob
+import hashlib
 import json
 import os
 import socket
@@ -81,3 +82,9 @@ def read_json(path: Path, schema: type[BaseModel], hint: str) -> dict[str, Any]:
         reason = ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
         raise UserError(f"{path}: does not match its schema ({' '.join(reason.split())}); {hint}")
     return json.loads(content)
+
+
+def hash_file(path: Path) -> str:
+    """Return the SHA-256 digest of the content of a file, in hexadecimal."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,6 +1,7 @@
 """IDX files."""
 
 import gzip
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,19 @@ def test_images_are_those_of_the_files_and_t10k_tests(tmp_path: Path, suffix: st
     assert np.array_equal(data.test.arrays["inputs"].numpy()[..., 0], TEST)
     assert data.test.arrays["targets"].tolist() == TEST_LABELS.tolist()
     assert data.train.arrays["targets"].tolist() == TRAIN_LABELS[:32].tolist()
+
+
+def test_manifest_has_the_hashes_of_images_and_labels(tmp_path: Path):
+    write(tmp_path, zipped=True)
+    before = prepare_idx(tmp_path).manifest
+    labels = next(tmp_path.glob("train-labels*"))
+    labels.write_bytes(gzip.compress(idx(TRAIN_LABELS[::-1].copy())))
+    after = prepare_idx(tmp_path).manifest
+    for file in tmp_path.iterdir():
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        assert set(after.loc[after["file"].str.startswith(file.name), "sha256"]) == {digest}
+    changed = before.loc[before["sha256"].ne(after["sha256"]), "file"]
+    assert changed.tolist() == [labels.name]
 
 
 def test_emnist_is_transposed_and_its_classes_are_named(tmp_path: Path):

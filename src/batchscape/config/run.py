@@ -1,11 +1,10 @@
 """The specification of a run: everything that determines its weights, and nothing else."""
 
-from typing import Annotated
-
-from pydantic import Field
-
+from batchscape.config.averaging import AveragingConfig
 from batchscape.config.base import LearningRate, PositiveInt, Section, Seed
 from batchscape.config.model import ModelConfig, VggConfig
+from batchscape.config.optimizer import OptimizerConfig
+from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
 
@@ -15,21 +14,25 @@ class RunSpec(Section):
 
     Attributes:
         batch_size: Examples per optimizer step, summed over devices.
-        learning_rate: Learning rate after the warm-up.
+        learning_rate: The rate that the schedule scales.
         seed: Seed of the initial weights and of the order of examples.
-        warmup_epochs: Epochs of linear warm-up from 0.
         model: The network.
         task: What it is trained for.
-        training: How it trains.
+        training: How it trains, and for how long.
+        optimizer: What updates the weights.
+        schedule: The learning rate of each step.
+        averaging: The average of the weights that is evaluated beside them.
     """
 
     batch_size: PositiveInt
     learning_rate: LearningRate
     seed: Seed
-    warmup_epochs: Annotated[int, Field(ge=0)] = 0
     model: ModelConfig = VggConfig()
     task: TaskConfig = ClassificationConfig()
     training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    averaging: AveragingConfig = AveragingConfig()
 
 
 class Tuned(Section):

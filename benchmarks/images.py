@@ -99,7 +99,7 @@ def synthetic_images(count: int, side: int) -> PreparedData:
 
 
 def run_spec(batch_size: int, epochs: int) -> RunSpec:
-    training = TrainingConfig(max_epochs=epochs, patience=epochs, accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=epochs), patience=epochs, accelerator="cpu")
     return RunSpec(batch_size=batch_size, learning_rate=LEARNING_RATE, seed=SEED, model=MODEL, training=training)
 
 

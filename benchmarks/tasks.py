@@ -98,7 +98,7 @@ def batchscape(study: Study, data: PreparedData, folder: Path) -> Contender:
     write_prepared(prepared, data)
 
     def run(batch_size: int) -> float:
-        training = TrainingConfig(max_epochs=EPOCHS, patience=EPOCHS, accelerator="cpu")
+        training = TrainingConfig(budget=Budget(epochs=EPOCHS), patience=EPOCHS, accelerator="cpu")
         spec = RunSpec(
             batch_size=batch_size, learning_rate=LEARNING_RATE, seed=SEED, model=study.model, task=study.task,
             training=training,

@@ -136,7 +136,7 @@ def batchscape(data: PreparedData, folder: Path) -> Contender:
     write_prepared(prepared, data)
 
     def run(batch_size: int, epochs: int) -> list[float]:
-        training = TrainingConfig(max_epochs=epochs, patience=epochs, accelerator="cpu")
+        training = TrainingConfig(budget=Budget(epochs=epochs), patience=epochs, accelerator="cpu")
         spec = RunSpec(batch_size=batch_size, learning_rate=LEARNING_RATE, seed=SEED, training=training)
         with epoch_ends() as moments:
             train(spec, prepared, folder / "run", Execution(threads=THREADS))
@@ -210,7 +210,7 @@ def bare_trainer(epochs: int, ends: EpochEndCallback) -> pl.Trainer:
     return pl.Trainer(
         accelerator="cpu",
         devices=1,
-        max_epochs=epochs,
+        budget=Budget(epochs=epochs),
         callbacks=[ends],
         logger=False,
         enable_checkpointing=False,

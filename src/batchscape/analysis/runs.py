@@ -28,12 +28,13 @@ def _number(value: float | None) -> float:
 def epoch_times(history: pd.DataFrame, best_epoch: int | None) -> dict[str, float]:
     """Return the median training time of an epoch and the training time up to the best epoch, in seconds.
 
-    Each is given as wall time and as CPU time of all processes, without validation. The median is robust against the
-    warm-up of the first epoch and against short loads of the machine.
+    Each is given as wall time and as CPU time of all processes, without validation. The median over the evaluation
+    intervals is robust against the warm-up of the first one and against short loads of the machine.
     """
+    epochs = history["epoch"].diff().fillna(history["epoch"])
     to_best = history[history["epoch"] <= (best_epoch or 0)]
     result = {}
     for name, column in (("seconds", "train_seconds"), ("cpu_seconds", "train_cpu_seconds")):
-        result[f"epoch_{name}"] = float(history[column].median())
+        result[f"epoch_{name}"] = float((history[column] / epochs).median())
         result[f"{name}_to_best"] = float(to_best[column].sum()) if best_epoch else np.nan
     return result

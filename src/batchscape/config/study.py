@@ -181,11 +181,15 @@ class StudyConfig(Section):
                         f"gives batch size {batch_size} the learning rate {rate:g}, which must be between 1e-30 and "
                         "1e30; change its `base_learning_rate` or `base_batch_size`",
                     )
-            if arm.warmup_epochs > self.training.max_epochs:
-                raise cross_field_error(
-                    f"arms.{name}.warmup_epochs",
-                    f"{arm.warmup_epochs} is more than training.max_epochs, {self.training.max_epochs}; lower it",
-                )
+        return self
+
+    @model_validator(mode="after")
+    def _trials_have_the_unit_of_the_runs(self) -> Self:
+        trial, budget = self.tuning.trial_budget, self.training.budget
+        if self.tuning.enabled and trial is not None and trial.unit != budget.unit:
+            raise cross_field_error(
+                "tuning.trial_budget", f"is in {trial.unit}, and training.budget in {budget.unit}; use the same unit"
+            )
         return self
 
     @model_validator(mode="after")

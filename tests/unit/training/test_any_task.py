@@ -82,7 +82,7 @@ def spec_of(name: str, case: Case, batch_size: int = 7) -> RunSpec:
             "model": {"name": "tests.helpers.cases:network", "arguments": {"case": name}},
             "task": case.config.model_dump(),
             "training": {
-                "max_epochs": EPOCHS, "momentum": MOMENTUM, "weight_decay": DECAY, "accelerator": "cpu",
+                "budget": {"epochs": EPOCHS}, "momentum": MOMENTUM, "weight_decay": DECAY, "accelerator": "cpu",
             },
         }
     )  # fmt: skip

@@ -39,7 +39,7 @@ SPEC = RunSpec(
     warmup_epochs=4,
     model=VggConfig(channels=(4,), dense=(8,), normalization="batch", dropout=0.3),
     training=TrainingConfig(
-        max_epochs=40, patience=12, momentum=0.9, checkpoints=(2, 5, 9, 30), augment_flip=True, augment_shift=1,
+        budget=Budget(epochs=40), patience=12, momentum=0.9, checkpoints=(2, 5, 9, 30), augment_flip=True, augment_shift=1,
         accelerator="cpu",
     ),
 )  # fmt: skip

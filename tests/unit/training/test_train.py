@@ -30,7 +30,7 @@ TIMES = ["train_seconds", "train_cpu_seconds", "validation_seconds", "validation
 def spec_of(
     batch_size: int = 32, learning_rate: float = 0.05, seed: int = 1, warmup_epochs: int = 0, **training
 ) -> RunSpec:
-    settings = {"max_epochs": EPOCHS, "patience": 100, "accelerator": "cpu", **training}
+    settings = {"budget": {"epochs": EPOCHS}, "patience": 100, "accelerator": "cpu", **training}
     return RunSpec(
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -414,7 +414,7 @@ def test_the_run_directory_finds_all_that_was_written(trained: Callable):
 
 def test_improving_run_ends_after_max_epochs(trained: Callable):
     summary = trained(CHECKPOINTED).summary
-    assert (summary["status"], summary["epochs"]) == ("max_epochs", EPOCHS)
+    assert (summary["status"], summary["epochs"]) == ("budget_spent", EPOCHS)
 
 
 def test_run_stops_when_patience_is_exhausted(trained: Callable):

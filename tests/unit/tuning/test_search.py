@@ -36,7 +36,7 @@ def spec_of(**tuning) -> SearchSpec:
         "seeds": (3, 4),
         **tuning,
     }
-    training = TrainingConfig(max_epochs=settings["epochs"], accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=settings)["epochs"], accelerator="cpu")
     return SearchSpec(batch_size=32, model=MODEL, training=training, tuning=TuningConfig(**settings))
 
 
@@ -63,7 +63,7 @@ def test_grid_is_followed_by_gaussian_process(reference: pd.DataFrame):
 def test_trial_is_the_mean_over_its_seeds(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
     losses, epochs = [], []
     for seed in (3, 4):
-        training = TrainingConfig(max_epochs=2, accelerator="cpu")
+        training = TrainingConfig(budget=Budget(epochs=2), accelerator="cpu")
         run = RunSpec(
             batch_size=32, learning_rate=reference["learning_rate"][3], seed=seed, model=MODEL, training=training
         )

@@ -56,6 +56,7 @@ from torch.utils.data import DataLoader, TensorDataset
 # Python adds the folder of the script to its path.
 from training import EpochEndCallback, StockModule, bare_trainer, epoch_ends, silence_lightning
 
+from batchscape.config.budget import Budget
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec

@@ -52,6 +52,7 @@ from torch.utils.data import DataLoader, TensorDataset
 # Python adds the folder of the script to its path.
 from training import EpochEndCallback, bare_trainer, describe_machine, epoch_ends, silence_lightning
 
+from batchscape.config.budget import Budget
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.dataset import Batch, Dataset

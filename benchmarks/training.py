@@ -47,6 +47,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from batchscape.config.budget import Budget
 from batchscape.runtime.user_code import import_object
 
 # Logging needs torchmetrics, which Batchscape leaves out. It imports torchvision, whose operators a torch without CUDA
@@ -210,7 +211,7 @@ def bare_trainer(epochs: int, ends: EpochEndCallback) -> pl.Trainer:
     return pl.Trainer(
         accelerator="cpu",
         devices=1,
-        budget=Budget(epochs=epochs),
+        max_epochs=epochs,
         callbacks=[ends],
         logger=False,
         enable_checkpointing=False,

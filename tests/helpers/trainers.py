@@ -6,7 +6,7 @@ from batchscape.training.lightning import pl
 def bare_trainer(epochs: int) -> pl.Trainer:
     """Return a trainer that does nothing but call the module."""
     return pl.Trainer(
-        budget=Budget(epochs=epochs),
+        max_epochs=epochs,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,

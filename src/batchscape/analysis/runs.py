@@ -15,6 +15,8 @@ def analyze(run: RunDirectory) -> pd.DataFrame:
     values |= {f"validation_{name}_at_best": _number(summary["validation_at_best"].get(name)) for name in metrics}
     if summary["test_examples"]:
         values |= {f"test_{name}": _number(summary["test_at_best"].get(name)) for name in ("loss", *metrics)}
+    for side, key in (("validation", "average_validation"), ("test", "average_test")):
+        values |= {f"average_{side}_{name}": _number(value) for name, value in summary[key].items()}
     times = epoch_times(run.history(["epoch", "train_seconds", "train_cpu_seconds"]), summary["best_epoch"])
     environment = summary["environment"]
     devices = {"device": environment["device"], "devices": environment["devices"] * environment["nodes"]}

@@ -69,7 +69,9 @@ def _progress(recorded: States) -> str:
         match each["state"]:
             case states.EVALUATED:
                 train_loss, validation_loss = (_loss(each.get(key)) for key in ("train_loss", "validation_loss"))
-                return f"epoch {each.get('epoch', 0):.6g}, training loss {train_loss}, validation loss {validation_loss}"
+                return (
+                    f"epoch {each.get('epoch', 0):.6g}, training loss {train_loss}, validation loss {validation_loss}"
+                )
             case states.RESUMED if "step" in each:
                 return f"resuming after step {each['step']}"
             case states.WAITING_FOR_GPUS:

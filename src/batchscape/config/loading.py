@@ -20,6 +20,10 @@ from batchscape.errors import UserError
 # Keys of earlier versions, by section: error messages give the new name, with the section if that changed.
 RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("training", "snapshots"): "checkpoints",
+    ("training", "max_epochs"): "training.budget.epochs",
+    ("training", "momentum"): "optimizer.arguments.momentum",
+    ("training", "weight_decay"): "optimizer.arguments.weight_decay",
+    ("tuning", "epochs"): "tuning.trial_budget.epochs",
     ("data", "colour"): "color",
     ("comparison", "fixed_lr"): "fixed_learning_rate",
     ("comparison", "high_lr"): "high_learning_rate",

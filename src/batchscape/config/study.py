@@ -261,6 +261,8 @@ class StudyConfig(Section):
                     raise cross_field_error(
                         key, f"the weights after epoch {epoch} are not saved; add it to training.checkpoints"
                     )
+            if "average" in checkpoints and self.averaging.half_life is None:
+                raise cross_field_error(key, "there is no average of the weights; set averaging.half_life")
         if self.trajectory.enabled and not saved_epochs:
             raise cross_field_error(
                 "trajectory.enabled",

@@ -56,7 +56,7 @@ class Provenance(Section):
 class Summary(Section):
     """Content of run.json; docs/outputs.md describes its keys."""
 
-    status: Literal["converged", "diverged", "budget_spent"]
+    status: Literal["converged", "completed", "budget_spent", "diverged"]
     evaluations: PositiveInt
     steps: PositiveInt
     epochs: int | float
@@ -65,6 +65,8 @@ class Summary(Section):
     best_validation_loss: float | None
     validation_at_best: dict[str, float | None]
     test_at_best: dict[str, float | None]
+    average_validation: dict[str, float | None]
+    average_test: dict[str, float | None]
     min_train_loss: float | None
     parameters: PositiveInt
     batches_per_epoch: PositiveInt
@@ -110,7 +112,7 @@ class RunDirectory:
         return self.path / "update_norms.npy"
 
     def weights_file(self, name: str) -> Path:
-        """Return the path of the weights `init`, `best`, `last` or those after an epoch (`epoch00010`)."""
+        """Return the path of the weights `init`, `best`, `last`, `average` or those after an epoch (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
 
     def restore_if_complete(self, run_key: str) -> bool:
@@ -130,6 +132,7 @@ class RunDirectory:
             return False
         summary = (self if self.run_file.exists() else copies).summary()
         names = ["init", "last", *(["best"] if summary["best_epoch"] else [])]
+        names += ["average"] if summary["average_validation"] else []
         names += map(self.checkpoint_name, filter(summary["epochs"].__ge__, summary["spec"]["training"]["checkpoints"]))
         if not all(path.exists() for path in [self.update_norms_file, *map(self.weights_file, names)]):
             return False
@@ -216,7 +219,7 @@ class RunDirectory:
         """Return weights that the run saved.
 
         Args:
-            name: `init`, `best`, `last` or those after an epoch (`epoch00010`).
+            name: `init`, `best`, `last`, `average` or those after an epoch (`epoch00010`).
 
         Raises:
             UserError: The file is missing, corrupt or not of this run's network.

@@ -1,11 +1,13 @@
 """Clipping of gradients."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 
-def clip_gradients(parameters: list[Tensor], max_norm: float) -> Tensor:
+def clip_gradients(parameters: Sequence[Tensor], max_norm: float) -> Tensor:
     """Scale gradients in place so that their norm is at most `max_norm`, as `torch.nn.utils.clip_grad_norm_` does.
 
     If the norm is infinite or NaN, all gradients become NaN, so that the run is seen to diverge. This includes finite

@@ -10,7 +10,7 @@ so Snakemake, which deletes the log before it starts a job, does not delete it.
 | `waiting_for_gpus` | `count`, `gpus` | all GPUs that it may use are taken |
 | `acquired_gpus` | `gpus` | it waited, and has its GPUs |
 | `resumed` | `epoch` and `step`, or `trials` | it continues after what an earlier attempt has finished |
-| `evaluated` | `epoch`, `step`, `steps` (of the budget), `train_loss`, `validation_loss` | a training was evaluated (null: a loss is not finite) |
+| `evaluated` | `epoch`, `step`, `steps`, `train_loss`, `validation_loss` | a training of `steps` was evaluated |
 | `trial` | `trial`, `trials`, `learning_rate`, `validation_loss` | a trial of a search is complete |
 | `already_complete` | | nothing is left to do |
 | `stopped` | `epoch`, `step` | it saved a checkpoint and stops before the time limit |

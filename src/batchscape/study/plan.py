@@ -38,7 +38,10 @@ class Plan:
         lengths = training.budget, training.evaluate_every
         groups = [TrainingGroup("run", size, counts[size], *lengths) for size in batch_sizes]
         if tuning.enabled:
-            count, lengths = tuning.trials * len(tuning.seeds), (trial_budget(tuning, training), training.evaluate_every)
+            count, lengths = (
+                tuning.trials * len(tuning.seeds),
+                (trial_budget(tuning, training), training.evaluate_every),
+            )
             groups += [TrainingGroup("search", size, count, *lengths) for size in batch_sizes]
         if timing.enabled:
             count, lengths = len(timing.device_counts), (Budget(epochs=1 + timing.epochs), Budget(epochs=1))

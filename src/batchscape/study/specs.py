@@ -74,7 +74,12 @@ class Specs:
         """The TimingSpec."""
         section = self.config.device_timing
         training = self.config.training.model_copy(
-            update={"budget": Budget(epochs=1 + section.epochs), "evaluate_every": Budget(epochs=1), "checkpoints": (), "patience": 1}
+            update={
+                "budget": Budget(epochs=1 + section.epochs),
+                "evaluate_every": Budget(epochs=1),
+                "checkpoints": (),
+                "patience": 1,
+            }
         )
         runs = tuple(
             RunSpec(

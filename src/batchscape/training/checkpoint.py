@@ -14,11 +14,17 @@ from batchscape.io.files import write_bytes
 
 CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.safetensors", "checkpoint-previous.safetensors"
 # The fields of TrainingState that are arrays by name, and single arrays.
-ARRAY_GROUPS = ("network", "optimizer", "best")
+ARRAY_GROUPS = ("network", "optimizer", "average", "best")
 SINGLE_ARRAYS = ("update_norms", "previous_weights", "interval_sums")
 # Those that are JSON in the header of a checkpoint.
 METADATA_FIELDS = (
-    "step", "optimizer_values", "history", "interval_values", "best_evaluation", "best_loss", "micro_batch",
+    "step",
+    "optimizer_values",
+    "history",
+    "interval_values",
+    "best_evaluation",
+    "best_loss",
+    "micro_batch",
 )
 
 
@@ -38,6 +44,9 @@ class TrainingState:
     optimizer_values: dict[str, Any]
     """All else of that state."""
 
+    average: dict[str, np.ndarray]
+    """Arrays of the average of the weights; empty without it."""
+
     best: dict[str, np.ndarray]
     """State dict at the lowest validation loss; empty if no evaluation had a finite loss."""
 
@@ -50,7 +59,7 @@ class TrainingState:
     interval_sums: np.ndarray
     """Sums of loss and metrics since the last evaluation, (1 + m,) float64."""
 
-    interval_values: dict[str, float]
+    interval_values: dict[str, Any]
     """What else was measured since then."""
 
     history: list[dict[str, Any]]
@@ -86,7 +95,11 @@ def write_checkpoint(folder: Path, state: TrainingState, key: str) -> None:
         key: The `run_key` of the run.
     """
     arrays = {
-        **{f"{group}/{name}": np.asarray(array) for group in ARRAY_GROUPS for name, array in getattr(state, group).items()},
+        **{
+            f"{group}/{name}": np.asarray(array)
+            for group in ARRAY_GROUPS
+            for name, array in getattr(state, group).items()
+        },
         **{name: getattr(state, name) for name in SINGLE_ARRAYS},
     }
     metadata = json.dumps({"run_key": key, **{field: getattr(state, field) for field in METADATA_FIELDS}})
@@ -121,11 +134,9 @@ def _read(path: Path, key: str) -> TrainingState | None:
     metadata = json.loads(text)
     if metadata.pop("run_key", None) != key:
         return None
-    return TrainingState(
-        **{group: _with_prefix(arrays, f"{group}/") for group in ARRAY_GROUPS},
-        **{name: arrays[name] for name in SINGLE_ARRAYS},
-        **metadata,
-    )
+    groups: dict[str, Any] = {group: _with_prefix(arrays, f"{group}/") for group in ARRAY_GROUPS}
+    single_arrays: dict[str, Any] = {name: arrays[name] for name in SINGLE_ARRAYS}
+    return TrainingState(**groups, **single_arrays, **metadata)
 
 
 def _with_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

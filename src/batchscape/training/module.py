@@ -5,7 +5,7 @@ import math
 import os
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,6 +18,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.dataset import Batch, Dataset, input_tensors, slices, storage_device
 from batchscape.data.prepared import PreparedData
 from batchscape.models.memory import find_largest_fitting, max_micro_batch_size, saved_tensor_bytes
+from batchscape.optim.averaging import WeightAverage
 from batchscape.optim.clipping import clip_gradients
 from batchscape.optim.optimizers import build_optimizer
 from batchscape.optim.schedules import factor
@@ -33,6 +34,7 @@ from batchscape.training.lightning import pl
 from batchscape.training.micro_batches import backward
 from batchscape.training.noise_scale import estimate_noise_scale
 from batchscape.training.plan import Part, StepPlan
+from batchscape.training.precision import Autocast, tf32
 from batchscape.training.sampler import SEED_BLOCK, IntervalSampler, dropout_seeds, epoch_order
 
 # Bytes of inputs that are decoded in one operation, unless a batch, or a micro-batch, is larger.
@@ -73,6 +75,9 @@ class TrainingModule(pl.LightningModule):
 
     step: int
     """Steps that have been taken."""
+
+    average: WeightAverage | None
+    """The average of the weights, if the specification has one."""
 
     after_segment: Callable[[], None]
     """Called within an interval after each of its segments but the last, where a run can be saved."""
@@ -138,6 +143,12 @@ class TrainingModule(pl.LightningModule):
     def on_fit_start(self) -> None:
         self.process_group.assert_initialized()
         device = self.device
+        half_life, precision = self.spec.averaging.half_life, self.spec.training.precision
+        self.average = WeightAverage(self.network, half_life) if half_life else None
+        self.training_objective = self.objective
+        if precision == "bf16":
+            self.training_objective = self.objective.on(Autocast(self.network, device.type))
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         # Before they move to a device whose memory they may fill.
         self.train_weights, self.validation_weights = (
             dataset_weights(self.objective, side, device) for side in (self.data.train, self.data.validation)
@@ -202,7 +213,8 @@ class TrainingModule(pl.LightningModule):
         if self.step == (self.plan.evaluations[self.current_epoch - 1] if self.current_epoch else 0):
             self.interval = self.new_interval()  # otherwise it is that of a checkpoint
         while self.step < stop:
-            self._train_segment(self.plan.segment_end(self.step))
+            with tf32(self.spec.training.precision == "tf32"):
+                self._train_segment(self.plan.segment_end(self.step))
             if self.step < stop:
                 self.after_segment()
 
@@ -222,13 +234,14 @@ class TrainingModule(pl.LightningModule):
             for part in self.plan.parts(self.step, stop):
                 order = self._order(part)
                 batch_weights = self._batch_weights(order, part.sizes)
-                for weight, micro_batches in zip(batch_weights, self._batches(order, part), strict=True):
+                batches = self._batches(order, part)
+                for size, weight, micro_batches in zip(part.sizes, batch_weights, batches, strict=True):
                     self._seed_rngs(self.step)
                     self.step += 1
                     self._set_learning_rate(optimizer, self.step)
                     for parameter in parameters:  # `Optimizer.zero_grad` without its hooks: 4 % of a small step
                         parameter.grad = None
-                    for record in backward(self.objective, micro_batches, weight):
+                    for record in backward(self.training_objective, micro_batches, weight):
                         meter.add(record)
                     if self.process_group.size > 1:
                         has_gradient = has_gradient or self.process_group.has_gradient(trainable)
@@ -236,6 +249,8 @@ class TrainingModule(pl.LightningModule):
                     if clip_norm is not None:
                         clipped.append(clip_gradients(trainable, clip_norm))
                     optimizer.step()
+                    if self.average is not None:
+                        self.average.update(size)
                     after = _flatten(weights)
                     norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
                     before = after
@@ -364,6 +379,16 @@ class TrainingModule(pl.LightningModule):
             return None
         weights = dataset_weights(self.objective, self.data.test, self.device)
         return self._evaluate(self.data.test, weights, "test")
+
+    @contextmanager
+    def loaded(self, state: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Load a state dict into the network while the block runs, and restore its own afterwards."""
+        own = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.network.load_state_dict(state)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(own)
 
     def _evaluate(self, data: Dataset, weights: torch.Tensor | None, side: str) -> Measurement:
         shard = data[self.process_group.shard(len(data))]

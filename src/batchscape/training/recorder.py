@@ -3,6 +3,7 @@
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ SHUTDOWN_TIME = 20.0
 # Before a deadline, the next segment is assumed to take this many times as long as the longest one so far.
 SEGMENT_TIME_SAFETY_FACTOR = 1.5
 
-CONVERGED, DIVERGED, BUDGET_SPENT = "converged", "diverged", "budget_spent"
+CONVERGED, COMPLETED, BUDGET_SPENT, DIVERGED = "converged", "completed", "budget_spent", "diverged"
 
 log = logging.getLogger(__name__)
 
@@ -51,9 +52,11 @@ class Recorder(pl.Callback):
         self.checkpoint = checkpoint
         self.deadline = math.inf if deadline is None else deadline
         self.training = module.spec.training
-        self.status = BUDGET_SPENT
+        self.status = COMPLETED if self.training.patience is None else BUDGET_SPENT
         self.best_evaluation: int | None = None
         self.test: Measurement | None = None
+        self.average_test: Measurement | None = None
+        self.average_validation: Measurement | None = None
         self.best_loss = math.inf
         self.best_state: dict[str, torch.Tensor] = {}
         self.history: list[dict[str, Any]] = []
@@ -76,6 +79,10 @@ class Recorder(pl.Callback):
         interval, training = module.interval, module.training_measurement()
         started, cpu_started = time.perf_counter(), time.process_time()
         validation = module.validate()
+        if module.average is not None:
+            with module.loaded(module.average.state_dict()):
+                self.average_validation = module.validate()
+        average = self.average_validation.columns("average_validation_") if self.average_validation else {}
         validation_seconds = time.perf_counter() - started
         validation_cpu_seconds = module.all_reduce_sum(time.process_time() - cpu_started)
 
@@ -94,6 +101,7 @@ class Recorder(pl.Callback):
                 "examples": plan.examples(step),
                 **training.columns("train_"),
                 **validation.columns("validation_"),
+                **average,
                 "learning_rate": module.learning_rate(step),
                 "clipped": interval.clipped / len(interval.update_norms),
                 "train_seconds": interval.seconds,
@@ -140,26 +148,24 @@ class Recorder(pl.Callback):
             self._maybe_save_checkpoint()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.test = self._test_best()
+        average = self.module.average.state_dict() if self.module.average else {}
+        self.test, self.average_test = self._test(self.best_state), self._test(average)
         if not self.module.process_group.is_main_process:
             return
         if self.best_state:
             self._write_weights("best", self.best_state)
         self._write_weights("last")
+        if average:
+            self._write_weights("average", average)
         self.directory.write_update_norms(np.concatenate(self.update_norms))
         self.directory.write_history(self.history)
 
-    def _test_best(self) -> Measurement | None:
-        """Return loss and metrics of the best weights on the test set; None without either. All processes take part."""
-        network = self.module.network
-        if not self.best_state or self.module.data.test is None:
+    def _test(self, state: Mapping[str, torch.Tensor]) -> Measurement | None:
+        """Return loss and metrics of a state on the test set; None without either. All processes take part."""
+        if not state or self.module.data.test is None:
             return None
-        last = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        network.load_state_dict(self.best_state)
-        try:
+        with self.module.loaded(state):
             return self.module.test()
-        finally:
-            network.load_state_dict(last)
 
     def _maybe_save_checkpoint(self) -> None:
         """Save a checkpoint if the last one is old or the deadline near; only the main process does.
@@ -193,13 +199,12 @@ class Recorder(pl.Callback):
             network=_to_arrays(module.network.state_dict()),
             optimizer=optimizer,
             optimizer_values=optimizer_values,
+            average=module.average.arrays() if module.average else {},
             best=_to_arrays(self.best_state),
             update_norms=np.concatenate([*self.update_norms, interval.update_norms]),
             previous_weights=self.previous_weights,
             interval_sums=interval.sums.numpy(),
-            interval_values={
-                name: getattr(interval, name) for name in ("weight", "clipped", "seconds", "cpu_seconds")
-            },
+            interval_values={name: getattr(interval, name) for name in ("weight", "clipped", "seconds", "cpu_seconds")},
             history=self.history,
             best_evaluation=self.best_evaluation,
             best_loss=self.best_loss,
@@ -212,6 +217,8 @@ class Recorder(pl.Callback):
         module = self.module
         module.network.load_state_dict(_to_tensors(state.network, module.device))
         restore_optimizer(module.optimizer, state.optimizer, state.optimizer_values)
+        if module.average:
+            module.average.restore(state.average)
         self.best_state = _to_tensors(state.best, module.device)
         self.best_evaluation, self.best_loss = state.best_evaluation, state.best_loss
         self.history, self.previous_weights = list(state.history), state.previous_weights

@@ -20,7 +20,7 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.device import available_memory, choose_device
 from batchscape.runtime.states import ALREADY_COMPLETE, RESUMED, record_state
 from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
-from batchscape.tasks.objective import SupervisedObjective, build_objective
+from batchscape.tasks.objective import Measurement, SupervisedObjective, build_objective
 from batchscape.training.checkpoint import read_checkpoint, run_key
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.environment import describe_environment, source_commit
@@ -158,7 +158,9 @@ def _out_of_memory_message(module: TrainingModule, run: str) -> str:
         gib = available_memory(device, module.jobs_per_gpu) / 2**30
         place = f"the {torch.cuda.get_device_name(device)} ({gib:.1f} GiB for this job)"
     if module.step > 1:  # the one that fails counts
-        return f"{run}: out of memory after step {module.step - 1}; free memory of {place} and rerun the command to resume"
+        return (
+            f"{run}: out of memory after step {module.step - 1}; free memory of {place} and rerun the command to resume"
+        )
     if module.supports_micro_batches:
         return (
             f"{run}: training does not fit in the memory of {place}, not even with small micro-batches; use a smaller "
@@ -216,7 +218,10 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
 
 
 def make_trainer(module: TrainingModule, execution: Execution, directory: Path, callback: pl.Callback) -> pl.Trainer:
-    """Return a Lightning trainer, whose epochs are the evaluation intervals, without what the callback does itself, ignoring a surrounding Slurm allocation."""
+    """Return a Lightning trainer, whose epochs are the evaluation intervals of a run.
+
+    It does nothing that the callback does itself, and ignores a surrounding Slurm allocation.
+    """
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # The loader yields one item per interval, so workers for it would only cost time.
@@ -254,6 +259,10 @@ def _without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
+def _columns(measurement: Measurement | None) -> dict[str, float]:
+    return measurement.columns("") if measurement else {}
+
+
 def _summarize(recorder: Recorder) -> dict[str, Any]:
     history, metrics = recorder.history, recorder.module.objective.metrics
     best = history[recorder.best_evaluation - 1] if recorder.best_evaluation else None
@@ -267,6 +276,8 @@ def _summarize(recorder: Recorder) -> dict[str, Any]:
         "best_epoch": best["epoch"] if best else None,
         "best_validation_loss": best["validation_loss"] if best else None,
         "validation_at_best": _without_nan({name: best[f"validation_{name}"] for name in metrics} if best else {}),
-        "test_at_best": _without_nan(recorder.test.columns("") if recorder.test else {}),
+        "test_at_best": _without_nan(_columns(recorder.test)),
+        "average_validation": _without_nan(_columns(recorder.average_validation)),
+        "average_test": _without_nan(_columns(recorder.average_test)),
         "min_train_loss": min(finite_losses, default=None),
     }

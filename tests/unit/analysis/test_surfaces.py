@@ -17,6 +17,7 @@ from batchscape.analysis.surfaces import (
     validation_surface,
 )
 from batchscape.config.analysis import AnalysisConfig
+from batchscape.config.budget import Budget
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.landscape import LandscapeConfig
 from batchscape.config.model import MlpConfig

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from batchscape.config.budget import Budget
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec

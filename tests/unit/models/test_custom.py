@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from batchscape.config.budget import Budget
 from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.task import ClassificationConfig

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from batchscape.config.budget import Budget
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.model import CustomModelConfig, MlpConfig, TransformerConfig, VggConfig
 from batchscape.config.run import RunSpec
@@ -259,7 +260,7 @@ with job_log(folder / "job.log") as echo:
 def run_with_little_memory(
     data: Path, folder: Path, sizes: list[int], normalization: str, devices: int = 1, timed: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    training = TrainingConfig(budget=Budget(epochs=1) + bool(timed), accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=1 + bool(timed)), accelerator="cpu")
     model = VggConfig(channels=(256,), dense=(8,), normalization=normalization)
     runs = [RunSpec(batch_size=size, learning_rate=0.1, seed=0, model=model, training=training) for size in sizes]
     job = {"runs": [run.model_dump(mode="json") for run in runs], "devices": devices, "timed": timed}

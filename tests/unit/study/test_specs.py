@@ -34,8 +34,10 @@ def test_run_spec_round_trips(study: Callable):
 
 @pytest.mark.parametrize(("tuning", "training", "budget"), [(60, 2000, 60), (60, 5, 5), (4, 5, 4)])
 def test_trial_never_trains_longer_than_a_run(study: Callable, tuning: int, training: int, budget: int):
-    checked = study(f"name: s\ntuning: {{trial_budget: {epochs: {tuning}}}}\ntraining: {{max_epochs: {training}}}")
-    assert json.loads(checked.specs.search(32))["training"]["budget_spent"] == budget
+    checked = study(
+        f"name: s\ntuning: {{trial_budget: {{epochs: {tuning}}}}}\ntraining: {{budget: {{epochs: {training}}}}}"
+    )
+    assert json.loads(checked.specs.search(32))["training"]["budget"]["epochs"] == budget
 
 
 def test_run_specs_are_unique(study: Callable):

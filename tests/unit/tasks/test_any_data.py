@@ -8,6 +8,7 @@ import pytest
 
 from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness, trajectory
 from batchscape.analysis.surfaces import validation_surface
+from batchscape.config.budget import Budget
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig

@@ -103,7 +103,7 @@ def training_inputs(batch_size: int, **training) -> tuple[np.ndarray, np.ndarray
     data = image_data(images[:50], labels[:50], images[50:], labels[50:], ("no", "yes"))
     spec = RunSpec(batch_size=batch_size, learning_rate=0.1, seed=5, training=TrainingConfig(**training))
     trainer = pl.Trainer(
-        budget=Budget(epochs=2),
+        max_epochs=2,
         accelerator="cpu",
         logger=False,
         enable_checkpointing=False,

@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from batchscape.config.budget import Budget
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.task import ClassificationConfig
@@ -62,12 +63,13 @@ def spec(batch_size: int, epochs: int = 4, **options: object) -> RunSpec:
             "batch_size": batch_size,
             "learning_rate": 0.1,
             "seed": 1,
-            "warmup_epochs": 2,
             "model": {"name": "custom_exact:Exact", "arguments": options},
             "training": {
-                "budget": {"epochs": epochs}, "momentum": 0.9, "weight_decay": 0.01, "accelerator": "cpu", "augment_flip": True,
+                "budget": {"epochs": epochs}, "accelerator": "cpu", "augment_flip": True,
                 "augment_shift": 1, "checkpoints": [2],
             },
+            "optimizer": {"arguments": {"momentum": 0.9, "weight_decay": 0.01}},
+            "schedule": {"warmup": {"epochs": 2}},
         }
     )  # fmt: skip
 

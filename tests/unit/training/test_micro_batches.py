@@ -8,8 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from batchscape.config.budget import Warmup
 from batchscape.config.model import ModelConfig, ResNetConfig, VggConfig
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.run import RunSpec
+from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.data import dataset
 from batchscape.data.dataset import Batch, convert_images
@@ -37,7 +40,13 @@ def tiny_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fit(network: nn.Module, data: PreparedData, epochs: int = 1, **settings) -> TrainingModule:
     """Train a network in place; settings are a run's, or its training's."""
-    run = {"batch_size": 32, "learning_rate": 0.1, "seed": 5, "warmup_epochs": 0}
+    run = {
+        "batch_size": 32,
+        "learning_rate": 0.1,
+        "seed": 5,
+        "optimizer": OptimizerConfig(),
+        "schedule": ScheduleConfig(),
+    }
     training = TrainingConfig(**{name: value for name, value in settings.items() if name not in run})
     spec = RunSpec(**{name: settings.get(name, value) for name, value in run.items()}, training=training)
     module = TrainingModule(classifier(network), data, spec)
@@ -91,7 +100,11 @@ def test_gradient_over_micro_batches_equals_that_of_the_batch(outputs: int, part
 
 @pytest.mark.usefixtures("tiny_cache")
 def test_run_with_micro_batches_takes_the_same_steps(small_data: PreparedData, monkeypatch: pytest.MonkeyPatch):
-    settings = {"epochs": 2, "momentum": 0.9, "warmup_epochs": 1}
+    settings = {
+        "epochs": 2,
+        "optimizer": OptimizerConfig(arguments={"momentum": 0.9}),
+        "schedule": ScheduleConfig(warmup=Warmup(epochs=1)),
+    }
     split = network_of()
     sizes = record_batch_sizes(split)
     in_parts = fit(split, small_data, **settings)
@@ -105,8 +118,8 @@ def test_run_with_micro_batches_takes_the_same_steps(small_data: PreparedData, m
     for name, expected in unsplit.state_dict().items():
         moved = (expected - start[name]).norm()
         assert (split.state_dict()[name] - expected).norm() <= 1e-4 * moved, name
-    assert in_parts.result.measurement.loss == pytest.approx(in_one.result.measurement.loss, rel=1e-5)
-    assert in_parts.result.update_norms.tolist() == pytest.approx(in_one.result.update_norms.tolist(), rel=1e-4)
+    assert in_parts.training_measurement().loss == pytest.approx(in_one.training_measurement().loss, rel=1e-5)
+    assert in_parts.interval.update_norms.tolist() == pytest.approx(in_one.interval.update_norms.tolist(), rel=1e-4)
 
 
 @pytest.mark.usefixtures("tiny_cache")

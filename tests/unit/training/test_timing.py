@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from batchscape.config.budget import Budget
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.model import CustomModelConfig, VggConfig
 from batchscape.config.run import RunSpec

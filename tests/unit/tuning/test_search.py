@@ -12,6 +12,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from batchscape.config.budget import Budget
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
@@ -32,11 +33,11 @@ def spec_of(**tuning) -> SearchSpec:
         "learning_rate_range": (0.01, 1.0),
         "trials": 5,
         "startup_trials": 3,
-        "epochs": 2,
+        "budget": Budget(epochs=2),
         "seeds": (3, 4),
         **tuning,
     }
-    training = TrainingConfig(budget=Budget(epochs=settings)["epochs"], accelerator="cpu")
+    training = TrainingConfig(budget=settings.pop("budget"), accelerator="cpu")
     return SearchSpec(batch_size=32, model=MODEL, training=training, tuning=TuningConfig(**settings))
 
 

@@ -22,7 +22,7 @@ from batchscape.models.memory import max_micro_batch_size
 from batchscape.tasks.compatibility import examples_are_independent
 from batchscape.training.micro_batches import backward
 from batchscape.training.module import DECODED_BYTES, TrainingModule
-from batchscape.training.sampler import dropout_seed, epoch_order
+from batchscape.training.sampler import SEED_BLOCK, dropout_seeds, epoch_order
 from tests.helpers.networks import build_image_network
 from tests.helpers.objectives import CPU, classifier, image_dataset
 from tests.helpers.trainers import bare_trainer
@@ -261,7 +261,7 @@ def test_images_are_converted_in_bounded_groups(
 DROPPING = VggConfig(dropout=0.5)
 
 
-def test_dropout_depends_on_seed_and_epoch(small_data: PreparedData, randomness):
+def test_dropout_depends_on_seed_and_step(small_data: PreparedData, randomness):
     randomness.seed(1)
     untouched = randomness.draws()
     network, twin = network_of(DROPPING), network_of(DROPPING).to(memory_format=torch.channels_last)
@@ -269,9 +269,10 @@ def test_dropout_depends_on_seed_and_epoch(small_data: PreparedData, randomness)
     fit(network, small_data, epochs=2)
     assert randomness.draws() == untouched
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    seeds = iter(dropout_seeds(5, block=0))
     for epoch in (1, 2):
-        torch.manual_seed(dropout_seed(5, epoch))
         for indices in torch.from_numpy(epoch_order(230, 5, epoch)).split(32):
+            torch.manual_seed(next(seeds))
             optimizer.zero_grad()
             logits = twin(small_data.train.batch(indices, CPU).inputs)[:, 0]
             F.binary_cross_entropy_with_logits(logits, small_data.train.arrays["targets"][indices].float()).backward()
@@ -291,8 +292,9 @@ def test_micro_batches_with_dropout_are_reproducible(small_data: PreparedData):
     assert all(torch.equal(tensor, runs[1][name]) for name, tensor in runs[0].items())
 
 
-def test_dropout_seeds_differ_between_epochs_and_seeds():
-    seeds = {dropout_seed(seed, epoch) for seed in range(20) for epoch in range(1, 21)}
-    assert len(seeds) == 400
+def test_dropout_seeds_differ_between_steps_seeds_and_processes():
+    draws = [dropout_seeds(seed, block, rank) for seed in range(10) for block in range(10) for rank in range(4)]
+    seeds = {seed for block in draws for seed in block}
+    assert len(seeds) == 400 * SEED_BLOCK
     assert min(seeds) >= 0
     assert max(seeds) < 2**64

@@ -117,12 +117,13 @@ def fresh(small_data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 @pytest.fixture(scope="module")
 def trained(fresh: Callable) -> Callable[[RunSpec], Trained]:
     """Train a run once for all tests that read it."""
-    runs: dict[RunSpec, Trained] = {}
+    runs: dict[str, Trained] = {}
 
     def get(spec: RunSpec) -> Trained:
-        if spec not in runs:
-            runs[spec] = fresh(spec)
-        return runs[spec]
+        key = spec.model_dump_json()
+        if key not in runs:
+            runs[key] = fresh(spec)
+        return runs[key]
 
     return get
 

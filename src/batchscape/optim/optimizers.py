@@ -273,7 +273,7 @@ def check_resume(config: OptimizerConfig) -> None:
         network, optimizer = _build_for_check(config)
         with _reported(config.name, "fails in a step"):
             for step in range(3):
-                _take_step(network, optimizer, step)
+                _take_step(network, optimizer, step, CHECK_RATES[step])
         if not all(parameter.isfinite().all() for parameter in network.parameters()):
             raise UserError(
                 f"{NAME}: {config.name} makes weights NaN or infinite from finite gradients, at a learning rate of "
@@ -288,13 +288,41 @@ def check_resume(config: OptimizerConfig) -> None:
         difference = _describe_difference(optimizer, restored)
         with _reported(config.name, "fails in a step after its state is restored"):
             for step in range(3, 6):
-                _take_step(network, optimizer, step)
-                _take_step(twin, restored, step)
+                _take_step(network, optimizer, step, CHECK_RATES[step])
+                _take_step(twin, restored, step, CHECK_RATES[step])
     pairs = zip(network.parameters(), twin.parameters(), strict=True)
     if not all(torch.equal(first, second) for first, second in pairs):
         raise UserError(
             f"{NAME}: a run with {config.name} would not resume as it was: {difference}; keep all that its steps "
             "depend on as tensors and numbers in `self.state` or `self.param_groups`"
+        )
+
+
+def check_schedule(config: OptimizerConfig) -> None:
+    """Raise UserError if changes of the learning rate in `param_groups` do not reach the steps of the optimizer.
+
+    Of the optimizers of torch this is the case for Rprop, for which it is only the size of the first step. To be called
+    if the learning rate has a warm-up or decays.
+
+    Args:
+        config: Section `optimizer` of the study file.
+
+    Raises:
+        UserError: As described, or the optimizer cannot be built or fails.
+    """
+    weights = []
+    for rates in ((1e-3, 1e-3, 1e-3, 1e-3), (1e-3, 1e-3, 5e-4, 2e-4)):  # averaged SGD uses a rate one step later
+        with seed_global_rngs(0), torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(0)
+            network, optimizer = _build_for_check(config)
+            with _reported(config.name, "fails in a step"):
+                for step, rate in enumerate(rates):
+                    _take_step(network, optimizer, step, rate)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
+    if torch.equal(*weights):
+        raise UserError(
+            f"{NAME}: {config.name} does not follow the learning rate in its `param_groups`, so warm-up and decay "
+            "would have no effect; remove them, or choose another optimizer"
         )
 
 
@@ -315,14 +343,14 @@ def _build_for_check(config: OptimizerConfig) -> tuple[nn.Module, Optimizer]:
             raise error
 
 
-def _take_step(network: nn.Module, optimizer: Optimizer, step: int) -> None:
-    """Take a step with gradients, a learning rate and random states that depend on the step alone, as in training."""
+def _take_step(network: nn.Module, optimizer: Optimizer, step: int, learning_rate: float) -> None:
+    """Take a step with gradients and random states that depend on the step alone, as in training."""
     generator = torch.Generator().manual_seed(step)
     for parameter in network.parameters():
         gradient = torch.randn(parameter.shape, generator=generator)
         parameter.grad = torch.empty_like(parameter).copy_(gradient)
     for group in optimizer.param_groups:
-        group["lr"] = CHECK_RATES[step]
+        group["lr"] = learning_rate
     torch.default_generator.manual_seed(step)
     with seed_global_rngs(step):
         optimizer.step()

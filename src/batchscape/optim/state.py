@@ -37,7 +37,7 @@ def optimizer_arrays(optimizer: torch.optim.Optimizer) -> tuple[dict[str, np.nda
 
     def add_tensor(entry: str, tensor: Tensor, parameter: Tensor | None = None) -> None:
         if type(tensor) not in (Tensor, torch.nn.Parameter) or tensor.layout != torch.strided or tensor.is_quantized:
-            raise _not_saved(name, entry, tensor)
+            raise _not_saved(name, entry.partition("/")[2], tensor)
         arrays[entry], dtype = _to_array(tensor.detach())
         if dtype:
             values["dtypes"][entry] = dtype
@@ -113,24 +113,26 @@ def restore_optimizer(
         else:
             groups[int(owner.removeprefix("group "))][key] = tensor
     optimizer.load_state_dict({"state": state, "param_groups": groups})
-    _undo_casts(optimizer, tensors, values["cpu"])
+    _undo_casts(optimizer, tensors, values)
 
 
-def _undo_casts(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], on_cpu: list[str]) -> None:
-    """Restore dtypes and devices that `load_state_dict` has changed to those of the parameter."""
+def _undo_casts(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
+    """Restore what `load_state_dict` changes: dtypes and devices, to those of the parameter, and text, to generators."""
     index = -1
     for group in optimizer.param_groups:
         needs_step_on_device = group.get("fused") or group.get("capturable")
         for parameter in group["params"]:
             index += 1
             state = optimizer.state.get(parameter, {})
+            scalars = values["parameters"].get(str(index), {})
+            state.update({key: value for key, value in scalars.items() if isinstance(value, str) and key in state})
             for key, loaded in state.items():
                 saved = tensors.get(name := f"{index}/{key}")
                 if saved is None or not isinstance(loaded, Tensor) or (key == "step" and needs_step_on_device):
                     continue
                 if loaded.dtype != saved.dtype and loaded.shape == saved.shape:
                     state[key] = saved
-                if name in on_cpu:
+                if name in values["cpu"]:
                     state[key] = state[key].cpu()
 
 

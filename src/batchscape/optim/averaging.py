@@ -35,8 +35,9 @@ class WeightAverage:
             parameter.detach().to(torch.promote_types(parameter.dtype, torch.float32), copy=True)
             for parameter in self._parameters.values()
         ]
+        self._weights: list[Tensor] = list(self._parameters.values())
+        self._is_converted = [average.dtype for average in self._average] != [weight.dtype for weight in self._weights]
 
-    @torch.no_grad()
     def update(self, num_examples: int) -> None:
         """Add the weights after a step.
 
@@ -46,10 +47,14 @@ class WeightAverage:
         self.num_examples += num_examples
         # w_t / Σ w_s; the sum is 1 − d_1 ⋯ d_t. In the first step this is 1, and the average becomes the weights.
         share = self._one_minus_decay(num_examples) / self._one_minus_decay(self.num_examples)
-        weights: list[Tensor] = list(self._parameters.values())
-        if any(weight.dtype != average.dtype for weight, average in zip(weights, self._average, strict=True)):
-            weights = [weight.to(average.dtype) for weight, average in zip(weights, self._average, strict=True)]
-        torch._foreach_lerp_(self._average, weights, share)
+        with torch.no_grad():
+            if self._is_converted:
+                weights = [
+                    weight.to(average.dtype) for weight, average in zip(self._weights, self._average, strict=True)
+                ]
+                torch._foreach_lerp_(self._average, weights, share)
+            else:
+                torch._foreach_lerp_(self._average, self._weights, share)
 
     def _one_minus_decay(self, num_examples: int) -> float:
         return -math.expm1(-math.log(2) * num_examples / self.half_life)

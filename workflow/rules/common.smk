@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 wildcard_constraints:
-    run=rf"{SETTING}-seed\d+",
-    setting=SETTING,
-    other=SETTING,
+    run=rf"{SETTING_PATTERN}-seed\d+",
+    setting=SETTING_PATTERN,
+    other=SETTING_PATTERN,
     batch_size=r"\d+",
     directions=r"\d+",
     part=r"\d+",

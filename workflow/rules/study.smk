@@ -9,7 +9,6 @@ from pathlib import Path
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()
-SETTING = r"bs\d+-lr(\d+(\.\d+)?|tuned)(-warmup\d+)?"
 
 
 def load_study():
@@ -96,7 +95,7 @@ def check_targets(targets):
                     f"{target}: does not belong to the study {study.name}; give its study file: --configfile FILE"
                 )
             continue
-        named = [match[0] for match in re.finditer(f"{SETTING}(-seed\\d+)?", target)]
+        named = [match[0] for match in re.finditer(f"{SETTING_PATTERN}(-seed\\d+)?", target)]
         unknown = [name for name in named if name not in known]
         if unknown:
             fail(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
 from operator import or_
+from types import NoneType
 from typing import Annotated, Any, ClassVar, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, JsonValue, Tag
@@ -48,6 +49,8 @@ def sections_in(annotation: Any) -> Nested | None:
         The nested sections, or None if the field holds a plain value.
     """
     arguments = get_args(annotation)
+    if len(arguments) == 2 and NoneType in arguments:  # `null` in place of the section
+        return sections_in(next(argument for argument in arguments if argument is not NoneType))
     if get_origin(annotation) is dict and _is_section(arguments[1]):
         return Nested({"": arguments[1]}, "by name")
     tagged = [get_args(argument) for argument in arguments if get_origin(argument) is Annotated]

@@ -17,7 +17,8 @@ from ruamel.yaml.constructor import DuplicateKeyError
 from batchscape.config.base import Nested, Section, sections_in
 from batchscape.errors import UserError
 
-# Keys of earlier versions, by section: error messages give the new name, with the section if that changed.
+# Keys of earlier versions, by section: error messages give the new name, with the section if that changed, or the new
+# form, in which … is the value.
 RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("training", "snapshots"): "checkpoints",
     ("training", "max_epochs"): "training.budget.epochs",
@@ -31,6 +32,7 @@ RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("comparison", "large_batch"): "large_batch_size",
     ("arms", "base_lr"): "base_learning_rate",
     ("arms", "base_batch"): "base_batch_size",
+    ("arms", "warmup_epochs"): "warmup: {epochs: …}",
     ("tuning", "range"): "learning_rate_range",
     ("tuning", "coarse_trials"): "startup_trials",
     ("sharpness", "trace_products"): "trace_matvecs",
@@ -239,6 +241,8 @@ def _explain(detail: ErrorDetails, keys: list[int | str], steps: list[Step], mod
     section, field = steps[-1] if steps else (model, None)
     if kind == "extra_forbidden":
         renamed = RENAMED_KEYS.get((keys[0], keys[-1]))
+        if renamed and "…" in renamed:
+            return f"is now `{renamed.replace('…', _shorten(detail['input']))}`", "rewrite it"
         if renamed and "." in renamed:
             return f"is now `{renamed}`", "move it"
         if renamed:

@@ -24,7 +24,7 @@ class OptimizerConfig(Section):
     """A class of `torch.optim`, or the import path `module:name` of an optimizer class or of a function that returns
     one. Its first two parameters are the parameters of the network and `lr`."""
 
-    arguments: Annotated[Arguments, Field(examples=[{"momentum": 0.9}])]
+    arguments: Arguments = Field(default_factory=dict, examples=[{"momentum": 0.9}])
     """Its other keyword arguments, such as `{momentum: 0.9, weight_decay: 0.0001}`; those left out have the defaults of
     the class. The fused implementation is used where torch has one."""
 

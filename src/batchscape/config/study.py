@@ -2,16 +2,19 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import AfterValidator, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
 
 from batchscape.config.analysis import AnalysisConfig
-from batchscape.config.arms import DEFAULT_ARMS, Arms
+from batchscape.config.arms import DEFAULT_ARMS, Arms, Base, Changes
+from batchscape.config.averaging import AveragingConfig
 from batchscape.config.base import Section, cross_field_error, shortest_decimal
+from batchscape.config.budget import Warmup
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.data import DEFAULT_TASKS, DataConfig, DigitsConfig, held_out_count
 from batchscape.config.device_timing import DeviceTimingConfig
@@ -27,13 +30,33 @@ from batchscape.config.loading import (
     restore_text,
 )
 from batchscape.config.model import ModelConfig, VggConfig
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.resources import ResourcesConfig
+from batchscape.config.scaling import BETAS, known_hyperparameters
+from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
 from batchscape.config.tuning import TuningConfig
 from batchscape.errors import UserError
+
+# The parts of the name of a setting, in their order: `bs64-lr0.01-beta2_0.99-warmup5`.
+CHANGE_PREFIXES = {
+    "beta1": "beta1_",
+    "beta2": "beta2_",
+    "eps": "eps",
+    "weight_decay": "wd",
+    "momentum": "momentum",
+}
+WARMUP_SUFFIXES = {"epochs": "", "steps": "steps", "examples": "examples", "fraction": "pct"}
+_NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
+SETTING_PATTERN = (
+    rf"bs\d+-lr(?:{_NUMBER}|tuned)"
+    + "".join(f"(?:-{prefix}{_NUMBER})?" for prefix in CHANGE_PREFIXES.values())
+    + rf"(?:-warmup{_NUMBER}(?:steps|examples|pct)?)?"
+)
+"""What the names of all settings match: the wildcards of rules are constrained to it."""
 
 
 @dataclass(frozen=True)
@@ -44,26 +67,44 @@ class Run:
     learning_rate: float | None
     """None: the rate that the search finds for the batch size."""
     seed: int
-    warmup_epochs: int = 0
+    changes: Changes = ()
+    """The hyperparameters that it does not share with the study."""
+    warmup: Warmup | None = None
+    """None: that of the study."""
 
     def __lt__(self, other: Self) -> bool:
         return self._place < other._place
 
     @property
-    def _place(self) -> tuple[float, ...]:
+    def _place(self) -> tuple[Any, ...]:
         rate = math.inf if self.learning_rate is None else self.learning_rate
-        return self.batch_size, rate, self.seed, self.warmup_epochs
+        warmup = (self.warmup.unit, self.warmup.amount) if self.warmup else ()
+        return self.batch_size, rate, self.seed, self.changes, warmup
 
     @property
     def setting(self) -> str:
         """What runs that differ only in their seed share."""
         rate = "tuned" if self.learning_rate is None else shortest_decimal(self.learning_rate)
-        warmup = f"-warmup{self.warmup_epochs}" if self.warmup_epochs else ""
-        return f"bs{self.batch_size}-lr{rate}{warmup}"
+        changes = "".join(f"-{CHANGE_PREFIXES[name]}{_short(value)}" for name, value in self.changes)
+        return f"bs{self.batch_size}-lr{rate}{changes}{self._warmup}"
+
+    @property
+    def _warmup(self) -> str:
+        if self.warmup is None:
+            return ""
+        unit, amount = self.warmup.unit, self.warmup.amount
+        percent = round(100 * amount, 10) if unit == "fraction" else amount
+        return f"-warmup{shortest_decimal(percent)}{WARMUP_SUFFIXES[unit]}"
 
     @property
     def name(self) -> str:
         return f"{self.setting}-seed{self.seed}"
+
+
+def _short(value: float) -> str:
+    """Return the shortest text that parses to the same float, without `+`."""
+    text = repr(float(value)).removesuffix(".0")
+    return text.replace("e+", "e")
 
 
 def _folder_name(name: str) -> str:
@@ -83,6 +124,9 @@ class StudyConfig(Section):
     grid: GridConfig = GridConfig()
     model: ModelConfig = VggConfig()
     training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    averaging: AveragingConfig = AveragingConfig()
     comparison: ComparisonConfig = ComparisonConfig()
     arms: Arms = DEFAULT_ARMS
     tuning: TuningConfig = TuningConfig()
@@ -166,21 +210,33 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _warmups_fit_the_budget(self) -> Self:
+        limit = self.training.budget.epochs
+        warmups = {"schedule": self.schedule.warmup, **{f"arms.{name}": arm.warmup for name, arm in self.arms.items()}}
+        for key, warmup in warmups.items():
+            epochs = warmup.epochs if warmup else None
+            if limit is not None and epochs is not None and epochs > limit:
+                raise cross_field_error(
+                    f"{key}.warmup", f"{warmup} is more than training.budget, {self.training.budget}; lower it"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _arms_fit_the_grid(self) -> Self:
         for name, arm in self.arms.items():
-            foreign = [size for size in arm.learning_rates or () if size not in self.grid.batch_sizes]
+            foreign = [size for size in arm.batch_sizes if size not in self.grid.batch_sizes]
             if foreign:
                 raise cross_field_error(
-                    f"arms.{name}.learning_rates", f"batch size {foreign[0]} is not in grid.batch_sizes; add it there"
+                    f"arms.{name}.{'values' if arm.values else 'learning_rates'}",
+                    f"batch size {foreign[0]} is not in grid.batch_sizes; add it there",
                 )
             for batch_size in self.grid.batch_sizes:
-                rate = arm.learning_rate(batch_size, self.comparison.fixed_learning_rate, self.small_batch_size)
-                if rate is not None and not 1e-30 <= rate <= 1e30:
-                    raise cross_field_error(
-                        f"arms.{name}",
-                        f"gives batch size {batch_size} the learning rate {rate:g}, which must be between 1e-30 and "
-                        "1e30; change its `base_learning_rate` or `base_batch_size`",
-                    )
+                try:
+                    arm.at(batch_size, self._base)
+                except PydanticCustomError as error:
+                    context = error.context or {}
+                    key = f"arms.{name}.{context['key']}".removesuffix(".")
+                    raise cross_field_error(key, context["message"])
         return self
 
     @model_validator(mode="after")
@@ -279,34 +335,51 @@ class StudyConfig(Section):
     def large_batch_size(self) -> int:
         return self.comparison.large_batch_size or max(self.grid.batch_sizes)
 
+    @property
+    def _base(self) -> Base:
+        return Base(
+            self.comparison.fixed_learning_rate,
+            self.small_batch_size,
+            self.optimizer.name,
+            known_hyperparameters(self.optimizer.name, self.optimizer.arguments),
+        )
+
+    def recipe(self, run: Run) -> tuple[OptimizerConfig, ScheduleConfig]:
+        """Return the optimizer and the schedule of a run: those of the study with the changes of the run.
+
+        Args:
+            run: A run of the study.
+
+        Returns:
+            The two sections; the optimizer has the hyperparameters of the run as arguments.
+        """
+        changes = dict(run.changes)
+        arguments: dict[str, Any] = dict(self.optimizer.arguments)
+        arguments |= {name: value for name, value in changes.items() if name not in BETAS}
+        if changes.keys() & set(BETAS):
+            values = {**self._base.hyperparameters, **changes}
+            arguments["betas"] = [values[name] for name in BETAS]
+        optimizer = self.optimizer.model_copy(update={"arguments": arguments}) if run.changes else self.optimizer
+        return optimizer, self.schedule.model_copy(update={"warmup": run.warmup}) if run.warmup else self.schedule
+
     @cached_property
     def runs_by_arm(self) -> dict[str, tuple[Run, ...]]:
         """The runs of each arm, in the order of display, by batch size."""
-        rates: dict[str, dict[int, tuple[float | None, int]]] = {
-            "fixed": dict.fromkeys(self.grid.batch_sizes, (self.comparison.fixed_learning_rate, 0))
-        }
+        sizes = sorted(self.grid.batch_sizes)
+        by_arm: dict[str, list[Run]] = {}
+        by_arm["fixed"] = [Run(size, self.comparison.fixed_learning_rate, 0) for size in sizes]
         for name, arm in self.arms.items():
             if arm.enabled:
-                rates[name] = {
-                    batch_size: (rate, arm.warmup_epochs)
-                    for batch_size in self.grid.batch_sizes
-                    if (
-                        rate := arm.learning_rate(
-                            batch_size, self.comparison.fixed_learning_rate, self.small_batch_size
-                        )
-                    )
-                    is not None
-                }
+                # The warm-up of the study is no change.
+                warmup = arm.warmup if arm.warmup != self.schedule.warmup else None
+                found = [(size, arm.at(size, self._base)) for size in sizes]
+                by_arm[name] = [Run(size, values[0], 0, values[1], warmup) for size, values in found if values]
         if self.tuning.enabled:
-            rates["tuned"] = dict.fromkeys(self.grid.batch_sizes, (None, 0))
-        rates["high"] = dict.fromkeys(self.grid.batch_sizes, (self.comparison.high_learning_rate, 0))
+            by_arm["tuned"] = [Run(size, None, 0) for size in sizes]
+        by_arm["high"] = [Run(size, self.comparison.high_learning_rate, 0) for size in sizes]
         return {
-            name: tuple(
-                Run(batch_size, rate, seed, warmup)
-                for batch_size, (rate, warmup) in sorted(by_batch_size.items())
-                for seed in self.grid.seeds
-            )
-            for name, by_batch_size in rates.items()
+            name: tuple(replace(run, seed=seed) for run in runs for seed in self.grid.seeds)
+            for name, runs in by_arm.items()
         }
 
     @cached_property

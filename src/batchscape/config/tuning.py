@@ -7,6 +7,8 @@ from pydantic import AfterValidator, Field, model_validator
 from batchscape.config.base import AsTuple, Distinct, LearningRate, PositiveInt, Section, Seed, cross_field_error
 from batchscape.config.budget import Budget
 from batchscape.config.model import ModelConfig, VggConfig
+from batchscape.config.optimizer import OptimizerConfig
+from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
 
@@ -75,4 +77,6 @@ class SearchSpec(Section):
     model: ModelConfig = VggConfig()
     task: TaskConfig = ClassificationConfig()
     training: TrainingConfig = TrainingConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
     tuning: TuningConfig = TuningConfig()

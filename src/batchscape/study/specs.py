@@ -43,20 +43,23 @@ class Specs:
 
     @property
     def network(self) -> str:
-        settings = {name: getattr(self.config, name).model_dump(mode="json") for name in ("model", "task")}
+        settings = {name: getattr(self.config, name).model_dump(mode="json") for name in ("model", "task", "optimizer")}
         return _canonical(settings | {"accelerator": self.config.training.accelerator})
 
     def run(self, name: str) -> str:
         """The RunSpec of a run; without the learning rate if a search finds it."""
         run = self.config.runs[name]
+        optimizer, schedule = self.config.recipe(run)
         spec = RunSpec(
             batch_size=run.batch_size,
             learning_rate=run.learning_rate or 1.0,
             seed=run.seed,
-            warmup_epochs=run.warmup_epochs,
             model=self.config.model,
             task=self.config.task,
             training=self.config.training,
+            optimizer=optimizer,
+            schedule=schedule,
+            averaging=self.config.averaging,
         )
         return _canonical(spec.model_dump(mode="json", exclude={"learning_rate"} if run.learning_rate is None else {}))
 
@@ -65,7 +68,13 @@ class Specs:
         tuning, training = self.config.tuning, self.config.training
         training = training.model_copy(update={"budget": trial_budget(tuning, training), "checkpoints": ()})
         spec = SearchSpec(
-            batch_size=batch_size, model=self.config.model, task=self.config.task, training=training, tuning=tuning
+            batch_size=batch_size,
+            model=self.config.model,
+            task=self.config.task,
+            training=training,
+            optimizer=self.config.optimizer,
+            schedule=self.config.schedule,
+            tuning=tuning,
         )
         return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled", "trial_budget"}}))
 
@@ -89,6 +98,9 @@ class Specs:
                 model=self.config.model,
                 task=self.config.task,
                 training=training,
+                optimizer=self.config.optimizer,
+                schedule=self.config.schedule,
+                averaging=self.config.averaging,
             )
             for batch_size in sorted(self.config.grid.batch_sizes)
         )

@@ -26,10 +26,25 @@ model:
 training:
   budget: {epochs: 20}
   patience: 3
-  momentum: 0.9
-  weight_decay: 0.0001
+  evaluate_every: {epochs: 1}
+  reshuffle: true
+  augment_flip: false
+  augment_shift: 0
+  precision: float32
   checkpoints: [1, 10]
   accelerator: cpu
+optimizer:
+  name: SGD
+  arguments: {momentum: 0.9}
+  decay_biases_and_norms: true
+  clip_norm: 1.0
+schedule:
+  warmup: {epochs: 1}
+  decay: cosine
+  decay_fraction: 0.5
+  final_factor: 0.1
+averaging:
+  half_life: 1000
 comparison:
   fixed_learning_rate: 0.01
   high_learning_rate: 0.08

@@ -163,15 +163,24 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "task.class_weights": [("balanced", RETRAINED), ({}, set())],
     "task.label_smoothing": [(0.1, RETRAINED), (0, set())],
     "task.metrics": [(["torch.nn.functional:soft_margin_loss"], RETRAINED)],
-    "training.max_epochs": [(6, TRAIN | AFTER_TRAINING)],
+    "training.budget": [({"epochs": 6}, TRAIN | AFTER_TRAINING)],
+    "training.evaluate_every": [({"epochs": 2}, TRAIN | AGGREGATED - TIMING), ({"epochs": 1}, set())],
     "training.patience": [(3, TRAIN | AGGREGATED - TIMING)],
     "training.reshuffle": [(False, TRAIN | AGGREGATED)],
     "training.augment_flip": [(True, TRAIN | AGGREGATED)],
     "training.augment_shift": [(1, TRAIN | AGGREGATED)],
-    "training.momentum": [(0.5, TRAIN | AGGREGATED), (0, set())],
-    "training.weight_decay": [(0.001, TRAIN | AGGREGATED)],
+    "training.precision": [("bf16", TRAIN | AGGREGATED), ("float32", set())],
     "training.checkpoints": [([1, 2], TRAIN | AFTER_TRAINING)],
     "training.accelerator": [("cpu", RETRAINED)],
+    "optimizer.name": [("NAdam", RETRAINED), ("SGD", set())],
+    "optimizer.arguments": [({"momentum": 0.5}, RETRAINED), ({}, set())],
+    "optimizer.decay_biases_and_norms": [(False, RETRAINED)],
+    "optimizer.clip_norm": [(0.5, RETRAINED)],
+    "schedule.warmup": [({"fraction": 0.5}, TRAIN | AGGREGATED), (None, set())],
+    "schedule.decay": [("cosine", TRAIN | AGGREGATED), ("constant", set())],
+    "schedule.decay_fraction": [(0.5, TRAIN | AGGREGATED)],
+    "schedule.final_factor": [(0.5, TRAIN | AGGREGATED)],
+    "averaging.half_life": [(1000, TRAIN | AFTER_TRAINING)],
     # The pairs of the smoke study are explicit; the other analyses of the loss surface follow the fixed rate.
     "comparison.fixed_learning_rate": [
         (
@@ -234,7 +243,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         ({"linear": {"rule": "linear"}, "sqrt": {"enabled": False}, "mine": MINE}, set()),
         ({"sqrt": {"enabled": False}}, {"figure curves_scaled_lr"} | FROM_ARM_RUNS),
         (
-            {"sqrt": {"enabled": False}, "mine": MINE, "gentle": {"rule": "linear", "warmup_epochs": 2}},
+            {"sqrt": {"enabled": False}, "mine": MINE, "gentle": {"rule": "linear", "warmup": {"epochs": 2}}},
             train_jobs([64], ["0.02-warmup2"], [0, 1])
             | train_jobs([128], ["0.04-warmup2"], [0, 1])
             | train_jobs([256], ["0.08-warmup2"], [0, 1])
@@ -254,7 +263,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "tuning.learning_rate_range": [([0.003, 0.5], RETUNED)],
     "tuning.trials": [(5, RETUNED)],
     "tuning.startup_trials": [(3, RETUNED)],
-    "tuning.epochs": [(3, RETUNED)],
+    "tuning.trial_budget": [({"epochs": 3}, RETUNED)],
     "tuning.seeds": [([6], RETUNED)],
     "tuning.sampler_seed": [(1, RETUNED)],
     # The examples of all analyses of the loss surface, even if a side has fewer than either number.
@@ -525,7 +534,7 @@ def test_comments_number_formats_and_explicit_defaults_rerun_nothing(finished: C
     config.write_text(
         "# a comment\n"
         + study.replace("fixed_learning_rate: 0.02", "fixed_learning_rate: 2e-2").replace(
-            "patience: 2", "patience: 2\n  weight_decay: 0.0"
+            "patience: 2", "patience: 2\n  precision: float32"
         )
     )
     assert finished.stale_jobs(config) == set()

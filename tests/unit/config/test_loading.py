@@ -149,8 +149,13 @@ MISTAKES = [
     ("a list in a list", "name: s\ngrid: {batch_sizes: [[8]]}", "grid.batch_sizes[0]: ", "got a list"),
     ("a negative seed", "name: s\ngrid: {seeds: [-1]}", "grid.seeds[0]: ", "must be at least 0, got -1"),
     ("a seed past 32 bits", "name: s\ngrid: {seeds: [4294967296]}", "grid.seeds[0]: ", "at most 4294967295"),
-    ("no epochs", "name: s\ntraining: {budget: {epochs: 0}}", "training.max_epochs: ", "at least 1, got 0"),
-    ("epochs as a real", "name: s\ntraining: {budget: {epochs: 1}e3}", "training.max_epochs: ", "integer, got 1000.0"),
+    ("no epochs", "name: s\ntraining: {budget: {epochs: 0}}", "training.budget.epochs: ", "at least 1, got 0"),
+    (
+        "epochs as a real",
+        "name: s\ntraining: {budget: {epochs: 1e3}}",
+        "training.budget.epochs: ",
+        "integer, got 1000.0",
+    ),
     ("no patience", "name: s\ntraining: {patience: 0}", "training.patience: ", "at least 1, got 0"),
     (
         "endless patience",
@@ -192,9 +197,56 @@ MISTAKES = [
         "comparison.fixed_learning_rate: ",
         "got a list",
     ),
-    ("a momentum of 1", "name: s\ntraining: {momentum: 1}", "training.momentum: ", "must be less than 1"),
-    ("a negative momentum", "name: s\ntraining: {momentum: -0.1}", "training.momentum: ", "at least 0"),
-    ("a negative decay", "name: s\ntraining: {weight_decay: -1}", "training.weight_decay: ", "at least 0"),
+    (
+        "a budget in two units",
+        "name: s\ntraining: {budget: {epochs: 2, steps: 9}}",
+        "training.budget.epochs: ",
+        "give exactly one of steps, epochs or examples; this has steps and epochs",
+    ),
+    ("a budget of nothing", "name: s\ntraining: {budget: {}}", "training.budget.steps: ", "give exactly one of steps"),
+    ("a budget of numbers", "name: s\ntraining: {budget: 3}", "training.budget: ", "must be a section"),
+    ("examples as a real", "name: s\ntraining: {budget: {examples: 1e6}}", "training.budget.examples: ", "integer"),
+    (
+        "a trial in another unit",
+        "name: s\ntuning: {trial_budget: {steps: 9}}",
+        "tuning.trial_budget: ",
+        "is in steps, and training.budget in epochs",
+    ),
+    ("a fraction above 1", "name: s\nschedule: {warmup: {fraction: 1.5}}", "schedule.warmup.fraction: ", "at most 1"),
+    ("an unknown decay", "name: s\nschedule: {decay: exponential}", "schedule.decay: ", "must be 'constant', 'linear'"),
+    ("a final factor of 2", "name: s\nschedule: {final_factor: 2}", "schedule.final_factor: ", "at most 1, got 2"),
+    ("a norm of 0", "name: s\noptimizer: {clip_norm: 0}", "optimizer.clip_norm: ", "must be greater than 0"),
+    (
+        "an optimizer with a dot",
+        "name: s\noptimizer: {name: torch.optim.Adam}",
+        "optimizer.name: ",
+        "a class of torch.optim",
+    ),
+    ("a half-life of 0", "name: s\naveraging: {half_life: 0}", "averaging.half_life: ", "at least 1, got 0"),
+    (
+        "an average that is not kept",
+        "name: s\nsharpness: {checkpoints: [average]}",
+        "sharpness.checkpoints: ",
+        "there is no average of the weights; set averaging.half_life",
+    ),
+    (
+        "a double precision",
+        "name: s\ntraining: {precision: float64}",
+        "training.precision: ",
+        "must be 'float32', 'tf32'",
+    ),
+    (
+        "the key of SGD's momentum of an earlier version",
+        "name: s\ntraining: {momentum: 0.9}",
+        "training.momentum: ",
+        "is now `optimizer.arguments.momentum`; move it",
+    ),
+    (
+        "the key of the epochs of an earlier version",
+        "name: s\ntraining: {max_epochs: 9}",
+        "training.max_epochs: ",
+        "is now `training.budget.epochs`; move it",
+    ),
     ("nothing to validate", "name: s\ndata: {validation_fraction: 0}", "data.validation_fraction: ", "greater than 0"),
     ("nothing to train", "name: s\ndata: {validation_fraction: 1}", "data.validation_fraction: ", "less than 1"),
     ("per cent", "name: s\ndata: {validation_fraction: 20%}", "data.validation_fraction: ", "a number, got '20%'"),
@@ -207,7 +259,7 @@ MISTAKES = [
         "a checkpoint after the end",
         "name: s\ntraining: {budget: {epochs: 3}, checkpoints: [2, 9]}",
         "training.checkpoints: ",
-        "epoch 9 is after max_epochs 3",
+        "epoch 9 is after budget.epochs, 3",
     ),
     (
         "a small batch off the grid",
@@ -291,11 +343,11 @@ MISTAKES = [
     ),
     (
         "a typo in an arm",
-        "name: s\narms: {linear: {warmup: 1}}",
-        "arms.linear.warmup: ",
-        "did you mean `warmup_epochs`?",
+        "name: s\narms: {linear: {warmups: 1}}",
+        "arms.linear.warmups: ",
+        "did you mean `warmup`?",
     ),
-    ("a foreign key of an arm", "name: s\nwarmup_epochs: 1", "warmup_epochs: ", "in the section `arms.<name>`"),
+    ("a foreign key of an arm", "name: s\nexponents: 1", "exponents: ", "in the section `arms.<name>`"),
     ("a map to 0", "name: s\narms: {m: {learning_rates: {32: 0}}}", "arms.m.learning_rates[32]: ", "greater than 0"),
     (
         "a map from text",
@@ -317,9 +369,9 @@ MISTAKES = [
     ),
     (
         "a warm-up beyond the end",
-        "name: s\ntraining: {budget: {epochs: 3}}\narms: {linear: {warmup_epochs: 5}}",
-        "arms.linear.warmup_epochs: ",
-        "5 is more than training.max_epochs, 3",
+        "name: s\ntraining: {budget: {epochs: 3}}\narms: {linear: {warmup: {epochs: 5}}}",
+        "arms.linear.warmup",
+        "5",
     ),
     (
         "a rate beyond bounds",
@@ -402,9 +454,9 @@ MISTAKES = [
     ("an unknown alias", "name: *other", "line 1: ", "is not valid YAML"),
     ("a control character", "name: s\0", "", "is not valid YAML"),
     ("a date that is none", "name: 2020-13-45", "", "is not valid YAML"),
-    ("a tagged number that is none", "training: {max_epochs: !!int many}", "", "is not valid YAML"),
+    ("a tagged number that is none", "training: {patience: !!int many}", "", "is not valid YAML"),
     ("a tagged truth that is none", "name: !!bool perhaps", "", "is not valid YAML"),
-    ("a number of 5000 digits", f"name: s\ntraining: {{max_epochs: {'9' * 5000}}}", "", ""),
+    ("a number of 5000 digits", f"name: s\ntraining: {{patience: {'9' * 5000}}}", "", ""),
     ("a list as file", "- name: s", "", "must contain keys and values (`name: my-study`), contains a list"),
     ("a word as file", "hello", "", "must contain keys and values"),
     ("a number as file", "3", "", "must contain keys and values"),
@@ -614,8 +666,8 @@ def test_every_notation_of_a_thousandth_is_the_same_number(written: str, study: 
 
 
 def test_integer_for_a_float_gives_the_same_study(study: Callable):
-    from_integers = study("name: s\ngrid: {learning_rates: [1]}\ntraining: {momentum: 0, weight_decay: 0}")
-    real = study("name: s\ngrid: {learning_rates: [1.0]}\ntraining: {momentum: 0.0, weight_decay: 0.0}")
+    from_integers = study("name: s\ngrid: {learning_rates: [1]}\nschedule: {final_factor: 0, decay_fraction: 1}")
+    real = study("name: s\ngrid: {learning_rates: [1.0]}\nschedule: {final_factor: 0.0, decay_fraction: 1.0}")
     assert isinstance(from_integers.grid.learning_rates[0], float)
     assert from_integers == real
     assert [from_integers.specs.run(name) for name in from_integers.runs] == [
@@ -661,7 +713,10 @@ def assigned(*assignments: str) -> Study:
             {"training": {"patience": 50}, "grid": {"seeds": [7, 8]}},
         ),
         (["comparison={high_learning_rate: 1e-1}"], {"comparison": {"high_learning_rate": 0.1}}),
-        (["training={patience: 50}", "training={momentum: 0}"], {"training": {"patience": 50, "momentum": 0}}),
+        (
+            ["training={patience: 50}", "training={augment_shift: 0}"],
+            {"training": {"patience": 50, "augment_shift": 0}},
+        ),
         (["arms={mine: {learning_rates: {32: 0.5, 64: 1}}}"], {"arms": {"mine": {"learning_rates": {32: 0.5, 64: 1}}}}),
         (
             ["data={source: 'my:load', arguments: {deep: {on: true}, x: [1, a, null]}}"],
@@ -706,10 +761,10 @@ def test_only_keys_that_snakemake_itself_parsed_are_ignored():
     merged = {
         "name": "s",
         "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2, "32": "0.5"}}, "other": {"rule": "linear"}},
-        "training": {"patience": "5", "momentum": 0.9},
+        "training": {"patience": "5", "augment_shift": 1},
     }
     assert remove_assigned_text(merged, values, texts) == {
         "name": "s",
         "arms": {"mine": {"learning_rates": {32: 0.1, 64: 0.2}}, "other": {"rule": "linear"}},
-        "training": {"patience": "5", "momentum": 0.9},
+        "training": {"patience": "5", "augment_shift": 1},
     }

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from batchscape.config.budget import Budget
 from batchscape.config.study import Run
 from batchscape.study.study import Study
 
@@ -18,7 +19,8 @@ def test_name_alone_gives_the_documented_defaults(study: Callable):
     assert checked.grid.seeds == (0, 1, 2)
     assert (checked.data.validation_fraction, checked.data.split_seed) == (0.2, 0)
     assert (checked.model.channels, checked.model.dense) == ((8, 16), (32,))
-    assert (checked.training.momentum, checked.training.weight_decay) == (0, 0)
+    assert (checked.optimizer.name, checked.optimizer.arguments) == ("SGD", {})
+    assert (checked.training.budget, checked.training.evaluate_every) == (Budget(epochs=2000), Budget(epochs=1))
     assert (checked.small_batch_size, checked.large_batch_size) == (32, 256)
     # √ scaling asks for two settings that are not in the grid, the tuned arm for one of each batch size.
     assert len(checked.runs) == 4 * 4 * 3 + 2 * 3 + 4 * 3
@@ -27,7 +29,7 @@ def test_name_alone_gives_the_documented_defaults(study: Callable):
 def test_partial_section_has_defaults_for_other_keys(study: Callable):
     checked = study("name: s\ntraining: {patience: 4}")
     assert checked.training.patience == 4
-    assert checked.training.max_epochs == study("name: s").training.max_epochs
+    assert checked.training.budget == study("name: s").training.budget
 
 
 def test_empty_hidden_layers_and_checkpoints_are_valid(study: Callable):

@@ -273,5 +273,5 @@ def test_study_file_describes_the_original_study():
     assert study.grid.batch_sizes == (32, 64, 128, 256)
     assert study.grid.learning_rates == (0.01, 0.02, 0.04, 0.08, 0.16)
     assert len(study.grid.seeds) == 1
-    assert (study.training.momentum, study.training.patience, study.training.max_epochs) == (0, 100, 1000)
+    assert (study.optimizer.arguments, study.training.patience, study.training.budget.epochs) == ({}, 100, 1000)
     assert not study.training.reshuffle

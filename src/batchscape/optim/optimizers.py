@@ -302,6 +302,27 @@ def check_resume(config: OptimizerConfig) -> None:
         )
 
 
+def check_step(network: nn.Module, config: OptimizerConfig) -> None:
+    """Raise UserError unless the optimizer can be built for a network and take steps, on the network's device.
+
+    Args:
+        network: The network, whose weights change, and which is left with gradients.
+        config: Section `optimizer` of the study file.
+
+    Raises:
+        UserError: The optimizer cannot be built, or fails.
+    """
+    with seed_global_rngs(0), torch.random.fork_rng(devices=[]):
+        optimizer = build_optimizer(network, config, CHECK_RATES[0])
+        with _reported(config.name, "fails in a step"):
+            for rate in CHECK_RATES[:2]:
+                for parameter in network.parameters():
+                    parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+
+
 def check_schedule(config: OptimizerConfig) -> None:
     """Raise UserError if changes of the learning rate in `param_groups` do not reach the steps of the optimizer.
 
@@ -365,9 +386,9 @@ def _reported(name: str, problem: str) -> Iterator[None]:
     """Report errors of an optimizer as errors of the study."""
     try:
         yield
-    except UserError:
-        raise
     except (Exception, SystemExit) as error:  # custom code can raise anything
+        if isinstance(error, UserError) or is_out_of_memory(error):
+            raise
         raise UserError(f"{NAME}: {name} {problem}: {summarize_error(error)}; correct it or choose another one")
 
 

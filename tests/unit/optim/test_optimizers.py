@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from batchscape.config.optimizer import OptimizerConfig
-from batchscape.optim.optimizers import build_optimizer, check_resume, check_schedule
+from batchscape.optim.optimizers import build_optimizer, check_resume, check_schedule, check_step
 
 # All of torch 2.13 that train here; older versions lack some.
 NAMES = ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam", "RMSprop"]
@@ -415,6 +415,19 @@ def test_optimizers_with_arguments_and_own_ones_resume(built: OptimizerConfig):
 )
 def test_optimizer_that_does_not_resume_is_refused(refusal: Callable, name: str, start: str):
     assert refusal(check_resume, config(name)).startswith(start)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "Muon"])
+def test_optimizers_of_torch_take_steps_of_a_network(name: str):
+    layers = network()
+    layers[0].weight.requires_grad = False
+    check_step(layers, config(name))
+
+
+def test_optimizer_that_fails_for_a_network_is_reported(refusal: Callable):
+    assert refusal(check_step, network(), config("own:Failing")).startswith(
+        "optimizer.name: own:Failing fails in a step: RuntimeError: no step (own.py, line "
+    )
 
 
 def test_check_leaves_the_global_random_states(randomness):

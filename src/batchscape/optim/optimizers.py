@@ -252,7 +252,9 @@ def _supports_fused(create: Callable[..., Any], arguments: Mapping[str, Any], pa
             parameter = nn.Parameter(torch.zeros((1,) * dim, device=device, dtype=dtype))
             parameter.grad = torch.zeros_like(parameter)
             create([parameter], lr=0.001, **arguments, fused=True).step()
-    except (Exception, SystemExit):  # if it is not because of `fused`, it fails without it too
+    except (Exception, SystemExit) as error:  # if it is not because of `fused`, it fails without it too
+        if is_out_of_memory(error):
+            raise
         return False
     return True
 

@@ -105,5 +105,9 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
         return path
 
     yield write
+    # Only those of the test: torch imports parts of itself late, and would have them twice.
     for name in set(sys.modules) - before:
-        del sys.modules[name]
+        module = sys.modules[name]
+        locations = [getattr(module, "__file__", None) or "", *getattr(module, "__path__", [])]
+        if any(Path(location).is_relative_to(tmp_path) for location in locations):
+            del sys.modules[name]

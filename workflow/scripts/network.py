@@ -9,12 +9,13 @@ import torch
 from pydantic import TypeAdapter
 
 from batchscape.config.model import ModelConfig
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.task import TaskConfig
 from batchscape.data.prepared import read_prepared
 from batchscape.io.files import write_json
 from batchscape.runtime.device import choose_device
 from batchscape.runtime.gpus import allocate_gpus
-from batchscape.tasks.compatibility import validate_network
+from batchscape.tasks.compatibility import validate_network, validate_optimizer
 
 if __name__ == "__main__":
     resources = snakemake.resources
@@ -28,6 +29,7 @@ if __name__ == "__main__":
         device = choose_device(spec["accelerator"])
         task = TypeAdapter(TaskConfig).validate_python(spec["task"])
         network = validate_network(model, task, resources.max_batch_size, data, device)
+        validate_optimizer(OptimizerConfig.model_validate(spec["optimizer"]), model, task, data, device)
         if network["hessian"] != "computed":
             echo(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
         write_json(Path(snakemake.output[0]), network)

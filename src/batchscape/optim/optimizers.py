@@ -252,7 +252,9 @@ def _supports_fused(create: Callable[..., Any], arguments: Mapping[str, Any], pa
             parameter = nn.Parameter(torch.zeros((1,) * dim, device=device, dtype=dtype))
             parameter.grad = torch.zeros_like(parameter)
             create([parameter], lr=0.001, **arguments, fused=True).step()
-    except (Exception, SystemExit):  # if it is not because of `fused`, it fails without it too
+    except (Exception, SystemExit) as error:  # if it is not because of `fused`, it fails without it too
+        if is_out_of_memory(error):
+            raise
         return False
     return True
 
@@ -285,17 +287,42 @@ def check_resume(config: OptimizerConfig) -> None:
             data, text = save(arrays), json.dumps(values)
             restored = build_optimizer(twin, config, CHECK_RATES[0])
             restore_optimizer(restored, load(data), json.loads(text))
-        difference = _describe_difference(optimizer, restored)
+        difference = _changed_state(optimizer, restored)
+        attribute = _changed_attribute(optimizer, restored)
         with _reported(config.name, "fails in a step after its state is restored"):
             for step in range(3, 6):
                 _take_step(network, optimizer, step, CHECK_RATES[step])
                 _take_step(twin, restored, step, CHECK_RATES[step])
+    difference = difference or _changed_state(optimizer, restored)
     pairs = zip(network.parameters(), twin.parameters(), strict=True)
-    if not all(torch.equal(first, second) for first, second in pairs):
+    if not difference and not all(torch.equal(first, second) for first, second in pairs):
+        difference = attribute or "its steps depend on more than its state_dict"
+    if difference:
         raise UserError(
-            f"{NAME}: a run with {config.name} would not resume as it was: {difference}; keep all that its steps "
-            "depend on as tensors and numbers in `self.state` or `self.param_groups`"
+            f"{NAME}: a run with {config.name} cannot resume: {difference}; keep all that its steps depend on as "
+            "tensors and numbers in `self.state` or `self.param_groups`"
         )
+
+
+def check_step(network: nn.Module, config: OptimizerConfig) -> None:
+    """Raise UserError unless the optimizer can be built for a network and take steps, on the network's device.
+
+    Args:
+        network: The network, whose weights change, and which is left with gradients.
+        config: Section `optimizer` of the study file.
+
+    Raises:
+        UserError: The optimizer cannot be built, or fails.
+    """
+    with seed_global_rngs(0), torch.random.fork_rng(devices=[]):
+        optimizer = build_optimizer(network, config, CHECK_RATES[0])
+        with _reported(config.name, "fails in a step"):
+            for rate in CHECK_RATES[:2]:
+                for parameter in network.parameters():
+                    parameter.grad = torch.zeros_like(parameter) if parameter.requires_grad else None
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
 
 
 def check_schedule(config: OptimizerConfig) -> None:
@@ -361,39 +388,38 @@ def _reported(name: str, problem: str) -> Iterator[None]:
     """Report errors of an optimizer as errors of the study."""
     try:
         yield
-    except UserError:
-        raise
     except (Exception, SystemExit) as error:  # custom code can raise anything
+        if isinstance(error, UserError) or is_out_of_memory(error):
+            raise
         raise UserError(f"{NAME}: {name} {problem}: {summarize_error(error)}; correct it or choose another one")
 
 
-def _describe_difference(optimizer: Optimizer, restored: Optimizer) -> str:
-    """Return what of an optimizer is not in the restored one."""
-    before, after = (_entries(some) for some in (optimizer, restored))
-    for name, value in before.items():
-        if not _is_equal(value, after.get(name)):
-            return f"{name} does not survive"
-    return "something that its steps depend on is not in its state_dict"
+def _changed_state(optimizer: Optimizer, restored: Optimizer) -> str:
+    """Return which value of the state differs, or nothing; a few steps may not show it in the weights."""
+    pairs = zip(_all_parameters(optimizer), _all_parameters(restored), strict=True)
+    for index, (parameter, twin) in enumerate(pairs):
+        before, after = optimizer.state.get(parameter, {}), restored.state.get(twin, {})
+        for key, value in before.items():
+            if key in after and not _is_equal(value, after[key]):
+                return f"{key!r} in the state of parameter {index} differs after it is restored"
+    return ""
 
 
-def _entries(optimizer: Optimizer) -> dict[str, Any]:
-    """Return the state and the own attributes of an optimizer, by a description."""
-    states = {
-        f"{key!r} of the state of parameter {index}": value
-        for index, state in optimizer.state_dict()["state"].items()
-        if isinstance(state, Mapping)
-        for key, value in state.items()
-    }
+def _all_parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _changed_attribute(optimizer: Optimizer, restored: Optimizer) -> str:
+    """Return which attribute of its own, with a value that could be in the state, an optimizer loses; or nothing."""
     usual = vars(torch.optim.SGD([torch.zeros(1)], lr=0.1))
-    attributes = {
-        f"its attribute {key}": value
-        for key, value in vars(optimizer).items()
-        if key not in usual and isinstance(value, Tensor | int | float | str | list | tuple | dict | None)
-    }
-    return states | attributes
+    for key, value in vars(optimizer).items():
+        is_data = isinstance(value, Tensor | bool | int | float | str | list | tuple | dict)
+        if key not in usual and is_data and not _is_equal(value, vars(restored).get(key)):
+            return f"its attribute {key} is not saved"
+    return ""
 
 
 def _is_equal(first: Any, second: Any) -> bool:
-    if isinstance(first, Tensor):
-        return isinstance(second, Tensor) and torch.equal(first, second)
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return first.dtype == second.dtype and torch.equal(first, second)
     return repr(first) == repr(second)

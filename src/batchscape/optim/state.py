@@ -117,7 +117,7 @@ def restore_optimizer(
 
 
 def _undo_casts(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
-    """Restore what `load_state_dict` changes: dtypes and devices, to those of the parameter, and text, to generators."""
+    """Restore what `load_state_dict` changes: dtypes and devices, to those of the parameter, and text."""
     index = -1
     for group in optimizer.param_groups:
         needs_step_on_device = group.get("fused") or group.get("capturable")

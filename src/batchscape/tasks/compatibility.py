@@ -12,6 +12,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from batchscape.config.model import ModelConfig
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.task import TaskConfig
 from batchscape.data.dataset import Batch, Dataset, input_tensors, map_inputs
 from batchscape.data.prepared import PreparedData
@@ -19,6 +20,7 @@ from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.models.build import apply_network, build_network
 from batchscape.models.perturbation import copy_perturbed
+from batchscape.optim.optimizers import check_resume, check_step
 from batchscape.runtime.user_code import summarize_error
 from batchscape.tasks.modes import DoubleOutputs, enable_backward, enable_double_backward, evaluation_mode
 from batchscape.tasks.objective import SupervisedObjective, build_objective
@@ -107,6 +109,25 @@ def validate_network(
         "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
         "hessian": f"not computed: {failure}" if failure else "computed",
     }
+
+
+def validate_optimizer(
+    config: OptimizerConfig, model: ModelConfig, task_config: TaskConfig, data: PreparedData, device: torch.device = CPU
+) -> None:
+    """Check that the optimizer trains the network, where it will train, and that a run with it resumes bit for bit.
+
+    Args:
+        config: Section `optimizer` of the study file.
+        model: Section `model`.
+        task_config: Section `task`.
+        data: The prepared data.
+        device: Where the network will train.
+
+    Raises:
+        UserError: It cannot be built, fails in a step, writes NaN from finite gradients, or has state that is lost.
+    """
+    check_resume(config)
+    check_step(build_objective(model, task_config, data, seed=0).module.to(device), config)
 
 
 def check_additivity(objective: SupervisedObjective, batch: Batch, loss_name: str) -> None:

@@ -18,6 +18,7 @@ from batchscape.analysis.collect import collect
 from batchscape.config.budget import Budget
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig, VggConfig
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.task import ClassificationConfig
@@ -29,7 +30,7 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
 from batchscape.report.figures.sharpness import draw
 from batchscape.report.tables.sharpness import tabulate
-from batchscape.tasks.compatibility import diagnose_hessian, probe_batch, validate_network
+from batchscape.tasks.compatibility import diagnose_hessian, probe_batch, validate_network, validate_optimizer
 from batchscape.tasks.modes import enable_backward, enable_double_backward
 from batchscape.training.train import train
 from tests.helpers import networks
@@ -599,3 +600,14 @@ def test_lightning_module_with_its_own_training_is_rejected(
     else:
         message = refusal(validate_network, config, ClassificationConfig(), 2, data)
         assert message.startswith(f"model.name: brought_net:Net is a LightningModule, whose {ignored} would be ignored")
+
+
+def test_optimizer_is_validated_with_the_network(refusal: Callable, data: PreparedData):
+    arguments = VggConfig(channels=(4, 4)), ClassificationConfig(), data
+    for name in ("SGD", "AdamW", "Adafactor"):
+        validate_optimizer(OptimizerConfig(name=name), *arguments)
+    message = refusal(validate_optimizer, OptimizerConfig(name="Adam", arguments={"eps": -1}), *arguments)
+    assert message.startswith("optimizer.arguments.eps: Adam refuses -1: ")
+    if hasattr(torch.optim, "Muon"):
+        message = refusal(validate_optimizer, OptimizerConfig(name="Muon"), *arguments)
+        assert message.startswith("optimizer.name: Muon cannot be constructed: ValueError: Muon only supports 2D")

@@ -13,6 +13,7 @@ from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.task import TaskConfig
 from batchscape.data.prepared import read_prepared
 from batchscape.io.files import write_json
+from batchscape.optim.optimizers import check_schedule
 from batchscape.runtime.device import choose_device
 from batchscape.runtime.gpus import allocate_gpus
 from batchscape.tasks.compatibility import validate_network, validate_optimizer
@@ -29,7 +30,10 @@ if __name__ == "__main__":
         device = choose_device(spec["accelerator"])
         task = TypeAdapter(TaskConfig).validate_python(spec["task"])
         network = validate_network(model, task, resources.max_batch_size, data, device)
-        validate_optimizer(OptimizerConfig.model_validate(spec["optimizer"]), model, task, data, device)
+        optimizer = OptimizerConfig.model_validate(spec["optimizer"])
+        validate_optimizer(optimizer, model, task, data, device)
+        if spec["is_scheduled"]:
+            check_schedule(optimizer)
         if network["hessian"] != "computed":
             echo(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
         write_json(Path(snakemake.output[0]), network)

@@ -87,7 +87,7 @@ def describe_cost(study: Study, inspection: Inspection) -> list[str]:
         _test_functions(study, sample)
         pace, device = _measure_pace(study, sample)
     except UserError as error:
-        if str(error).startswith(("model.", "task.")):
+        if str(error).startswith(("model.", "task.", "optimizer.")):
             raise
         return [f"time: not estimated ({error})"]
     except Exception as error:  # of custom code

@@ -43,8 +43,11 @@ class Specs:
 
     @property
     def network(self) -> str:
+        """The sections that decide whether a network trains, and whether any run changes its learning rate."""
         settings = {name: getattr(self.config, name).model_dump(mode="json") for name in ("model", "task", "optimizer")}
-        return _canonical(settings | {"accelerator": self.config.training.accelerator})
+        schedules = [self.config.recipe(run)[1] for run in self.config.runs.values()]
+        is_scheduled = any(schedule.warmup or schedule.decay != "constant" for schedule in schedules)
+        return _canonical(settings | {"accelerator": self.config.training.accelerator, "is_scheduled": is_scheduled})
 
     def run(self, name: str) -> str:
         """The RunSpec of a run; without the learning rate if a search finds it."""

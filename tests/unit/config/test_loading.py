@@ -291,11 +291,11 @@ MISTAKES = [
     ),
     (
         "a typo in an arm",
-        "name: s\narms: {linear: {warmup: 1}}",
-        "arms.linear.warmup: ",
-        "did you mean `warmup_epochs`?",
+        "name: s\narms: {linear: {warm_up: 1}}",
+        "arms.linear.warm_up: ",
+        "did you mean `warmup`?",
     ),
-    ("a foreign key of an arm", "name: s\nwarmup_epochs: 1", "warmup_epochs: ", "in the section `arms.<name>`"),
+    ("a foreign key of an arm", "name: s\nkeep_time_scale: 1", "keep_time_scale: ", "in the section `arms.<name>`"),
     ("a map to 0", "name: s\narms: {m: {learning_rates: {32: 0}}}", "arms.m.learning_rates[32]: ", "greater than 0"),
     (
         "a map from text",
@@ -317,9 +317,9 @@ MISTAKES = [
     ),
     (
         "a warm-up beyond the end",
-        "name: s\ntraining: {max_epochs: 3}\narms: {linear: {warmup_epochs: 5}}",
-        "arms.linear.warmup_epochs: ",
-        "5 is more than training.max_epochs, 3",
+        "name: s\ntraining: {budget: {epochs: 3}}\narms: {linear: {warmup: {epochs: 5}}}",
+        "arms.linear.warmup: ",
+        "5 epochs is more than training.budget, 3 epochs",
     ),
     (
         "a rate beyond bounds",
@@ -481,8 +481,9 @@ def test_renamed_key_is_rejected_with_its_new_name(
 
 
 def test_all_renamed_keys_are_tested():
-    assert {new.split(".")[-1] for new in RENAMED.values()} == {name.split(".")[-1] for name in RENAMED_KEYS.values()}
-    assert len(RENAMED) == len(RENAMED_KEYS)
+    # Those with … have a new form; the tests of their sections have them.
+    names = [name.split(".")[-1] for name in RENAMED_KEYS.values() if "…" not in name]
+    assert sorted(new.split(".")[-1] for new in RENAMED.values()) == sorted(names)
 
 
 def test_grey_is_rejected_with_grayscale(study: Callable, refusal: Callable):

@@ -3,8 +3,8 @@
     python benchmarks/analyses.py
 
 The images are synthetic, in ten classes, with 10,000 more for validation; network, grid, arms, search and analyses are
-those of a study file with no key but `training: {max_epochs: 3}`. One run of each batch size is trained, and one is
-analyzed, on one CPU thread; of a landscape only 25 points are evaluated. The time of a study is that of one run times
+those of a study file with no key but `training: {budget: {epochs: 3}}`. One run of each batch size is trained, and one
+is analyzed, on one CPU thread; of a landscape only 25 points are evaluated. The time of a study is that of one run times
 the number of runs that are trained (in the grid, in arms and by the search) or analyzed. `--quick` only checks that the
 benchmark runs, with few images and small settings; its times mean nothing.
 
@@ -44,6 +44,7 @@ from threadpoolctl import threadpool_limits
 from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness
 from batchscape.analysis.surfaces import draw_examples
 from batchscape.config.analysis import AnalysisConfig
+from batchscape.config.budget import Budget
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.device_timing import DeviceTimingConfig
 from batchscape.config.grid import GridConfig
@@ -90,7 +91,7 @@ def main() -> None:
         name="benchmark",
         data=data_config,
         grid=GridConfig(batch_sizes=batch_sizes),
-        training=TrainingConfig(max_epochs=3, accelerator="cpu"),
+        training=TrainingConfig(budget=Budget(epochs=3), accelerator="cpu"),
         device_timing=DeviceTimingConfig(enabled=False),
         **(QUICK if quick else {}),
     )

@@ -5,7 +5,7 @@
     python benchmarks/identical_runs.py --tables ../before .
 
 Each checkout trains its own `config/smoke.yaml` with its own library, by its own workflow, in a temporary folder. Three
-hashes of each run are compared: of all weights (every tensor of every file), of the history without its times, and of
+hashes of each run are compared: of all weights (every tensor of every file), of the history without its times and counts, and of
 the update norms. Names of files and columns do not count. With `--tables` the complete study is computed, and its
 analyses and tables are compared too, column by column, without times and sentences; columns that were renamed are in
 `RENAMED`, and those that only one checkout has are listed, but are not a difference. The exit status is 1 if anything
@@ -40,6 +40,7 @@ RENAMED = {
     r"best": "is_best",
     r"(smallest|largest)_batch": r"\1_batch_size",
     r"share_(x|y)": r"explained_variance_\1",
+    r"n_max_epochs": "n_budget_spent",
 }
 # Columns whose cells are such names.
 NAMES = ("quantity", "measure")
@@ -54,9 +55,12 @@ REWORDED = {
     "that both train": "that both runs have",
     "distance of the minimizer": "distance of the best weights",
     "greatest ε": "largest ε",
+    "max_epochs": "budget_spent",
 }
 # Columns of sentences, which may be reworded.
 TEXTS = ("statement", "source", "comparison", "reading", "advice", "reason")
+# Columns of histories that older checkouts lack, which follow from the epoch.
+COUNTS = ("step", "examples", "clipped")
 # Parts of the names of columns that are times, and tables and quantities that follow from times.
 TIMES = ("seconds", "other_cores")
 TIMED_TABLES = ("devices",)
@@ -162,9 +166,8 @@ def _tensors(run: Path) -> list[bytes]:
 def _history(path: Path) -> list[bytes]:
     with path.open(newline="") as stream:
         header, *rows = csv.reader(stream)
-    return [
-        repr([cell for name, cell in zip(header, row, strict=True) if "seconds" not in name]).encode() for row in rows
-    ]
+    left_out = [name in COUNTS or "seconds" in name for name in header]
+    return [repr([cell for cell, out in zip(row, left_out, strict=True) if not out]).encode() for row in rows]
 
 
 def _hash_columns(path: Path) -> dict[str, str]:

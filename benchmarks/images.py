@@ -56,6 +56,7 @@ from torch.utils.data import DataLoader, TensorDataset
 # Python adds the folder of the script to its path.
 from training import EpochEndCallback, StockModule, bare_trainer, epoch_ends, silence_lightning
 
+from batchscape.config.budget import Budget
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
@@ -99,7 +100,7 @@ def synthetic_images(count: int, side: int) -> PreparedData:
 
 
 def run_spec(batch_size: int, epochs: int) -> RunSpec:
-    training = TrainingConfig(max_epochs=epochs, patience=epochs, accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=epochs), patience=epochs, accelerator="cpu")
     return RunSpec(batch_size=batch_size, learning_rate=LEARNING_RATE, seed=SEED, model=MODEL, training=training)
 
 

@@ -52,6 +52,7 @@ from torch.utils.data import DataLoader, TensorDataset
 # Python adds the folder of the script to its path.
 from training import EpochEndCallback, bare_trainer, describe_machine, epoch_ends, silence_lightning
 
+from batchscape.config.budget import Budget
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
 from batchscape.data.dataset import Batch, Dataset
@@ -98,7 +99,7 @@ def batchscape(study: Study, data: PreparedData, folder: Path) -> Contender:
     write_prepared(prepared, data)
 
     def run(batch_size: int) -> float:
-        training = TrainingConfig(max_epochs=EPOCHS, patience=EPOCHS, accelerator="cpu")
+        training = TrainingConfig(budget=Budget(epochs=EPOCHS), patience=EPOCHS, accelerator="cpu")
         spec = RunSpec(
             batch_size=batch_size, learning_rate=LEARNING_RATE, seed=SEED, model=study.model, task=study.task,
             training=training,

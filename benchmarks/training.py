@@ -47,6 +47,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
+from batchscape.config.budget import Budget
 from batchscape.runtime.user_code import import_object
 
 # Logging needs torchmetrics, which Batchscape leaves out. It imports torchvision, whose operators a torch without CUDA
@@ -136,7 +137,7 @@ def batchscape(data: PreparedData, folder: Path) -> Contender:
     write_prepared(prepared, data)
 
     def run(batch_size: int, epochs: int) -> list[float]:
-        training = TrainingConfig(max_epochs=epochs, patience=epochs, accelerator="cpu")
+        training = TrainingConfig(budget=Budget(epochs=epochs), patience=epochs, accelerator="cpu")
         spec = RunSpec(batch_size=batch_size, learning_rate=LEARNING_RATE, seed=SEED, training=training)
         with epoch_ends() as moments:
             train(spec, prepared, folder / "run", Execution(threads=THREADS))

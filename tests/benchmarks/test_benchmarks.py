@@ -69,7 +69,7 @@ ONE_RUN = """
 name: one
 grid: {batch_sizes: [256], learning_rates: [0.02], seeds: [0]}
 model: {channels: [2], dense: [2]}
-training: {max_epochs: 2}
+training: {budget: {epochs: 2}}
 comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.02}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 tuning: {enabled: false}

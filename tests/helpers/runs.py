@@ -42,6 +42,8 @@ def write_run(
         [
             {
                 "epoch": epoch,
+                "step": 7 * epoch,
+                "examples": 200 * epoch,
                 "train_loss": loss / 2,
                 **{f"train_{name}": 0.5 for name in metrics},
                 "validation_loss": loss,
@@ -60,12 +62,17 @@ def write_run(
     run.write_update_norms(np.array([np.inf, 1.0]) if diverged else np.arange(101.0))
     summary = {
         "status": status,
+        "evaluations": len(losses),
+        "steps": 7 * len(losses),
         "epochs": len(losses),
+        "best_step": None if diverged else 14,
         "best_epoch": None if diverged else 2,
         "min_train_loss": None if diverged else 0.2,
         "best_validation_loss": None if diverged else 0.4,
         "validation_at_best": {} if diverged else dict.fromkeys(metrics, 0.75),
         "test_at_best": {} if diverged else dict(test or {}),
+        "average_validation": {},
+        "average_test": {},
         "parameters": 7,
         "batches_per_epoch": 7,
         "training_examples": 200,

@@ -25,10 +25,11 @@ name: stress
 data: {source: image_folder, path: data/pets, image_size: [16, 16]}
 grid: {batch_sizes: [16], learning_rates: [0.05], seeds: [0]}
 model: {name: "stress_net:Net"}
-training: {max_epochs: 30, patience: 30, momentum: 0.9, augment_flip: true, checkpoints: [1, 10, 25]}
+training: {budget: {epochs: 30}, patience: 30, augment_flip: true, checkpoints: [1, 10, 25]}
+optimizer: {arguments: {momentum: 0.9}}
 comparison: {fixed_learning_rate: 0.05, high_learning_rate: 0.05}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
-tuning: {trials: 3, startup_trials: 2, epochs: 6, seeds: [5]}
+tuning: {trials: 3, startup_trials: 2, trial_budget: {epochs: 6}, seeds: [5]}
 sharpness: {checkpoints: [best], subspace_dimension: 5, iterations: 2, random_starts: 0, trace_matvecs: 3}
 interpolation: {pairs: [[bs16-lr0.05, bs16-lrtuned]], points: 5}
 landscape: {points: [8, 6], points_per_job: 24}

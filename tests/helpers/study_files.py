@@ -24,7 +24,7 @@ model:
   channels: [4, 8]
   dense: [16]
 training:
-  max_epochs: 20
+  budget: {epochs: 20}
   patience: 3
   momentum: 0.9
   weight_decay: 0.0001

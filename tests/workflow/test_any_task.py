@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = """
 grid: {batch_sizes: [16, 64], learning_rates: [0.02, 0.05], seeds: [0, 1]}
-training: {max_epochs: 2, patience: 2}
+training: {budget: {epochs: 2}, patience: 2}
 comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.05}
 arms: {sqrt: {enabled: false}}
 tuning: {enabled: false}

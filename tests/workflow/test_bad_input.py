@@ -48,9 +48,9 @@ name: tiny
 data: {source: arrays, path: tiny.npz}
 grid: {batch_sizes: [16], learning_rates: [0.1], seeds: [0]}
 model: {name: mlp, dense: [4]}
-training: {max_epochs: 2}
+training: {budget: {epochs: 2}}
 comparison: {fixed_learning_rate: 0.1, high_learning_rate: 0.1}
-tuning: {trials: 2, startup_trials: 2, epochs: 1, seeds: [5]}
+tuning: {trials: 2, startup_trials: 2, trial_budget: {epochs: 1}, seeds: [5]}
 """
 FOLDER = "results/tiny"
 RUN = f"{FOLDER}/runs/bs16-lr0.1-seed0"
@@ -265,7 +265,7 @@ BAD_FILES = {
     "true for a number": b"name: tiny\ntraining: {max_epochs: true}\n",
     "a number for true": b"name: tiny\ntuning: {enabled: 1}\n",
     "date": b"name: 2020-13-45\n",
-    "sexagesimal": b"name: tiny\ntraining: {max_epochs: 1:30}\n",
+    "sexagesimal": b"name: tiny\ntraining: {budget: {epochs: 1}:30}\n",
     "emoji": "name: \U0001f600\n".encode(),
     "dot": b"name: .\n",
     "long name": b"name: " + b"x" * 101 + b"\n",

@@ -68,23 +68,24 @@ STUDIES = {
     "hopeless": f"""
 data: {DATA}{SMALL}
 grid: {{batch_sizes: [8, 16], learning_rates: [1e28, 1e29], seeds: [0, 1]}}
-training: {{max_epochs: 3, checkpoints: [1]}}
+training: {{budget: {{epochs: 3}}, checkpoints: [1]}}
 comparison: {{fixed_learning_rate: 1e28, high_learning_rate: 1e29}}
-tuning: {{learning_rate_range: [1e28, 1e29], trials: 3, startup_trials: 2, epochs: 2, seeds: [5]}}
+tuning: {{learning_rate_range: [1e28, 1e29], trials: 3, startup_trials: 2, trial_budget: {{epochs: 2}}, seeds: [5]}}
 """,
     # At the fixed rate all runs diverge after some epochs: weight decay doubles the weights in each step.
     "late": f"""
 data: {DATA}{SMALL.replace("[init, best]", "[best, 6]").replace("points: 3", "checkpoint: 6")}
 grid: {{batch_sizes: [8, 16], learning_rates: [0.1], seeds: [0, 1]}}
-training: {{max_epochs: 12, patience: 12, checkpoints: [1, 2, 6], weight_decay: 1.0}}
+training: {{budget: {{epochs: 12}}, patience: 12, checkpoints: [1, 2, 6]}}
+optimizer: {{arguments: {{weight_decay: 1.0}}}}
 comparison: {{fixed_learning_rate: 3.0, high_learning_rate: 0.1}}
-tuning: {{learning_rate_range: [0.1, 3], trials: 2, startup_trials: 2, epochs: 12, seeds: [5]}}
+tuning: {{learning_rate_range: [0.1, 3], trials: 2, startup_trials: 2, trial_budget: {{epochs: 12}}, seeds: [5]}}
 """,
     # Steps so large that networks die or saturate immediately: losses, gradients, updates and Hessians are exactly 0.
     "dead": f"""
 data: {DATA}{SMALL}
 grid: {{batch_sizes: [8, 16], learning_rates: [1e3], seeds: [0, 1]}}
-training: {{max_epochs: 6, patience: 6, checkpoints: [1, 2]}}
+training: {{budget: {{epochs: 6}}, patience: 6, checkpoints: [1, 2]}}
 comparison: {{fixed_learning_rate: 1e6, high_learning_rate: 1e3, target_loss: 1e-9}}
 tuning: {{enabled: false}}
 """,

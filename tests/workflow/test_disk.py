@@ -21,13 +21,13 @@ CONFIG = """
 name: tiny
 grid: {batch_sizes: [256], learning_rates: [0.05], seeds: [0]}
 model: {channels: [4], dense: [8]}
-training: {max_epochs: 25, patience: 25}
+training: {budget: {epochs: 25}, patience: 25}
 comparison: {fixed_learning_rate: 0.05, high_learning_rate: 0.05}
 sharpness: {enabled: false}
 interpolation: {enabled: false}
 gradient_alignment: {enabled: false}
 landscape: {points: [3, 3]}
-tuning: {learning_rate_range: [0.05, 0.5], trials: 6, startup_trials: 5, epochs: 25, seeds: [5]}
+tuning: {learning_rate_range: [0.05, 0.5], trials: 6, startup_trials: 5, trial_budget: {epochs: 25}, seeds: [5]}
 """
 RUN, SEARCH = "bs256-lr0.05-seed0", "analysis/lr_search/bs256.csv"
 TARGETS = (f"runs/{RUN}/run.json", SEARCH, f"analysis/landscape/{RUN}/directions0-part1of1.csv")

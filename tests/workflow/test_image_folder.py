@@ -31,7 +31,7 @@ def test_folder_of_images_becomes_tables_and_every_dropped_file_is_reported(stre
         assert len(pd.read_csv(path / table)) > 0
     runs = pd.read_csv(path / study.paths.csv("tables/runs"))
     assert set(runs["run"]) == set(study.runs)
-    assert set(runs["status"]) <= {"converged", "max_epochs"}
+    assert set(runs["status"]) <= {"converged", "budget_spent"}
 
 
 def test_only_files_that_can_be_images_make_a_study_stale(stress: StressStudy):

@@ -36,7 +36,7 @@ name: memory
 data: {source: synthetic, images: 100, image_size: [4, 4]}
 grid: {batch_sizes: [16, 24, 64], learning_rates: [0.02], seeds: [0]}
 model: {name: "centered:Centered"}
-training: {max_epochs: 2, patience: 2, checkpoints: []}
+training: {budget: {epochs: 2}, patience: 2, checkpoints: []}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.02}
 tuning: {enabled: false}

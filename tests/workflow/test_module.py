@@ -18,7 +18,7 @@ LOCAL = '"../workflow/Snakefile"'
 STUDY = """\
 name: outer
 grid: {batch_sizes: [32], learning_rates: [0.5], seeds: [3]}
-training: {max_epochs: 9}
+training: {budget: {epochs: 9}}
 comparison: {fixed_learning_rate: 0.5, high_learning_rate: 0.5}
 tuning: {enabled: false}
 """
@@ -92,7 +92,9 @@ def test_prefix_applies_to_all_paths(checkout: Checkout):
 
 def test_config_option_is_parsed_like_a_study_file(checkout: Checkout):
     arms = "arms={mine: {learning_rates: {32: 0.25}}}"
-    status, output = plan(checkout.path, outer_snakefile(), "--config", "name=007", arms, "training={max_epochs: 8}")
+    status, output = plan(
+        checkout.path, outer_snakefile(), "--config", "name=007", arms, "training={budget: {epochs: 8}}"
+    )
     assert status == 0, output[-3000:]
     assert trainings(output) == {"Training bs32-lr0.5-seed3", "Training bs32-lr0.25-seed3"}
     assert "All of 007" in output

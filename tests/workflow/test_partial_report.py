@@ -19,7 +19,7 @@ name: half
 data: {validation_fraction: 0.8}
 grid: {batch_sizes: [64, 256], learning_rates: [0.02, 0.08], seeds: [0]}
 model: {channels: [2], dense: []}
-training: {max_epochs: 3}
+training: {budget: {epochs: 3}}
 comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.08}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 sharpness: {checkpoints: [best], subspace_dimension: 2, iterations: 1, random_starts: 0, trace_matvecs: 3}

@@ -44,7 +44,8 @@ name: probe
 data: {{source: synthetic, images: 60, image_size: [8, 8], channels: 1}}
 grid: {{batch_sizes: {list(range(40, 48))}, learning_rates: [0.05], seeds: [0]}}
 model: {{name: "probe_net:Net"}}
-training: {{max_epochs: 40, patience: 40, momentum: 0.9, checkpoints: [1, 10, 25]}}
+training: {{budget: {{epochs: 40}}, patience: 40, checkpoints: [1, 10, 25]}}
+optimizer: {{arguments: {{momentum: 0.9}}}}
 comparison: {{fixed_learning_rate: 0.05, high_learning_rate: 0.05}}
 arms: {{linear: {{enabled: false}}, sqrt: {{enabled: false}}}}
 tuning: {{enabled: false}}

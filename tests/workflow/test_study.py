@@ -263,7 +263,7 @@ def test_failed_job_prints_its_error_in_one_line_and_others_continue(finished: C
         "name: failing\n"
         "grid: {batch_sizes: [128, 256], learning_rates: [0.02], seeds: [0]}\n"
         "model: {channels: [4], dense: [8]}\n"
-        "training: {max_epochs: 1}\n"
+        "training: {budget: {epochs: 1}}\n"
         "comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.02}\n"
         "arms: {linear: {enabled: false}, sqrt: {enabled: false}}\n"
         "tuning: {enabled: false}\n"

@@ -12,7 +12,7 @@ def collect(directories: Iterable[Path], analyze: Callable[[RunDirectory], pd.Da
     """Return the rows of `analyze` for each run, with the columns that identify the run.
 
     The first columns are run, setting (the run without its seed), batch_size, learning_rate, seed and status
-    (converged, diverged or max_epochs).
+    (converged, completed, budget_spent or diverged).
     """
     frames = []
     for directory in directories:
@@ -39,7 +39,7 @@ def collect_pair(
     runs = RunDirectory(first), RunDirectory(second)
     (first_setting, seed), (second_setting, _) = map(_setting_and_seed, (first, second))
     statuses = {run.summary()["status"] for run in runs}
-    status = next((status for status in ("diverged", "max_epochs") if status in statuses), "converged")
+    status = next((status for status in ("diverged", "budget_spent", "completed") if status in statuses), "converged")
     columns = {"first": first_setting, "second": second_setting, "seed": int(seed), "status": status}
     return _prepend_columns(columns, analyze(*runs))
 

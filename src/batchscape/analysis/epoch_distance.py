@@ -1,4 +1,4 @@
-"""Distance that the weights move in each epoch, ‖θ after epoch e − θ before it‖₂."""
+"""Distance that the weights move between evaluations, by default in each epoch, ‖θ after epoch e − θ before it‖₂."""
 
 import pandas as pd
 
@@ -6,5 +6,5 @@ from batchscape.io.run_directory import RunDirectory
 
 
 def analyze(run: RunDirectory) -> pd.DataFrame:
-    """Return one row for each epoch, as recorded during training (the weights of each epoch are not saved)."""
+    """Return one row for each evaluation, as recorded during training (not all of those weights are saved)."""
     return run.history(["epoch", "epoch_distance"])

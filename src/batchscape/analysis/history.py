@@ -1,4 +1,4 @@
-"""History of a run: loss curves, distance from the initial weights and gradient noise by epoch."""
+"""History of a run: loss curves, distance from the initial weights and gradient noise at each evaluation."""
 
 import pandas as pd
 
@@ -8,10 +8,6 @@ NOISE = ("gradient_norm", "noise_scale")
 
 
 def analyze(run: RunDirectory) -> pd.DataFrame:
-    """Return one row for each epoch, with the number of updates (`step`) and of examples seen by the end of it."""
+    """Return one row for each evaluation, with the epochs, steps and examples of the training until then."""
     measures = [f"{side}_{name}" for side in ("train", "validation") for name in ("loss", *run.metrics())]
-    history = run.history(["epoch", *measures, "distance", *NOISE])
-    summary = run.summary()
-    for name, per_epoch in (("examples", "training_examples"), ("step", "batches_per_epoch")):
-        history.insert(1, name, history["epoch"] * summary[per_epoch])
-    return history
+    return run.history(["epoch", "step", "examples", *measures, "distance", *NOISE])

@@ -92,12 +92,12 @@ def analyze(run: RunDirectory, data: PreparedData, config: Config) -> pd.DataFra
     return rows.assign(batch_norm=policy, examples=len(surface))[columns]
 
 
-def _checkpoints_by_epoch(run: RunDirectory) -> dict[int, Checkpoint]:
+def _checkpoints_by_epoch(run: RunDirectory) -> dict[float, Checkpoint]:
     """Return the checkpoints of a run by epoch, in order; empty if it has no best epoch."""
     summary = run.summary()
     if summary["best_epoch"] is None:
         return {}
-    checkpoints: dict[int, Checkpoint] = {0: "init", summary["epochs"]: "last", summary["best_epoch"]: "best"}
+    checkpoints: dict[float, Checkpoint] = {0: "init", summary["epochs"]: "last", summary["best_epoch"]: "best"}
     for epoch in summary["spec"]["training"]["checkpoints"]:
         if epoch <= summary["epochs"]:
             checkpoints.setdefault(epoch, epoch)

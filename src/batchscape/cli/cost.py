@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
+from batchscape.config.budget import Budget
 from batchscape.config.run import RunSpec
 from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.data.dataset import Dataset
@@ -44,7 +45,7 @@ class Pace:
     example: float
     validation_example: float
 
-    def epoch(self, batch_size: int, num_train: int, num_validation: int) -> float:
+    def epoch(self, batch_size: int, num_train: int, num_validation: float) -> float:
         """Return the seconds of an epoch."""
         num_batches = math.ceil(num_train / batch_size)
         return num_batches * self.batch + num_train * self.example + num_validation * self.validation_example
@@ -61,9 +62,14 @@ def fit_pace(seconds: Mapping[int, float], validation_example: float) -> Pace:
 
 
 def max_total_seconds(trainings: list[TrainingGroup], pace: Pace, num_train: int, num_validation: int) -> float:
-    """Return the seconds of all trainings one after another, if each reaches its last epoch."""
+    """Return the seconds of all trainings one after another, if each trains for its whole budget."""
     return sum(
-        each.count * each.max_epochs * pace.epoch(each.batch_size, num_train, num_validation) for each in trainings
+        each.count
+        * each.budget.in_epochs(each.batch_size, num_train)
+        * pace.epoch(
+            each.batch_size, num_train, num_validation / each.evaluate_every.in_epochs(each.batch_size, num_train)
+        )
+        for each in trainings
     )
 
 
@@ -163,7 +169,14 @@ def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
     """Return the pace of a training of the study on this machine, and the name of the device."""
     first = min(MAX_FIRST_BATCH_SIZE, min(study.grid.batch_sizes))
     second = min(BATCH_SIZE_RATIO * first, max(study.grid.batch_sizes))
-    training = study.training.model_copy(update={"max_epochs": NUM_EPOCHS, "patience": NUM_EPOCHS, "checkpoints": ()})
+    training = study.training.model_copy(
+        update={
+            "budget": Budget(epochs=NUM_EPOCHS),
+            "evaluate_every": Budget(epochs=1),
+            "patience": NUM_EPOCHS,
+            "checkpoints": (),
+        }
+    )
     seconds: dict[int, float] = {}
     start = time.monotonic()
     for batch_size in sorted({first, second}):
@@ -176,6 +189,8 @@ def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
             model=study.model,
             task=_weight_each_class(study.task, sample.spec),
             training=training,
+            optimizer=study.optimizer,
+            schedule=study.schedule,
         )
         num_examples = NUM_BATCHES * batch_size
         with TemporaryDirectory(prefix="batchscape-check-") as folder:

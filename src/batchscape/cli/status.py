@@ -67,11 +67,13 @@ def _progress(recorded: States) -> str:
     """Describe the progress of a training, by its last epoch or else by its last state."""
     for each in reversed(recorded):
         match each["state"]:
-            case states.EPOCH:
+            case states.EVALUATED:
                 train_loss, validation_loss = (_loss(each.get(key)) for key in ("train_loss", "validation_loss"))
-                return f"epoch {each.get('epoch')}, training loss {train_loss}, validation loss {validation_loss}"
-            case states.RESUMED if "epoch" in each:
-                return f"resuming after epoch {each['epoch']}"
+                return (
+                    f"epoch {each.get('epoch', 0):.6g}, training loss {train_loss}, validation loss {validation_loss}"
+                )
+            case states.RESUMED if "step" in each:
+                return f"resuming after step {each['step']}"
             case states.WAITING_FOR_GPUS:
                 return "waiting for a free GPU"
             case states.ACQUIRED_GPUS:

@@ -40,6 +40,12 @@ class Budget(Section):
         """The number in that unit."""
         return float(getattr(self, self.unit))
 
+    def in_epochs(self, batch_size: int, num_examples: int) -> float:
+        """Return the length in epochs, but for the rounding to whole steps."""
+        if self.steps is not None:
+            return self.steps / math.ceil(num_examples / batch_size)
+        return float(self.epochs or 0) + (self.examples or 0) / num_examples
+
     def __str__(self) -> str:
         amount, unit = getattr(self, self.unit), self.unit
         return f"{amount} {unit.removesuffix('s') if amount == 1 else unit}"
@@ -53,8 +59,3 @@ class Warmup(Budget):
 
     def __str__(self) -> str:
         return super().__str__() if self.fraction is None else f"{100 * self.fraction:g} % of the budget"
-
-
-def steps_per_epoch(batch_size: int, num_examples: int) -> int:
-    """Return the optimizer steps of an epoch; the last batch may be smaller."""
-    return math.ceil(num_examples / batch_size)

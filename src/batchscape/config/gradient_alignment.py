@@ -21,7 +21,7 @@ class GradientAlignmentConfig(Section):
     """`false` disables this analysis."""
 
     checkpoints: Checkpoints = ("init", "best")
-    """Checkpoints to evaluate: `init`, `best`, `last`, or epochs of `training.checkpoints`."""
+    """Checkpoints to evaluate: `init`, `best`, `last`, `average`, or epochs of `training.checkpoints`."""
 
     max_batch_size: Annotated[PositiveInt, Field(examples=[256]), AfterValidator(_power_of_two)] = 256
     """The largest number of examples, a power of two; for smaller datasets the largest power of two that fits."""

@@ -25,7 +25,7 @@ class InterpolationConfig(Section):
     and the large batch size at `comparison.fixed_learning_rate`."""
 
     checkpoint: Annotated[Checkpoint, Field(examples=["best"])] = "best"
-    """Weights of both runs: `init`, `best`, `last`, or an epoch of `training.checkpoints`."""
+    """Weights of both runs: `init`, `best`, `last`, `average`, or an epoch of `training.checkpoints`."""
 
     alpha_range: Annotated[tuple[Alpha, Alpha], Field(examples=[[-1, 2]]), AsPair] = (-1.0, 2.0)
     """First and last α."""

@@ -42,7 +42,7 @@ class LandscapeConfig(Section):
     """Seeds of the runs; by default the first of the grid."""
 
     checkpoint: Annotated[Checkpoint, Field(examples=["best"])] = "best"
-    """Weights at the center: `init`, `best`, `last`, or an epoch of `training.checkpoints`."""
+    """Weights at the center: `init`, `best`, `last`, `average`, or an epoch of `training.checkpoints`."""
 
     x_range: Range = (-1.0, 1.0)
     """First and last x."""

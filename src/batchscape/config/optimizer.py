@@ -12,7 +12,7 @@ def _check_name(name: Any) -> Any:
         return check_import_path(name)
     if isinstance(name, str) and not name.isidentifier():
         raise ValueError(
-            f"must be a class of torch.optim, such as `AdamW`, or an import path, such as `my_module:Lion`, got {name!r}"
+            f"must be a class of torch.optim, such as `AdamW`, or an import path, as `my_module:Lion`, got {name!r}"
         )
     return name
 

@@ -17,8 +17,8 @@ class ScheduleConfig(Section):
     none. An arm may have its own."""
 
     decay: Literal["constant", "linear", "cosine", "sqrt"] = "constant"
-    """Shape of the decay at the end: none; linear; half a period of a cosine (Loshchilov & Hutter 2017); or 1 − √x (Hägele
-    et al. 2024) of the fraction x of the decay that is done."""
+    """Shape of the decay at the end: none; linear; half a period of a cosine (Loshchilov & Hutter 2017); or 1 − √x of the
+    fraction x of the decay that is done (Hägele et al. 2024)."""
 
     decay_fraction: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False, examples=[0.2]), FromText] = 1.0
     """Fraction of the budget, at its end, over which the rate decays; it does not begin before the warm-up ends."""

@@ -17,7 +17,7 @@ class SharpnessConfig(Section):
     """`false` disables this analysis."""
 
     checkpoints: Checkpoints = ("best",)
-    """Checkpoints to evaluate: `init`, `best`, `last`, or epochs of `training.checkpoints`."""
+    """Checkpoints to evaluate: `init`, `best`, `last`, `average`, or epochs of `training.checkpoints`."""
 
     epsilons: Annotated[tuple[Radius, ...], Field(min_length=1, examples=[[0.001]]), AsTuple, Distinct] = (
         0.001,

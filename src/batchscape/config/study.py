@@ -240,6 +240,15 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _trials_have_the_unit_of_the_runs(self) -> Self:
+        trial, budget = self.tuning.trial_budget, self.training.budget
+        if self.tuning.enabled and trial is not None and trial.unit != budget.unit:
+            raise cross_field_error(
+                "tuning.trial_budget", f"is in {trial.unit}, and training.budget in {budget.unit}; use the same unit"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _runs_fit_the_data(self) -> Self:
         """Check what each run would check, if the size of the source is known in advance."""
         size = self.data.known_size
@@ -308,6 +317,8 @@ class StudyConfig(Section):
                     raise cross_field_error(
                         key, f"the weights after epoch {epoch} are not saved; add it to training.checkpoints"
                     )
+            if "average" in checkpoints and self.averaging.half_life is None:
+                raise cross_field_error(key, "there is no average of the weights; set averaging.half_life")
         if self.trajectory.enabled and not saved_epochs:
             raise cross_field_error(
                 "trajectory.enabled",

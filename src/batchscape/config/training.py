@@ -19,14 +19,14 @@ class TrainingConfig(Section):
 
     budget: Annotated[Budget, Field(examples=[{"epochs": 2000}])] = Budget(epochs=2000)
     """Length of a run, in `steps`, `epochs` or `examples`. A run that has not converged by then ends with the status
-    `budget_spent`."""
+    `budget_spent`, or `completed` if there is no `patience`."""
 
     evaluate_every: Annotated[Budget, Field(examples=[{"epochs": 1}])] = Budget(epochs=1)
     """Interval between two evaluations, in `steps`, `epochs` or `examples`: each is a row of the history. Runs are also
     evaluated after the epochs of `checkpoints` and at their end."""
 
     patience: Annotated[PositiveInt | None, Field(examples=[20])] = 20
-    """A run ends as `converged` after this many evaluations without a lower validation loss; `null`: each run trains for
+    """A run ends as `converged` after this many evaluations without a lower validation loss; `null`: all runs train for
     the whole budget, as a schedule that decays expects."""
 
     reshuffle: bool = True

@@ -5,6 +5,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from batchscape.config.base import AsTuple, Distinct, LearningRate, PositiveInt, Section, Seed, cross_field_error
+from batchscape.config.budget import Budget
 from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.schedule import ScheduleConfig
@@ -17,6 +18,9 @@ def _ascending(values: tuple[float, float]) -> tuple[float, float]:
     if not low < high:
         raise ValueError(f"must be the lowest and then the highest learning rate, got [{low:g}, {high:g}]")
     return values
+
+
+DEFAULT_TRIAL_EPOCHS = 60
 
 
 class TuningConfig(Section):
@@ -38,8 +42,9 @@ class TuningConfig(Section):
     startup_trials: Annotated[int, Field(ge=2, examples=[6])] = 6
     """Number of trials on the logarithmic grid, which come first; the grid includes the ends of the range."""
 
-    epochs: Annotated[PositiveInt, Field(examples=[60])] = 60
-    """Maximum number of epochs of a trial, up to `training.max_epochs`: the result is the best rate for that budget."""
+    trial_budget: Annotated[Budget | None, Field(examples=[{"epochs": 60}])] = None
+    """Length of a trial, in the unit of `training.budget` and at most as long: the result is the best rate for that
+    budget. By default it is that of training, up to 60 epochs if that is in epochs."""
 
     seeds: Annotated[tuple[Seed, ...], Field(min_length=1, examples=[[100, 101]]), AsTuple, Distinct] = (100, 101)
     """Seeds of every trial; their mean best validation loss is minimized. With seeds of the grid, the `tuned` arm would
@@ -55,6 +60,14 @@ class TuningConfig(Section):
                 "startup_trials", f"{self.startup_trials} is more than trials, {self.trials}; lower it"
             )
         return self
+
+
+def trial_budget(tuning: TuningConfig, training: TrainingConfig) -> Budget:
+    """Return the length of a trial: no longer than the runs that it is for."""
+    budget = training.budget
+    if tuning.trial_budget is None:
+        return Budget(epochs=min(DEFAULT_TRIAL_EPOCHS, budget.epochs)) if budget.epochs is not None else budget
+    return min(tuning.trial_budget, budget, key=lambda each: each.amount)
 
 
 class SearchSpec(Section):

@@ -56,12 +56,17 @@ class Provenance(Section):
 class Summary(Section):
     """Content of run.json; docs/outputs.md describes its keys."""
 
-    status: Literal["converged", "diverged", "max_epochs"]
-    epochs: PositiveInt
-    best_epoch: PositiveInt | None
+    status: Literal["converged", "completed", "budget_spent", "diverged"]
+    evaluations: PositiveInt
+    steps: PositiveInt
+    epochs: int | float
+    best_step: PositiveInt | None
+    best_epoch: int | float | None
     best_validation_loss: float | None
     validation_at_best: dict[str, float | None]
     test_at_best: dict[str, float | None]
+    average_validation: dict[str, float | None]
+    average_test: dict[str, float | None]
     min_train_loss: float | None
     parameters: PositiveInt
     batches_per_epoch: PositiveInt
@@ -74,9 +79,9 @@ class Summary(Section):
     provenance: Provenance
 
 
-def is_noise_scale_epoch(epoch: int) -> bool:
-    """Return whether the gradient noise scale is measured after an epoch: after epochs 1, 2, 4, 8, …."""
-    return epoch & (epoch - 1) == 0
+def is_noise_scale_evaluation(evaluation: int) -> bool:
+    """Return whether the gradient noise scale is measured at an evaluation: at the first, second, fourth, eighth, …."""
+    return evaluation & (evaluation - 1) == 0
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class RunDirectory:
         return self.path / "update_norms.npy"
 
     def weights_file(self, name: str) -> Path:
-        """Return the path of the weights `init`, `best`, `last` or those after an epoch (`epoch00010`)."""
+        """Return the path of the weights `init`, `best`, `last`, `average` or those after an epoch (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
 
     def restore_if_complete(self, run_key: str) -> bool:
@@ -127,6 +132,7 @@ class RunDirectory:
             return False
         summary = (self if self.run_file.exists() else copies).summary()
         names = ["init", "last", *(["best"] if summary["best_epoch"] else [])]
+        names += ["average"] if summary["average_validation"] else []
         names += map(self.checkpoint_name, filter(summary["epochs"].__ge__, summary["spec"]["training"]["checkpoints"]))
         if not all(path.exists() for path in [self.update_norms_file, *map(self.weights_file, names)]):
             return False
@@ -135,7 +141,7 @@ class RunDirectory:
                 write_bytes(file, copy.read_bytes())
         return True
 
-    def clear(self, last_epoch: int = 0) -> None:
+    def clear(self, last_epoch: float = 0) -> None:
         """Delete the files of an earlier run, run.json first.
 
         Args:
@@ -144,7 +150,7 @@ class RunDirectory:
         copies = RunDirectory(self.path / COMPLETED_COPY)
         for file in (copies.run_file, copies.history_file, self.run_file, self.history_file, self.update_norms_file):
             file.unlink(missing_ok=True)
-        retained = {self.checkpoint_name(epoch) for epoch in range(1, last_epoch + 1)}
+        retained = {self.checkpoint_name(epoch) for epoch in range(1, int(last_epoch) + 1)}
         for weights in self.weights_file("any").parent.glob("*.safetensors"):
             if weights.stem not in retained:
                 weights.unlink()
@@ -179,18 +185,19 @@ class RunDirectory:
             columns: Names of numeric columns.
 
         Returns:
-            One row per epoch.
+            One row per evaluation.
 
         Raises:
             UserError: The file is missing or corrupt, or lacks a column.
         """
         frame = read_frame(self.history_file, RERUN_HINT)
-        for name in ("epoch", *columns):
+        for name in ("step", *columns):
             if name not in frame or not is_numeric_dtype(frame[name]):
                 raise UserError(f"{self.history_file}: has no numeric column {name}; {RERUN_HINT}")
-        epochs = self.summary()["epochs"]
-        if list(frame["epoch"]) != list(range(1, epochs + 1)):
-            raise UserError(f"{self.history_file}: expected {epochs} rows, one per epoch; {RERUN_HINT}")
+        summary = self.summary()
+        steps, evaluations = frame["step"], summary["evaluations"]
+        if len(frame) != evaluations or steps.iloc[-1] != summary["steps"] or not steps.is_monotonic_increasing:
+            raise UserError(f"{self.history_file}: expected {evaluations} rows, one per evaluation; {RERUN_HINT}")
         return frame[list(columns)]
 
     def update_norms(self) -> np.ndarray:
@@ -212,7 +219,7 @@ class RunDirectory:
         """Return weights that the run saved.
 
         Args:
-            name: `init`, `best`, `last` or those after an epoch (`epoch00010`).
+            name: `init`, `best`, `last`, `average` or those after an epoch (`epoch00010`).
 
         Raises:
             UserError: The file is missing, corrupt or not of this run's network.
@@ -264,7 +271,7 @@ class RunDirectory:
         """Write history.csv; floats round-trip to the same bits.
 
         Args:
-            rows: One row per epoch, all with the same keys.
+            rows: One row per evaluation, all with the same keys.
         """
 
         def write(partial: Path) -> None:

@@ -12,7 +12,12 @@ from batchscape.report.measures import Measures
 from batchscape.report.numbers import join_truncated
 from batchscape.runtime.duration import format_duration
 
-STATUSES = {"converged": "converged", "max_epochs": "stopped by training.max_epochs", "diverged": "diverged"}
+STATUSES = {
+    "converged": "converged",
+    "completed": "completed",
+    "budget_spent": "stopped by training.budget",
+    "diverged": "diverged",
+}
 ENVIRONMENT = {
     "processor": "Processor",
     "cpus": "CPU cores",
@@ -52,7 +57,7 @@ def _rows(summaries: Sequence[Mapping[str, Any]], runs: pd.DataFrame, examples: 
     if any(summary["classes"] for summary in summaries):
         yield "Classes", _distinct([join_truncated(summary["classes"], 10) for summary in summaries])
     epochs = runs["epochs"]
-    yield "Total epochs", str(int(epochs.sum()))
+    yield "Total epochs", f"{epochs.sum():.10g}"
     yield "Training wall time, sum over runs", format_duration(float((epochs * runs["epoch_seconds"]).sum()))
     yield "Training CPU time, sum over runs", format_duration(float((epochs * runs["epoch_cpu_seconds"]).sum()))
     origins = [summary["provenance"] for summary in summaries]

@@ -232,12 +232,12 @@ def _caveats(
         ends = [word for word, end in (("smallest", sizes.min()), ("largest", sizes.max())) if size == end]
         if ends:
             yield f"Batch size {size} is the {' and the '.join(ends)} one tried; a better one may lie beyond."
-    stopped, total = int(runs["status"].eq("max_epochs").sum()), len(runs)
+    stopped, total = int(runs["status"].eq("budget_spent").sum()), len(runs)
     if stopped:
-        named_stopped = int(named["n_max_epochs"].sum())
+        named_stopped = int(named["n_budget_spent"].sum())
         yield (
             f"{stopped} of {total} runs ({named_stopped} of them of the settings named above) were still improving "
-            "when training.max_epochs stopped them, so their losses are upper bounds."
+            "when training.budget stopped them, so their losses are upper bounds."
         )
     diverged = recommendation[recommendation["choice"] == "diverged"]
     if len(diverged):

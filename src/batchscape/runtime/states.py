@@ -9,11 +9,11 @@ so Snakemake, which deletes the log before it starts a job, does not delete it.
 | `started` | `pid`, `host` | an attempt begins |
 | `waiting_for_gpus` | `count`, `gpus` | all GPUs that it may use are taken |
 | `acquired_gpus` | `gpus` | it waited, and has its GPUs |
-| `resumed` | `epoch` or `trials` | it continues after what an earlier attempt has finished |
-| `epoch` | `epoch`, `max_epochs`, `train_loss`, `validation_loss` | an epoch is complete (null: a loss is not finite) |
+| `resumed` | `epoch` and `step`, or `trials` | it continues after what an earlier attempt has finished |
+| `evaluated` | `epoch`, `step`, `steps`, `train_loss`, `validation_loss` | a training of `steps` was evaluated |
 | `trial` | `trial`, `trials`, `learning_rate`, `validation_loss` | a trial of a search is complete |
 | `already_complete` | | nothing is left to do |
-| `stopped` | `epoch` | it saved a checkpoint and stops before the time limit |
+| `stopped` | `epoch`, `step` | it saved a checkpoint and stops before the time limit |
 | `interrupted` | | Ctrl-C, or an exit that is no error |
 | `failed` | `message` | an error, in one line |
 | `complete` | | the work is done |
@@ -36,7 +36,7 @@ STARTED = "started"
 WAITING_FOR_GPUS = "waiting_for_gpus"
 ACQUIRED_GPUS = "acquired_gpus"
 RESUMED = "resumed"
-EPOCH = "epoch"
+EVALUATED = "evaluated"
 TRIAL = "trial"
 ALREADY_COMPLETE = "already_complete"
 STOPPED = "stopped"

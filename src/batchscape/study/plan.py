@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from batchscape.config.budget import Budget
 from batchscape.config.study import Run, StudyConfig
+from batchscape.config.tuning import trial_budget
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSplit
 
 
@@ -17,7 +19,8 @@ class TrainingGroup:
     part: Literal["run", "search", "timing"]
     batch_size: int
     count: int
-    max_epochs: int
+    budget: Budget
+    evaluate_every: Budget
 
 
 @dataclass(frozen=True)
@@ -29,16 +32,20 @@ class Plan:
     @property
     def trainings(self) -> list[TrainingGroup]:
         """All trainings, including those of the searches and of the timing, by part and batch size."""
-        tuning, timing, max_epochs = self.config.tuning, self.config.device_timing, self.config.training.max_epochs
+        tuning, timing, training = self.config.tuning, self.config.device_timing, self.config.training
         counts = Counter(run.batch_size for run in self.config.runs.values())
         batch_sizes = sorted(self.config.grid.batch_sizes)
-        groups = [TrainingGroup("run", size, counts[size], max_epochs) for size in batch_sizes]
+        lengths = training.budget, training.evaluate_every
+        groups = [TrainingGroup("run", size, counts[size], *lengths) for size in batch_sizes]
         if tuning.enabled:
-            count, epochs = tuning.trials * len(tuning.seeds), min(tuning.epochs, max_epochs)
-            groups += [TrainingGroup("search", size, count, epochs) for size in batch_sizes]
+            count, lengths = (
+                tuning.trials * len(tuning.seeds),
+                (trial_budget(tuning, training), training.evaluate_every),
+            )
+            groups += [TrainingGroup("search", size, count, *lengths) for size in batch_sizes]
         if timing.enabled:
-            count, epochs = len(timing.device_counts), 1 + timing.epochs
-            groups += [TrainingGroup("timing", size, count, epochs) for size in batch_sizes]
+            count, lengths = len(timing.device_counts), (Budget(epochs=1 + timing.epochs), Budget(epochs=1))
+            groups += [TrainingGroup("timing", size, count, *lengths) for size in batch_sizes]
         return groups
 
     def describe_trainings(self) -> str:

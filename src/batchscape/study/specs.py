@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from batchscape.config.base import Section
+from batchscape.config.budget import Budget
 from batchscape.config.data import DataSection
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.loading import to_yaml
 from batchscape.config.run import RunSpec
 from batchscape.config.study import StudyConfig
-from batchscape.config.tuning import SearchSpec
+from batchscape.config.tuning import SearchSpec, trial_budget
 from batchscape.data.listing import stat_digest
 from batchscape.study.measures import describe_measures
 from batchscape.study.plan import Plan
@@ -66,8 +67,7 @@ class Specs:
     def search(self, batch_size: int) -> str:
         """The SearchSpec of a batch size, without the settings that trials do not use."""
         tuning, training = self.config.tuning, self.config.training
-        max_epochs = min(tuning.epochs, training.max_epochs)  # a trial is no longer than the runs that it is for
-        training = training.model_copy(update={"max_epochs": max_epochs, "checkpoints": ()})
+        training = training.model_copy(update={"budget": trial_budget(tuning, training), "checkpoints": ()})
         spec = SearchSpec(
             batch_size=batch_size,
             model=self.config.model,
@@ -77,14 +77,19 @@ class Specs:
             schedule=self.config.schedule,
             tuning=tuning,
         )
-        return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
+        return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled", "trial_budget"}}))
 
     @property
     def timing(self) -> str:
         """The TimingSpec."""
         section = self.config.device_timing
         training = self.config.training.model_copy(
-            update={"max_epochs": 1 + section.epochs, "checkpoints": (), "patience": 1}
+            update={
+                "budget": Budget(epochs=1 + section.epochs),
+                "evaluate_every": Budget(epochs=1),
+                "checkpoints": (),
+                "patience": 1,
+            }
         )
         runs = tuple(
             RunSpec(

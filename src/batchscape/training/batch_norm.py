@@ -76,6 +76,7 @@ class GlobalBatchNorm(_BatchNorm):
             return F.batch_norm(inputs, mean, variance, self.weight, self.bias, training=mean is None, eps=self.eps)
         dims = [0, *range(2, inputs.dim())]
         shape = [1, -1, *[1] * (inputs.dim() - 2)]
+        inputs = inputs.float() if inputs.dtype == torch.bfloat16 else inputs  # sums over a batch need more than 8 bits
         size = torch.tensor(float(inputs.numel() // inputs.shape[1]), device=inputs.device)
         count = self.process_group.all_reduce(size)
         batch_mean = _AllReduceSum.apply(inputs.sum(dims), self.process_group) / count

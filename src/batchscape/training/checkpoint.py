@@ -13,39 +13,63 @@ from safetensors.numpy import save
 from batchscape.io.files import write_bytes
 
 CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.safetensors", "checkpoint-previous.safetensors"
-# The fields of TrainingState that are JSON in the header of a checkpoint; all others are arrays.
-METADATA_FIELDS = ("history", "best_epoch", "best_loss", "micro_batch")
+# The fields of TrainingState that are arrays by name, and single arrays.
+ARRAY_GROUPS = ("network", "optimizer", "average", "best")
+SINGLE_ARRAYS = ("update_norms", "previous_weights", "interval_sums")
+# Those that are JSON in the header of a checkpoint.
+METADATA_FIELDS = (
+    "step",
+    "optimizer_values",
+    "history",
+    "interval_values",
+    "best_evaluation",
+    "best_loss",
+    "micro_batch",
+)
 
 
 @dataclass(frozen=True)
 class TrainingState:
-    """A run after an epoch: with the seed, all that its further epochs and its record depend on."""
+    """A run after a step: with the seed, all that its further steps and its record depend on."""
+
+    step: int
+    """Steps that have been taken."""
 
     network: dict[str, np.ndarray]
     """State dict of the network."""
 
-    momentum: dict[str, np.ndarray]
-    """Momentum buffers of SGD by the index of the parameter; empty without momentum."""
+    optimizer: dict[str, np.ndarray]
+    """Arrays of the state of the optimizer, see `optim.state`."""
+
+    optimizer_values: dict[str, Any]
+    """All else of that state."""
+
+    average: dict[str, np.ndarray]
+    """Arrays of the average of the weights; empty without it."""
 
     best: dict[str, np.ndarray]
-    """State dict at the lowest validation loss; empty if no epoch had a finite loss."""
+    """State dict at the lowest validation loss; empty if no evaluation had a finite loss."""
 
     update_norms: np.ndarray
     """‖θ_{t+1} − θ_t‖₂ of every update so far, (steps,), float64."""
 
-    history: list[dict[str, Any]]
-    """One row per epoch."""
+    previous_weights: np.ndarray
+    """Parameters at the last evaluation, (p,)."""
 
-    best_epoch: int | None
+    interval_sums: np.ndarray
+    """Sums of loss and metrics since the last evaluation, (1 + m,) float64."""
+
+    interval_values: dict[str, Any]
+    """What else was measured since then."""
+
+    history: list[dict[str, Any]]
+    """One row per evaluation."""
+
+    best_evaluation: int | None
     best_loss: float
 
     micro_batch: int
     """Examples that go through the network at once: on a GPU, as many as fit when the run starts."""
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs have been trained."""
-        return len(self.history)
 
 
 def run_key(spec: str, data_sha256: str, code: str) -> str:
@@ -71,10 +95,12 @@ def write_checkpoint(folder: Path, state: TrainingState, key: str) -> None:
         key: The `run_key` of the run.
     """
     arrays = {
-        **{f"network/{name}": np.asarray(array) for name, array in state.network.items()},
-        **{f"momentum/{index}": np.asarray(array) for index, array in state.momentum.items()},
-        **{f"best/{name}": np.asarray(array) for name, array in state.best.items()},
-        "update_norms": state.update_norms,
+        **{
+            f"{group}/{name}": np.asarray(array)
+            for group in ARRAY_GROUPS
+            for name, array in getattr(state, group).items()
+        },
+        **{name: getattr(state, name) for name in SINGLE_ARRAYS},
     }
     metadata = json.dumps({"run_key": key, **{field: getattr(state, field) for field in METADATA_FIELDS}})
     if (folder / CHECKPOINT).exists():
@@ -108,13 +134,9 @@ def _read(path: Path, key: str) -> TrainingState | None:
     metadata = json.loads(text)
     if metadata.pop("run_key", None) != key:
         return None
-    return TrainingState(
-        network=_with_prefix(arrays, "network/"),
-        momentum=_with_prefix(arrays, "momentum/"),
-        best=_with_prefix(arrays, "best/"),
-        update_norms=arrays["update_norms"],
-        **metadata,
-    )
+    groups: dict[str, Any] = {group: _with_prefix(arrays, f"{group}/") for group in ARRAY_GROUPS}
+    single_arrays: dict[str, Any] = {name: arrays[name] for name in SINGLE_ARRAYS}
+    return TrainingState(**groups, **single_arrays, **metadata)
 
 
 def _with_prefix(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -1,12 +1,13 @@
-"""The Lightning module: one epoch of global batches."""
+"""The Lightning module: the global batches of one evaluation interval."""
 
 import copy
 import math
 import os
+import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +18,10 @@ from batchscape.config.run import RunSpec
 from batchscape.data.dataset import Batch, Dataset, input_tensors, slices, storage_device
 from batchscape.data.prepared import PreparedData
 from batchscape.models.memory import find_largest_fitting, max_micro_batch_size, saved_tensor_bytes
+from batchscape.optim.averaging import WeightAverage
+from batchscape.optim.clipping import clip_gradients
+from batchscape.optim.optimizers import build_optimizer
+from batchscape.optim.schedules import factor
 from batchscape.runtime.device import free_memory, limit_gpu_memory
 from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES, examples_are_independent
@@ -28,7 +33,9 @@ from batchscape.training.distributed import ProcessGroup
 from batchscape.training.lightning import pl
 from batchscape.training.micro_batches import backward
 from batchscape.training.noise_scale import estimate_noise_scale
-from batchscape.training.sampler import EpochSampler, batch_sizes, dropout_seed, epoch_order
+from batchscape.training.plan import Part, StepPlan
+from batchscape.training.precision import Autocast, tf32
+from batchscape.training.sampler import SEED_BLOCK, IntervalSampler, dropout_seeds, epoch_order
 
 # Bytes of inputs that are decoded in one operation, unless a batch, or a micro-batch, is larger.
 DECODED_BYTES = 512 << 10
@@ -38,27 +45,42 @@ EXTRA_WEIGHT_COPIES = 5
 
 
 @dataclass(frozen=True)
-class EpochResult:
-    """Measurements of one epoch of training."""
+class Interval:
+    """What was measured since the last evaluation."""
 
-    measurement: Measurement
-    """Means of loss and metrics over the epoch's examples, each evaluated before its update."""
+    sums: torch.Tensor
+    """Sums of loss and metrics over the examples, each evaluated before its update, (1 + m,) float64."""
 
-    update_norms: np.ndarray
-    """‖θ_{t+1} − θ_t‖₂ of each batch update, (batches,), float64."""
+    weight: float = 0.0
+    """Sum of the weights of the examples."""
 
-    seconds: float
+    update_norms: np.ndarray = field(default_factory=lambda: np.empty(0))
+    """‖θ_{t+1} − θ_t‖₂ of each step, (steps,), float64."""
+
+    clipped: int = 0
+    """Steps whose gradient was clipped."""
+
+    seconds: float = 0.0
     """Wall time."""
 
-    cpu_seconds: float
-    """CPU time of the run's processes, all threads: the cost of the epoch however many jobs share the machine."""
+    cpu_seconds: float = 0.0
+    """CPU time of the run's processes, all threads: the cost however many jobs share the machine."""
 
 
 class TrainingModule(pl.LightningModule):
     """A network, its data, and the steps of one run."""
 
-    result: EpochResult
-    """Measurements of the last epoch."""
+    interval: Interval
+    """What was measured since the last evaluation."""
+
+    step: int
+    """Steps that have been taken."""
+
+    average: WeightAverage | None
+    """The average of the weights, if the specification has one."""
+
+    after_segment: Callable[[], None]
+    """Called within an interval after each of its segments but the last, where a run can be saved."""
 
     optimizer: torch.optim.Optimizer
     """Set by `configure_optimizers`; Lightning's `optimizers()` may return a list."""
@@ -97,24 +119,36 @@ class TrainingModule(pl.LightningModule):
         self.spec = spec
         self.jobs_per_gpu = jobs_per_gpu
         self.micro_batch = micro_batch or spec.batch_size
+        self.plan = StepPlan(spec, len(data.train))
+        self.step = 0
+        self.interval = self.new_interval()
+        self.after_segment = lambda: None
+        self.has_user_code = ":" in f"{spec.model.name} {spec.task.loss}"
+        # Caches of the last epoch, or the last block of steps, that was asked for.
+        self._order_of_epoch: tuple[int, torch.Tensor] = 0, torch.empty(0)
+        self._augmentation_of_epoch: tuple[int, Augmentation] | None = None
+        self._seeds_of_block: tuple[int, list[int]] = -1, []
+
+    def new_interval(self) -> Interval:
+        """Return an interval in which nothing has been measured."""
+        return Interval(torch.zeros(1 + len(self.objective.metrics), dtype=torch.float64))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        self.optimizer = torch.optim.SGD(
-            self.network.parameters(),
-            lr=self.spec.learning_rate,
-            momentum=self.spec.training.momentum,
-            weight_decay=self.spec.training.weight_decay,
-            fused=True,
-        )
+        self.optimizer = build_optimizer(self.network, self.spec.optimizer, self.spec.learning_rate)
         return self.optimizer
 
-    def train_dataloader(self) -> EpochSampler:
-        spec, reshuffle = self.spec, self.spec.training.reshuffle
-        return EpochSampler(len(self.data.train), spec.seed, lambda: self.current_epoch + 1 if reshuffle else 1)
+    def train_dataloader(self) -> IntervalSampler:
+        return IntervalSampler(self.plan.evaluations, lambda: self.current_epoch)
 
     def on_fit_start(self) -> None:
         self.process_group.assert_initialized()
         device = self.device
+        half_life, precision = self.spec.averaging.half_life, self.spec.training.precision
+        self.average = WeightAverage(self.network, half_life) if half_life else None
+        self.training_objective = self.objective
+        if precision == "bf16":
+            self.training_objective = self.objective.on(Autocast(self.network, device.type))
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         # Before they move to a device whose memory they may fill.
         self.train_weights, self.validation_weights = (
             dataset_weights(self.objective, side, device) for side in (self.data.train, self.data.validation)
@@ -143,7 +177,7 @@ class TrainingModule(pl.LightningModule):
         """
         if len(self.train_data) < NUM_PROBE_EXAMPLES:
             return
-        with self._seeded_rngs():
+        with self._restored_rngs():
             network = copy.deepcopy(self.network)
             all_bytes, half_bytes = (
                 saved_tensor_bytes(network, self._decode(slice(count)).inputs)
@@ -163,7 +197,7 @@ class TrainingModule(pl.LightningModule):
 
         Raises an out-of-memory error if the examples do not fit.
         """
-        with limit_gpu_memory(self.device, self.jobs_per_gpu), self._seeded_rngs():
+        with limit_gpu_memory(self.device, self.jobs_per_gpu), self._restored_rngs():
             objective = self.objective.copy()
             weight_bytes = sum(parameter.nbytes for parameter in objective.module.parameters())
             extra_copies = torch.empty(EXTRA_WEIGHT_COPIES * weight_bytes, dtype=torch.uint8, device=self.device)
@@ -174,85 +208,138 @@ class TrainingModule(pl.LightningModule):
         """Return all parameters as a new flat vector, (p,), in the network's order."""
         return _flatten([parameter.detach() for parameter in self.network.parameters()])
 
-    def training_step(self, order: torch.Tensor, _: int) -> None:
-        """Take one SGD step for each global batch of an epoch, whose examples are in the given order."""
+    def training_step(self, stop: int, _: int) -> None:
+        """Take the steps up to the one after which the run is evaluated."""
+        if self.step == (self.plan.evaluations[self.current_epoch - 1] if self.current_epoch else 0):
+            self.interval = self.new_interval()  # otherwise it is that of a checkpoint
+        while self.step < stop:
+            with tf32(self.spec.training.precision == "tf32"):
+                self._train_segment(self.plan.segment_end(self.step))
+            if self.step < stop:
+                self.after_segment()
+
+    def _train_segment(self, stop: int) -> None:
+        """Take one optimizer step for each global batch up to a step, and add what was measured to the interval."""
         started, cpu_started = time.perf_counter(), time.process_time()
-        optimizer = self.optimizer
+        optimizer, clip_norm = self.optimizer, self.spec.optimizer.clip_norm
         parameters = list(self.network.parameters())
         weights = [parameter.detach() for parameter in parameters]  # the same memory, without autograd
-        counts = batch_sizes(len(order), self.spec.batch_size)
-        batches = self._batches(order, counts, self._draw_augmentation(len(order)))
         meter = Meter(self.objective, self.device)
-        norms = []
+        norms, clipped = [], []
         before = _flatten(weights)
-        step, warm_up = self.current_epoch * len(counts), self.spec.warmup_epochs * len(counts)
         trainable = [parameter for parameter in parameters if parameter.requires_grad]
         has_gradient: list[bool] = []
-        with self._seeded_rngs():
-            for weight, micro_batches in zip(self._batch_weights(order, counts), batches, strict=True):
-                step += 1
-                self._warm_up(optimizer, step, warm_up)
-                for parameter in parameters:  # `Optimizer.zero_grad` without its hooks, which cost 4 % of a small step
-                    parameter.grad = None
-                for record in backward(self.objective, micro_batches, weight):
-                    meter.add(record)
-                if self.process_group.size > 1:
-                    # Found in the first batch, of which no shard is empty.
-                    has_gradient = has_gradient or self.process_group.has_gradient(trainable)
-                    self.process_group.all_reduce_gradients(trainable, has_gradient)
-                optimizer.step()
-                after = _flatten(weights)
-                norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
-                before = after
-        # Read from the device once an epoch: each read would wait for all work that is queued there.
-        sums = self.process_group.all_reduce(meter.sums())
-        total_weight = len(order) if self.train_weights is None else self.train_weights.sum().item()
-        self.result = EpochResult(
-            measurement=self.objective.report(sums, total_weight, "train"),
-            update_norms=torch.stack(norms).cpu().numpy(),
-            seconds=time.perf_counter() - started,
-            cpu_seconds=self.all_reduce_sum(time.process_time() - cpu_started),
+        total_weight = 0.0
+        with self._restored_rngs():
+            for part in self.plan.parts(self.step, stop):
+                order = self._order(part)
+                batch_weights = self._batch_weights(order, part.sizes)
+                batches = self._batches(order, part)
+                for size, weight, micro_batches in zip(part.sizes, batch_weights, batches, strict=True):
+                    self._seed_rngs(self.step)
+                    self.step += 1
+                    self._set_learning_rate(optimizer, self.step)
+                    for parameter in parameters:  # `Optimizer.zero_grad` without its hooks: 4 % of a small step
+                        parameter.grad = None
+                    for record in backward(self.training_objective, micro_batches, weight):
+                        meter.add(record)
+                    if self.process_group.size > 1:
+                        has_gradient = has_gradient or self.process_group.has_gradient(trainable)
+                        self.process_group.all_reduce_gradients(trainable, has_gradient)
+                    if clip_norm is not None:
+                        clipped.append(clip_gradients(trainable, clip_norm))
+                    optimizer.step()
+                    if self.average is not None:
+                        self.average.update(size)
+                    after = _flatten(weights)
+                    norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
+                    before = after
+                total_weight += self._total_weight(order)
+        # Read from the device once a segment: each read would wait for all work that is queued there.
+        sums = self.process_group.all_reduce(meter.sums()).cpu()
+        interval = self.interval
+        self.interval = Interval(
+            sums=interval.sums + sums,
+            weight=interval.weight + total_weight,
+            update_norms=np.concatenate([interval.update_norms, torch.stack(norms).cpu().numpy()]),
+            clipped=interval.clipped + (int(torch.stack(clipped).sum()) if clipped else 0),
+            seconds=interval.seconds + time.perf_counter() - started,
+            cpu_seconds=interval.cpu_seconds + self.all_reduce_sum(time.process_time() - cpu_started),
         )
 
-    def _batch_weights(self, order: torch.Tensor, counts: list[int]) -> Sequence[float | torch.Tensor]:
+    def training_measurement(self) -> Measurement:
+        """Return the means of loss and metrics over the examples of the interval, each before its update."""
+        return self.objective.report(self.interval.sums, self.interval.weight, "train")
+
+    def _order(self, part: Part) -> torch.Tensor:
+        """Return the examples of a part of an epoch, in the order of training."""
+        epoch = part.epoch if self.spec.training.reshuffle else 1
+        if self._order_of_epoch[0] != epoch:
+            order = epoch_order(len(self.data.train), self.spec.seed, epoch)
+            self._order_of_epoch = epoch, torch.from_numpy(order)
+        return self._order_of_epoch[1][part.examples]
+
+    def _batch_weights(self, order: torch.Tensor, sizes: list[int]) -> Sequence[float | torch.Tensor]:
         """Return the total weight of each global batch, the same in all processes."""
         if self.train_weights is None:
-            return counts
-        return [part.sum() for part in self.train_weights[order.to(self.train_weights.device)].split(counts)]
+            return sizes
+        return [part.sum() for part in self.train_weights[order.to(self.train_weights.device)].split(sizes)]
 
-    def _warm_up(self, optimizer: torch.optim.Optimizer, step: int, num_steps: int) -> None:
-        """Set the learning rate of a step, counted from 1, that rises linearly over `num_steps`."""
-        if step <= num_steps:
-            for group in optimizer.param_groups:
-                group["lr"] = self.spec.learning_rate * (step / num_steps)
+    def _total_weight(self, order: torch.Tensor) -> float:
+        """Return the total weight of examples; that of an epoch is the sum over the data in its own order."""
+        if self.train_weights is None:
+            return float(len(order))
+        whole = len(order) == len(self.train_weights)
+        weights = self.train_weights if whole else self.train_weights[order.to(self.train_weights.device)]
+        return weights.sum().item()
+
+    def _set_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+        """Set the learning rate of a step, counted from 1."""
+        rate = self.learning_rate(step)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 1."""
+        return self.spec.learning_rate * factor(step, self.plan.total, self.plan.warmup, self.spec.schedule)
 
     @contextmanager
-    def _seeded_rngs(self) -> Iterator[None]:
-        """Seed all random number generators by (seed, epoch, rank), as for dropout; restore them at the end."""
-        seed = dropout_seed(self.spec.seed, self.current_epoch + 1, self.process_group.rank)
-        on_gpu = self.device.type == "cuda"
-        with torch.random.fork_rng(devices=[self.device] if on_gpu else []), seed_global_rngs(seed):
-            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes a millisecond: it seeds GPUs too
-            if on_gpu:
-                torch.cuda.manual_seed(seed)
+    def _restored_rngs(self) -> Iterator[None]:
+        """Restore the states of all random number generators at the end, and seed them for the next step."""
+        with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []), seed_global_rngs(0):
+            self._seed_rngs(self.step)
             yield
 
-    def _draw_augmentation(self, count: int) -> Augmentation | None:
-        """Return this epoch's augmentation of the training images, on their device; None without augmentation."""
+    def _seed_rngs(self, step: int) -> None:
+        """Seed the random number generators for a step, counted from 0, as for dropout."""
+        block, place = divmod(step, SEED_BLOCK)
+        if self._seeds_of_block[0] != block:
+            self._seeds_of_block = block, dropout_seeds(self.spec.seed, block, self.process_group.rank)
+        seed = self._seeds_of_block[1][place]
+        torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes a millisecond: it seeds GPUs too
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        if self.has_user_code:  # no network of ours draws from these
+            random.seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+
+    def _draw_augmentation(self, epoch: int) -> Augmentation | None:
+        """Return an epoch's augmentation of the training images, on their device; None without augmentation."""
         flip, shift = self.spec.training.augment_flip, self.spec.training.augment_shift
         if not (flip or shift):
             return None
-        augmentation = draw_augmentation(count, flip, shift, self.spec.seed, self.current_epoch + 1)
-        return augmentation.to(self.train_data.storage)
+        if self._augmentation_of_epoch is None or self._augmentation_of_epoch[0] != epoch:
+            drawn = draw_augmentation(len(self.data.train), flip, shift, self.spec.seed, epoch)
+            self._augmentation_of_epoch = epoch, drawn.to(self.train_data.storage)
+        return self._augmentation_of_epoch[1]
 
-    def _batches(
-        self, order: torch.Tensor, counts: list[int], augmentation: Augmentation | None
-    ) -> Iterator[list[Batch] | Iterator[Batch]]:
-        """Yield this process's shard of each global batch, whose sizes are `counts`, as micro-batches.
+    def _batches(self, order: torch.Tensor, part: Part) -> Iterator[list[Batch] | Iterator[Batch]]:
+        """Yield this process's shard of each global batch of a part of an epoch, as micro-batches.
 
         To bound the memory, examples are decoded a few batches at a time, or one micro-batch at a time if batches are
         split.
         """
+        counts, augmentation = part.sizes, self._draw_augmentation(part.epoch)
         size = self.micro_batch
         shards = [self.process_group.shard(count) for count in counts]
         sizes = [shard.stop - shard.start for shard in shards]
@@ -293,6 +380,16 @@ class TrainingModule(pl.LightningModule):
         weights = dataset_weights(self.objective, self.data.test, self.device)
         return self._evaluate(self.data.test, weights, "test")
 
+    @contextmanager
+    def loaded(self, state: Mapping[str, torch.Tensor]) -> Iterator[None]:
+        """Load a state dict into the network while the block runs, and restore its own afterwards."""
+        own = {name: tensor.clone() for name, tensor in self.network.state_dict().items()}
+        self.network.load_state_dict(state)
+        try:
+            yield
+        finally:
+            self.network.load_state_dict(own)
+
     def _evaluate(self, data: Dataset, weights: torch.Tensor | None, side: str) -> Measurement:
         shard = data[self.process_group.shard(len(data))]
 
@@ -309,11 +406,12 @@ class TrainingModule(pl.LightningModule):
         return self.process_group.all_reduce(torch.tensor(value, dtype=torch.float64, device=self.device)).item()
 
     def noise_scale(self) -> tuple[float, float]:
-        """Return ‖G‖ and the gradient noise scale over the training set, after an epoch: see `estimate_noise_scale`.
+        """Return ‖G‖ and the gradient noise scale over the training set: see `estimate_noise_scale`.
 
-        Its batches follow the order of the next epoch that shuffles, which is independent of the weights.
+        Its batches follow the order of the next epoch that begins and shuffles, which is independent of the weights.
         """
-        order = torch.from_numpy(epoch_order(len(self.train_data), self.spec.seed, self.current_epoch + 2))
+        epoch = -(-self.step // self.plan.steps_per_epoch) + 1
+        order = torch.from_numpy(epoch_order(len(self.train_data), self.spec.seed, epoch))
         weights = None if self.train_weights is None else self.train_weights.to(self.train_data.storage)
         self.chunk, estimates = find_largest_fitting(
             self.chunk,

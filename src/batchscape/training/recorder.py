@@ -3,34 +3,36 @@
 import logging
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from batchscape.errors import UserError
-from batchscape.io.run_directory import RunDirectory, is_noise_scale_epoch
+from batchscape.io.run_directory import RunDirectory, is_noise_scale_evaluation
 from batchscape.io.weights import Layers, distance_by_layer, write_weights
-from batchscape.runtime.states import EPOCH, STOPPED, record_state
+from batchscape.optim.state import optimizer_arrays, restore_optimizer
+from batchscape.runtime.states import EVALUATED, STOPPED, record_state
 from batchscape.tasks.objective import Measurement
 from batchscape.training.checkpoint import TrainingState, write_checkpoint
 from batchscape.training.lightning import pl
-from batchscape.training.module import TrainingModule
+from batchscape.training.module import Interval, TrainingModule
 
-# Seconds between two checkpoints at least: the most that a killed run loses, besides the epoch that it was in.
+# Seconds between two checkpoints at least: the most that a killed run loses, besides the segment that it was in.
 CHECKPOINT_INTERVAL = 15.0
 # Seconds that a run needs to stop: to write its checkpoint, and for its processes to end.
 SHUTDOWN_TIME = 20.0
-# Before a deadline, the next epoch is assumed to take this many times as long as the longest one so far.
-EPOCH_TIME_SAFETY_FACTOR = 1.5
+# Before a deadline, the next segment is assumed to take this many times as long as the longest one so far.
+SEGMENT_TIME_SAFETY_FACTOR = 1.5
 
-CONVERGED, DIVERGED, MAX_EPOCHS = "converged", "diverged", "max_epochs"
+CONVERGED, COMPLETED, BUDGET_SPENT, DIVERGED = "converged", "completed", "budget_spent", "diverged"
 
 log = logging.getLogger(__name__)
 
 
 class Recorder(pl.Callback):
-    """Records a run once an epoch, saves its checkpoints, and stops it early."""
+    """Records a run at each evaluation, saves its checkpoints, and stops it early."""
 
     def __init__(
         self,
@@ -50,9 +52,11 @@ class Recorder(pl.Callback):
         self.checkpoint = checkpoint
         self.deadline = math.inf if deadline is None else deadline
         self.training = module.spec.training
-        self.status = MAX_EPOCHS
-        self.best_epoch: int | None = None
+        self.status = COMPLETED if self.training.patience is None else BUDGET_SPENT
+        self.best_evaluation: int | None = None
         self.test: Measurement | None = None
+        self.average_test: Measurement | None = None
+        self.average_validation: Measurement | None = None
         self.best_loss = math.inf
         self.best_state: dict[str, torch.Tensor] = {}
         self.history: list[dict[str, Any]] = []
@@ -66,32 +70,42 @@ class Recorder(pl.Callback):
         self._write_weights("init")
         if self.checkpoint:
             self._restore(self.checkpoint)
-        self.last_checkpoint_time = self.epoch_start = time.perf_counter()
-        self.longest_epoch = 0.0
+        self.last_checkpoint_time = self.segment_start = time.perf_counter()
+        self.longest_segment = 0.0
+        self.module.after_segment = self._maybe_save_checkpoint
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        module, epoch, result = self.module, trainer.current_epoch + 1, self.module.result
+        module, plan, step, evaluation = self.module, self.module.plan, self.module.step, trainer.current_epoch + 1
+        interval, training = module.interval, module.training_measurement()
         started, cpu_started = time.perf_counter(), time.process_time()
         validation = module.validate()
+        if module.average is not None:
+            with module.loaded(module.average.state_dict()):
+                self.average_validation = module.validate()
+        average = self.average_validation.columns("average_validation_") if self.average_validation else {}
         validation_seconds = time.perf_counter() - started
         validation_cpu_seconds = module.all_reduce_sum(time.process_time() - cpu_started)
 
         gradient_norm, noise_scale = math.nan, math.nan
-        if is_noise_scale_epoch(epoch) and module.process_group.is_main_process:
+        if is_noise_scale_evaluation(evaluation) and module.process_group.is_main_process:
             gradient_norm, noise_scale = module.noise_scale()
         weights = self._weights()
         distance = distance_by_layer(self.initial_weights, weights, self.layers)
         epoch_distance = distance_by_layer(self.previous_weights, weights, self.layers)
         self.previous_weights = weights
-        self.update_norms.append(result.update_norms)
+        self.update_norms.append(interval.update_norms)
         self.history.append(
             {
-                "epoch": epoch,
-                **result.measurement.columns("train_"),
+                "epoch": plan.epochs(step),
+                "step": step,
+                "examples": plan.examples(step),
+                **training.columns("train_"),
                 **validation.columns("validation_"),
-                "learning_rate": module.optimizer.param_groups[0]["lr"],
-                "train_seconds": result.seconds,
-                "train_cpu_seconds": result.cpu_seconds,
+                **average,
+                "learning_rate": module.learning_rate(step),
+                "clipped": interval.clipped / len(interval.update_norms),
+                "train_seconds": interval.seconds,
+                "train_cpu_seconds": interval.cpu_seconds,
                 "validation_seconds": validation_seconds,
                 "validation_cpu_seconds": validation_cpu_seconds,
                 "gradient_norm": gradient_norm,
@@ -105,106 +119,117 @@ class Recorder(pl.Callback):
                 },
             }
         )
-        train_loss, validation_loss = result.measurement.loss, validation.loss
+        train_loss, validation_loss = training.loss, validation.loss
         metrics = "".join(f", validation {name} {value:.6g}" for name, value in validation.metrics.items())
         log.info(
-            "epoch %d: training loss %.6g, validation loss %.6g%s, %.3f s",
-            epoch, train_loss, validation_loss, metrics, result.seconds + validation_seconds,
+            "step %d, epoch %.6g: training loss %.6g, validation loss %.6g%s, %.3f s",
+            step, plan.epochs(step), train_loss, validation_loss, metrics, interval.seconds + validation_seconds,
         )  # fmt: skip
         if module.process_group.is_main_process:
             losses = {"train_loss": train_loss, "validation_loss": validation_loss}
-            record_state(EPOCH, epoch=epoch, max_epochs=self.training.max_epochs, **losses)
+            record_state(EVALUATED, epoch=plan.epochs(step), step=step, steps=plan.total, **losses)
 
-        if epoch in self.training.checkpoints:
-            self._write_weights(RunDirectory.checkpoint_name(epoch))
+        if step in plan.checkpoints:
+            self._write_weights(RunDirectory.checkpoint_name(plan.checkpoints[step]))
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             self.status = DIVERGED
             trainer.should_stop = True
             return
+        patience = self.training.patience
         if validation_loss < self.best_loss:
-            self.best_epoch, self.best_loss = epoch, validation_loss
+            self.best_evaluation, self.best_loss = evaluation, validation_loss
             self.best_state = {name: tensor.clone() for name, tensor in module.network.state_dict().items()}
-        elif self.best_epoch is not None and epoch - self.best_epoch >= self.training.patience:
+        elif patience is not None and self.best_evaluation and evaluation - self.best_evaluation >= patience:
             self.status = CONVERGED
             trainer.should_stop = True
             return
-        if module.process_group.is_main_process and epoch < self.training.max_epochs:
-            self._maybe_save_checkpoint(epoch)
+        module.interval = module.new_interval()
+        if step < plan.total:
+            self._maybe_save_checkpoint()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.test = self._test_best()
+        average = self.module.average.state_dict() if self.module.average else {}
+        self.test, self.average_test = self._test(self.best_state), self._test(average)
         if not self.module.process_group.is_main_process:
             return
         if self.best_state:
             self._write_weights("best", self.best_state)
         self._write_weights("last")
+        if average:
+            self._write_weights("average", average)
         self.directory.write_update_norms(np.concatenate(self.update_norms))
         self.directory.write_history(self.history)
 
-    def _test_best(self) -> Measurement | None:
-        """Return loss and metrics of the best weights on the test set; None without either. All processes take part."""
-        network = self.module.network
-        if not self.best_state or self.module.data.test is None:
+    def _test(self, state: Mapping[str, torch.Tensor]) -> Measurement | None:
+        """Return loss and metrics of a state on the test set; None without either. All processes take part."""
+        if not state or self.module.data.test is None:
             return None
-        last = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        network.load_state_dict(self.best_state)
-        try:
+        with self.module.loaded(state):
             return self.module.test()
-        finally:
-            network.load_state_dict(last)
 
-    def _maybe_save_checkpoint(self, epoch: int) -> None:
-        """Save a checkpoint if the last one is old or the deadline near.
+    def _maybe_save_checkpoint(self) -> None:
+        """Save a checkpoint if the last one is old or the deadline near; only the main process does.
 
-        Raises UserError if the next epoch might not finish before the deadline.
+        Raises UserError if the next segment might not finish before the deadline.
         """
+        if not self.module.process_group.is_main_process:
+            return
         now = time.perf_counter()
-        self.longest_epoch = max(self.longest_epoch, now - self.epoch_start)
-        is_out_of_time = time.time() + EPOCH_TIME_SAFETY_FACTOR * self.longest_epoch + SHUTDOWN_TIME > self.deadline
+        self.longest_segment = max(self.longest_segment, now - self.segment_start)
+        time_left = self.deadline - time.time() - SHUTDOWN_TIME
+        is_out_of_time = SEGMENT_TIME_SAFETY_FACTOR * self.longest_segment > time_left
         if is_out_of_time or now - self.last_checkpoint_time >= CHECKPOINT_INTERVAL:
             self._save_checkpoint()
             self.last_checkpoint_time = time.perf_counter()
         if is_out_of_time:
-            record_state(STOPPED, epoch=epoch)
+            step = self.module.step
+            record_state(STOPPED, epoch=self.module.plan.epochs(step), step=step)
             limit = time.strftime("%H:%M:%S", time.localtime(self.deadline))
             raise UserError(
-                f"{self.directory.path.name}: saved a checkpoint after epoch {epoch} and stopped: the Slurm time limit "
+                f"{self.directory.path.name}: saved a checkpoint after step {step} and stopped: the Slurm time limit "
                 f"is near ({limit}); the next attempt resumes from it"
             )
-        self.epoch_start = time.perf_counter()
+        self.segment_start = time.perf_counter()
 
     def _save_checkpoint(self) -> None:
-        entries = self.module.optimizer.state_dict()["state"].items()
-        momentum = {str(index): entry.get("momentum_buffer") for index, entry in entries}
+        module, interval = self.module, self.module.interval
+        optimizer, optimizer_values = optimizer_arrays(module.optimizer)
         state = TrainingState(
-            network=_to_arrays(self.module.network.state_dict()),
-            momentum=_to_arrays({index: buffer for index, buffer in momentum.items() if buffer is not None}),
+            step=module.step,
+            network=_to_arrays(module.network.state_dict()),
+            optimizer=optimizer,
+            optimizer_values=optimizer_values,
+            average=module.average.arrays() if module.average else {},
             best=_to_arrays(self.best_state),
-            update_norms=np.concatenate(self.update_norms),
+            update_norms=np.concatenate([*self.update_norms, interval.update_norms]),
+            previous_weights=self.previous_weights,
+            interval_sums=interval.sums.numpy(),
+            interval_values={name: getattr(interval, name) for name in ("weight", "clipped", "seconds", "cpu_seconds")},
             history=self.history,
-            best_epoch=self.best_epoch,
+            best_evaluation=self.best_evaluation,
             best_loss=self.best_loss,
-            micro_batch=self.module.micro_batch,
+            micro_batch=module.micro_batch,
         )
         write_checkpoint(self.directory.checkpoint_folder, state, self.run_key)
 
     def _restore(self, state: TrainingState) -> None:
         """Restore the network, the optimizer and the record from a checkpoint."""
-        module, optimizer = self.module, self.module.optimizer
+        module = self.module
         module.network.load_state_dict(_to_tensors(state.network, module.device))
-        content = optimizer.state_dict()
-        parameters = list(module.network.parameters())
-        # In the memory layout of their parameters: fused SGD reads both in memory order, whatever their strides.
-        buffers = {
-            int(index): torch.empty_like(parameters[int(index)]).copy_(torch.from_numpy(buffer))
-            for index, buffer in state.momentum.items()
-        }
-        content["state"] = {index: {"momentum_buffer": buffer} for index, buffer in buffers.items()}
-        optimizer.load_state_dict(content)
+        restore_optimizer(module.optimizer, state.optimizer, state.optimizer_values)
+        if module.average:
+            module.average.restore(state.average)
         self.best_state = _to_tensors(state.best, module.device)
-        self.best_epoch, self.best_loss = state.best_epoch, state.best_loss
-        self.history, self.update_norms = list(state.history), [state.update_norms]
-        self.previous_weights = self._weights()
+        self.best_evaluation, self.best_loss = state.best_evaluation, state.best_loss
+        self.history, self.previous_weights = list(state.history), state.previous_weights
+        evaluated = self.history[-1]["step"] if self.history else 0
+        self.update_norms = [state.update_norms[:evaluated]]
+        module.step = state.step
+        module.interval = Interval(
+            sums=torch.from_numpy(state.interval_sums),
+            update_norms=state.update_norms[evaluated:],
+            **state.interval_values,
+        )
 
     def _weights(self) -> np.ndarray:
         """The current parameters, (p,), float32."""

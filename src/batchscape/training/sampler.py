@@ -1,26 +1,14 @@
-"""Global batches, and everything else that an epoch draws, as pure functions of (seed, epoch)."""
+"""The order of examples and the seeds of a run, as pure functions of its seed and of the epoch or the step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch
 
-# What an epoch draws besides its order comes from streams of their own. Stream 0 would be that of the order: NumPy pads
+# What a run draws besides its order comes from streams of their own. Stream 0 would be that of the order: NumPy pads
 # seeds with zeros.
 AUGMENTATION, DROPOUT = 1, 2
-
-
-def batch_sizes(count: int, batch_size: int) -> list[int]:
-    """Return the size of each global batch of an epoch; the last one may be smaller.
-
-    Args:
-        count: Number of training examples.
-        batch_size: Size of a global batch.
-
-    Returns:
-        The sizes, which sum to `count`.
-    """
-    return [min(batch_size, count - start) for start in range(0, count, batch_size)]
+# Seeds of so many steps are drawn at once, which takes hardly longer than one.
+SEED_BLOCK = 64
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -40,37 +28,38 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(count)
 
 
-def dropout_seed(seed: int, epoch: int, rank: int = 0) -> int:
-    """Return the seed of torch's random numbers in an epoch.
+def dropout_seeds(seed: int, block: int, rank: int = 0) -> list[int]:
+    """Return the seeds of torch's random numbers in consecutive steps.
 
-    Each process has its own; otherwise all would drop the same units.
+    A step's seed depends on no other step, so that runs resume anywhere. Each process has its own; otherwise all would
+    drop the same units.
 
     Args:
         seed: Seed of the run.
-        epoch: The epoch, from 1.
+        block: The seeds are those of the steps `SEED_BLOCK * block`, …, `SEED_BLOCK * (block + 1) - 1`.
         rank: Rank of the process.
 
     Returns:
-        A seed of 64 bits.
+        `SEED_BLOCK` seeds of 64 bits.
     """
-    return int(np.random.SeedSequence([seed, epoch, DROPOUT, rank]).generate_state(1, np.uint64)[0])
+    return np.random.SeedSequence([seed, block, DROPOUT, rank]).generate_state(SEED_BLOCK, np.uint64).tolist()
 
 
-class EpochSampler:
-    """Loader whose single item is the order of an epoch: to Lightning, an epoch is one batch.
+class IntervalSampler:
+    """Loader of the evaluation intervals of a run: to Lightning, an interval is an epoch of one batch.
 
     Lightning's work around each of its batches takes a quarter of the time of a small network's step, so the module
-    splits the order into global batches, and these into shards, itself.
+    splits an interval into global batches, and these into shards, itself.
     """
 
-    def __init__(self, count: int, seed: int, epoch: Callable[[], int]):
-        """Sample `count` examples; `epoch` returns the number of the epoch whose order comes next, from 1."""
-        self.count = count
-        self.seed = seed
-        self.epoch = epoch
+    def __init__(self, evaluations: Sequence[int], interval: Callable[[], int]):
+        """Sample from the steps after which a run is evaluated; `interval` returns the interval's number, from 0."""
+        self.evaluations = evaluations
+        self.interval = interval
 
     def __len__(self) -> int:
         return 1
 
-    def __iter__(self) -> Iterator[torch.Tensor]:
-        yield torch.from_numpy(epoch_order(self.count, self.seed, self.epoch()))
+    def __iter__(self) -> Iterator[int]:
+        """Yield the last step of the interval."""
+        yield self.evaluations[self.interval()]

@@ -119,7 +119,7 @@ def time_worker(runs: Sequence[str], data: str, output: str, devices: int) -> No
         prepared, objective = build(run, Path(data), devices)
         module = TrainingModule(objective, prepared, run, process_group)
         timer = _Timer(module)
-        make_trainer(run, execution, Path(output).parent, timer).fit(module)
+        make_trainer(module, execution, Path(output).parent, timer).fit(module)
         environment = describe_environment(module.device)
         columns = {
             "batch_size": run.batch_size,
@@ -159,7 +159,7 @@ class _Timer(pl.Callback):
         self.window = self.machine_seconds = self.job_seconds = 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.seconds.append(self.module.result.seconds)
+        self.seconds.append(self.module.interval.seconds)
         now = np.array([time.perf_counter(), _machine_cpu_seconds(), time.process_time()])
         if len(self.seconds) == 1:
             self.start = now

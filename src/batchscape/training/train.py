@@ -20,7 +20,7 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.device import available_memory, choose_device
 from batchscape.runtime.states import ALREADY_COMPLETE, RESUMED, record_state
 from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
-from batchscape.tasks.objective import SupervisedObjective, build_objective
+from batchscape.tasks.objective import Measurement, SupervisedObjective, build_objective
 from batchscape.training.checkpoint import read_checkpoint, run_key
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.environment import describe_environment, source_commit
@@ -90,43 +90,44 @@ def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, pro
     torch.set_num_threads(execution.threads)
     prepared, objective = build(spec, data, process_group.size)
     num_parameters = sum(parameter.numel() for parameter in objective.module.parameters())
-    num_batches = math.ceil(len(prepared.train) / spec.batch_size)
     run = RunDirectory(directory)
     key = _run_key(spec, data, execution.code)
     checkpoint = read_checkpoint(run.checkpoint_folder, key)
     if process_group.is_main_process:
-        run.clear(last_epoch=checkpoint.epoch if checkpoint else 0)
+        run.clear(last_epoch=checkpoint.history[-1]["epoch"] if checkpoint and checkpoint.history else 0)
 
     started = datetime.now(UTC)
     micro_batch = checkpoint.micro_batch if checkpoint else None
     module = TrainingModule(objective, prepared, spec, process_group, execution.jobs_per_gpu, micro_batch)
     recorder = Recorder(run, module, key, checkpoint, execution.deadline)
+    plan = module.plan
     log.info(
-        "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d batches an epoch of %d examples",
+        "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d steps, %d in each epoch of %d examples",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed,
-        num_parameters, num_batches, len(prepared.train),
+        num_parameters, plan.total, plan.steps_per_epoch, len(prepared.train),
     )  # fmt: skip
-    trainer = make_trainer(spec, execution, directory, recorder)
+    trainer = make_trainer(module, execution, directory, recorder)
     if checkpoint:
-        log.info("resuming after epoch %d", checkpoint.epoch)
+        log.info("resuming after step %d", checkpoint.step)
         if process_group.is_main_process:
-            record_state(RESUMED, epoch=checkpoint.epoch)
+            record_state(RESUMED, epoch=plan.epochs(checkpoint.step), step=checkpoint.step)
         stages = ("ready", "started", "processed", "completed")
-        trainer.fit_loop.epoch_progress.current.load_state_dict(dict.fromkeys(stages, checkpoint.epoch))
+        completed = dict.fromkeys(stages, len(checkpoint.history))
+        trainer.fit_loop.epoch_progress.current.load_state_dict(completed)
     try:
         trainer.fit(module)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        raise UserError(_out_of_memory_message(module, directory.name, len(recorder.history))) from error
-    log.info("%s after %d epochs; best epoch: %s", recorder.status, len(recorder.history), recorder.best_epoch)
+        raise UserError(_out_of_memory_message(module, directory.name)) from error
+    log.info("%s after step %d; best evaluation: %s", recorder.status, module.step, recorder.best_evaluation)
     if not process_group.is_main_process:
         return
     run.write_summary(
         {
             **_summarize(recorder),
             "parameters": num_parameters,
-            "batches_per_epoch": num_batches,
+            "batches_per_epoch": plan.steps_per_epoch,
             "training_examples": len(prepared.train),
             "validation_examples": len(prepared.validation),
             "test_examples": len(prepared.test or ()),
@@ -150,14 +151,16 @@ def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, pro
     shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
 
 
-def _out_of_memory_message(module: TrainingModule, run: str, num_epochs: int) -> str:
-    """Return the message for a run that ran out of memory after training `num_epochs`."""
+def _out_of_memory_message(module: TrainingModule, run: str) -> str:
+    """Return the message for a run that ran out of memory."""
     device, place = choose_device(module.spec.training.accelerator), "this machine"
     if device.type == "cuda":
         gib = available_memory(device, module.jobs_per_gpu) / 2**30
         place = f"the {torch.cuda.get_device_name(device)} ({gib:.1f} GiB for this job)"
-    if num_epochs:
-        return f"{run}: out of memory after epoch {num_epochs}; free memory of {place} and rerun the command to resume"
+    if module.step > 1:  # the one that fails counts
+        return (
+            f"{run}: out of memory after step {module.step - 1}; free memory of {place} and rerun the command to resume"
+        )
     if module.supports_micro_batches:
         return (
             f"{run}: training does not fit in the memory of {place}, not even with small micro-batches; use a smaller "
@@ -214,21 +217,24 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
     return prepared, objective
 
 
-def make_trainer(spec: RunSpec, execution: Execution, directory: Path, callback: pl.Callback) -> pl.Trainer:
-    """Return a Lightning trainer without what the callback does itself, ignoring a surrounding Slurm allocation."""
+def make_trainer(module: TrainingModule, execution: Execution, directory: Path, callback: pl.Callback) -> pl.Trainer:
+    """Return a Lightning trainer, whose epochs are the evaluation intervals of a run.
+
+    It does nothing that the callback does itself, and ignores a surrounding Slurm allocation.
+    """
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    # The loader yields one item per epoch, so workers for it would only cost time.
+    # The loader yields one item per interval, so workers for it would only cost time.
     warnings.filterwarnings("ignore", message=".*does not have many workers.*")
     warnings.filterwarnings("ignore", message="The `srun` command is available")
     warnings.filterwarnings("ignore", message=".*LeafSpec.*")  # Lightning uses a name that torch has deprecated
-    device, is_single = choose_device(spec.training.accelerator), execution.num_processes == 1
+    device, is_single = choose_device(module.spec.training.accelerator), execution.num_processes == 1
     return pl.Trainer(
         accelerator=device.type,
         devices=execution.devices,
         num_nodes=execution.nodes,
         strategy="auto" if is_single else GlobalBatchDDP(),
-        max_epochs=spec.training.max_epochs,
+        max_epochs=len(module.plan.evaluations),
         default_root_dir=directory,
         callbacks=[callback],
         plugins=[environments.LightningEnvironment() if is_single else environments.TorchElasticEnvironment()],
@@ -253,16 +259,25 @@ def _without_nan(values: Mapping[str, float]) -> dict[str, float | None]:
     return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
 
+def _columns(measurement: Measurement | None) -> dict[str, float]:
+    return measurement.columns("") if measurement else {}
+
+
 def _summarize(recorder: Recorder) -> dict[str, Any]:
     history, metrics = recorder.history, recorder.module.objective.metrics
-    best = history[recorder.best_epoch - 1] if recorder.best_epoch else None
+    best = history[recorder.best_evaluation - 1] if recorder.best_evaluation else None
     finite_losses = [row["train_loss"] for row in history if math.isfinite(row["train_loss"])]
     return {
         "status": recorder.status,
-        "epochs": len(history),
-        "best_epoch": recorder.best_epoch,
+        "evaluations": len(history),
+        "steps": history[-1]["step"],
+        "epochs": history[-1]["epoch"],
+        "best_step": best["step"] if best else None,
+        "best_epoch": best["epoch"] if best else None,
         "best_validation_loss": best["validation_loss"] if best else None,
         "validation_at_best": _without_nan({name: best[f"validation_{name}"] for name in metrics} if best else {}),
-        "test_at_best": _without_nan(recorder.test.columns("") if recorder.test else {}),
+        "test_at_best": _without_nan(_columns(recorder.test)),
+        "average_validation": _without_nan(_columns(recorder.average_validation)),
+        "average_test": _without_nan(_columns(recorder.average_test)),
         "min_train_loss": min(finite_losses, default=None),
     }

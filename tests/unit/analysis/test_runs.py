@@ -93,7 +93,7 @@ def test_history_counts_steps_and_examples(run: RunDirectory):
 
 
 def test_collected_runs_are_sorted_by_setting_and_seed(tmp_path: Path):
-    names = {"c-seed0": (256, 0, "diverged"), "a-seed1": (32, 1, "max_epochs"), "a-seed0": (32, 0, "converged")}
+    names = {"c-seed0": (256, 0, "diverged"), "a-seed1": (32, 1, "budget_spent"), "a-seed0": (32, 0, "converged")}
     for name, (batch_size, seed, status) in names.items():
         write_run(tmp_path / name, batch_size, seed, status)
     frame = collect([tmp_path / name for name in names], epoch_distance.analyze)
@@ -102,7 +102,7 @@ def test_collected_runs_are_sorted_by_setting_and_seed(tmp_path: Path):
     expected = pd.DataFrame(
         [
             ("a-seed0", "a", 32, 0.1, 0, "converged"),
-            ("a-seed1", "a", 32, 0.1, 1, "max_epochs"),
+            ("a-seed1", "a", 32, 0.1, 1, "budget_spent"),
             ("c-seed0", "c", 256, 0.1, 0, "diverged"),
         ],
         columns=lead,
@@ -115,8 +115,8 @@ def test_collected_runs_are_sorted_by_setting_and_seed(tmp_path: Path):
     ("statuses", "expected"),
     [
         (("converged", "converged"), "converged"),
-        (("max_epochs", "converged"), "max_epochs"),
-        (("max_epochs", "diverged"), "diverged"),
+        (("budget_spent", "converged"), "budget_spent"),
+        (("budget_spent", "diverged"), "diverged"),
     ],
 )
 def test_pair_has_both_settings_and_the_worse_status(statuses: tuple[str, str], expected: str, tmp_path: Path):

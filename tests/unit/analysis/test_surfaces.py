@@ -17,6 +17,7 @@ from batchscape.analysis.surfaces import (
     validation_surface,
 )
 from batchscape.config.analysis import AnalysisConfig
+from batchscape.config.budget import Budget
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.landscape import LandscapeConfig
 from batchscape.config.model import MlpConfig
@@ -76,7 +77,7 @@ def train_linear(folder: Path, data: PreparedData, task: ClassificationConfig | 
     """Train a linear network for an epoch."""
     write_prepared(folder / "data", data)
     model = MlpConfig(name="mlp", dense=())
-    training = TrainingConfig(max_epochs=1, patience=1)
+    training = TrainingConfig(budget=Budget(epochs=1), patience=1)
     spec = RunSpec(batch_size=8, learning_rate=0.01, seed=0, model=model, task=task, training=training)
     return RunDirectory(train(spec, folder / "data", folder / "run"))
 

@@ -126,7 +126,7 @@ def test_a_running_job_is_distinguished_from_one_that_ended():
 def test_runs_with_other_settings_or_data_are_not_reported(small_data_file: Path):
     study = make_study()
     train(study, *study.runs)
-    collector = Collector(make_study(training={"max_epochs": 7}))
+    collector = Collector(make_study(training={"budget": {"epochs": 7}}))
     assert collector.runs() == {}
     other = "was trained with other settings than the study has now"
     assert reasons(collector, "run") == dict.fromkeys(study.runs, other)

@@ -28,8 +28,8 @@ from tests.helpers.waiting import wait_for
 STARTED = {"state": "started"}
 EPOCHS = [
     STARTED,
-    {"state": "epoch", "epoch": 1, "max_epochs": 9, "train_loss": 0.7, "validation_loss": 0.69},
-    {"state": "epoch", "epoch": 2, "max_epochs": 9, "train_loss": 0.478751, "validation_loss": 1.17613},
+    {"state": "epoch", "epoch": 1, "budget": {"epochs": 9}, "train_loss": 0.7, "validation_loss": 0.69},
+    {"state": "epoch", "epoch": 2, "budget": {"epochs": 9}, "train_loss": 0.478751, "validation_loss": 1.17613},
 ]
 IN_EPOCH_2 = "epoch 2, training loss 0.478751, validation loss 1.17613"
 RESUMED = [STARTED, {"state": "resumed", "epoch": 109}]
@@ -68,7 +68,7 @@ def test_status_of_a_run_follows_from_its_states(recorded: list, running: bool, 
 def test_time_to_go_is_the_mean_time_of_a_run_times_the_remaining_runs_over_those_running():
     runs = [
         JobStatus("a", "done", "converged", 100.0),
-        JobStatus("b", "done", "max_epochs", 300.0),
+        JobStatus("b", "done", "budget_spent", 300.0),
         JobStatus("c", "running", "epoch 3"),
         JobStatus("d", "running", "epoch 5"),
         *(JobStatus(name, "pending") for name in "efg"),

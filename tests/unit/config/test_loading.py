@@ -41,7 +41,7 @@ MISTAKES = [
     ("a mistyped data key", "name: s\ndata: {split_sed: 1}", "data.split_sed: ", "did you mean `split_seed`?"),
     ("a mistyped grid key", "name: s\ngrid: {batch_size: [1]}", "grid.batch_size: ", "did you mean `batch_sizes`?"),
     ("a mistyped model key", "name: s\nmodel: {chanels: [4]}", "model.chanels: ", "did you mean `channels`?"),
-    ("a mistyped training key", "name: s\ntraining: {epochs: 3}", "training.epochs: ", "did you mean `max_epochs`?"),
+    ("a mistyped training key", "name: s\ntraining: {epochs: 3}", "training.epochs: ", "did you mean `budget_spent`?"),
     (
         "a mistyped comparison key",
         "name: s\ncomparison: {hi_learning_rate: 1}",
@@ -149,8 +149,8 @@ MISTAKES = [
     ("a list in a list", "name: s\ngrid: {batch_sizes: [[8]]}", "grid.batch_sizes[0]: ", "got a list"),
     ("a negative seed", "name: s\ngrid: {seeds: [-1]}", "grid.seeds[0]: ", "must be at least 0, got -1"),
     ("a seed past 32 bits", "name: s\ngrid: {seeds: [4294967296]}", "grid.seeds[0]: ", "at most 4294967295"),
-    ("no epochs", "name: s\ntraining: {max_epochs: 0}", "training.max_epochs: ", "at least 1, got 0"),
-    ("epochs as a real", "name: s\ntraining: {max_epochs: 1e3}", "training.max_epochs: ", "integer, got 1000.0"),
+    ("no epochs", "name: s\ntraining: {budget: {epochs: 0}}", "training.max_epochs: ", "at least 1, got 0"),
+    ("epochs as a real", "name: s\ntraining: {budget: {epochs: 1}e3}", "training.max_epochs: ", "integer, got 1000.0"),
     ("no patience", "name: s\ntraining: {patience: 0}", "training.patience: ", "at least 1, got 0"),
     (
         "endless patience",
@@ -205,7 +205,7 @@ MISTAKES = [
     # keys that contradict each other
     (
         "a checkpoint after the end",
-        "name: s\ntraining: {max_epochs: 3, checkpoints: [2, 9]}",
+        "name: s\ntraining: {budget: {epochs: 3}, checkpoints: [2, 9]}",
         "training.checkpoints: ",
         "epoch 9 is after max_epochs 3",
     ),
@@ -291,11 +291,11 @@ MISTAKES = [
     ),
     (
         "a typo in an arm",
-        "name: s\narms: {linear: {warm_up: 1}}",
-        "arms.linear.warm_up: ",
-        "did you mean `warmup`?",
+        "name: s\narms: {linear: {warmup: 1}}",
+        "arms.linear.warmup: ",
+        "did you mean `warmup_epochs`?",
     ),
-    ("a foreign key of an arm", "name: s\nkeep_time_scale: 1", "keep_time_scale: ", "in the section `arms.<name>`"),
+    ("a foreign key of an arm", "name: s\nwarmup_epochs: 1", "warmup_epochs: ", "in the section `arms.<name>`"),
     ("a map to 0", "name: s\narms: {m: {learning_rates: {32: 0}}}", "arms.m.learning_rates[32]: ", "greater than 0"),
     (
         "a map from text",
@@ -317,9 +317,9 @@ MISTAKES = [
     ),
     (
         "a warm-up beyond the end",
-        "name: s\ntraining: {budget: {epochs: 3}}\narms: {linear: {warmup: {epochs: 5}}}",
-        "arms.linear.warmup: ",
-        "5 epochs is more than training.budget, 3 epochs",
+        "name: s\ntraining: {budget: {epochs: 3}}\narms: {linear: {warmup_epochs: 5}}",
+        "arms.linear.warmup_epochs: ",
+        "5 is more than training.max_epochs, 3",
     ),
     (
         "a rate beyond bounds",
@@ -481,7 +481,7 @@ def test_renamed_key_is_rejected_with_its_new_name(
 
 
 def test_all_renamed_keys_are_tested():
-    # Those with … have a new form; the tests of their sections have them.
+    # Those with … have a new form, which the tests of their sections have.
     names = [name.split(".")[-1] for name in RENAMED_KEYS.values() if "…" not in name]
     assert sorted(new.split(".")[-1] for new in RENAMED.values()) == sorted(names)
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscape.config.budget import Warmup
+from batchscape.config.budget import Budget, Warmup
 from batchscape.config.scaling import HYPERPARAMETERS
 from batchscape.config.study import SETTING_PATTERN, Run
 from batchscape.study.study import Study
@@ -20,7 +20,8 @@ def test_name_alone_gives_the_documented_defaults(study: Callable):
     assert checked.grid.seeds == (0, 1, 2)
     assert (checked.data.validation_fraction, checked.data.split_seed) == (0.2, 0)
     assert (checked.model.channels, checked.model.dense) == ((8, 16), (32,))
-    assert (checked.optimizer.name, checked.optimizer.arguments, checked.schedule.decay) == ("SGD", {}, "constant")
+    assert (checked.optimizer.name, checked.optimizer.arguments) == ("SGD", {})
+    assert (checked.training.budget, checked.training.evaluate_every) == (Budget(epochs=2000), Budget(epochs=1))
     assert (checked.small_batch_size, checked.large_batch_size) == (32, 256)
     # √ scaling asks for two settings that are not in the grid, the tuned arm for one of each batch size.
     assert len(checked.runs) == 4 * 4 * 3 + 2 * 3 + 4 * 3

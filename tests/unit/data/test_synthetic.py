@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from batchscape.config.budget import Budget
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
@@ -44,7 +45,7 @@ def test_images_without_noise_are_the_pattern_of_their_class():
 def test_small_network_learns_synthetic_images(tmp_path: Path):
     data = prepare(config(images=400, image_size=(8, 8), classes=3)).data
     write_prepared(tmp_path / "data", data)
-    training = TrainingConfig(max_epochs=15, patience=15)
+    training = TrainingConfig(budget=Budget(epochs=15), patience=15)
     spec = RunSpec(batch_size=16, learning_rate=0.1, seed=0, model=VggConfig(channels=(8,)), training=training)
     run = RunDirectory(train(spec, tmp_path / "data", tmp_path / "run"))
     assert run.summary()["validation_at_best"]["accuracy"] > 0.9

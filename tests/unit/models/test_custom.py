@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from batchscape.config.budget import Budget
 from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.task import ClassificationConfig
@@ -195,7 +196,7 @@ def test_batch_of_one_image_is_rejected_if_batch_norm_cannot_train_on_it(
     write_prepared(tmp_path / "data", image_data(images, labels, images, labels, ("a", "b", "c")))
 
     def run(name: str, batch_size: int) -> Path:
-        training = TrainingConfig(max_epochs=1, accelerator="cpu")
+        training = TrainingConfig(budget=Budget(epochs=1), accelerator="cpu")
         spec = RunSpec(
             batch_size=batch_size, learning_rate=0.1, seed=0, model=model(f"my_net:{name}"), training=training
         )

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import nn
 
+from batchscape.config.budget import Budget
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.model import CustomModelConfig, MlpConfig, TransformerConfig, VggConfig
 from batchscape.config.run import RunSpec
@@ -259,7 +260,7 @@ with job_log(folder / "job.log") as echo:
 def run_with_little_memory(
     data: Path, folder: Path, sizes: list[int], normalization: str, devices: int = 1, timed: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    training = TrainingConfig(max_epochs=1 + bool(timed), accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=1 + bool(timed)), accelerator="cpu")
     model = VggConfig(channels=(256,), dense=(8,), normalization=normalization)
     runs = [RunSpec(batch_size=size, learning_rate=0.1, seed=0, model=model, training=training) for size in sizes]
     job = {"runs": [run.model_dump(mode="json") for run in runs], "devices": devices, "timed": timed}
@@ -317,7 +318,7 @@ def test_run_out_of_memory_is_reported_and_can_be_resumed(
         learning_rate=0.1,
         seed=0,
         model=CustomModelConfig(name=f"{__name__}:Hungry", arguments={}),
-        training=TrainingConfig(max_epochs=4, patience=4, accelerator="cpu"),
+        training=TrainingConfig(budget=Budget(epochs=4), patience=4, accelerator="cpu"),
     )
     undisturbed = RunDirectory(train(spec, small_data_file, tmp_path / "undisturbed", Execution(code="code")))
     monkeypatch.setattr(Hungry, "fed", False)
@@ -337,7 +338,7 @@ def test_resumed_run_has_the_same_micro_batch(
         learning_rate=0.1,
         seed=0,
         model=VggConfig(channels=(2,), dense=()),
-        training=TrainingConfig(max_epochs=3, patience=3, accelerator="cpu"),
+        training=TrainingConfig(budget=Budget(epochs=3), patience=3, accelerator="cpu"),
     )
     with monkeypatch.context() as smaller:
         smaller.setitem(chunks.ACTIVATION_BYTES, "cpu", 8 << 10)
@@ -371,7 +372,7 @@ def test_batch_that_needs_more_memory_than_the_machine_has_is_rejected(many_file
         learning_rate=0.1,
         seed=0,
         model=CustomModelConfig(name=f"{__name__}:Wide", arguments={}),
-        training=TrainingConfig(max_epochs=1, accelerator="cpu"),
+        training=TrainingConfig(budget=Budget(epochs=1), accelerator="cpu"),
     )
     assert "a batch of 2048 does not fit in the memory of this machine" in refusal(
         train, spec, many_file, tmp_path / "run"
@@ -461,7 +462,7 @@ ON_GPU = {"batch_size": 2048, "learning_rate": 0.1, "seed": 0}
 
 def gpu_spec(normalization: str) -> RunSpec:
     model = VggConfig(channels=(256,), dense=(8,), normalization=normalization)
-    return RunSpec(**ON_GPU, model=model, training=TrainingConfig(max_epochs=2, accelerator="gpu"))
+    return RunSpec(**ON_GPU, model=model, training=TrainingConfig(budget=Budget(epochs=2), accelerator="gpu"))
 
 
 @pytest.fixture

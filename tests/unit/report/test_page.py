@@ -261,7 +261,7 @@ def test_answer_of_one_seed_is_only_the_best_setting_seen():
 
 def test_runs_stopped_by_max_epochs_are_a_caveat():
     runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.3, 0.4]})
-    runs.loc[runs["batch_size"] == 64, "status"] = "max_epochs"
+    runs.loc[runs["batch_size"] == 64, "status"] = "budget_spent"
     assert "2 of 4 runs (0 of them of the settings named above) were still improving" in answer_texts(runs)[2]
 
 

@@ -47,7 +47,7 @@ def test_training_is_identical_whatever_the_environment_of_the_user(small_data_f
         "learning_rate": 0.05,
         "seed": 1,
         "model": {"name": "mlp", "dense": [8]},
-        "training": {"max_epochs": 3, "accelerator": "cpu"},
+        "training": {"budget": {"epochs": 3}, "accelerator": "cpu"},
     }
     # Not those that Python reads at startup: Snakemake removes them before a job starts.
     hostile = {name: value for name, value in HOSTILE.items() if not name.startswith("PYTHON")}

@@ -40,14 +40,23 @@ def attempt(log: Path, *epochs: int) -> None:
     with recorded_states(log):
         log.touch()
         for epoch in epochs:
-            record_state(states.EPOCH, epoch=epoch, max_epochs=9, train_loss=0.1234567, validation_loss=float("nan"))
+            record_state(
+                states.EVALUATED,
+                epoch=epoch,
+                step=3 * epoch,
+                steps=27,
+                train_loss=0.1234567,
+                validation_loss=float("nan"),
+            )
 
 
 def test_states_are_lines_of_json_with_rounded_losses(log: Path):
     attempt(log, 1)
     started, epoch = map(json.loads, log.with_suffix(".jsonl").read_text().splitlines())
     assert (started["state"], started.keys()) == ("started", {"time", "state", "pid", "host"})
-    assert epoch.items() >= {"epoch": 1, "max_epochs": 9, "train_loss": 0.123457, "validation_loss": None}.items()
+    assert (
+        epoch.items() >= {"epoch": 1, "step": 3, "steps": 27, "train_loss": 0.123457, "validation_loss": None}.items()
+    )
 
 
 def test_states_of_the_latest_attempt_are_read(log: Path):
@@ -175,7 +184,7 @@ def test_a_training_records_each_epoch_once_and_a_complete_one_that_it_is(
     spec = RunSpec.model_validate(
         {
             **{"batch_size": 32, "learning_rate": 0.05, "seed": 1, "model": {"name": "mlp", "dense": [8]}},
-            "training": {"max_epochs": 3, "accelerator": "cpu"},
+            "training": {"budget": {"epochs": 3}, "accelerator": "cpu"},
         }
     )
     log.touch()
@@ -191,7 +200,7 @@ def test_a_training_that_stops_for_the_time_limit_records_where_it_resumes(
     spec = RunSpec.model_validate(
         {
             **{"batch_size": 32, "learning_rate": 0.05, "seed": 1, "model": {"name": "mlp", "dense": [8]}},
-            "training": {"max_epochs": 2, "accelerator": "cpu"},
+            "training": {"budget": {"epochs": 2}, "accelerator": "cpu"},
         }
     )
     log.touch()

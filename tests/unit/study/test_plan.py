@@ -11,10 +11,10 @@ def test_trainings_of_searches_and_timing_are_counted(study: Callable):
     planned = study(
         "name: s\n"
         "grid: {batch_sizes: [16, 32], learning_rates: [0.01, 0.08], seeds: [0, 1, 2]}\n"
-        "training: {max_epochs: 30}\n"
+        "training: {budget: {epochs: 30}}\n"
         "arms: {linear: {enabled: false}, sqrt: {enabled: false}}\n"
         "comparison: {fixed_learning_rate: 0.01, high_learning_rate: 0.08}\n"
-        "tuning: {trials: 5, startup_trials: 3, epochs: 100, seeds: [7, 8]}\n"
+        "tuning: {trials: 5, startup_trials: 3, trial_budget: {epochs: 100}, seeds: [7, 8]}\n"
         "device_timing: {device_counts: [1, 2, 4], epochs: 6}\n"
     )
     # Of each batch size two rates and the tuned one, by three seeds.

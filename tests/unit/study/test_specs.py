@@ -34,8 +34,10 @@ def test_run_spec_round_trips(study: Callable):
 
 @pytest.mark.parametrize(("tuning", "training", "budget"), [(60, 2000, 60), (60, 5, 5), (4, 5, 4)])
 def test_trial_never_trains_longer_than_a_run(study: Callable, tuning: int, training: int, budget: int):
-    checked = study(f"name: s\ntuning: {{epochs: {tuning}}}\ntraining: {{max_epochs: {training}}}")
-    assert json.loads(checked.specs.search(32))["training"]["max_epochs"] == budget
+    checked = study(
+        f"name: s\ntuning: {{trial_budget: {{epochs: {tuning}}}}}\ntraining: {{budget: {{epochs: {training}}}}}"
+    )
+    assert json.loads(checked.specs.search(32))["training"]["budget"]["epochs"] == budget
 
 
 def test_run_specs_are_unique(study: Callable):
@@ -53,7 +55,7 @@ def test_order_of_keys_makes_nothing_stale(study: Callable):
 CHANGES = {
     "model": {"channels": [8, 4], "dense": [17]},
     "training": {
-        "max_epochs": 21,
+        "budget": {"epochs": 21},
         "patience": 4,
         "momentum": 0.8,
         "weight_decay": 0.001,

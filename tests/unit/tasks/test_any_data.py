@@ -8,6 +8,7 @@ import pytest
 
 from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness, trajectory
 from batchscape.analysis.surfaces import validation_surface
+from batchscape.config.budget import Budget
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig
@@ -76,7 +77,7 @@ def trained(
     data = PreparedData(sides[0].spec, *sides, None)
     assert validate_network(model, task, 32, data)["hessian"] == "computed"
     write_prepared(folder / "data", data)
-    training = TrainingConfig(max_epochs=3, patience=3, checkpoints=(1, 2), accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=3), patience=3, checkpoints=(1, 2), accelerator="cpu")
     specs = [
         RunSpec(batch_size=size, learning_rate=0.05, seed=0, model=model, task=task, training=training)
         for size in (8, 32)

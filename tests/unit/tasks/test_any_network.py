@@ -11,6 +11,7 @@ from torch import nn
 
 from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness, trajectory
 from batchscape.analysis.surfaces import training_surface, validation_surface
+from batchscape.config.budget import Budget
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.interpolation import InterpolationConfig
@@ -90,7 +91,7 @@ def pair(
     """Two short runs of a network."""
     folder: Path = tmp_path_factory.mktemp("runs")
     write_prepared(folder / "data", data)
-    training = TrainingConfig(max_epochs=3, patience=3, checkpoints=(1, 2), accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=3), patience=3, checkpoints=(1, 2), accelerator="cpu")
     specs = [
         RunSpec(batch_size=size, learning_rate=0.05, seed=0, model=NETWORKS[request.param], training=training)
         for size in (8, 32)
@@ -175,7 +176,7 @@ def test_landscape_is_centered_on_the_run(pair: list[RunDirectory], data: Prepar
 
 def test_frozen_and_unused_parameters_stay_and_tied_ones_move_together(data: PreparedData, tmp_path: Path):
     write_prepared(tmp_path / "data", data)
-    training = TrainingConfig(max_epochs=2, patience=2)
+    training = TrainingConfig(budget=Budget(epochs=2), patience=2)
     spec = RunSpec(batch_size=8, learning_rate=0.1, seed=1, model=NETWORKS["odd"], training=training)
     run = RunDirectory(train(spec, tmp_path / "data", tmp_path / "run"))
     before, after = run.weights("init"), run.weights("last")

@@ -15,6 +15,7 @@ from torch import nn
 
 from batchscape.analysis import sharpness
 from batchscape.analysis.collect import collect
+from batchscape.config.budget import Budget
 from batchscape.config.data import SyntheticConfig
 from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig, VggConfig
 from batchscape.config.run import RunSpec
@@ -106,7 +107,7 @@ class NormalisesACopy(networks.WritesIntoItsInput):
 def test_network_that_writes_into_its_input_trains_like_one_that_does_not(data: PreparedData, tmp_path: Path):
     """Small batches are converted together, so the network receives views of one tensor."""
     write_prepared(tmp_path / "data", data)
-    training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=3), patience=3, accelerator="cpu")
     histories = []
     for kind in (networks.WritesIntoItsInput, NormalisesACopy):
         spec = RunSpec(batch_size=4, learning_rate=0.05, seed=0, model=named(kind), training=training)
@@ -234,7 +235,7 @@ class DrawsElsewhere(networks.WritesIntoItsInput):
 
 def test_draws_from_python_and_numpy_depend_on_the_seed(data: PreparedData, tmp_path: Path, randomness):
     write_prepared(tmp_path / "data", data)
-    training = TrainingConfig(max_epochs=3, patience=3, accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=3), patience=3, accelerator="cpu")
     weights = []
     for attempt, seed in enumerate((0, 0, 1)):
         randomness.seed(attempt)
@@ -372,7 +373,7 @@ def test_recurrent_layers_are_differentiated_without_cudnn():
 
 def test_only_the_hessian_is_left_out_for_a_network_without_one(data: PreparedData, tmp_path: Path):
     write_prepared(tmp_path / "data", data)
-    training = TrainingConfig(max_epochs=2, patience=2, accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=2), patience=2, accelerator="cpu")
     runs = []
     for size, seed in ((8, 0), (8, 1), (24, 0), (24, 1)):
         spec = RunSpec(

@@ -82,8 +82,9 @@ def spec_of(name: str, case: Case, batch_size: int = 7) -> RunSpec:
             "model": {"name": "tests.helpers.cases:network", "arguments": {"case": name}},
             "task": case.config.model_dump(),
             "training": {
-                "max_epochs": EPOCHS, "momentum": MOMENTUM, "weight_decay": DECAY, "accelerator": "cpu",
+                "budget": {"epochs": EPOCHS}, "accelerator": "cpu",
             },
+            "optimizer": {"arguments": {"momentum": MOMENTUM, "weight_decay": DECAY}},
         }
     )  # fmt: skip
 

@@ -15,8 +15,11 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
+from batchscape.config.budget import Budget, Warmup
 from batchscape.config.model import VggConfig
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.run import RunSpec
+from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
@@ -36,17 +39,19 @@ SPEC = RunSpec(
     batch_size=32,
     learning_rate=0.05,
     seed=3,
-    warmup_epochs=4,
     model=VggConfig(channels=(4,), dense=(8,), normalization="batch", dropout=0.3),
     training=TrainingConfig(
-        max_epochs=40, patience=12, momentum=0.9, checkpoints=(2, 5, 9, 30), augment_flip=True, augment_shift=1,
+        budget=Budget(epochs=40), patience=12, checkpoints=(2, 5, 9, 30), augment_flip=True, augment_shift=1,
         accelerator="cpu",
     ),
+    optimizer=OptimizerConfig(arguments={"momentum": 0.9}),
+    schedule=ScheduleConfig(warmup=Warmup(epochs=4)),
 )  # fmt: skip
 
 TRAIN = """
 import sys
 from pathlib import Path
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.run import RunSpec
 from batchscape.training import recorder
 from batchscape.training.execution import Execution
@@ -75,7 +80,7 @@ def assert_same(run: RunDirectory, other: RunDirectory) -> None:
     for directory in (run, other):
         assert not directory.checkpoint_folder.exists()
     summaries = [directory.summary() for directory in (run, other)]
-    for key in ("status", "epochs", "best_epoch", "best_validation_loss", "min_train_loss"):
+    for key in ("status", "epochs", "steps", "best_epoch", "best_validation_loss", "min_train_loss"):
         assert summaries[0][key] == summaries[1][key]
 
 
@@ -88,7 +93,7 @@ def test_run_stops_before_the_deadline_and_resumes_to_identical_bits(
         message = refusal(
             lambda left=left: train(SPEC, small_data_file, path, Execution(code="code", deadline=time.time() + left))
         )
-        assert message.startswith(f"run: saved a checkpoint after epoch {epoch} and stopped: ")
+        assert message.startswith(f"run: saved a checkpoint after step {8 * epoch} and stopped: ")
         assert max(len(state.history) for state in read_all_checkpoints(RunDirectory(path))) == epoch
     assert_same(
         RunDirectory(train(SPEC, small_data_file, path, Execution(code="code", deadline=time.time() + 600))),
@@ -269,21 +274,30 @@ def test_checkpoints_are_written_at_most_once_per_interval(
 
 def test_checkpoint_round_trips(tmp_path: Path):
     state = TrainingState(
+        step=12,
         network={"conv.weight": np.arange(8, dtype=np.float32).reshape(2, 4), "count": np.array(3)},
-        momentum={"0": np.ones((2, 4), np.float32)},
+        optimizer={"0/momentum_buffer": np.ones((2, 4), np.float32)},
+        optimizer_values={"param_groups": [{"lr": 0.1}]},
+        average={"weights/conv.weight": np.ones((2, 4), np.float32)},
         best={"conv.weight": np.zeros((2, 4), np.float32)},
         update_norms=np.array([0.1, 1 / 3]),
+        previous_weights=np.arange(3.0),
+        interval_sums=np.array([0.1, 0.7]),
+        interval_values={"weight": 64.0, "clipped": 3},
         history=[{"epoch": 1, "train_loss": 0.1 + 0.2, "noise_scale": float("nan")}],
-        best_epoch=1,
+        best_evaluation=1,
         best_loss=1 / 3,
         micro_batch=16,
     )
     write_checkpoint(tmp_path, state, "mine")
     back = read_checkpoint(tmp_path, "mine")
-    for part in ("network", "momentum", "best"):
+    for part in ("network", "optimizer", "average", "best"):
         assert getattr(back, part).keys() == getattr(state, part).keys()
         assert all(np.array_equal(array, getattr(state, part)[name]) for name, array in getattr(back, part).items())
-    assert np.array_equal(back.update_norms, state.update_norms)
+    for name in ("update_norms", "previous_weights", "interval_sums"):
+        assert np.array_equal(getattr(back, name), getattr(state, name))
+    for name in ("step", "optimizer_values", "interval_values"):
+        assert getattr(back, name) == getattr(state, name)
     assert back.history[0]["train_loss"] == state.history[0]["train_loss"]
-    assert (back.best_epoch, back.best_loss, back.epoch, back.micro_batch) == (1, 1 / 3, 1, 16)
+    assert (back.best_evaluation, back.best_loss, back.micro_batch) == (1, 1 / 3, 16)
     assert read_checkpoint(tmp_path, "another's") is None

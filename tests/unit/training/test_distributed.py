@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import nn
 
+from batchscape.config.budget import Budget
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.task import ClassificationConfig
@@ -62,12 +63,13 @@ def spec(batch_size: int, epochs: int = 4, **options: object) -> RunSpec:
             "batch_size": batch_size,
             "learning_rate": 0.1,
             "seed": 1,
-            "warmup_epochs": 2,
             "model": {"name": "custom_exact:Exact", "arguments": options},
             "training": {
-                "max_epochs": epochs, "momentum": 0.9, "weight_decay": 0.01, "accelerator": "cpu", "augment_flip": True,
+                "budget": {"epochs": epochs}, "accelerator": "cpu", "augment_flip": True,
                 "augment_shift": 1, "checkpoints": [2],
             },
+            "optimizer": {"arguments": {"momentum": 0.9, "weight_decay": 0.01}},
+            "schedule": {"warmup": {"epochs": 2}},
         }
     )  # fmt: skip
 
@@ -136,7 +138,7 @@ def test_float32_runs_differ_only_by_rounding_and_record_their_devices(small_dat
         learning_rate=0.05,
         seed=3,
         model=VggConfig(channels=(4,), dense=(8,), normalization="batch"),
-        training=TrainingConfig(max_epochs=3, accelerator="cpu", checkpoints=(2,)),
+        training=TrainingConfig(budget=Budget(epochs=3), accelerator="cpu", checkpoints=(2,)),
     )
     one, two = (
         RunDirectory(train(run_spec, small_data_file, tmp_path / f"of{devices}", Execution(devices=devices)))

@@ -8,8 +8,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from batchscape.config.budget import Warmup
 from batchscape.config.model import ModelConfig, ResNetConfig, VggConfig
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.run import RunSpec
+from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.data import dataset
 from batchscape.data.dataset import Batch, convert_images
@@ -19,7 +22,7 @@ from batchscape.models.memory import max_micro_batch_size
 from batchscape.tasks.compatibility import examples_are_independent
 from batchscape.training.micro_batches import backward
 from batchscape.training.module import DECODED_BYTES, TrainingModule
-from batchscape.training.sampler import dropout_seed, epoch_order
+from batchscape.training.sampler import SEED_BLOCK, dropout_seeds, epoch_order
 from tests.helpers.networks import build_image_network
 from tests.helpers.objectives import CPU, classifier, image_dataset
 from tests.helpers.trainers import bare_trainer
@@ -37,7 +40,13 @@ def tiny_cache(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def fit(network: nn.Module, data: PreparedData, epochs: int = 1, **settings) -> TrainingModule:
     """Train a network in place; settings are a run's, or its training's."""
-    run = {"batch_size": 32, "learning_rate": 0.1, "seed": 5, "warmup_epochs": 0}
+    run = {
+        "batch_size": 32,
+        "learning_rate": 0.1,
+        "seed": 5,
+        "optimizer": OptimizerConfig(),
+        "schedule": ScheduleConfig(),
+    }
     training = TrainingConfig(**{name: value for name, value in settings.items() if name not in run})
     spec = RunSpec(**{name: settings.get(name, value) for name, value in run.items()}, training=training)
     module = TrainingModule(classifier(network), data, spec)
@@ -91,7 +100,11 @@ def test_gradient_over_micro_batches_equals_that_of_the_batch(outputs: int, part
 
 @pytest.mark.usefixtures("tiny_cache")
 def test_run_with_micro_batches_takes_the_same_steps(small_data: PreparedData, monkeypatch: pytest.MonkeyPatch):
-    settings = {"epochs": 2, "momentum": 0.9, "warmup_epochs": 1}
+    settings = {
+        "epochs": 2,
+        "optimizer": OptimizerConfig(arguments={"momentum": 0.9}),
+        "schedule": ScheduleConfig(warmup=Warmup(epochs=1)),
+    }
     split = network_of()
     sizes = record_batch_sizes(split)
     in_parts = fit(split, small_data, **settings)
@@ -105,8 +118,8 @@ def test_run_with_micro_batches_takes_the_same_steps(small_data: PreparedData, m
     for name, expected in unsplit.state_dict().items():
         moved = (expected - start[name]).norm()
         assert (split.state_dict()[name] - expected).norm() <= 1e-4 * moved, name
-    assert in_parts.result.measurement.loss == pytest.approx(in_one.result.measurement.loss, rel=1e-5)
-    assert in_parts.result.update_norms.tolist() == pytest.approx(in_one.result.update_norms.tolist(), rel=1e-4)
+    assert in_parts.training_measurement().loss == pytest.approx(in_one.training_measurement().loss, rel=1e-5)
+    assert in_parts.interval.update_norms.tolist() == pytest.approx(in_one.interval.update_norms.tolist(), rel=1e-4)
 
 
 @pytest.mark.usefixtures("tiny_cache")
@@ -248,7 +261,7 @@ def test_images_are_converted_in_bounded_groups(
 DROPPING = VggConfig(dropout=0.5)
 
 
-def test_dropout_depends_on_seed_and_epoch(small_data: PreparedData, randomness):
+def test_dropout_depends_on_seed_and_step(small_data: PreparedData, randomness):
     randomness.seed(1)
     untouched = randomness.draws()
     network, twin = network_of(DROPPING), network_of(DROPPING).to(memory_format=torch.channels_last)
@@ -256,9 +269,10 @@ def test_dropout_depends_on_seed_and_epoch(small_data: PreparedData, randomness)
     fit(network, small_data, epochs=2)
     assert randomness.draws() == untouched
     optimizer = torch.optim.SGD(twin.parameters(), lr=0.1)
+    seeds = iter(dropout_seeds(5, block=0))
     for epoch in (1, 2):
-        torch.manual_seed(dropout_seed(5, epoch))
         for indices in torch.from_numpy(epoch_order(230, 5, epoch)).split(32):
+            torch.manual_seed(next(seeds))
             optimizer.zero_grad()
             logits = twin(small_data.train.batch(indices, CPU).inputs)[:, 0]
             F.binary_cross_entropy_with_logits(logits, small_data.train.arrays["targets"][indices].float()).backward()
@@ -278,8 +292,9 @@ def test_micro_batches_with_dropout_are_reproducible(small_data: PreparedData):
     assert all(torch.equal(tensor, runs[1][name]) for name, tensor in runs[0].items())
 
 
-def test_dropout_seeds_differ_between_epochs_and_seeds():
-    seeds = {dropout_seed(seed, epoch) for seed in range(20) for epoch in range(1, 21)}
-    assert len(seeds) == 400
+def test_dropout_seeds_differ_between_steps_seeds_and_processes():
+    draws = [dropout_seeds(seed, block, rank) for seed in range(10) for block in range(10) for rank in range(4)]
+    seeds = {seed for block in draws for seed in block}
+    assert len(seeds) == 400 * SEED_BLOCK
     assert min(seeds) >= 0
     assert max(seeds) < 2**64

@@ -9,7 +9,7 @@ from torch import nn
 
 from batchscape.data.dataset import convert_images
 from batchscape.data.prepared import PreparedData
-from batchscape.io.run_directory import is_noise_scale_epoch
+from batchscape.io.run_directory import is_noise_scale_evaluation
 from batchscape.training import noise_scale
 from tests.helpers.objectives import CPU, classifier, image_dataset, images_of, labels_of
 
@@ -157,4 +157,4 @@ def test_network_and_random_states_are_unchanged(small_data: PreparedData, rando
 
 
 def test_noise_scale_is_measured_after_powers_of_two():
-    assert [epoch for epoch in range(1, 100) if is_noise_scale_epoch(epoch)] == [1, 2, 4, 8, 16, 32, 64]
+    assert [epoch for epoch in range(1, 100) if is_noise_scale_evaluation(epoch)] == [1, 2, 4, 8, 16, 32, 64]

@@ -10,6 +10,7 @@ import pytest
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from batchscape.config.budget import Budget
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.model import CustomModelConfig, VggConfig
 from batchscape.config.run import RunSpec
@@ -57,7 +58,7 @@ def test_figure_shows_all_timed_epochs(timed: dict[int, list[float]]):
 
 
 def test_each_batch_size_is_timed_on_each_possible_device_count(small_data_file: Path):
-    training = TrainingConfig(max_epochs=3, accelerator="cpu")
+    training = TrainingConfig(budget=Budget(epochs=3), accelerator="cpu")
     runs = tuple(
         RunSpec(
             batch_size=size, learning_rate=0.01, seed=0, model=VggConfig(channels=(2,), dense=()), training=training
@@ -90,7 +91,7 @@ def test_network_that_cannot_be_split_is_timed_on_one_device(small_data_file: Pa
         learning_rate=0.01,
         seed=0,
         model=CustomModelConfig(name=f"{__name__}:spectral", arguments={}),
-        training=TrainingConfig(max_epochs=2, accelerator="cpu"),
+        training=TrainingConfig(budget=Budget(epochs=2), accelerator="cpu"),
     )
     rows = time_epochs(TimingSpec(runs=(run,), device_counts=(1, 2)), small_data_file, gpus=0)
     assert list(zip(rows["devices"], rows["epoch"], strict=True)) == [(1, 1), (2, 0)]

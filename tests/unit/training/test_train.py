@@ -14,7 +14,10 @@ import torch
 from safetensors.numpy import load_file
 from torch.nn import functional as F
 
+from batchscape.config.budget import Warmup
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.run import RunSpec
+from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, prepared_digest, write_prepared
 from batchscape.io.run_directory import RunDirectory
@@ -28,26 +31,34 @@ TIMES = ["train_seconds", "train_cpu_seconds", "validation_seconds", "validation
 
 
 def spec_of(
-    batch_size: int = 32, learning_rate: float = 0.05, seed: int = 1, warmup_epochs: int = 0, **training
+    batch_size: int = 32,
+    learning_rate: float = 0.05,
+    seed: int = 1,
+    epochs: int = EPOCHS,
+    warmup_epochs: int = 0,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    **training,
 ) -> RunSpec:
-    settings = {"max_epochs": EPOCHS, "patience": 100, "accelerator": "cpu", **training}
+    settings = {"budget": {"epochs": epochs}, "patience": 100, "accelerator": "cpu", **training}
     return RunSpec(
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,
-        warmup_epochs=warmup_epochs,
         training=TrainingConfig.model_validate(settings),
+        optimizer=OptimizerConfig(arguments={"momentum": momentum, "weight_decay": weight_decay}),
+        schedule=ScheduleConfig(warmup=Warmup(epochs=warmup_epochs) if warmup_epochs else None),
     )
 
 
 # Saves its weights after each epoch.
 CHECKPOINTED = spec_of(momentum=0.9, weight_decay=0.001, checkpoints=list(range(1, EPOCHS + 1)))
 # Steps this small change no loss, so no epoch is better than the first.
-STILL = spec_of(learning_rate=1e-30, patience=2, max_epochs=30)
+STILL = spec_of(learning_rate=1e-30, patience=2, epochs=30)
 # After the first step no logit is finite.
 EXPLODING = spec_of(learning_rate=1e30, momentum=0.9)
 # Steps too large to improve for long, but small enough to remain finite.
-RESTLESS = spec_of(learning_rate=0.3, patience=2, max_epochs=60)
+RESTLESS = spec_of(learning_rate=0.3, patience=2, epochs=60)
 
 
 class Trained:
@@ -106,12 +117,13 @@ def fresh(small_data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Ca
 @pytest.fixture(scope="module")
 def trained(fresh: Callable) -> Callable[[RunSpec], Trained]:
     """Train a run once for all tests that read it."""
-    runs: dict[RunSpec, Trained] = {}
+    runs: dict[str, Trained] = {}
 
     def get(spec: RunSpec) -> Trained:
-        if spec not in runs:
-            runs[spec] = fresh(spec)
-        return runs[spec]
+        key = spec.model_dump_json()
+        if key not in runs:
+            runs[key] = fresh(spec)
+        return runs[key]
 
     return get
 
@@ -137,10 +149,11 @@ def reference_epochs(
     weights: dict[str, torch.Tensor], data: PreparedData, spec: RunSpec
 ) -> Iterator[tuple[float, list[float]]]:
     """Train `weights` in place; after each epoch yield its training loss and its update norms."""
-    momentum, decay = spec.training.momentum, spec.training.weight_decay
+    momentum, decay = (spec.optimizer.arguments[name] for name in ("momentum", "weight_decay"))
     velocity = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
-    warming = iter(np.linspace(0, 1, 1 + spec.warmup_epochs * -(-len(data.train) // spec.batch_size))[1:])
-    for epoch in range(1, spec.training.max_epochs + 1):
+    warmup_epochs = spec.schedule.warmup.epochs if spec.schedule.warmup else 0
+    warming = iter(np.linspace(0, 1, 1 + warmup_epochs * -(-len(data.train) // spec.batch_size))[1:])
+    for epoch in range(1, spec.training.budget.epochs + 1):
         order = epoch_order(len(data.train), spec.seed, epoch)
         total, norms = 0.0, []
         for start in range(0, len(order), spec.batch_size):
@@ -298,7 +311,7 @@ def test_recorded_noise_scale_equals_that_of_saved_weights(trained: Callable, sm
 
 
 def test_noise_scale_is_recorded_after_powers_of_two(trained: Callable):
-    run = trained(spec_of(learning_rate=1e-30, max_epochs=9))
+    run = trained(spec_of(learning_rate=1e-30, epochs=9))
     for column in ("gradient_norm", "noise_scale"):
         assert [row["epoch"] for row in run.history if not math.isnan(row[column])] == [1, 2, 4, 8], column
 
@@ -306,7 +319,7 @@ def test_noise_scale_is_recorded_after_powers_of_two(trained: Callable):
 def test_measuring_the_noise_scale_changes_nothing_else(
     trained: Callable, fresh: Callable, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("batchscape.training.recorder.is_noise_scale_epoch", lambda _: False)
+    monkeypatch.setattr("batchscape.training.recorder.is_noise_scale_evaluation", lambda _: False)
     without = fresh(CHECKPOINTED)
     assert without.files == trained(CHECKPOINTED).files
     noise = {"gradient_norm": math.nan, "noise_scale": math.nan}
@@ -326,7 +339,7 @@ def test_best_epoch_is_the_first_with_the_best_validation_loss(spec: RunSpec, tr
 
 def test_best_and_last_are_the_weights_after_those_epochs(trained: Callable):
     epochs = trained(RESTLESS).summary["epochs"]
-    spec = spec_of(learning_rate=0.3, patience=2, max_epochs=60, checkpoints=list(range(1, epochs + 1)))
+    spec = spec_of(learning_rate=0.3, patience=2, epochs=60, checkpoints=list(range(1, epochs + 1)))
     run = trained(spec)
     best = run.summary["best_epoch"]
     assert 1 <= best < epochs
@@ -374,8 +387,20 @@ def test_history_has_one_row_per_epoch(trained: Callable):
     by_layer = [f"{measure}/{layer}" for measure in ("distance", "epoch_distance") for layer in LAYERS]
     losses_and_accuracies = [f"{part}_{value}" for part in ("train", "validation") for value in ("loss", "accuracy")]
     model_columns = ["distance", "epoch_distance", "gradient_norm", "noise_scale"]
-    assert set(run.history[0]) == {"epoch", "learning_rate", *losses_and_accuracies, *TIMES, *model_columns, *by_layer}
+    assert set(run.history[0]) == {
+        "epoch",
+        "step",
+        "examples",
+        "learning_rate",
+        "clipped",
+        *losses_and_accuracies,
+        *TIMES,
+        *model_columns,
+        *by_layer,
+    }
     assert run.column("epoch") == [1, 2, 3]
+    assert run.column("step") == [8, 16, 24]
+    assert run.column("examples") == [230, 460, 690]
     assert run.column("learning_rate") == [0.05] * EPOCHS
     assert all(row[time] > 0 for row in run.history for time in TIMES)
 
@@ -412,9 +437,9 @@ def test_the_run_directory_finds_all_that_was_written(trained: Callable):
 # How a run ends.
 
 
-def test_improving_run_ends_after_max_epochs(trained: Callable):
+def test_improving_run_ends_with_its_budget(trained: Callable):
     summary = trained(CHECKPOINTED).summary
-    assert (summary["status"], summary["epochs"]) == ("max_epochs", EPOCHS)
+    assert (summary["status"], summary["epochs"], summary["steps"]) == ("budget_spent", EPOCHS, 8 * EPOCHS)
 
 
 def test_run_stops_when_patience_is_exhausted(trained: Callable):

@@ -12,6 +12,7 @@ import optuna
 import pandas as pd
 import pytest
 
+from batchscape.config.budget import Budget
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig
@@ -32,11 +33,11 @@ def spec_of(**tuning) -> SearchSpec:
         "learning_rate_range": (0.01, 1.0),
         "trials": 5,
         "startup_trials": 3,
-        "epochs": 2,
+        "budget": Budget(epochs=2),
         "seeds": (3, 4),
         **tuning,
     }
-    training = TrainingConfig(max_epochs=settings["epochs"], accelerator="cpu")
+    training = TrainingConfig(budget=settings.pop("budget"), accelerator="cpu")
     return SearchSpec(batch_size=32, model=MODEL, training=training, tuning=TuningConfig(**settings))
 
 
@@ -63,7 +64,7 @@ def test_grid_is_followed_by_gaussian_process(reference: pd.DataFrame):
 def test_trial_is_the_mean_over_its_seeds(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
     losses, epochs = [], []
     for seed in (3, 4):
-        training = TrainingConfig(max_epochs=2, accelerator="cpu")
+        training = TrainingConfig(budget=Budget(epochs=2), accelerator="cpu")
         run = RunSpec(
             batch_size=32, learning_rate=reference["learning_rate"][3], seed=seed, model=MODEL, training=training
         )

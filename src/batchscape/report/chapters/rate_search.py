@@ -37,7 +37,7 @@ CHAPTER = Chapter(
             "See which line the best trials follow. If many trials are nearly as good, the best one means little. A "
             "diamond is a tuned rate on the edge of the search range.",
             "Best rates that follow neither line. But few and short trials are noisy; see tuning.trials and "
-            "tuning.epochs.",
+            "tuning.trial_budget.",
             (GOYAL, KRIZHEVSKY, GODBOLE),
         ),
     },

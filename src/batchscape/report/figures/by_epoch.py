@@ -65,8 +65,13 @@ def epochs_with_all_seeds(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[(rows["n_seeds"] == n_seeds) & (rows["n_seeds"] > 0)]
 
 
+def first_evaluations(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the first evaluation of each setting, which count each of its runs once."""
+    return rows[rows["epoch"] == rows.groupby("setting")["epoch"].transform("min")]
+
+
 def subtitle(rows: pd.DataFrame) -> str:
-    """Return what lines and bands show; the first epoch counts each run of a setting once."""
-    first = rows[rows["epoch"] == 1]
+    """Return what lines and bands show."""
+    first = first_evaluations(rows)
     seeds = style.describe_seeds(first["n_seeds"], first["n_diverged"])
     return style.wrap(f"Mean and range over {seeds} while all of them train; epochs within 5 % are averaged")

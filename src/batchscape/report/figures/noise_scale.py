@@ -8,7 +8,7 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.figures.by_epoch import epochs_with_all_seeds, panel_rows, plot_by_epoch
+from batchscape.report.figures.by_epoch import epochs_with_all_seeds, first_evaluations, panel_rows, plot_by_epoch
 from batchscape.report.measures import Measures
 from batchscape.report.settings import at_learning_rate
 
@@ -31,7 +31,7 @@ def draw(noise_scale: pd.DataFrame, *, fixed_learning_rate: float, measures: Map
         lines = p9.aes(yintercept="size", color="batch_size")
         plot += p9.geom_hline(lines, sizes, linetype="dashed", size=0.4, show_legend=False)
         plot += p9.geom_point(size=1.6, show_legend=False)
-    first = chosen[chosen["epoch"] == 1]
+    first = first_evaluations(chosen)
     seeds = style.describe_seeds(first["n_seeds"], first["n_diverged"])
     return plot + p9.labs(
         title=f"Gradient noise during training, {style.learning_rate_label(fixed_learning_rate)}",

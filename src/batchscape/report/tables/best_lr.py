@@ -32,7 +32,7 @@ def _best(batch_size: int, rows: pd.DataFrame) -> dict[str, object]:
             f"{loss}_mean": np.nan,
             f"{loss}_sd": np.nan,
             "n_seeds": 0,
-            "n_max_epochs": 0,
+            "n_budget_spent": 0,
             "edge": "low",
             "advice": f"every learning rate diverged; add one below {shortest_decimal(rates.min())}",
         }
@@ -47,15 +47,17 @@ def _best(batch_size: int, rows: pd.DataFrame) -> dict[str, object]:
         advice = f"the next rate, {shortest_decimal(diverged.min())}, diverged; add one between"
     else:
         advice = "inside the range"
-    if best["n_max_epochs"] > 0:
-        advice += f"; {int(best['n_max_epochs'])} of its runs were still improving at max_epochs, increase it"
+    if best["n_budget_spent"] > 0:
+        advice += (
+            f"; {int(best['n_budget_spent'])} of its runs were still improving when their budget ended, increase it"
+        )
     return {
         "batch_size": batch_size,
         "best_learning_rate": rate,
         f"{loss}_mean": best[f"{loss}_mean"],
         f"{loss}_sd": best[f"{loss}_sd"],
         "n_seeds": int(best["n_seeds"]),
-        "n_max_epochs": int(best["n_max_epochs"]),
+        "n_budget_spent": int(best["n_budget_spent"]),
         "edge": edge,
         "advice": advice,
     }

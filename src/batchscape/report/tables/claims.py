@@ -113,7 +113,7 @@ def _caveats(ratios: LogRatios, runs: pd.DataFrame) -> list[str]:
     """Return what weakens a finding: its note, and how many of the compared runs did not converge."""
     statuses = runs.loc[runs["setting"].isin(ratios.settings), "status"]
     caveats = [ratios.note] if ratios.note else []
-    for status, words in (("diverged", "diverged"), ("max_epochs", "were still improving at max_epochs")):
+    for status, words in (("diverged", "diverged"), ("budget_spent", "were still improving when their budget ended")):
         count = (statuses == status).sum()
         if count:
             caveats.append(f"{count} of the {len(statuses)} runs {words}")

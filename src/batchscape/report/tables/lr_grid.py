@@ -14,13 +14,13 @@ COSTS = ("best_epoch", "epoch_seconds", "epoch_cpu_seconds", "seconds_to_best", 
 def tabulate(runs: pd.DataFrame, *, metrics: Sequence[str]) -> pd.DataFrame:
     """Return one row for each batch size and constant learning rate.
 
-    `n_max_epochs` counts the runs that were still improving when they were stopped: their losses are upper bounds.
+    `n_budget_spent` counts the runs that were still improving when they were stopped: their losses are upper bounds.
     """
     runs = constant_lr_settings(runs)
     at_best = [f"validation_{name}_at_best" for name in metrics]
     table = over_seeds(runs, SETTING_COLUMNS, [*LOSSES, *at_best, *test_columns(runs, metrics), *COSTS])
-    stopped = runs["status"].eq("max_epochs").groupby([runs[key] for key in SETTING_COLUMNS]).sum()
-    table["n_max_epochs"] = stopped.to_numpy()
+    stopped = runs["status"].eq("budget_spent").groupby([runs[key] for key in SETTING_COLUMNS]).sum()
+    table["n_budget_spent"] = stopped.to_numpy()
     return table
 
 

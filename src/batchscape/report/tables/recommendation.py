@@ -51,7 +51,11 @@ def tabulate(
         [*SETTING_COLUMNS, *(f"{value}_{part}" for value in values for part in ("mean", "sd")), "n_seeds"]
     ].assign(
         n_diverged=table["n_diverged"],
-        n_max_epochs=runs["status"].eq("max_epochs").groupby([runs[key] for key in SETTING_COLUMNS]).sum().to_numpy(),
+        n_budget_spent=runs["status"]
+        .eq("budget_spent")
+        .groupby([runs[key] for key in SETTING_COLUMNS])
+        .sum()
+        .to_numpy(),
     )
     cost = "cpu_seconds_to_best_mean" if runs["device"].eq("cpu").all() else "seconds_to_best_mean"
     candidate = table["n_diverged"].eq(0) & np.isfinite(table[f"{LOSS}_mean"])

@@ -409,9 +409,9 @@ def test_order_of_rows_does_not_matter():
 
 def test_runs_that_were_stopped_are_counted():
     frames = make_sources(of_large("best_epoch", 2))
-    frames[0].loc[frames[0]["setting"] == LARGE.setting, "status"] = "max_epochs"
+    frames[0].loc[frames[0]["setting"] == LARGE.setting, "status"] = "budget_spent"
     row = tabulate_claims(frames).loc["more_epochs"]
-    assert "3 of the 6 runs were still improving at max_epochs" in row["reading"]
+    assert "3 of the 6 runs were still improving when their budget ended" in row["reading"]
     assert row["verdict"] == "supported"
 
 

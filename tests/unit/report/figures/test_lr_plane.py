@@ -14,7 +14,7 @@ def lr_grid() -> pd.DataFrame:
     frame = pd.DataFrame(settings, columns=["batch_size", "learning_rate"])
     frame["setting"] = [f"bs{b}-lr{rate:g}" for b, rate in settings]
     loss = frame["batch_size"] / 100 * (1 + np.log2(frame["learning_rate"] / 0.02) ** 2)
-    counts = {"n_seeds": 2, "n_diverged": 0, "n_max_epochs": 0, "best_validation_loss_sd": 0.1}
+    counts = {"n_seeds": 2, "n_diverged": 0, "n_budget_spent": 0, "best_validation_loss_sd": 0.1}
     frame = frame.assign(best_validation_loss_mean=loss, **counts)
     frame.loc[0, ["n_seeds", "n_diverged"]] = [1, 1]
     frame.loc[8, ["n_seeds", "n_diverged", "best_validation_loss_mean"]] = [0, 2, np.nan]

@@ -57,7 +57,7 @@ def test_fit_is_nan_if_undefined(distances: list[float]):
 
 def history() -> pd.DataFrame:
     rows = []
-    for seed, slope, status, epochs in ((0, 1.0, "converged", 9), (1, 3.0, "max_epochs", 8), (2, 9.0, "diverged", 4)):
+    for seed, slope, status, epochs in ((0, 1.0, "converged", 9), (1, 3.0, "budget_spent", 8), (2, 9.0, "diverged", 4)):
         for epoch in range(1, epochs + 1):
             what = {"batch_size": 32, "learning_rate": 0.1, "setting": "bs32-lr0.1", "seed": seed, "status": status}
             values = {"distance": 4 + slope * np.log(7 * epoch), "noise_scale": np.nan, "gradient_norm": np.nan}

@@ -27,7 +27,7 @@ def history(*runs: tuple) -> pd.DataFrame:
 GRID = history(
     (10, 0.1, 0, "converged", [9, 5, 3]), (10, 0.1, 1, "converged", [9, 4, 4]),  # both reach 4
     (10, 0.2, 0, "converged", [4, 1, 2]), (10, 0.2, 1, "converged", [9, 8, 8]),  # one reaches only 8
-    (40, 0.1, 0, "converged", [6, 5, 7]), (40, 0.1, 1, "max_epochs", [9, 6, 4]),  # both reach 5
+    (40, 0.1, 0, "converged", [6, 5, 7]), (40, 0.1, 1, "budget_spent", [9, 6, 4]),  # both reach 5
     (40, 0.2, 0, "converged", [2, 2, 2]), (40, 0.2, 1, "diverged", [1, np.nan]),
 )  # fmt: skip
 

@@ -45,7 +45,7 @@ def rows(*values: tuple) -> pd.DataFrame:
 
 def test_statistics_are_over_the_runs_that_did_not_diverge():
     frame = rows(
-        (32, 0, "converged", 1.0), (32, 1, "max_epochs", 4.0), (32, 2, "diverged", 1e9), (64, 0, "converged", 5.0)
+        (32, 0, "converged", 1.0), (32, 1, "budget_spent", 4.0), (32, 2, "diverged", 1e9), (64, 0, "converged", 5.0)
     )
     table = over_seeds(frame, ["batch_size"], ["x"]).set_index("batch_size")
     assert table.loc[32].to_dict() == {
@@ -64,7 +64,7 @@ def test_setting_in_which_all_runs_diverged_has_a_row():
 
 def grid(*values: tuple) -> pd.DataFrame:
     columns = ["batch_size", "learning_rate", "best_validation_loss_mean", "n_diverged"]
-    return pd.DataFrame(values, columns=columns).assign(best_validation_loss_sd=0.1, n_seeds=3, n_max_epochs=0)
+    return pd.DataFrame(values, columns=columns).assign(best_validation_loss_sd=0.1, n_seeds=3, n_budget_spent=0)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def grid(*values: tuple) -> pd.DataFrame:
         (grid((32, 0.1, 2.0, 0), (32, 0.2, 1.0, 1)), 0.1, "low", "below 0.1"),
         (grid((32, 0.1, 2.0, 0), (32, 0.2, 3.0, 0), (32, 0.4, 1.0, 1)), 0.1, "low", "below 0.1"),
         (grid((32, 0.1, 2.0, 0), (32, 0.2, 1.0, 0), (32, 0.4, 0.5, 1)), 0.2, "none", "0.4, diverged; add one between"),
-        (grid((32, 0.1, 2.0, 0), (32, 0.2, 1.0, 0)).assign(n_max_epochs=2), 0.2, "high", "2 of its runs"),
+        (grid((32, 0.1, 2.0, 0), (32, 0.2, 1.0, 0)).assign(n_budget_spent=2), 0.2, "high", "2 of its runs"),
         (grid((32, 0.1, np.nan, 3), (32, 0.2, np.nan, 3)), None, "low", "every learning rate diverged"),
     ],
 )
@@ -103,9 +103,9 @@ def test_fixed_lr_equals_the_rows_of_the_grid_at_that_rate(rate: float):
 def test_runs_stopped_by_max_epochs_are_counted():
     chosen, epochs, diverges = SCENARIOS["plain"]
     runs = make_analyses(chosen, epochs, diverges)["tables/runs"]
-    runs.loc[(runs["batch_size"] == 64) & (runs["seed"] == 1), "status"] = "max_epochs"
+    runs.loc[(runs["batch_size"] == 64) & (runs["seed"] == 1), "status"] = "budget_spent"
     table = lr_grid.tabulate(runs, metrics=METRICS)
-    assert table["n_max_epochs"].tolist() == (table["batch_size"] == 64).astype(int).tolist()
+    assert table["n_budget_spent"].tolist() == (table["batch_size"] == 64).astype(int).tolist()
 
 
 def test_arm_runs_are_the_runs_of_the_settings_of_the_arm():

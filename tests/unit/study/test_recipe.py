@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from batchscape.config.loading import merge_mappings
+from batchscape.config.tuning import SearchSpec
 from batchscape.study.recipe import describe_recipe
 from batchscape.study.registry import TABLES
 from batchscape.study.study import Study
@@ -104,3 +105,14 @@ def test_run_has_the_changes_of_its_arm():
     assert spec["schedule"]["warmup"]["steps"] == 7
     plain = json.loads(study.specs.run("bs64-lr0.01-seed0"))
     assert plain["optimizer"] == study.optimizer.model_dump(mode="json")
+
+
+def test_searches_and_timings_train_by_the_recipe_of_the_study():
+    study = study_of(**MODERN, averaging={"half_life": 9}, tuning={"trial_budget": {"examples": 1000}})
+    search, timing = json.loads(study.specs.search(64)), json.loads(study.specs.timing)
+    for section in ("optimizer", "schedule"):
+        expected = getattr(study, section).model_dump(mode="json")
+        assert search[section] == expected
+        assert all(run[section] == expected for run in timing["runs"])
+    assert all(run["averaging"] == {"half_life": 9} for run in timing["runs"])
+    assert SearchSpec.model_validate_json(study.specs.search(64).replace('"tuning": {', '"tuning": {"enabled": true, '))

@@ -95,7 +95,9 @@ def check_targets(targets):
                     f"{target}: does not belong to the study {study.name}; give its study file: --configfile FILE"
                 )
             continue
-        named = [match[0] for match in re.finditer(f"{SETTING_PATTERN}(-seed\\d+)?", target)]
+        named = [
+            match[0] for match in re.finditer(f"{SETTING_PATTERN}(-seed\\d+)?", target)
+        ]
         unknown = [name for name in named if name not in known]
         if unknown:
             fail(

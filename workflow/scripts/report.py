@@ -22,7 +22,15 @@ if __name__ == "__main__":
         manifest = read_frame(Path(snakemake.input.manifest), text=True)
         origin = collect_provenance(summaries, tables["runs"], manifest, measures)
         page = render(
-            spec["name"], spec["config"], figures, tables, spec["tables"], origin, spec["fixed_learning_rate"], measures
+            spec["name"],
+            spec["config"],
+            figures,
+            tables,
+            spec["tables"],
+            origin,
+            spec["fixed_learning_rate"],
+            measures,
+            recipe=spec["recipe"],
         )
         output = Path(snakemake.output[0])
         write_text(output, page)

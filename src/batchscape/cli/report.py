@@ -57,7 +57,18 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
     summaries = [run.summary() for run in runs.values()]
     origin = collect_provenance(summaries, tables["runs"], collector.manifest(), measures)
     rate = spec["fixed_learning_rate"]
-    page = render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, rate, measures, partial)
+    page = render(
+        spec["name"],
+        spec["config"],
+        figures,
+        tables,
+        spec["tables"],
+        origin,
+        rate,
+        measures,
+        partial,
+        spec["recipe"],
+    )
     try:
         write_text(Path(study.paths.partial_report), page)
     except OSError as error:

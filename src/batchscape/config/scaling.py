@@ -91,7 +91,7 @@ def scale(name: str, value: float, ratio: float, exponent: float) -> float:
         ScalingError: The result is no number, or no decay rate between 0 and 1.
     """
     factor = power(ratio, exponent)
-    if factor == 1:
+    if factor == 1 or (value == 0 and name not in DECAY_RATES):
         return value
     if name not in DECAY_RATES:
         return _in_range(name, round_digits(value * factor))
@@ -171,9 +171,11 @@ def _round_decay_rate(distance: float) -> float:
 
 
 def _in_range(name: str, value: float) -> float:
-    if name in DECAY_RATES and not 0 < value < 1:
-        raise ScalingError(name, f"{name} = {value:g}, which must be between 0 and 1")
+    if name in DECAY_RATES:
+        if not 0 < value < 1:
+            raise ScalingError(name, f"{name} = {value:g}, which must be between 0 and 1")
+        return value
     # Names of runs contain these numbers.
-    if value != 0 and not 1e-30 <= value <= 1e30:
+    if not 1e-30 <= value <= 1e30:
         raise ScalingError(name, f"{name} = {value:g}, which must be between 1e-30 and 1e30")
     return value

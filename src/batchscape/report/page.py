@@ -65,6 +65,7 @@ def render(
     fixed_learning_rate: float,
     measures: Measures,
     partial: PartialReport | None = None,
+    recipe: str = "",
 ) -> str:
     """Render the report of a study as one HTML page without external resources.
 
@@ -78,6 +79,7 @@ def render(
         fixed_learning_rate: The learning rate at which batch sizes are compared.
         measures: What the loss and the metrics are called, and their units.
         partial: Notice for an incomplete study.
+        recipe: How the study trains; empty for SGD at a constant learning rate.
 
     Returns:
         The page; equal arguments give equal text.
@@ -105,7 +107,9 @@ def render(
     answer = settings = None
     if recommendation is not None:
         missing_batch_sizes = partial.batch_sizes if partial else ()
-        answer = summarize(recommendation, tables["runs"], measures, tables.get("tuned_lr"), missing_batch_sizes)
+        answer = summarize(
+            recommendation, tables["runs"], measures, tables.get("tuned_lr"), missing_batch_sizes, recipe
+        )
         # Metrics are in the sentences above, and one more column would not fit on the page.
         extra = "test_loss" if "test_loss_mean" in recommendation else "best_epoch"
         columns = ["setting", "learning_rate", "best_validation_loss", extra, "choice", cost]

@@ -1,12 +1,67 @@
-"""Selection of rows by setting: batch size, learning rate and schedule."""
+"""Settings (batch size, learning rate, and what differs from the recipe of the study): selection of rows, and words."""
+
+import re
+from dataclasses import dataclass
 
 import pandas as pd
 
 from batchscape.config.base import shortest_decimal
+from batchscape.config.study import CHANGE_PREFIXES
+from batchscape.report.numbers import format_number
 
 SETTING_COLUMNS = ["batch_size", "learning_rate", "setting"]
-"""The columns that the runs of all seeds of a setting share. Settings that differ only in their warm-up have the same
-batch size and learning rate."""
+"""The columns that the runs of all seeds of a setting share. Settings that differ only in their warm-up, or in other
+hyperparameters, have the same batch size and learning rate."""
+
+SYMBOLS = {"beta1": "β₁", "beta2": "β₂", "eps": "ε", "weight_decay": "weight decay", "momentum": "momentum"}
+WARMUP_UNITS = {"": "epochs", "steps": "steps", "examples": "examples", "pct": "% of the budget"}
+
+
+@dataclass(frozen=True)
+class SettingDetails:
+    """What the name of a setting says besides the batch size and the learning rate.
+
+    Attributes:
+        is_tuned: Whether a search found the learning rate.
+        changes: Phrases such as `β₂ 0.996`.
+        warmup: The length of the warm-up, such as `5 epochs`; empty if it has none of its own.
+    """
+
+    is_tuned: bool
+    changes: tuple[str, ...]
+    warmup: str
+
+    @property
+    def phrases(self) -> list[str]:
+        """The changes and the warm-up as parts of a sentence."""
+        return [*self.changes, *([f"with a warm-up of {self.warmup}"] if self.warmup else [])]
+
+
+def setting_details(setting: str) -> SettingDetails:
+    """Return the parts of the name of a setting in words.
+
+    Args:
+        setting: A name such as `bs64-lr0.01-beta2_0.996-warmup5`.
+    """
+    rate = setting.partition("-lr")[2]
+    changes = tuple(
+        f"{SYMBOLS[name]} {_value_in_words(name, found[1])}"
+        for name, prefix in CHANGE_PREFIXES.items()
+        if (found := re.search(rf"-{prefix}(\d[\d.]*(?:e-?\d+)?)", rate))
+    )
+    warmup = re.search(r"-warmup([\d.]+)([a-z]*)", rate)
+    return SettingDetails(rate.startswith("tuned"), changes, _length(warmup[1], warmup[2]) if warmup else "")
+
+
+def _value_in_words(name: str, text: str) -> str:
+    # Three digits would make 1 of a β₂ close to it.
+    return text if name.startswith("beta") or name == "momentum" else format_number(float(text))
+
+
+def _length(amount: str, suffix: str) -> str:
+    unit = WARMUP_UNITS[suffix]
+    number = f"{int(amount):,}" if amount.isdigit() else amount
+    return f"{number} {unit.removesuffix('s') if amount == '1' else unit}"
 
 
 def constant_lr_settings(frame: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from batchscape.report.measures import Measures
 from batchscape.report.numbers import format_interval, format_mean_sd, format_number, join_truncated
-from batchscape.report.settings import constant_lr_settings
+from batchscape.report.settings import constant_lr_settings, setting_details
 from batchscape.report.tables.recommendation import MIN_SEEDS_FOR_EQUIVALENT
 
 LOSS = "best_validation_loss"
@@ -30,6 +30,7 @@ def summarize(
     measures: Measures,
     tuned_lr: pd.DataFrame | None = None,
     missing_batch_sizes: Sequence[int] = (),
+    recipe: str = "",
 ) -> Answer:
     """Summarize the table `recommendation` in sentences.
 
@@ -39,6 +40,7 @@ def summarize(
         measures: What the loss and the metrics are called, and their units.
         tuned_lr: The table of that name; None if the search is disabled.
         missing_batch_sizes: Batch sizes of the study without a complete run.
+        recipe: How the study trains; empty for SGD at a constant learning rate.
 
     Returns:
         The recommended setting, the reasons for it, and what limits it.
@@ -62,6 +64,7 @@ def summarize(
     return Answer(
         headline=f"{lead} {describe_setting(chosen)}.",
         reasons=[
+            *([f"All runs train with {recipe}, except for what the name of their setting changes."] if recipe else []),
             *_reasons(candidates, best, chosen, measures, *cost_column(runs)),
             *_test_results(chosen, measures),
             *_scaling(tuned_lr, recommendation, measures),
@@ -76,12 +79,10 @@ def cost_column(runs: pd.DataFrame) -> tuple[str, str]:
 
 
 def describe_setting(row: pd.Series) -> str:
-    """Return the batch size, the learning rate and the warm-up of a row in words."""
+    """Return the batch size, the learning rate and what else is particular to the setting of a row, in words."""
+    details = setting_details(row["setting"])
     text = f"batch size {row['batch_size']} at learning rate {format_number(row['learning_rate'])}"
-    if row["setting"].partition("-lr")[2].startswith("tuned"):
-        text += " (tuned)"
-    warmup = row["setting"].partition("-warmup")[2]
-    return f"{text}, with a warm-up of {warmup} epochs" if warmup else text
+    return ", ".join([f"{text} (tuned)" if details.is_tuned else text, *details.phrases])
 
 
 def _reasons(

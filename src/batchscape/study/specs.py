@@ -20,6 +20,7 @@ from batchscape.config.tuning import SearchSpec, trial_budget
 from batchscape.data.listing import stat_digest
 from batchscape.study.measures import describe_measures
 from batchscape.study.plan import Plan
+from batchscape.study.recipe import describe_recipe, is_plain_sgd
 from batchscape.study.registry import FIGURES, Artifact
 
 
@@ -128,6 +129,7 @@ class Specs:
             "arms": self.plan.settings_by_arm,
             "learning_rate_range": self.config.tuning.learning_rate_range,
             "measures": self.measures,
+            "recipe": self.recipe,
             "metrics": [metric["name"] for metric in self.measures["metrics"]],
         }
         return _canonical({key: settings[key] for key in artifact.settings})
@@ -138,9 +140,17 @@ class Specs:
         return describe_measures(self.config.task, self.config.data)
 
     @property
+    def recipe(self) -> str:
+        """How the study trains, in words; empty for SGD at a constant rate, for which the original claims were made."""
+        config = self.config
+        if is_plain_sgd(config.optimizer, config.schedule):
+            return ""
+        return describe_recipe(config.optimizer, config.schedule, config.averaging, config.training)
+
+    @property
     def report(self) -> str:
-        """The study as YAML, the fixed learning rate, the names and units of losses and metrics, and the tables of each
-        figure, starting with its summary."""
+        """The study as YAML, the fixed learning rate, the names and units of losses and metrics, the recipe in words,
+        and the tables of each figure, starting with its summary."""
         tables = {
             figure: [
                 source.removeprefix("tables/") for source in reversed(FIGURES[figure].sources) if "tables/" in source
@@ -153,6 +163,7 @@ class Specs:
                 "config": to_yaml(_dump_with_defaults(self.config)),
                 "fixed_learning_rate": self.config.comparison.fixed_learning_rate,
                 "measures": self.measures,
+                "recipe": self.recipe,
                 "tables": tables,
             }
         )

@@ -148,6 +148,8 @@ def _train_seeds(
             model=spec.model,
             task=spec.task,
             training=spec.training,
+            optimizer=spec.optimizer,
+            schedule=spec.schedule,
         )
         directory = RunDirectory(train(run, data, folder / f"seed{seed}", execution))
         summaries.append(directory.summary())

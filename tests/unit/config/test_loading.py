@@ -533,8 +533,9 @@ def test_renamed_key_is_rejected_with_its_new_name(
 
 
 def test_all_renamed_keys_are_tested():
-    assert {new.split(".")[-1] for new in RENAMED.values()} == {name.split(".")[-1] for name in RENAMED_KEYS.values()}
-    assert len(RENAMED) == len(RENAMED_KEYS)
+    # Those with … have a new form, which the tests of their sections have.
+    names = [name.split(".")[-1] for name in RENAMED_KEYS.values() if "…" not in name]
+    assert sorted(new.split(".")[-1] for new in RENAMED.values()) == sorted(names)
 
 
 def test_grey_is_rejected_with_grayscale(study: Callable, refusal: Callable):

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchscape.config.budget import Budget
-from batchscape.config.study import Run
+from batchscape.config.budget import Budget, Warmup
+from batchscape.config.scaling import HYPERPARAMETERS
+from batchscape.config.study import SETTING_PATTERN, Run
 from batchscape.study.study import Study
 
 
@@ -72,13 +73,18 @@ def test_run_names_are_unique_and_descriptive(
 ):
     grid = {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds}
     comparison = {"fixed_learning_rate": fixed_learning_rate, "high_learning_rate": rates[0]}
-    arms = {"warm": {"rule": "constant", "warmup_epochs": 3}, "linear": {"enabled": False}, "sqrt": {"enabled": False}}
+    arms = {
+        "warm": {"rule": "constant", "warmup": {"epochs": 3}},
+        "linear": {"enabled": False},
+        "sqrt": {"enabled": False},
+    }
     runs = Study.from_mapping({"name": "s", "grid": grid, "comparison": comparison, "arms": arms}, "s").runs
     assert len(runs) == len(batch_sizes) * (len({*rates, fixed_learning_rate}) + 2) * len(seeds)
     for name, run in runs.items():
         parts = re.fullmatch(r"bs(\d+)-lr([0-9.]+|tuned)(?:-warmup(\d+))?-seed(\d+)", name)
         rate = None if parts[2] == "tuned" else float(parts[2])
-        assert Run(int(parts[1]), rate, int(parts[4]), int(parts[3] or 0)) == run
+        warmup = Warmup(epochs=int(parts[3])) if parts[3] else None
+        assert Run(int(parts[1]), rate, int(parts[4]), (), warmup) == run
 
 
 def with_rates(fixed_learning_rate: float, high_learning_rate: float) -> Study:
@@ -116,3 +122,53 @@ def test_null_equals_the_documented_default(study: Callable, section: str, key: 
 def test_target_of_a_loss_of_the_users_own_may_be_negative(study: Callable):
     own = "name: s\ndata: {source: 'own:load'}\ntask: {name: regression, loss: 'own:nll'}"
     assert study(f"{own}\ncomparison: {{target_loss: -1.5}}").comparison.target_loss == -1.5
+
+
+VALUES = st.floats(1e-30, 1e30)
+WARMUPS = st.one_of(
+    st.none(),
+    st.integers(1, 10**9).map(lambda amount: Warmup(epochs=amount)),
+    st.integers(1, 10**9).map(lambda amount: Warmup(steps=amount)),
+    st.integers(1, 10**9).map(lambda amount: Warmup(examples=amount)),
+    st.integers(1, 1000).map(lambda amount: Warmup(fraction=amount / 1000)),
+)
+CHANGES = st.dictionaries(st.sampled_from(HYPERPARAMETERS), VALUES).map(
+    lambda values: tuple((name, values[name]) for name in HYPERPARAMETERS if name in values)
+)
+RUNS = st.builds(Run, st.integers(1, 10**6), st.one_of(st.none(), RATES), st.integers(0, 9), CHANGES, WARMUPS)
+
+
+@given(runs=st.lists(RUNS, unique=True))
+def test_name_is_a_file_name_of_its_own_that_the_workflow_knows(runs: list[Run]):
+    assert len({run.name for run in runs}) == len(runs)
+    for run in sorted(runs):
+        assert re.fullmatch(SETTING_PATTERN, run.setting)
+        assert re.fullmatch(r"[a-z0-9._-]+", run.name)
+        # As in a target of the command line, and in the name of a pair.
+        assert re.match(f"{SETTING_PATTERN}(-seed[0-9]+)?", f"{run.name}/run.json")[0] == run.name
+        pair = re.fullmatch(f"({SETTING_PATTERN})--({SETTING_PATTERN})", f"{run.setting}--{run.setting}")
+        assert pair[1] == pair[2] == run.setting
+
+
+def test_name_has_the_changes_in_a_fixed_order():
+    changes = (("beta1", 0.8), ("beta2", 0.996), ("eps", 2e-8), ("weight_decay", 0.02), ("momentum", 0.8))
+    run = Run(128, 0.003, 1, changes, Warmup(fraction=0.1))
+    assert run.name == "bs128-lr0.003-beta1_0.8-beta2_0.996-eps2e-08-wd0.02-momentum0.8-warmup10pct-seed1"
+
+
+def test_run_trains_by_the_recipe_of_the_study_with_its_changes(study: Callable):
+    checked = study(
+        "name: s\noptimizer: {name: AdamW, arguments: {weight_decay: 0.1, amsgrad: true}, clip_norm: 1}\n"
+        "schedule: {decay: cosine, warmup: {steps: 9}}\n"
+        "arms: {sde: {warmup: {fraction: 0.1}}, decayed: {exponents: {weight_decay: 1}}}"
+    )
+    by_arm = {name: {run.batch_size: run for run in runs} for name, runs in checked.runs_by_arm.items()}
+    optimizer, schedule = checked.recipe(by_arm["sde"][64])
+    assert optimizer.arguments == {"weight_decay": 0.1, "amsgrad": True, "betas": [0.8, 0.998], "eps": 7.07107e-9}
+    assert (optimizer.name, optimizer.clip_norm) == ("AdamW", 1)
+    assert (schedule.decay, schedule.warmup) == ("cosine", Warmup(fraction=0.1))
+    optimizer, schedule = checked.recipe(by_arm["decayed"][128])
+    assert optimizer.arguments == {"weight_decay": 0.4, "amsgrad": True}
+    assert schedule == checked.schedule
+    for arm in ("fixed", "high", "tuned", "linear"):
+        assert checked.recipe(by_arm[arm][256]) == (checked.optimizer, checked.schedule)

@@ -66,7 +66,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
             title="Which claims of the original study hold here",
             subtitle=style.wrap(
                 f"Ratio, paired by seed; mean and 95 % interval over {style.describe_seeds(claims['n_seeds'], [])}; "
-                "shaded: the claimed side; arrow: the interval extends beyond the axis"
+                f"shaded: the claimed side; arrow: the interval extends beyond the axis{_describe_recipe(claims)}"
             ),
             x="Ratio (1: no difference)",
             y="",
@@ -80,6 +80,11 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
             plot_title_position="plot",
         )
     )
+
+
+def _describe_recipe(claims: pd.DataFrame) -> str:
+    """Return a note if the claims were made for another recipe than that of the study."""
+    return f". The claims were {claims['recipe'].iloc[0]}" if "recipe" in claims else ""
 
 
 def _draw_interval_arrows(beyond: pd.DataFrame) -> list:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from batchscape.config.base import shortest_decimal
 from batchscape.io.files import write_atomically
+from batchscape.report.settings import setting_details
 
 # In inches: the text width of a printed page. In a column of half that width, the smallest text still has 4 pt.
 WIDTH, HEIGHT, DPI = 6.5, 4.0, 200
@@ -131,10 +132,13 @@ def learning_rate_label(rate: float) -> str:
 
 def run_panel_title(batch_size: int, learning_rate: float, setting: str, status: str, *details: str) -> str:
     """Return the two-line title of a panel of one run; the second line has its status, schedule and `details`."""
-    rate, _, warm_up = setting.partition("-lr")[2].partition("-warmup")
+    described = setting_details(setting)
+    # Epochs are the unit of all axes of time.
+    warm_up = described.warmup.removesuffix(" epochs").removesuffix(" epoch")
     properties = [
         "diverged" if status == "diverged" else "",
-        "tuned" if rate == "tuned" else "",
+        "tuned" if described.is_tuned else "",
+        *described.changes,
         f"warm-up {warm_up}" if warm_up else "",
     ]
     second_line = ", ".join(filter(None, [*properties, *details]))

@@ -30,17 +30,21 @@ def tabulate(
     small_batch_size: int,
     large_batch_size: int,
     measures: Mapping[str, Any],
+    recipe: str = "",
 ) -> pd.DataFrame:
     """Return one row for each claim, in the order of `CLAIMS`.
 
     An effect is a ratio: the geometric mean over seeds, with the 95 % t interval of its logarithm. `p_value_holm` is
     adjusted over all claims that have a p-value (Holm 1979). The verdict on a claim that this study cannot test
-    is `not tested`, its numbers are nan, and `reading` says why.
+    is `not tested`, its numbers are nan, and `reading` says why. `recipe` is how the study trains, if not with SGD at a
+    constant learning rate; then there is a column with that name.
     """
     evidence = Evidence(runs, arm_runs, history, epoch_distance, small_batch_size, large_batch_size)
     loss_unit = Measures.from_settings(measures).loss_unit
     table = pd.DataFrame([_row(claim, evidence, loss_unit) for claim in CLAIMS])
-    return table.assign(p_value_holm=_adjust_holm(table["p_value"]))[COLUMNS]
+    table = table.assign(p_value_holm=_adjust_holm(table["p_value"]))[COLUMNS]
+    note = f"made for SGD at a constant learning rate; this study uses {recipe}"
+    return table.assign(recipe=note) if recipe else table
 
 
 def _adjust_holm(p_values: pd.Series) -> pd.Series:

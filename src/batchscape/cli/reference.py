@@ -1,9 +1,9 @@
 """The JSON schema and the reference page of study files, both generated from the typed models."""
 
 import json
-from typing import Any
+from typing import Any, get_args
 
-from batchscape.config.base import Section, sections_in
+from batchscape.config.base import Nested, Section, sections_in
 from batchscape.study.study import Study
 
 HEADER = """# Config reference
@@ -34,7 +34,30 @@ def reference() -> str:
                 title = f"{title} with `{section.selector}: {kind}`"
             purpose = " ".join((section.__doc__ or "").split())
             parts.append(f"{title}\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")
+    for section, keys in _subsections(nested_by_key).items():
+        names = ", ".join(f"`{key}`" for key in keys)
+        purpose = " ".join((section.__doc__ or "").split())
+        parts.append(f"## {names}\n\n{purpose}\n\n{_table(section, list(section.model_fields))}")
     return "\n".join(parts)
+
+
+def _subsections(nested_by_key: dict[str, Nested | None]) -> dict[type[Section], list[str]]:
+    """Return the sections within sections, each with the paths of its keys."""
+    paths: dict[type[Section], list[str]] = {}
+    for key, nested in nested_by_key.items():
+        parent = f"{key}.<name>" if nested and nested.multiplicity == "by name" else key
+        for section in nested.sections.values() if nested else ():
+            for name, field in section.model_fields.items():
+                inner = sections_in(field.annotation) or _values_of_mapping(field.annotation)
+                if inner and inner.multiplicity != "one of":
+                    suffix = ".<batch size>" if inner.multiplicity == "by name" else ""
+                    paths.setdefault(inner.sections[""], []).append(f"{parent}.{name}{suffix}")
+    return paths
+
+
+def _values_of_mapping(annotation: Any) -> Nested | None:
+    """Return the sections that a mapping, or null, holds."""
+    return next(filter(None, map(sections_in, get_args(annotation))), None)
 
 
 def _table(section: type[Section], keys: list[str]) -> str:
@@ -49,11 +72,16 @@ def _table(section: type[Section], keys: list[str]) -> str:
 
 
 def _yaml(value: Any) -> str:
+    if isinstance(value, Section):
+        given = value.model_dump(exclude_none=True)
+        return "{" + ", ".join(f"{key}: {json.dumps(part)}" for key, part in given.items()) + "}"
     return json.dumps(value) if value is not None else "null"
 
 
 def _values(entry: dict[str, Any]) -> str:
     """Describe the values that a property of a JSON schema accepts."""
+    if "$ref" in entry:
+        return "section, see below"
     if "anyOf" in entry:
         return " or ".join(_values(choice) for choice in entry["anyOf"])
     if "const" in entry:

@@ -28,11 +28,11 @@ from tests.helpers.waiting import wait_for
 STARTED = {"state": "started"}
 EPOCHS = [
     STARTED,
-    {"state": "epoch", "epoch": 1, "budget": {"epochs": 9}, "train_loss": 0.7, "validation_loss": 0.69},
-    {"state": "epoch", "epoch": 2, "budget": {"epochs": 9}, "train_loss": 0.478751, "validation_loss": 1.17613},
+    {"state": "evaluated", "epoch": 1, "step": 4, "steps": 36, "train_loss": 0.7, "validation_loss": 0.69},
+    {"state": "evaluated", "epoch": 2, "step": 4, "steps": 36, "train_loss": 0.478751, "validation_loss": 1.17613},
 ]
 IN_EPOCH_2 = "epoch 2, training loss 0.478751, validation loss 1.17613"
-RESUMED = [STARTED, {"state": "resumed", "epoch": 109}]
+RESUMED = [STARTED, {"state": "resumed", "epoch": 109, "step": 436}]
 WAITING = [STARTED, {"state": "waiting_for_gpus", "count": 1, "gpus": ["0"]}]
 STOPPED = [{"state": "stopped", "epoch": 2}, {"state": "failed", "message": "run: stopped after epoch 2"}]
 
@@ -46,7 +46,7 @@ STOPPED = [{"state": "stopped", "epoch": 2}, {"state": "failed", "message": "run
         ([STARTED], False, "interrupted", "no epoch yet"),
         (WAITING, True, "running", "waiting for a free GPU"),
         ([*WAITING, {"state": "acquired_gpus", "gpus": ["0"]}], True, "running", "no epoch yet"),
-        (RESUMED, True, "running", "resuming after epoch 109"),
+        (RESUMED, True, "running", "resuming after step 436"),
         ([*RESUMED, *EPOCHS[1:]], True, "running", IN_EPOCH_2),
         (EPOCHS, False, "interrupted", IN_EPOCH_2),
         ([*EPOCHS, {"state": "interrupted"}], False, "interrupted", IN_EPOCH_2),
@@ -54,7 +54,7 @@ STOPPED = [{"state": "stopped", "epoch": 2}, {"state": "failed", "message": "run
         ([*EPOCHS, {"state": "failed", "message": "data.path: no x"}], False, "failed", "data.path: no x"),
         ([*EPOCHS, {"state": "complete"}], False, "pending", ""),
         (
-            [STARTED, {"state": "epoch", "epoch": 3, "train_loss": None, "validation_loss": 0.5}],
+            [STARTED, {"state": "evaluated", "epoch": 3, "train_loss": None, "validation_loss": 0.5}],
             True,
             "running",
             "epoch 3, training loss not finite, validation loss 0.5",

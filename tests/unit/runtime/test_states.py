@@ -81,7 +81,7 @@ def test_an_incomplete_last_line_is_ignored_and_the_next_attempt_continues_behin
     attempt(log, 1, 2)
     file = log.with_suffix(".jsonl")
     file.write_bytes(file.read_bytes()[:-length])
-    assert names(log) == ["started", "epoch", *["epoch"] * (length == 1)]
+    assert names(log) == ["started", "evaluated", *["evaluated"] * (length == 1)]
     states._open.cache_clear()  # another process
     attempt(log, 3)
     assert [each.get("epoch") for each in read_states(log)] == [None, 3]
@@ -91,8 +91,8 @@ def test_an_incomplete_last_line_is_ignored_and_the_next_attempt_continues_behin
 def test_lines_that_are_no_state_are_ignored(log: Path, line: str):
     write_states(log, {"state": "started"})
     with log.with_suffix(".jsonl").open("ab") as stream:
-        stream.write(line.encode("latin-1") + b'\n{"state": "epoch", "epoch": 1}\n')
-    assert names(log) == ["started", "epoch"]
+        stream.write(line.encode("latin-1") + b'\n{"state": "evaluated", "epoch": 1}\n')
+    assert names(log) == ["started", "evaluated"]
 
 
 def test_a_long_file_is_read_from_its_end(log: Path):
@@ -100,7 +100,7 @@ def test_a_long_file_is_read_from_its_end(log: Path):
     assert log.with_suffix(".jsonl").stat().st_size > 2 * states.TAIL
     recorded = read_states(log)
     assert len(recorded) > 50
-    assert {each["state"] for each in recorded} == {"epoch"}
+    assert {each["state"] for each in recorded} == {"evaluated"}
     assert recorded[-1]["epoch"] == 999
 
 
@@ -134,7 +134,7 @@ def test_states_of_an_earlier_attempt_do_not_pass_for_those_of_one_on_a_full_dis
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     attempt(log, 1)
-    assert names(log) == ["started", "epoch"]
+    assert names(log) == ["started", "evaluated"]
 
 
 def test_a_state_behind_a_partial_line_of_the_same_process_is_read(log: Path):
@@ -166,7 +166,7 @@ def test_a_job_that_fails_records_one_line_of_its_error(log: Path, error: str, l
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_what_a_job_recorded_remains_when_it_is_killed(log: Path, end: signal.Signals):
-    epoch = {"state": "epoch", "epoch": 1}
+    epoch = {"state": "evaluated", "epoch": 1}
     with subprocess.Popen(
         [sys.executable, "-c", STAYING_JOB, str(log), json.dumps([epoch])],
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which background jobs of a shell ignore
@@ -174,7 +174,7 @@ def test_what_a_job_recorded_remains_when_it_is_killed(log: Path, end: signal.Si
     ) as job:
         wait_for(lambda: log.exists() and log.read_text() == "ready\n")
         job.send_signal(end)
-    assert names(log) == ["started", "epoch", *["interrupted"] * (end == signal.SIGINT)]
+    assert names(log) == ["started", "evaluated", *["interrupted"] * (end == signal.SIGINT)]
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -188,7 +188,7 @@ def test_a_training_records_each_epoch_once_and_a_complete_one_that_it_is(
         }
     )
     log.touch()
-    for expected in (["started", "epoch", "epoch", "epoch"], ["started", "already_complete"]):
+    for expected in (["started", "evaluated", "evaluated", "evaluated"], ["started", "already_complete"]):
         with recorded_states(log):
             train(spec, small_data_file, log.parent / "run", Execution(code="0", devices=devices))
         assert names(log) == expected
@@ -206,7 +206,7 @@ def test_a_training_that_stops_for_the_time_limit_records_where_it_resumes(
     log.touch()
     with recorded_states(log):
         refusal(train, spec, small_data_file, log.parent / "run", Execution(deadline=0.0))
-    assert names(log) == ["started", "epoch", "stopped"]
+    assert names(log) == ["started", "evaluated", "stopped"]
     with recorded_states(log):
         train(spec, small_data_file, log.parent / "run")
-    assert [(each["state"], each.get("epoch")) for each in read_states(log)[1:]] == [("resumed", 1), ("epoch", 2)]
+    assert [(each["state"], each.get("epoch")) for each in read_states(log)[1:]] == [("resumed", 1), ("evaluated", 2)]

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 
+from batchscape.config.budget import Budget
 from batchscape.study.plan import TrainingGroup
 
 # How much there is to train.
+
+EPOCH = Budget(epochs=1)
 
 
 def test_trainings_of_searches_and_timing_are_counted(study: Callable):
@@ -19,9 +22,9 @@ def test_trainings_of_searches_and_timing_are_counted(study: Callable):
     )
     # Of each batch size two rates and the tuned one, by three seeds.
     assert planned.plan.trainings == [
-        *(TrainingGroup("run", size, 9, 30) for size in (16, 32)),
-        *(TrainingGroup("search", size, 10, 30) for size in (16, 32)),
-        *(TrainingGroup("timing", size, 3, 7) for size in (16, 32)),
+        *(TrainingGroup("run", size, 9, Budget(epochs=30), EPOCH) for size in (16, 32)),
+        *(TrainingGroup("search", size, 10, Budget(epochs=30), EPOCH) for size in (16, 32)),
+        *(TrainingGroup("timing", size, 3, Budget(epochs=7), EPOCH) for size in (16, 32)),
     ]
     assert len(planned.runs) == 18
     assert planned.plan.describe_trainings() == (

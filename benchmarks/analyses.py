@@ -3,10 +3,10 @@
     python benchmarks/analyses.py
 
 The images are synthetic, in ten classes, with 10,000 more for validation; network, grid, arms, search and analyses are
-those of a study file with no key but `training: {budget: {epochs: 3}}`. One run of each batch size is trained, and
-one is analyzed, on one CPU thread; of a landscape only 25 points are evaluated. The time of a study is that of one run
-times the number of runs that are trained (in the grid, in arms and by the search) or analyzed. `--quick` only checks that the
-benchmark runs, with few images and small settings; its times mean nothing.
+those of a study file with no key but `training: {budget: {epochs: 3}}`. One run of each batch size is trained, and one
+is analyzed, on one CPU thread; of a landscape only 25 points are evaluated. The time of a study is that of one run
+times the number of runs that are trained (in the grid, in arms and by the search) or analyzed. `--quick` only checks
+that the benchmark runs, with few images and small settings; its times mean nothing.
 
 The target is that the analyses take at most as long as the trainings.
 

@@ -6,10 +6,10 @@
 
 Each checkout trains its own `config/smoke.yaml` with its own library, by its own workflow, in a temporary folder. Three
 hashes of each run are compared: of all weights (every tensor of every file), of the history without its times and
-counts, and of the update norms. Names of files and columns do not count. With `--tables` the complete study is computed, and its
-analyses and tables are compared too, column by column, without times and sentences; columns that were renamed are in
-`RENAMED`, and those that only one checkout has are listed, but are not a difference. The exit status is 1 if anything
-differs or a run or table is missing. Instead of a checkout, a folder with a finished study may be given.
+counts, and of the update norms. Names of files and columns do not count. With `--tables` the complete study is
+computed, and its analyses and tables are compared too, column by column, without times and sentences; columns that were
+renamed are in `RENAMED`, and those that only one checkout has are listed, but are not a difference. The exit status is
+1 if anything differs or a run or table is missing. Instead of a checkout, a folder with a finished study may be given.
 
 Bits depend on the machine too, so compare only what ran on one machine. On 2 cores of an Intel Xeon, both checkouts
 together take about four minutes, with `--tables` about eight.

@@ -62,7 +62,7 @@ def fit_pace(seconds: Mapping[int, float], validation_example: float) -> Pace:
 
 
 def max_total_seconds(trainings: list[TrainingGroup], pace: Pace, num_train: int, num_validation: int) -> float:
-    """Return the seconds of all trainings one after another, if each trains for its whole budget."""
+    """Return the seconds of all trainings one after another, if each spends its budget."""
     return sum(
         each.count
         * each.budget.in_epochs(each.batch_size, num_train)

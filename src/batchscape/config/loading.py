@@ -21,10 +21,10 @@ from batchscape.errors import UserError
 # form, in which … is the value.
 RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("training", "snapshots"): "checkpoints",
-    ("training", "max_epochs"): "training.budget.epochs",
-    ("training", "momentum"): "optimizer.arguments.momentum",
-    ("training", "weight_decay"): "optimizer.arguments.weight_decay",
-    ("tuning", "epochs"): "tuning.trial_budget.epochs",
+    ("training", "max_epochs"): "training: {budget: {epochs: …}}",
+    ("training", "momentum"): "optimizer: {arguments: {momentum: …}}",
+    ("training", "weight_decay"): "optimizer: {arguments: {weight_decay: …}}",
+    ("tuning", "epochs"): "tuning: {trial_budget: {epochs: …}}",
     ("data", "colour"): "color",
     ("comparison", "fixed_lr"): "fixed_learning_rate",
     ("comparison", "high_lr"): "high_learning_rate",

@@ -27,7 +27,7 @@ class TrainingConfig(Section):
 
     patience: Annotated[PositiveInt | None, Field(examples=[20])] = 20
     """A run ends as `converged` after this many evaluations without a lower validation loss; `null`: all runs train for
-    the whole budget, as a schedule that decays expects."""
+    their complete budget, as a schedule that decays expects."""
 
     reshuffle: bool = True
     """`false` gives every epoch of a run the same batches, as in Chang & Pathak 2020."""

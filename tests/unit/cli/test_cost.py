@@ -12,6 +12,7 @@ from PIL import Image
 from torch import nn
 
 from batchscape.cli.cost import Pace, describe_cost, fit_pace, max_total_seconds
+from batchscape.config.budget import Budget
 from batchscape.config.data import ArraysConfig, DataSection, DigitsConfig, ImageFolderConfig, SyntheticConfig
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
@@ -37,10 +38,10 @@ def test_no_part_of_the_pace_is_negative(seconds: dict[int, float]):
 def test_total_time_sums_all_epochs_over_parts_and_batch_sizes():
     trainings = [
         TrainingGroup("run", 10, 6, Budget(epochs=100), Budget(epochs=1)),
-        TrainingGroup("search", 20, 4, Budget(steps=1500), Budget(examples=1000)),
+        TrainingGroup("search", 20, 4, Budget(steps=150), Budget(examples=1000)),
     ]
     pace = Pace(batch=0.1, example=0.01, validation_example=0.001)
-    of_10, of_20 = 10 * 0.1 + 1 + 0.05, 5 * 0.1 + 1 + 0.05
+    of_10, of_20 = 10 * 0.1 + 1 + 0.05, 5 * 0.1 + 1 + 0.005  # evaluated every tenth epoch
     assert max_total_seconds(trainings, pace, 100, 50) == pytest.approx(600 * of_10 + 120 * of_20)
 
 

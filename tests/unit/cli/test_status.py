@@ -74,7 +74,7 @@ def test_time_to_go_is_the_mean_time_of_a_run_times_the_remaining_runs_over_thos
         *(JobStatus(name, "pending") for name in "efg"),
     ]
     assert format_status("mine", runs) == [
-        "mine: 2 of 7 runs done (1 converged, 1 max epochs), 2 running, 3 pending",
+        "mine: 2 of 7 runs done (1 budget spent, 1 converged), 2 running, 3 pending",
         "about 7 min of training to go, at 3 min per run and 2 at a time",  # 200 s · (3 + 2/2) / 2 = 400 s
         "running c: epoch 3",
         "running d: epoch 5",

@@ -14,7 +14,7 @@ rule network:
         gpu=lambda wildcards: requested_gpus(study.job_resources.analysis_gpus),
         jobs_per_gpu=study.resources.jobs_per_gpu,
         # A resource, not a param: a new batch size must not check the network again, and then retrain all runs.
-        max_batch_size=max(study.grid.batch_sizes),
+        max_batch_size=max(map(study.max_batch_size, study.runs.values())),
     params:
         spec=study.specs.network,
         code=lambda wildcards: hash_code(

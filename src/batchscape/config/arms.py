@@ -21,6 +21,7 @@ from batchscape.config.scaling import (
     scale,
     scale_half_life,
 )
+from batchscape.config.stages import HasStages
 
 BUILT_IN: tuple[Literal["linear", "sqrt"], ...] = ("linear", "sqrt")
 RESERVED = {
@@ -100,7 +101,7 @@ class Base:
     hyperparameters: Mapping[str, float]
 
 
-class ArmConfig(Section):
+class ArmConfig(HasStages):
     """An arm of the study: a rule from the batch size to the learning rate and other hyperparameters, by which all
     batch sizes of the grid train. A run that several arms or the grid need is trained once. `linear` and `sqrt` exist
     unless they are disabled; other names are custom arms, and one that is the name of a rule has that rule by default.

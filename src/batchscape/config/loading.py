@@ -186,7 +186,7 @@ def format_validation_errors(error: ValidationError, model: type[Section], sourc
         One line per error: the source, the path of the key, what is wrong and how to fix it.
     """
     details = error.errors()
-    parents = {detail["loc"][:-1] for detail in details}
+    parents = {detail["loc"][:end] for detail in details for end in range(len(detail["loc"]))}
     # A list whose only entry is invalid also counts as empty; the line of the entry is enough.
     details = [detail for detail in details if not (detail["type"] == "too_short" and detail["loc"] in parents)]
     return [_format_error(detail, model, source) for detail in details]
@@ -294,6 +294,8 @@ def _example(value: Any) -> str:
     """Return a value as YAML."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_example(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):
+        return "[" + ", ".join(map(_example, value)) + "]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

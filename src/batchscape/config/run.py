@@ -1,10 +1,13 @@
 """The specification of a run: everything that determines its weights, and nothing else."""
 
+from typing import Annotated
+
 from batchscape.config.averaging import AveragingConfig
-from batchscape.config.base import LearningRate, PositiveInt, Section, Seed
+from batchscape.config.base import AsTuple, LearningRate, PositiveInt, Section, Seed
 from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.schedule import ScheduleConfig
+from batchscape.config.stages import Stages
 from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
 
@@ -22,6 +25,7 @@ class RunSpec(Section):
         optimizer: What updates the weights.
         schedule: The learning rate of each step.
         averaging: The average of the weights that is evaluated beside them.
+        stages: Changes of the batch size during the run, in their order.
     """
 
     batch_size: PositiveInt
@@ -33,6 +37,7 @@ class RunSpec(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     averaging: AveragingConfig = AveragingConfig()
+    stages: Annotated[Stages, AsTuple] = ()
 
 
 class Tuned(Section):

@@ -35,6 +35,7 @@ from batchscape.config.resources import ResourcesConfig
 from batchscape.config.scaling import BETAS, known_hyperparameters
 from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.sharpness import SharpnessConfig
+from batchscape.config.stages import GrowthConfig, Stages, grow
 from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
@@ -55,6 +56,8 @@ SETTING_PATTERN = (
     rf"bs\d+-lr(?:{_NUMBER}|tuned)"
     + "".join(f"(?:-{prefix}{_NUMBER})?" for prefix in CHANGE_PREFIXES.values())
     + rf"(?:-warmup{_NUMBER}(?:steps|examples|pct)?)?"
+    + rf"(?:-x\d+at{_NUMBER}(?:steps|examples|pct)?(?:lr{_NUMBER})?)*"
+    + r"(?:-grow\d+(?:max\d+)?(?:sqrt)?)?"
 )
 """What the names of all settings match: the wildcards of rules are constrained to it."""
 
@@ -71,6 +74,10 @@ class Run:
     """The hyperparameters that it does not share with the study."""
     warmup: Warmup | None = None
     """None: that of the study."""
+    stages: Stages = ()
+    """Changes of the batch size."""
+    growth: GrowthConfig | None = None
+    """Changes of the batch size in place of the decay of the study."""
 
     def __lt__(self, other: Self) -> bool:
         return self._place < other._place
@@ -79,26 +86,40 @@ class Run:
     def _place(self) -> tuple[Any, ...]:
         rate = math.inf if self.learning_rate is None else self.learning_rate
         warmup = (self.warmup.unit, self.warmup.amount) if self.warmup else ()
-        return self.batch_size, rate, self.seed, self.changes, warmup
+        return self.batch_size, rate, self.seed, self.changes, warmup, self._stages
 
     @property
     def setting(self) -> str:
         """What runs that differ only in their seed share."""
         rate = "tuned" if self.learning_rate is None else shortest_decimal(self.learning_rate)
         changes = "".join(f"-{CHANGE_PREFIXES[name]}{_short(value)}" for name, value in self.changes)
-        return f"bs{self.batch_size}-lr{rate}{changes}{self._warmup}"
+        return f"bs{self.batch_size}-lr{rate}{changes}{self._warmup}{self._stages}"
 
     @property
     def _warmup(self) -> str:
-        if self.warmup is None:
-            return ""
-        unit, amount = self.warmup.unit, self.warmup.amount
-        percent = round(100 * amount, 10) if unit == "fraction" else amount
-        return f"-warmup{shortest_decimal(percent)}{WARMUP_SUFFIXES[unit]}"
+        return f"-warmup{_short_length(self.warmup)}" if self.warmup else ""
+
+    @property
+    def _stages(self) -> str:
+        """Such as `-x4at50pct` for four times the batch size from half the budget on, or `-grow2max512`."""
+        if self.growth:
+            limit = f"max{self.growth.max_batch_size}" if self.growth.max_batch_size else ""
+            return f"-grow{self.growth.factor}{limit}{'sqrt' if self.growth.rule == 'sqrt' else ''}"
+        return "".join(
+            f"-x{stage.batch_size_factor}at{_short_length(stage.start)}"
+            + (f"lr{_short(stage.learning_rate_factor)}" if stage.learning_rate_factor != 1 else "")
+            for stage in self.stages
+        )
 
     @property
     def name(self) -> str:
         return f"{self.setting}-seed{self.seed}"
+
+
+def _short_length(length: Warmup) -> str:
+    """Return a length such as `5` epochs, `500steps` or `10pct` of the budget."""
+    percent = round(100 * length.amount, 10) if length.unit == "fraction" else length.amount
+    return f"{shortest_decimal(percent)}{WARMUP_SUFFIXES[length.unit]}"
 
 
 def _short(value: float) -> str:
@@ -249,6 +270,15 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _growth_has_a_decay(self) -> Self:
+        for name, arm in self.arms.items():
+            if arm.growth and self.schedule.decay == "constant":
+                raise cross_field_error(
+                    f"arms.{name}.growth", "needs a decay that it replaces; set schedule.decay, such as `cosine`"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _runs_fit_the_data(self) -> Self:
         """Check what each run would check, if the size of the source is known in advance."""
         size = self.data.known_size
@@ -261,6 +291,13 @@ class StudyConfig(Section):
                     "grid.batch_sizes",
                     f"{large[0]} is more than the {training} training {self.data.example_noun}; remove it",
                 )
+            for name, runs in self.runs_by_arm.items():
+                if (largest := max(map(self.max_batch_size, runs), default=0)) > training:
+                    raise cross_field_error(
+                        f"arms.{name}",
+                        f"has stages with a batch size of {largest}, which is more than the {training} training "
+                        f"{self.data.example_noun}; lower its factors, or set growth.max_batch_size",
+                    )
         num_downsamplings = self.model.num_downsamplings
         if size.side is not None and 2**num_downsamplings > size.side:
             channels = getattr(self.model, "channels", ())  # all networks that downsample have them
@@ -344,14 +381,14 @@ class StudyConfig(Section):
             known_hyperparameters(self.optimizer.name, self.optimizer.arguments),
         )
 
-    def recipe(self, run: Run) -> tuple[OptimizerConfig, ScheduleConfig]:
-        """Return the optimizer and the schedule of a run: those of the study with the changes of the run.
+    def recipe(self, run: Run) -> tuple[OptimizerConfig, ScheduleConfig, Stages]:
+        """Return the optimizer, the schedule and the stages of a run: those of the study with the changes of the run.
 
         Args:
             run: A run of the study.
 
         Returns:
-            The two sections; the optimizer has the hyperparameters of the run as arguments.
+            The two sections, and the stages; the optimizer has the hyperparameters of the run as arguments.
         """
         changes = dict(run.changes)
         arguments: dict[str, Any] = dict(self.optimizer.arguments)
@@ -360,7 +397,16 @@ class StudyConfig(Section):
             values = {**self._base.hyperparameters, **changes}
             arguments["betas"] = [values[name] for name in BETAS]
         optimizer = self.optimizer.model_copy(update={"arguments": arguments}) if run.changes else self.optimizer
-        return optimizer, self.schedule.model_copy(update={"warmup": run.warmup}) if run.warmup else self.schedule
+        schedule = self.schedule.model_copy(update={"warmup": run.warmup}) if run.warmup else self.schedule
+        if run.growth is None:
+            return optimizer, schedule, run.stages
+        stages = grow(run.growth, schedule, run.batch_size)
+        return optimizer, schedule.model_copy(update={"decay": "constant"}), stages
+
+    def max_batch_size(self, run: Run) -> int:
+        """Return the largest batch size of a run."""
+        stages = self.recipe(run)[2]
+        return run.batch_size * max((stage.batch_size_factor for stage in stages), default=1)
 
     @cached_property
     def runs_by_arm(self) -> dict[str, tuple[Run, ...]]:
@@ -373,7 +419,10 @@ class StudyConfig(Section):
                 # The warm-up of the study is no change.
                 warmup = arm.warmup if arm.warmup != self.schedule.warmup else None
                 found = [(size, arm.at(size, self._base)) for size in sizes]
-                by_arm[name] = [Run(size, values[0], 0, values[1], warmup) for size, values in found if values]
+                stages = arm.stages or ()
+                by_arm[name] = [
+                    Run(size, values[0], 0, values[1], warmup, stages, arm.growth) for size, values in found if values
+                ]
         if self.tuning.enabled:
             by_arm["tuned"] = [Run(size, None, 0) for size in sizes]
         by_arm["high"] = [Run(size, self.comparison.high_learning_rate, 0) for size in sizes]

@@ -1,6 +1,7 @@
 """Settings (batch size, learning rate, and what differs from the recipe of the study): selection of rows, and words."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pandas as pd
@@ -25,16 +26,19 @@ class SettingDetails:
         is_tuned: Whether a search found the learning rate.
         changes: Phrases such as `β₂ 0.996`.
         warmup: The length of the warm-up, such as `5 epochs`; empty if it has none of its own.
+        stages: Phrases such as `4 times the batch size from 50 % of the budget on`.
     """
 
     is_tuned: bool
     changes: tuple[str, ...]
     warmup: str
+    stages: tuple[str, ...]
 
     @property
     def phrases(self) -> list[str]:
-        """The changes and the warm-up as parts of a sentence."""
-        return [*self.changes, *([f"with a warm-up of {self.warmup}"] if self.warmup else [])]
+        """The changes, the warm-up and the stages as parts of a sentence."""
+        warmup = [f"with a warm-up of {self.warmup}"] if self.warmup else []
+        return [*self.changes, *warmup, *self.stages]
 
 
 def setting_details(setting: str) -> SettingDetails:
@@ -50,7 +54,20 @@ def setting_details(setting: str) -> SettingDetails:
         if (found := re.search(rf"-{prefix}(\d[\d.]*(?:e-?\d+)?)", rate))
     )
     warmup = re.search(r"-warmup([\d.]+)([a-z]*)", rate)
-    return SettingDetails(rate.startswith("tuned"), changes, _length(warmup[1], warmup[2]) if warmup else "")
+    length = _length(warmup[1], warmup[2]) if warmup else ""
+    return SettingDetails(rate.startswith("tuned"), changes, length, tuple(_stages(rate)))
+
+
+def _stages(rate: str) -> Iterator[str]:
+    """Yield the changes of the batch size in words."""
+    pattern = r"-x(\d+)at([\d.]+)(steps|examples|pct|)(?:lr([\d.]+(?:e-?\d+)?))?(?=-|$)"
+    for factor, amount, unit, rate_factor in re.findall(pattern, rate):
+        learning_rate = f" and {format_number(float(rate_factor))} times the learning rate" if rate_factor else ""
+        yield f"{factor} times the batch size{learning_rate} from {_length(amount, unit)} on"
+    if growth := re.search(r"-grow(\d+)(?:max(\d+))?(sqrt)?", rate):
+        limit = f", up to {growth[2]}," if growth[2] else ""
+        lower = " and the learning rate falls by its square root" if growth[3] else ""
+        yield f"{growth[1]} times the batch size{limit} where the decay would divide the rate by {growth[1]}{lower}"
 
 
 def _value_in_words(name: str, text: str) -> str:

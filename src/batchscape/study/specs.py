@@ -46,14 +46,14 @@ class Specs:
     def network(self) -> str:
         """The sections that decide whether a network trains, and whether any run changes its learning rate."""
         settings = {name: getattr(self.config, name).model_dump(mode="json") for name in ("model", "task", "optimizer")}
-        schedules = [self.config.recipe(run)[1] for run in self.config.runs.values()]
-        is_scheduled = any(schedule.warmup or schedule.decay != "constant" for schedule in schedules)
+        recipes = [self.config.recipe(run) for run in self.config.runs.values()]
+        is_scheduled = any(schedule.warmup or schedule.decay != "constant" or stages for _, schedule, stages in recipes)
         return _canonical(settings | {"accelerator": self.config.training.accelerator, "is_scheduled": is_scheduled})
 
     def run(self, name: str) -> str:
         """The RunSpec of a run; without the learning rate if a search finds it."""
         run = self.config.runs[name]
-        optimizer, schedule = self.config.recipe(run)
+        optimizer, schedule, stages = self.config.recipe(run)
         spec = RunSpec(
             batch_size=run.batch_size,
             learning_rate=run.learning_rate or 1.0,
@@ -63,6 +63,7 @@ class Specs:
             training=self.config.training,
             optimizer=optimizer,
             schedule=schedule,
+            stages=stages,
             averaging=self.config.averaging,
         )
         return _canonical(spec.model_dump(mode="json", exclude={"learning_rate"} if run.learning_rate is None else {}))

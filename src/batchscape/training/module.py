@@ -21,7 +21,6 @@ from batchscape.models.memory import find_largest_fitting, max_micro_batch_size,
 from batchscape.optim.averaging import WeightAverage
 from batchscape.optim.clipping import clip_gradients
 from batchscape.optim.optimizers import build_optimizer
-from batchscape.optim.schedules import factor
 from batchscape.runtime.device import free_memory, limit_gpu_memory
 from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES, examples_are_independent
@@ -118,8 +117,8 @@ class TrainingModule(pl.LightningModule):
         self.data = data
         self.spec = spec
         self.jobs_per_gpu = jobs_per_gpu
-        self.micro_batch = micro_batch or spec.batch_size
         self.plan = StepPlan(spec, len(data.train))
+        self.micro_batch = micro_batch or self.plan.max_batch_size
         self.step = 0
         self.interval = self.new_interval()
         self.after_segment = lambda: None
@@ -168,7 +167,7 @@ class TrainingModule(pl.LightningModule):
     @property
     def _max_shard_size(self) -> int:
         """The most examples of a batch that this process has."""
-        return math.ceil(self.spec.batch_size / self.process_group.size)
+        return math.ceil(self.plan.max_batch_size / self.process_group.size)
 
     def _check_memory(self) -> None:
         """Raise MemoryError if the backward pass of a batch needs more memory than the machine has.
@@ -301,7 +300,7 @@ class TrainingModule(pl.LightningModule):
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 1."""
-        return self.spec.learning_rate * factor(step, self.plan.total, self.plan.warmup, self.spec.schedule)
+        return self.spec.learning_rate * self.plan.learning_rate_factor(step)
 
     @contextmanager
     def _restored_rngs(self) -> Iterator[None]:

@@ -1,12 +1,14 @@
 """What a run does in which step: a function of its specification and the number of training examples."""
 
+import math
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from batchscape.config.budget import Budget, Warmup
 from batchscape.config.run import RunSpec
+from batchscape.optim.schedules import factor
 
 # Within an evaluation interval, a run can be saved after each of its segments of so many steps. They are cut at the
 # same steps whether a run is interrupted or not, so that sums over a segment are the same.
@@ -33,6 +35,40 @@ class Part:
 
 
 @dataclass(frozen=True)
+class _Stage:
+    """Steps with one batch size."""
+
+    first_step: int
+    """Steps before it."""
+
+    first_example: int
+    """Training examples before it, counted again in each epoch."""
+
+    batch_size: int
+    learning_rate_factor: float
+    num_examples: int
+    """Number of training examples of an epoch, whose last batch may be smaller."""
+
+    def examples(self, steps: int) -> int:
+        """Return the examples of its first steps and of those before it."""
+        rest = -self.first_example % self.num_examples  # of the epoch in which it begins
+        in_rest = math.ceil(rest / self.batch_size)
+        if steps < in_rest:
+            return self.first_example + steps * self.batch_size
+        epochs, others = divmod(steps - in_rest, math.ceil(self.num_examples / self.batch_size))
+        return self.first_example + rest + epochs * self.num_examples + others * self.batch_size
+
+    def steps(self, examples: int) -> int:
+        """Return the fewest steps by the end of which the run has seen so many examples; the inverse of `examples`."""
+        rest = -self.first_example % self.num_examples
+        if examples <= self.first_example + rest:
+            return math.ceil((examples - self.first_example) / self.batch_size)
+        epochs, others = divmod(examples - self.first_example - rest, self.num_examples)
+        per_epoch = math.ceil(self.num_examples / self.batch_size)
+        return math.ceil(rest / self.batch_size) + epochs * per_epoch + math.ceil(others / self.batch_size)
+
+
+@dataclass(frozen=True)
 class StepPlan:
     """The batches, the evaluations and the saved weights of a run, in steps."""
 
@@ -40,10 +76,28 @@ class StepPlan:
     num_examples: int
     """Number of training examples."""
 
+    @cached_property
+    def _stages(self) -> list[_Stage]:
+        """All stages of the run, ascending by their first step."""
+        stages = [_Stage(0, 0, self.spec.batch_size, 1.0, self.num_examples)]
+        for stage in self.spec.stages:
+            step = self._in_steps(stage.start, 1, stages)
+            while stages and stages[-1].first_step >= step:  # that one would have no step
+                stages.pop()
+            before = stages[-1].examples(step - stages[-1].first_step) if stages else 0
+            batch_size = self.spec.batch_size * stage.batch_size_factor
+            stages.append(_Stage(step, before, batch_size, stage.learning_rate_factor, self.num_examples))
+        return stages
+
     @property
     def steps_per_epoch(self) -> int:
-        """Steps of an epoch; its last batch may be smaller."""
-        return -(-self.num_examples // self.spec.batch_size)
+        """Steps of an epoch at the first batch size; its last batch may be smaller."""
+        return math.ceil(self.num_examples / self.spec.batch_size)
+
+    @property
+    def max_batch_size(self) -> int:
+        """The largest batch size of all stages."""
+        return max(stage.batch_size for stage in self._stages)
 
     @cached_property
     def total(self) -> int:
@@ -56,6 +110,8 @@ class StepPlan:
         length = self.spec.schedule.warmup
         if length is None:
             return 0
+        if length.fraction is not None:
+            return max(1, round(length.fraction * self.total))
         return min(self.total, self.in_steps(length))
 
     @cached_property
@@ -76,24 +132,38 @@ class StepPlan:
 
     def in_steps(self, length: Budget, count: int = 1) -> int:
         """Return the steps of `count` times a length of training; epochs and examples are rounded up to whole steps."""
-        if isinstance(length, Warmup) and length.fraction is not None:
-            return max(1, round(count * length.fraction * self.total))
-        if length.steps is not None:
-            return count * length.steps
-        examples = count * (length.examples or 0) + count * (length.epochs or 0) * self.num_examples
-        epochs, rest = divmod(examples, self.num_examples)
-        return epochs * self.steps_per_epoch + -(-rest // self.spec.batch_size)
+        return self._in_steps(length, count, self._stages)
+
+    def _in_steps(self, length: Budget, count: int, stages: Sequence[_Stage]) -> int:
+        """Return the steps of a length if the run has these stages; a fraction is one of the budget."""
+        fraction = length.fraction if isinstance(length, Warmup) else None
+        budget = self.spec.training.budget if fraction is not None else length
+        share = count if fraction is None else count * fraction
+        if budget.steps is not None:
+            return round(share * budget.steps)
+        examples = round(share * ((budget.examples or 0) + (budget.epochs or 0) * self.num_examples))
+        stage = next(each for each in reversed(stages) if each.first_example < examples or each.first_step == 0)
+        return stage.first_step + stage.steps(examples)
+
+    def _stage(self, step: int) -> _Stage:
+        """Return the stage of the step after so many."""
+        return next(stage for stage in reversed(self._stages) if stage.first_step <= step)
+
+    def learning_rate_factor(self, step: int) -> float:
+        """Return the factor of the learning rate in a step, counted from 1, by the schedule and the stage."""
+        scheduled = factor(step, self.total, self.warmup, self.spec.schedule)
+        return scheduled if len(self._stages) == 1 else scheduled * self._stage(step - 1).learning_rate_factor
 
     def examples(self, step: int) -> int:
         """Return the number of training examples, counted again in each epoch, of the first steps."""
-        epochs, steps = divmod(step, self.steps_per_epoch)
-        return epochs * self.num_examples + steps * self.spec.batch_size
+        stage = self._stage(step)
+        return stage.examples(step - stage.first_step)
 
     def epochs(self, step: int) -> float:
         """Return the number of epochs of the first steps, an int if it is whole."""
         examples = self.examples(step)
-        whole, rest = divmod(examples, self.num_examples)
-        return examples / self.num_examples if rest else whole
+        complete, rest = divmod(examples, self.num_examples)
+        return examples / self.num_examples if rest else complete
 
     def segment_end(self, step: int) -> int:
         """Return the last step of the segment that the next step is in."""
@@ -102,12 +172,13 @@ class StepPlan:
         return min(stop, start + SEGMENT_STEPS * ((step - start) // SEGMENT_STEPS + 1))
 
     def parts(self, start: int, stop: int) -> Iterator[Part]:
-        """Yield the batches of the steps start + 1, …, stop, by epoch."""
-        batch_size, per_epoch = self.spec.batch_size, self.steps_per_epoch
+        """Yield the batches of the steps start + 1, …, stop, by epoch and batch size."""
         while start < stop:
-            epoch, first = divmod(start, per_epoch)
-            end = min(stop, (epoch + 1) * per_epoch)
-            position, count = first * batch_size, end - start
-            last = min(batch_size, self.num_examples - position - (count - 1) * batch_size)
-            yield Part(epoch + 1, position, [batch_size] * (count - 1) + [last])
-            start = end
+            epoch, position = divmod(self.examples(start), self.num_examples)
+            stage = self._stage(start)
+            ends = [each.first_step for each in self._stages if each.first_step > start]
+            left = self.num_examples - position
+            count = min(stop, *ends, start + math.ceil(left / stage.batch_size)) - start
+            last = min(stage.batch_size, left - (count - 1) * stage.batch_size)
+            yield Part(epoch + 1, position, [stage.batch_size] * (count - 1) + [last])
+            start += count

@@ -28,6 +28,7 @@ from batchscape.training.execution import SINGLE_PROCESS, Execution
 from batchscape.training.launcher import launch
 from batchscape.training.lightning import DDPStrategy, environments, pl
 from batchscape.training.module import TrainingModule
+from batchscape.training.plan import StepPlan
 from batchscape.training.recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -195,7 +196,8 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
     """
     prepared = read_prepared(data)
     num_examples = len(prepared.train)
-    validate_batch_size(spec.batch_size, prepared)
+    plan = StepPlan(spec, num_examples)
+    validate_batch_size(plan.max_batch_size, prepared)
     for key in ("augment_flip", "augment_shift"):
         if getattr(spec.training, key) and prepared.spec.inputs != "images":
             raise UserError(f"training.{key}: is for images, and this data has {prepared.spec.inputs}; remove the key")
@@ -206,11 +208,13 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
         )
     choose_device(spec.training.accelerator)
     objective = build_objective(spec.model, spec.task, prepared, spec.seed)
-    if num_examples % spec.batch_size == 1 or spec.batch_size == 1:
+    # Without stages all epochs end alike.
+    parts = plan.parts(0, plan.total if spec.stages else plan.steps_per_epoch)
+    if any(1 in (part.sizes[0], part.sizes[-1]) for part in parts):
         example = prepared.train.batch(slice(1), torch.device("cpu"))
         if not supports_batch_size_one(objective.module, example):
             raise UserError(
-                f"grid.batch_sizes: {spec.batch_size} leaves a last batch with one of the {num_examples} training "
+                f"grid.batch_sizes: {spec.batch_size} leaves a batch with one of the {num_examples} training "
                 "examples, on which the BatchNorm of this network cannot train; use another batch size or "
                 "data.validation_fraction"
             )

@@ -163,12 +163,12 @@ def test_run_trains_by_the_recipe_of_the_study_with_its_changes(study: Callable)
         "arms: {sde: {warmup: {fraction: 0.1}}, decayed: {exponents: {weight_decay: 1}}}"
     )
     by_arm = {name: {run.batch_size: run for run in runs} for name, runs in checked.runs_by_arm.items()}
-    optimizer, schedule = checked.recipe(by_arm["sde"][64])
+    optimizer, schedule, _ = checked.recipe(by_arm["sde"][64])
     assert optimizer.arguments == {"weight_decay": 0.1, "amsgrad": True, "betas": [0.8, 0.998], "eps": 7.07107e-9}
     assert (optimizer.name, optimizer.clip_norm) == ("AdamW", 1)
     assert (schedule.decay, schedule.warmup) == ("cosine", Warmup(fraction=0.1))
-    optimizer, schedule = checked.recipe(by_arm["decayed"][128])
+    optimizer, schedule, _ = checked.recipe(by_arm["decayed"][128])
     assert optimizer.arguments == {"weight_decay": 0.4, "amsgrad": True}
     assert schedule == checked.schedule
     for arm in ("fixed", "high", "tuned", "linear"):
-        assert checked.recipe(by_arm[arm][256]) == (checked.optimizer, checked.schedule)
+        assert checked.recipe(by_arm[arm][256]) == (checked.optimizer, checked.schedule, ())

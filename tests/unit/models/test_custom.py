@@ -204,7 +204,7 @@ def test_batch_of_one_image_is_rejected_if_batch_norm_cannot_train_on_it(
 
     for batch_size in (1, 4, 12):
         message = refusal(run, "numbers", batch_size)
-        assert message.startswith(f"grid.batch_sizes: {batch_size} leaves a last batch with one of the 13 training ")
+        assert message.startswith(f"grid.batch_sizes: {batch_size} leaves a batch with one of the 13 training ")
     for name, batch_size in (("numbers", 5), ("numbers", 13), ("images", 4), ("images", 1)):
         assert (run(name, batch_size) / "run.json").exists()
 

@@ -1,0 +1,109 @@
+"""Batch size schedules: stages that are listed, and stages that replace the decay of the learning rate."""
+
+from collections.abc import Callable
+
+import pytest
+
+from batchscape.config.schedule import ScheduleConfig
+from batchscape.config.stages import GrowthConfig, grow
+from batchscape.optim.schedules import factor
+
+DECAYS = ["linear", "cosine", "sqrt"]
+STUDY = """
+name: s
+grid: {batch_sizes: [16, 32], learning_rates: [0.1], seeds: [0]}
+comparison: {fixed_learning_rate: 0.1, high_learning_rate: 0.1}
+tuning: {enabled: false}
+schedule: {decay: cosine}
+"""
+AT_9 = "{start: {steps: 9}, batch_size_factor: 2}"
+
+
+@pytest.mark.parametrize("decay", DECAYS)
+@pytest.mark.parametrize("settings", [{}, {"decay_fraction": 0.4}, {"final_factor": 0.05}], ids=str)
+def test_the_batch_grows_where_the_rate_would_fall(decay: str, settings: dict):
+    schedule, total = ScheduleConfig(decay=decay, **settings), 100_000
+    stages = grow(GrowthConfig(factor=2), schedule, batch_size=32)
+    assert [stage.batch_size_factor for stage in stages] == [2**k for k in range(1, len(stages) + 1)]
+    assert all(stage.learning_rate_factor == 1 for stage in stages)
+    assert len(stages) >= 3
+    for k, stage in enumerate(stages, start=1):
+        scheduled = factor(1 + round(stage.start.fraction * total), total, 0, schedule)
+        assert scheduled == pytest.approx(2.0**-k, rel=0.02), k
+
+
+def test_the_rate_falls_by_the_root_for_adam():
+    stages = grow(GrowthConfig(factor=4, rule="sqrt"), ScheduleConfig(decay="linear"), batch_size=8)
+    assert [stage.learning_rate_factor for stage in stages] == [4.0**-0.5, 4.0**-1, 4.0**-1.5][: len(stages)]
+
+
+@pytest.mark.parametrize("rule", ["linear", "sqrt"])
+def test_at_the_largest_batch_size_the_rate_falls_instead(rule: str):
+    growth = GrowthConfig(factor=2, rule=rule, max_batch_size=128)
+    stages = grow(growth, ScheduleConfig(decay="cosine"), batch_size=32)
+    factors = [stage.batch_size_factor for stage in stages]
+    assert factors == [2, 4, *[4] * (len(stages) - 2)]
+    assert len(stages) > 3
+    for k, stage in enumerate(stages, start=1):
+        # The noise of SGD is proportional to rate/batch size, that of Adam to rate/√batch size.
+        noise = stage.learning_rate_factor / stage.batch_size_factor ** (0.5 if rule == "sqrt" else 1)
+        assert noise == pytest.approx(2.0**-k, rel=1e-5)
+
+
+def test_growth_begins_after_the_warm_up():
+    schedule = ScheduleConfig.model_validate({"decay": "linear", "warmup": {"fraction": 0.2}})
+    starts = [stage.start.fraction for stage in grow(GrowthConfig(), schedule, 32)]
+    assert starts[0] == pytest.approx(0.2 + 0.8 * 0.5)
+
+
+def test_runs_have_the_stages_of_their_arm(study: Callable):
+    checked = study(
+        STUDY
+        + "arms:\n"
+        + "  jump:\n"
+        + "    rule: constant\n"
+        + "    stages: [{start: {fraction: 0.5}, batch_size_factor: 4, learning_rate_factor: 2}]\n"
+        + "  adam: {rule: constant, growth: {rule: sqrt, max_batch_size: 64}}\n"
+    )
+    names = {arm: [run.setting for run in runs] for arm, runs in checked.runs_by_arm.items()}
+    assert names["jump"] == ["bs16-lr0.1-x4at50pctlr2", "bs32-lr0.1-x4at50pctlr2"]
+    assert names["adam"] == ["bs16-lr0.1-grow2max64sqrt", "bs32-lr0.1-grow2max64sqrt"]
+    jump, adam = (checked.runs_by_arm[arm][0] for arm in ("jump", "adam"))
+    assert checked.recipe(jump)[1].decay == "cosine"
+    assert checked.recipe(adam)[1].decay == "constant"
+    assert checked.recipe(adam)[2] == grow(GrowthConfig(rule="sqrt", max_batch_size=64), checked.schedule, 16)
+    assert (checked.max_batch_size(jump), checked.max_batch_size(adam)) == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("arm", "key", "message"),
+    [
+        ("{rule: constant, growth: {factor: 1}}", "arms.a.growth.factor: ", "at least 2, got 1"),
+        ("{rule: constant, stages: []}", "arms.a.stages: ", "must not be empty"),
+        (
+            "{rule: constant, growth: {}, stages: [{start: {steps: 1}, batch_size_factor: 2}]}",
+            "arms.a.growth: ",
+            "decides the stages, and so does `stages`; remove one",
+        ),
+        ("{rule: constant, stages: [{start: {steps: 1}}]}", "arms.a.stages[0].batch_size_factor: ", "is missing"),
+        (
+            f"{{rule: constant, stages: [{AT_9}, {AT_9}]}}",
+            "arms.a.stages[1].start: ",
+            "9 steps is not after the stage before it, 9 steps",
+        ),
+        (
+            "{rule: constant, stages: [{start: {steps: 9}, batch_size_factor: 999}]}",
+            "arms.a: ",
+            "has stages with a batch size of 31968, which is more than the 1438 training images",
+        ),
+    ],
+)  # fmt: skip
+def test_mistakes_give_one_line(arm: str, key: str, message: str, study: Callable, refusal: Callable):
+    line = refusal(study, STUDY + f"arms: {{a: {arm}}}")
+    assert "\n" not in line
+    assert f": {key}" in line and message in line
+
+
+def test_growth_needs_a_decay(study: Callable, refusal: Callable):
+    line = refusal(study, "name: s\narms: {a: {rule: constant, growth: {}}}")
+    assert line.endswith("arms.a.growth: needs a decay that it replaces; set schedule.decay, such as `cosine`")

@@ -13,6 +13,8 @@ between. (`train` also measures the gradient noise after epochs 1, 2, 4, 8 and s
   checkpoints.
 * `hand-written`: a plain loop over a permutation of decoded examples in memory; the losses are read once per epoch, and
   there are no metrics. Once as torch's optimizers are by default, once fused.
+* `train, AdamW and average`: the same with AdamW, cosine decay, clipping and an exponential moving average of the
+  weights, which is evaluated too; beside it a plain loop with fused AdamW, `clip_grad_norm_` and `AveragedModel`.
 * `stock Lightning`: Lightning as its documentation shows it, with a DataLoader of decoded examples in memory and
   everything off that would cost it time for no result.
 
@@ -47,13 +49,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, TensorDataset
 
 # Python adds the folder of the script to its path.
 from training import EpochEndCallback, bare_trainer, describe_machine, epoch_ends, silence_lightning
 
+from batchscape.config.averaging import AveragingConfig
+from batchscape.config.base import Section
 from batchscape.config.budget import Budget
+from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.run import RunSpec
+from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.data.dataset import Batch, Dataset
 from batchscape.data.prepare import prepare
@@ -71,8 +78,12 @@ THREADS = 1
 SEED = 0
 LEARNING_RATE = 0.01
 TRAIN, PLAIN, FUSED, STOCK = "train", "hand-written", "hand-written, fused", "stock Lightning"
-TARGETS = {PLAIN: 1.15, FUSED: 1.15, STOCK: 0.6}
+RECIPE, PLAIN_RECIPE = "train, AdamW and average", "hand-written, the same"
+TARGETS = {PLAIN: 1.15, FUSED: 1.15, STOCK: 0.6, PLAIN_RECIPE: 1.15}
 """The most that `train` may take, as a multiple of another contender's time."""
+
+OPTIMIZER = OptimizerConfig(name="AdamW", arguments={"weight_decay": 0.1}, clip_norm=1.0)
+HALF_LIFE = 2000
 
 Contender = Callable[[int], float]
 """From a batch size to the seconds of the third epoch."""
@@ -93,8 +104,8 @@ def select(inputs: Any, rows: Tensor) -> Any:
     return inputs[rows] if isinstance(inputs, Tensor) else tuple(part[rows] for part in inputs)
 
 
-def batchscape(study: Study, data: PreparedData, folder: Path) -> Contender:
-    """`train` as the workflow calls it."""
+def batchscape(study: Study, data: PreparedData, folder: Path, recipe: Mapping[str, Section] = {}) -> Contender:
+    """`train` as the workflow calls it, with some sections of the recipe."""
     prepared = folder / "prepared.safetensors"
     write_prepared(prepared, data)
 
@@ -102,7 +113,7 @@ def batchscape(study: Study, data: PreparedData, folder: Path) -> Contender:
         training = TrainingConfig(budget=Budget(epochs=EPOCHS), patience=EPOCHS, accelerator="cpu")
         spec = RunSpec(
             batch_size=batch_size, learning_rate=LEARNING_RATE, seed=SEED, model=study.model, task=study.task,
-            training=training,
+            training=training, **recipe,
         )  # fmt: skip
         with epoch_ends(time.process_time) as moments:
             train(spec, prepared, folder / "run", Execution(threads=THREADS))
@@ -131,6 +142,39 @@ def hand_written(study: Study, data: PreparedData, fused: bool | None = None) ->
             with torch.no_grad():
                 validation_loss = loss_of(network(validation.inputs), validation.targets)
             history.append((total.item() / len(training), validation_loss.item()))
+            moments.append(time.process_time())
+        return moments[-1] - moments[-2]
+
+    return run
+
+
+def hand_written_recipe(study: Study, data: PreparedData) -> Contender:
+    """A plain loop with AdamW, cosine decay, clipping and an average of the weights, all of them torch's."""
+    training, validation, loss_of = decoded(data.train), decoded(data.validation), LOSSES[study.task.name]
+
+    def run(batch_size: int) -> float:
+        torch.set_num_threads(THREADS)
+        network = initial_network(study, data)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, fused=True, **OPTIMIZER.arguments)
+        decay = 2 ** (-batch_size / HALF_LIFE)
+        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        total_steps = EPOCHS * -(-len(training) // batch_size)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total_steps)
+        moments, history = [], []
+        for _ in range(EPOCHS):
+            total = torch.zeros(())
+            for rows in torch.randperm(len(training)).split(batch_size):
+                optimizer.zero_grad()
+                loss = loss_of(network(select(training.inputs, rows)), training.targets[rows])
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(network.parameters(), OPTIMIZER.clip_norm or 0)
+                optimizer.step()
+                schedule.step()
+                average.update_parameters(network)
+                total += loss.detach() * len(rows)
+            with torch.no_grad():
+                losses = [loss_of(each(validation.inputs), validation.targets).item() for each in (network, average)]
+            history.append((total.item() / len(training), *losses))
             moments.append(time.process_time())
         return moments[-1] - moments[-2]
 
@@ -198,12 +242,13 @@ def measure(contenders: dict[str, Contender], batch_size: int, rounds: int) -> d
 def report(title: str, seconds: dict[str, list[float]]) -> None:
     """Print a contender's median time per epoch, that of `train` as a multiple of it, and the target."""
     print(title)
-    print(f"  {'':<22}{'ms/epoch':>9}{'train is':>12}{'target':>10}")
+    print(f"  {'':<26}{'ms/epoch':>9}{'train is':>12}{'target':>10}")
     for name, times in seconds.items():
-        ratios = [ours / theirs for ours, theirs in zip(seconds[TRAIN], times, strict=True)]
+        own = seconds[RECIPE if name == PLAIN_RECIPE else TRAIN]
+        ratios = [ours / theirs for ours, theirs in zip(own, times, strict=True)]
         ratio = f"{statistics.median(ratios):.2f} ×" if name in TARGETS else ""
         target = f"≤ {TARGETS[name]:.2f}" if name in TARGETS else ""
-        print(f"  {name:<22}{statistics.median(times) * 1000:>9.1f}{ratio:>12}{target:>10}")
+        print(f"  {name:<26}{statistics.median(times) * 1000:>9.1f}{ratio:>12}{target:>10}")
 
 
 def main() -> None:
@@ -215,6 +260,11 @@ def main() -> None:
     silence_lightning()
     describe_machine()
     print(f"medians over {rounds} rounds of {EPOCHS} epochs, of which the last counts")
+    recipe = {
+        "optimizer": OPTIMIZER,
+        "schedule": ScheduleConfig(decay="cosine"),
+        "averaging": AveragingConfig(half_life=HALF_LIFE),
+    }
     for name, count in {"diamonds": 20_480, "python_docs": 1_024}.items():
         study = Study.from_file(STUDIES / f"{name}.yaml")
         data = prepare(study.data, task=study.task.name).data
@@ -227,6 +277,8 @@ def main() -> None:
                     PLAIN: hand_written(study, data),
                     FUSED: hand_written(study, data, fused=True),
                     STOCK: stock_lightning(study, data),
+                    RECIPE: batchscape(study, data, Path(folder), recipe),
+                    PLAIN_RECIPE: hand_written_recipe(study, data),
                 }
                 report(f"{name}, batch size {batch_size}", measure(contenders, batch_size, rounds))
 

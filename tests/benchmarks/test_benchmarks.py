@@ -44,7 +44,7 @@ def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path
     [
         ("analyses", [], ["training, batch 64", "sharpness", "landscape", "analyses / trainings"]),
         ("training", [], ["train", "hand-written", "stock Lightning"]),
-        ("tasks", [], ["diamonds, batch size 32", "python_docs, batch size 32", "hand-written", "stock Lightning"]),
+        ("tasks", [], ["diamonds, batch size 32", "python_docs, batch size 32", "hand-written, the same", "stock"]),
         ("images", [], ["train", "stock Lightning, floats", "stock Lightning, bytes"]),
         ("images", ["--memory"], ["together at most"]),
         ("workflow", [], ["dry run, 2,000 runs", "dry run, 10,000 runs, Slurm"]),

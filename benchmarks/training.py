@@ -114,7 +114,7 @@ class EpochEnds(logging.Handler):
         self.moments: list[float] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.msg.startswith("epoch "):
+        if record.msg.startswith("step "):
             self.moments.append(self.clock())
 
 

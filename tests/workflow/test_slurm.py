@@ -208,11 +208,11 @@ def test_killed_job_resumes_with_larger_limits_and_gives_identical_bits(
             *((each["MinMemoryNode"], each["TimeLimit"]) for each in attempts(cluster, run)), strict=True
         )
         assert (memory[:2], minutes[:2]) == (("2500M", "5000M"), ("00:03:00", "00:06:00"))
-        assert int(re.search(r"resuming after epoch (\d+)", read_log(probe, run))[1]) >= 1
+        assert int(re.search(r"resuming after step (\d+)", read_log(probe, run))[1]) >= 1
         assert_same_run(probe, undisturbed, run)
     assert (probe.path / f"exceeded-{HUNGRY}").exists()
     assert (probe.path / f"exceeded-{LATE}").exists()
-    assert f"{run_name(SLOW)}: saved a checkpoint after epoch" in output
+    assert f"{run_name(SLOW)}: saved a checkpoint after step" in output
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_ctrl_c_cancels_jobs_and_documented_steps_recover_from_a_killed_snakemak
     *_, before, after = attempts(cluster, CANCELLED)
     assert before["JobId"] == orphan
     assert before["EndTime"] <= after["StartTime"]  # two jobs never run the training at the same time
-    assert "resuming after epoch" in read_log(probe, CANCELLED)
+    assert "resuming after step" in read_log(probe, CANCELLED)
     assert_same_run(probe, undisturbed, CANCELLED)
 
 

@@ -12,6 +12,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from batchscape.config.base import Section
+from batchscape.config.budget import Budget
 from batchscape.study.registry import FIGURES, TABLES
 from batchscape.study.study import Study
 from tests.helpers.checkout import PROJECT, Checkout
@@ -404,7 +405,7 @@ def keys(section: Section, prefix: str = "") -> Iterator[str]:
     """Yield the keys of a study and of its sections, of the kinds that it uses."""
     for name in type(section).model_fields:
         value = getattr(section, name)
-        if isinstance(value, Section):
+        if isinstance(value, Section) and not isinstance(value, Budget):
             yield from keys(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}"

@@ -73,7 +73,7 @@ def find_requirement():
 # All that the rules take from the library.
 try:
     from batchscape.config.loading import read_assignments, remove_assigned_text
-    from batchscape.config.study import SETTING_PATTERN
+    from batchscape.config.settings import SETTING_PATTERN
     from batchscape.errors import UserError
     from batchscape.report.chapters import CAPTIONS, CATEGORIES
     from batchscape.report.measures import Measures

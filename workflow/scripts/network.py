@@ -13,7 +13,6 @@ from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.task import TaskConfig
 from batchscape.data.prepared import read_prepared
 from batchscape.io.files import write_json
-from batchscape.optim.optimizers import check_schedule
 from batchscape.runtime.device import choose_device
 from batchscape.runtime.gpus import allocate_gpus
 from batchscape.tasks.compatibility import validate_network, validate_optimizer
@@ -32,8 +31,6 @@ if __name__ == "__main__":
         network = validate_network(model, task, resources.max_batch_size, data, device)
         optimizer = OptimizerConfig.model_validate(spec["optimizer"])
         validate_optimizer(optimizer, model, task, data, device)
-        if spec["is_scheduled"]:
-            check_schedule(optimizer)
         if network["hessian"] != "computed":
             echo(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
         write_json(Path(snakemake.output[0]), network)

@@ -34,6 +34,7 @@ from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.resources import ResourcesConfig
 from batchscape.config.scaling import BETAS, known_hyperparameters
 from batchscape.config.schedule import ScheduleConfig
+from batchscape.config.settings import CHANGE_PREFIXES, WARMUP_SUFFIXES
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.stages import GrowthConfig, Stages, grow
 from batchscape.config.task import ClassificationConfig, TaskConfig
@@ -41,25 +42,6 @@ from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
 from batchscape.config.tuning import TuningConfig
 from batchscape.errors import UserError
-
-# The parts of the name of a setting, in their order: `bs64-lr0.01-beta2_0.99-warmup5`.
-CHANGE_PREFIXES = {
-    "beta1": "beta1_",
-    "beta2": "beta2_",
-    "eps": "eps",
-    "weight_decay": "wd",
-    "momentum": "momentum",
-}
-WARMUP_SUFFIXES = {"epochs": "", "steps": "steps", "examples": "examples", "fraction": "pct"}
-_NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
-SETTING_PATTERN = (
-    rf"bs\d+-lr(?:{_NUMBER}|tuned)"
-    + "".join(f"(?:-{prefix}{_NUMBER})?" for prefix in CHANGE_PREFIXES.values())
-    + rf"(?:-warmup{_NUMBER}(?:steps|examples|pct)?)?"
-    + rf"(?:-x\d+at{_NUMBER}(?:steps|examples|pct)?(?:lr{_NUMBER})?)*"
-    + r"(?:-grow\d+(?:max\d+)?(?:sqrt)?)?"
-)
-"""What the names of all settings match: the wildcards of rules are constrained to it."""
 
 
 @dataclass(frozen=True)

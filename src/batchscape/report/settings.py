@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from batchscape.config.base import shortest_decimal
-from batchscape.config.study import CHANGE_PREFIXES
+from batchscape.config.settings import CHANGE_PREFIXES
 from batchscape.report.numbers import format_number
 
 SETTING_COLUMNS = ["batch_size", "learning_rate", "setting"]

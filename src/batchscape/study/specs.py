@@ -44,11 +44,9 @@ class Specs:
 
     @property
     def network(self) -> str:
-        """The sections that decide whether a network trains, and whether any run changes its learning rate."""
+        """The sections that decide whether a network trains."""
         settings = {name: getattr(self.config, name).model_dump(mode="json") for name in ("model", "task", "optimizer")}
-        recipes = [self.config.recipe(run) for run in self.config.runs.values()]
-        is_scheduled = any(schedule.warmup or schedule.decay != "constant" or stages for _, schedule, stages in recipes)
-        return _canonical(settings | {"accelerator": self.config.training.accelerator, "is_scheduled": is_scheduled})
+        return _canonical(settings | {"accelerator": self.config.training.accelerator})
 
     def run(self, name: str) -> str:
         """The RunSpec of a run; without the learning rate if a search finds it."""
@@ -105,7 +103,6 @@ class Specs:
                 training=training,
                 optimizer=self.config.optimizer,
                 schedule=self.config.schedule,
-                averaging=self.config.averaging,
             )
             for batch_size in sorted(self.config.grid.batch_sizes)
         )

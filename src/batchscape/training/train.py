@@ -17,6 +17,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData, prepared_digest, read_prepared
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
+from batchscape.optim.optimizers import check_schedule
 from batchscape.runtime.device import available_memory, choose_device
 from batchscape.runtime.states import ALREADY_COMPLETE, RESUMED, record_state
 from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
@@ -207,6 +208,8 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
             "use fewer devices or remove the batch size from grid.batch_sizes"
         )
     choose_device(spec.training.accelerator)
+    if spec.schedule.warmup or spec.schedule.decay != "constant" or spec.stages:
+        check_schedule(spec.optimizer)
     objective = build_objective(spec.model, spec.task, prepared, spec.seed)
     # Without stages all epochs end alike.
     parts = plan.parts(0, plan.total if spec.stages else plan.steps_per_epoch)

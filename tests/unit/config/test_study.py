@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from batchscape.config.budget import Budget, Warmup
 from batchscape.config.scaling import HYPERPARAMETERS
-from batchscape.config.study import SETTING_PATTERN, Run
+from batchscape.config.settings import SETTING_PATTERN
+from batchscape.config.study import Run
 from batchscape.study.study import Study
 
 

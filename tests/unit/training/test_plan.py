@@ -19,9 +19,7 @@ UNITS = ("steps", "epochs", "examples")
 Batch = tuple[int, int, int]
 
 
-def plan_of(
-    num_examples: int, batch_size: int, budget: dict, warmup: dict | None = None, **training: Any
-) -> StepPlan:
+def plan_of(num_examples: int, batch_size: int, budget: dict, warmup: dict | None = None, **training: Any) -> StepPlan:
     spec = RunSpec(
         batch_size=batch_size,
         learning_rate=0.1,
@@ -160,8 +158,11 @@ def test_part_has_no_batches_of_two_epochs(step_plan: StepPlan, start: int, step
 @given(plans())
 def test_run_is_evaluated_at_multiples_of_the_interval_at_checkpoints_and_at_the_end(step_plan: StepPlan):
     training, total = step_plan.spec.training, step_plan.total
-    multiples = {to_steps(step_plan, training.evaluate_every, multiple) for multiple in range(1, 1 + 2 * total)} \
-        if training.evaluate_every.steps else set()
+    multiples = (
+        {to_steps(step_plan, training.evaluate_every, multiple) for multiple in range(1, 1 + 2 * total)}
+        if training.evaluate_every.steps
+        else set()
+    )
     if not multiples:
         goal, seen = in_examples(step_plan, training.evaluate_every), 0
         for step, (_, _, size) in enumerate(batches(step_plan, total), start=1):

@@ -38,7 +38,7 @@ class Exact(nn.Module):
         self.double()
 
     def forward(self, images: Tensor) -> Tensor:
-        features = torch.relu(self.pool(self.norm(self.conv(images.double()))))
+        features = torch.relu(self.pool(self.norm(self.conv(images.to(self.conv.weight.dtype)))))
         return self.head(self.dropout(features.flatten(1)))
 
 

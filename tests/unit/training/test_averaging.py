@@ -1,7 +1,6 @@
 """The average of the weights of a run: computed from its weights by definition, evaluated, saved and analyzed."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np

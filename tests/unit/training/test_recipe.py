@@ -121,9 +121,8 @@ def train_plainly(data: PreparedData, spec: RunSpec) -> Reference:
         each.mean().backward()
         gradients = [parameter.grad for parameter in named.values() if parameter.grad is not None]
         norm = float(torch.cat([gradient.flatten() for gradient in gradients]).norm())
-        if norm > CLIP_NORM:
-            for gradient in gradients:
-                gradient *= CLIP_NORM / norm
+        for gradient in gradients:
+            gradient *= min(1.0, CLIP_NORM / (norm + 1e-6))  # with torch's guard against norms of 0
         reference.clipped.append(norm > CLIP_NORM)
         before = torch.nn.utils.parameters_to_vector(named.values()).detach()
         rate = optimizer.param_groups[0]["lr"]

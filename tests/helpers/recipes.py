@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -42,14 +42,23 @@ class Exact(nn.Module):
         return self.head(self.dropout(features.flatten(1)))
 
 
-class KillingAdamW(torch.optim.AdamW):
-    """AdamW that kills its process before the step that follows those of the environment variable."""
+def killing_adamw(
+    parameters: Iterable[Any],
+    lr: float,
+    betas: tuple[float, float] = (0.9, 0.999),
+    weight_decay: float = 0.01,
+    fused: bool | None = None,
+) -> torch.optim.AdamW:
+    """Return AdamW, which kills its process before the step that follows those of the environment variable."""
+    optimizer = torch.optim.AdamW(parameters, lr, betas, weight_decay=weight_decay, fused=fused)
 
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        taken = max((int(state["step"]) for state in self.state.values()), default=0)
+    def maybe_kill(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        taken = max((int(state["step"]) for state in optimizer.state.values()), default=0)
         if os.environ.get(KILL_AFTER) == str(taken):
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(closure)
+
+    optimizer.register_step_pre_hook(maybe_kill)
+    return optimizer
 
 
 def three_classes() -> PreparedData:

@@ -49,7 +49,7 @@ def recipe(**changes: Any) -> RunSpec:
             "budget": {"examples": 250}, "evaluate_every": {"steps": 4}, "patience": None, "accelerator": "cpu",
         },
         "optimizer": {
-            "name": "tests.helpers.recipes:KillingAdamW", "arguments": {"weight_decay": DECAY, "betas": [0.8, 0.95]},
+            "name": "tests.helpers.recipes:killing_adamw", "arguments": {"weight_decay": DECAY, "betas": [0.8, 0.95]},
             "decay_biases_and_norms": False, "clip_norm": CLIP_NORM,
         },
         "schedule": {

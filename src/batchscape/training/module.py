@@ -350,7 +350,8 @@ class TrainingModule(pl.LightningModule):
                 parts = indices.split(size) if len(indices) else ()
                 yield (self._decode(part, augmentation) for part in parts)
             return
-        batches_at_once = max(1, DECODED_BYTES // (sizes[0] * self._input_bytes))
+        # A part may begin with the short last batch of an epoch, of which a shard can be empty.
+        batches_at_once = max(1, DECODED_BYTES // (max(1, sizes[0]) * self._input_bytes))
         groups = [sizes[start : start + batches_at_once] for start in range(0, len(sizes), batches_at_once)]
         for group, indices in zip(groups, order.split(list(map(sum, groups))), strict=True):
             for batch in self._decode(indices, augmentation).split(group):

@@ -41,6 +41,7 @@ RENAMED = {
     r"(smallest|largest)_batch": r"\1_batch_size",
     r"share_(x|y)": r"explained_variance_\1",
     r"n_max_epochs": "n_budget_spent",
+    r"target_loss": "target_value",
 }
 # Columns whose cells are such names.
 NAMES = ("quantity", "measure")

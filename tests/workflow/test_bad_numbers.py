@@ -86,7 +86,7 @@ tuning: {{learning_rate_range: [0.1, 3], trials: 2, startup_trials: 2, trial_bud
 data: {DATA}{SMALL}
 grid: {{batch_sizes: [8, 16], learning_rates: [1e3], seeds: [0, 1]}}
 training: {{budget: {{epochs: 6}}, patience: 6, checkpoints: [1, 2]}}
-comparison: {{fixed_learning_rate: 1e6, high_learning_rate: 1e3, target_loss: 1e-9}}
+comparison: {{fixed_learning_rate: 1e6, high_learning_rate: 1e3, targets: [{{loss: 1e-9}}]}}
 tuning: {{enabled: false}}
 """,
 }

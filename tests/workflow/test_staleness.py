@@ -239,7 +239,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | FROM_TRAJECTORIES,
         ),
     ],
-    "comparison.target_loss": [(0.65, FROM_TARGET)],
+    "comparison.targets": [([], set()), ([{"loss": 0.65}], FROM_TARGET), ([{"accuracy": 0.9}], FROM_TARGET)],
     "arms": [
         ({"linear": {"rule": "linear"}, "sqrt": {"enabled": False}, "mine": MINE}, set()),
         ({"sqrt": {"enabled": False}}, {"figure curves_scaled_lr"} | FROM_ARM_RUNS),

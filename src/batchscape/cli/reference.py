@@ -95,6 +95,8 @@ def _values(entry: dict[str, Any]) -> str:
     if entry["type"] == "object":
         if entry["additionalProperties"] == {"$ref": "#/$defs/JsonValue"}:
             return "mapping of names to values"
+        if entry.get("maxProperties") == 1:
+            return f"mapping of one name to: {_values(entry['additionalProperties'])}"
         return f"mapping of integers to: {_values(entry['additionalProperties'])}"
     words = {
         "integer": "integer",

@@ -1,10 +1,25 @@
 """Section `comparison`: what the tables and figures compare."""
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from batchscape.config.base import FromText, LearningRate, PositiveInt, Section
+from batchscape.config.base import AsTuple, FromText, LearningRate, PositiveInt, Section, cross_field_error
+
+
+def _has_one_name(target: dict[str, float]) -> dict[str, float]:
+    if len(target) != 1:
+        names = f"has {len(target)}: {', '.join(target)}; list each as its own target" if target else "is empty"
+        raise ValueError(f"must be one name and its value, such as `{{loss: 0.05}}`, but {names}")
+    return target
+
+
+Target = Annotated[
+    dict[str, Annotated[float, Field(allow_inf_nan=False), FromText]],
+    Field(json_schema_extra={"minProperties": 1, "maxProperties": 1}),
+    AfterValidator(_has_one_name),
+]
+"""A value of the validation loss, or of a metric on the validation side, by its name."""
 
 
 class ComparisonConfig(Section):
@@ -23,6 +38,19 @@ class ComparisonConfig(Section):
     large_batch_size: Annotated[PositiveInt | None, Field(examples=[256])] = None
     """The large batch size of comparisons of small and large; by default the largest of the grid."""
 
-    target_loss: Annotated[Annotated[float, Field(allow_inf_nan=False), FromText] | None, Field(examples=[0.05])] = None
-    """The validation loss up to which steps and epochs are counted, in the unit of the task's loss. By default the
-    lowest that every batch size reaches with all seeds at one of its learning rates."""
+    targets: Annotated[tuple[Target, ...] | None, AsTuple, Field(examples=[[{"loss": 0.05}]])] = None
+    """Validation losses and metrics up to which steps and epochs are counted, such as
+    `[{loss: 0.05}, {accuracy: 0.95}]`: `loss` or a metric of the task, in its unit. Figures show the first one, tables
+    all. A run reaches accuracy and R² at or above the value; losses, errors and metrics of your own at or below it. By
+    default the lowest loss that every batch size reaches with all seeds at one of its learning rates."""
+
+    @model_validator(mode="after")
+    def _targets_differ(self) -> Self:
+        targets = self.targets or ()
+        for index, target in enumerate(targets):
+            if target in targets[:index]:
+                ((name, value),) = target.items()
+                raise cross_field_error(
+                    f"targets[{index}]", f"{name} {value:g} is targets[{targets.index(target)}] too; remove one"
+                )
+        return self

@@ -30,6 +30,7 @@ RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("comparison", "high_lr"): "high_learning_rate",
     ("comparison", "small_batch"): "small_batch_size",
     ("comparison", "large_batch"): "large_batch_size",
+    ("comparison", "target_loss"): "comparison: {targets: [{loss: …}]}",
     ("arms", "base_lr"): "base_learning_rate",
     ("arms", "base_batch"): "base_batch_size",
     ("arms", "warmup_epochs"): "warmup: {epochs: …}",
@@ -241,6 +242,8 @@ def _explain(detail: ErrorDetails, keys: list[int | str], steps: list[Step], mod
     section, field = steps[-1] if steps else (model, None)
     if kind == "extra_forbidden":
         renamed = RENAMED_KEYS.get((keys[0], keys[-1]))
+        if renamed and "…" in renamed and detail["input"] is None:
+            return "is no longer a key", "it has no value here, so remove it"
         if renamed and "…" in renamed:
             return f"is now `{renamed.replace('…', _shorten(detail['input']))}`", "rewrite it"
         if renamed and "." in renamed:

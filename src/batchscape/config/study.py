@@ -203,14 +203,39 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
-    def _target_loss_can_be_reached(self) -> Self:
-        target = self.comparison.target_loss
-        # Only a loss of the user's own can be negative.
-        if target is not None and target <= 0 and ":" not in self.task.loss:
-            raise cross_field_error(
-                "comparison.target_loss", f"must be above 0, as the losses of {self.task.name} are, got {target:g}"
-            )
+    def _targets_can_be_reached(self) -> Self:
+        known = {metric.name: metric for metric in self.task.reported_metrics(self.data.token_unit)}
+        for index, target in enumerate(self.comparison.targets or ()):
+            ((name, value),) = target.items()
+            key = f"comparison.targets[{index}]"
+            if name == "loss":
+                # Only a loss of the user's own can be negative.
+                if value <= 0 and ":" not in self.task.loss:
+                    raise cross_field_error(
+                        key, f"loss must be above 0, as the losses of {self.task.name} are, got {value:g}"
+                    )
+                continue
+            metric = known.get(name)
+            if metric is None:
+                names = ", ".join(["loss", *known])
+                raise cross_field_error(key, f"{printable(name)} is not measured by this task; use one of {names}")
+            if metric.optimum is None:
+                continue
+            if metric.higher_is_better and value > metric.optimum:
+                raise cross_field_error(key, f"{name} must be at most {metric.optimum:g}, its optimum, got {value:g}")
+            if not metric.higher_is_better and value <= metric.optimum:
+                raise cross_field_error(key, f"{name} must be above {metric.optimum:g}, its optimum, got {value:g}")
         return self
+
+    @property
+    def targets(self) -> list[dict[str, Any]]:
+        """The targets of `comparison.targets`: name, value, and whether higher values are better."""
+        higher = {m.name for m in self.task.reported_metrics(self.data.token_unit) if m.higher_is_better}
+        return [
+            {"name": name, "value": value, "higher_is_better": name in higher}
+            for target in self.comparison.targets or ()
+            for name, value in target.items()
+        ]
 
     @model_validator(mode="after")
     def _warmups_fit_the_budget(self) -> Self:

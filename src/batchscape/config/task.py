@@ -31,14 +31,17 @@ class Metric(NamedTuple):
 
     higher_is_better: bool = False
 
+    optimum: float | None = None
+    """Its value for perfect outputs, if that is known."""
 
-ACCURACY = Metric("accuracy", "accuracy", higher_is_better=True)
-WEIGHTED_ACCURACY = Metric("accuracy", "weighted accuracy", higher_is_better=True)
-RMSE = Metric("rmse", "RMSE")
-MEAN_ABSOLUTE_ERROR = Metric("mae", "MAE")
-R2 = Metric("r2", "R²", higher_is_better=True)
-PERPLEXITY = Metric("perplexity", "perplexity")
-BITS_PER_BYTE = Metric("bits_per_byte", "bits per byte")
+
+ACCURACY = Metric("accuracy", "accuracy", higher_is_better=True, optimum=1)
+WEIGHTED_ACCURACY = Metric("accuracy", "weighted accuracy", higher_is_better=True, optimum=1)
+RMSE = Metric("rmse", "RMSE", optimum=0)
+MEAN_ABSOLUTE_ERROR = Metric("mae", "MAE", optimum=0)
+R2 = Metric("r2", "R²", higher_is_better=True, optimum=1)
+PERPLEXITY = Metric("perplexity", "perplexity", optimum=1)
+BITS_PER_BYTE = Metric("bits_per_byte", "bits per byte", optimum=0)
 
 BUILT_IN_METRICS = (ACCURACY, RMSE, MEAN_ABSOLUTE_ERROR, R2, PERPLEXITY, BITS_PER_BYTE)
 

@@ -10,6 +10,7 @@ from batchscape.report.chapters import CAPTIONS
 from batchscape.report.measures import Measures
 from batchscape.report.numbers import format_number, format_range
 from batchscape.report.settings import at_learning_rate
+from batchscape.report.targets import describe_target, first_target, split_by_target
 
 
 def describe_findings(
@@ -107,14 +108,18 @@ def _describe_noise_scale(table: pd.DataFrame, fixed_learning_rate: float, _: Me
         yield f"Ratio of the last measured noise scale to that after the first epoch: {ratios}."
 
 
-def _compare_steps(table: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
-    rows = table[table["is_best"] == 1].dropna(subset=["steps_mean"]).sort_values("batch_size")
+def _compare_steps(table: pd.DataFrame, _: float, measures: Measures) -> Iterator[str]:
+    rows = first_target(table)
+    rows = rows[rows["is_best"] == 1].dropna(subset=["steps_mean"]).sort_values("batch_size")
     if len(rows) > 1:
         first, last = rows.iloc[0], rows.iloc[-1]
         perfect = first["batch_size"] / last["batch_size"]
         ratio = last["steps_mean"] / first["steps_mean"]
+        n_targets = len(split_by_target(table))
+        goal = describe_target(first["target"], first["target_value"], measures)
+        start = f"To the first of {n_targets} targets, {goal}, batch" if n_targets > 1 else "Batch"
         yield (
-            f"Batch size {last['batch_size']} takes {format_number(ratio)} times the steps of batch size "
+            f"{start} size {last['batch_size']} takes {format_number(ratio)} times the steps of batch size "
             f"{first['batch_size']}; perfect scaling would take {format_number(perfect)} times as many."
         )
 

@@ -68,6 +68,10 @@ class Measures:
         """The metric that figures show; None if there is none."""
         return self.metrics[0] if self.metrics else None
 
+    def metric(self, name: str) -> Measure:
+        """Return a metric by its name in columns."""
+        return next(metric for metric in self.metrics if metric.name == name)
+
     @property
     def loss_title(self) -> str:
         """The name of an axis that shows losses, such as `Cross-entropy (nats)`."""

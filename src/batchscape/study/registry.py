@@ -81,7 +81,7 @@ TABLES = {
     "epoch_distance": Artifact(("analysis/epoch_distance",), ("large_batch_size",)),
     "update_norms": Artifact(("analysis/update_norms",)),
     "noise_scale": Artifact(("analysis/history",)),
-    "runs_to_target": Artifact(("analysis/history",), ("target_loss",)),
+    "runs_to_target": Artifact(("analysis/history",), ("targets",)),
     "steps_to_target": Artifact(("tables/runs_to_target",)),
     "critical_batch": Artifact(("tables/runs_to_target", "tables/steps_to_target")),
     "sharpness": Artifact(("analysis/sharpness",)),

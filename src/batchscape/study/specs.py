@@ -124,6 +124,7 @@ class Specs:
             **self.config.comparison.model_dump(mode="json"),
             "small_batch_size": self.config.small_batch_size,
             "large_batch_size": self.config.large_batch_size,
+            "targets": self.config.targets,
             "arms": self.plan.settings_by_arm,
             "learning_rate_range": self.config.tuning.learning_rate_range,
             "measures": self.measures,

@@ -122,7 +122,30 @@ def test_null_equals_the_documented_default(study: Callable, section: str, key: 
 
 def test_target_of_a_loss_of_the_users_own_may_be_negative(study: Callable):
     own = "name: s\ndata: {source: 'own:load'}\ntask: {name: regression, loss: 'own:nll'}"
-    assert study(f"{own}\ncomparison: {{target_loss: -1.5}}").comparison.target_loss == -1.5
+    assert study(f"{own}\ncomparison: {{targets: [{{loss: -1.5}}]}}").targets == [
+        {"name": "loss", "value": -1.5, "higher_is_better": False}
+    ]
+
+
+def test_targets_are_reached_on_the_better_side_of_each_metric(study: Callable):
+    regression = (
+        "name: s\ndata: {source: 'own:load'}\ntask: {name: regression, metrics: ['own:top_error']}\n"
+        "comparison: {targets: [{r2: -0.5}, {rmse: '1e-3'}, {mae: 2}, {top_error: -1}, {rmse: 2}]}"
+    )
+    sides = [tuple(target.values()) for target in study(regression).targets]
+    assert sides == [
+        ("r2", -0.5, True),
+        ("rmse", 1e-3, False),
+        ("mae", 2, False),
+        ("top_error", -1, False),
+        ("rmse", 2, False),
+    ]
+    assert study("name: s\ncomparison: {targets: [{accuracy: 1}]}").targets[0]["higher_is_better"]
+
+
+def test_no_targets_are_the_default(study: Callable):
+    for text in ("comparison: {targets: []}", "comparison: {targets: null}", ""):
+        assert study(f"name: s\n{text}").targets == []
 
 
 VALUES = st.floats(1e-30, 1e30)

@@ -116,7 +116,7 @@ CASES = {
     ),
     "steps_to_target": (
         "steps_to_target",
-        two_batch_sizes(is_best=1, steps_mean=[100, 120]),
+        two_batch_sizes(target="loss", target_value=0.1, is_best=1, steps_mean=[100, 120]),
         "Batch size 64 takes 1.2 times the steps of batch size 32; perfect scaling would take 0.5 times as many.",
     ),
     "interpolation": (
@@ -157,6 +157,13 @@ def test_measured_values_are_reported_with_their_numbers(figure: str):
     table, frame, expected = CASES[figure]
     (found,) = describe_findings(figure, {table: frame}, RATE, WORDS)
     assert expected in found
+
+
+def test_steps_of_the_first_of_several_targets_are_compared():
+    first = two_batch_sizes(target="accuracy", target_value=0.95, is_best=1, steps_mean=[100, 120])
+    second = two_batch_sizes(target="loss", target_value=0.1, is_best=1, steps_mean=[100, 90])
+    (found,) = describe_findings("steps_to_target", {"steps_to_target": pd.concat([first, second])}, RATE, WORDS)
+    assert found.startswith("To the first of 2 targets, accuracy 0.95, batch size 64 takes 1.2 times the steps of")
 
 
 @pytest.mark.parametrize("figure", ["sharpness", "interpolation", "landscape", "trajectory", "gradient_alignment"])

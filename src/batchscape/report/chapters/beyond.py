@@ -10,9 +10,10 @@ CHAPTER = Chapter(
     "examples. Do the batch sizes of this study reach that point?",
     {
         "steps_to_target": Caption(
-            "Steps and epochs to a target loss",
-            "The number of updates and epochs that each batch size needs to reach the target validation loss, at the "
-            "learning rate that needs the fewest updates. Labels are these learning rates.",
+            "Steps and epochs to a target",
+            "The number of updates and epochs that each batch size needs to reach the target, a validation loss or "
+            "metric, at the learning rate that needs the fewest updates. Labels are these learning rates. If there "
+            "are several targets, this is the first one; the tables have all.",
             "The dashed line is perfect scaling: twice the batch size, half the steps. Where the points leave it, "
             "returns diminish; where they are level, a larger batch saves no steps. The solid line is the fit, if "
             "there is one. At its critical batch size, training takes twice the minimum number of steps and twice the "

@@ -1,4 +1,4 @@
-"""Steps and epochs to the target loss by batch size, at the best learning rate, with the critical batch size."""
+"""Steps and epochs to the first target by batch size, at the best learning rate, with the critical batch size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,19 +10,22 @@ import plotnine as p9
 from batchscape.report.figures import style
 from batchscape.report.measures import Measures
 from batchscape.report.numbers import format_interval, format_number
+from batchscape.report.targets import LOSS, describe_target, first_target
 
 PANELS = {"steps": "Steps to the target", "epochs": "Epochs to the target"}
 
 
 def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
-    """`runs` gives the points of seeds, `table` means, and `fits` the fitted curve in its single row."""
+    """`runs` gives the points of seeds, `table` means, and `fits` the fitted curve; the first target is drawn."""
+    words = Measures.from_settings(measures)
+    runs, table, fit = first_target(runs), first_target(table), fits.iloc[0]
     best = table[table["is_best"] == 1]
-    fit = fits.iloc[0]
+    quantity = LOSS if fit["target"] == LOSS else words.metric(fit["target"]).label
     seeds = runs[runs["setting"].isin(best["setting"]) & runs["status"].ne("diverged")]
     plot = style.empty_plot() if best.empty else _panels(seeds, best, fit)
     return plot + p9.labs(
-        title="Steps and epochs to the target validation loss",
-        subtitle=_subtitle(best, fit, Measures.from_settings(measures)),
+        title=f"Steps and epochs to the target validation {quantity}",
+        subtitle=_subtitle(best, fit, words, len(fits)),
         x="Batch size",
         y="",
     )
@@ -79,15 +82,16 @@ def _order_panels(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(panel=pd.Categorical(rows["panel"], categories=list(PANELS.values()), ordered=True))
 
 
-def _subtitle(best: pd.DataFrame, fit: pd.Series, measures: Measures) -> str:
-    target_loss = measures.loss_phrase(format_number(fit["target_loss"]))
+def _subtitle(best: pd.DataFrame, fit: pd.Series, measures: Measures, n_targets: int) -> str:
+    goal = describe_target(fit["target"], fit["target_value"], measures)
+    goal += f" (the first of {n_targets})" if n_targets > 1 else ""
     if best.empty:
-        return "No run reached the target" + ("" if np.isnan(fit["target_loss"]) else f", {target_loss}")
+        return "No run reached the target" + (f", {goal}" if goal else "")
     n_missed = int(best["n_missed"].sum())
     missed = f"; {n_missed} run{'s' * (n_missed != 1)} never reached it" if n_missed else ""
     seeds = style.describe_seeds(best["n_seeds"], best["n_diverged"])
     target = (
-        f"Target {target_loss}, at the learning rate (labels) with the fewest misses, then the fewest "
+        f"Target {goal}, at the learning rate (labels) with the fewest misses, then the fewest "
         f"steps; small points: seeds; large points: mean over {seeds}{missed}"
     )
     if fit["verdict"] == "not identified":

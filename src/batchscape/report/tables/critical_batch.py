@@ -5,6 +5,8 @@ import pandas as pd
 from scipy import stats
 from scipy.optimize import least_squares
 
+from batchscape.report.targets import TARGET_COLUMNS, split_by_target
+
 # The critical batch size is searched up to this factor outside of the range of the tried batch sizes.
 EXTRAPOLATION_FACTOR = 100.0
 Interval = tuple[float, float, float]
@@ -62,33 +64,35 @@ def fit(batch_sizes: np.ndarray, steps: np.ndarray) -> tuple[dict[str, Interval]
 
 
 def tabulate(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> pd.DataFrame:
-    """Return one row: the fit to all runs at the best setting of each batch size for the target.
+    """Return one row for each target: the fit to all runs at the best setting of each batch size for it.
 
     B is the mean size of the batches of an epoch, whose last one may be smaller, so that E = S·B holds.
     """
+    # By order: the value of a target may be nan.
+    parts = zip(split_by_target(runs_to_target), split_by_target(steps_to_target), strict=True)
+    return pd.DataFrame([_fit_target(runs, settings) for runs, settings in parts])
+
+
+def _fit_target(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> dict[str, object]:
     best = steps_to_target[steps_to_target["is_best"] == 1]
     runs = runs_to_target[runs_to_target["setting"].isin(best["setting"]) & runs_to_target["status"].ne("diverged")]
     runs = runs.dropna(subset=["steps"])
     estimates, reason = fit((runs["examples"] / runs["steps"]).to_numpy(), runs["steps"].to_numpy())
     low, high = runs["batch_size"].min(), runs["batch_size"].max()
     critical = estimates["critical_batch"][0]
-    row: dict[str, object] = {"target_loss": steps_to_target["target_loss"].iloc[0]}
+    row: dict[str, object] = {column: steps_to_target[column].iloc[0] for column in TARGET_COLUMNS}
     for name, (estimate, lower, upper) in estimates.items():
         row |= {name: estimate, f"{name}_ci95_low": lower, f"{name}_ci95_high": upper}
     row["min_epochs"] = estimates["min_examples"][0] * (runs["epochs"] / runs["examples"]).mean()
-    return pd.DataFrame(
-        [
-            {
-                **row,
-                "smallest_batch_size": low,
-                "largest_batch_size": high,
-                "n_batch_sizes": runs["batch_size"].nunique(),
-                "n_runs": len(runs),
-                "n_missed": int(best["n_missed"].sum()),
-                "n_diverged": int(best["n_diverged"].sum()),
-                "n_on_edge": int(best["edge"].ne("none").sum()),
-                "verdict": "not identified" if reason else "inside" if low <= critical <= high else "outside",
-                "reason": reason or "none",
-            }
-        ]
-    )
+    return {
+        **row,
+        "smallest_batch_size": low,
+        "largest_batch_size": high,
+        "n_batch_sizes": runs["batch_size"].nunique(),
+        "n_runs": len(runs),
+        "n_missed": int(best["n_missed"].sum()),
+        "n_diverged": int(best["n_diverged"].sum()),
+        "n_on_edge": int(best["edge"].ne("none").sum()),
+        "verdict": "not identified" if reason else "inside" if low <= critical <= high else "outside",
+        "reason": reason or "none",
+    }

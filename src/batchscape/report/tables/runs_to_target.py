@@ -1,9 +1,15 @@
-"""Table `runs_to_target`: when each run first reached the target loss."""
+"""Table `runs_to_target`: when each run first reached each target."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from batchscape.report.settings import SETTING_COLUMNS
+from batchscape.report.targets import LOSS, TARGET_COLUMNS
+
+RUN_COLUMNS = [*SETTING_COLUMNS, "seed", "status"]
 
 
 def common_target(runs: pd.DataFrame) -> float:
@@ -25,18 +31,32 @@ def common_target(runs: pd.DataFrame) -> float:
     return float(by_batch_size[np.isfinite(by_batch_size)].max())
 
 
-def tabulate(history: pd.DataFrame, *, target_loss: float | None) -> pd.DataFrame:
-    """Return one row for each run: the epochs, steps and examples until its validation loss first reached the target.
+def tabulate(history: pd.DataFrame, *, targets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return the epochs, steps and examples until each run first reached each target.
 
-    The validation loss is known only at the end of an epoch. Values are nan if the run never reached the target. If
-    `target_loss` is None, `common_target` is used.
+    Losses and metrics are known only at the end of an epoch. A value that equals the target reaches it, nan never does.
+
+    Args:
+        history: One row for each evaluation of each run, with the columns `validation_loss` and `validation_<metric>`.
+        targets: Each with `name` (`loss` or a metric), `value` and `higher_is_better`. If there are none,
+            `common_target` is the only one.
+
+    Returns:
+        One row for each target and run, those of the first target first. Values are nan if the run never reached it.
     """
-    run = [*SETTING_COLUMNS, "seed", "status"]
-    best = history.groupby(run)["validation_loss"].min().rename("best_validation_loss").reset_index()
-    target = common_target(best) if target_loss is None else target_loss
-    reached = history[history["validation_loss"] <= target].sort_values("epoch")
-    first = reached.groupby(run)[["epoch", "step", "examples"]].first().reset_index()
-    table = best[run].merge(first, on=run, how="left")
-    table = table.rename(columns={"epoch": "epochs", "step": "steps"})
-    table.insert(len(run), "target_loss", target)
+    best = history.groupby(RUN_COLUMNS)["validation_loss"].min().rename("best_validation_loss").reset_index()
+    if not targets:
+        targets = [{"name": LOSS, "value": common_target(best), "higher_is_better": False}]
+    return pd.concat([_reach(history, best[RUN_COLUMNS], **target) for target in targets], ignore_index=True)
+
+
+def _reach(
+    history: pd.DataFrame, runs: pd.DataFrame, *, name: str, value: float, higher_is_better: bool
+) -> pd.DataFrame:
+    measured = history[f"validation_{name}"]
+    reached = history[measured >= value if higher_is_better else measured <= value].sort_values("epoch")
+    first = reached.groupby(RUN_COLUMNS)[["epoch", "step", "examples"]].first().reset_index()
+    table = runs.merge(first, on=RUN_COLUMNS, how="left").rename(columns={"epoch": "epochs", "step": "steps"})
+    for offset, (column, cell) in enumerate(zip(TARGET_COLUMNS, (name, value), strict=True)):
+        table.insert(len(RUN_COLUMNS) + offset, column, cell)
     return table

@@ -1,24 +1,30 @@
-"""Table `steps_to_target`: epochs, steps and examples to the target loss, over seeds."""
+"""Table `steps_to_target`: epochs, steps and examples to each target, over seeds."""
 
 import pandas as pd
 
 from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.tables.best_lr import edge_of_range
 from batchscape.report.tables.over_seeds import over_seeds
+from batchscape.report.targets import TARGET_COLUMNS, split_by_target
 
 
 def tabulate(runs_to_target: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for each setting.
+    """Return one row for each target and setting, those of the first target first.
 
     `n_missed` counts the runs that neither diverged nor reached the target; they are excluded from the means. `is_best`
-    is 1 for the best setting of each batch size, as in Shallue et al. 2019: of those with the fewest runs that diverged
-    or missed, the one with the fewest steps. `edge` says whether its rate is the lowest or the highest at which the
-    batch size trained; then its steps are an upper bound.
+    is 1 for the best setting of each batch size for the target, as in Shallue et al. 2019: of those with the fewest
+    runs that diverged or missed, the one with the fewest steps. `edge` says whether its rate is the lowest or the
+    highest at which the batch size trained; then its steps are an upper bound.
     """
-    table = over_seeds(runs_to_target, SETTING_COLUMNS, ["epochs", "steps", "examples"])
-    missed = runs_to_target["steps"].isna() & runs_to_target["status"].ne("diverged")
-    table["n_missed"] = missed.groupby([runs_to_target[key] for key in SETTING_COLUMNS]).sum().to_numpy()
-    table.insert(len(SETTING_COLUMNS), "target_loss", runs_to_target["target_loss"].iloc[0])
+    return pd.concat([_tabulate_target(runs) for runs in split_by_target(runs_to_target)], ignore_index=True)
+
+
+def _tabulate_target(runs: pd.DataFrame) -> pd.DataFrame:
+    table = over_seeds(runs, SETTING_COLUMNS, ["epochs", "steps", "examples"])
+    missed = runs["steps"].isna() & runs["status"].ne("diverged")
+    table["n_missed"] = missed.groupby([runs[key] for key in SETTING_COLUMNS]).sum().to_numpy()
+    for offset, column in enumerate(TARGET_COLUMNS):
+        table.insert(len(SETTING_COLUMNS) + offset, column, runs[column].iloc[0])
     table = table.assign(is_best=0, edge="none")
     for _, rows in table.groupby("batch_size"):
         reached = rows.dropna(subset=["steps_mean"])

@@ -1,7 +1,8 @@
-"""Steps to a target loss and the critical batch size, with synthetic runs and exact hyperbolas."""
+"""Steps to targets and the critical batch size, with synthetic runs and exact hyperbolas."""
 
 import numpy as np
 import pandas as pd
+import plotnine as p9
 import pytest
 from matplotlib.text import Text
 
@@ -32,6 +33,11 @@ GRID = history(
 )  # fmt: skip
 
 
+def target(value: float, name: str = "loss", higher_is_better: bool = False) -> list[dict]:
+    """Return the setting `targets` with a single target."""
+    return [{"name": name, "value": value, "higher_is_better": higher_is_better}]
+
+
 def best_losses(frame: pd.DataFrame) -> pd.DataFrame:
     run = ["batch_size", "setting", "seed", "status"]
     return frame.groupby(run)["validation_loss"].min().rename("best_validation_loss").reset_index()
@@ -48,8 +54,8 @@ def test_batch_size_that_always_diverges_is_ignored_for_the_target():
 
 
 def test_run_reaches_the_target_after_the_first_epoch_at_or_below_it():
-    table = runs_to_target.tabulate(GRID, target_loss=None).set_index(["setting", "seed"])
-    assert set(table["target_loss"]) == {5}
+    table = runs_to_target.tabulate(GRID, targets=[]).set_index(["setting", "seed"])
+    assert set(table["target_value"]) == {5}
     times = table[["epochs", "steps", "examples"]]
     assert times.loc[("bs10-lr0.1", 0)].tolist() == [2, 20, 200]
     assert times.loc[("bs40-lr0.1", 1)].tolist() == [3, 9, 300]  # 40, 40 and 20 examples per epoch
@@ -59,13 +65,13 @@ def test_run_reaches_the_target_after_the_first_epoch_at_or_below_it():
 
 
 def test_target_of_the_config_is_used():
-    table = runs_to_target.tabulate(GRID, target_loss=2.0)
-    assert set(table["target_loss"]) == {2.0}
+    table = runs_to_target.tabulate(GRID, targets=target(2.0))
+    assert set(table["target_value"]) == {2.0}
     assert table["steps"].notna().sum() == 3
 
 
 def test_missed_runs_are_counted_and_settings_without_them_are_preferred():
-    table = steps_to_target.tabulate(runs_to_target.tabulate(GRID, target_loss=None)).set_index("setting")
+    table = steps_to_target.tabulate(runs_to_target.tabulate(GRID, targets=[])).set_index("setting")
     assert table["n_missed"].to_dict() == {"bs10-lr0.1": 0, "bs10-lr0.2": 1, "bs40-lr0.1": 0, "bs40-lr0.2": 0}
     assert table["n_seeds"].tolist() == [2, 2, 2, 1]
     assert table["n_diverged"].tolist() == [0, 0, 0, 1]
@@ -86,16 +92,117 @@ def test_missed_runs_are_counted_and_settings_without_them_are_preferred():
 )
 def test_best_rate_takes_the_fewest_steps(rates: dict[float | None, int], best: str, edge: str):
     runs = [(10, rate, 0, "converged", [9.0] * (epochs - 1) + [1.0]) for rate, epochs in rates.items()]
-    table = steps_to_target.tabulate(runs_to_target.tabulate(history(*runs), target_loss=1.0))
+    table = steps_to_target.tabulate(runs_to_target.tabulate(history(*runs), targets=target(1.0)))
     row = table[table["is_best"] == 1]
     assert (row["setting"].item(), row["edge"].item()) == (best, edge)
 
 
 def test_no_setting_is_best_if_no_run_reaches_the_target():
-    table = steps_to_target.tabulate(runs_to_target.tabulate(GRID, target_loss=0.5))
+    table = steps_to_target.tabulate(runs_to_target.tabulate(GRID, targets=target(0.5)))
     assert table["is_best"].sum() == 0
     assert table["n_missed"].tolist() == [2, 2, 2, 1]
     assert table["steps_mean"].isna().all()
+
+
+# Several targets, of the loss and of metrics.
+
+RATES_DIFFER = history(
+    *((size, 0.1, seed, "converged", [3, 1, 1, 1]) for size in (10, 20, 40) for seed in (0, 1)),
+    *((size, 0.2, seed, "converged", [3, 3, 1, 1]) for size in (10, 20, 40) for seed in (0, 1)),
+).assign(validation_accuracy=[0.5, 0.6, 0.7, 0.9] * 6 + [0.5, 0.9, 0.9, 0.9] * 6)  # the other rate is best for it
+BOTH = target(1.0) + target(0.9, "accuracy", higher_is_better=True)
+
+
+@pytest.mark.parametrize(
+    ("higher_is_better", "value", "epoch"),
+    [
+        (True, 0.5, 1), (True, 0.75, 3), (True, 0.76, 5), (True, 0.9, np.nan),  # the last one only by nan
+        (False, 0.5, 1), (False, 0.25, 4), (False, 0.2, np.nan),
+    ],
+)  # fmt: skip
+def test_a_metric_is_reached_at_or_beyond_its_target_on_its_better_side(
+    higher_is_better: bool, value: float, epoch: float
+):
+    runs = history((10, 0.1, 0, "converged", [9] * 6))
+    runs["validation_m"] = [0.5, np.nan, 0.75, 0.25, 0.875, np.nan]
+    table = runs_to_target.tabulate(runs, targets=target(value, "m", higher_is_better))
+    assert table[["target", "target_value"]].to_numpy().tolist() == [["m", value]]
+    np.testing.assert_array_equal(table["epochs"], [epoch])
+    np.testing.assert_array_equal(table["steps"], [10 * epoch])
+
+
+def test_a_target_is_not_reached_by_nan_alone():
+    runs = history((10, 0.1, 0, "diverged", [np.nan, np.nan])).assign(validation_accuracy=np.nan)
+    for higher_is_better in (True, False):
+        table = runs_to_target.tabulate(runs, targets=target(0.5, "accuracy", higher_is_better))
+        assert table["steps"].isna().all()
+
+
+def test_each_target_has_its_own_best_settings():
+    runs = runs_to_target.tabulate(RATES_DIFFER, targets=BOTH)
+    assert runs.groupby(["target", "target_value"], sort=False).size().to_dict() == {
+        ("loss", 1): 12,
+        ("accuracy", 0.9): 12,
+    }
+    table = steps_to_target.tabulate(runs)
+    best = table[table["is_best"] == 1].set_index(["target", "batch_size"])
+    assert best["learning_rate"].to_dict() == {
+        **{("loss", size): 0.1 for size in (10, 20, 40)},
+        **{("accuracy", size): 0.2 for size in (10, 20, 40)},
+    }
+    assert best["edge"].tolist() == ["low"] * 3 + ["high"] * 3
+    assert best["epochs_mean"].tolist() == [2] * 6
+    # At the other rate of each.
+    assert table[table["is_best"] == 0].groupby("target")["epochs_mean"].unique().to_dict() == {
+        "loss": 3,
+        "accuracy": 4,
+    }
+
+
+def test_tables_of_several_targets_are_those_of_single_ones_first_target_first():
+    def tables(targets: list[dict]) -> list[pd.DataFrame]:
+        runs = runs_to_target.tabulate(RATES_DIFFER, targets=targets)
+        steps = steps_to_target.tabulate(runs)
+        return [runs, steps, critical_batch.tabulate(runs, steps)]
+
+    first, second, missed = BOTH[:1], BOTH[1:], target(0.5)
+    expected = [
+        pd.concat(parts, ignore_index=True) for parts in zip(tables(second), tables(missed), tables(first), strict=True)
+    ]
+    for found, frame in zip(tables([*second, *missed, *first]), expected, strict=True):
+        pd.testing.assert_frame_equal(found, frame, check_dtype=False)
+    assert expected[2]["target"].tolist() == ["accuracy", "loss", "loss"]
+    assert expected[2]["n_runs"].tolist() == [6, 0, 6]
+
+
+def texts_of(plot: p9.ggplot) -> str:
+    return " ".join(" ".join(text.get_text() for text in plot.draw().findobj(Text)).split())
+
+
+@pytest.mark.parametrize(
+    ("targets", "title", "subtitle"),
+    [
+        (BOTH, "target validation loss", "Target 1 nats (the first of 2), at"),
+        (BOTH[::-1], "target validation accuracy", "Target accuracy 0.9 (the first of 2), at"),
+        (BOTH[:1], "target validation loss", "Target 1 nats, at"),
+        (
+            target(0.9995, "accuracy", higher_is_better=True),
+            "target validation accuracy",
+            "No run reached the target, accuracy 0.9995",
+        ),
+    ],
+)
+def test_figure_shows_the_first_target_and_says_which(targets: list[dict], title: str, subtitle: str):
+    runs = runs_to_target.tabulate(RATES_DIFFER, targets=targets)
+    table = steps_to_target.tabulate(runs)
+    plot = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION)
+    texts = texts_of(plot)
+    assert f"Steps and epochs to the {title}" in texts
+    assert subtitle in texts
+    drawn = plot.draw()
+    reached = 0 if "No run" in subtitle else 6 + 3  # seeds and means of the first target alone
+    for panel in drawn.axes:
+        assert sum(len(points.get_offsets()) for points in panel.collections) == reached
 
 
 # Critical batch size.
@@ -159,7 +266,7 @@ def scaled_runs(critical: float) -> pd.DataFrame:
         for seed in range(3):
             lead = {"batch_size": batch_size, "learning_rate": 0.1, "setting": f"bs{batch_size}-lr0.1", "seed": seed}
             times = {"epochs": steps / of_epoch, "steps": steps, "examples": steps / of_epoch * 1000}
-            rows.append({**lead, "status": "converged", "target_loss": 0.3, **times})
+            rows.append({**lead, "status": "converged", "target": "loss", "target_value": 0.3, **times})
     table = pd.DataFrame(rows)
     table.loc[4, ["epochs", "steps", "examples"]] = np.nan
     table.loc[8, ["status", "steps"]] = ["diverged", 1.0]
@@ -192,7 +299,7 @@ def test_run_that_diverged_after_reaching_the_target_is_not_drawn():
         *((size, 0.1, seed, "converged", [9, 5, 3]) for size in (10, 40) for seed in (0, 1)),
         (10, 0.1, 2, "diverged", [1, np.nan]), (40, 0.1, 2, "converged", [9, 5, 3]),
     )  # fmt: skip
-    runs = runs_to_target.tabulate(grid, target_loss=5.0)
+    runs = runs_to_target.tabulate(grid, targets=target(5.0))
     table = steps_to_target.tabulate(runs)
     drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
     for panel in drawn.axes:
@@ -202,6 +309,5 @@ def test_run_that_diverged_after_reaching_the_target_is_not_drawn():
 def test_critical_batch_above_1000_is_written_without_an_exponent():
     runs = scaled_runs(1200.0)
     table = steps_to_target.tabulate(runs)
-    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
-    texts = " ".join(text.get_text() for text in drawn.findobj(Text))
-    assert "Critical batch size 1200 (95 % interval 1200 to 1200)" in " ".join(texts.split())
+    plot = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION)
+    assert "Critical batch size 1200 (95 % interval 1200 to 1200)" in texts_of(plot)

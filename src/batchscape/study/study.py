@@ -53,12 +53,13 @@ class Study(StudyConfig):
 
     @property
     def custom_training_files(self) -> tuple[Path, ...]:
-        """The modules of a custom network, loss and metrics; not those of torch, which do not count in fingerprints.
+        """The modules of a custom network, loss, metrics and optimizer; those of torch do not count in fingerprints.
 
         Raises:
             UserError: A module does not exist.
         """
         keys = {self.model.name: "model.name"} if ":" in self.model.name else {}
+        keys |= {self.optimizer.name: "optimizer.name"} if ":" in self.optimizer.name else {}
         keys |= {path: "task.loss" if path == self.task.loss else "task.metrics" for path in self.task.custom_code}
         files = {path: module_file(path, key) for path, key in keys.items()}
         return tuple(file for path, file in files.items() if not path.startswith("torch."))

@@ -63,8 +63,8 @@ def _reject_lightning_module(network: nn.Module, name: str) -> None:
     if ignored:
         raise UserError(
             f"model.name: {name} is a LightningModule, whose {' and '.join(ignored)} would be ignored, because "
-            "Batchscape trains with the loss and the optimizer of the study file; name a class or function that returns "
-            "only its network"
+            "Batchscape trains with the loss and the optimizer of the study file; name a class or function that "
+            "returns only its network"
         )
 
 

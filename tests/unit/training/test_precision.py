@@ -174,7 +174,7 @@ def set_flags() -> Iterator[Callable[[bool, bool], None]]:
     change(*before)
 
 
-@pytest.mark.parametrize("before", product([True, False], repeat=2), ids=str)
+@pytest.mark.parametrize("before", list(product([True, False], repeat=2)), ids=str)
 @pytest.mark.parametrize("enabled", [True, False])
 def test_tf32_is_set_within_a_block_and_restored_after_it(
     set_flags: Callable, before: tuple[bool, bool], enabled: bool

@@ -127,7 +127,8 @@ class StepPlan:
         count = 1
         while (step := self.in_steps(interval, count)) < self.total:
             steps.add(step)
-            count += 1
+            # Several intervals may end in the same step.
+            count = max(count, self.examples(step) // interval.examples) + 1 if interval.examples else count + 1
         return sorted(steps)
 
     def in_steps(self, length: Budget, count: int = 1) -> int:

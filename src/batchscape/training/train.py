@@ -17,7 +17,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData, prepared_digest, read_prepared
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
-from batchscape.optim.optimizers import check_schedule
+from batchscape.optim.optimizers import build_optimizer, check_schedule
 from batchscape.runtime.device import available_memory, choose_device
 from batchscape.runtime.states import ALREADY_COMPLETE, RESUMED, record_state
 from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
@@ -70,7 +70,9 @@ def train(spec: RunSpec, data: Path, directory: Path, execution: Execution = SIN
         _train(spec, data, directory, execution, ProcessGroup())
         return directory
     torch.set_num_threads(execution.threads)
-    build(spec, data, execution.num_processes)  # so that an invalid run fails here, with one line, not in each process
+    # So that an invalid run fails here, with one line, not in each process.
+    _, objective = build(spec, data, execution.num_processes)
+    build_optimizer(objective.module, spec.optimizer, spec.learning_rate)
     arguments = {
         "spec": spec.model_dump_json(),
         "data": str(data),

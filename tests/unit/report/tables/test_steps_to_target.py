@@ -2,8 +2,8 @@
 
 import numpy as np
 import pandas as pd
-import plotnine as p9
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from batchscape.report.figures import steps_to_target as figure
@@ -175,8 +175,8 @@ def test_tables_of_several_targets_are_those_of_single_ones_first_target_first()
     assert expected[2]["n_runs"].tolist() == [6, 0, 6]
 
 
-def texts_of(plot: p9.ggplot) -> str:
-    return " ".join(" ".join(text.get_text() for text in plot.draw().findobj(Text)).split())
+def texts_of(drawn: Figure) -> str:
+    return " ".join(" ".join(text.get_text() for text in drawn.findobj(Text)).split())
 
 
 @pytest.mark.parametrize(
@@ -195,11 +195,10 @@ def texts_of(plot: p9.ggplot) -> str:
 def test_figure_shows_the_first_target_and_says_which(targets: list[dict], title: str, subtitle: str):
     runs = runs_to_target.tabulate(RATES_DIFFER, targets=targets)
     table = steps_to_target.tabulate(runs)
-    plot = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION)
-    texts = texts_of(plot)
+    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
+    texts = texts_of(drawn)
     assert f"Steps and epochs to the {title}" in texts
     assert subtitle in texts
-    drawn = plot.draw()
     reached = 0 if "No run" in subtitle else 6 + 3  # seeds and means of the first target alone
     for panel in drawn.axes:
         assert sum(len(points.get_offsets()) for points in panel.collections) == reached
@@ -309,5 +308,5 @@ def test_run_that_diverged_after_reaching_the_target_is_not_drawn():
 def test_critical_batch_above_1000_is_written_without_an_exponent():
     runs = scaled_runs(1200.0)
     table = steps_to_target.tabulate(runs)
-    plot = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION)
-    assert "Critical batch size 1200 (95 % interval 1200 to 1200)" in texts_of(plot)
+    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
+    assert "Critical batch size 1200 (95 % interval 1200 to 1200)" in texts_of(drawn)

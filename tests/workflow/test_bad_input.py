@@ -501,7 +501,23 @@ def intact(tiny: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for file in (DATA, RUNS, f"{SEARCH}/tuned.json", f"{SEARCH}/optuna.journal", "tiny.npz"):
         shutil.copy(tiny.path / file, folder)
     weights = {"a": np.ones(3, np.float32)}
-    write_checkpoint(folder, TrainingState(weights, weights, {}, np.ones(4), [{"epoch": 1}], None, math.inf, 4), "me")
+    state = TrainingState(
+        step=2,
+        network=weights,
+        optimizer={"0/momentum_buffer": np.ones(3, np.float32)},
+        optimizer_values={},
+        average={},
+        best={},
+        update_norms=np.ones(4),
+        previous_weights=np.ones(3, np.float32),
+        interval_sums=np.zeros(2),
+        interval_values={},
+        history=[{"epoch": 1}],
+        best_evaluation=None,
+        best_loss=math.inf,
+        micro_batch=4,
+    )
+    write_checkpoint(folder, state, "me")
     shutil.copy(folder / CHECKPOINT, folder / PREVIOUS_CHECKPOINT)
     return folder
 

@@ -60,6 +60,7 @@ def history() -> pd.DataFrame:
     for seed, slope, status, epochs in ((0, 1.0, "converged", 9), (1, 3.0, "budget_spent", 8), (2, 9.0, "diverged", 4)):
         for epoch in range(1, epochs + 1):
             what = {"batch_size": 32, "learning_rate": 0.1, "setting": "bs32-lr0.1", "seed": seed, "status": status}
+            what["run"] = f"bs32-lr0.1-seed{seed}"
             values = {"distance": 4 + slope * np.log(7 * epoch), "noise_scale": np.nan, "gradient_norm": np.nan}
             if epoch in (1, 2, 4, 8):
                 values |= {"noise_scale": 10.0 * epoch * slope, "gradient_norm": slope}

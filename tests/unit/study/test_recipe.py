@@ -114,5 +114,6 @@ def test_searches_and_timings_train_by_the_recipe_of_the_study():
         expected = getattr(study, section).model_dump(mode="json")
         assert search[section] == expected
         assert all(run[section] == expected for run in timing["runs"])
-    assert all(run["averaging"] == {"half_life": 9} for run in timing["runs"])
+    # It hardly takes time, so that an edit of it makes no timing stale.
+    assert all(run["averaging"] == {"half_life": None} for run in timing["runs"])
     assert SearchSpec.model_validate_json(study.specs.search(64).replace('"tuning": {', '"tuning": {"enabled": true, '))

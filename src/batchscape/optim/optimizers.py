@@ -348,7 +348,7 @@ def check_schedule(config: OptimizerConfig) -> None:
         weights.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
     if torch.equal(*weights):
         raise UserError(
-            f"{NAME}: {config.name} does not follow the learning rate in its `param_groups`, so warm-up and decay "
+            f"{NAME}: {config.name} does not follow the learning rate in its param_groups, so warm-up and decay "
             "would have no effect; remove them, or choose another optimizer"
         )
 

@@ -107,7 +107,7 @@ def test_another_search_in_the_same_journal_starts_again(
 ):
     journal, data, code = tmp_path / "optuna.journal", small_data_file, "code"
     before = search(spec_of(trials=3), data, journal, Execution(code=code))
-    spec = spec_of(trials=3, epochs=1) if change == "epochs" else spec_of(trials=3)
+    spec = spec_of(trials=3, budget=Budget(epochs=1)) if change == "epochs" else spec_of(trials=3)
     if change == "code":
         code = "edited"
     if change == "data":

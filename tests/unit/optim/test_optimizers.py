@@ -447,5 +447,5 @@ def test_optimizers_follow_a_schedule(name: str):
 @pytest.mark.parametrize("name", ["Rprop", "own:Fixed"])
 def test_optimizer_that_ignores_a_schedule_is_refused(refusal: Callable, name: str):
     assert refusal(check_schedule, config(name)).startswith(
-        f"optimizer.name: {name} does not follow the learning rate in its `param_groups`, "
+        f"optimizer.name: {name} does not follow the learning rate in its param_groups, "
     )

@@ -18,7 +18,7 @@ class Budget(Section):
     """Passes over the training set."""
 
     examples: Annotated[PositiveInt | None, Field(examples=[100000])] = None
-    """Training examples, counted again in each epoch; rounded up to whole steps."""
+    """Training examples, counted again in each epoch; rounded up to full steps."""
 
     @model_validator(mode="after")
     def _has_one_unit(self) -> Self:
@@ -41,7 +41,7 @@ class Budget(Section):
         return float(getattr(self, self.unit))
 
     def in_epochs(self, batch_size: int, num_examples: int) -> float:
-        """Return the length in epochs, but for the rounding to whole steps."""
+        """Return the length in epochs, but for the rounding to full steps."""
         if self.steps is not None:
             return self.steps / math.ceil(num_examples / batch_size)
         return float(self.epochs or 0) + (self.examples or 0) / num_examples

@@ -63,7 +63,7 @@ class HasStages(Section):
         Field(min_length=1, examples=[[{"start": {"fraction": 0.5}, "batch_size_factor": 4}]]),
         AsTuple,
     ] = None
-    """Stages with other batch sizes, in their order; the schedule goes on as it is."""
+    """Stages with other batch sizes, in their order; the schedule is that of the study."""
 
     growth: Annotated[GrowthConfig | None, Field(examples=[{"factor": 2}])] = None
     """Stages that follow from the decay of `schedule`, and replace it."""

@@ -288,8 +288,8 @@ class TrainingModule(pl.LightningModule):
         """Return the total weight of examples; that of an epoch is the sum over the data in its own order."""
         if self.train_weights is None:
             return float(len(order))
-        whole = len(order) == len(self.train_weights)
-        weights = self.train_weights if whole else self.train_weights[order.to(self.train_weights.device)]
+        is_complete = len(order) == len(self.train_weights)
+        weights = self.train_weights if is_complete else self.train_weights[order.to(self.train_weights.device)]
         return weights.sum().item()
 
     def _set_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:

@@ -132,7 +132,7 @@ class StepPlan:
         return sorted(steps)
 
     def in_steps(self, length: Budget, count: int = 1) -> int:
-        """Return the steps of `count` times a length of training; epochs and examples are rounded up to whole steps."""
+        """Return the steps of `count` times a length of training; epochs and examples are rounded up to full steps."""
         return self._in_steps(length, count, self._stages)
 
     def _in_steps(self, length: Budget, count: int, stages: Sequence[_Stage]) -> int:
@@ -161,7 +161,7 @@ class StepPlan:
         return stage.examples(step - stage.first_step)
 
     def epochs(self, step: int) -> float:
-        """Return the number of epochs of the first steps, an int if it is whole."""
+        """Return the number of epochs of the first steps, an int if it is an integer."""
         examples = self.examples(step)
         complete, rest = divmod(examples, self.num_examples)
         return examples / self.num_examples if rest else complete

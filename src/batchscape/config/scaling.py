@@ -99,7 +99,7 @@ def scale(name: str, value: float, ratio: float, exponent: float) -> float:
 
 
 def scale_half_life(value: float, ratio: float) -> float:
-    """Return the decay rate with the same half-life in examples, h^κ (Marek et al. 2025, section 3).
+    """Return the decay rate with the same half-life in examples, h^κ (Marek et al. 2025).
 
     The half-life is log ½ / log h steps of B examples.
 
@@ -124,7 +124,7 @@ def keep_time_scale(weight_decay: float, ratio: float, rate_ratio: float) -> flo
     """Return the weight decay λ with which the time scale of the weights stays, λ₀·κ·η₀/η.
 
     AdamW's weights are a moving average of its updates over 1/(η·λ) steps, which are B/(η·λ·D) epochs of D examples
-    (Wang & Aitchison 2024; Bergsma et al. 2025, section 2).
+    (Wang & Aitchison 2024; Bergsma et al. 2025).
 
     Args:
         weight_decay: λ₀ at the base batch size.

@@ -64,7 +64,7 @@ def test_distance_of_a_decay_rate_from_1_is_proportional_to_a_power_of_the_batch
 
 @given(ratio=ratios)
 def test_sde_rule_keeps_what_the_stochastic_differential_equation_of_adam_depends_on(ratio: float):
-    # Malladi et al. 2022, definition 4.4: with noise σ ∝ 1/√B, the limit depends on σ·η, (1 − β)/η² and ε/σ alone.
+    # Malladi et al. 2022: with noise σ ∝ 1/√B, the limit depends on σ·η, (1 − β)/η² and ε/σ alone.
     scaled = {name: scale(name, value, ratio, EXPONENTS["sde"][name]) for name, value in ADAM.items()}
 
     def invariants(values: dict[str, float], batch_size: float) -> list[float]:

@@ -410,7 +410,7 @@ class TrainingModule(pl.LightningModule):
 
         Its batches follow the order of the next epoch that begins and shuffles, which is independent of the weights.
         """
-        epoch = -(-self.step // self.plan.steps_per_epoch) + 1
+        epoch = self.plan.next_epoch(self.step)
         order = torch.from_numpy(epoch_order(len(self.train_data), self.spec.seed, epoch))
         weights = None if self.train_weights is None else self.train_weights.to(self.train_data.storage)
         self.chunk, estimates = find_largest_fitting(

@@ -166,6 +166,10 @@ class StepPlan:
         complete, rest = divmod(examples, self.num_examples)
         return examples / self.num_examples if rest else complete
 
+    def next_epoch(self, step: int) -> int:
+        """Return the number, from 1, of the first epoch of which no example is in the first steps."""
+        return math.ceil(self.epochs(step)) + 1
+
     def segment_end(self, step: int) -> int:
         """Return the last step of the segment that the next step is in."""
         index = bisect_right(self.evaluations, step)

@@ -42,6 +42,7 @@ def test_batch_sizes_of_a_small_example():
     ]  # fmt: skip
     assert [plan.learning_rate_factor(step) for step in range(1, 10)] == [1, 1, *[0.5] * 5, 1, 1]
     assert [plan.examples(step) for step in range(10)] == [0, 2, 4, 8, 10, 14, 18, 20, 28, 30]
+    assert [plan.next_epoch(step) for step in range(10)] == [1, 2, 2, 2, 2, 3, 3, 3, 4, 4]
     assert (plan.total, plan.max_batch_size, plan.evaluations) == (9, 8, [4, 7, 9])
 
 

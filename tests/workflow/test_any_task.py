@@ -16,7 +16,6 @@ SMALL = """
 grid: {batch_sizes: [16, 64], learning_rates: [0.02, 0.05], seeds: [0, 1]}
 training: {budget: {epochs: 2}, patience: 2}
 comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.05}
-arms: {sqrt: {enabled: false}}
 tuning: {enabled: false}
 sharpness: {epsilons: [0.5], adaptive_radii: [0.9], subspace_dimension: 4, iterations: 2, random_starts: 0,
             trace_matvecs: 3}
@@ -27,11 +26,14 @@ device_timing: {enabled: false}
 """
 TABLE = "{source: table, path: table.csv, target: price, target_transform: standardize, test_fraction: 0.2}"
 STUDIES = {
-    "table": f"data: {TABLE}\ntask: {{name: regression}}\nmodel: {{name: mlp, dense: [8]}}",
+    "table": f"data: {TABLE}\ntask: {{name: regression}}\nmodel: {{name: mlp, dense: [8]}}\n"
+    "arms: {sqrt: {enabled: false}, jump: {rule: constant, stages: [{start: {epochs: 1}, batch_size_factor: 2}]}}",
     "text": "data: {source: text, path: text.txt, block_length: 16, test_fraction: 0.2}\n"
-    "model: {name: transformer, depth: 1, width: 8, heads: 2}",
+    "model: {name: transformer, depth: 1, width: 8, heads: 2}\n"
+    "optimizer: {name: AdamW}\nschedule: {decay: linear}\naveraging: {half_life: 50}\n"
+    "arms: {linear: {enabled: false}, sqrt: {enabled: false}, sde: {}, grow: {rule: constant, growth: {max_batch_size: 64}}}",
     "density": f"data: {TABLE}\ntask: {{name: regression, loss: 'densities:gaussian_nll', outputs: 2}}\n"
-    "model: {name: mlp, dense: [8]}",
+    "model: {name: mlp, dense: [8]}\narms: {sqrt: {enabled: false}}",
 }
 LOSS = """
 import torch

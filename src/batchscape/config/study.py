@@ -250,6 +250,19 @@ class StudyConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _stages_begin_within_the_budget(self) -> Self:
+        budget = self.training.budget
+        for name, arm in self.arms.items():
+            for index, stage in enumerate(arm.stages or ()):
+                start, limit = stage.start, 1.0 if stage.start.unit == "fraction" else budget.amount
+                if start.unit in ("fraction", budget.unit) and start.amount >= limit:
+                    raise cross_field_error(
+                        f"arms.{name}.stages[{index}].start",
+                        f"{start} is not within training.budget, {budget}; lower it, or remove the stage",
+                    )
+        return self
+
+    @model_validator(mode="after")
     def _arms_fit_the_grid(self) -> Self:
         for name, arm in self.arms.items():
             foreign = [size for size in arm.batch_sizes if size not in self.grid.batch_sizes]

@@ -96,8 +96,8 @@ class StepPlan:
 
     @property
     def max_batch_size(self) -> int:
-        """The largest batch size of all stages."""
-        return max(stage.batch_size for stage in self._stages)
+        """The largest batch size of the stages within the budget."""
+        return max(stage.batch_size for stage in self._stages if stage.first_step < self.total)
 
     @cached_property
     def total(self) -> int:

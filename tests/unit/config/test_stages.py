@@ -92,6 +92,16 @@ def test_runs_have_the_stages_of_their_arm(study: Callable):
             "9 steps is not after the stage before it, 9 steps",
         ),
         (
+            "{rule: constant, stages: [{start: {epochs: 2000}, batch_size_factor: 2}]}",
+            "arms.a.stages[0].start: ",
+            "2000 epochs is not within training.budget, 2000 epochs; lower it, or remove the stage",
+        ),
+        (
+            "{rule: constant, stages: [{start: {fraction: 1}, batch_size_factor: 2}]}",
+            "arms.a.stages[0].start: ",
+            "100 % of the budget is not within training.budget, 2000 epochs",
+        ),
+        (
             "{rule: constant, stages: [{start: {steps: 9}, batch_size_factor: 999}]}",
             "arms.a: ",
             "has stages with a batch size of 31968, which is more than the 1438 training images",

@@ -87,6 +87,7 @@ def test_a_stage_that_would_have_no_step_is_left_out():
         10, 2, {"steps": 8}, [stage({"steps": 3}, 2), stage({"fraction": 0.375}, 4), stage({"epochs": 99}, 5)]
     )
     assert [size for _, _, size in batches(plan)] == [2, 2, 2, 4, 8, 2, 8, 2]
+    assert plan.max_batch_size == 8
 
 
 @pytest.mark.parametrize("budget", [{"steps": 55}, {"examples": 333}, {"epochs": 4}], ids=str)

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from torch.nn import functional as F
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LinearLR, SequentialLR
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LambdaLR, LinearLR, LRScheduler, SequentialLR
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from batchscape.config.run import RunSpec
@@ -95,8 +95,27 @@ class Reference:
     rows: list[dict[str, float]] = field(default_factory=list)
 
 
-def train_plainly(data: PreparedData, spec: RunSpec) -> Reference:
-    """Train with torch's AdamW, without its fused implementation, torch's schedulers and clipping by hand."""
+def warmup_and_cosine(optimizer: torch.optim.Optimizer) -> LRScheduler:
+    """Return the schedule of the recipe, of torch's schedulers."""
+    phases = [
+        LinearLR(optimizer, 1 / WARMUP, total_iters=WARMUP - 1),
+        ConstantLR(optimizer, 1.0),
+        CosineAnnealingLR(optimizer, DECAY_STEPS, eta_min=FINAL * RATE),
+    ]
+    return SequentialLR(optimizer, phases, [WARMUP, STEPS - DECAY_STEPS])
+
+
+def train_plainly(
+    data: PreparedData,
+    spec: RunSpec,
+    sizes: Sequence[int],
+    evaluations: Sequence[int] = EVALUATIONS,
+    schedule: Callable[[torch.optim.Optimizer], LRScheduler] = warmup_and_cosine,
+) -> Reference:
+    """Train with torch's AdamW, without its fused implementation, torch's schedulers and clipping by hand.
+
+    `sizes` are the examples of each batch, in order.
+    """
     network = build_network(spec.model, data.spec, 3, spec.seed)
     named = dict(network.named_parameters())
     is_decayed = {name: name.endswith("weight") and "norm" not in name for name in named}
@@ -105,16 +124,11 @@ def train_plainly(data: PreparedData, spec: RunSpec) -> Reference:
         {"params": [named[name] for name in named if not is_decayed[name]], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=RATE, betas=(0.8, 0.95), foreach=False, fused=False)
-    phases = [
-        LinearLR(optimizer, 1 / WARMUP, total_iters=WARMUP - 1),
-        ConstantLR(optimizer, 1.0),
-        CosineAnnealingLR(optimizer, DECAY_STEPS, eta_min=FINAL * RATE),
-    ]
-    scheduler = SequentialLR(optimizer, phases, [WARMUP, STEPS - DECAY_STEPS])
-    orders = (torch.from_numpy(epoch_order(NUM_EXAMPLES, spec.seed, epoch)) for epoch in (1, 2, 3))
-    batches = [indices for order in orders for indices in order.split(spec.batch_size)]
+    scheduler = schedule(optimizer)
+    order = np.concatenate([epoch_order(NUM_EXAMPLES, spec.seed, epoch) for epoch in (1, 2, 3)])
+    batches = torch.from_numpy(order)[: sum(sizes)].split(list(sizes))
     reference, losses, examples, evaluated = Reference(network), [], 0, 0
-    for step, indices in enumerate(batches[:STEPS], start=1):
+    for step, indices in enumerate(batches, start=1):
         batch = data.train.batch(indices, CPU)
         each = F.cross_entropy(network(batch.inputs), batch.targets, reduction="none")
         optimizer.zero_grad()
@@ -131,7 +145,7 @@ def train_plainly(data: PreparedData, spec: RunSpec) -> Reference:
         reference.norms.append(float((torch.nn.utils.parameters_to_vector(named.values()).detach() - before).norm()))
         losses += each.tolist()
         examples += len(indices)
-        if step in EVALUATIONS:
+        if step in evaluations:
             held_out = data.validation.batch(slice(None), CPU)
             with torch.no_grad():
                 validation_loss = F.cross_entropy(network(held_out.inputs), held_out.targets).item()
@@ -152,7 +166,7 @@ def train_plainly(data: PreparedData, spec: RunSpec) -> Reference:
 
 @pytest.fixture(scope="module")
 def reference(data: PreparedData) -> Reference:
-    found = train_plainly(data, recipe())
+    found = train_plainly(data, recipe(), [*[12] * 8, 1, *[12] * 8, 1, *[12] * 5])
     assert 3 < sum(found.clipped) < STEPS - 3
     return found
 
@@ -208,6 +222,43 @@ def test_run_over_two_processes_resumes_within_an_epoch_to_identical_bits(
     assert (run.checkpoint_folder / CHECKPOINT).exists() and not run.run_file.exists()
     train(recipe(), data_file, run.path, execution)
     assert recorded(run) == recorded(shared)
+
+
+# Stages.
+
+STAGES = [
+    {"start": {"examples": 60}, "batch_size_factor": 2, "learning_rate_factor": 0.5},
+    {"start": {"fraction": 0.5}, "batch_size_factor": 4, "learning_rate_factor": 0.25},
+]
+# 60 examples are 5 batches of 12, and batches of 24 end at 145 examples, the first place beyond half of 250.
+STAGE_SIZES = [*[12] * 5, 24, 13, 24, 24, 48, 1, 48, 48]
+STAGE_RATES = [*[1.0] * 5, *[0.5] * 4, *[0.25] * 4]
+
+
+def staged_recipe() -> RunSpec:
+    return recipe(stages=STAGES, schedule={})
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_stages_equal_a_plain_loop(data: PreparedData, data_file: Path, tmp_path: Path, devices: int):
+    def schedule(optimizer: torch.optim.Optimizer) -> LRScheduler:
+        return LambdaLR(optimizer, lambda step: [*STAGE_RATES, 0.0][step])
+
+    reference = train_plainly(data, staged_recipe(), STAGE_SIZES, [4, 8, 12, 13], schedule)
+    run = RunDirectory(train(staged_recipe(), data_file, tmp_path / "run", Execution(code="code", devices=devices)))
+    assert_equals_the_loop(run, reference)
+    assert run.summary()["steps"] == len(STAGE_SIZES)
+
+
+@pytest.mark.parametrize("stop_before", [7, 10])
+def test_run_with_stages_resumes_to_identical_bits(data_file: Path, tmp_path: Path, stop_before: int):
+    complete, run = RunDirectory(tmp_path / "complete"), RunDirectory(tmp_path / "run")
+    train(staged_recipe(), data_file, complete.path, Execution(code="code"))
+    with pytest.raises(Stop):
+        train_counting_steps(staged_recipe(), data_file, run.path, stop_before)
+    taken = train_counting_steps(staged_recipe(), data_file, run.path)
+    assert taken < len(STAGE_SIZES)
+    assert recorded(run) == recorded(complete)
 
 
 # Budgets and evaluations.

@@ -42,7 +42,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,9 @@ from batchscape.training.lightning import pl
 from batchscape.training.train import train
 
 STUDIES = Path(__file__).parents[1] / "config"
+COUNTS = {"diamonds": 20_480, "python_docs": 1_024}
+"""Training examples of each study."""
+
 BATCH_SIZES = 32, 512
 EPOCHS = 3
 THREADS = 1
@@ -124,56 +127,73 @@ def batchscape(study: Study, data: PreparedData, folder: Path, recipe: Mapping[s
 
 def hand_written(study: Study, data: PreparedData, fused: bool | None = None) -> Contender:
     """A plain loop: one permutation per epoch, and the losses read once per epoch."""
-    training, validation, loss_of = decoded(data.train), decoded(data.validation), LOSSES[study.task.name]
 
-    def run(batch_size: int) -> float:
-        torch.set_num_threads(THREADS)
-        network = initial_network(study, data)
-        optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, fused=fused)
-        moments, history = [], []
-        for _ in range(EPOCHS):
-            total = torch.zeros(())
-            for rows in torch.randperm(len(training)).split(batch_size):
-                optimizer.zero_grad()
-                loss = loss_of(network(select(training.inputs, rows)), training.targets[rows])
-                loss.backward()
-                optimizer.step()
-                total += loss.detach() * len(rows)
-            with torch.no_grad():
-                validation_loss = loss_of(network(validation.inputs), validation.targets)
-            history.append((total.item() / len(training), validation_loss.item()))
-            moments.append(time.process_time())
-        return moments[-1] - moments[-2]
+    def recipe(network: nn.Module, *_: int) -> PlainRecipe:
+        return PlainRecipe(torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, fused=fused))
 
-    return run
+    return plain_loop(study, data, recipe)
 
 
 def hand_written_recipe(study: Study, data: PreparedData) -> Contender:
     """A plain loop with AdamW, cosine decay, clipping and an average of the weights, all of them torch's."""
+
+    def recipe(network: nn.Module, batch_size: int, total_steps: int) -> PlainRecipe:
+        optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, fused=True, **OPTIMIZER.arguments)
+        decay = 2 ** (-batch_size / HALF_LIFE)
+        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total_steps)
+
+        def before() -> None:
+            torch.nn.utils.clip_grad_norm_(network.parameters(), OPTIMIZER.clip_norm or 0)
+
+        def after() -> None:
+            schedule.step()
+            average.update_parameters(network)
+
+        return PlainRecipe(optimizer, before, after, (average,))
+
+    return plain_loop(study, data, recipe)
+
+
+@dataclass(frozen=True)
+class PlainRecipe:
+    """What a plain loop does in a step, besides the gradient.
+
+    Attributes:
+        optimizer: The optimizer.
+        before: Called before its step.
+        after: Called after it.
+        averages: Other networks to evaluate.
+    """
+
+    optimizer: torch.optim.Optimizer
+    before: Callable[[], None] = lambda: None
+    after: Callable[[], None] = lambda: None
+    averages: tuple[nn.Module, ...] = ()
+
+
+def plain_loop(study: Study, data: PreparedData, recipe_of: Callable[[nn.Module, int, int], PlainRecipe]) -> Contender:
+    """A plain loop with the recipe of a network, a batch size and a number of steps."""
     training, validation, loss_of = decoded(data.train), decoded(data.validation), LOSSES[study.task.name]
 
     def run(batch_size: int) -> float:
         torch.set_num_threads(THREADS)
         network = initial_network(study, data)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, fused=True, **OPTIMIZER.arguments)
-        decay = 2 ** (-batch_size / HALF_LIFE)
-        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay))
-        total_steps = EPOCHS * -(-len(training) // batch_size)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, total_steps)
+        recipe = recipe_of(network, batch_size, EPOCHS * -(-len(training) // batch_size))
         moments, history = [], []
         for _ in range(EPOCHS):
             total = torch.zeros(())
             for rows in torch.randperm(len(training)).split(batch_size):
-                optimizer.zero_grad()
+                recipe.optimizer.zero_grad()
                 loss = loss_of(network(select(training.inputs, rows)), training.targets[rows])
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(network.parameters(), OPTIMIZER.clip_norm or 0)
-                optimizer.step()
-                schedule.step()
-                average.update_parameters(network)
+                recipe.before()
+                recipe.optimizer.step()
+                recipe.after()
                 total += loss.detach() * len(rows)
             with torch.no_grad():
-                losses = [loss_of(each(validation.inputs), validation.targets).item() for each in (network, average)]
+                evaluated = (network, *recipe.averages)
+                losses = [loss_of(each(validation.inputs), validation.targets).item() for each in evaluated]
             history.append((total.item() / len(training), *losses))
             moments.append(time.process_time())
         return moments[-1] - moments[-2]
@@ -254,6 +274,7 @@ def report(title: str, seconds: dict[str, list[float]]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description="Time an epoch of train(), of hand-written loops, of stock Lightning.")
     parser.add_argument("--rounds", type=int, default=7, help="rounds of each contender (default: 7)")
+    parser.add_argument("--study", choices=COUNTS, nargs="*", default=list(COUNTS), help="studies (default: both)")
     parser.add_argument("--quick", action="store_true", help="only check that it runs: one round on few examples")
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else arguments.rounds
@@ -265,10 +286,10 @@ def main() -> None:
         "schedule": ScheduleConfig(decay="cosine"),
         "averaging": AveragingConfig(half_life=HALF_LIFE),
     }
-    for name, count in {"diamonds": 20_480, "python_docs": 1_024}.items():
+    for name in arguments.study:
         study = Study.from_file(STUDIES / f"{name}.yaml")
         data = prepare(study.data, task=study.task.name).data
-        count = 64 if arguments.quick else count
+        count = 64 if arguments.quick else COUNTS[name]
         data = replace(data, train=data.train[:count], validation=data.validation[: count // 4], test=None)
         for batch_size in [32] if arguments.quick else BATCH_SIZES:
             with tempfile.TemporaryDirectory() as folder:

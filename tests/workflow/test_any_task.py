@@ -31,7 +31,8 @@ STUDIES = {
     "text": "data: {source: text, path: text.txt, block_length: 16, test_fraction: 0.2}\n"
     "model: {name: transformer, depth: 1, width: 8, heads: 2}\n"
     "optimizer: {name: AdamW}\nschedule: {decay: linear}\naveraging: {half_life: 50}\n"
-    "arms: {linear: {enabled: false}, sqrt: {enabled: false}, sde: {}, grow: {rule: constant, growth: {max_batch_size: 64}}}",
+    "arms: {linear: {enabled: false}, sqrt: {enabled: false}, sde: {},\n"
+    "       grow: {rule: constant, growth: {max_batch_size: 64}}}",
     "density": f"data: {TABLE}\ntask: {{name: regression, loss: 'densities:gaussian_nll', outputs: 2}}\n"
     "model: {name: mlp, dense: [8]}\narms: {sqrt: {enabled: false}}",
 }
@@ -52,8 +53,8 @@ def study(
 ) -> Iterator[tuple[str, InProcessStudy]]:
     folder = tmp_path_factory.mktemp(request.param)
     generator = np.random.default_rng(0)
-    features = generator.normal(size=(200, 3))
-    price = 1000 + 50 * features @ [1.0, 2.0, -1.0] + generator.normal(size=200)
+    features = generator.normal(size=(240, 3))
+    price = 1000 + 50 * features @ [1.0, 2.0, -1.0] + generator.normal(size=240)
     pd.DataFrame(features, columns=list("abc")).assign(price=price).to_csv(folder / "table.csv", index=False)
     (folder / "text.txt").write_text("the quick brown fox jumps over the lazy dog; " * 60)
     (folder / "densities.py").write_text(LOSS)
@@ -112,6 +113,22 @@ def test_page_and_figures_are_in_the_units_of_the_data(study: tuple[str, InProce
     assert not metric or f", {metric} " in text
     for figure in ("convergence", "curves_fixed_lr", "interpolation", "landscape", "sharpness", "lr_effect"):
         assert computed.plot(figure).draw().axes
+
+
+def test_arms_with_other_hyperparameters_and_stages_are_in_tables_and_page(study: tuple[str, InProcessStudy]):
+    name, computed = study
+    if name == "density":
+        return
+    runs = computed.read("tables/runs").set_index(["setting", "seed"])
+    arm, changed = {"table": ("jump", "-x2at1"), "text": ("grow", "-grow2max64")}[name]
+    arms = computed.read("tables/arm_runs")
+    settings = arms.loc[arms["arm"] == arm, "setting"].unique()
+    assert list(settings) == [f"bs{size}-lr0.02{changed}" for size in (16, 64)]
+    # The small batch takes fewer steps for the same examples.
+    assert (runs.loc[settings[0], "steps"] < runs.loc["bs16-lr0.02", "steps"]).all()
+    text = " ".join(ParsedPage(computed.page()).text.split())
+    words = {"table": "2 times the batch size from 1 epoch on", "text": "β₁ 0.6"}[name]
+    assert words in text or settings[0] in text
 
 
 def test_claims_about_ratios_depend_on_the_sign_of_the_loss(study: tuple[str, InProcessStudy]):

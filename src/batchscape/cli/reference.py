@@ -97,7 +97,7 @@ def _values(entry: dict[str, Any]) -> str:
             return "mapping of names to values"
         if entry.get("maxProperties") == 1:
             return f"mapping of one name to: {_values(entry['additionalProperties'])}"
-        return f"mapping of integers to: {_values(entry['additionalProperties'])}"
+        return f"mapping to: {_values(entry['additionalProperties'])}"
     words = {
         "integer": "integer",
         "number": "number",

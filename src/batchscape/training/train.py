@@ -200,7 +200,12 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
     prepared = read_prepared(data)
     num_examples = len(prepared.train)
     plan = StepPlan(spec, num_examples)
-    validate_batch_size(plan.max_batch_size, prepared)
+    validate_batch_size(spec.batch_size, prepared)
+    if plan.max_batch_size > num_examples:
+        raise UserError(
+            f"arms: a run of batch size {spec.batch_size} has stages with a batch size of {plan.max_batch_size}, which "
+            f"is more than the {num_examples} training examples; lower batch_size_factor, or set growth.max_batch_size"
+        )
     for key in ("augment_flip", "augment_shift"):
         if getattr(spec.training, key) and prepared.spec.inputs != "images":
             raise UserError(f"training.{key}: is for images, and this data has {prepared.spec.inputs}; remove the key")

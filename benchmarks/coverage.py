@@ -7,8 +7,8 @@ Each study has 3, 5 or 10 seeds and five batch sizes, and is evaluated by the fu
 - exponent: the loss is a bowl, a parabola of log(rate) in log(loss), whose best rate grows with the square root of the
   batch size. Seeds shift all log losses of their runs (standard deviation 0.2), and each run has its own noise (0.05 or
   0.2). Where the grid of eight rates, a factor of 2 apart, lies relative to the best rates is random.
-- critical batch: S = S_min·(1 + B_crit/B) steps with B_crit inside the range of batch sizes, noise shared by the runs of
-  a seed (0.1) and noise of each run (0.05 or 0.15).
+- critical batch: S = S_min·(1 + B_crit/B) steps with B_crit inside the range of batch sizes, noise shared by the runs
+  of a seed (0.1) and noise of each run (0.05 or 0.15).
 - claim: log ratios over seeds with mean log 1.3 and standard deviation 0.2, and the t interval of the ratio.
 - Holm: fourteen claims without any effect, correlated by 0.5 as claims about the same runs are. Reported is how often
   Holm's adjustment calls at least one of them true.
@@ -99,7 +99,8 @@ def calls_one_of_many_true(n_seeds: int, studies: int, rng: np.random.Generator)
     for _ in range(studies):
         shared, own = rng.normal(size=(1, n_seeds)), rng.normal(size=(CLAIMS, n_seeds))
         p_values = [t_test(row).p_value for row in (shared + own) / np.sqrt(2)]
-        yield bool(multipletests(p_values, method="holm")[0].any())
+        # Above 0.01 no adjusted p-value can be below 0.05; the adjustment is slow.
+        yield min(p_values) < 0.01 and bool(multipletests(p_values, method="holm")[0].any())
 
 
 if __name__ == "__main__":

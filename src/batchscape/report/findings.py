@@ -142,8 +142,8 @@ def _describe_frontier(frontier: pd.DataFrame, _: float, __: Measures) -> Iterat
     last = rows.iloc[-1]
     if np.isfinite(last["time_ratio"]):
         yield (
-            f"From batch size {rows['batch_size'].iloc[-2]} to {last['batch_size']}, a doubling multiplies the steps by "
-            f"{format_number(last['steps_ratio'])}, the examples by {format_number(last['examples_ratio'])} and the "
+            f"From batch size {rows['batch_size'].iloc[-2]} to {last['batch_size']}, a doubling multiplies the steps "
+            f"by {format_number(last['steps_ratio'])}, the examples by {format_number(last['examples_ratio'])} and the "
             f"time by {format_number(last['time_ratio'])}."
         )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from batchscape.report.measures import Measures
+from batchscape.report.measures import Measures, capitalize
 from batchscape.report.numbers import format_interval, format_mean_sd, format_number, join_truncated
 from batchscape.report.settings import constant_lr_settings, setting_details
 from batchscape.report.tables.recommendation import MIN_SEEDS_FOR_EQUIVALENT
@@ -156,11 +156,10 @@ def _scaling(scaling: pd.DataFrame | None) -> Iterator[str]:
     if scaling is None:
         return
     for _, row in scaling.iterrows():
-        where = {"grid": "Over the grid", "search": "Over the trials of the search"}[row["source"]]
         name = SCALED_NAMES.get(row["hyperparameter"], row["hyperparameter"].replace("_", " "))
-        lead = f"{where}, the best {name}"
+        subject = f"the best {name} of the {row['source']}"
         if pd.isna(row["exponent"]):
-            yield f"How {lead[0].lower()}{lead[1:]} follows the batch size is not determined: {row['reason']}."
+            yield f"How {subject} follows the batch size is not determined: {row['reason']}."
             continue
         n_seeds = row["n_seeds"]
         interval = (
@@ -169,8 +168,9 @@ def _scaling(scaling: pd.DataFrame | None) -> Iterator[str]:
             else f"95 % interval {format_interval(row['ci95_low'], row['ci95_high'])}, {n_seeds} seeds"
         )
         falls = " It rises and falls again as the batch size grows." if row["rises_and_falls"] == "yes" else ""
+        power = format_number(round(row["exponent"], 2))
         yield (
-            f"{lead} is proportional to the batch size to the power of {format_number(round(row['exponent'], 2))} "
+            f"{capitalize(subject)} is proportional to the batch size to the power of {power} "
             f"({interval}, batch sizes {row['smallest_batch_size']:.0f} to {row['largest_batch_size']:.0f}): "
             f"{SCALING_VERDICTS[row['verdict']]}.{falls}"
         )

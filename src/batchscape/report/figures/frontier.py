@@ -14,7 +14,7 @@ ON_FRONT, OFF_FRONT = "on the Pareto front", "not on it"
 
 
 def draw(runs: pd.DataFrame, frontier: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
-    """`runs` is the table `runs_to_target` with the points of seeds, `frontier` has means; the first target is drawn."""
+    """`runs`, the table `runs_to_target`, gives the points of seeds, `frontier` means; the first target is drawn."""
     words = Measures.from_settings(measures)
     runs = first_target(runs)
     name, value = runs["target"].iloc[0], runs["target_value"].iloc[0]

@@ -59,8 +59,9 @@ def _subtitle(table: pd.DataFrame, tolerance: pd.DataFrame) -> str:
     if len(tolerance) and table.empty:
         return style.wrap("No batch size has a range: every rate diverged, or a loss is not positive")
     seeds = tolerance["n_seeds"].max() if len(tolerance) else 0
+    over = style.describe_seeds([seeds], [])
     interval = "thin lines: 95 % interval, where there is one" if seeds > 1 else "one seed, therefore no interval"
     return style.wrap(
-        f"Stars: best tried rate; bars: the range around it, by the mean loss over {style.describe_seeds([seeds], [])}; "
+        f"Stars: best tried rate; bars: the range around it, by the mean loss over {over}; "
         f"{interval}. Diamonds: cut by the edge of the tried rates or by a rate that diverged"
     )

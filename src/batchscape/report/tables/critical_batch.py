@@ -57,8 +57,8 @@ def fit(batch_sizes: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, str]:
 def find_overhead_batch(batch_sizes: np.ndarray, steps: np.ndarray) -> float:
     """Return the logarithm of the batch size that needs 1.2 times the steps of perfect scaling (Zhang et al. 2024).
 
-    Perfect scaling starts from the smallest batch size: twice the batch size, half the steps. The logarithm of the ratio
-    of the steps to it is interpolated linearly in the logarithm of the batch size.
+    Perfect scaling starts from the smallest batch size: twice the batch size, half the steps. The logarithm of the
+    ratio of the steps to it is interpolated linearly in the logarithm of the batch size.
 
     Args:
         batch_sizes: Ascending, shape (n,).

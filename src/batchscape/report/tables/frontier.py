@@ -23,8 +23,8 @@ def tabulate(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame, runs: 
 
     Time is CPU time if all runs trained on a CPU, where other jobs on the same cores increase wall time; else it is
     wall time. A batch size is on the Pareto front, `is_pareto`, if no other takes at most its mean time and at most its
-    mean number of examples. `<quantity>_ratio` is the factor for a doubling of the batch size from the next smaller one,
-    paired by seed, with its interval.
+    mean number of examples. `<quantity>_ratio` is the factor for a doubling of the batch size from the next smaller
+    one, paired by seed, with its interval.
 
     Args:
         runs_to_target: The table of that name.
@@ -66,6 +66,7 @@ def _describe_target(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame
         columns = [f"{name}_{part}" for name in QUANTITIES for part in ("mean", "sd")]
         row = setting[[*TARGET_COLUMNS, "batch_size", "learning_rate", "setting"]].to_dict()
         row |= table.loc[size, [*columns, "is_pareto"]].to_dict()
+        row["is_pareto"] = int(row["is_pareto"])
         row |= setting[["n_seeds", "n_missed", "n_diverged"]].to_dict()
         for name in QUANTITIES if index else ():
             ratio, _ = ratio_per_doubling(runs, name, best["batch_size"].iloc[index - 1], size)

@@ -1,5 +1,7 @@
 """Table `regimes`: whether a larger batch saves steps, from each batch size to the next."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
@@ -13,7 +15,7 @@ COLUMNS = [
     *("n_seeds", "n_at_first_evaluation", "n_on_edge"),
 ]
 PERFECT, NO_SAVING = 0.5, 1.0
-"""The ratio of the steps for a doubling of the batch size under perfect scaling, and where a larger batch saves none."""
+"""The factor of the steps for a doubling of the batch size: under perfect scaling, and if no steps are saved."""
 
 
 def tabulate(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> pd.DataFrame:
@@ -62,7 +64,7 @@ def _compare_neighbors(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFra
     runs = runs_at_best_settings(runs_to_target, steps_to_target)
     sizes = sorted(best.index)
     rows = []
-    for size, larger in zip(sizes, sizes[1:], strict=False):
+    for size, larger in pairwise(sizes):
         ratio, n_seeds = ratio_per_doubling(runs, "steps", size, larger)
         pair = runs["batch_size"].isin([size, larger])
         n_first = int(runs.loc[pair, "evaluations"].eq(1).sum())

@@ -36,8 +36,8 @@ def common_target(runs: pd.DataFrame) -> float:
 def tabulate(history: pd.DataFrame, *, targets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Return the epochs, steps, examples and time until each run first reached each target.
 
-    Time is that of training, without evaluations. `evaluations` counts the evaluations up to the one at which the target
-    was reached; if it was the first one, all these values are upper bounds.
+    Time is that of training, without evaluations. `evaluations` counts the evaluations up to the one at which the
+    target was reached; if it was the first one, all these values are upper bounds.
 
     Losses and metrics are known only at the end of an epoch. A value that equals the target reaches it, nan never does.
 
@@ -66,7 +66,9 @@ def _reach(
     history: pd.DataFrame, runs: pd.DataFrame, *, name: str, value: float, higher_is_better: bool
 ) -> pd.DataFrame:
     measured = history[f"validation_{name}"]
-    reached = history[measured >= value if higher_is_better else measured <= value].rename(columns={"epoch": "epochs", "step": "steps"})
+    reached = history[measured >= value if higher_is_better else measured <= value].rename(
+        columns={"epoch": "epochs", "step": "steps"}
+    )
     first = reached.groupby(RUN_COLUMNS)[[*QUANTITIES, "evaluations"]].first().reset_index()
     table = runs.merge(first, on=RUN_COLUMNS, how="left")
     for offset, (column, cell) in enumerate(zip(TARGET_COLUMNS, (name, value), strict=True)):

@@ -12,6 +12,7 @@ COLUMNS = [
     *("width", "ci95_low", "ci95_high", "low_end", "high_end", "n_rates", "n_seeds"),
 ]
 
+
 def tabulate(runs: pd.DataFrame, *, margin: float) -> pd.DataFrame:
     """Return one row for each batch size: the range of constant rates whose mean loss is within a margin of the best.
 
@@ -43,9 +44,9 @@ def _row(batch_size: int, losses: Losses, margin: float) -> dict[str, object]:
     is_known = not np.isnan(found.low)
     return {
         "batch_size": batch_size,
-        "best_learning_rate": float(np.exp(positions[np.nanargmin(means)])) if is_known else np.nan,
-        "lowest_learning_rate": float(np.exp(found.low)),
-        "highest_learning_rate": float(np.exp(found.high)),
+        "best_learning_rate": _rate(positions[np.nanargmin(means)]) if is_known else np.nan,
+        "lowest_learning_rate": _rate(found.low),
+        "highest_learning_rate": _rate(found.high),
         "width": width.value,
         "ci95_low": max(width.ci95_low, 1.0) if np.isfinite(width.ci95_low) else np.nan,
         "ci95_high": np.inf if is_cut and np.isfinite(width.ci95_high) else width.ci95_high,
@@ -54,3 +55,8 @@ def _row(batch_size: int, losses: Losses, margin: float) -> dict[str, object]:
         "n_rates": int(columns.sum()),
         "n_seeds": len(values),
     }
+
+
+def _rate(position: float) -> float:
+    """Return the learning rate of a logarithm; rounded, because a tried rate must be written as it was given."""
+    return float(f"{np.exp(position):.12g}")

@@ -52,6 +52,7 @@ def _estimate(value: float, without: np.ndarray, count: int) -> Estimate:
         return Estimate(value, np.nan, np.nan)
     if not np.isfinite(without).all():
         return Estimate(value, -np.inf, np.inf)
-    interval = t_test(count * value - (count - 1) * without)
+    # Rounded, so that rounding errors are not taken for differences between seeds that are equal.
+    interval = t_test((count * value - (count - 1) * without).round(12))
     half = (interval.ci95_high - interval.ci95_low) / 2
     return Estimate(value, value - half, value + half)

@@ -43,10 +43,7 @@ def mean_over_seeds(losses: np.ndarray) -> np.ndarray:
 def find_optimum(positions: np.ndarray, losses: np.ndarray) -> Optimum:
     """Return the vertex of a parabola through the losses around the lowest one.
 
-    The best of a few values is quantized; the vertex is not. The parabola is fitted by least squares to the logarithm
-    of the loss if all losses are positive, else to the loss, at the values within a factor of 4 of the best one whose
-    loss is at most twice the lowest, or if these are fewer than three, at the best value and its neighbors. It is never
-    extrapolated.
+    The best of a few values is quantized; the vertex is not. `choose_window` chooses the losses, `fit_vertex` fits.
 
     Args:
         positions: Logarithms of the tried values, ascending, shape (n,).
@@ -56,26 +53,64 @@ def find_optimum(positions: np.ndarray, losses: np.ndarray) -> Optimum:
         The vertex. It is not inside if the best value is the lowest or the highest that was tried, or if there are
         fewer than three losses to fit: then it is the best value. nan if every run diverged.
     """
-    tried = ~np.isnan(losses)
-    positions, losses = positions[tried], losses[tried]
-    finite = np.isfinite(losses)
-    if not finite.any():
+    if not np.isfinite(losses).any():
         return Optimum(np.nan, False)
-    best = int(np.argmin(losses))
-    if best in (0, len(losses) - 1):
-        return Optimum(float(positions[best]), False)
-    is_positive = losses[finite].min() > 0
-    near = finite & (np.abs(positions - positions[best]) <= np.log(WINDOW) + ROUNDING)
-    if is_positive:
-        near &= losses <= MAX_LOSS_RATIO * losses[best]
+    window = choose_window(positions, losses)
+    if not len(window):
+        return Optimum(float(positions[np.nanargmin(losses)]), False)
+    return Optimum(fit_vertex(positions[window], losses[window]), True)
+
+
+def choose_window(positions: np.ndarray, losses: np.ndarray) -> np.ndarray:
+    """Return the indices of the values around the best one at which the loss is taken for a parabola.
+
+    These are the values within a factor of 4 of the best one whose loss is at most twice the lowest, or if they are
+    fewer than three, the best value and its neighbors.
+
+    Args:
+        positions: Logarithms of the tried values, ascending, shape (n,).
+        losses: Mean loss at each, shape (n,): inf where a run diverged, nan where nothing was trained.
+
+    Returns:
+        At least three indices, or none if the best value is the lowest or the highest that was tried, or if there are
+        not enough finite losses.
+    """
+    none = np.empty(0, dtype=int)
+    tried = np.flatnonzero(~np.isnan(losses))
+    finite = np.isfinite(losses[tried])
+    if not finite.any():
+        return none
+    best = int(np.argmin(losses[tried]))
+    if best in (0, len(tried) - 1):
+        return none
+    places, heights = positions[tried], losses[tried]
+    near = finite & (np.abs(places - places[best]) <= np.log(WINDOW) + ROUNDING)
+    if heights[finite].min() > 0:
+        near &= heights <= MAX_LOSS_RATIO * heights[best]
     if near.sum() < 3:
-        near = finite & (np.abs(np.arange(len(losses)) - best) <= 1)
-    if near.sum() < 3:
-        return Optimum(float(positions[best]), False)
-    x, y = positions[near] - positions[best], np.log(losses[near]) if is_positive else losses[near]
-    curvature, slope, _ = np.polyfit(x, y, 2)
-    vertex = np.clip(-slope / (2 * curvature), x[0], x[-1]) if curvature > 0 else 0.0
-    return Optimum(float(positions[best] + vertex), True)
+        near = finite & (np.abs(np.arange(len(tried)) - best) <= 1)
+    return tried[near] if near.sum() >= 3 else none
+
+
+def fit_vertex(positions: np.ndarray, losses: np.ndarray) -> float:
+    """Return the lowest point of a parabola that is fitted by least squares and not extrapolated.
+
+    Args:
+        positions: Logarithms of the values, ascending, shape (n,).
+        losses: Mean loss at each, shape (n,). Their logarithms are fitted if all are positive.
+
+    Returns:
+        The position; that of the lowest loss if the parabola has no minimum. nan if fewer than three losses are finite.
+    """
+    finite = np.isfinite(losses)
+    positions, losses = positions[finite], losses[finite]
+    if len(losses) < 3:
+        return np.nan
+    best = positions[np.argmin(losses)]
+    curvature, slope, _ = np.polyfit(positions - best, np.log(losses) if losses.min() > 0 else losses, 2)
+    if curvature <= 0:
+        return float(best)
+    return float(np.clip(best - slope / (2 * curvature), positions[0], positions[-1]))
 
 
 def find_tolerated_range(positions: np.ndarray, losses: np.ndarray, margin: float) -> ToleratedRange:

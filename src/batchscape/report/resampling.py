@@ -25,10 +25,10 @@ def estimate_over_seeds(statistic: Callable[[np.ndarray], np.ndarray], values: n
     """Estimate statistics with their intervals over seeds by the jackknife.
 
     All values of a seed are left out together, so whatever its runs share, such as initial weights, does not widen the
-    interval of a comparison between them, and all that the statistic selects is selected again without each of them.
-    With θ of all n seeds and θ₋ᵢ without seed i, the pseudo-values nθ − (n − 1)θ₋ᵢ are treated as n independent values
-    (Tukey 1958; Miller 1974): the interval has the width of their t interval, around θ. For a mean over seeds this is
-    the t interval. `benchmarks/coverage.py` measures how often such intervals contain the true value.
+    interval of a comparison between them. With θ of all n seeds and θ₋ᵢ without seed i, the pseudo-values nθ − (n −
+    1)θ₋ᵢ are treated as n independent values (Tukey 1958; Miller 1974): the interval has the width of their t interval,
+    around θ. For a mean over seeds this is the t interval. `benchmarks/coverage.py` measures how often such intervals
+    contain the true value.
 
     Args:
         statistic: Computes k statistics, shape (k,), from the values of some of the seeds.

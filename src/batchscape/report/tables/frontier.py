@@ -48,9 +48,9 @@ def is_on_front(costs: np.ndarray) -> np.ndarray:
     Returns:
         Shape (n,): whether no other point is at most as high in all costs and lower in one.
     """
-    no_higher = (costs[None] <= costs[:, None]).all(axis=-1)
-    lower = (costs[None] < costs[:, None]).any(axis=-1)
-    return ~(no_higher & lower).any(axis=1)
+    no_higher = np.all(costs[None] <= costs[:, None], axis=-1)
+    lower = np.any(costs[None] < costs[:, None], axis=-1)
+    return ~np.asarray(no_higher & lower).any(axis=1)
 
 
 def _describe_target(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> list[dict[str, object]]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from batchscape.report.optimum import Optimum, find_optimum, mean_over_seeds
+from batchscape.report.optimum import Optimum, choose_window, find_optimum, fit_vertex, mean_over_seeds
 from batchscape.report.resampling import Estimate, estimate_over_seeds
 from batchscape.report.settings import constant_lr_settings
 
@@ -38,10 +38,10 @@ def tabulate(runs: pd.DataFrame, trial_runs: pd.DataFrame | None = None) -> pd.D
 
     The exponent is the slope of log(best value) over log(batch size) by least squares. The best value of a batch size
     is the vertex of a parabola (`find_optimum`) in the mean loss over seeds; if a search varies several hyperparameters
-    together, it is that of the trial with the lowest mean loss. The interval comes from leaving out seeds, with all
-    that they decided (`estimate_over_seeds`). Batch sizes whose best value is on the edge of the tried ones are left
-    out, because it is a bound. `verdict` is `linear` if the interval contains 1 and not 0.5, `square-root` if it
-    contains 0.5 and not 1, `neither`, or `not determined`.
+    together, it is that of the trial with the lowest mean loss. The interval comes from leaving out seeds
+    (`estimate_over_seeds`): the trial is selected and the parabola fitted again, to the same values. Batch sizes whose
+    best value is on the edge of the tried ones are left out, because it is a bound. `verdict` is `linear` if the
+    interval contains 1 and not 0.5, `square-root` if it contains 0.5 and not 1, `neither`, or `not determined`.
 
     The best rate may rise and fall again (Li et al. 2024): `rises_and_falls` is `yes` if the interval of the exponent
     from the smallest to the next batch size is above 0 and that from the last but one to the largest is below 0, `no`
@@ -70,15 +70,28 @@ def losses_of_grid(runs: pd.DataFrame) -> Losses:
 def sizes_with_optimum(losses: Losses) -> list[int]:
     """Return the batch sizes whose best value is not on an edge of the tried ones, ascending."""
     sizes = dict.fromkeys(losses.batch_sizes.tolist())
-    return [size for size in sizes if _find(losses, losses.values, size).is_inside]
+    return [size for size in sizes if _find(losses, size).is_inside]
 
 
 def estimate_exponents(losses: Losses, sizes: Sequence[int]) -> list[Estimate]:
     """Return the exponents over all of some batch sizes, from the first to the second, and over the last two."""
     logs = np.log(np.asarray(sizes, dtype=float))
+    columns = [np.flatnonzero(losses.batch_sizes == size) for size in sizes]
+    if losses.interpolate:
+        # Chosen once: a window that moves with each seed that is left out makes the intervals of many seeds too wide.
+        columns = [
+            indices[choose_window(losses.positions[indices], mean_over_seeds(losses.values[:, indices]))]
+            for indices in columns
+        ]
+
+    def best_position(values: np.ndarray, indices: np.ndarray) -> float:
+        positions, means = losses.positions[indices], mean_over_seeds(values[:, indices])
+        if losses.interpolate:
+            return fit_vertex(positions, means)
+        return float(positions[np.nanargmin(means)]) if np.isfinite(means).any() else np.nan
 
     def exponents(values: np.ndarray) -> np.ndarray:
-        best = np.array([_find(losses, values, size).position for size in sizes])
+        best = np.array([best_position(values, indices) for indices in columns])
         steps = np.diff(best) / np.diff(logs)
         slope = np.polyfit(logs, best, 1)[0] if np.isfinite(best).all() else np.nan
         return np.array([slope, steps[0], steps[-1]])
@@ -114,10 +127,10 @@ def _arrange(rows: pd.DataFrame, column: str) -> Losses:
     return Losses(wide.to_numpy(dtype=float)[:, order], sizes[order], positions.to_numpy()[order])
 
 
-def _find(losses: Losses, values: np.ndarray, batch_size: int) -> Optimum:
-    """Return the best position of a batch size over some seeds, whose losses are `values`."""
+def _find(losses: Losses, batch_size: int) -> Optimum:
+    """Return the best position of a batch size."""
     columns = losses.batch_sizes == batch_size
-    positions, means = losses.positions[columns], mean_over_seeds(values[:, columns])
+    positions, means = losses.positions[columns], mean_over_seeds(losses.values[:, columns])
     if losses.interpolate:
         return find_optimum(positions, means)
     if not np.isfinite(means).any():

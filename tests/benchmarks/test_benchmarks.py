@@ -22,7 +22,10 @@ def benchmark(name: str, *arguments: str) -> str:
 
 def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
-    assert names == {"analyses", "identical_runs", "images", "loss_surface", "study", "tasks", "training", "workflow"}
+    assert names == {
+        *("analyses", "coverage", "identical_runs", "images", "loss_surface", "study", "tasks", "training"),
+        "workflow",
+    }
 
 
 def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path):
@@ -42,6 +45,7 @@ def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "arguments", "contenders"),
     [
+        ("coverage", [], ["exponent, noise 0.2", "critical batch, noise 0.15", "claim", "Holm, errors"]),
         ("analyses", [], ["training, batch 64", "sharpness", "landscape", "analyses / trainings"]),
         ("training", [], ["train", "hand-written", "stock Lightning"]),
         ("tasks", [], ["diamonds, batch size 32", "python_docs, batch size 32", "hand-written, the same", "stock"]),

@@ -75,6 +75,7 @@ def make_analyses(
             values = np.nan if diverged else loss + 1 / epoch
             losses = [f"{side}_{name}" for side in ("train", "validation") for name in ("loss", *metrics)]
             times = {"epoch": epoch, "step": epoch * -(-1000 // run.batch_size), "examples": epoch * 1000}
+            times |= {"train_seconds": 1 + 32 / run.batch_size, "train_cpu_seconds": 1 + 16 / run.batch_size}
             noise = {"gradient_norm": abs(values), "noise_scale": abs(values) * epoch if epoch in (1, 2, 4) else np.nan}
             way = {"distance": np.nan if diverged else np.sqrt(epoch / run.batch_size)}
             history.append({**lead, **times, **dict.fromkeys(losses, values), **way, **noise})

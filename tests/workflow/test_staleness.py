@@ -52,7 +52,10 @@ FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignmen
 FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
 FROM_TRAJECTORIES = {"gather tables/trajectory", "figure trajectory"}
-FROM_TARGET = {"table runs_to_target", "table steps_to_target", "table critical_batch", "figure steps_to_target"}
+FROM_TARGET = {
+    *("table runs_to_target", "table steps_to_target", "table critical_batch", "table regimes", "table frontier"),
+    *("figure steps_to_target", "figure frontier"),
+}
 SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
 PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTORIES
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES
@@ -239,6 +242,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | FROM_TRAJECTORIES,
         ),
     ],
+    "comparison.margin": [(0.05, set()), (0.1, {"table tolerance", "figure tolerance"})],
     "comparison.targets": [([], set()), ([{"loss": 0.65}], FROM_TARGET), ([{"accuracy": 0.9}], FROM_TARGET)],
     "arms": [
         ({"linear": {"rule": "linear"}, "sqrt": {"enabled": False}, "mine": MINE}, set()),

@@ -124,6 +124,30 @@ def _compare_steps(table: pd.DataFrame, _: float, measures: Measures) -> Iterato
         )
 
 
+def _compare_tolerance(tolerance: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
+    rows = tolerance.dropna(subset=["width"]).sort_values("batch_size")
+    if len(rows):
+        is_cut = rows[["low_end", "high_end"]].ne("inside").any(axis=1)
+        words = [f"{'at least ' * cut}{format_number(width)}" for width, cut in zip(rows["width"], is_cut, strict=True)]
+        ends = [f"{word} for batch size {size}" for size, word in zip(rows["batch_size"], words, strict=True)]
+        yield f"Ratio of the highest to the lowest good learning rate: {', '.join(ends)}."
+
+
+def _describe_frontier(frontier: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
+    if frontier.empty:
+        return
+    rows = first_target(frontier)
+    on_front = rows.loc[rows["is_pareto"] == 1, "batch_size"].astype(str)
+    yield f"On the Pareto front of time and examples: batch size {', '.join(on_front)}."
+    last = rows.iloc[-1]
+    if np.isfinite(last["time_ratio"]):
+        yield (
+            f"From batch size {rows['batch_size'].iloc[-2]} to {last['batch_size']}, a doubling multiplies the steps "
+            f"by {format_number(last['steps_ratio'])}, the examples by {format_number(last['examples_ratio'])} and the "
+            f"time by {format_number(last['time_ratio'])}."
+        )
+
+
 def _describe_barriers(table: pd.DataFrame, _: float, measures: Measures) -> Iterator[str]:
     is_signed = (table["train_loss_mean"] < 0).any()
     for (first, second), line in table.groupby(["first", "second"], sort=False):
@@ -187,6 +211,8 @@ MEASURED: dict[str, tuple[str, Callable[[pd.DataFrame, float, Measures], Iterato
     "gradient_alignment": ("gradient_alignment", _describe_alignment),
     "noise_scale": ("noise_scale", _describe_noise_scale),
     "steps_to_target": ("steps_to_target", _compare_steps),
+    "tolerance": ("tolerance", _compare_tolerance),
+    "frontier": ("frontier", _describe_frontier),
     "interpolation": ("interpolation", _describe_barriers),
     "landscape": ("landscape", _count_lower_points),
     "trajectory": ("trajectory", _describe_variance),

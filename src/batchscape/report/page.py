@@ -108,7 +108,13 @@ def render(
     if recommendation is not None:
         missing_batch_sizes = partial.batch_sizes if partial else ()
         answer = summarize(
-            recommendation, tables["runs"], measures, tables.get("tuned_lr"), missing_batch_sizes, recipe
+            recommendation,
+            tables["runs"],
+            measures,
+            tables.get("tuned_lr"),
+            missing_batch_sizes,
+            recipe,
+            tables.get("scaling"),
         )
         # Metrics are in the sentences above, and one more column would not fit on the page.
         extra = "test_loss" if "test_loss_mean" in recommendation else "best_epoch"

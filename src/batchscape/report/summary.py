@@ -6,13 +6,20 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from batchscape.report.measures import Measures
+from batchscape.report.measures import Measures, capitalize
 from batchscape.report.numbers import format_interval, format_mean_sd, format_number, join_truncated
 from batchscape.report.settings import constant_lr_settings, setting_details
 from batchscape.report.tables.recommendation import MIN_SEEDS_FOR_EQUIVALENT
 
 LOSS = "best_validation_loss"
 FEW_SEEDS = 5
+SCALED_NAMES = {"momentum": "1 − momentum", "beta2": "1 − β₂", "warmup": "length of the warm-up"}
+SCALING_VERDICTS = {
+    "linear": "this is linear scaling (1), not square-root scaling (0.5)",
+    "square-root": "this is square-root scaling (0.5), not linear scaling (1)",
+    "neither": "this is neither linear (1) nor square-root scaling (0.5)",
+    "not determined": "linear (1) and square-root scaling (0.5) are both possible",
+}
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,7 @@ def summarize(
     tuned_lr: pd.DataFrame | None = None,
     missing_batch_sizes: Sequence[int] = (),
     recipe: str = "",
+    scaling: pd.DataFrame | None = None,
 ) -> Answer:
     """Summarize the table `recommendation` in sentences.
 
@@ -41,6 +49,7 @@ def summarize(
         tuned_lr: The table of that name; None if the search is disabled.
         missing_batch_sizes: Batch sizes of the study without a complete run.
         recipe: How the study trains; empty for SGD at a constant learning rate.
+        scaling: The table of that name; None if it is missing.
 
     Returns:
         The recommended setting, the reasons for it, and what limits it.
@@ -67,7 +76,8 @@ def summarize(
             *([f"All runs train with {recipe}, except for what the name of their setting changes."] if recipe else []),
             *_reasons(candidates, best, chosen, measures, *cost_column(runs)),
             *_test_results(chosen, measures),
-            *_scaling(tuned_lr, recommendation, measures),
+            *_scaling(scaling),
+            *_tuned_rates(tuned_lr, recommendation, measures),
         ],
         caveats=list(_caveats(recommendation, best, chosen, runs, measures, missing_batch_sizes)),
     )
@@ -141,8 +151,33 @@ def _test_results(chosen: pd.Series, measures: Measures) -> Iterator[str]:
         )
 
 
-def _scaling(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame, measures: Measures) -> Iterator[str]:
-    """Describe how the tuned rate follows the batch size, and the tuned rates that train worse than a constant one."""
+def _scaling(scaling: pd.DataFrame | None) -> Iterator[str]:
+    """Describe by which power each hyperparameter follows the batch size."""
+    if scaling is None:
+        return
+    for _, row in scaling.iterrows():
+        name = SCALED_NAMES.get(row["hyperparameter"], row["hyperparameter"].replace("_", " "))
+        subject = f"the best {name} of the {row['source']}"
+        if pd.isna(row["exponent"]):
+            yield f"How {subject} follows the batch size is not determined: {row['reason']}."
+            continue
+        n_seeds = row["n_seeds"]
+        interval = (
+            "one seed, no interval"
+            if n_seeds == 1
+            else f"95 % interval {format_interval(row['ci95_low'], row['ci95_high'])}, {n_seeds} seeds"
+        )
+        falls = " It rises and falls again as the batch size grows." if row["rises_and_falls"] == "yes" else ""
+        power = format_number(round(row["exponent"], 2))
+        yield (
+            f"{capitalize(subject)} is proportional to the batch size to the power of {power} "
+            f"({interval}, batch sizes {row['smallest_batch_size']:.0f} to {row['largest_batch_size']:.0f}): "
+            f"{SCALING_VERDICTS[row['verdict']]}.{falls}"
+        )
+
+
+def _tuned_rates(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame, measures: Measures) -> Iterator[str]:
+    """List the tuned rates, and those that train worse than a constant one."""
     if tuned_lr is None:
         return
     diverged = tuned_lr.loc[~np.isfinite(tuned_lr["validation_loss"]), "batch_size"].astype(str)
@@ -152,16 +187,13 @@ def _scaling(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame, measur
     if len(tuned_lr) < 2:
         return
     sizes, rates = tuned_lr["batch_size"], tuned_lr["tuned_learning_rate"]
-    power = np.polyfit(np.log(sizes), np.log(rates), 1)[0]
     edges = tuned_lr.loc[tuned_lr["edge"] != "none", "batch_size"].astype(str)
     bound = (
         f" On the edge of the search range, hence only a bound: batch size {', '.join(edges)}." if len(edges) else ""
     )
     yield (
         f"Tuned learning rates: {join_truncated([format_number(rate) for rate in rates], 8)} for batch sizes "
-        f"{join_truncated([str(size) for size in sizes], 8)}, roughly proportional to the batch size to the power of "
-        f"{format_number(round(power, 2))} (linear scaling is 1, square-root scaling 0.5). One search was run per "
-        f"batch size; no uncertainty is available.{bound}"
+        f"{join_truncated([str(size) for size in sizes], 8)}.{bound}"
     )
     for size in sizes:
         yield from _warn_if_worse(recommendation[recommendation["batch_size"] == size], measures)
@@ -193,7 +225,7 @@ def _warn_if_worse(rows: pd.DataFrame, measures: Measures) -> Iterator[str]:
     yield (
         f"However, batch size {tuned['batch_size']} trains worse at its tuned rate, "
         f"{format_number(tuned['learning_rate'])}, than at {format_number(constant['learning_rate'])}, its best "
-        f"constant rate: {reason}. Do not use the tuned rate; the power above relies on it too."
+        f"constant rate: {reason}. Do not use the tuned rate."
     )
 
 

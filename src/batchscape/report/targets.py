@@ -29,6 +29,18 @@ def first_target(table: pd.DataFrame) -> pd.DataFrame:
     return split_by_target(table)[0]
 
 
+def runs_at_best_settings(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the best setting of each batch size that reached a target.
+
+    Args:
+        runs_to_target: The rows of that table for one target.
+        steps_to_target: The rows of that table for the same target.
+    """
+    best = steps_to_target.loc[steps_to_target["is_best"] == 1, "setting"]
+    runs = runs_to_target[runs_to_target["setting"].isin(best) & runs_to_target["status"].ne("diverged")]
+    return runs.dropna(subset=["steps"])
+
+
 def describe_target(name: str, value: float, measures: Measures) -> str:
     """Return a target in words, such as `0.05 nats` or `accuracy 0.95`; empty if there is none.
 

@@ -67,6 +67,8 @@ TABLES = {
     "fixed_lr": Artifact(("tables/runs",), ("fixed_learning_rate", "metrics")),
     "lr_grid": Artifact(("tables/runs",), ("metrics",)),
     "best_lr": Artifact(("tables/lr_grid",)),
+    "scaling": Artifact(("tables/runs",)),
+    "tolerance": Artifact(("tables/runs",), ("margin",)),
     "arm_runs": Artifact(
         ("tables/runs", "analysis/distance", "analysis/update_norms"),
         ("arms", "metrics"),
@@ -84,6 +86,8 @@ TABLES = {
     "runs_to_target": Artifact(("analysis/history",), ("targets",)),
     "steps_to_target": Artifact(("tables/runs_to_target",)),
     "critical_batch": Artifact(("tables/runs_to_target", "tables/steps_to_target")),
+    "regimes": Artifact(("tables/runs_to_target", "tables/steps_to_target")),
+    "frontier": Artifact(("tables/runs_to_target", "tables/steps_to_target", "tables/runs")),
     "sharpness": Artifact(("analysis/sharpness",)),
     "interpolation": Artifact(("analysis/interpolation",), ("metrics",)),
     "gradient_alignment": Artifact(("analysis/gradient_alignment",)),
@@ -110,11 +114,13 @@ FIGURES = {
     ),
     "update_norms": Artifact(("analysis/update_norms", "tables/update_norms"), ("fixed_learning_rate",)),
     "lr_search": Artifact(("tables/trials", "tables/tuned_lr"), ("measures",)),
-    "lr_effect": Artifact(("tables/runs", "tables/lr_grid", "tables/best_lr"), ("measures",)),
+    "lr_effect": Artifact(("tables/runs", "tables/lr_grid", "tables/best_lr", "tables/scaling"), ("measures",)),
     "lr_plane": Artifact(("tables/lr_grid", "tables/best_lr"), ("small_batch_size", "measures")),
+    "tolerance": Artifact(("tables/tolerance",), ("margin",)),
     "steps_to_target": Artifact(
-        ("tables/runs_to_target", "tables/steps_to_target", "tables/critical_batch"), ("measures",)
+        ("tables/runs_to_target", "tables/steps_to_target", "tables/critical_batch", "tables/regimes"), ("measures",)
     ),
+    "frontier": Artifact(("tables/runs_to_target", "tables/frontier"), ("measures",)),
     "noise_scale": Artifact(("tables/noise_scale",), ("fixed_learning_rate", "measures")),
     "sharpness": Artifact(("analysis/sharpness", "tables/sharpness"), ("fixed_learning_rate", "measures")),
     "interpolation": Artifact(("tables/interpolation",), ("measures",)),

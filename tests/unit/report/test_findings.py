@@ -2,6 +2,7 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -119,6 +120,11 @@ CASES = {
         two_batch_sizes(target="loss", target_value=0.1, is_best=1, steps_mean=[100, 120]),
         "Batch size 64 takes 1.2 times the steps of batch size 32; perfect scaling would take 0.5 times as many.",
     ),
+    "tolerance": (
+        "tolerance",
+        two_batch_sizes(width=[4.0, 2.5], low_end=["inside", "edge"], high_end="inside"),
+        "the highest to the lowest good learning rate: 4 for batch size 32, at least 2.5 for batch size 64.",
+    ),
     "interpolation": (
         "interpolation",
         pd.DataFrame({"first": "a", "second": "b", "alpha": [0, 0.5, 1], "train_loss_mean": [1, 3, 2]}),
@@ -164,6 +170,18 @@ def test_steps_of_the_first_of_several_targets_are_compared():
     second = two_batch_sizes(target="loss", target_value=0.1, is_best=1, steps_mean=[100, 90])
     (found,) = describe_findings("steps_to_target", {"steps_to_target": pd.concat([first, second])}, RATE, WORDS)
     assert found.startswith("To the first of 2 targets, accuracy 0.95, batch size 64 takes 1.2 times the steps of")
+
+
+def test_front_and_the_last_doubling_are_described_for_the_first_target():
+    ratios = {"steps_ratio": [np.nan, 0.9], "examples_ratio": [np.nan, 1.8], "time_ratio": [np.nan, 0.8]}
+    first = two_batch_sizes(target="loss", target_value=0.1, is_pareto=[1, 0], **ratios)
+    front, doubling = describe_findings(
+        "frontier", {"frontier": pd.concat([first, first.assign(target="accuracy")])}, RATE, WORDS
+    )
+    assert front == "On the Pareto front of time and examples: batch size 32."
+    assert doubling == (
+        "From batch size 32 to 64, a doubling multiplies the steps by 0.9, the examples by 1.8 and the time by 0.8."
+    )
 
 
 @pytest.mark.parametrize("figure", ["sharpness", "interpolation", "landscape", "trajectory", "gradient_alignment"])

@@ -44,6 +44,52 @@ def test_answer_names_the_recipe_unless_it_is_that_of_the_original_study():
     assert (others, modern.headline, modern.caveats) == (plain.reasons, plain.headline, plain.caveats)
 
 
+def scaling_row(**changes: object) -> pd.DataFrame:
+    """Return a table `scaling` of the grid, with an interval that contains 1 and not 0.5."""
+    row = {
+        **{"source": "grid", "hyperparameter": "learning_rate", "exponent": 0.873, "ci95_low": 0.65, "ci95_high": 1.1},
+        **{"verdict": "linear", "rises_and_falls": "no", "smallest_batch_size": 32, "largest_batch_size": 256},
+        **{"n_seeds": 3, "reason": "none"},
+    }
+    return pd.DataFrame([row | changes])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {},
+            "The best learning rate of the grid is proportional to the batch size to the power of 0.87 (95 % interval "
+            "0.65 to 1.1, 3 seeds, batch sizes 32 to 256): this is linear scaling (1), not square-root scaling (0.5).",
+        ),
+        (
+            {
+                "verdict": "not determined",
+                "n_seeds": 1,
+                "ci95_low": float("nan"),
+                "reason": "one seed gives no interval",
+            },
+            "The best learning rate of the grid is proportional to the batch size to the power of 0.87 (one seed, no "
+            "interval, batch sizes 32 to 256): linear (1) and square-root scaling (0.5) are both possible.",
+        ),
+        (
+            {"exponent": float("nan"), "reason": "the best value of 4 of 4 batch sizes is on an edge"},
+            "How the best learning rate of the grid follows the batch size is not determined: the best value of 4 of "
+            "4 batch sizes is on an edge.",
+        ),
+        (
+            {"source": "search", "hyperparameter": "beta2", "rises_and_falls": "yes", "verdict": "neither"},
+            "The best 1 − β₂ of the search is proportional to the batch size to the power of 0.87 (95 % "
+            "interval 0.65 to 1.1, 3 seeds, batch sizes 32 to 256): this is neither linear (1) nor square-root scaling "
+            "(0.5). It rises and falls again as the batch size grows.",
+        ),
+    ],
+)
+def test_answer_says_by_which_power_the_rate_follows_and_how_certain_that_is(changes: dict, sentence: str):
+    answer = summarize(recommend(), RUNS, WORDS, scaling=scaling_row(**changes))
+    assert [reason for reason in answer.reasons if "follows" in reason or "proportional" in reason] == [sentence]
+
+
 def tabulate_claims(**settings: str) -> pd.DataFrame:
     return claims.tabulate(
         *make_sources(scale_quantities()),

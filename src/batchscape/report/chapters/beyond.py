@@ -1,7 +1,7 @@
 """Up to which batch size a larger batch saves steps."""
 
 from batchscape.report.chapters.chapter import Caption, Chapter
-from batchscape.report.chapters.papers import MCCANDLISH, SHALLUE
+from batchscape.report.chapters.papers import MCCANDLISH, SHALLUE, ZHANG
 
 CHAPTER = Chapter(
     "beyond",
@@ -13,13 +13,26 @@ CHAPTER = Chapter(
             "Steps and epochs to a target",
             "The number of updates and epochs that each batch size needs to reach the target, a validation loss or "
             "metric, at the learning rate that needs the fewest updates. Labels are these learning rates. If there "
-            "are several targets, this is the first one; the tables have all.",
+            "are several targets, this is the first one; the tables have all. The table regimes says which regime "
+            "each batch size and the next one are in.",
             "The dashed line is perfect scaling: twice the batch size, half the steps. Where the points leave it, "
             "returns diminish; where they are level, a larger batch saves no steps. The solid line is the fit, if "
             "there is one. At its critical batch size, training takes twice the minimum number of steps and twice the "
-            "minimum number of examples.",
+            "minimum number of examples. The table critical_batch also has the batch size that needs a fifth more "
+            "steps than perfect scaling.",
             "Points below the dashed line: the learning rate of the smallest batch is then probably not its best one.",
-            (SHALLUE, MCCANDLISH),
+            (SHALLUE, MCCANDLISH, ZHANG),
+        ),
+        "frontier": Caption(
+            "Time and steps against examples to a target",
+            "What each batch size takes to reach the first target at its best setting: training time and steps against "
+            "examples. Time is CPU time if all runs trained on a CPU. The table frontier also has what each doubling "
+            "of the batch size does to steps, examples and time.",
+            "The line connects the batch sizes on the Pareto front: no other one takes at most their time and at most "
+            "their examples. Where a larger batch takes more examples, look at how much time it saves for them.",
+            "A small batch that is not on the front although it takes the fewest examples. But a time holds only for "
+            "the machine and the number of devices on which it was measured.",
+            (MCCANDLISH, SHALLUE),
         ),
         "noise_scale": Caption(
             "Gradient noise scale",

@@ -17,6 +17,9 @@ KESKAR = Paper("Keskar et al. 2017, On Large-Batch Training for Deep Learning", 
 KRIZHEVSKY = Paper("Krizhevsky 2014, One Weird Trick for Parallelizing Networks", f"{ARXIV}1404.5997")
 KWON = Paper("Kwon et al. 2021, Adaptive Sharpness-Aware Minimization", f"{ARXIV}2102.11600")
 LI = Paper("Li et al. 2018, Visualizing the Loss Landscape of Neural Nets", f"{ARXIV}1712.09913")
+LI_SURGE = Paper(
+    "Li et al. 2024, Surge Phenomenon in Optimal Learning Rate and Batch Size Scaling", f"{ARXIV}2405.14578"
+)
 MCCANDLISH = Paper("McCandlish et al. 2018, An Empirical Model of Large-Batch Training", f"{ARXIV}1812.06162")
 SHALLUE = Paper(
     "Shallue et al. 2019, Measuring the Effects of Data Parallelism on Neural Network Training", f"{ARXIV}1811.03600"
@@ -24,3 +27,4 @@ SHALLUE = Paper(
 SMITH = Paper(
     "Smith & Le 2018, A Bayesian Perspective on Generalization and Stochastic Gradient Descent", f"{ARXIV}1710.06451"
 )
+ZHANG = Paper("Zhang et al. 2024, How Does Critical Batch Size Scale in Pre-training?", f"{ARXIV}2410.21676")

@@ -9,13 +9,21 @@ import plotnine as p9
 from batchscape.report.figures import style
 from batchscape.report.figures.loss_axis import LossAxis
 from batchscape.report.measures import Measures
+from batchscape.report.numbers import format_interval, format_number
 from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
 LOSS = "best_validation_loss"
 
 
-def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
-    """`runs` gives the points of seeds, `lr_grid` the lines, `best_lr` the markers."""
+def draw(
+    runs: pd.DataFrame,
+    lr_grid: pd.DataFrame,
+    best_lr: pd.DataFrame,
+    scaling: pd.DataFrame,
+    *,
+    measures: Mapping[str, Any],
+) -> p9.ggplot:
+    """`runs` gives the points of seeds, `lr_grid` the lines, `best_lr` the markers, `scaling` the subtitle."""
     runs = constant_lr_settings(runs)
     axis = LossAxis.of(runs[LOSS])
     lines, _ = axis.keep_drawable(lr_grid, f"{LOSS}_mean")
@@ -24,10 +32,19 @@ def draw(runs: pd.DataFrame, lr_grid: pd.DataFrame, best_lr: pd.DataFrame, *, me
         title="Best validation loss by learning rate",
         subtitle=style.wrap(
             f"Small points: seeds; lines: mean over {seeds}. On the edge of the range a best rate is only a bound"
+            f"{_describe_exponent(scaling)}"
         ),
         x="Learning rate",
         y=Measures.from_settings(measures).with_loss_unit("Best validation loss"),
     )
+
+
+def _describe_exponent(scaling: pd.DataFrame) -> str:
+    grid = scaling[scaling["source"] == "grid"].iloc[0]
+    if pd.isna(grid["ci95_low"]):
+        return ""
+    interval = format_interval(grid["ci95_low"], grid["ci95_high"])
+    return f". Best rate by batch size: power {format_number(grid['exponent'])} (95 % interval {interval})"
 
 
 def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame, axis: LossAxis) -> p9.ggplot:

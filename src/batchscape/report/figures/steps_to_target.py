@@ -8,15 +8,18 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.measures import Measures
-from batchscape.report.numbers import format_interval, format_number
+from batchscape.report.measures import Measures, capitalize
+from batchscape.report.numbers import format_interval, format_number, join_truncated
 from batchscape.report.targets import LOSS, describe_target, first_target
 
 PANELS = {"steps": "Steps to the target", "epochs": "Epochs to the target"}
 
 
-def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
-    """`runs` gives the points of seeds, `table` means, and `fits` the fitted curve; the first target is drawn."""
+def draw(
+    runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame, regimes: pd.DataFrame, *, measures: Mapping[str, Any]
+) -> p9.ggplot:
+    """`runs` gives the points of seeds, `table` means, `fits` the fitted curve, and `regimes` the last line of the
+    subtitle; the first target is drawn."""
     words = Measures.from_settings(measures)
     runs, table, fit = first_target(runs), first_target(table), fits.iloc[0]
     best = table[table["is_best"] == 1]
@@ -25,7 +28,7 @@ def draw(runs: pd.DataFrame, table: pd.DataFrame, fits: pd.DataFrame, *, measure
     plot = style.empty_plot() if best.empty else _panels(seeds, best, fit)
     return plot + p9.labs(
         title=f"Steps and epochs to the target validation {quantity}",
-        subtitle=_subtitle(best, fit, words, len(fits)),
+        subtitle=_subtitle(best, fit, words, len(fits)) + _describe_regimes(regimes, fit),
         x="Batch size",
         y="",
     )
@@ -98,7 +101,19 @@ def _subtitle(best: pd.DataFrame, fit: pd.Series, measures: Measures, n_targets:
         critical = f"Critical batch size not identified: {fit['reason']}"
     else:
         interval = format_interval(fit["critical_batch_ci95_low"], fit["critical_batch_ci95_high"])
-        critical = f"Critical batch size {format_number(fit['critical_batch'])} (95 % interval {interval})"
+        interval = "no interval" if pd.isna(fit["critical_batch_ci95_low"]) else f"95 % interval {interval}"
+        critical = f"Critical batch size {format_number(fit['critical_batch'])} ({interval})"
         critical += f", {fit['verdict']} the range"
     bound = "" if best["edge"].eq("none").all() else "; diamonds: upper bounds"
     return f"{style.wrap(target)}\n{style.wrap(critical + bound)}"
+
+
+def _describe_regimes(regimes: pd.DataFrame, fit: pd.Series) -> str:
+    """Return a line with the batch sizes that are in each regime; empty if there is none."""
+    rows = regimes[regimes["target"].eq(fit["target"]) & regimes["target_value"].eq(fit["target_value"])]
+    pairs = [f"{row['batch_size']} to {row['larger_batch_size']}" for _, row in rows.iterrows()]
+    by_regime: dict[str, list[str]] = {}
+    for pair, regime in zip(pairs, rows["regime"], strict=True):
+        by_regime.setdefault(regime, []).append(pair)
+    parts = [f"{regime}: {join_truncated(pairs, 4)}" for regime, pairs in by_regime.items()]
+    return f"\n{style.wrap(capitalize('; '.join(parts)))}" if parts else ""

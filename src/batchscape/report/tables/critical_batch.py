@@ -2,20 +2,20 @@
 
 import numpy as np
 import pandas as pd
-from scipy import stats
-from scipy.optimize import least_squares
+from scipy.optimize import minimize_scalar
 
-from batchscape.report.targets import TARGET_COLUMNS, split_by_target
+from batchscape.report.resampling import Estimate, estimate_over_seeds
+from batchscape.report.targets import TARGET_COLUMNS, runs_at_best_settings, split_by_target
 
 # The critical batch size is searched up to this factor outside of the range of the tried batch sizes.
 EXTRAPOLATION_FACTOR = 100.0
-Interval = tuple[float, float, float]
-"""Estimate, and lower and upper end of its 95 % interval."""
+OVERHEAD = 1.2
+"""How many times the steps of perfect scaling define the 20 % critical batch size."""
 
-ESTIMATES = ("critical_batch", "min_steps", "min_examples")
+ESTIMATES = ("critical_batch", "min_steps", "min_examples", "critical_batch_20pct")
 
 
-def fit(batch_sizes: np.ndarray, steps: np.ndarray) -> tuple[dict[str, Interval], str]:
+def fit(batch_sizes: np.ndarray, steps: np.ndarray) -> tuple[np.ndarray, str]:
     """Fit (S/S_min − 1)·(E/E_min − 1) = 1 to steps S and examples E = S·B (McCandlish et al. 2018, section 2).
 
     This is S = S_min·(1 + B_crit/B) with B_crit = E_min/S_min, fitted to log S by least squares.
@@ -25,48 +25,86 @@ def fit(batch_sizes: np.ndarray, steps: np.ndarray) -> tuple[dict[str, Interval]
         steps: S of each run, shape (n,).
 
     Returns:
-        B_crit, S_min and E_min by name, each as estimate and ends of its 95 % interval (Student's t with n − 2 degrees
-        of freedom on the covariance of the logarithms, for independent runs); and the reason if there is no fit, else
-        an empty string.
+        The logarithms of B_crit, S_min and E_min, shape (3,); and the reason if there is no fit, else an empty string.
     """
-    no_fit = dict.fromkeys(ESTIMATES, (np.nan, np.nan, np.nan))
+    no_fit = np.full(3, np.nan)
     sizes = len(np.unique(batch_sizes))
     if sizes < 3:
         reached = f"only {sizes} batch size{'s' * (sizes != 1)}" if sizes else "no batch size"
         return no_fit, f"{reached} reached the target; three are needed"
     values = np.log(steps)
 
-    def residuals(logs: np.ndarray) -> np.ndarray:
-        return values - logs[0] - np.log1p(np.exp(logs[1]) / batch_sizes)
+    def log_min_steps(log_critical: np.ndarray | float) -> np.ndarray:
+        """Return S_min of each run, shape (…, n), for which it fits exactly."""
+        return values - np.log1p(np.exp(np.asarray(log_critical)[..., None]) / batch_sizes)
 
-    def cost(log_critical: float) -> float:
-        centered = residuals(np.array([0.0, log_critical]))
-        return float(np.sum((centered - centered.mean()) ** 2))
+    def cost(log_critical: np.ndarray | float) -> np.ndarray:
+        return np.var(log_min_steps(log_critical), axis=-1)
 
     lowest, highest = batch_sizes.min() / EXTRAPOLATION_FACTOR, batch_sizes.max() * EXTRAPOLATION_FACTOR
-    grid = np.log(np.geomspace(lowest, highest, 400))
-    index = int(np.argmin([cost(log_critical) for log_critical in grid]))
+    grid = np.log(np.geomspace(lowest, highest, 100))
+    index = int(np.argmin(cost(grid)))
     if index == 0:
         return no_fit, "the steps do not fall as the batch size grows"
     if index == len(grid) - 1:
         return no_fit, "the steps fall in proportion to the batch size, or faster"
-    start = residuals(np.array([0.0, grid[index]])).mean()
-    fitted = least_squares(residuals, [start, grid[index]], xtol=1e-12, ftol=1e-12, gtol=1e-12)
-    covariance = np.linalg.inv(fitted.jac.T @ fitted.jac) * 2 * fitted.cost / (len(values) - 2)
-    quantile = stats.t.ppf(0.975, len(values) - 2)
-    weights = {"critical_batch": (0.0, 1.0), "min_steps": (1.0, 0.0), "min_examples": (1.0, 1.0)}
-    result: dict[str, Interval] = {}
-    for name, weight in weights.items():
-        center, half = np.dot(weight, fitted.x), quantile * np.sqrt(np.dot(weight, covariance @ weight))
-        with np.errstate(over="ignore"):  # an unbounded interval
-            result[name] = (float(np.exp(center)), float(np.exp(center - half)), float(np.exp(center + half)))
-    return result, ""
+    bounds = (grid[index - 1], grid[index + 1])
+    log_critical = minimize_scalar(cost, bounds=bounds, method="bounded", options={"xatol": 1e-10}).x
+    log_steps = log_min_steps(log_critical).mean()
+    return np.array([log_critical, log_steps, log_critical + log_steps]), ""
+
+
+def find_overhead_batch(batch_sizes: np.ndarray, steps: np.ndarray) -> float:
+    """Return the logarithm of the batch size that needs 1.2 times the steps of perfect scaling (Zhang et al. 2024).
+
+    Perfect scaling starts from the smallest batch size: twice the batch size, half the steps. The logarithm of the
+    ratio of the steps to it is interpolated linearly in the logarithm of the batch size.
+
+    Args:
+        batch_sizes: Ascending, shape (n,).
+        steps: Mean steps of each, shape (n,).
+
+    Returns:
+        The first batch size at which the ratio exceeds 1.2; infinity if none of them does; nan if there are fewer than
+        two.
+    """
+    if len(batch_sizes) < 2:
+        return np.nan
+    logs = np.log(batch_sizes)
+    overhead = np.log(steps * batch_sizes / (steps[0] * batch_sizes[0])) - np.log(OVERHEAD)
+    above = np.flatnonzero(overhead > 0)
+    if not len(above):
+        return np.inf
+    index = above[0]
+    share = overhead[index - 1] / (overhead[index - 1] - overhead[index])
+    return float(logs[index - 1] + share * (logs[index] - logs[index - 1]))
+
+
+def estimate(batch_sizes: np.ndarray, steps: np.ndarray) -> dict[str, Estimate]:
+    """Return the estimates by name, with their intervals from leaving out seeds (`estimate_over_seeds`).
+
+    Args:
+        batch_sizes: Ascending, shape (n,).
+        steps: Steps of each seed at the best setting of each batch size, shape (seeds, n); nan where the run did not
+            reach the target.
+    """
+
+    def statistics(steps: np.ndarray) -> np.ndarray:
+        reached = ~np.isnan(steps)
+        columns = reached.any(axis=0)
+        fitted, _ = fit(np.broadcast_to(batch_sizes, steps.shape)[reached], steps[reached])
+        means = np.exp(np.nanmean(np.log(steps[:, columns]), axis=0))
+        return np.array([*fitted, find_overhead_batch(batch_sizes[columns], means)])
+
+    estimates = estimate_over_seeds(statistics, steps)
+    return {name: value.exp() for name, value in zip(ESTIMATES, estimates, strict=True)}
 
 
 def tabulate(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each target: the fit to all runs at the best setting of each batch size for it.
 
-    B is the mean size of the batches of an epoch, whose last one may be smaller, so that E = S·B holds.
+    B is the mean size of the batches of an epoch, whose last one may be smaller, so that E = S·B holds. Intervals come
+    from leaving out seeds, whose runs are paired; the settings are those that are best for all seeds.
     """
     # By order: the value of a target may be nan.
     parts = zip(split_by_target(runs_to_target), split_by_target(steps_to_target), strict=True)
@@ -75,15 +113,16 @@ def tabulate(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> pd.
 
 def _fit_target(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> dict[str, object]:
     best = steps_to_target[steps_to_target["is_best"] == 1]
-    runs = runs_to_target[runs_to_target["setting"].isin(best["setting"]) & runs_to_target["status"].ne("diverged")]
-    runs = runs.dropna(subset=["steps"])
-    estimates, reason = fit((runs["examples"] / runs["steps"]).to_numpy(), runs["steps"].to_numpy())
+    runs = runs_at_best_settings(runs_to_target, steps_to_target)
+    steps = runs.pivot(index="seed", columns="batch_size", values="steps")
+    sizes = (runs["examples"] / runs["steps"]).groupby(runs["batch_size"]).mean().to_numpy()
+    estimates = estimate(sizes, steps.to_numpy(dtype=float))
+    _, reason = fit((runs["examples"] / runs["steps"]).to_numpy(), runs["steps"].to_numpy())
     low, high = runs["batch_size"].min(), runs["batch_size"].max()
-    critical = estimates["critical_batch"][0]
     row: dict[str, object] = {column: steps_to_target[column].iloc[0] for column in TARGET_COLUMNS}
-    for name, (estimate, lower, upper) in estimates.items():
-        row |= {name: estimate, f"{name}_ci95_low": lower, f"{name}_ci95_high": upper}
-    row["min_epochs"] = estimates["min_examples"][0] * (runs["epochs"] / runs["examples"]).mean()
+    for name, (value, lower, upper) in estimates.items():
+        row |= {name: value, f"{name}_ci95_low": lower, f"{name}_ci95_high": upper}
+    row["min_epochs"] = estimates["min_examples"].value * (runs["epochs"] / runs["examples"]).mean()
     return {
         **row,
         "smallest_batch_size": low,
@@ -93,6 +132,6 @@ def _fit_target(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> 
         "n_missed": int(best["n_missed"].sum()),
         "n_diverged": int(best["n_diverged"].sum()),
         "n_on_edge": int(best["edge"].ne("none").sum()),
-        "verdict": "not identified" if reason else "inside" if low <= critical <= high else "outside",
+        "verdict": "not identified" if reason else "inside" if low <= row["critical_batch"] <= high else "outside",
         "reason": reason or "none",
     }

@@ -10,6 +10,8 @@ from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.targets import LOSS, TARGET_COLUMNS
 
 RUN_COLUMNS = [*SETTING_COLUMNS, "seed", "status"]
+QUANTITIES = ["epochs", "steps", "examples", "seconds", "cpu_seconds"]
+"""What it takes to reach a target."""
 
 
 def common_target(runs: pd.DataFrame) -> float:
@@ -32,7 +34,10 @@ def common_target(runs: pd.DataFrame) -> float:
 
 
 def tabulate(history: pd.DataFrame, *, targets: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return the epochs, steps and examples until each run first reached each target.
+    """Return the epochs, steps, examples and time until each run first reached each target.
+
+    Time is that of training, without evaluations. `evaluations` counts the evaluations up to the one at which the
+    target was reached; if it was the first one, all these values are upper bounds.
 
     Losses and metrics are known only at the end of an epoch. A value that equals the target reaches it, nan never does.
 
@@ -44,6 +49,13 @@ def tabulate(history: pd.DataFrame, *, targets: Sequence[Mapping[str, Any]]) -> 
     Returns:
         One row for each target and run, those of the first target first. Values are nan if the run never reached it.
     """
+    history = history.sort_values("epoch", kind="stable")
+    by_run = history.groupby(RUN_COLUMNS)
+    history = history.assign(
+        evaluations=by_run.cumcount() + 1,
+        seconds=by_run["train_seconds"].cumsum(),
+        cpu_seconds=by_run["train_cpu_seconds"].cumsum(),
+    )
     best = history.groupby(RUN_COLUMNS)["validation_loss"].min().rename("best_validation_loss").reset_index()
     if not targets:
         targets = [{"name": LOSS, "value": common_target(best), "higher_is_better": False}]
@@ -54,9 +66,11 @@ def _reach(
     history: pd.DataFrame, runs: pd.DataFrame, *, name: str, value: float, higher_is_better: bool
 ) -> pd.DataFrame:
     measured = history[f"validation_{name}"]
-    reached = history[measured >= value if higher_is_better else measured <= value].sort_values("epoch")
-    first = reached.groupby(RUN_COLUMNS)[["epoch", "step", "examples"]].first().reset_index()
-    table = runs.merge(first, on=RUN_COLUMNS, how="left").rename(columns={"epoch": "epochs", "step": "steps"})
+    reached = history[measured >= value if higher_is_better else measured <= value].rename(
+        columns={"epoch": "epochs", "step": "steps"}
+    )
+    first = reached.groupby(RUN_COLUMNS)[[*QUANTITIES, "evaluations"]].first().reset_index()
+    table = runs.merge(first, on=RUN_COLUMNS, how="left")
     for offset, (column, cell) in enumerate(zip(TARGET_COLUMNS, (name, value), strict=True)):
         table.insert(len(RUN_COLUMNS) + offset, column, cell)
     return table

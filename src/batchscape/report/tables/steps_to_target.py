@@ -1,10 +1,11 @@
-"""Table `steps_to_target`: epochs, steps and examples to each target, over seeds."""
+"""Table `steps_to_target`: epochs, steps, examples and time to each target, over seeds."""
 
 import pandas as pd
 
 from batchscape.report.settings import SETTING_COLUMNS
 from batchscape.report.tables.best_lr import edge_of_range
 from batchscape.report.tables.over_seeds import over_seeds
+from batchscape.report.tables.runs_to_target import QUANTITIES
 from batchscape.report.targets import TARGET_COLUMNS, split_by_target
 
 
@@ -20,7 +21,7 @@ def tabulate(runs_to_target: pd.DataFrame) -> pd.DataFrame:
 
 
 def _tabulate_target(runs: pd.DataFrame) -> pd.DataFrame:
-    table = over_seeds(runs, SETTING_COLUMNS, ["epochs", "steps", "examples"])
+    table = over_seeds(runs, SETTING_COLUMNS, QUANTITIES)
     missed = runs["steps"].isna() & runs["status"].ne("diverged")
     table["n_missed"] = missed.groupby([runs[key] for key in SETTING_COLUMNS]).sum().to_numpy()
     for offset, column in enumerate(TARGET_COLUMNS):

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from batchscape.report.figures import steps_to_target as figure
-from batchscape.report.tables import critical_batch, runs_to_target, steps_to_target
+from batchscape.report.tables import critical_batch, regimes, runs_to_target, steps_to_target
 from tests.helpers.measures import CLASSIFICATION
 
 SIZES = np.array([16.0, 32, 64, 128, 256])
@@ -21,6 +21,7 @@ def history(*runs: tuple) -> pd.DataFrame:
         lead = {"batch_size": batch_size, "learning_rate": rate or 0.5, "setting": setting, "seed": seed}
         for epoch, loss in enumerate(losses, start=1):
             times = {"epoch": epoch, "step": epoch * -(-100 // batch_size), "examples": 100 * epoch}
+            times |= {"train_seconds": 2.0 * batch_size, "train_cpu_seconds": 1.0 * batch_size}
             rows.append({**lead, "status": status, **times, "validation_loss": loss})
     return pd.DataFrame(rows)
 
@@ -68,6 +69,16 @@ def test_target_of_the_config_is_used():
     table = runs_to_target.tabulate(GRID, targets=target(2.0))
     assert set(table["target_value"]) == {2.0}
     assert table["steps"].notna().sum() == 3
+
+
+def test_time_to_a_target_is_that_of_all_training_until_then():
+    table = runs_to_target.tabulate(GRID.sample(frac=1, random_state=0), targets=[]).set_index(["setting", "seed"])
+    columns = ["evaluations", "seconds", "cpu_seconds"]
+    assert table.loc[("bs10-lr0.1", 1), columns].tolist() == [2, 40, 20]  # two epochs of 20 s
+    assert table.loc[("bs40-lr0.1", 1), columns].tolist() == [3, 240, 120]
+    assert table.loc[("bs10-lr0.2", 1), columns].isna().all()
+    summary = steps_to_target.tabulate(table.reset_index()).set_index("setting")
+    assert summary.loc["bs10-lr0.1", ["seconds_mean", "cpu_seconds_mean"]].tolist() == [40, 20]
 
 
 def test_missed_runs_are_counted_and_settings_without_them_are_preferred():
@@ -175,6 +186,11 @@ def test_tables_of_several_targets_are_those_of_single_ones_first_target_first()
     assert expected[2]["n_runs"].tolist() == [6, 0, 6]
 
 
+def draw(runs: pd.DataFrame, table: pd.DataFrame) -> Figure:
+    fits, ratios = (module.tabulate(runs, table) for module in (critical_batch, regimes))
+    return figure.draw(runs, table, fits, ratios, measures=CLASSIFICATION).draw()
+
+
 def texts_of(drawn: Figure) -> str:
     return " ".join(" ".join(text.get_text() for text in drawn.findobj(Text)).split())
 
@@ -195,7 +211,7 @@ def texts_of(drawn: Figure) -> str:
 def test_figure_shows_the_first_target_and_says_which(targets: list[dict], title: str, subtitle: str):
     runs = runs_to_target.tabulate(RATES_DIFFER, targets=targets)
     table = steps_to_target.tabulate(runs)
-    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
+    drawn = draw(runs, table)
     texts = texts_of(drawn)
     assert f"Steps and epochs to the {title}" in texts
     assert subtitle in texts
@@ -212,31 +228,58 @@ def test_parameters_of_exact_hyperbolas_are_recovered(critical: float):
     steps = 120 * (1 + critical / SIZES)
     found, reason = critical_batch.fit(SIZES, steps)
     assert reason == ""
-    assert {name: value for name, (value, _, _) in found.items()} == pytest.approx(
-        {"critical_batch": critical, "min_steps": 120, "min_examples": 120 * critical}, rel=1e-5
-    )
+    min_steps, min_examples = np.exp(found[1:])
+    assert np.exp(found) == pytest.approx([critical, 120, 120 * critical], rel=1e-5)
     # The relation of McCandlish et al. between steps and examples, E = S·B.
-    s, e = steps / found["min_steps"][0], steps * SIZES / found["min_examples"][0]
+    s, e = steps / min_steps, steps * SIZES / min_examples
     assert (s - 1) * (e - 1) == pytest.approx(1, rel=1e-3)
 
 
-def test_intervals_match_a_regression_of_the_logarithms():
-    """Compute the design matrix of the linearized problem and its covariance by hand."""
+def test_fit_minimizes_the_squares_of_the_logarithms():
     rng = np.random.default_rng(0)
     sizes = np.repeat(SIZES, 4)
     steps = 120 * (1 + 50 / sizes) * np.exp(rng.normal(0, 0.05, len(sizes)))
-    found, _ = critical_batch.fit(sizes, steps)
-    critical, low, high = found["critical_batch"]
+    critical, min_steps, _ = np.exp(critical_batch.fit(sizes, steps)[0])
     derivative = critical / (sizes + critical)  # ∂ ln S/∂ ln B_crit
     design = np.stack([np.ones_like(derivative), derivative], axis=1)
-    residuals = np.log(steps / (found["min_steps"][0] * (1 + critical / sizes)))
-    assert design.T @ residuals == pytest.approx([0, 0], abs=1e-6)  # least squares
-    covariance = np.linalg.inv(design.T @ design) * (residuals @ residuals) / 18
-    assert np.log(high / low) / 2 == pytest.approx(2.10092 * np.sqrt(covariance[1, 1]), rel=1e-4)  # t, 18 df, 95 %
-    assert np.sqrt(low * high) == pytest.approx(critical)
-    both = np.log(found["min_examples"][2] / found["min_examples"][1]) / 2
-    assert both == pytest.approx(2.10092 * np.sqrt(covariance.sum()), rel=1e-4)
-    assert found["min_examples"][0] == pytest.approx(critical * found["min_steps"][0])
+    residuals = np.log(steps / (min_steps * (1 + critical / sizes)))
+    assert design.T @ residuals == pytest.approx([0, 0], abs=1e-6)
+
+
+def test_noise_that_seeds_share_does_not_widen_the_interval_of_the_critical_batch():
+    """The factor of a seed changes S_min alone: treated as independent runs, it would hide the critical batch size."""
+    rng = np.random.default_rng(0)
+    steps = 120 * (1 + 50 / SIZES) * np.exp(rng.normal(0, 0.01, (4, len(SIZES))))
+    alone, shared = (
+        critical_batch.estimate(SIZES, steps * factor) for factor in (1.0, np.array([[0.5], [1.0], [1.5], [4.0]]))
+    )
+    for name in ("critical_batch", "critical_batch_20pct"):
+        assert shared[name] == pytest.approx(alone[name], rel=1e-5)
+    assert shared["min_steps"].ci95_high / shared["min_steps"].ci95_low > 3
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_critical_batch_of_one_seed_has_no_interval(seeds: int):
+    noise = np.exp(np.random.default_rng(1).normal(0, 0.01, (seeds, len(SIZES))))
+    found = critical_batch.estimate(SIZES, 120 * (1 + 50 / SIZES) * noise)["critical_batch"]
+    assert np.isfinite([found.ci95_low, found.ci95_high]).all() == (seeds == 2)
+    assert found.value == pytest.approx(50, rel=0.1)
+
+
+def test_interval_is_unbounded_if_one_seed_decides_that_there_is_a_fit():
+    falling, level = 120 * (1 + 50 / SIZES), np.full(len(SIZES), 200.0)
+    found = critical_batch.estimate(SIZES, np.stack([falling, level]))["critical_batch"]
+    assert np.isfinite(found.value)
+    assert (found.ci95_low, found.ci95_high) == (0, np.inf)
+
+
+def test_twenty_percent_critical_batch_is_where_steps_are_a_fifth_above_perfect_scaling():
+    excess = np.array([1.0, 1.0, 1.1, 1.32, 2.0])
+    steps = 1000 / SIZES * excess
+    share = np.log(1.2 / 1.1) / np.log(1.32 / 1.1)
+    assert np.exp(critical_batch.find_overhead_batch(SIZES, steps)) == pytest.approx(64 * 2**share)
+    assert np.exp(critical_batch.find_overhead_batch(SIZES[:3], steps[:3])) == np.inf  # even 64 needs less
+    assert np.isnan(critical_batch.find_overhead_batch(SIZES[:1], steps[:1]))
 
 
 @pytest.mark.parametrize(
@@ -253,7 +296,7 @@ def test_intervals_match_a_regression_of_the_logarithms():
 def test_critical_batch_is_not_identified_by_such_data(sizes: np.ndarray, steps: np.ndarray, expected: str):
     found, reason = critical_batch.fit(sizes, steps)
     assert expected in reason
-    assert all(np.isnan(values).all() for values in found.values())
+    assert np.isnan(found).all()
 
 
 def scaled_runs(critical: float) -> pd.DataFrame:
@@ -265,6 +308,7 @@ def scaled_runs(critical: float) -> pd.DataFrame:
         for seed in range(3):
             lead = {"batch_size": batch_size, "learning_rate": 0.1, "setting": f"bs{batch_size}-lr0.1", "seed": seed}
             times = {"epochs": steps / of_epoch, "steps": steps, "examples": steps / of_epoch * 1000}
+            times |= {"seconds": steps, "cpu_seconds": steps / batch_size, "evaluations": 9}
             rows.append({**lead, "status": "converged", "target": "loss", "target_value": 0.3, **times})
     table = pd.DataFrame(rows)
     table.loc[4, ["epochs", "steps", "examples"]] = np.nan
@@ -300,7 +344,7 @@ def test_run_that_diverged_after_reaching_the_target_is_not_drawn():
     )  # fmt: skip
     runs = runs_to_target.tabulate(grid, targets=target(5.0))
     table = steps_to_target.tabulate(runs)
-    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
+    drawn = draw(runs, table)
     for panel in drawn.axes:
         assert sum(len(points.get_offsets()) for points in panel.collections) == 5 + 2  # seeds, and means
 
@@ -308,5 +352,5 @@ def test_run_that_diverged_after_reaching_the_target_is_not_drawn():
 def test_critical_batch_above_1000_is_written_without_an_exponent():
     runs = scaled_runs(1200.0)
     table = steps_to_target.tabulate(runs)
-    drawn = figure.draw(runs, table, critical_batch.tabulate(runs, table), measures=CLASSIFICATION).draw()
+    drawn = draw(runs, table)
     assert "Critical batch size 1200 (95 % interval 1200 to 1200)" in texts_of(drawn)

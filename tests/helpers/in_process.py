@@ -38,7 +38,11 @@ class InProcessStudy:
         for name, run in self.study.runs.items():
             values = json.loads(self.study.specs.run(name))
             rate = {"learning_rate": run.learning_rate}
-            train(with_hyperparameters(values, found[run.batch_size] if run.learning_rate is None else rate), file, self.run(name))
+            train(
+                with_hyperparameters(values, found[run.batch_size] if run.learning_rate is None else rate),
+                file,
+                self.run(name),
+            )
         for name in self.study.plan.analyses:
             if ANALYSES[name].is_split:
                 self.write(ANALYSES[name].rows, pd.concat(self._parts(name), ignore_index=True))

@@ -132,7 +132,10 @@ def find_line(output: str, start: str) -> str:
     ("arguments", "expected"),
     [
         (["all", "--configfile", CONFIG, "config/smoke.yaml"], "--configfile: a study is one self-contained file"),
-        (["all", "--configfile", CONFIG, "--config", "tuning={startup_trials: 0}"], "tuning.startup_trials: must be at least 2"),
+        (
+            ["all", "--configfile", CONFIG, "--config", "tuning={startup_trials: 0}"],
+            "tuning.startup_trials: must be at least 2",
+        ),
         (["all", "--configfile", CONFIG, "--config", "tunning={budget: 3}"], "tunning: is not a known key; did you"),
         (["all", "--configfile", CONFIG, "--config", "name=../smoke"], "got '../smoke'; write `name: my-study`"),
         (["all", "--configfile", CONFIG, "--config", "grid=5"], "grid: must be a section of keys and values, got 5"),

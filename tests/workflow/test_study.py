@@ -197,7 +197,11 @@ def test_target_of_an_unknown_run_or_another_study_is_rejected_in_one_line(
 
 def test_tuned_run_trains_at_the_rate_that_its_search_found(finished: Checkout):
     trials, tuned = table(finished, "tables/trials"), table(finished, "tables/tuned_lr").set_index("batch_size")
-    assert trials.groupby("batch_size")["stage"].apply(lambda stages: (stages == "finalist").sum()).tolist() == [2, 2, 2]
+    assert trials.groupby("batch_size")["stage"].apply(lambda stages: (stages == "finalist").sum()).tolist() == [
+        2,
+        2,
+        2,
+    ]
     assert (tuned[["spent_grid", "spent_search", "spent_extension", "spent_finalist"]].sum(axis=1) <= 3.6 + 1e-9).all()
     runs = table(finished, "tables/runs").set_index("run")
     for batch_size, rows in trials.groupby("batch_size"):

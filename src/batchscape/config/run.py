@@ -77,7 +77,9 @@ def with_hyperparameters(spec: Mapping[str, Any], values: Mapping[str, float | N
     found = {name: value for name, value in values.items() if value is not None}
     run = RunSpec.model_validate_json(json.dumps({**spec, "learning_rate": found.pop("learning_rate")}))
     fraction = found.pop("warmup", None)
-    schedule = run.schedule if fraction is None else run.schedule.model_copy(update={"warmup": Warmup(fraction=fraction)})
+    schedule = (
+        run.schedule if fraction is None else run.schedule.model_copy(update={"warmup": Warmup(fraction=fraction)})
+    )
     arguments = dict(run.optimizer.arguments)
     if "beta2" in found:
         beta1 = known_hyperparameters(run.optimizer.name, arguments)[BETAS[0]]

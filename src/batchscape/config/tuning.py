@@ -44,9 +44,10 @@ class HyperparametersConfig(Section):
     """The lowest and the highest value of each hyperparameter that is searched, all on logarithmic scales; those
     without a range have the values of the study. The optimizer must have them."""
 
-    learning_rate: Annotated[
-        tuple[LearningRate, LearningRate], Field(examples=[[0.003, 0.3]]), AsTuple, Ascending
-    ] = (0.003, 0.3)
+    learning_rate: Annotated[tuple[LearningRate, LearningRate], Field(examples=[[0.003, 0.3]]), AsTuple, Ascending] = (
+        0.003,
+        0.3,
+    )
     """The learning rate."""
 
     momentum: Annotated[tuple[DecayRate, DecayRate] | None, Field(examples=[[0.8, 0.99]]), AsTuple, Ascending] = None
@@ -182,7 +183,7 @@ def describe_minimal_budget(tuning: TuningConfig, training: TrainingConfig) -> s
         return None
     needed = tuning.finalists.count + tuning.startup_trials * trial_cost(tuning, training)
     return (
-        f"{search_budget(tuning, training):g} is less than the {needed:.6g} trainings of the finalists and of the grid; "
+        f"{search_budget(tuning, training):g} is less than the {needed:.6g} trainings of the finalists and the grid; "
         "increase it, or lower finalists.settings, startup_trials or trial_budget"
     )
 

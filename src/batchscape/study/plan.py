@@ -60,7 +60,9 @@ class Plan:
             searches = "1 search" if len(batch_sizes) == 1 else f"{len(batch_sizes)} searches"
             trials = f"{affordable_trials(tuning, self.config.training):g} trials × {_count_seeds(tuning.seeds)}"
             finalists = tuning.finalists
-            again = f" and {finalists.settings} finalists × {_count_seeds(finalists.seeds)}" if counts["finalist"] else ""
+            again = (
+                f" and {finalists.settings} finalists × {_count_seeds(finalists.seeds)}" if counts["finalist"] else ""
+            )
             count = counts["search"] + counts["finalist"]
             parts.append(f"up to {count} in {searches} of {trials}{again}, or more that end early")
         if counts["timing"]:

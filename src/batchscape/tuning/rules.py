@@ -103,11 +103,12 @@ def has_margin(trials: Sequence[Trial], index: int, quantile: float | None, marg
     Either this was tried, or a higher rate with a lower loss.
     """
     trial, is_equal = trials[index], _has_equal_others(trials)[index]
-    robust = robust_losses(trials, quantile, margin)[index]
+    if margin == 1:
+        return True
     for other, equal in zip(trials, is_equal, strict=True):
         if equal and other.rate >= margin * trial.rate * (1 - EQUAL):
             is_exact = other.rate <= margin * trial.rate * (1 + SAME)
-            if margin == 1 or is_exact or other.loss(quantile) <= robust:
+            if is_exact or other.loss(quantile) <= trial.loss(quantile):
                 return True
     return False
 
@@ -141,9 +142,7 @@ class Proposal:
     is_prunable: bool
 
 
-def next_setting(
-    trials: Sequence[Trial], space: Space, quantile: float | None, margin: float
-) -> Proposal | None:
+def next_setting(trials: Sequence[Trial], space: Space, quantile: float | None, margin: float) -> Proposal | None:
     """Return the setting that the trials after the grid ask for; None if the sampler may choose.
 
     If the best setting is at an end of a range, it is the next one beyond; else, if nothing is known of `margin` times
@@ -176,8 +175,8 @@ def choose_finalists(
 ) -> list[int]:
     """Return the indices of the trials whose settings train again, the best first.
 
-    Those of which nothing is known at `margin` times their learning rate are chosen only if there are no others. None is
-    chosen whose loss is infinite, or that is beyond the limits of the space.
+    Those of which nothing is known at `margin` times their learning rate are chosen only if there are no others. None
+    is chosen whose loss is infinite, or that is beyond the limits of the space.
     """
     losses = robust_losses(trials, quantile, margin)
     candidates = [
@@ -196,7 +195,7 @@ def excess_losses(trials: Sequence[Trial], quantile: float | None, margin: float
         return robust_losses(trials, quantile, margin) - losses
 
 
-def choose(trials: Sequence[Trial], quantile: float | None, excess: Sequence[float]) -> int:
+def choose(trials: Sequence[Trial], quantile: float | None, excess: np.ndarray) -> int:
     """Return the index of the setting to use, by the one-standard-error rule (Breiman et al. 1984).
 
     It is the one with the lowest learning rate of those whose loss is at most one standard error above the lowest

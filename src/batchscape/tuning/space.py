@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 
 from batchscape.config.scaling import DECAY_RATES, LEARNING_RATE, round_digits
 
@@ -82,7 +82,7 @@ class Space:
         return {name: min(max(value, self.low[name]), self.high[name]) for name, value in point.items()}
 
     @property
-    def distributions(self) -> dict[str, FloatDistribution]:
+    def distributions(self) -> dict[str, BaseDistribution]:
         """Optuna's distributions over the ranges."""
         return {name: FloatDistribution(self.low[name], self.high[name], log=True) for name in self.low}
 

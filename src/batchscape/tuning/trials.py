@@ -126,14 +126,15 @@ class Search:
         self.cost = cost
         self.evaluate = evaluate
         self.on_trial = on_trial
-        pruner = optuna.pruners.NopPruner()
+        pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if tuning.pruner == "median":
             # The trials of the grid are all complete, and learning rates differ most in how they begin.
             warmup = math.ceil(cost.evaluations / 2)
             pruner = optuna.pruners.MedianPruner(n_startup_trials=tuning.startup_trials, n_warmup_steps=warmup)
-        options = {"storage": studies.storage, "direction": "minimize", "load_if_exists": True}
-        self.trials_study = optuna.create_study(study_name=studies.trials, pruner=pruner, **options)
-        self.finalists_study = optuna.create_study(study_name=studies.finalists, **options)
+        self.trials_study, self.finalists_study = (
+            optuna.create_study(storage=studies.storage, study_name=name, pruner=pruner, load_if_exists=True)
+            for name in (studies.trials, studies.finalists)
+        )
         for study in (self.trials_study, self.finalists_study):
             study.set_metric_names(["validation loss"])
         for name, value in studies.attributes.items():
@@ -218,7 +219,7 @@ class Search:
         return self._evaluate(self.finalists_study, Proposal(FINALIST, point, is_prunable=False), number)
 
     def _evaluate(self, study: optuna.Study, proposal: Proposal, number: int) -> Trial:
-        """Evaluate a setting with all seeds, as a trial of a study, or as the one that a killed job left unfinished."""
+        """Evaluate a setting with all seeds, as a trial of a study, perhaps one that a killed job left unfinished."""
         is_finalist = proposal.stage == FINALIST
         seeds = self.tuning.finalists.seeds if is_finalist else self.tuning.seeds
         trial = self._start(study, proposal)

@@ -331,7 +331,7 @@ MISTAKES = [
         "a budget below that of grid and finalists",
         "name: s\ntuning: {budget: 9, trial_budget: {epochs: 40}}",
         "tuning.budget: ",
-        "9 is less than the 9.24 trainings of the finalists and of the grid",
+        "9 is less than the 9.24 trainings of the finalists and the grid",
     ),
     ("a fraction above 1", "name: s\nschedule: {warmup: {fraction: 1.5}}", "schedule.warmup.fraction: ", "at most 1"),
     ("an unknown decay", "name: s\nschedule: {decay: exponential}", "schedule.decay: ", "must be 'constant', 'linear'"),

@@ -293,8 +293,8 @@ class StudyConfig(Section):
                     f"{repeated[0]} is in grid.seeds too, so that the `tuned` arm would be evaluated on a seed that "
                     "selected it; use another one",
                 )
-        if problem := describe_minimal_budget(tuning, self.training):
-            raise cross_field_error("tuning.budget", problem)
+        if too_small := describe_minimal_budget(tuning, self.training):
+            raise cross_field_error("tuning.budget", too_small)
         return self
 
     @model_validator(mode="after")

@@ -1,5 +1,6 @@
 """The space of a search: one coordinate for each hyperparameter, on a logarithmic scale."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
@@ -112,10 +113,9 @@ def grid(space: Space, values: Mapping[str, float], num_points: int) -> list[dic
     fixed = {}
     for name in space.low:
         hyperparameter = hyperparameter_name(name)
-        value = values.get(hyperparameter)
-        coordinate = None if value is None else _to_coordinate(hyperparameter, value)
-        is_inside = coordinate is not None and space.low[name] <= coordinate <= space.high[name]
-        fixed[name] = coordinate if is_inside else float(np.sqrt(space.low[name] * space.high[name]))
+        coordinate = _to_coordinate(hyperparameter, values.get(hyperparameter, math.nan))
+        is_inside = space.low[name] <= coordinate <= space.high[name]
+        fixed[name] = coordinate if is_inside else math.sqrt(space.low[name] * space.high[name])
     rates = np.geomspace(space.low[LEARNING_RATE], space.high[LEARNING_RATE], num_points)
     return [{**fixed, LEARNING_RATE: float(rate)} for rate in rates]
 

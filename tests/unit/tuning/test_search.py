@@ -77,7 +77,7 @@ def test_rows_are_those_of_the_runs(reference: pd.DataFrame, small_data_file: Pa
         row = reference.loc[index]
         training = TrainingConfig(budget=Budget(epochs=epochs), accelerator="cpu")
         run = RunSpec(
-            batch_size=32, learning_rate=row["learning_rate"], seed=row["seed"], model=MODEL, training=training
+            batch_size=32, learning_rate=row["learning_rate"], seed=int(row["seed"]), model=MODEL, training=training
         )
         directory = RunDirectory(train(run, small_data_file, tmp_path / str(index)))
         summary, examples = directory.summary(), directory.history(["examples"])["examples"].iloc[-1]

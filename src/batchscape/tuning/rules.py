@@ -156,7 +156,9 @@ def next_setting(trials: Sequence[Trial], space: Space, quantile: float | None, 
         margin: See `robust_losses`.
     """
     best = next(index for index in rank(trials, quantile, margin) if space.allows(trials[index].point))
-    if beyond := space.including([trial.point for trial in trials]).beyond(trials[best].point):
+    # Of a coordinate that had a single value, as in the grid, no end is better than the rest of the range.
+    varied = [name for name in space.low if len({trial.point[name] for trial in trials}) > 1]
+    if beyond := space.including([trial.point for trial in trials]).beyond(trials[best].point, varied):
         return Proposal(EXTENSION, beyond, is_prunable=True)
     rate = trials[best].rate * margin
     is_finite = math.isfinite(trials[best].loss(quantile))

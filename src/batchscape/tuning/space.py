@@ -1,7 +1,7 @@
 """The space of a search: one coordinate for each hyperparameter, on a logarithmic scale."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -87,12 +87,14 @@ class Space:
         """Optuna's distributions over the ranges."""
         return {name: FloatDistribution(self.low[name], self.high[name], log=True) for name in self.low}
 
-    def beyond(self, point: Point) -> dict[str, float] | None:
+    def beyond(self, point: Point, names: Collection[str]) -> dict[str, float] | None:
         """Return the next point beyond the first end of a range at which a point is; None if it is at none.
 
-        A range that has reached its limit has no end in this sense.
+        Only the ranges of the coordinates in `names` count, and those that have not reached their limit.
         """
         for name, value in point.items():
+            if name not in names:
+                continue
             low, high = self.low[name], self.high[name]
             place = np.log(value / low) / np.log(high / low)
             if place <= EDGE_FRACTION and low > self.lower_limits[name]:

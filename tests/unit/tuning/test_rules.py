@@ -95,6 +95,20 @@ def test_best_setting_at_an_end_is_followed_by_the_next_one_beyond_up_to_the_lim
     assert next_setting(trials_of(best_high), closed, 0.9, 1.0) is None
 
 
+def test_range_of_a_hyperparameter_that_had_a_single_value_is_not_extended():
+    space = Space.of({"learning_rate": (0.01, 1.0), "weight_decay": (0.1, 1.0)}, max_extension=10, num_points=3)
+    losses = {0.01: 0.5, 0.1: 0.2, 0.15: 0.3, 1.0: 0.7}
+    trials = [
+        Trial(number, GRID, {"learning_rate": rate, "weight_decay": 0.1}, {0: Outcome(loss, COMPLETED)})
+        for number, (rate, loss) in enumerate(losses.items())
+    ]
+    assert next_setting(trials, space, 0.9, 1.5) is None
+    other = Trial(4, SEARCH, {"learning_rate": 0.1, "weight_decay": 0.3}, {0: Outcome(0.6, COMPLETED)})
+    beyond = next_setting([*trials, other], space, 0.9, 1.5)
+    assert beyond.stage == EXTENSION
+    assert beyond.point == {"learning_rate": 0.1, "weight_decay": pytest.approx(0.1 / 10**0.5)}
+
+
 def test_best_setting_is_tried_at_the_margin_and_never_pruned_there():
     trials = trials_of({0.01: 0.5, 0.1: 0.2, 1.0: 0.7})
     assert next_setting(trials, RATES, 0.9, 1.5) == Proposal(SEARCH, {"learning_rate": 0.1 * 1.5}, is_prunable=False)

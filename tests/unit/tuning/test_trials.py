@@ -29,7 +29,7 @@ def valley(rate: float, best: float = 0.1) -> float:
 class Function:
     """A training whose loss falls to `valley` in ten evaluations, and which may be killed."""
 
-    def __init__(self, loss: Callable[[float, int], float] = lambda rate, _: valley(rate), kill_at: float = math.inf):
+    def __init__(self, loss: Callable[[float, int], float] = lambda rate, _: valley(rate), kill_at: float | str = math.inf):
         self.loss = loss
         self.kill_at = kill_at
         self.calls = 0
@@ -47,6 +47,8 @@ class Function:
                 raise Killed
             value = final * (1 + 1 / evaluation)
             if report and report(evaluation, value):
+                if self.kill_at == PRUNED:
+                    raise Killed
                 return Outcome(value, PRUNED, float(evaluation), evaluation * EXAMPLES // EVALUATIONS, 1.0)
         return Outcome(final, COMPLETED, float(EVALUATIONS), EXAMPLES, 1.0)
 
@@ -99,8 +101,9 @@ def test_pruned_trials_cost_only_what_they_trained(tmp_path: Path):
     assert sum(trial.examples for trial in searched) <= COST.total
 
 
-@pytest.mark.parametrize("kill_at", [1, 30, 61, 66, 90, 120])
-def test_killed_search_has_the_same_trials_and_trains_none_again(kill_at: int, tmp_path: Path):
+@pytest.mark.parametrize("kill_at", [1, 30, 61, 66, PRUNED])
+def test_killed_search_has_the_same_trials_and_trains_none_again(kill_at: int | str, tmp_path: Path):
+    """The search is killed at an evaluation, or after the pruner has stopped a run and before this is recorded."""
     tuning = tuning_of(max_extension=100, margin=1.0)
     loss = lambda rate, seed: valley(rate, best=0.9) + seed / 1000  # noqa: E731
     reference = search_with(Function(loss), tmp_path / "reference", tuning)

@@ -1,5 +1,6 @@
 """Each benchmark runs; its times are not tested."""
 
+import re
 import runpy
 import shutil
 import subprocess
@@ -23,7 +24,7 @@ def benchmark(name: str, *arguments: str) -> str:
 def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
     assert names == {
-        *("analyses", "coverage", "identical_runs", "images", "loss_surface", "study", "tasks", "training"),
+        *("analyses", "coverage", "identical_runs", "images", "loss_surface", "search", "study", "tasks", "training"),
         "workflow",
     }
 
@@ -96,6 +97,12 @@ def test_runs_of_two_studies_are_compared(tmp_path: Path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stdout.splitlines()[0].endswith(": different update norms")
+
+
+def test_search_with_the_default_margin_finds_rates_that_rarely_fail():
+    (line,) = benchmark("search", "--quick").splitlines()
+    share = re.fullmatch(r"margin 1\.5, 8 trials: (\d+\.\d\d) ± .* % of new seeds fail: .*", line)
+    assert float(share[1]) <= 2
 
 
 def test_tables_of_two_studies_are_compared_by_column(tmp_path: Path):

@@ -9,7 +9,7 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.analysis.collect import collect, collect_pair
-from batchscape.config.run import RunSpec
+from batchscape.config.run import Tuned, with_hyperparameters
 from batchscape.config.tuning import SearchSpec
 from batchscape.data.prepare import prepare
 from batchscape.io.frames import read_frame, write_frame
@@ -34,12 +34,15 @@ class InProcessStudy:
         file = folder / "data.safetensors"
         self.data, self.manifest, _ = prepare(self.study.data, task=self.study.task.name, path=file)
         self.words = Measures.from_settings(self.study.specs.measures)
-        rates = {size: self._tune(size) for size in self.study.grid.batch_sizes if self.study.tuning.enabled}
+        found = {size: self._tune(size) for size in self.study.grid.batch_sizes if self.study.tuning.enabled}
         for name, run in self.study.runs.items():
-            spec = json.loads(self.study.specs.run(name))
-            if run.learning_rate is None:
-                spec["learning_rate"] = rates[run.batch_size]
-            train(RunSpec.model_validate_json(json.dumps(spec)), file, self.run(name))
+            values = json.loads(self.study.specs.run(name))
+            rate = {"learning_rate": run.learning_rate}
+            train(
+                with_hyperparameters(values, found[run.batch_size] if run.learning_rate is None else rate),
+                file,
+                self.run(name),
+            )
         for name in self.study.plan.analyses:
             if ANALYSES[name].is_split:
                 self.write(ANALYSES[name].rows, pd.concat(self._parts(name), ignore_index=True))
@@ -73,13 +76,14 @@ class InProcessStudy:
         rate = spec["fixed_learning_rate"]
         return render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, rate, self.words)
 
-    def _tune(self, size: int) -> float:
+    def _tune(self, size: int) -> dict[str, float]:
         spec = SearchSpec.model_validate_json(self.study.specs.search(size))
         trials = search(
             spec, self.folder / "data.safetensors", self.folder / f"bs{size}.journal", Execution(code="code")
         )
         self.write(f"bs{size}", trials)
-        return float(trials.loc[trials["is_best"] == 1, "learning_rate"].iloc[0])
+        best = trials[trials["is_best"] == 1].iloc[0]
+        return {name: float(best[name]) for name in Tuned.model_fields if name in best}
 
     def _parts(self, name: str) -> list[pd.DataFrame]:
         if name == "tuning":

@@ -89,25 +89,24 @@ def make_analyses(
         "analysis/distance": pd.DataFrame(distance),
         "analysis/epoch_distance": pd.DataFrame(moves),
         "analysis/update_norms": pd.DataFrame(norms),
-        "tables/trials": make_trials(study, diverges, offset),
+        "tables/trial_runs": make_trial_runs(study, diverges, offset),
         "analysis/devices": make_timing(study),
         **make_surface_analyses(study, diverges, metrics, offset),
     }
 
 
-def make_trials(study: Study, diverges: Callable[[Run], bool], offset: float = 0.0) -> pd.DataFrame:
-    """Return the trials of a search whose loss is lowest at `TUNED_RATE`."""
+def make_trial_runs(study: Study, diverges: Callable[[Run], bool], offset: float = 0.0) -> pd.DataFrame:
+    """Return the runs of a search whose loss is lowest at `TUNED_RATE`."""
     rows = []
+    low, high = study.tuning.hyperparameters.learning_rate
     for batch_size in study.grid.batch_sizes:
-        for trial, rate in enumerate(
-            (study.tuning.learning_rate_range[0], TUNED_RATE, study.tuning.learning_rate_range[1])
-        ):
+        for trial, rate in enumerate((low, TUNED_RATE, high)):
             diverged = diverges(Run(batch_size, rate, 0))
             loss = np.inf if diverged else offset + 0.1 + abs(np.log(rate / TUNED_RATE))
-            counts = {"n_seeds": int(not diverged), "n_diverged": int(diverged), "is_best": int(rate == TUNED_RATE)}
-            trained = {"validation_loss_sd": np.nan, "best_epoch": 3.0, "cpu_seconds": 0.1}
-            what = {"batch_size": batch_size, "trial": trial, "sampler": "grid", "learning_rate": rate}
-            rows.append({**what, "validation_loss": loss, **trained, **counts})
+            what = {"batch_size": batch_size, "trial": trial, "stage": "grid", "seed": 5, "learning_rate": rate}
+            how = {"status": "diverged" if diverged else "completed", "best_epoch": 3.0, "examples": 3000}
+            cost = {"trainings": 0.1, "cpu_seconds": 0.1, "is_best": int(rate == TUNED_RATE)}
+            rows.append({**what, "validation_loss": loss, **how, **cost})
     return pd.DataFrame(rows)
 
 

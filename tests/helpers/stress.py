@@ -29,7 +29,7 @@ training: {budget: {epochs: 30}, patience: 30, augment_flip: true, checkpoints: 
 optimizer: {arguments: {momentum: 0.9}}
 comparison: {fixed_learning_rate: 0.05, high_learning_rate: 0.05}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
-tuning: {trials: 3, startup_trials: 2, trial_budget: {epochs: 6}, seeds: [5]}
+tuning: {budget: 1.6, startup_trials: 2, trial_budget: {epochs: 6}, seeds: [5], finalists: {settings: 1, seeds: [6]}}
 sharpness: {checkpoints: [best], subspace_dimension: 5, iterations: 2, random_starts: 0, trace_matvecs: 3}
 interpolation: {pairs: [[bs16-lr0.05, bs16-lrtuned]], points: 5}
 landscape: {points: [8, 6], points_per_job: 24}

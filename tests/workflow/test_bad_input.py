@@ -50,7 +50,7 @@ grid: {batch_sizes: [16], learning_rates: [0.1], seeds: [0]}
 model: {name: mlp, dense: [4]}
 training: {budget: {epochs: 2}}
 comparison: {fixed_learning_rate: 0.1, high_learning_rate: 0.1}
-tuning: {trials: 2, startup_trials: 2, trial_budget: {epochs: 1}, seeds: [5]}
+tuning: {startup_trials: 2, trial_budget: {epochs: 1}, seeds: [5], finalists: {settings: 0}, budget: 1}
 """
 FOLDER = "results/tiny"
 RUN = f"{FOLDER}/runs/bs16-lr0.1-seed0"
@@ -132,8 +132,11 @@ def find_line(output: str, start: str) -> str:
     ("arguments", "expected"),
     [
         (["all", "--configfile", CONFIG, "config/smoke.yaml"], "--configfile: a study is one self-contained file"),
-        (["all", "--configfile", CONFIG, "--config", "tuning={trials: 0}"], "tuning.trials: must be at least 2, got 0"),
-        (["all", "--configfile", CONFIG, "--config", "tunning={trials: 3}"], "tunning: is not a known key; did you"),
+        (
+            ["all", "--configfile", CONFIG, "--config", "tuning={startup_trials: 0}"],
+            "tuning.startup_trials: must be at least 2",
+        ),
+        (["all", "--configfile", CONFIG, "--config", "tunning={budget: 3}"], "tunning: is not a known key; did you"),
         (["all", "--configfile", CONFIG, "--config", "name=../smoke"], "got '../smoke'; write `name: my-study`"),
         (["all", "--configfile", CONFIG, "--config", "grid=5"], "grid: must be a section of keys and values, got 5"),
         (["all", "--configfile", CONFIG, "--config", "name=0.7"], "got '0.7'; write `name: my-study`"),
@@ -222,7 +225,7 @@ def test_forced_jobs_compute_again_and_reused_results_are_reported(study: Checko
     run("-F", "--touch")
     assert modification_times() == after
     search_log = folder / "logs/tune/bs16.log"
-    assert "trial 1 of 2: " in search_log.read_text()
+    assert "trial 1 (grid): " in search_log.read_text()
     trials = read_frame(folder / "analysis/lr_search/bs16.csv")
 
     run("--delete-all-output")
@@ -230,7 +233,7 @@ def test_forced_jobs_compute_again_and_reused_results_are_reported(study: Checko
     line = find_line(run(), reused)
     assert line.endswith(": 1 run and 1 search. To train again, add `-R train tune`.")
     assert modification_times() == after
-    assert "trial 1 of 2: " not in search_log.read_text()
+    assert "trial 1 (grid): " not in search_log.read_text()
     assert read_frame(folder / "analysis/lr_search/bs16.csv").equals(trials)
 
 

@@ -70,7 +70,8 @@ data: {DATA}{SMALL}
 grid: {{batch_sizes: [8, 16], learning_rates: [1e28, 1e29], seeds: [0, 1]}}
 training: {{budget: {{epochs: 3}}, checkpoints: [1]}}
 comparison: {{fixed_learning_rate: 1e28, high_learning_rate: 1e29}}
-tuning: {{learning_rate_range: [1e28, 1e29], trials: 3, startup_trials: 2, trial_budget: {{epochs: 2}}, seeds: [5]}}
+tuning: {{hyperparameters: {{learning_rate: [1e28, 1e29]}}, budget: 4, startup_trials: 2, trial_budget: {{epochs: 2}},
+    seeds: [5], finalists: {{settings: 2, seeds: [6]}}}}
 """,
     # At the fixed rate all runs diverge after some epochs: weight decay doubles the weights in each step.
     "late": f"""
@@ -79,7 +80,8 @@ grid: {{batch_sizes: [8, 16], learning_rates: [0.1], seeds: [0, 1]}}
 training: {{budget: {{epochs: 12}}, patience: 12, checkpoints: [1, 2, 6]}}
 optimizer: {{arguments: {{weight_decay: 1.0}}}}
 comparison: {{fixed_learning_rate: 3.0, high_learning_rate: 0.1}}
-tuning: {{learning_rate_range: [0.1, 3], trials: 2, startup_trials: 2, trial_budget: {{epochs: 12}}, seeds: [5]}}
+tuning: {{hyperparameters: {{learning_rate: [0.1, 3]}}, budget: 3, startup_trials: 2, trial_budget: {{epochs: 12}},
+    seeds: [5], finalists: {{settings: 1, seeds: [6]}}}}
 """,
     # Steps so large that networks die or saturate immediately: losses, gradients, updates and Hessians are exactly 0.
     "dead": f"""

@@ -27,7 +27,8 @@ sharpness: {enabled: false}
 interpolation: {enabled: false}
 gradient_alignment: {enabled: false}
 landscape: {points: [3, 3]}
-tuning: {learning_rate_range: [0.05, 0.5], trials: 6, startup_trials: 5, trial_budget: {epochs: 25}, seeds: [5]}
+tuning: {hyperparameters: {learning_rate: [0.05, 0.5]}, budget: 7, startup_trials: 5, trial_budget: {epochs: 25},
+  seeds: [5], finalists: {settings: 1, seeds: [6]}}
 """
 RUN, SEARCH = "bs256-lr0.05-seed0", "analysis/lr_search/bs256.csv"
 TARGETS = (f"runs/{RUN}/run.json", SEARCH, f"analysis/landscape/{RUN}/directions0-part1of1.csv")
@@ -148,5 +149,5 @@ def test_ctrl_c_stops_all_jobs_and_the_same_command_resumes(tmp_path: Path, undi
         assert not (folder / target).exists()
     done = checkout.snakemake(*COMMAND)  # no --unlock
     assert done.returncode == 0, done.stdout[-3000:]
-    assert re.search(r"resuming after [1-5] completed trials", (folder / "logs" / "tune" / "bs256.log").read_text())
+    assert re.search(r"resuming after [1-9] completed trials", (folder / "logs" / "tune" / "bs256.log").read_text())
     assert_same(folder, undisturbed)

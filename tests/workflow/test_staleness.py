@@ -61,7 +61,7 @@ PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTO
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES
 SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory"}
 FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
-FROM_TRIALS = {"gather tables/trials"} | FROM_TUNED_LR
+FROM_TRIALS = {"gather tables/trial_runs", "table trials"} | FROM_TUNED_LR
 SEARCH = {"tune 64", "tune 128", "tune 256"} | FROM_TRIALS
 TIMING = {"time devices", "table devices", "figure devices"}
 AGGREGATED = TIMING | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
@@ -265,11 +265,21 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     ],
     # The search, and the runs at the rates that it finds.
     "tuning.enabled": [(False, OVER_ALL_RUNS | FROM_SHARPNESS)],
-    "tuning.learning_rate_range": [([0.003, 0.5], RETUNED)],
-    "tuning.trials": [(5, RETUNED)],
+    "tuning.hyperparameters.learning_rate": [([0.003, 0.5], RETUNED)],
+    "tuning.hyperparameters.momentum": [([0.5, 0.9], RETUNED)],
+    "tuning.hyperparameters.weight_decay": [([0.001, 0.1], RETUNED)],
+    "tuning.hyperparameters.beta2": [(None, set())],  # which SGD does not have
+    "tuning.hyperparameters.warmup": [([0.01, 0.1], RETUNED)],
+    "tuning.max_extension": [(3, RETUNED)],
+    "tuning.budget": [(5, RETUNED)],
+    "tuning.quantile": [(None, RETUNED)],
+    "tuning.margin": [(1, RETUNED)],
+    "tuning.pruner": [("none", RETUNED)],
+    "tuning.finalists.settings": [(1, RETUNED)],
+    "tuning.finalists.seeds": [([7], RETUNED)],
     "tuning.startup_trials": [(3, RETUNED)],
     "tuning.trial_budget": [({"epochs": 3}, RETUNED)],
-    "tuning.seeds": [([6], RETUNED)],
+    "tuning.seeds": [([7], RETUNED)],
     "tuning.sampler_seed": [(1, RETUNED)],
     # The examples of all analyses of the loss surface, even if a side has fewer than either number.
     "analysis.examples": [(64, SURFACES), (5000, SURFACES)],
@@ -348,11 +358,12 @@ MODULES = {
     "report/tables/best_lr.py": {"table best_lr", "table recommendation", "figure lr_effect", "figure lr_plane"}
     | FROM_TARGET - {"table runs_to_target"},
     "report/tables/tuned_lr.py": FROM_TUNED_LR,
+    "report/tables/trials.py": {"table trials"} | FROM_TUNED_LR,
     "report/claims/statements.py": CLAIMS,
     "report/page.py": {"report"},
     "report/findings.py": {"report"},
     "report/chapters/beyond.py": {"report"},
-    "tuning/search.py": RETUNED,
+    **dict.fromkeys((f"tuning/{name}.py" for name in ("search", "trials", "rules", "space")), RETUNED),
     "config/tuning.py": RETUNED,
     "training/timing.py": TIMING,
     "training/launcher.py": TRAIN | AGGREGATED,

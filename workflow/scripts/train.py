@@ -1,11 +1,11 @@
-"""Train one run, at the learning rate of its spec or at the tuned one."""
+"""Train one run, with the hyperparameters of its spec or with the tuned ones."""
 
 from batchscape.runtime.job import job_log
 
 import json
 from pathlib import Path
 
-from batchscape.config.run import RunSpec, Tuned
+from batchscape.config.run import RunSpec, Tuned, with_hyperparameters
 from batchscape.io.files import read_json
 from batchscape.runtime.gpus import allocate_gpus
 from batchscape.training.execution import Execution
@@ -17,9 +17,10 @@ if __name__ == "__main__":
         job_log(snakemake.log[0]),
         allocate_gpus(resources.gpu, resources.jobs_per_gpu, managed_by_slurm=bool(resources.gres)),
     ):
-        spec_values = json.loads(snakemake.params.spec)
-        for file in snakemake.input.tuned:
-            spec_values |= read_json(Path(file), Tuned, "delete it to resume the search from its journal")
-        spec = RunSpec.model_validate_json(json.dumps(spec_values))
+        if files := snakemake.input.tuned:
+            tuned = read_json(Path(files[0]), Tuned, "delete it to resume the search from its journal")
+            spec = with_hyperparameters(json.loads(snakemake.params.spec), tuned)
+        else:
+            spec = RunSpec.model_validate_json(snakemake.params.spec)
         execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
         train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, execution)

@@ -1,9 +1,10 @@
-"""Search for the learning rate of one batch size."""
+"""Search for the hyperparameters of one batch size."""
 
 from batchscape.runtime.job import job_log
 
 from pathlib import Path
 
+from batchscape.config.run import Tuned
 from batchscape.config.tuning import SearchSpec
 from batchscape.io.files import write_json
 from batchscape.io.frames import write_frame
@@ -24,5 +25,5 @@ if __name__ == "__main__":
         execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
         trials = search(spec, Path(snakemake.input.data), journal, execution)
         write_frame(Path(snakemake.output.trials), trials)
-        best = trials.loc[trials["is_best"] == 1, "learning_rate"]
-        write_json(tuned, {"learning_rate": float(best.iloc[0])})
+        best = trials[trials["is_best"] == 1].iloc[0]
+        write_json(tuned, {name: float(best[name]) for name in Tuned.model_fields if name in best})

@@ -17,7 +17,7 @@ import pandas as pd
 from batchscape.analysis.collect import collect
 from batchscape.cli.status import NOT_CREATED, why_missing
 from batchscape.config.loading import printable
-from batchscape.config.run import RunSpec, Tuned
+from batchscape.config.run import RunSpec, Tuned, with_hyperparameters
 from batchscape.data.prepared import prepared_digest
 from batchscape.errors import UserError
 from batchscape.io.files import read_json, write_text
@@ -164,19 +164,20 @@ class Collector:
         """Return why a run is not reported; empty if it is."""
         if not run.run_file.exists():
             return why_missing(Path(self.study.paths.log(f"train/{name}")))
-        spec = json.loads(self.study.specs.run(name))
+        values = json.loads(self.study.specs.run(name))
         data = Path(self.study.paths.prepared_data)
         try:
             summary = run.summary()
             for tuned in map(Path, self.study.paths.tuned_rate(name)):
                 if not tuned.exists():
                     return "the search for its learning rate is not complete"
-                spec |= read_json(tuned, Tuned, "delete it so that the search writes it again")
+                found = read_json(tuned, Tuned, "delete it so that the search writes it again")
+                values = with_hyperparameters(values, found).model_dump(mode="json")
             if data.exists() and summary["provenance"]["data_sha256"] != prepared_digest(data):
                 return "was trained on other data than the study has now"
         except UserError as error:
             return str(error)
-        if _parse_spec(spec) != _parse_spec(summary["spec"]):
+        if _parse_spec(values) != _parse_spec(summary["spec"]):
             return "was trained with other settings than the study has now"
         return ""
 

@@ -15,6 +15,7 @@ from batchscape.config.scaling import (
     HYPERPARAMETERS,
     LEARNING_RATE,
     ScalingError,
+    explain_unknown,
     is_equal,
     keep_time_scale,
     power,
@@ -267,14 +268,10 @@ class ArmConfig(HasStages):
         value = base.hyperparameters.get(name)
         if value is not None:
             return value
-        if base.optimizer not in DEFAULTS:
-            argument = "`betas`, a list of two numbers," if name.startswith("beta") else f"`{name}`"
-            problem, fix = f"the {name} of {base.optimizer} is not known", f"add {argument} to optimizer.arguments"
-        else:
-            problem, fix = f"{base.optimizer} has no {name}", "remove it, or use another optimizer"
-            if key == "rule":
-                problem = f"`{self.rule}` is a rule for Adam, and {problem}"
-                fix = "use `linear`" if self.rule == "sde" else "use another rule"
+        problem, fix = explain_unknown(base.optimizer, name)
+        if key == "rule" and base.optimizer in DEFAULTS:
+            problem = f"`{self.rule}` is a rule for Adam, and {problem}"
+            fix = "use `linear`" if self.rule == "sde" else "use another rule"
         raise cross_field_error(key, f"{problem}; {fix}")
 
 

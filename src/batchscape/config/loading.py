@@ -34,7 +34,8 @@ RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("arms", "base_lr"): "base_learning_rate",
     ("arms", "base_batch"): "base_batch_size",
     ("arms", "warmup_epochs"): "warmup: {epochs: …}",
-    ("tuning", "range"): "learning_rate_range",
+    ("tuning", "range"): "tuning: {hyperparameters: {learning_rate: …}}",
+    ("tuning", "learning_rate_range"): "tuning: {hyperparameters: {learning_rate: …}}",
     ("tuning", "coarse_trials"): "startup_trials",
     ("sharpness", "trace_products"): "trace_matvecs",
     ("interpolation", "alphas"): "alpha_range",
@@ -42,6 +43,10 @@ RENAMED_KEYS: Mapping[tuple[Any, Any], str] = {
     ("gradient_alignment", "examples"): "analysis.examples",
     ("gradient_alignment", "max_examples"): "analysis.examples",
     ("device_timing", "devices"): "device_counts",
+}
+# Keys of earlier versions without a new form of the same value: what is instead of them.
+REPLACED_KEYS: Mapping[tuple[Any, Any], str] = {
+    ("tuning", "trials"): "remove it, and limit the cost of a search by `budget`, in complete trainings",
 }
 
 
@@ -245,11 +250,13 @@ def _explain(detail: ErrorDetails, keys: list[int | str], steps: list[Step], mod
         if renamed and "…" in renamed and detail["input"] is None:
             return "is no longer a key", "it has no value here, so remove it"
         if renamed and "…" in renamed:
-            return f"is now `{renamed.replace('…', _shorten(detail['input']))}`", "rewrite it"
+            return f"is now `{renamed.replace('…', _spell(detail['input']))}`", "rewrite it"
         if renamed and "." in renamed:
             return f"is now `{renamed}`", "move it"
         if renamed:
             return f"is now `{'.'.join([*map(printable, keys[:-1]), renamed])}`", "rename it"
+        if replaced := REPLACED_KEYS.get((keys[0], keys[-1])):
+            return "is no longer a key", replaced
         return "is not a known key", _suggest_key(str(keys[-1]), section, model)
     if kind == "invalid_key":
         return "is not a known key", "keys are text without quotes, such as `seeds`"
@@ -334,6 +341,14 @@ def _shorten(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return reprlib.repr(value)
+
+
+def _spell(value: Any) -> str:
+    """Return a value as YAML if it is short, such as a range, and else a short form of it."""
+    is_short = isinstance(value, list | tuple) and len(value) <= 4
+    if is_short and all(isinstance(part, int | float | str) for part in value):
+        return f"[{', '.join(map(_shorten, value))}]"
+    return _shorten(value)
 
 
 def _kind(value: object) -> str:

@@ -71,6 +71,14 @@ def known_hyperparameters(optimizer: str, arguments: Mapping[str, Any]) -> dict[
     return values | {name: float(value) for name, value in given.items() if _is_number(value)}
 
 
+def explain_unknown(optimizer: str, name: str) -> tuple[str, str]:
+    """Return why a hyperparameter is not in `known_hyperparameters`, and how to fix it."""
+    if optimizer in DEFAULTS:
+        return f"{optimizer} has no {name}", "remove it, or use another optimizer"
+    argument = "`betas`, a list of two numbers," if name in BETAS else f"`{name}`"
+    return f"the {name} of {optimizer} is not known", f"add {argument} to optimizer.arguments"
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 

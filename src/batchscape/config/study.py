@@ -32,7 +32,7 @@ from batchscape.config.loading import (
 from batchscape.config.model import ModelConfig, VggConfig
 from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.resources import ResourcesConfig
-from batchscape.config.scaling import BETAS, known_hyperparameters
+from batchscape.config.scaling import BETAS, HYPERPARAMETERS, explain_unknown, known_hyperparameters
 from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.settings import CHANGE_PREFIXES, WARMUP_SUFFIXES
 from batchscape.config.sharpness import SharpnessConfig
@@ -40,7 +40,7 @@ from batchscape.config.stages import GrowthConfig, Stages, grow
 from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
-from batchscape.config.tuning import TuningConfig
+from batchscape.config.tuning import TuningConfig, describe_minimal_budget
 from batchscape.errors import UserError
 
 
@@ -287,6 +287,27 @@ class StudyConfig(Section):
             raise cross_field_error(
                 "tuning.trial_budget", f"is in {trial.unit}, and training.budget in {budget.unit}; use the same unit"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _search_fits_the_study(self) -> Self:
+        tuning = self.tuning
+        if not tuning.enabled:
+            return self
+        for name in tuning.hyperparameters.ranges:
+            if name in HYPERPARAMETERS and name not in self._base.hyperparameters:
+                problem, fix = explain_unknown(self.optimizer.name, name)
+                raise cross_field_error(f"tuning.hyperparameters.{name}", f"{problem}; {fix}")
+        stages = {"seeds": tuning.seeds, "finalists.seeds": tuning.finalists.seeds if tuning.finalists.settings else ()}
+        for key, seeds in stages.items():
+            if repeated := sorted({*seeds} & {*self.grid.seeds}):
+                raise cross_field_error(
+                    f"tuning.{key}",
+                    f"{repeated[0]} is in grid.seeds too, so that the `tuned` arm would be evaluated on a seed that "
+                    "selected it; use another one",
+                )
+        if too_small := describe_minimal_budget(tuning, self.training):
+            raise cross_field_error("tuning.budget", too_small)
         return self
 
     @model_validator(mode="after")

@@ -56,7 +56,7 @@ class Provenance(Section):
 class Summary(Section):
     """Content of run.json; docs/outputs.md describes its keys."""
 
-    status: Literal["converged", "completed", "budget_spent", "diverged"]
+    status: Literal["converged", "completed", "budget_spent", "diverged", "stopped"]
     evaluations: PositiveInt
     steps: PositiveInt
     epochs: int | float

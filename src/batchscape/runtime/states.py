@@ -11,7 +11,7 @@ so Snakemake, which deletes the log before it starts a job, does not delete it.
 | `acquired_gpus` | `gpus` | it waited, and has its GPUs |
 | `resumed` | `epoch` and `step`, or `trials` | it continues after what an earlier attempt has finished |
 | `evaluated` | `epoch`, `step`, `steps`, `train_loss`, `validation_loss` | a training of `steps` was evaluated |
-| `trial` | `trial`, `trials`, `learning_rate`, `validation_loss` | a trial of a search is complete |
+| `trial` | `trial`, `stage`, hyperparameters, `validation_loss`, `trainings`, `budget` | a trial is complete |
 | `already_complete` | | nothing is left to do |
 | `stopped` | `epoch`, `step` | it saved a checkpoint and stops before the time limit |
 | `interrupted` | | Ctrl-C, or an exit that is no error |

@@ -1,14 +1,14 @@
 """What a study computes: its trainings, and the analyses, tables and figures that follow from them."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
 from batchscape.config.budget import Budget
 from batchscape.config.study import Run, StudyConfig
-from batchscape.config.tuning import trial_budget
+from batchscape.config.tuning import affordable_trials, trial_budget
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSplit
 
 
@@ -16,7 +16,7 @@ from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSp
 class TrainingGroup:
     """Trainings of one batch size that one part of a study needs."""
 
-    part: Literal["run", "search", "timing"]
+    part: Literal["run", "search", "finalist", "timing"]
     batch_size: int
     count: int
     budget: Budget
@@ -38,18 +38,19 @@ class Plan:
         lengths = training.budget, training.evaluate_every
         groups = [TrainingGroup("run", size, counts[size], *lengths) for size in batch_sizes]
         if tuning.enabled:
-            count, lengths = (
-                tuning.trials * len(tuning.seeds),
-                (trial_budget(tuning, training), training.evaluate_every),
-            )
-            groups += [TrainingGroup("search", size, count, *lengths) for size in batch_sizes]
+            trial_lengths = trial_budget(tuning, training), training.evaluate_every
+            count = int(affordable_trials(tuning, training) * len(tuning.seeds))
+            groups += [TrainingGroup("search", size, count, *trial_lengths) for size in batch_sizes]
+            if tuning.finalists.settings:
+                count = tuning.finalists.count
+                groups += [TrainingGroup("finalist", size, count, *lengths) for size in batch_sizes]
         if timing.enabled:
             count, lengths = len(timing.device_counts), (Budget(epochs=1 + timing.epochs), Budget(epochs=1))
             groups += [TrainingGroup("timing", size, count, *lengths) for size in batch_sizes]
         return groups
 
     def describe_trainings(self) -> str:
-        """Return the number of trainings, in one line."""
+        """Return the number of trainings, in one line; trials that end early are more than that."""
         counts: Counter[str] = Counter()
         for group in self.trainings:
             counts[group.part] += group.count
@@ -57,8 +58,13 @@ class Plan:
         if counts["search"]:
             batch_sizes, tuning = self.config.grid.batch_sizes, self.config.tuning
             searches = "1 search" if len(batch_sizes) == 1 else f"{len(batch_sizes)} searches"
-            seeds = "1 seed" if len(tuning.seeds) == 1 else f"{len(tuning.seeds)} seeds"
-            parts.append(f"{counts['search']} in {searches} of {tuning.trials} learning rates × {seeds}")
+            trials = f"{affordable_trials(tuning, self.config.training):g} trials × {_count_seeds(tuning.seeds)}"
+            finalists = tuning.finalists
+            again = (
+                f" and {finalists.settings} finalists × {_count_seeds(finalists.seeds)}" if counts["finalist"] else ""
+            )
+            count = counts["search"] + counts["finalist"]
+            parts.append(f"up to {count} in {searches} of {trials}{again}, or more that end early")
         if counts["timing"]:
             parts.append(f"{counts['timing']} of a few epochs to time devices")
         return f"{counts.total()} trainings: {', '.join(parts)}"
@@ -164,3 +170,7 @@ class Plan:
         if source in (analysis.rows for analysis in ANALYSES.values()):
             return source in (ANALYSES[name].rows for name in self.analyses)
         return self._has_sources(TABLES[source.removeprefix("tables/")])
+
+
+def _count_seeds(seeds: Sized) -> str:
+    return "1 seed" if len(seeds) == 1 else f"{len(seeds)} seeds"

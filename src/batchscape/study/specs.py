@@ -16,7 +16,7 @@ from batchscape.config.device_timing import TimingSpec
 from batchscape.config.loading import to_yaml
 from batchscape.config.run import RunSpec
 from batchscape.config.study import StudyConfig
-from batchscape.config.tuning import SearchSpec, trial_budget
+from batchscape.config.tuning import SearchSpec, search_budget, trial_budget
 from batchscape.data.listing import stat_digest
 from batchscape.study.measures import describe_measures
 from batchscape.study.plan import Plan
@@ -67,19 +67,19 @@ class Specs:
         return _canonical(spec.model_dump(mode="json", exclude={"learning_rate"} if run.learning_rate is None else {}))
 
     def search(self, batch_size: int) -> str:
-        """The SearchSpec of a batch size, without the settings that trials do not use."""
+        """The SearchSpec of a batch size, with its budgets, and without the settings that trials do not use."""
         tuning, training = self.config.tuning, self.config.training
-        training = training.model_copy(update={"budget": trial_budget(tuning, training), "checkpoints": ()})
+        budgets = {"budget": search_budget(tuning, training), "trial_budget": trial_budget(tuning, training)}
         spec = SearchSpec(
             batch_size=batch_size,
             model=self.config.model,
             task=self.config.task,
-            training=training,
+            training=training.model_copy(update={"checkpoints": ()}),
             optimizer=self.config.optimizer,
             schedule=self.config.schedule,
-            tuning=tuning,
+            tuning=tuning.model_copy(update=budgets),
         )
-        return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled", "trial_budget"}}))
+        return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
 
     @property
     def timing(self) -> str:
@@ -126,7 +126,8 @@ class Specs:
             "large_batch_size": self.config.large_batch_size,
             "targets": self.config.targets,
             "arms": self.plan.settings_by_arm,
-            "learning_rate_range": self.config.tuning.learning_rate_range,
+            "quantile": self.config.tuning.quantile,
+            "tuning_budget": search_budget(self.config.tuning, self.config.training),
             "measures": self.measures,
             "recipe": self.recipe,
             "metrics": [metric["name"] for metric in self.measures["metrics"]],

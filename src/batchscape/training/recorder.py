@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,10 @@ SHUTDOWN_TIME = 20.0
 SEGMENT_TIME_SAFETY_FACTOR = 1.5
 
 CONVERGED, COMPLETED, BUDGET_SPENT, DIVERGED = "converged", "completed", "budget_spent", "diverged"
+STOPPED_EARLY = "stopped"
+
+AfterEvaluation = Callable[[int, float], bool]
+"""Called with the number of an evaluation, from 1, and the lowest validation loss so far; returns whether to stop."""
 
 log = logging.getLogger(__name__)
 
@@ -41,16 +45,19 @@ class Recorder(pl.Callback):
         run_key: str,
         checkpoint: TrainingState | None = None,
         deadline: float | None = None,
+        after_evaluation: AfterEvaluation | None = None,
     ):
         """Record the run of `module` in `directory`, from the beginning or from a `checkpoint` on.
 
-        `run_key` identifies the run in its checkpoints. `deadline` is that of `Execution`.
+        `run_key` identifies the run in its checkpoints. `deadline` is that of `Execution`, `after_evaluation` that of
+        `train`.
         """
         self.directory = directory
         self.module = module
         self.run_key = run_key
         self.checkpoint = checkpoint
         self.deadline = math.inf if deadline is None else deadline
+        self.after_evaluation = after_evaluation
         self.training = module.spec.training
         self.status = COMPLETED if self.training.patience is None else BUDGET_SPENT
         self.best_evaluation: int | None = None
@@ -143,9 +150,15 @@ class Recorder(pl.Callback):
             self.status = CONVERGED
             trainer.should_stop = True
             return
+        if step == plan.total:
+            return
+        # Before the checkpoint, so that a run that resumes has reported all evaluations before it.
+        if self.after_evaluation and self.after_evaluation(evaluation, self.best_loss):
+            self.status = STOPPED_EARLY
+            trainer.should_stop = True
+            return
         module.interval = module.new_interval()
-        if step < plan.total:
-            self._maybe_save_checkpoint()
+        self._maybe_save_checkpoint()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         average = self.module.average.state_dict() if self.module.average else {}

@@ -30,12 +30,18 @@ from batchscape.training.launcher import launch
 from batchscape.training.lightning import DDPStrategy, environments, pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.plan import StepPlan
-from batchscape.training.recorder import Recorder
+from batchscape.training.recorder import AfterEvaluation, Recorder
 
 log = logging.getLogger(__name__)
 
 
-def train(spec: RunSpec, data: Path, directory: Path, execution: Execution = SINGLE_PROCESS) -> Path:
+def train(
+    spec: RunSpec,
+    data: Path,
+    directory: Path,
+    execution: Execution = SINGLE_PROCESS,
+    after_evaluation: AfterEvaluation | None = None,
+) -> Path:
     """Train one run on prepared data.
 
     A run that was killed resumes from its last complete checkpoint in `directory`, and ends with the bits that an
@@ -53,6 +59,9 @@ def train(spec: RunSpec, data: Path, directory: Path, execution: Execution = SIN
             `weights/{init,best,last,epochNNNNN}.safetensors` and, written last, `run.json`. A run whose loss is not
             finite is complete too, with the status `diverged`; it has no `best` if no epoch had a finite loss.
         execution: All that does not decide the weights, such as devices and the deadline.
+        after_evaluation: Called in this process after each evaluation that does not end the run, with its number, from
+            1, and the lowest validation loss so far. If it returns True, the run ends with the status `stopped`. A run
+            that resumes may call it again for evaluations after its last checkpoint. Only for a single process.
 
     Returns:
         `directory`.
@@ -61,13 +70,16 @@ def train(spec: RunSpec, data: Path, directory: Path, execution: Execution = SIN
         UserError: The data is missing or corrupt, the run does not fit the data or the memory, or the run stopped at
             the deadline.
         WorkerFailed: One of several processes failed.
+        ValueError: `after_evaluation` is given for several processes.
     """
+    if after_evaluation and execution.num_processes > 1:
+        raise ValueError("after_evaluation is for runs of a single process")
     if execution.code and RunDirectory(directory).restore_if_complete(_run_key(spec, data, execution.code)):
         log.info("%s is already complete", directory.name)
         record_state(ALREADY_COMPLETE)
         return directory
     if execution.num_processes == 1:
-        _train(spec, data, directory, execution, ProcessGroup())
+        _train(spec, data, directory, execution, ProcessGroup(), after_evaluation)
         return directory
     torch.set_num_threads(execution.threads)
     # So that an invalid run fails here, with one line, not in each process.
@@ -90,7 +102,14 @@ def train_worker(spec: str, data: str, directory: str, execution: dict[str, Any]
     _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), settings, process_group)
 
 
-def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, process_group: ProcessGroup) -> None:
+def _train(
+    spec: RunSpec,
+    data: Path,
+    directory: Path,
+    execution: Execution,
+    process_group: ProcessGroup,
+    after_evaluation: AfterEvaluation | None = None,
+) -> None:
     torch.set_num_threads(execution.threads)
     prepared, objective = build(spec, data, process_group.size)
     num_parameters = sum(parameter.numel() for parameter in objective.module.parameters())
@@ -103,7 +122,7 @@ def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, pro
     started = datetime.now(UTC)
     micro_batch = checkpoint.micro_batch if checkpoint else None
     module = TrainingModule(objective, prepared, spec, process_group, execution.jobs_per_gpu, micro_batch)
-    recorder = Recorder(run, module, key, checkpoint, execution.deadline)
+    recorder = Recorder(run, module, key, checkpoint, execution.deadline, after_evaluation)
     plan = module.plan
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d steps, %d in each epoch of %d examples",

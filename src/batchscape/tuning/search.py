@@ -1,32 +1,32 @@
-"""Search for the learning rate of a batch size: one Optuna study, which the next job resumes if its job is killed."""
+"""Search for the hyperparameters of a batch size by trainings; the next job resumes it if its job is killed."""
 
 import hashlib
 import json
 import logging
 import math
 import shutil
-import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
-import optuna
 import pandas as pd
-from optuna.distributions import FloatDistribution
-from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial, TrialState
 
-from batchscape.config.run import RunSpec
-from batchscape.config.tuning import SearchSpec
-from batchscape.data.prepared import prepared_digest
+from batchscape.config.run import RunSpec, with_hyperparameters
+from batchscape.config.scaling import known_hyperparameters
+from batchscape.config.tuning import SearchSpec, affordable_trials, search_budget, trial_budget
+from batchscape.data.prepared import prepared_digest, read_prepared
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime import states
 from batchscape.training.execution import SINGLE_PROCESS, Execution
+from batchscape.training.plan import StepPlan
+from batchscape.training.recorder import DIVERGED as RUN_DIVERGED
+from batchscape.training.recorder import STOPPED_EARLY
 from batchscape.training.train import train
 from batchscape.tuning.journal import open_journal
+from batchscape.tuning.rules import COMPLETED, DIVERGED, PRUNED, Outcome, Trial
+from batchscape.tuning.space import to_hyperparameters
+from batchscape.tuning.trials import Cost, Report, Search, Studies
 
-RATE = "learning_rate"
 # Folder of the runs of the current trial, beside the journal.
 TRIAL = "trial"
 
@@ -34,143 +34,170 @@ log = logging.getLogger(__name__)
 
 
 def search(spec: SearchSpec, data: Path, journal: Path, execution: Execution = SINGLE_PROCESS) -> pd.DataFrame:
-    """Search for the learning rate of the lowest validation loss: a coarse grid, then a Gaussian process.
+    """Search for the hyperparameters of the lowest validation loss.
 
-    A killed search resumes: its completed trials are not trained again, and the runs of the trial that was interrupted
-    resume from their checkpoints in the folder `trial` beside the journal. If the specification, the data or
-    `execution.code` differ, the search starts again; the trials of the other search remain in the journal. The trials
-    are a function of the specification, the data and the numbers of threads, devices and nodes.
+    The trials are a coarse grid of learning rates, then, one by one: beyond the end of a range if the best setting is
+    there; at `tuning.margin` times the best learning rate if that was not tried; else where a Gaussian process expects
+    the largest improvement. Then the best settings train for the complete budget with other seeds, and one of these
+    finalists is chosen (`batchscape.tuning.rules`).
+
+    A killed search resumes: its trials are not trained again, and the runs of the trial that was interrupted resume
+    from their checkpoints in the folder `trial` beside the journal. If the specification, the data or `execution.code`
+    differ, the search starts again; the trials of the other search remain in the journal. The trials are a function of
+    the specification, the data and the numbers of threads, devices and nodes.
 
     Args:
-        spec: All that decides the trials, and how many to run.
+        spec: All that decides the trials, and the budget.
         data: A file written by `batchscape.data.prepared.write_prepared`.
         journal: File in which Optuna stores the trials.
-        execution: How the runs train, as for `train`.
+        execution: How the runs train, as for `train`. With several processes per run, no trial is pruned.
 
     Returns:
-        One row per trial, in order. Columns: batch_size, trial (from 0), sampler (`grid` or `gp`), learning_rate,
-        validation_loss (mean of the best validation loss over `tuning.seeds`; inf if a run diverged),
-        validation_loss_sd, best_epoch (mean), n_seeds, n_diverged, cpu_seconds (total of the training; 0 for a rate
-        that an earlier trial had), is_best (1 for the trial with the tuned rate, else 0: the lowest loss; on ties, and
-        if all diverged, the lowest rate).
+        One row per trial and seed, in order. Columns: batch_size, trial (from 0), stage (`grid`, `search`, `extension`
+        or `finalist`), seed, learning_rate and the other hyperparameters that are searched, validation_loss (the lowest
+        one; inf if the run diverged), status (`completed`, `diverged` or `pruned`), best_epoch, examples, trainings
+        (examples over those of a complete training), cpu_seconds, is_best (1 for the setting to use, else 0).
 
     Raises:
         UserError: The data is missing or does not fit, the journal is corrupt, or a run stopped at the deadline.
     """
-    _silence_warnings()
     journal.parent.mkdir(parents=True, exist_ok=True)
-    storage = open_journal(journal)
-    study = _open_study(spec, data, storage, execution.code)
-    runs_folder, num_trials = journal.parent / TRIAL, spec.tuning.trials
-    if len(completed := _completed_trials(study)) >= num_trials:
+    tuning, num_examples = spec.tuning, len(read_prepared(data).train)
+    if execution.num_processes > 1:
+        tuning = tuning.model_copy(update={"pruner": "none"})
+    trial_plan, complete_plan = (StepPlan(run_spec(spec, is_complete), num_examples) for is_complete in (False, True))
+    cost = Cost(
+        trials=affordable_trials(tuning, spec.training),
+        examples=len(tuning.seeds) * trial_plan.examples(trial_plan.total),
+        evaluations=len(trial_plan.evaluations),
+    )
+    budget, per_training = search_budget(tuning, spec.training), complete_plan.examples(complete_plan.total)
+    trainer = _Trainer(spec, data, journal.parent / TRIAL, execution)
+    spent: list[int] = []
+
+    def record(trial: Trial) -> None:
+        shutil.rmtree(trainer.folder, ignore_errors=True)
+        spent.append(trial.examples)
+        loss, values = trial.loss(tuning.quantile), to_hyperparameters(trial.point)
+        described = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in values.items())
+        log.info(
+            "trial %d (%s): %s; validation loss %.4g%s; %.3g trainings",
+            trial.number + 1, trial.stage, described, loss, " when pruned" if trial.is_pruned else "",
+            trial.examples / per_training,
+        )  # fmt: skip
+        states.record_state(
+            states.TRIAL, trial=trial.number + 1, stage=trial.stage, **values, validation_loss=loss,
+            trainings=trial.examples / per_training, budget=budget,
+        )  # fmt: skip
+
+    studies = Studies(open_journal(journal), *_study_names(spec, data, execution.code), {"search": _description(spec)})
+    process = Search(tuning, _known_values(spec), cost, trainer, studies, record)
+    if recorded := process.num_recorded:
+        log.info("resuming after %d completed trials", recorded)
+        states.record_state(states.RESUMED, trials=recorded)
+    trials, best = process.run()
+    if not spent:
         log.info("the search is already complete")
         states.record_state(states.ALREADY_COMPLETE)
-    elif completed:
-        log.info("resuming after %d completed trials", len(completed))
-        states.record_state(states.RESUMED, trials=len(completed))
-    while len(completed := _completed_trials(study)) < num_trials:
-        trial = _resume_or_ask(study, storage, spec)
-        rate = trial.suggest_float(RATE, *spec.tuning.learning_rate_range, log=True)
-        # The sampler may suggest a rate again, above all at an end of the range; the same seeds would give the same.
-        earlier = next((other for other in completed if math.isclose(other.params[RATE], rate)), None)
-        if earlier:
-            loss, attributes = earlier.value, {**earlier.user_attrs, "cpu_seconds": 0.0}
-        else:
-            loss, attributes = _train_seeds(spec, rate, data, runs_folder, execution)
-        for name, value in attributes.items():
-            trial.set_user_attr(name, value)
-        study.tell(trial, loss)
-        shutil.rmtree(runs_folder, ignore_errors=True)
-        log.info("trial %d of %d: learning rate %.4g, validation loss %.4g", len(completed) + 1, num_trials, rate, loss)
-        progress = {"trial": len(completed) + 1, "trials": num_trials}
-        states.record_state(states.TRIAL, **progress, learning_rate=rate, validation_loss=loss)
-    return _mark_best(pd.DataFrame([_row(spec, trial) for trial in _completed_trials(study)[:num_trials]]))
+    rows = [row for trial in trials for row in _rows(spec, trial, per_training, trial.number == trials[best].number)]
+    return pd.DataFrame(rows)
 
 
-def _mark_best(trials: pd.DataFrame) -> pd.DataFrame:
-    """Add the column is_best: the lowest validation loss; on ties, also between diverged trials, the lowest rate."""
-    best = trials.sort_values(RATE, kind="stable")["validation_loss"].idxmin()
-    return trials.assign(is_best=(trials.index == best).astype(int))
+def run_spec(spec: SearchSpec, is_complete: bool) -> RunSpec:
+    """Return the specification of the runs of a search, with any seed and learning rate.
 
-
-def _open_study(spec: SearchSpec, data: Path, storage: JournalStorage, code: str) -> optuna.Study:
-    """Load or create the study of this search, with the grid enqueued."""
-    description = spec.model_dump(mode="json")
-    del description["tuning"]["trials"]  # more trials continue the same study
-    search_key = json.dumps([description, prepared_digest(data), code], sort_keys=True)
-    study = optuna.create_study(
-        storage=storage,
-        study_name=f"bs{spec.batch_size}-{hashlib.sha256(search_key.encode()).hexdigest()[:12]}",
-        direction="minimize",
-        load_if_exists=True,
+    Args:
+        spec: The search.
+        is_complete: Whether the runs are those of finalists, which train for the complete budget.
+    """
+    budget = spec.training.budget if is_complete else trial_budget(spec.tuning, spec.training)
+    return RunSpec(
+        batch_size=spec.batch_size,
+        learning_rate=1.0,
+        seed=0,
+        model=spec.model,
+        task=spec.task,
+        training=spec.training.model_copy(update={"budget": budget}),
+        optimizer=spec.optimizer,
+        schedule=spec.schedule,
     )
-    study.set_metric_names(["best validation loss"])
-    study.set_user_attr("search", description)
-    for rate in np.geomspace(*spec.tuning.learning_rate_range, spec.tuning.startup_trials):
-        study.enqueue_trial({RATE: float(rate)}, skip_if_exists=True)
-    return study
 
 
-def _silence_warnings() -> None:
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    warnings.filterwarnings("ignore", message="Clip non-finite values")  # of trials that diverged
+class _Trainer:
+    """Trains the runs of a search; their files remain in the folder until a trial is complete."""
 
+    def __init__(self, spec: SearchSpec, data: Path, folder: Path, execution: Execution):
+        self.specs = {is_complete: run_spec(spec, is_complete).model_dump(mode="json") for is_complete in (False, True)}
+        self.data = data
+        self.folder = folder
+        self.execution = execution
 
-def _completed_trials(study: optuna.Study) -> list[FrozenTrial]:
-    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-
-
-def _resume_or_ask(study: optuna.Study, storage: JournalStorage, spec: SearchSpec) -> optuna.Trial:
-    """Return the trial that a killed job left unfinished, or else a new one."""
-    unfinished = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    number = unfinished[0].number if unfinished else len(_completed_trials(study))
-    # A new sampler for each trial: its suggestion depends on the trials before it, not on when the job started.
-    seed = np.random.SeedSequence([spec.tuning.sampler_seed, number]).generate_state(1)
-    study.sampler = optuna.samplers.GPSampler(seed=int(seed[0]), n_startup_trials=spec.tuning.startup_trials)
-    if unfinished:
-        # A study resumes no trial itself, and a trial's id is public only through the storage.
-        study_id = storage.get_study_id_from_name(study.study_name)
-        return optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(study_id, number))
-    return study.ask({RATE: FloatDistribution(*spec.tuning.learning_rate_range, log=True)})
-
-
-def _train_seeds(
-    spec: SearchSpec, rate: float, data: Path, folder: Path, execution: Execution
-) -> tuple[float, dict[str, Any]]:
-    """Train every seed at a learning rate; return the loss to minimize, and the trial's other attributes."""
-    summaries, cpu_seconds = [], 0.0
-    for seed in spec.tuning.seeds:
-        run = RunSpec(
-            batch_size=spec.batch_size,
-            learning_rate=rate,
-            seed=seed,
-            model=spec.model,
-            task=spec.task,
-            training=spec.training,
-            optimizer=spec.optimizer,
-            schedule=spec.schedule,
+    def __call__(
+        self, hyperparameters: Mapping[str, float], seed: int, *, is_complete: bool, report: Report | None
+    ) -> Outcome:
+        run = with_hyperparameters({**self.specs[is_complete], "seed": seed}, hyperparameters)
+        if self.execution.num_processes > 1:
+            report = None
+        directory = RunDirectory(train(run, self.data, self.folder / f"seed{seed}", self.execution, report))
+        summary, history = directory.summary(), directory.history(["examples", "train_cpu_seconds"])
+        diverged = summary["status"] == RUN_DIVERGED
+        best = summary["best_epoch"]
+        return Outcome(
+            loss=math.inf if diverged else summary["best_validation_loss"],
+            status=DIVERGED if diverged else PRUNED if summary["status"] == STOPPED_EARLY else COMPLETED,
+            best_epoch=math.nan if best is None else float(best),
+            examples=int(history["examples"].iloc[-1]),
+            cpu_seconds=float(history["train_cpu_seconds"].sum()),
         )
-        directory = RunDirectory(train(run, data, folder / f"seed{seed}", execution))
-        summaries.append(directory.summary())
-        cpu_seconds += float(directory.history(["train_cpu_seconds"]).to_numpy().sum())
-    finite = [summary for summary in summaries if summary["status"] != "diverged"]
-    losses = [summary["best_validation_loss"] for summary in finite]
-    return mean(losses) if len(losses) == len(summaries) else math.inf, {
-        "validation_loss_sd": stdev(losses) if len(losses) > 1 else None,
-        "best_epoch": mean(summary["best_epoch"] for summary in finite) if finite else None,
-        "n_seeds": len(finite),
-        "n_diverged": len(summaries) - len(finite),
-        "cpu_seconds": cpu_seconds,
-    }
 
 
-def _row(spec: SearchSpec, trial: FrozenTrial) -> dict[str, Any]:
+def _known_values(spec: SearchSpec) -> dict[str, float]:
+    """Return the hyperparameters that runs have without a search."""
+    values = known_hyperparameters(spec.optimizer.name, spec.optimizer.arguments)
+    warmup = spec.schedule.warmup
+    return values if warmup is None or warmup.fraction is None else {**values, "warmup": warmup.fraction}
+
+
+def _description(spec: SearchSpec) -> dict[str, Any]:
+    """Return what decides the trials, without what decides only how many there are, and what follows them."""
+    exclude = {"enabled", "budget", "finalists", "trial_budget"}
     return {
-        "batch_size": spec.batch_size,
-        "trial": trial.number,
-        "sampler": "grid" if trial.number < spec.tuning.startup_trials else "gp",
-        RATE: trial.params[RATE],
-        "validation_loss": trial.value,
-        **{name: math.nan if value is None else value for name, value in trial.user_attrs.items()},
+        "run": run_spec(spec, is_complete=False).model_dump(mode="json"),
+        "tuning": spec.tuning.model_dump(mode="json", exclude=exclude),
     }
+
+
+def _study_names(spec: SearchSpec, data: Path, code: str) -> tuple[str, str]:
+    """Return the names of the studies of the trials and of the finalists."""
+    finalists = {
+        "run": run_spec(spec, is_complete=True).model_dump(mode="json"),
+        "seeds": spec.tuning.finalists.seeds,
+        "quantile": spec.tuning.quantile,
+        "hyperparameters": list(spec.tuning.hyperparameters.ranges),
+    }
+    keys = [
+        hashlib.sha256(json.dumps([content, prepared_digest(data), code], sort_keys=True).encode()).hexdigest()[:12]
+        for content in (_description(spec), finalists)
+    ]
+    return f"bs{spec.batch_size}-{keys[0]}", f"bs{spec.batch_size}-finalists-{keys[1]}"
+
+
+def _rows(spec: SearchSpec, trial: Trial, per_training: int, is_best: bool) -> list[dict[str, Any]]:
+    values = to_hyperparameters(trial.point)
+    return [
+        {
+            "batch_size": spec.batch_size,
+            "trial": trial.number,
+            "stage": trial.stage,
+            "seed": seed,
+            **values,
+            "validation_loss": outcome.loss,
+            "status": outcome.status,
+            "best_epoch": outcome.best_epoch,
+            "examples": outcome.examples,
+            "trainings": outcome.examples / per_training,
+            "cpu_seconds": outcome.cpu_seconds,
+            "is_best": int(is_best),
+        }
+        for seed, outcome in trial.outcomes.items()
+    ]

@@ -299,8 +299,8 @@ def test_without_complete_runs_the_report_fails_with_one_line(refusal: Callable[
 def test_a_search_of_only_the_large_batch_has_no_scaled_rates():
     trials = pd.DataFrame(
         {"batch_size": [64, 64], "learning_rate": [0.1, 0.2], "validation_loss": [0.5, 0.4], "is_best": [0, 1]}
-    )
-    table = tuned_lr.tabulate(trials, small_batch_size=32, learning_rate_range=(0.01, 3))
+    ).assign(stage="grid", n_pruned=0, trainings=1.0)
+    table = tuned_lr.tabulate(trials, small_batch_size=32, tuning_budget=9.0)
     assert table["tuned_learning_rate"].tolist() == [0.2]
     assert table[["linear_learning_rate", "sqrt_learning_rate"]].isna().all(axis=None)
 

@@ -285,6 +285,54 @@ MISTAKES = [
         "tuning.trial_budget: ",
         "is in steps, and training.budget in epochs",
     ),
+    (
+        "a search for the momentum of Adam",
+        "name: s\noptimizer: {name: Adam}\ntuning: {hyperparameters: {momentum: [0.5, 0.9]}}",
+        "tuning.hyperparameters.momentum: ",
+        "Adam has no momentum; remove it, or use another optimizer",
+    ),
+    (
+        "a search for an unknown decay",
+        "name: s\noptimizer: {name: RMSprop}\ntuning: {hyperparameters: {weight_decay: [0.001, 0.1]}}",
+        "tuning.hyperparameters.weight_decay: ",
+        "the weight_decay of RMSprop is not known; add `weight_decay` to optimizer.arguments",
+    ),
+    (
+        "a search for β₁",
+        "name: s\ntuning: {hyperparameters: {beta1: [0.5, 0.9]}}",
+        "tuning.hyperparameters.beta1: ",
+        "is not a known key",
+    ),
+    (
+        "a range of one value",
+        "name: s\ntuning: {hyperparameters: {warmup: [0.1, 0.1]}}",
+        "tuning.hyperparameters.warmup: ",
+        "must be the lowest and then the highest value, got [0.1, 0.1]",
+    ),
+    (
+        "a search with a seed of the grid",
+        "name: s\ngrid: {seeds: [0, 100]}",
+        "tuning.seeds: ",
+        "100 is in grid.seeds too",
+    ),
+    (
+        "finalists with a seed of the grid",
+        "name: s\ngrid: {seeds: [0, 201]}",
+        "tuning.finalists.seeds: ",
+        "201 is in grid.seeds too",
+    ),
+    (
+        "finalists with a seed of the trials",
+        "name: s\ntuning: {finalists: {seeds: [100]}}",
+        "tuning.finalists.seeds: ",
+        "100 is in tuning.seeds too",
+    ),
+    (
+        "a budget below that of grid and finalists",
+        "name: s\ntuning: {budget: 9, trial_budget: {epochs: 40}}",
+        "tuning.budget: ",
+        "9 is less than the 9.24 trainings of the finalists and the grid",
+    ),
     ("a fraction above 1", "name: s\nschedule: {warmup: {fraction: 1.5}}", "schedule.warmup.fraction: ", "at most 1"),
     ("an unknown decay", "name: s\nschedule: {decay: exponential}", "schedule.decay: ", "must be 'constant', 'linear'"),
     ("a final factor of 2", "name: s\nschedule: {final_factor: 2}", "schedule.final_factor: ", "at most 1, got 2"),
@@ -593,7 +641,6 @@ RENAMED = {
     "comparison: {large_batch: 256}": "comparison.large_batch_size",
     "arms: {mine: {rule: sqrt, base_lr: 0.01}}": "arms.mine.base_learning_rate",
     "arms: {linear: {base_batch: 32}}": "arms.linear.base_batch_size",
-    "tuning: {range: [0.01, 1]}": "tuning.learning_rate_range",
     "tuning: {coarse_trials: 3}": "tuning.startup_trials",
     "sharpness: {trace_products: 9}": "sharpness.trace_matvecs",
     "interpolation: {alphas: [-1, 2]}": "interpolation.alpha_range",
@@ -613,6 +660,18 @@ def test_renamed_key_is_rejected_with_its_new_name(
     is_moved = not new.startswith(f"{top}.")
     where, fix = (f"{top}.{old}", "move it") if is_moved else (f"{place}.{old}", "rename it")
     assert refusal(study, f"name: s\n{section}") == (f"{tmp_path}/study.yaml: {where}: is now `{new}`; {fix}")
+
+
+@pytest.mark.parametrize("old", ["range", "learning_rate_range"])
+def test_range_of_learning_rates_is_rejected_with_its_new_form(old: str, study: Callable, refusal: Callable):
+    new = f"tuning.{old}: is now `tuning: {{hyperparameters: {{learning_rate: [0.01, 1]}}}}`; rewrite it"
+    assert refusal(study, f"name: s\ntuning: {{{old}: [0.01, 1]}}").endswith(new)
+
+
+def test_number_of_trials_is_rejected_with_the_key_that_replaces_it(study: Callable, refusal: Callable):
+    message = refusal(study, "name: s\ntuning: {trials: 9}")
+    fix = "remove it, and limit the cost of a search by `budget`, in complete trainings"
+    assert message.endswith(f"tuning.trials: is no longer a key; {fix}")
 
 
 def test_all_renamed_keys_are_tested():

@@ -37,7 +37,7 @@ def test_trial_never_trains_longer_than_a_run(study: Callable, tuning: int, trai
     checked = study(
         f"name: s\ntuning: {{trial_budget: {{epochs: {tuning}}}}}\ntraining: {{budget: {{epochs: {training}}}}}"
     )
-    assert json.loads(checked.specs.search(32))["training"]["budget"]["epochs"] == budget
+    assert json.loads(checked.specs.search(32))["tuning"]["trial_budget"]["epochs"] == budget
 
 
 def test_run_specs_are_unique(study: Callable):

@@ -21,6 +21,7 @@ from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, prepared_digest, write_prepared
 from batchscape.io.run_directory import RunDirectory
+from batchscape.training.execution import Execution
 from batchscape.training.sampler import epoch_order
 from batchscape.training.train import train
 from tests.helpers.objectives import image_data, images_of, labels_of
@@ -540,3 +541,28 @@ def test_images_too_small_for_the_network_raise(
     message = refusal(train, spec_of(), tmp_path / "small", earlier_run)
     assert message.startswith("model.channels: ")
     assert (earlier_run / "run.json").exists()
+
+
+# A function after each evaluation, by which a caller may stop a run.
+
+
+def test_function_after_each_evaluation_changes_no_bits(trained: Callable, small_data_file: Path, tmp_path: Path):
+    calls = []
+    run = train(CHECKPOINTED, small_data_file, tmp_path / "run", after_evaluation=lambda *call: calls.append(call))
+    assert Trained(run).equals(trained(CHECKPOINTED))
+    losses = RunDirectory(run).history(["validation_loss"])["validation_loss"].cummin().tolist()
+    assert calls == [(1, losses[0]), (2, losses[1])]  # the third evaluation ends the run
+
+
+def test_run_that_is_stopped_has_the_history_up_to_there(trained: Callable, small_data_file: Path, tmp_path: Path):
+    path = train(CHECKPOINTED, small_data_file, tmp_path / "run", after_evaluation=lambda number, _: number == 2)
+    stopped, complete = RunDirectory(path), RunDirectory(trained(CHECKPOINTED).path)
+    columns = ["epoch", "train_loss", "validation_loss", "distance"]
+    assert stopped.history(columns).equals(complete.history(columns)[:2])
+    assert (stopped.summary()["status"], stopped.summary()["epochs"]) == ("stopped", 2)
+    assert np.array_equal(stopped.weights("last").vector, complete.weights("epoch00002").vector)
+
+
+def test_only_a_single_process_takes_a_function(small_data_file: Path, tmp_path: Path):
+    with pytest.raises(ValueError, match="single process"):
+        train(CHECKPOINTED, small_data_file, tmp_path, Execution(devices=2), lambda *_: False)

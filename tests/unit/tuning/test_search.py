@@ -14,14 +14,16 @@ import pytest
 
 from batchscape.config.budget import Budget
 from batchscape.config.model import VggConfig
-from batchscape.config.run import RunSpec
+from batchscape.config.run import RunSpec, Tuned, with_hyperparameters
 from batchscape.config.training import TrainingConfig
 from batchscape.config.tuning import SearchSpec, TuningConfig
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.io.run_directory import RunDirectory
+from batchscape.training import recorder
 from batchscape.training.execution import Execution
 from batchscape.training.train import train
-from batchscape.tuning.search import search
+from batchscape.tuning.search import run_spec, search
+from batchscape.tuning.trials import Search
 
 pytestmark = pytest.mark.slow
 
@@ -29,76 +31,98 @@ MODEL = VggConfig(channels=(2,), dense=(4,))
 
 
 def spec_of(**tuning) -> SearchSpec:
+    """Return a search whose trials train for 4 of the 5 epochs of a run; 7 trials besides the finalist by default."""
     settings = {
-        "learning_rate_range": (0.01, 1.0),
-        "trials": 5,
+        "hyperparameters": {"learning_rate": (0.01, 1.0)},
+        "budget": 1 + 7 * 2 * 4 / 5,
         "startup_trials": 3,
-        "budget": Budget(epochs=2),
         "seeds": (3, 4),
+        "finalists": {"settings": 1, "seeds": [7]},
         **tuning,
     }
-    training = TrainingConfig(budget=settings.pop("budget"), accelerator="cpu")
+    settings.setdefault("trial_budget", Budget(epochs=4))
+    training = TrainingConfig(budget=Budget(epochs=5), accelerator="cpu")
     return SearchSpec(batch_size=32, model=MODEL, training=training, tuning=TuningConfig(**settings))
 
 
+SHORT = {"budget": 3 * 2 * 2 / 5, "trial_budget": Budget(epochs=2), "finalists": {"settings": 0}}
+"""Only the grid, of 2 epochs."""
+
+
 def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    """Return whether the results of two searches are identical, except for their cost."""
+    """Return whether the results of two searches are identical, except for their time."""
     return one.drop(columns="cpu_seconds").equals(other.drop(columns="cpu_seconds"))
 
 
 @pytest.fixture(scope="module")
 def reference(small_data_file: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
-    """The trials of an uninterrupted search."""
+    """The runs of an uninterrupted search."""
     return search(
         spec_of(), small_data_file, tmp_path_factory.mktemp("search") / "optuna.journal", Execution(code="code")
     )
 
 
-def test_grid_is_followed_by_gaussian_process(reference: pd.DataFrame):
-    assert reference["sampler"].tolist() == ["grid"] * 3 + ["gp"] * 2
-    assert np.allclose(reference["learning_rate"][:3], [0.01, 0.1, 1.0], rtol=1e-12)
-    assert reference["learning_rate"].between(0.01, 1.0).all()
-    assert reference["trial"].tolist() == [0, 1, 2, 3, 4]
+def test_grid_is_followed_by_other_trials_and_the_finalist(reference: pd.DataFrame):
+    stages = reference.drop_duplicates("trial")["stage"].tolist()
+    assert stages[:3] == ["grid"] * 3
+    assert stages[-1] == "finalist"
+    assert {"search", "extension"} >= set(stages[3:-1]) != set()
+    assert np.allclose(reference["learning_rate"][:6:2], [0.01, 0.1, 1.0], rtol=1e-12)
+    assert reference.loc[reference["stage"] == "finalist", "seed"].tolist() == [7]
+    assert reference["status"].eq("pruned").any()
 
 
-def test_trial_is_the_mean_over_its_seeds(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
-    losses, epochs = [], []
-    for seed in (3, 4):
-        training = TrainingConfig(budget=Budget(epochs=2), accelerator="cpu")
+def test_rows_are_those_of_the_runs(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
+    for index, epochs in ((4, 4), (len(reference) - 1, 5)):
+        row = reference.loc[index]
+        training = TrainingConfig(budget=Budget(epochs=epochs), accelerator="cpu")
         run = RunSpec(
-            batch_size=32, learning_rate=reference["learning_rate"][3], seed=seed, model=MODEL, training=training
+            batch_size=32, learning_rate=row["learning_rate"], seed=int(row["seed"]), model=MODEL, training=training
         )
-        summary = RunDirectory(train(run, small_data_file, tmp_path / str(seed))).summary()
-        losses.append(summary["best_validation_loss"])
-        epochs.append(summary["best_epoch"])
-    trial = reference.loc[3]
-    assert trial["validation_loss"] == pytest.approx(np.mean(losses), rel=1e-12)
-    assert trial["validation_loss_sd"] == pytest.approx(np.std(losses, ddof=1), rel=1e-9)
-    assert trial["best_epoch"] == np.mean(epochs)
-    assert trial[["n_seeds", "n_diverged"]].tolist() == [2, 0]
+        directory = RunDirectory(train(run, small_data_file, tmp_path / str(index)))
+        summary, examples = directory.summary(), directory.history(["examples"])["examples"].iloc[-1]
+        assert row["validation_loss"] == summary["best_validation_loss"]
+        assert row["best_epoch"] == summary["best_epoch"]
+        assert row["examples"] == examples
+        assert row["trainings"] == pytest.approx(examples / (5 * summary["training_examples"]))
+        assert row["status"] == "completed"
 
 
-def test_best_trial_has_the_lowest_loss(reference: pd.DataFrame):
-    assert reference["is_best"].sum() == 1
-    assert reference.loc[reference["is_best"] == 1, "validation_loss"].item() == reference["validation_loss"].min()
+def test_pruned_run_costs_what_it_trained(reference: pd.DataFrame):
+    pruned = reference[reference["status"] == "pruned"]
+    assert (pruned["examples"] < reference["examples"][0]).all()
+    # The seeds after it are not trained.
+    assert (
+        reference.loc[reference["trial"].isin(pruned["trial"]), "seed"].groupby(reference["trial"]).size() <= 2
+    ).all()
 
 
-def test_trials_are_a_function_of_the_sampler_seed(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
-    assert same(search(spec_of(), small_data_file, tmp_path / "again.journal", Execution(code="code")), reference)
-    other = search(spec_of(sampler_seed=1), small_data_file, tmp_path / "other.journal", Execution(code="code"))
-    assert other["learning_rate"][:3].equals(reference["learning_rate"][:3])
-    assert not other["learning_rate"].equals(reference["learning_rate"])
+def test_other_hyperparameters_train_and_are_columns(small_data_file: Path, tmp_path: Path):
+    ranges = {"learning_rate": (0.01, 0.1), "momentum": (0.5, 0.9), "warmup": (0.1, 0.5)}
+    spec = spec_of(
+        hyperparameters=ranges, budget=4 * 2 / 5, startup_trials=2, seeds=(3,), finalists={"settings": 0},
+        trial_budget=Budget(epochs=2),
+    )  # fmt: skip
+    runs = search(spec, small_data_file, tmp_path / "optuna.journal", Execution(code="code"))
+    assert runs["momentum"][0] == pytest.approx(1 - (0.5 * 0.1) ** 0.5, rel=1e-5)
+    assert runs["warmup"][0] == pytest.approx(0.05**0.5)
+    values = runs.loc[0, ["learning_rate", "momentum", "warmup"]].to_dict()
+    run = with_hyperparameters({**run_spec(spec, is_complete=False).model_dump(mode="json"), "seed": 3}, values)
+    assert run.optimizer.arguments == {"momentum": values["momentum"]}
+    assert run.schedule.warmup.fraction == values["warmup"]
+    summary = RunDirectory(train(run, small_data_file, tmp_path / "run")).summary()
+    assert runs["validation_loss"][0] == summary["best_validation_loss"]
 
 
-def test_larger_budget_continues_the_search(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
-    journal = tmp_path / "optuna.journal"
-    first = search(spec_of(trials=4), small_data_file, journal, Execution(code="code"))
-    more = search(spec_of(), small_data_file, journal, Execution(code="code"))
-    assert same(more, reference)
-    assert more["cpu_seconds"][:4].equals(first["cpu_seconds"])  # not trained again
-    fewer = search(spec_of(trials=3), small_data_file, journal, Execution(code="code"))
-    assert fewer["trial"].tolist() == [0, 1, 2]
-    assert fewer["is_best"].sum() == 1
+def test_beta2_changes_the_second_of_the_betas():
+    spec = {**RunSpec(batch_size=8, learning_rate=1.0, seed=0).model_dump(mode="json")}
+    for arguments, betas in (({}, [0.9, 0.95]), ({"betas": [0.8, 0.99]}, [0.8, 0.95])):
+        spec["optimizer"] = {"name": "AdamW", "arguments": arguments}
+        found = Tuned(learning_rate=0.1, beta2=0.95, weight_decay=0.2).model_dump()
+        run = with_hyperparameters(spec, found)
+        assert run.learning_rate == 0.1
+        assert run.optimizer.arguments == {"betas": betas, "weight_decay": 0.2}
+        assert run.schedule.warmup is None
 
 
 @pytest.mark.parametrize("change", ["code", "data", "epochs"])
@@ -106,8 +130,10 @@ def test_another_search_in_the_same_journal_starts_again(
     change: str, small_data: PreparedData, small_data_file: Path, tmp_path: Path
 ):
     journal, data, code = tmp_path / "optuna.journal", small_data_file, "code"
-    before = search(spec_of(trials=3), data, journal, Execution(code=code))
-    spec = spec_of(trials=3, budget=Budget(epochs=1)) if change == "epochs" else spec_of(trials=3)
+    before = search(spec_of(**SHORT), data, journal, Execution(code=code))
+    spec = spec_of(**SHORT)
+    if change == "epochs":
+        spec = spec_of(**SHORT | {"trial_budget": Budget(epochs=1)})
     if change == "code":
         code = "edited"
     if change == "data":
@@ -119,42 +145,26 @@ def test_another_search_in_the_same_journal_starts_again(
     after = search(spec, data, journal, Execution(code=code))
     assert not after["cpu_seconds"].equals(before["cpu_seconds"])
     # The trials of the first search remain.
-    assert same(search(spec_of(trials=3), small_data_file, journal, Execution(code="code")), before)
-
-
-def test_repeated_rate_is_not_trained_again(small_data_file: Path, tmp_path: Path):
-    # In such a narrow range the loss falls up to its end, which the sampler suggests repeatedly.
-    spec = spec_of(learning_rate_range=(0.01, 0.011), trials=10, startup_trials=2)
-    trials = search(spec, small_data_file, tmp_path / "optuna.journal", Execution(code="code"))
-    again = trials["learning_rate"].duplicated()
-    assert again.any()
-    assert (trials["cpu_seconds"][again] == 0).all()
-    assert (trials["cpu_seconds"][~again] > 0).all()
-    for _, rows in trials.groupby("learning_rate"):
-        assert rows["validation_loss"].nunique() == 1
+    assert search(spec_of(**SHORT), small_data_file, journal, Execution(code="code")).equals(before)
 
 
 def test_diverged_trials_are_recorded_but_never_best(small_data_file: Path, tmp_path: Path):
-    spec = spec_of(learning_rate_range=(0.01, 1e30), trials=4, startup_trials=2)
-    trials = search(spec, small_data_file, tmp_path / "optuna.journal", Execution(code="code"))
-    assert trials["validation_loss"][1] == np.inf
+    spec = spec_of(**SHORT | {"hyperparameters": {"learning_rate": (0.01, 1e30)}, "startup_trials": 2})
+    runs = search(spec, small_data_file, tmp_path / "optuna.journal", Execution(code="code"))
+    second = runs[runs["trial"] == 1]
     # At such a rate a seed may keep a finite loss if all its units die at once; that depends on rounding.
-    assert trials["n_diverged"][1] >= 1
-    assert trials["n_seeds"][1] == 2 - trials["n_diverged"][1]
-    assert trials.loc[trials["is_best"] == 1, "validation_loss"].item() < 1
-
-
-def test_lowest_rate_is_best_if_all_diverge(small_data_file: Path, tmp_path: Path):
-    spec = spec_of(learning_rate_range=(1e29, 1e30), trials=2, startup_trials=2)
-    trials = search(spec, small_data_file, tmp_path / "optuna.journal", Execution(code="code"))
-    assert np.isinf(trials["validation_loss"]).all()
-    assert trials["is_best"].tolist() == [1, 0]
+    assert second["status"].eq("diverged").any()
+    assert np.isinf(second.loc[second["status"] == "diverged", "validation_loss"]).all()
+    best = runs[runs["is_best"] == 1]
+    assert len(best) == 2
+    assert (best["validation_loss"] < 1).all()
 
 
 KILLED = """
 import os, signal, sys
 from itertools import count
 from pathlib import Path
+from batchscape.training import recorder
 from batchscape.training.execution import Execution
 from batchscape.tuning import search as tuning
 from batchscape.config.tuning import SearchSpec
@@ -171,11 +181,11 @@ tuning.search(SearchSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Pa
 """
 
 
-@pytest.mark.parametrize("at_run", [3, 6, 7, 8])
+@pytest.mark.parametrize("at_run", [4, 8, 9])
 def test_killed_search_resumes_to_identical_trials(
     at_run: int, reference: pd.DataFrame, small_data_file: Path, tmp_path: Path
 ):
-    """The search is killed in the first run of a trial, before any checkpoint, or in its second run."""
+    """The search is killed after its first runs: in the grid, and among trials that may be pruned."""
     journal = tmp_path / "optuna.journal"
     command = [
         sys.executable,
@@ -187,33 +197,54 @@ def test_killed_search_resumes_to_identical_trials(
         str(at_run),
     ]
     assert subprocess.run(command, stderr=subprocess.DEVNULL).returncode == -signal.SIGKILL
-    runs = 2 * (reference["cpu_seconds"] > 0).cumsum()  # up to the end of each trial; a repeated rate has none
-    assert count_completed_trials(journal) == (runs < at_run).sum()
     again = search(spec_of(), small_data_file, journal, Execution(code="code"))
     assert same(again, reference)
-    assert count_completed_trials(journal) == 5
 
 
-def count_completed_trials(journal: Path) -> int:
-    """Count the completed trials of a journal: Optuna writes the values of a trial with its final state."""
-    lines = journal.read_text().splitlines() if journal.exists() else []
-    return sum('"state":1,' in line for line in lines)
-
-
-def test_truncated_journal_is_resumed(reference: pd.DataFrame, small_data_file: Path, tmp_path: Path):
+def test_search_killed_between_two_evaluations_resumes_to_identical_trials(
+    reference: pd.DataFrame, small_data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A checkpoint at each evaluation, and an interruption within a run whose evaluations are in the journal."""
+    monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
     journal = tmp_path / "optuna.journal"
-    search(spec_of(trials=3), small_data_file, journal, Execution(code="code"))
+    count = 0
+
+    def interrupt(self, trial, seed_index, is_prunable, original=Search._reporter):
+        report = original(self, trial, seed_index, is_prunable)
+
+        def counted(evaluation: int, loss: float) -> bool:
+            nonlocal count
+            count += 1
+            stop = report(evaluation, loss)
+            if count in (8, 20):
+                raise KeyboardInterrupt
+            return stop
+
+        return counted
+
+    monkeypatch.setattr(Search, "_reporter", interrupt)
+    for _ in range(2):
+        with pytest.raises((KeyboardInterrupt, SystemExit)):
+            search(spec_of(), small_data_file, journal, Execution(code="code"))
+    assert same(search(spec_of(), small_data_file, journal, Execution(code="code")), reference)
+
+
+def test_truncated_journal_is_resumed(small_data_file: Path, tmp_path: Path):
+    journal = tmp_path / "optuna.journal"
+    before = search(spec_of(**SHORT), small_data_file, journal, Execution(code="code"))
     content = journal.read_bytes()
     journal.write_bytes(content[:-20])
-    assert same(search(spec_of(), small_data_file, journal, Execution(code="code")), reference)
+    assert same(search(spec_of(**SHORT), small_data_file, journal, Execution(code="code")), before)
 
 
 def test_journal_opens_as_an_optuna_study(small_data_file: Path, tmp_path: Path):
     journal = tmp_path / "optuna.journal"
-    trials = search(spec_of(trials=3), small_data_file, journal, Execution(code="code"))
+    runs = search(spec_of(**SHORT), small_data_file, journal, Execution(code="code"))
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(journal)))
-    (name,) = optuna.get_all_study_names(storage)
+    name, finalists = optuna.get_all_study_names(storage)
     study = optuna.load_study(study_name=name, storage=storage)
     assert name.startswith("bs32-")
-    assert study.best_value == trials["validation_loss"].min()
-    assert json.loads(json.dumps(study.user_attrs["search"]))["batch_size"] == 32
+    assert finalists.startswith("bs32-finalists-")
+    assert study.best_value == runs.groupby("trial")["validation_loss"].quantile(0.9).min()
+    assert json.loads(json.dumps(study.user_attrs["search"]))["run"]["batch_size"] == 32
+    assert study.trials[0].intermediate_values.keys() == {1, 3}  # one of the two evaluations of each seed

@@ -45,12 +45,12 @@ CHAPTER = Chapter(
         ),
         "lr_search": Caption(
             "Learning rate search",
-            "Every trial of the search by batch size and learning rate. Color is its loss relative to the lowest loss "
-            "of its batch size (its difference to it if a loss is negative). Lines scale the tuned rate of the small "
-            "batch.",
+            "Every trial of the search, before the finalists, by batch size and learning rate. Color is its loss "
+            "relative to the lowest loss of its batch size (its difference to it if a loss is negative). Lines scale "
+            "the tuned rate of the small batch.",
             "See which line the best trials follow. If many trials are nearly as good, the best one means little. A "
             "diamond is a tuned rate on the edge of the search range.",
-            "Best rates that follow neither line. But few and short trials are noisy; see tuning.trials and "
+            "Best rates that follow neither line. But few and short trials are noisy; see tuning.budget and "
             "tuning.trial_budget.",
             (GOYAL, KRIZHEVSKY, GODBOLE),
         ),

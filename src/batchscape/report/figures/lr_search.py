@@ -15,6 +15,7 @@ MAX_RELATIVE_LOSS = 4.0
 
 
 def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
+    trials = trials[trials["stage"] != "finalist"]  # which train longer, so that their losses are lower
     diverged = ~np.isfinite(trials["validation_loss"])
     finite = trials[~diverged]
     lowest = finite["batch_size"].map(finite.groupby("batch_size")["validation_loss"].min())

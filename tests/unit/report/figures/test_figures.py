@@ -188,11 +188,13 @@ def test_thinning_preserves_early_epochs_and_separates_batch_sizes():
 def test_disabled_analysis_removes_only_what_depends_on_it(section: str):
     chosen = Study.from_mapping({"name": "s", section: {"enabled": False}}, "s")
     frames = add_tables(chosen, make_analyses(chosen, 3, lambda _: False))
-    frames = {name: frame for name, frame in frames.items() if not name.endswith(section.replace("tuning", "trials"))}
+    frames = {
+        name: frame for name, frame in frames.items() if not name.endswith(section.replace("tuning", "trial_runs"))
+    }
     for figure in chosen.plan.figures:
         build(chosen, "figures", figure, FIGURES[figure], frames)
     left_out = {
-        "tuning": {"tuned_lr", "lr_search"},
+        "tuning": {"trials", "tuned_lr", "lr_search"},
         "sharpness": {"sharpness", "sharpness_before_after"},
         "interpolation": {"interpolation"},
         "landscape": {"landscape"},

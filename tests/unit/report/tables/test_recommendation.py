@@ -131,12 +131,12 @@ def test_tuned_setting_has_the_edge_of_its_search():
             "batch_size": [32],
             "tuned_learning_rate": [0.3],
             "edge": ["high"],
-            "advice": ["let tuning.learning_rate_range end above 0.3"],
+            "advice": ["let tuning.hyperparameters.learning_rate end above 0.3"],
         }
     )
     table = recommend(runs, found)
     assert table["edge"].to_dict() == {"bs32-lrtuned": "high", "bs32-lr0.1": "both"}
-    assert table.loc["bs32-lrtuned", "advice"] == "let tuning.learning_rate_range end above 0.3"
+    assert table.loc["bs32-lrtuned", "advice"] == "let tuning.hyperparameters.learning_rate end above 0.3"
 
 
 def test_tuned_rates_are_a_source_if_the_search_is_enabled():

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batchscape.report.tables import best_lr, epoch_distance, fixed_lr, lr_grid, tuned_lr, update_norms
+from batchscape.report.tables import best_lr, epoch_distance, fixed_lr, lr_grid, trials, tuned_lr, update_norms
 from batchscape.report.tables.over_seeds import over_seeds
 from batchscape.study.study import Study
 from tests.helpers.claims import OF_RUN
@@ -137,30 +137,70 @@ def test_arm_runs_are_the_runs_of_the_settings_of_the_arm():
 
 def test_tuned_rate_is_compared_with_scaling_rules_and_its_edge_is_reported():
     chosen, epochs, diverges = SCENARIOS["plain"]
-    trials = make_analyses(chosen, epochs, diverges)["tables/trials"]
-    trials.loc[trials["batch_size"] == 256, "is_best"] = [0, 0, 1]  # the best trial is at the upper end of the range
-    table = tuned_lr.tabulate(trials, small_batch_size=64, learning_rate_range=[0.003, 0.3]).set_index("batch_size")
+    found = trials.tabulate(make_analyses(chosen, epochs, diverges)["tables/trial_runs"], quantile=0.9)
+    found.loc[found["batch_size"] == 256, "is_best"] = [0, 0, 1]  # the best trial is at the upper end of the range
+    table = tuned_lr.tabulate(found, small_batch_size=64, tuning_budget=9).set_index("batch_size")
     assert table["tuned_learning_rate"].tolist() == [TUNED_RATE, TUNED_RATE, 0.3]
     assert table["linear_learning_rate"].tolist() == [TUNED_RATE / 2, TUNED_RATE, 4 * TUNED_RATE]
     assert np.allclose(table["sqrt_learning_rate"], [TUNED_RATE / 2**0.5, TUNED_RATE, 2 * TUNED_RATE], rtol=1e-12)
     assert table["edge"].tolist() == ["none", "none", "high"]
-    assert table.loc[256, "advice"] == "let tuning.learning_rate_range end above 0.3"
+    assert table.loc[256, "advice"] == "let tuning.hyperparameters.learning_rate end above 0.3"
     assert table["n_trials"].tolist() == [3, 3, 3]
 
 
 @pytest.mark.parametrize(("place", "edge"), [(0.049, "low"), (0.051, "none"), (0.949, "none"), (0.951, "high")])
 def test_tuned_rate_near_an_end_of_the_range_is_on_its_edge(place: float, edge: str):
     rate = 0.01 * (1.0 / 0.01) ** place
-    trial = {"batch_size": 8, "trial": 0, "learning_rate": rate, "validation_loss": 1.0, "is_best": 1}
-    assert tuned_lr.tabulate(pd.DataFrame([trial]), small_batch_size=8, learning_rate_range=[0.01, 1.0])[
-        "edge"
-    ].tolist() == [edge]
+    found = pd.DataFrame({"trial": range(3), "learning_rate": [0.01, rate, 1.0], "is_best": [0, 1, 0]})
+    found = found.assign(batch_size=8, stage="grid", validation_loss=1.0, n_pruned=0, trainings=0.1)
+    assert tuned_lr.tabulate(found, small_batch_size=8, tuning_budget=9)["edge"].tolist() == [edge]
+
+
+def test_cost_of_a_search_is_the_sum_of_its_stages_and_names_what_it_found():
+    stages = ["grid", "grid", "extension", "search", "search", "finalist"]
+    found = pd.DataFrame({"stage": stages, "trainings": [0.5, 0.5, 0.25, 0.125, 0.5, 3.0]})
+    found = found.assign(
+        batch_size=8,
+        trial=range(6),
+        learning_rate=[0.01, 0.1, 1.0, 0.2, 0.3, 0.3],
+        momentum=[0.9, 0.9, 0.9, 0.5, 0.8, 0.8],
+        validation_loss=[0.4, 0.3, np.inf, 0.9, 0.2, 0.1],
+        n_pruned=[0, 0, 0, 1, 0, 0],
+        is_best=[0, 0, 0, 0, 0, 1],
+    )
+    (row,) = tuned_lr.tabulate(found, small_batch_size=8, tuning_budget=6.0).to_dict("records")
+    assert (row["tuned_learning_rate"], row["tuned_momentum"], row["validation_loss"]) == (0.3, 0.8, 0.1)
+    spent = {"spent_grid": 1.0, "spent_search": 0.625, "spent_extension": 0.25, "spent_finalist": 3.0}
+    assert {name: row[name] for name in spent} == spent
+    assert (row["budget"], row["n_trials"], row["n_diverged_trials"], row["n_pruned_trials"]) == (6.0, 6, 1, 1)
+
+
+def test_trial_has_the_quantile_of_its_seeds_unless_one_diverged():
+    runs = pd.DataFrame({"trial": [0, 0, 1, 1, 2], "learning_rate": [0.1, 0.1, 0.9, 0.9, 0.5], "beta2": 0.9})
+    runs = runs.assign(
+        batch_size=8,
+        stage=["grid", "grid", "grid", "grid", "search"],
+        seed=[1, 2, 1, 2, 1],
+        validation_loss=[0.2, 0.4, 0.1, np.inf, 0.7],
+        status=["completed", "completed", "completed", "diverged", "pruned"],
+        best_epoch=[3.0, 5.0, 2.0, np.nan, 1.0],
+        trainings=0.25,
+        cpu_seconds=2.0,
+        is_best=[1, 1, 0, 0, 0],
+    )
+    table = trials.tabulate(runs, quantile=0.9)
+    assert table["validation_loss"].to_numpy() == pytest.approx([0.38, np.inf, 0.7])
+    assert trials.tabulate(runs, quantile=None)["validation_loss"].to_numpy() == pytest.approx([0.3, np.inf, 0.7])
+    assert table[["n_seeds", "n_diverged", "n_pruned"]].to_numpy().tolist() == [[2, 0, 0], [1, 1, 0], [1, 0, 1]]
+    assert table[["trainings", "cpu_seconds"]].to_numpy().tolist() == [[0.5, 4.0], [0.5, 4.0], [0.25, 2.0]]
+    assert table["best_epoch"].tolist() == [4.0, 2.0, 1.0]
+    assert table[["is_best", "beta2"]].to_numpy().tolist() == [[1, 0.9], [0, 0.9], [0, 0.9]]
 
 
 def test_search_in_which_every_trial_diverged_is_reported():
     chosen, epochs, diverges = SCENARIOS["every run diverges"]
-    trials = make_analyses(chosen, epochs, diverges)["tables/trials"]
-    table = tuned_lr.tabulate(trials, small_batch_size=32, learning_rate_range=[0.003, 0.3])
+    found = trials.tabulate(make_analyses(chosen, epochs, diverges)["tables/trial_runs"], quantile=0.9)
+    table = tuned_lr.tabulate(found, small_batch_size=32, tuning_budget=9)
     assert table["advice"].str.startswith("every trial diverged").all()
     assert table["n_diverged_trials"].tolist() == [3, 3]
 

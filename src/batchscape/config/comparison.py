@@ -38,6 +38,10 @@ class ComparisonConfig(Section):
     large_batch_size: Annotated[PositiveInt | None, Field(examples=[256])] = None
     """The large batch size of comparisons of small and large; by default the largest of the grid."""
 
+    margin: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, examples=[0.05]), FromText] = 0.05
+    """A relative difference that is too small to matter: in losses within the range of good rates, and in the ratios of
+    the claims."""
+
     targets: Annotated[tuple[Target, ...] | None, AsTuple, Field(examples=[[{"loss": 0.05}]])] = None
     """Validation losses and metrics up to which steps and epochs are counted, such as
     `[{loss: 0.05}, {accuracy: 0.95}]`: `loss` or a metric of the task, in its unit. Figures show the first one, tables

@@ -90,7 +90,7 @@ TABLES = {
     "devices": Artifact(("analysis/devices",)),
     "claims": Artifact(
         ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
-        ("small_batch_size", "large_batch_size", "measures", "recipe"),
+        ("small_batch_size", "large_batch_size", "margin", "protocol", "measures", "recipe"),
     ),
 }
 FIGURES = {

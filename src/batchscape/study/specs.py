@@ -20,7 +20,7 @@ from batchscape.config.tuning import SearchSpec, trial_budget
 from batchscape.data.listing import stat_digest
 from batchscape.study.measures import describe_measures
 from batchscape.study.plan import Plan
-from batchscape.study.recipe import describe_recipe, is_plain_sgd
+from batchscape.study.recipe import describe_length, describe_recipe, is_plain_sgd
 from batchscape.study.registry import FIGURES, Artifact
 
 
@@ -129,6 +129,7 @@ class Specs:
             "learning_rate_range": self.config.tuning.learning_rate_range,
             "measures": self.measures,
             "recipe": self.recipe,
+            "protocol": describe_length(self.config.training),
             "metrics": [metric["name"] for metric in self.measures["metrics"]],
         }
         return _canonical({key: settings[key] for key in artifact.settings})
@@ -163,6 +164,7 @@ class Specs:
                 "fixed_learning_rate": self.config.comparison.fixed_learning_rate,
                 "measures": self.measures,
                 "recipe": self.recipe,
+                "protocol": describe_length(self.config.training),
                 "tables": tables,
             }
         )

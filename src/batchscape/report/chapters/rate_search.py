@@ -41,4 +41,5 @@ CHAPTER = Chapter(
             (GOYAL, KRIZHEVSKY, GODBOLE),
         ),
     },
+    "retuned at each batch size",
 )

@@ -66,6 +66,24 @@ class Specs:
         )
         return _canonical(spec.model_dump(mode="json", exclude={"learning_rate"} if run.learning_rate is None else {}))
 
+    @property
+    def finalists(self) -> str:
+        """How many settings are trained again, and the RunSpec of each setting of the study without seed.
+
+        What all settings share is listed once. The learning rate that a search finds is missing.
+        """
+        first_runs = {run.setting: name for name, run in reversed(self.config.runs.items())}
+        specs = {setting: json.loads(self.run(name)) for setting, name in first_runs.items()}
+        first, *others = specs.values()
+        shared = {key: value for key, value in first.items() if all(value == spec.get(key) for spec in others)}
+        shared.pop("seed", None)
+        own = {
+            setting: {key: value for key, value in spec.items() if key not in shared and key != "seed"}
+            for setting, spec in specs.items()
+        }
+        ranks = {rank for rank, _ in self.config.confirmation_runs.values()}
+        return _canonical({"count": len(ranks), "shared": shared, "settings": own})
+
     def search(self, batch_size: int) -> str:
         """The SearchSpec of a batch size, without the settings that trials do not use."""
         tuning, training = self.config.tuning, self.config.training

@@ -19,16 +19,22 @@ def test_trainings_of_searches_and_timing_are_counted(study: Callable):
         "comparison: {fixed_learning_rate: 0.01, high_learning_rate: 0.08}\n"
         "tuning: {trials: 5, startup_trials: 3, trial_budget: {epochs: 100}, seeds: [7, 8]}\n"
         "device_timing: {device_counts: [1, 2, 4], epochs: 6}\n"
+        "confirmation: {settings: 2, seeds: 3}\n"
     )
     # Of each batch size two rates and the tuned one, by three seeds.
     assert planned.plan.trainings == [
         *(TrainingGroup("run", size, 9, Budget(epochs=30), EPOCH) for size in (16, 32)),
+        TrainingGroup("confirmation", 16, 6, Budget(epochs=30), EPOCH),
         *(TrainingGroup("search", size, 10, Budget(epochs=30), EPOCH) for size in (16, 32)),
         *(TrainingGroup("timing", size, 3, Budget(epochs=7), EPOCH) for size in (16, 32)),
     ]
     assert len(planned.runs) == 18
     assert planned.plan.describe_trainings() == (
-        "44 trainings: 18 runs, 20 in 2 searches of 5 learning rates × 2 seeds, 6 of a few epochs to time devices"
+        "50 trainings: 18 runs, 6 to confirm 2 settings with 3 other seeds, "
+        "20 in 2 searches of 5 learning rates × 2 seeds, 6 of a few epochs to time devices"
     )
-    less = study("name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n")
+    less = study(
+        "name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n"
+        "confirmation: {enabled: false}\n"
+    )
     assert less.plan.describe_trainings() == f"{len(less.runs)} trainings: {len(less.runs)} runs"

@@ -1,4 +1,4 @@
-"""Check study files, show the status of a study, and cancel the Slurm jobs of a killed Snakemake."""
+"""Check and extend study files, show the status of a study, and cancel the Slurm jobs of a killed Snakemake."""
 
 import argparse
 import sys
@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", _status, "show the status of each run, during or after execution", needs_file=True)
     status.add_argument("--json", action="store_true", help="print one JSON object per line for each job and each run")
     add("report", _report, "write a report of what exists, while a study runs or after a job failed", needs_file=True)
+    extend = add("extend", _extend, "add seeds to a study file; the next run trains only these", needs_file=True)
+    extend.add_argument("--seeds", type=int, required=True, metavar="N", help="number of seeds to add to grid.seeds")
     add("cancel", _cancel, "cancel Slurm jobs that a killed Snakemake left in this folder; not while it runs here")
     add("schema", _schema, "print the JSON schema of study files")
     add("reference", _reference, "print the config reference as Markdown")
@@ -75,6 +77,12 @@ def _report(arguments: argparse.Namespace) -> str:
     from batchscape.study.study import Study
 
     return _join(write_partial_report(Study.from_file(arguments.file), arguments.file))
+
+
+def _extend(arguments: argparse.Namespace) -> str:
+    from batchscape.cli.extend import extend
+
+    return _join(extend(arguments.file, arguments.seeds))
 
 
 def _cancel(_: argparse.Namespace) -> str:

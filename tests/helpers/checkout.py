@@ -25,6 +25,8 @@ JOB_NAMES = {
     "Preparing the data of ": "prepare",
     "Checking that the network fits the data": "network",
     "Training ": "train ",
+    "Choosing the finalists": "finalists",
+    "Confirming ": "confirm ",
     "Tuning the learning rate of batch size ": "tune ",
     "Analyzing ": "analyze ",
     "Timing epochs on several ": "time ",

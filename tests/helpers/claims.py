@@ -13,7 +13,7 @@ from batchscape.study.study import Study
 
 SEEDS = [0, 1, 2]
 SMALL, LARGE, LINEAR = Run(32, 0.01, 0), Run(128, 0.01, 0), Run(128, 0.04, 0)
-OF_RUN = (*arm_runs.LOSSES, "validation_accuracy_at_best", *arm_runs.COSTS)
+OF_RUN = (*arm_runs.LOSSES, "validation_accuracy_at_best", *arm_runs.COSTS, "epoch_seconds")
 RUN_QUANTITIES = (*OF_RUN, "distance", "update_norm", "sharpness", "train_loss", "epoch_distance")
 CLAIM_NAMES = [claim.name for claim in CLAIMS]
 
@@ -73,7 +73,7 @@ def make_sources(
     ]
     values = pd.DataFrame(rows)
     lead = list(values.columns[:6])
-    runs = values[[*lead, *OF_RUN]]
+    runs = values[[*lead, *OF_RUN]].assign(device="cpu")
     distance = values[[*lead, "distance"]].assign(layer=ALL_LAYERS)
     norms = values[[*lead, "update_norm"]].assign(percentile=50)
     keskar = {"measure": "keskar", "checkpoint": "best", "radius": 1e-3}

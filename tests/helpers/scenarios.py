@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from batchscape.config.study import Run
+from batchscape.report.finalists import choose_finalists
 from batchscape.study.registry import TABLES, Artifact
 from batchscape.study.study import Study
 
@@ -85,6 +86,7 @@ def make_analyses(
         norms += [{**lead, "updates": 10 * length, "percentile": p, "update_norm": p * scale} for p in range(1, 100)]
     return {
         "tables/runs": pd.DataFrame(runs),
+        "analysis/confirmation": make_confirmation(study, pd.DataFrame(runs)),
         "analysis/history": pd.DataFrame(history),
         "analysis/distance": pd.DataFrame(distance),
         "analysis/epoch_distance": pd.DataFrame(moves),
@@ -93,6 +95,18 @@ def make_analyses(
         "analysis/devices": make_timing(study),
         **make_surface_analyses(study, diverges, metrics, offset),
     }
+
+
+def make_confirmation(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the runs of the confirmation: the first run of each finalist, with another loss for each seed."""
+    finalists = choose_finalists(runs, json.loads(study.specs.finalists)).finalists
+    rows = []
+    for name, (rank, seed) in study.confirmation_runs.items():
+        finalist = finalists[rank - 1]
+        row = runs[runs["setting"] == finalist.setting].iloc[0].to_dict()
+        row |= {"run": name, "seed": seed, "diverged_in_grid": int(finalist.diverged)}
+        rows.append({"rank": rank, **row, "best_validation_loss": row["best_validation_loss"] + (seed - 1000) / 1000})
+    return pd.DataFrame(rows)
 
 
 def make_trial_runs(study: Study, diverges: Callable[[Run], bool], offset: float = 0.0) -> pd.DataFrame:

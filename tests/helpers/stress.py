@@ -36,6 +36,7 @@ landscape: {points: [8, 6], points_per_job: 24}
 trajectory: {enabled: true, points: [5, 4]}
 gradient_alignment: {checkpoints: [best], max_batch_size: 16}
 device_timing: {enabled: false}
+confirmation: {enabled: false}
 """
 # Saves a checkpoint after every epoch, so that kills hit the saving as well.
 NETWORK = """

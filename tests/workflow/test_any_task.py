@@ -23,6 +23,7 @@ interpolation: {points: 3}
 landscape: {points: [3, 3]}
 gradient_alignment: {max_batch_size: 4}
 device_timing: {enabled: false}
+confirmation: {enabled: false}
 """
 TABLE = "{source: table, path: table.csv, target: price, target_transform: standardize, test_fraction: 0.2}"
 STUDIES = {

@@ -51,6 +51,7 @@ model: {name: mlp, dense: [4]}
 training: {budget: {epochs: 2}}
 comparison: {fixed_learning_rate: 0.1, high_learning_rate: 0.1}
 tuning: {startup_trials: 2, trial_budget: {epochs: 1}, seeds: [5], finalists: {settings: 0}, budget: 1}
+confirmation: {enabled: false}
 """
 FOLDER = "results/tiny"
 RUN = f"{FOLDER}/runs/bs16-lr0.1-seed0"

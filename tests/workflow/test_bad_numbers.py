@@ -42,6 +42,7 @@ landscape: {points: [3, 3]}
 trajectory: {enabled: true, points: [3, 3]}
 gradient_alignment: {max_batch_size: 4}
 device_timing: {enabled: false}
+confirmation: {settings: 1, seeds: 1}
 """
 
 

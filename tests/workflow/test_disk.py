@@ -29,6 +29,7 @@ gradient_alignment: {enabled: false}
 landscape: {points: [3, 3]}
 tuning: {hyperparameters: {learning_rate: [0.05, 0.5]}, budget: 7, startup_trials: 5, trial_budget: {epochs: 25},
   seeds: [5], finalists: {settings: 1, seeds: [6]}}
+confirmation: {enabled: false}
 """
 RUN, SEARCH = "bs256-lr0.05-seed0", "analysis/lr_search/bs256.csv"
 TARGETS = (f"runs/{RUN}/run.json", SEARCH, f"analysis/landscape/{RUN}/directions0-part1of1.csv")

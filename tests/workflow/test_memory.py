@@ -45,6 +45,7 @@ interpolation: {enabled: false}
 landscape: {enabled: false}
 gradient_alignment: {enabled: false}
 device_timing: {enabled: false}
+confirmation: {enabled: false}
 """
 
 

@@ -21,6 +21,7 @@ grid: {batch_sizes: [32], learning_rates: [0.5], seeds: [3]}
 training: {budget: {epochs: 9}}
 comparison: {fixed_learning_rate: 0.5, high_learning_rate: 0.5}
 tuning: {enabled: false}
+confirmation: {enabled: false}
 """
 
 

@@ -13,7 +13,7 @@ from tests.helpers.checkout import Checkout
 
 pytestmark = pytest.mark.slow
 
-DISABLED = ("tuning", "interpolation", "landscape", "gradient_alignment", "device_timing")
+DISABLED = ("tuning", "interpolation", "landscape", "gradient_alignment", "device_timing", "confirmation")
 STUDY = """\
 name: half
 data: {validation_fraction: 0.8}

@@ -54,6 +54,7 @@ interpolation: {{enabled: false}}
 landscape: {{enabled: false}}
 gradient_alignment: {{enabled: false}}
 device_timing: {{device_counts: [1], epochs: 1}}
+confirmation: {{enabled: false}}
 """
 # If the file `undisturbed` is beside it, the network only computes. Otherwise the epochs of some runs take seconds, and
 # the first attempt of some runs exceeds its limits. A checkpoint is saved after every epoch.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from batchscape.cli.extend import extend
 from batchscape.config.base import Section
 from batchscape.config.budget import Budget
 from batchscape.study.registry import FIGURES, TABLES
@@ -63,8 +64,10 @@ SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landsca
 FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
 FROM_TRIALS = {"gather tables/trial_runs", "table trials"} | FROM_TUNED_LR
 SEARCH = {"tune 64", "tune 128", "tune 256"} | FROM_TRIALS
+CONFIRMATION_RUNS = {"confirm rank1-seed1000", "confirm rank1-seed1001"}
+CONFIRMATION = {"finalists", "analyze confirmation", "table confirmation"} | CONFIRMATION_RUNS
 TIMING = {"time devices", "table devices", "figure devices"}
-AGGREGATED = TIMING | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
+AGGREGATED = TIMING | CONFIRMATION | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
 # What depends on the runs, but not on the search; the timing depends on neither.
 AFTER_TRAINING = AGGREGATED - SEARCH - TIMING | {"table recommendation"}
 # The same without the analyses of the loss surface, which use other runs than the added or removed ones.
@@ -242,7 +245,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | FROM_TRAJECTORIES,
         ),
     ],
-    "comparison.margin": [(0.05, set()), (0.1, {"table tolerance", "figure tolerance"})],
+    "comparison.margin": [(0.1, CLAIMS | {"table tolerance", "figure tolerance"}), (0.05, set())],
     "comparison.targets": [([], set()), ([{"loss": 0.65}], FROM_TARGET), ([{"accuracy": 0.9}], FROM_TARGET)],
     "arms": [
         ({"linear": {"rule": "linear"}, "sqrt": {"enabled": False}, "mine": MINE}, set()),
@@ -281,6 +284,15 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "tuning.trial_budget": [({"epochs": 3}, RETUNED)],
     "tuning.seeds": [([7], RETUNED)],
     "tuning.sampler_seed": [(1, RETUNED)],
+    # Another number of finalists chooses them again; the seeds are in the names of the runs.
+    "confirmation.enabled": [(False, set())],
+    "confirmation.settings": [
+        (2, CONFIRMATION | {"confirm rank2-seed1000", "confirm rank2-seed1001"}),
+    ],
+    "confirmation.seeds": [
+        (3, {"confirm rank1-seed1002", "analyze confirmation", "table confirmation"}),
+        (1, {"analyze confirmation", "table confirmation"}),
+    ],
     # The examples of all analyses of the loss surface, even if a side has fewer than either number.
     "analysis.examples": [(64, SURFACES), (5000, SURFACES)],
     "analysis.seed": [(1, SURFACES)],
@@ -359,6 +371,8 @@ MODULES = {
     | FROM_TARGET - {"table runs_to_target"},
     "report/tables/tuned_lr.py": FROM_TUNED_LR,
     "report/tables/trials.py": {"table trials"} | FROM_TUNED_LR,
+    "report/ranking.py": CONFIRMATION | {"table recommendation"},
+    "config/confirmation.py": CONFIRMATION,
     "report/claims/statements.py": CLAIMS,
     "report/page.py": {"report"},
     "report/findings.py": {"report"},
@@ -451,6 +465,8 @@ def rule_inputs(study: Study) -> dict[str, Any]:
     return {
         "data": specs.data,
         "network": specs.network,
+        "finalists": specs.finalists,
+        "confirmation": paths.confirmation_summaries,
         "timing": specs.timing,
         "report": specs.report,
         **{f"train {run}": specs.run(run) for run in study.runs},
@@ -516,7 +532,7 @@ def test_params_of_rules_use_only_the_compared_properties():
         for block in re.findall(r"\n    params:\n((?: {8}.*\n)+)", file.read_text())
         for name in re.findall(r"study\.([\w.]+)", block)
     ]
-    specs = {"data", "data_files", "network", "run", "search", "timing", "analysis", "artifact", "report"}
+    specs = {"data", "data_files", "network", "run", "finalists", "search", "timing", "analysis", "artifact", "report"}
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}
     assert set(params) == {f"specs.{name}" for name in specs} | modules
@@ -526,12 +542,23 @@ def test_params_of_rules_use_only_the_compared_properties():
     ("file", "expected"),
     [
         ("runs/bs64-lr0.08-seed0/run.json", {"train bs64-lr0.08-seed0"}),
+        ("confirmation/rank1-seed1000/run.json", {"confirm rank1-seed1000"}),
         ("analysis/gradient_alignment/bs64-lr0.02.csv", {"analyze bs64-lr0.02: gradient_alignment"}),
         ("analysis/distance.csv", {"analyze distance"}),
         ("analysis/lr_search/bs64.csv", {"tune 64"}),
         ("data/prepared.safetensors", {"prepare"}),
     ],
 )
+def test_extended_study_trains_just_the_runs_of_its_new_seeds(finished: Checkout, tmp_path: Path):
+    config = tmp_path / "extended.yaml"
+    config.write_text((PROJECT / "config" / "smoke.yaml").read_text())
+    extend(config, 2)
+    trained = {job for job in finished.stale_jobs(config) if job.startswith(("train ", "tune "))}
+    assert trained == {
+        f"train {run.replace('seed1', f'seed{seed}')}" for run in SMOKE.runs for seed in (2, 3) if "seed1" in run
+    }
+
+
 def test_lost_output_of_a_failed_job_is_made_again_despite_newer_results(
     finished: Checkout, file: str, expected: set[str]
 ):
@@ -585,6 +612,9 @@ def test_edit_of_the_template_reruns_only_the_report(finished: Checkout, templat
         ("network.py", {"network"} | TRAIN | AGGREGATED),
         ("tune.py", RETUNED),
         ("train.py", TRAIN | AFTER_TRAINING),
+        ("finalists.py", CONFIRMATION),
+        ("confirm.py", CONFIRMATION - {"finalists"}),
+        ("confirmation.py", {"analyze confirmation", "table confirmation"}),
         ("analyze_runs.py", OVER_ALL_RUNS),
         ("analyze_setting.py", SHARPNESS | ALIGNMENT | TRAJECTORIES),
         ("landscape.py", PLANES),

@@ -274,6 +274,7 @@ def test_failed_job_prints_its_error_in_one_line_and_others_continue(finished: C
         + "".join(f"{section}: {{enabled: false}}\n" for section in ("sharpness", "landscape", "gradient_alignment"))
         + "interpolation: {enabled: false}\n"
         "device_timing: {enabled: false}\n"
+        "confirmation: {enabled: false}\n"
     )
     target = "results/failing/tables/fixed_lr.csv"
     runs = finished.path / "results" / "failing" / "runs"

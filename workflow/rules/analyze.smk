@@ -68,6 +68,26 @@ use rule runs as update_norms with:
         ),
 
 
+rule confirmation:
+    """The final status of each run of the confirmation, and what it cost."""
+    input:
+        runs=study.paths.confirmation_summaries,
+        finalists=study.paths.finalists,
+    output:
+        study.paths.rows("confirmation"),
+    log:
+        study.paths.log("confirmation"),
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        code=lambda wildcards: hash_code("confirmation.py"),
+    message:
+        "Analyzing {rule}"
+    script:
+        "../scripts/confirmation.py"
+
+
 # Expensive questions about the loss around the weights of a run: one job for all seeds of a setting, so that starting a
 # job does not cost more than its work. It caches the rows of each run, so that after a kill, or with a new seed, only
 # missing ones are computed. The rows of all jobs are then gathered.

@@ -86,6 +86,7 @@ def print_reused():
         names: [log for job in jobs for log in job.log if f"/logs/{folder}/" in log]
         for folder, names in (
             ("train", ("run", "runs")),
+            ("confirm", ("run of the confirmation", "runs of the confirmation")),
             ("tune", ("search", "searches")),
         )
     }
@@ -98,9 +99,10 @@ def print_reused():
         reused = " and ".join(
             f"{count} {names[count > 1]}" for names, count in counts.items() if count
         )
+        confirm = " confirm" if study.confirmation_runs else ""
         print_message(
             f"Reused, already complete for the same data, settings and code: {reused}. To train again, add "
-            "`-R train tune`."
+            f"`-R train tune{confirm}`."
         )
 
 

@@ -86,6 +86,7 @@ def parse_targets():
 def check_targets(targets):
     """Fail if a target belongs to another study, or to a run that this study lacks: Snakemake would give a traceback."""
     known = {name for run in study.runs.values() for name in (run.name, run.setting)}
+    known |= study.confirmation_runs.keys()
     folder = workflow.modifier.modify_path(f"{study.paths.folder}/")
     for target in targets:
         if not target.startswith(folder):
@@ -96,7 +97,10 @@ def check_targets(targets):
                 )
             continue
         named = [
-            match[0] for match in re.finditer(f"{SETTING_PATTERN}(-seed\\d+)?", target)
+            match[0]
+            for match in re.finditer(
+                f"{SETTING_PATTERN}(-seed\\d+)?|rank\\d+-seed\\d+", target
+            )
         ]
         unknown = [name for name in named if name not in known]
         if unknown:

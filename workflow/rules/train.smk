@@ -60,3 +60,58 @@ rule train:
         "Training {wildcards.run}"
     script:
         "../scripts/train.py"
+
+
+rule finalists:
+    """Choose the settings that are trained again with other seeds."""
+    input:
+        runs=study.paths.rows("runs"),
+    output:
+        study.paths.finalists,
+    log:
+        study.paths.log("finalists"),
+    localrule: True
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        spec=study.specs.finalists,
+        code=lambda wildcards: hash_code("finalists.py"),
+    message:
+        "Choosing the finalists"
+    script:
+        "../scripts/finalists.py"
+
+
+# Which setting has a rank is known only after all runs have trained, so the job reads it from a file.
+rule confirm:
+    """Train a finalist with a seed that took no part in its choice."""
+    input:
+        data=study.paths.prepared_data,
+        network=study.paths.network,
+        finalists=study.paths.finalists,
+    output:
+        run=study.paths.confirmation_file("rank{rank}-seed{seed}", "run.json"),
+        history=study.paths.confirmation_file("rank{rank}-seed{seed}", "history.csv"),
+    log:
+        study.paths.log("confirm/rank{rank}-seed{seed}"),
+    benchmark:
+        study.paths.benchmark("confirm/rank{rank}-seed{seed}")
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: study.resources.devices
+    resources:
+        gpu=lambda wildcards: requested_gpus(study.job_resources.training_gpus),
+        jobs_per_gpu=study.resources.jobs_per_gpu,
+        devices=study.resources.devices,
+        nodes=study.resources.nodes,
+        tasks=study.job_resources.slurm_tasks,
+        gres=study.job_resources.slurm_gres,
+    params:
+        code=lambda wildcards: hash_code(
+            "confirm.py", study.model_module, other_files=study.custom_training_files
+        ),
+    message:
+        "Confirming rank{wildcards.rank}-seed{wildcards.seed}"
+    script:
+        "../scripts/confirm.py"

@@ -31,6 +31,7 @@ if __name__ == "__main__":
             spec["fixed_learning_rate"],
             measures,
             recipe=spec["recipe"],
+            protocol=spec["protocol"],
         )
         output = Path(snakemake.output[0])
         write_text(output, page)

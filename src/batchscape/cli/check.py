@@ -38,12 +38,17 @@ def _runs(study: Study) -> Iterator[str]:
         f"learning rates ({_join(grid.learning_rates)}) × seeds ({_join(grid.seeds)}), "
         f"and {len(study.runs) - in_grid} that arms add"
     )
+    if study.confirmation_runs:
+        yield (
+            f"{len(study.confirmation_runs)} runs of the confirmation: the settings with the lowest validation loss, "
+            f"with the seeds {_join(study.confirmation_seeds)}"
+        )
     for arm, settings in study.plan.settings_by_arm:
         yield f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}"
 
 
 def _cost(study: Study, inspection: Inspection) -> list[str]:
-    if all(Path(file).exists() for file in study.paths.run_summaries):
+    if all(Path(file).exists() for file in (*study.paths.run_summaries, *study.paths.confirmation_summaries)):
         return ["time: all runs are complete"]
     # Imports torch and pandas, which takes seconds.
     from batchscape.cli.cost import describe_cost

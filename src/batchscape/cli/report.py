@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from batchscape.analysis.collect import collect
+from batchscape.analysis.confirmation import collect_confirmation
 from batchscape.cli.status import NOT_CREATED, why_missing
 from batchscape.config.loading import printable
 from batchscape.config.run import RunSpec, Tuned, with_hyperparameters
@@ -24,6 +25,7 @@ from batchscape.io.files import read_json, write_text
 from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
 from batchscape.report.figures.style import render_png
+from batchscape.report.finalists import choose_finalists
 from batchscape.report.measures import Measures
 from batchscape.report.numbers import join_truncated
 from batchscape.report.page import PartialReport, render
@@ -68,6 +70,7 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
         measures,
         partial,
         spec["recipe"],
+        spec["protocol"],
     )
     try:
         write_text(Path(study.paths.partial_report), page)
@@ -105,7 +108,7 @@ class Collector:
         runs = {}
         for name in self.study.runs:
             run = RunDirectory(Path(self.study.paths.run_file(name, "run.json")).parent)
-            reason = self._why_excluded(name, run)
+            reason = self._why_excluded(run, self._spec(name), Path(self.study.paths.log(f"train/{name}")))
             if reason:
                 self._miss("run", name, reason)
             else:
@@ -116,8 +119,13 @@ class Collector:
         """Return the rows of the analyses and the tables computed from them, by path below the folder of the study."""
         frames: dict[str, pd.DataFrame] = {}
         for name in self.study.plan.analyses:
-            of_runs = ANALYSES[name].split is JobSplit.ALL_RUNS
-            parts = list(self._analyze(name, runs) if of_runs else self._read(name, runs))
+            match ANALYSES[name].split:
+                case JobSplit.ALL_RUNS:
+                    parts = list(self._analyze(name, runs))
+                case JobSplit.CONFIRMATION_RUNS:
+                    parts = list(self._confirmation(frames["tables/runs"]))
+                case _:
+                    parts = list(self._read(name, runs))
             if parts:
                 frames[ANALYSES[name].rows] = pd.concat(parts, ignore_index=True)
         remaining = dict.fromkeys(self.study.plan.tables)
@@ -160,24 +168,33 @@ class Collector:
     def _miss(self, kind: str, name: str, reason: str) -> None:
         self.gaps.append(Gap(kind, name, reason))
 
-    def _why_excluded(self, name: str, run: RunDirectory) -> str:
-        """Return why a run is not reported; empty if it is."""
-        if not run.run_file.exists():
-            return why_missing(Path(self.study.paths.log(f"train/{name}")))
+    def _spec(self, name: str) -> RunSpec | str:
+        """Return the specification of a run, or why it is not known yet."""
         values = json.loads(self.study.specs.run(name))
-        data = Path(self.study.paths.prepared_data)
         try:
-            summary = run.summary()
             for tuned in map(Path, self.study.paths.tuned_rate(name)):
                 if not tuned.exists():
                     return "the search for its learning rate is not complete"
                 found = read_json(tuned, Tuned, "delete it so that the search writes it again")
                 values = with_hyperparameters(values, found).model_dump(mode="json")
+        except UserError as error:
+            return str(error)
+        return _parse_spec(values)
+
+    def _why_excluded(self, run: RunDirectory, spec: RunSpec | str, log: Path) -> str:
+        """Return why a run is not reported; empty if it is."""
+        if not run.run_file.exists():
+            return why_missing(log)
+        data = Path(self.study.paths.prepared_data)
+        try:
+            summary = run.summary()
+            if isinstance(spec, str):
+                return spec
             if data.exists() and summary["provenance"]["data_sha256"] != prepared_digest(data):
                 return "was trained on other data than the study has now"
         except UserError as error:
             return str(error)
-        if _parse_spec(values) != _parse_spec(summary["spec"]):
+        if spec != _parse_spec(summary["spec"]):
             return "was trained with other settings than the study has now"
         return ""
 
@@ -192,6 +209,23 @@ class Collector:
                 self._miss("analysis", f"{name} of {run.path.name}", str(error))
         if results:
             yield collect(results, lambda run: results[run.path])
+
+    def _confirmation(self, runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
+        """Yield the rows of the complete runs of the confirmation, if `runs` gives the finalists that they train."""
+        finalists = choose_finalists(runs, json.loads(self.study.specs.finalists))
+        complete = []
+        for name, (rank, seed) in self.study.confirmation_runs.items():
+            run = RunDirectory(Path(self.study.paths.confirmation_file(name, "run.json")).parent)
+            reason = f"rank {rank} has no setting"
+            if rank <= len(finalists.finalists):
+                spec = finalists.finalists[rank - 1].run_spec(seed)
+                reason = self._why_excluded(run, spec, Path(self.study.paths.log(f"confirm/{name}")))
+            if reason:
+                self._miss("run", f"confirmation/{name}", reason)
+            else:
+                complete.append(run.path)
+        if complete:
+            yield collect_confirmation(complete, finalists)
 
     def _read(self, name: str, runs: dict[str, RunDirectory]) -> Iterator[pd.DataFrame]:
         """Yield the rows that the jobs of an analysis wrote."""

@@ -102,13 +102,18 @@ def status_as_json(study: Study) -> list[str]:
 
 
 def read_runs(study: Study) -> list[JobStatus]:
-    """Return the status of each run of a study in the working directory."""
+    """Return the status of each run of a study in the working directory, and of each run of its confirmation.
+
+    The names of the latter begin with `confirmation/`.
+    """
+    files = {name: (study.paths.run_file(name, "run.json"), f"train/{name}") for name in study.runs}
+    files |= {
+        f"confirmation/{name}": (study.paths.confirmation_file(name, "run.json"), f"confirm/{name}")
+        for name in study.confirmation_runs
+    }
     runs = []
-    for name in study.runs:
-        run, log = (
-            RunDirectory(Path(study.paths.run_file(name, "run.json")).parent),
-            Path(study.paths.log(f"train/{name}")),
-        )
+    for name, (run_file, job) in files.items():
+        run, log = RunDirectory(Path(run_file).parent), Path(study.paths.log(job))
         if not run.run_file.exists():
             status = determine_status(name, read_states(log), is_running(log))
             if status.state == PENDING and run.checkpoint_folder.exists():

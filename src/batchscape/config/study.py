@@ -16,6 +16,7 @@ from batchscape.config.averaging import AveragingConfig
 from batchscape.config.base import Section, cross_field_error, shortest_decimal
 from batchscape.config.budget import Warmup
 from batchscape.config.comparison import ComparisonConfig
+from batchscape.config.confirmation import ConfirmationConfig, confirmation_seeds
 from batchscape.config.data import DEFAULT_TASKS, DataConfig, DigitsConfig, held_out_count
 from batchscape.config.device_timing import DeviceTimingConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
@@ -133,6 +134,7 @@ class StudyConfig(Section):
     comparison: ComparisonConfig = ComparisonConfig()
     arms: Arms = DEFAULT_ARMS
     tuning: TuningConfig = TuningConfig()
+    confirmation: ConfirmationConfig = ConfirmationConfig()
     analysis: AnalysisConfig = AnalysisConfig()
     sharpness: SharpnessConfig = SharpnessConfig()
     interpolation: InterpolationConfig = InterpolationConfig()
@@ -361,7 +363,7 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _analyzed_runs_are_in_the_study(self) -> Self:
-        known = dict.fromkeys(run.setting for run in self.runs.values())
+        known = self.settings
         used_settings = {
             "interpolation.pairs": [name for pair in self.interpolation.pairs or () for name in pair],
             "landscape.settings": self.landscape.settings or (),
@@ -372,7 +374,7 @@ class StudyConfig(Section):
                 if name not in known:
                     raise cross_field_error(
                         key,
-                        f"{name!r} is not a setting of this study; settings are such as {next(iter(known))}",
+                        f"{name!r} is not a setting of this study; settings are such as {known[0]}",
                     )
         for key in ("landscape", "trajectory"):
             for seed in getattr(self, key).seeds or ():
@@ -482,3 +484,23 @@ class StudyConfig(Section):
             for seed in self.grid.seeds
         }
         return {run.name: run for run in sorted(grid.union(*self.runs_by_arm.values()))}
+
+    @cached_property
+    def settings(self) -> tuple[str, ...]:
+        """The settings of all runs, in their order."""
+        return tuple(dict.fromkeys(run.setting for run in self.runs.values()))
+
+    @property
+    def confirmation_seeds(self) -> tuple[int, ...]:
+        """The seeds with which finalists are trained again."""
+        return confirmation_seeds(
+            self.confirmation.seeds, (*self.grid.seeds, *self.tuning.seeds, *self.tuning.finalists.seeds)
+        )
+
+    @property
+    def confirmation_runs(self) -> dict[str, tuple[int, int]]:
+        """The rank of the finalist, from 1, and the seed of each run of the confirmation, by the name of the run."""
+        if not self.confirmation.enabled:
+            return {}
+        ranks = range(1, min(self.confirmation.settings, len(self.settings)) + 1)
+        return {f"rank{rank}-seed{seed}": (rank, seed) for rank in ranks for seed in self.confirmation_seeds}

@@ -7,6 +7,7 @@ import pandas as pd
 
 from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.chapters import CAPTIONS
+from batchscape.report.claims.verdict import DECIDED
 from batchscape.report.measures import Measures
 from batchscape.report.numbers import format_number, format_range
 from batchscape.report.settings import at_learning_rate
@@ -42,12 +43,25 @@ def _describe_examples(table: pd.DataFrame, measures: Measures) -> Iterator[str]
 
 
 def _count_verdicts(claims: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
-    counts = claims["verdict"].value_counts()
-    tested = len(claims) - counts.get("not tested", 0)
+    tested = len(claims) - claims["verdict"].eq("not tested").sum()
+
+    def count(verdict: str) -> str:
+        rows = claims[claims["verdict"] == verdict]
+        holds = int(rows["holds_after_holm"].sum())
+        return f"{len(rows)} {verdict}" + (f" ({holds} after Holm's adjustment)" if len(rows) else "")
+
     yield (
-        f"{tested} of {len(claims)} claims could be tested: {counts.get('supported', 0)} supported, "
-        f"{counts.get('refuted', 0)} refuted, {counts.get('undecided', 0)} undecided."
+        f"{tested} of {len(claims)} claims could be tested: {', '.join(map(count, DECIDED))}, "
+        f"{claims['verdict'].eq('undecided').sum()} undecided."
     )
+    more = pd.to_numeric(claims["seeds_needed"], errors="coerce") - claims["n_seeds"]
+    more = more[more > 0]
+    if len(more):
+        statement = claims.loc[more.idxmin(), "statement"].removesuffix(".")
+        yield (
+            f"Of the undecided ones, “{statement}” needs the fewest seeds: {more.min():.0f} more, which "
+            f"python -m batchscape extend FILE --seeds {more.min():.0f} adds."
+        )
 
 
 def _describe_speedup(devices: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:

@@ -12,11 +12,12 @@ from batchscape.report.chapters.chapter import Caption
 from batchscape.report.findings import describe_findings
 from batchscape.report.measures import Measures
 from batchscape.report.preview import TablePreview, preview_table
-from batchscape.report.summary import cost_column, summarize
+from batchscape.report.ranking import cost_column
+from batchscape.report.summary import summarize
 
 MAX_TABLE_ROWS = 24
 MAX_ANSWER_ROWS = 8
-VERDICT_SIGNS = {"supported": "✔", "refuted": "✘", "undecided": "?", "not tested": "–"}
+VERDICT_SIGNS = {"supported": "✔", "refuted": "✘", "no relevant difference": "≈", "undecided": "?", "not tested": "–"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ def render(
     measures: Measures,
     partial: PartialReport | None = None,
     recipe: str = "",
+    protocol: str = "",
 ) -> str:
     """Render the report of a study as one HTML page without external resources.
 
@@ -80,6 +82,7 @@ def render(
         measures: What the loss and the metrics are called, and their units.
         partial: Notice for an incomplete study.
         recipe: How the study trains; empty for SGD at a constant learning rate.
+        protocol: Up to where runs are compared, such as `to convergence`; empty to leave it out.
 
     Returns:
         The page; equal arguments give equal text.
@@ -104,7 +107,8 @@ def render(
             chapters.append({"chapter": chapter, "figures": drawn, "claims": claims if chapter.key == "claims" else []})
     cost, _ = cost_column(tables["runs"])
     recommendation = tables.get("recommendation")
-    answer = settings = None
+    confirmation = tables.get("confirmation")
+    answer = settings = finalists = None
     if recommendation is not None:
         missing_batch_sizes = partial.batch_sizes if partial else ()
         answer = summarize(
@@ -115,18 +119,26 @@ def render(
             missing_batch_sizes,
             recipe,
             tables.get("scaling"),
+            confirmation,
         )
         # Metrics are in the sentences above, and one more column would not fit on the page.
         extra = "test_loss" if "test_loss_mean" in recommendation else "best_epoch"
         columns = ["setting", "learning_rate", "best_validation_loss", extra, "choice", cost]
         columns += ["difference_to_best", "ci95_low", "ci95_high"]
         settings = preview_table(recommendation, MAX_ANSWER_ROWS, measures, columns)
+    if confirmation is not None:
+        columns = ["setting", "n_seeds", "best_validation_loss"]
+        columns += ["test_loss"] if "test_loss_mean" in confirmation else []
+        columns += ["choice", "difference_to_chosen", "ci95_low", "ci95_high"]
+        finalists = preview_table(confirmation, MAX_ANSWER_ROWS, measures, columns)
     return environment.get_template("page.html.jinja").render(
         name=name,
         config=config,
         partial=partial,
         answer=answer,
         settings=settings,
+        finalists=finalists,
+        protocol=protocol,
         chapters=chapters,
         verdict_signs=VERDICT_SIGNS,
         provenance=provenance,

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from batchscape.report.claims.t_test import t_test
 from batchscape.report.measures import Measures, capitalize
 from batchscape.report.numbers import format_interval, format_mean_sd, format_number, join_truncated
+from batchscape.report.ranking import LOSS, cost_column
 from batchscape.report.settings import constant_lr_settings, setting_details
+from batchscape.report.tables.confirmation import CHOSEN
 from batchscape.report.tables.recommendation import MIN_SEEDS_FOR_EQUIVALENT
 
-LOSS = "best_validation_loss"
 FEW_SEEDS = 5
+FEW = {1: "one seed", 2: "two seeds"}
 SCALED_NAMES = {"momentum": "1 − momentum", "beta2": "1 − β₂", "warmup": "length of the warm-up"}
 SCALING_VERDICTS = {
     "linear": "this is linear scaling (1), not square-root scaling (0.5)",
@@ -39,8 +42,9 @@ def summarize(
     missing_batch_sizes: Sequence[int] = (),
     recipe: str = "",
     scaling: pd.DataFrame | None = None,
+    confirmation: pd.DataFrame | None = None,
 ) -> Answer:
-    """Summarize the table `recommendation` in sentences.
+    """Summarize the tables `recommendation` and `confirmation` in sentences.
 
     Args:
         recommendation: The table of that name, best setting first.
@@ -50,6 +54,7 @@ def summarize(
         missing_batch_sizes: Batch sizes of the study without a complete run.
         recipe: How the study trains; empty for SGD at a constant learning rate.
         scaling: The table of that name; None if it is missing.
+        confirmation: The table of that name; None if the confirmation is disabled or not complete.
 
     Returns:
         The recommended setting, the reasons for it, and what limits it.
@@ -68,24 +73,85 @@ def summarize(
         )
     best = candidates.iloc[0]
     chosen = candidates[candidates["choice"].str.endswith("cheapest equivalent")].iloc[0]
-    few_seeds = {1: "one seed", 2: "two seeds"}.get(best["n_seeds"])
-    lead = f"Best setting seen, with {few_seeds}:" if few_seeds else "Train with"
+    confirmed = _confirmed(confirmation, candidates)
+    if confirmed is not None:
+        chosen = candidates[candidates["setting"] == confirmed["setting"]].iloc[0]
     return Answer(
-        headline=f"{lead} {describe_setting(chosen)}.",
+        headline=_headline(candidates, best, chosen, confirmed, confirmation, runs, measures),
         reasons=[
             *([f"All runs train with {recipe}, except for what the name of their setting changes."] if recipe else []),
-            *_reasons(candidates, best, chosen, measures, *cost_column(runs)),
-            *_test_results(chosen, measures),
+            *_reasons(candidates, best, chosen, confirmed is None, measures, *cost_column(runs)),
+            *_confirmation(confirmation, confirmed, measures, *cost_column(runs)),
+            *(_test_results(chosen, measures) if confirmed is None else ()),
             *_scaling(scaling),
             *_tuned_rates(tuned_lr, recommendation, measures),
         ],
-        caveats=list(_caveats(recommendation, best, chosen, runs, measures, missing_batch_sizes)),
+        caveats=list(_caveats(recommendation, best, chosen, confirmed, runs, measures, missing_batch_sizes)),
     )
 
 
-def cost_column(runs: pd.DataFrame) -> tuple[str, str]:
-    """Return the quantity by which the table `recommendation` compares costs, and its unit."""
-    return ("cpu_seconds_to_best", "CPU s") if runs["device"].eq("cpu").all() else ("seconds_to_best", "s")
+def _confirmed(confirmation: pd.DataFrame | None, candidates: pd.DataFrame) -> pd.Series | None:
+    """Return the row of the recommended finalist; None without a confirmation, or if every finalist diverged."""
+    if confirmation is None:
+        return None
+    rows = confirmation[confirmation["choice"].eq(CHOSEN) & confirmation["setting"].isin(candidates["setting"])]
+    return None if rows.empty else rows.iloc[0]
+
+
+def _headline(
+    candidates: pd.DataFrame,
+    best: pd.Series,
+    chosen: pd.Series,
+    confirmed: pd.Series | None,
+    confirmation: pd.DataFrame | None,
+    runs: pd.DataFrame,
+    measures: Measures,
+) -> str:
+    """Return the recommended setting, the loss that it reaches, and how many settings may be as good."""
+    n_seeds = best["n_seeds"] if confirmed is None else confirmed["n_seeds"]
+    few = FEW.get(n_seeds, "")
+    if confirmed is not None:
+        few = few.replace(" ", " fresh ")
+    sentence = f"{f'Best setting seen, with {few}:' if few else 'Train with'} {describe_setting(chosen)}"
+    if confirmed is not None:
+        sentence += f": {_confirmed_loss(confirmed, measures)}"
+    count = len(_indistinguishable(candidates, chosen, confirmed, confirmation, runs))
+    if count:
+        sentence += f"; {_count_settings(count)} not distinguishable from it"
+    return f"{sentence}."
+
+
+def _count_settings(count: int) -> str:
+    return f"{count} other setting{' is' if count == 1 else 's are'}"
+
+
+def _confirmed_loss(confirmed: pd.Series, measures: Measures) -> str:
+    """Return the loss of a finalist with the seeds of the confirmation, whose number is named unless they are few."""
+    side, name = ("test", "test_loss") if "test_loss_mean" in confirmed else ("validation", LOSS)
+    ends = confirmed[f"{name}_ci95_low"], confirmed[f"{name}_ci95_high"]
+    interval = f" (95 % interval {format_interval(*ends)})" if np.isfinite(ends).all() else ""
+    seeds = "" if confirmed["n_seeds"] in FEW else f" with {confirmed['n_seeds']} fresh seeds"
+    return f"{side} loss {measures.loss_phrase(format_number(confirmed[f'{name}_mean']))}{interval}{seeds}"
+
+
+def _indistinguishable(
+    candidates: pd.DataFrame,
+    chosen: pd.Series,
+    confirmed: pd.Series | None,
+    confirmation: pd.DataFrame | None,
+    runs: pd.DataFrame,
+) -> list[str]:
+    """Return the settings that the seeds do not show to be worse than the chosen one.
+
+    Of the finalists by the seeds of the confirmation, of all others by those of the grid: the 95 % interval of the
+    difference of the best validation loss, paired by seed, does not lie above 0, or does not exist.
+    """
+    losses = runs[runs["status"] != "diverged"].pivot(index="seed", columns="setting", values=LOSS)
+    differences = losses.sub(losses[chosen["setting"]], axis=0)
+    worse = {name: t_test(values.dropna().to_numpy()).ci95_low > 0 for name, values in differences.items()}
+    if confirmed is not None and confirmation is not None:
+        worse |= dict(zip(confirmation["setting"], confirmation["choice"].isin(["worse", "diverged"]), strict=True))
+    return [name for name in candidates["setting"] if name != chosen["setting"] and not worse[name]]
 
 
 def describe_setting(row: pd.Series) -> str:
@@ -96,8 +162,16 @@ def describe_setting(row: pd.Series) -> str:
 
 
 def _reasons(
-    candidates: pd.DataFrame, best: pd.Series, chosen: pd.Series, measures: Measures, cost: str, unit: str
+    candidates: pd.DataFrame,
+    best: pd.Series,
+    chosen: pd.Series,
+    is_choice: bool,
+    measures: Measures,
+    cost: str,
+    unit: str,
 ) -> Iterator[str]:
+    """Describe the results of the grid; `is_choice` is whether they have chosen the setting."""
+
     def loss(row: pd.Series) -> str:
         return measures.loss_phrase(format_mean_sd(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]))
 
@@ -114,8 +188,11 @@ def _reasons(
         f"{' on average' if best['n_seeds'] > 1 else ''}, was reached after {time(best)} of training."
     )
     equivalent = int(candidates["choice"].isin(["equivalent", "cheapest equivalent"]).sum())
-    others = f"{equivalent} other setting{'s are' if equivalent != 1 else ' is'} equivalent within the precision of"
-    if chosen["setting"] != best["setting"]:
+    others = f"{_count_settings(equivalent)} equivalent within the precision of"
+    if not is_choice:
+        if equivalent:
+            yield f"{others} these seeds."
+    elif chosen["setting"] != best["setting"]:
         yield (
             f"{others} these seeds. The cheapest of them is {describe_setting(chosen)}: {time(chosen)} to its best "
             f"epoch, at a loss of {loss(chosen)} (higher by {format_number(chosen['difference_to_best'])}, paired by "
@@ -131,6 +208,58 @@ def _reasons(
             f"Among the other settings: {counts.get('worse', 0)} worse (the 95 % interval of the difference is above "
             f"0), {counts.get('unclear', 0)} unclear (higher on average, but possibly by chance)."
         )
+
+
+def _confirmation(
+    confirmation: pd.DataFrame | None, confirmed: pd.Series | None, measures: Measures, cost: str, unit: str
+) -> Iterator[str]:
+    """Describe the runs of the finalists with fresh seeds."""
+    if confirmation is None:
+        return
+    finalists = "The setting" if len(confirmation) == 1 else f"The {len(confirmation)} settings"
+    verb = "was" if len(confirmation) == 1 else "were"
+    lead = f"{finalists} with the lowest validation loss {verb} trained again with seeds that took no part in this"
+    diverged = confirmation.loc[confirmation["choice"] == "diverged", "setting"]
+    if confirmed is None:
+        yield f"{lead}; a run of each diverged, so the recommendation is the choice of the grid alone."
+        return
+
+    def loss(row: pd.Series) -> str:
+        return measures.loss_phrase(format_mean_sd(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]))
+
+    def time(row: pd.Series) -> str:
+        return f"{format_mean_sd(row[f'{cost}_mean'], row[f'{cost}_sd'])} {unit}"
+
+    others = confirmation[confirmation["choice"].isin(["not distinguishable", "worse", "better"])]
+    lower = others[others[f"{LOSS}_mean"] < confirmed[f"{LOSS}_mean"]]
+    if others.empty:
+        role = "the only one left" if len(diverged) else "confirmed"
+        why = f"{describe_setting(confirmed)} is {role}, with the validation loss {loss(confirmed)}"
+    elif lower.empty:
+        why = f"{describe_setting(confirmed)} has the lowest validation loss of them, {loss(confirmed)}"
+    else:
+        first = lower.loc[lower[f"{LOSS}_mean"].idxmin()]
+        why = (
+            f"{describe_setting(confirmed)}, with the validation loss {loss(confirmed)}, is the cheapest that is "
+            f"equivalent to the lowest loss, {loss(first)} of {describe_setting(first)}: it takes {time(confirmed)} to "
+            f"its best epoch, against {time(first)}"
+        )
+    yield f"{lead}: {why}."
+    if "test_loss_mean" in confirmed:
+        tested = measures.loss_phrase(format_mean_sd(confirmed["test_loss_mean"], confirmed["test_loss_sd"]))
+        yield (
+            f"With these seeds, on the test {measures.examples}, which had no part in any choice, its loss is "
+            f"{', '.join([tested, *_metric_phrases(confirmed, 'test_{}', measures)])}."
+        )
+    for _, row in others.iterrows():
+        interval = format_interval(row["ci95_low"], row["ci95_high"])
+        known = f"95 % interval {interval}, paired by seed" if np.isfinite(row["ci95_low"]) else "one seed, no interval"
+        yield (
+            f"{capitalize(describe_setting(row))} is {row['choice']}: a difference of the validation loss of "
+            f"{format_number(row['difference_to_chosen'])} ({known})."
+        )
+    if len(diverged):
+        yield f"Of the finalists, a run diverged of {join_truncated(list(diverged), 6)}."
 
 
 def _metric_phrases(row: pd.Series, column: str, measures: Measures) -> list[str]:
@@ -233,20 +362,24 @@ def _caveats(
     recommendation: pd.DataFrame,
     best: pd.Series,
     chosen: pd.Series,
+    confirmed: pd.Series | None,
     runs: pd.DataFrame,
     measures: Measures,
     missing_batch_sizes: Sequence[int],
 ) -> Iterator[str]:
     named = pd.DataFrame([best, chosen]).drop_duplicates("setting")
     if best["n_seeds"] == 1:
-        yield "With one seed, the variation over seeds is unknown and no difference here is certain. Add seeds."
+        yield f"With one seed, the variation over seeds is unknown and no difference here is certain. {_extend(2)}"
     elif best["n_seeds"] < MIN_SEEDS_FOR_EQUIVALENT:
         yield (
             "With two seeds, the variation over seeds is hardly known, so no setting counts as equivalent to the best "
-            "one. Add a seed."
+            f"one. {_extend(1)}"
         )
     elif best["n_seeds"] < FEW_SEEDS:
-        yield f"{best['n_seeds']} seeds are few: with other seeds, settings of similar loss may change places."
+        yield (
+            f"{best['n_seeds']} seeds are few: with other seeds, settings of similar loss may change places. "
+            f"{_extend(FEW_SEEDS - best['n_seeds'])}"
+        )
     for _, row in named[named["best_epoch_mean"] <= 1].iterrows():
         yield (
             f"The best epoch of {describe_setting(row)} is the first one in every seed, so further training did not "
@@ -277,13 +410,35 @@ def _caveats(
             f"In {len(diverged)} of {len(recommendation)} settings a run diverged, so they are no candidates: "
             f"{join_truncated(list(diverged['setting']), 6)}."
         )
-    if "test_loss_mean" in chosen:
-        yield (
-            "The validation loss was also used for selection, so it is optimistic; the loss on the test "
-            f"{measures.examples} is not."
+    yield _reported_loss("test_loss_mean" in chosen, confirmed, measures)
+
+
+def _reported_loss(has_test: bool, confirmed: pd.Series | None, measures: Measures) -> str:
+    """Describe what the reported loss has to do with the choice."""
+    if confirmed is None:
+        if has_test:
+            return (
+                "The validation loss was also used for selection, so it is optimistic. The loss on the test "
+                f"{measures.examples} was not, but it is that of the runs that were selected; with the section "
+                "confirmation it would be that of other seeds."
+            )
+        return (
+            "The loss that chose the setting is the loss that is reported, on the same validation "
+            f"{measures.examples} and of the same runs, so it is optimistic: expect a slightly higher loss on new "
+            f"{measures.examples}."
         )
-    else:
-        yield (
-            f"The reported loss was also used for selection, on the same validation {measures.examples}, so it is "
-            f"optimistic: expect a slightly higher loss on new {measures.examples}."
+    interval = "" if confirmed["n_seeds"] == 1 else f" Its interval is over seeds, not over {measures.examples}."
+    if has_test:
+        return (
+            f"The fresh seeds had no part in the choice of the finalists, and the test {measures.examples} none in any "
+            f"choice.{interval}"
         )
+    return (
+        f"There are no test {measures.examples}: the fresh seeds had no part in the choice of the finalists, but the "
+        f"validation {measures.examples} had in every choice, so expect a slightly higher loss on new "
+        f"{measures.examples}.{interval}"
+    )
+
+
+def _extend(count: int) -> str:
+    return f"To add {'one' if count == 1 else count}: python -m batchscape extend FILE --seeds {count}."

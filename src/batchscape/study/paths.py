@@ -39,6 +39,19 @@ class Paths:
         spec = self.config.runs[run]
         return [self.tuning_file(spec.batch_size, "tuned.json")] if spec.learning_rate is None else []
 
+    @property
+    def finalists(self) -> str:
+        """The settings that are trained again, which are known once the runs have trained."""
+        return f"{self.folder}/confirmation/finalists.json"
+
+    def confirmation_file(self, run: str, file: str) -> str:
+        return f"{self.folder}/confirmation/{run}/{file}"
+
+    @property
+    def confirmation_summaries(self) -> list[str]:
+        """The file of each run of the confirmation that exists once the run is complete."""
+        return [self.confirmation_file(run, "run.json") for run in self.config.confirmation_runs]
+
     def run_file(self, run: str, file: str) -> str:
         return f"{self.folder}/runs/{run}/{file}"
 
@@ -92,6 +105,7 @@ class Paths:
             self.prepared_data,
             self.network,
             *self.run_summaries,
+            *self.confirmation_summaries,
             *(file for analysis in self.plan.analyses for file in self.partial_outputs(analysis)),
             *(self.rows(analysis) for analysis in self.plan.analyses),
             *(self.csv(f"tables/{table}") for table in self.plan.tables),

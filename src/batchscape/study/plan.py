@@ -14,9 +14,13 @@ from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSp
 
 @dataclass(frozen=True)
 class TrainingGroup:
-    """Trainings of one batch size that one part of a study needs."""
+    """Trainings of one batch size that one part of a study needs.
 
-    part: Literal["run", "search", "finalist", "timing"]
+    The batch sizes of the finalists are not known before the runs have trained: in their group it is the one that takes
+    the longest.
+    """
+
+    part: Literal["run", "confirmation", "search", "finalist", "timing"]
     batch_size: int
     count: int
     budget: Budget
@@ -37,6 +41,10 @@ class Plan:
         batch_sizes = sorted(self.config.grid.batch_sizes)
         lengths = training.budget, training.evaluate_every
         groups = [TrainingGroup("run", size, counts[size], *lengths) for size in batch_sizes]
+        if self.config.confirmation_runs:
+            # An epoch takes the longest with the smallest batch, a step with the largest one.
+            slowest = batch_sizes[-1] if training.budget.unit == "steps" else batch_sizes[0]
+            groups.append(TrainingGroup("confirmation", slowest, len(self.config.confirmation_runs), *lengths))
         if tuning.enabled:
             trial_lengths = trial_budget(tuning, training), training.evaluate_every
             count = int(affordable_trials(tuning, training) * len(tuning.seeds))
@@ -55,6 +63,13 @@ class Plan:
         for group in self.trainings:
             counts[group.part] += group.count
         parts = [f"{counts['run']} runs"]
+        if counts["confirmation"]:
+            num_seeds = len(self.config.confirmation_seeds)
+            num_settings = counts["confirmation"] // num_seeds
+            parts.append(
+                f"{counts['confirmation']} to confirm {num_settings} setting{'s' if num_settings > 1 else ''} with "
+                f"{num_seeds} other seed{'s' if num_seeds > 1 else ''}"
+            )
         if counts["search"]:
             batch_sizes, tuning = self.config.grid.batch_sizes, self.config.tuning
             searches = "1 search" if len(batch_sizes) == 1 else f"{len(batch_sizes)} searches"

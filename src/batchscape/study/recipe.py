@@ -37,6 +37,11 @@ def describe_recipe(
     return ", ".join([f"{_optimizer(optimizer)} {_schedule(schedule)}", *details])
 
 
+def describe_length(training: TrainingConfig) -> str:
+    """Return up to where runs are compared: `to convergence`, or `at equal` steps, epochs or examples."""
+    return "to convergence" if training.patience is not None else f"at equal {training.budget.unit}"
+
+
 def is_plain_sgd(optimizer: OptimizerConfig, schedule: ScheduleConfig) -> bool:
     """Whether runs train as in Chang & Pathak 2020: SGD at a constant rate, without clipping."""
     # Neither constants of the decay nor weight decay of biases matter without decay.

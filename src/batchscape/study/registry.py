@@ -7,11 +7,12 @@ from enum import Enum
 class JobSplit(Enum):
     """How the work of an analysis is split into jobs.
 
-    Except for the first two, the rows of all jobs are gathered into one file afterwards.
+    Except for the first three, the rows of all jobs are gathered into one file afterwards.
     """
 
     ALL_RUNS = "one job reads the files of all runs"
     NO_RUNS = "one job reads no run"
+    CONFIRMATION_RUNS = "one job reads the files of all runs of the confirmation"
     BATCH_SIZES = "one job per batch size"
     ARM_SETTINGS = "one job per setting of an arm"
     FIXED_RATE_SETTINGS = "one job per setting at the fixed learning rate"
@@ -31,7 +32,7 @@ class Analysis:
     @property
     def is_split(self) -> bool:
         """Whether the rows come from several jobs."""
-        return self.split not in (JobSplit.ALL_RUNS, JobSplit.NO_RUNS)
+        return self.split not in (JobSplit.ALL_RUNS, JobSplit.NO_RUNS, JobSplit.CONFIRMATION_RUNS)
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ ANALYSES = {
     "epoch_distance": Analysis("analysis/epoch_distance"),
     "update_norms": Analysis("analysis/update_norms"),
     "device_timing": Analysis("analysis/devices", JobSplit.NO_RUNS),
+    "confirmation": Analysis("analysis/confirmation", JobSplit.CONFIRMATION_RUNS),
     "tuning": Analysis("tables/trial_runs", JobSplit.BATCH_SIZES),
     "sharpness": Analysis("analysis/sharpness", JobSplit.ARM_SETTINGS),
     "interpolation": Analysis("analysis/interpolation", JobSplit.SETTING_PAIRS),
@@ -67,7 +69,7 @@ TABLES = {
     "fixed_lr": Artifact(("tables/runs",), ("fixed_learning_rate", "metrics")),
     "lr_grid": Artifact(("tables/runs",), ("metrics",)),
     "best_lr": Artifact(("tables/lr_grid",)),
-    "scaling": Artifact(("tables/runs",)),
+    "scaling": Artifact(("tables/runs",), optional_sources=("tables/trial_runs",)),
     "tolerance": Artifact(("tables/runs",), ("margin",)),
     "arm_runs": Artifact(
         ("tables/runs", "analysis/distance", "analysis/update_norms"),
@@ -78,6 +80,7 @@ TABLES = {
     "trials": Artifact(("tables/trial_runs",), ("quantile",)),
     "tuned_lr": Artifact(("tables/trials",), ("small_batch_size", "tuning_budget")),
     "recommendation": Artifact(("tables/runs", "tables/best_lr"), ("metrics",), optional_sources=("tables/tuned_lr",)),
+    "confirmation": Artifact(("analysis/confirmation",), ("metrics",)),
     "distance": Artifact(("analysis/distance",)),
     "distance_over_time": Artifact(("analysis/history",)),
     "distance_log_fit": Artifact(("analysis/history",)),
@@ -95,7 +98,7 @@ TABLES = {
     "devices": Artifact(("analysis/devices",)),
     "claims": Artifact(
         ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
-        ("small_batch_size", "large_batch_size", "measures", "recipe"),
+        ("small_batch_size", "large_batch_size", "margin", "protocol", "measures", "recipe"),
     ),
 }
 FIGURES = {

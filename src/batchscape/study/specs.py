@@ -20,7 +20,7 @@ from batchscape.config.tuning import SearchSpec, search_budget, trial_budget
 from batchscape.data.listing import stat_digest
 from batchscape.study.measures import describe_measures
 from batchscape.study.plan import Plan
-from batchscape.study.recipe import describe_recipe, is_plain_sgd
+from batchscape.study.recipe import describe_length, describe_recipe, is_plain_sgd
 from batchscape.study.registry import FIGURES, Artifact
 
 
@@ -65,6 +65,24 @@ class Specs:
             averaging=self.config.averaging,
         )
         return _canonical(spec.model_dump(mode="json", exclude={"learning_rate"} if run.learning_rate is None else {}))
+
+    @property
+    def finalists(self) -> str:
+        """How many settings are trained again, and the RunSpec of each setting of the study without seed.
+
+        What all settings share is listed once. The learning rate that a search finds is missing.
+        """
+        first_runs = {run.setting: name for name, run in reversed(self.config.runs.items())}
+        specs = {setting: json.loads(self.run(name)) for setting, name in first_runs.items()}
+        first, *others = specs.values()
+        shared = {key: value for key, value in first.items() if all(value == spec.get(key) for spec in others)}
+        shared.pop("seed", None)
+        own = {
+            setting: {key: value for key, value in spec.items() if key not in shared and key != "seed"}
+            for setting, spec in specs.items()
+        }
+        ranks = {rank for rank, _ in self.config.confirmation_runs.values()}
+        return _canonical({"count": len(ranks), "shared": shared, "settings": own})
 
     def search(self, batch_size: int) -> str:
         """The SearchSpec of a batch size, with its budgets, and without the settings that trials do not use."""
@@ -130,6 +148,7 @@ class Specs:
             "tuning_budget": search_budget(self.config.tuning, self.config.training),
             "measures": self.measures,
             "recipe": self.recipe,
+            "protocol": describe_length(self.config.training),
             "metrics": [metric["name"] for metric in self.measures["metrics"]],
         }
         return _canonical({key: settings[key] for key in artifact.settings})
@@ -164,6 +183,7 @@ class Specs:
                 "fixed_learning_rate": self.config.comparison.fixed_learning_rate,
                 "measures": self.measures,
                 "recipe": self.recipe,
+                "protocol": describe_length(self.config.training),
                 "tables": tables,
             }
         )

@@ -34,14 +34,18 @@ def test_check_lists_the_trainings_and_the_settings_of_each_arm(study: Path):
     assert f"9 runs: {grid}, and 7 that arms add\n" in done.stdout
     assert "arm fixed: bs32-lr0.01, bs64-lr0.01\narm linear: bs32-lr0.01, bs64-lr0.02\n" in done.stdout
     assert "arm tuned: bs32-lrtuned, bs64-lrtuned\n" in done.stdout
-    assert "63 trainings: 9 runs, 48 in 2 searches of 12 learning rates × 2 seeds, 6 of a few epochs" in done.stdout
+    line = "9 runs of the confirmation: the settings with the lowest validation loss, with the seeds 1000, 1001, 1002\n"
+    assert line in done.stdout
+    counts = "9 runs, 9 to confirm 3 settings with 3 other seeds, 48 in 2 searches of 12 learning rates × 2 seeds, 6 of"
+    assert f"72 trainings: {counts} a few epochs" in done.stdout
     assert "GPUs per training: 1 if the machine has GPUs, 0 on a cluster (" in done.stdout
     assert re.search(r"^time \(.*\): an epoch takes \S+ s at batch size 32, \S+ s at batch", done.stdout, re.MULTILINE)
     assert done.stdout.endswith("results go to results/mine/\n")
 
 
 def test_check_notes_existing_results_and_times_nothing_if_all_runs_are_complete(study: Path):
-    for run in Study.from_file(study / "mine.yaml").paths.run_summaries:
+    paths = Study.from_file(study / "mine.yaml").paths
+    for run in (*paths.run_summaries, *paths.confirmation_summaries):
         (study / run).parent.mkdir(parents=True)
         (study / run).touch()
     output = check("mine.yaml", study).stdout

@@ -28,7 +28,9 @@ SETTINGS = {
     "grid": {"batch_sizes": [32, 64], "learning_rates": [0.1], "seeds": [0, 1]},
     "comparison": {"fixed_learning_rate": 0.1, "high_learning_rate": 0.1},
     "arms": {"linear": OFF, "sqrt": OFF},
-    **dict.fromkeys(("tuning", "interpolation", "landscape", "gradient_alignment", "device_timing"), OFF),
+    **dict.fromkeys(
+        ("tuning", "interpolation", "landscape", "gradient_alignment", "device_timing", "confirmation"), OFF
+    ),
 }
 ONE, TWO, THREE, FOUR = (f"bs{size}-lr0.1-seed{seed}" for size in (32, 64) for seed in (0, 1))
 
@@ -310,3 +312,23 @@ def test_only_tuned_runs_are_recommended_without_a_best_constant_rate():
     table = recommendation.tabulate(runs, pd.DataFrame(), metrics=["accuracy"])
     assert table["choice"].tolist() == ["lowest loss and cheapest equivalent"]
     assert table["edge"].tolist() == ["none"]
+
+
+def test_runs_of_the_confirmation_are_read_if_the_runs_give_their_finalists():
+    study = make_study(confirmation={"settings": 1, "seeds": 2})
+    train(study, ONE, TWO, THREE, FOUR)
+    for name, (_, seed) in study.confirmation_runs.items():  # of equal losses, the first setting
+        write_run(Path(study.paths.confirmation_file(name, "run.json")).parent, 32, seed)
+    collector = Collector(study)
+    rows = collector.frames(collector.runs())["analysis/confirmation"]
+    assert rows[["run", "rank", "setting", "seed", "diverged_in_grid"]].to_numpy().tolist() == [
+        ["rank1-seed1000", 1, "bs32-lr0.1", 1000, 0],
+        ["rank1-seed1001", 1, "bs32-lr0.1", 1001, 0],
+    ]
+    # The finalist of an earlier state of the grid had another batch size.
+    write_run(Path(study.paths.confirmation_file("rank1-seed1001", "run.json")).parent, 64, 1001)
+    collector = Collector(study)
+    assert list(collector.frames(collector.runs())["analysis/confirmation"]["seed"]) == [1000]
+    assert reasons(collector, "run") == {
+        "confirmation/rank1-seed1001": "was trained with other settings than the study has now"
+    }

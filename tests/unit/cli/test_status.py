@@ -118,6 +118,8 @@ def test_status_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path,
     for name in (done, broken):
         write_run(Path(study.paths.run_file(name, "run.json")).parent)
     Path(study.paths.run_file(broken, "run.json")).write_text("{")
+    confirmed, *unconfirmed = study.confirmation_runs
+    write_run(Path(study.paths.confirmation_file(confirmed, "run.json")).parent)
     stopped = pending.pop()  # before the job that was to resume it recorded a state
     (Path(study.paths.run_file(stopped, "run.json")).parent / "resume").mkdir(parents=True)
     log = Path(study.paths.log(f"train/{running}"))
@@ -129,7 +131,8 @@ def test_status_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path,
         assert sorted(tmp_path.rglob("*")) == before
         job.kill()
     states = {run.name: run.state for run in runs}
-    untouched = dict.fromkeys(pending, "pending")
+    untouched = dict.fromkeys([*pending, *(f"confirmation/{name}" for name in unconfirmed)], "pending")
+    untouched[f"confirmation/{confirmed}"] = "done"
     assert states == {done: "done", broken: "failed", running: "running", stopped: "interrupted", **untouched}
     assert runs[0] == JobStatus(done, "done", "converged", pytest.approx(1.25 * sum(EPOCH_SECONDS)))
     assert runs[1].detail.startswith(f"{study.paths.run_file(broken, 'run.json')}: does not match its schema (")
@@ -148,7 +151,8 @@ def test_status_as_json_has_one_object_for_each_run_and_job(tmp_path: Path):
     output = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     objects: list[dict[str, Any]] = [json.loads(line) for line in output.splitlines()]
     names = [each["name"] for each in objects]
-    assert names == ["prepare", "network", "tune/bs32", "tune/bs64", "report", *study.runs]
+    confirmed = [f"confirmation/{name}" for name in study.confirmation_runs]
+    assert names == ["prepare", "network", "tune/bs32", "tune/bs64", "report", *study.runs, *confirmed]
     assert {each["kind"] for each in objects[:5]} == {"job"}
     by_name = {each["name"]: each for each in objects}
     assert (by_name[done]["kind"], by_name[done]["state"], by_name[done]["detail"]) == ("run", "done", "converged")

@@ -33,7 +33,7 @@ def claims_with_ratio(factor: float) -> pd.DataFrame:
 
 @pytest.mark.parametrize(
     ("factor", "ratio", "verdict"),
-    [(1.19, "1.19", "against the claim"), (0.8, "0.8", "as claimed"), (1.001, "1", "undecided")],
+    [(1.19, "1.19", "against the claim"), (0.8, "0.8", "as claimed"), (1.001, "1", "no relevant difference")],
     ids=["larger", "smaller", "equal"],
 )
 def test_figure_of_update_norms_reports_the_ratio_and_the_verdict_of_its_claim(factor: float, ratio: str, verdict: str):
@@ -54,7 +54,7 @@ def test_untested_claims_give_no_findings():
         describe_findings(name, {"claims": untested}, RATE, WORDS) == [] for name in CAPTIONS if name != "claims"
     )
     assert describe_findings("claims", {"claims": untested}, RATE, WORDS) == [
-        f"0 of {len(untested)} claims could be tested: 0 supported, 0 refuted, 0 undecided."
+        f"0 of {len(untested)} claims could be tested: 0 supported, 0 refuted, 0 no relevant difference, 0 undecided."
     ]
 
 

@@ -3,11 +3,12 @@
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from scipy import stats
 
 from batchscape.report.figures.claims import draw
 from batchscape.report.page import PartialReport, render
-from batchscape.report.summary import describe_setting, summarize
-from batchscape.report.tables import best_lr, claims, lr_grid, recommendation
+from batchscape.report.summary import Answer, describe_setting, summarize
+from batchscape.report.tables import best_lr, claims, confirmation, lr_grid, recommendation
 from tests.helpers.claims import make_sources, scale_quantities
 from tests.helpers.measures import CLASSIFICATION, METRICS, WORDS
 from tests.helpers.page import ParsedPage
@@ -113,3 +114,86 @@ def test_claims_say_for_which_recipe_they_were_made():
         for table in (plain, modern)
     ]
     assert [f"The claims were {note}." in page for page in pages] == [False, True]
+
+
+# The headline, from tables with one, two and many seeds.
+
+
+def answer(losses: dict, fresh: dict | None = None, has_test: bool = True) -> Answer:
+    """Return the answer for the losses of the grid, and of the finalists with fresh seeds."""
+    runs = synthetic_runs(losses).assign(epochs=10)
+    table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs, metrics=METRICS)), metrics=METRICS)
+    confirmed = None
+    if fresh is not None:
+        rows = synthetic_runs(fresh).assign(diverged_in_grid=0)
+        if has_test:
+            rows = rows.assign(test_loss=rows["best_validation_loss"] + 1, test_accuracy=0.5)
+        confirmed = confirmation.tabulate(rows, metrics=METRICS)
+    return summarize(table, runs, WORDS, confirmation=confirmed)
+
+
+CLEAR = {(32, 0.1): [0.10, 0.11, 0.12], (64, 0.1): [0.50, 0.51, 0.53]}
+
+
+def test_headline_has_the_test_loss_of_the_fresh_seeds_and_its_interval():
+    found = answer(CLEAR, {(32, 0.1): [0.12, 0.14, 0.16], (64, 0.1): [0.55, 0.56, 0.58]})
+    low, high = stats.t.interval(0.95, 2, 1.14, stats.sem([0.12, 0.14, 0.16]))
+    assert found.headline == (
+        "Train with batch size 32 at learning rate 0.1: test loss 1.14 nats (95 % interval "
+        f"{low:.2f} to {high:.2f}) with 3 fresh seeds."
+    )
+    without_test = answer(CLEAR, {(32, 0.1): [0.12, 0.14, 0.16]}, has_test=False)
+    assert ": validation loss 0.14 nats (95 % interval" in without_test.headline
+    assert any("the validation images had in every choice" in caveat for caveat in without_test.caveats)
+
+
+def test_fresh_seeds_choose_among_the_finalists():
+    found = answer(CLEAR, {(32, 0.1): [0.8, 0.9, 1.0], (64, 0.1): [0.2, 0.3, 0.4]})
+    assert found.headline.startswith("Train with batch size 64 at learning rate 0.1: test loss 1.3 nats")
+    assert any("Batch size 32 at learning rate 0.1 is worse" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("losses", "count"),
+    [
+        ({(32, 0.1): [0.1, 0.2, 0.3], (64, 0.1): [0.1, 0.2, 0.3], (128, 0.1): [0.1, 0.2, 0.3]}, "2 other settings are"),
+        ({(32, 0.1): [0.1, 0.2, 0.3], (64, 0.1): [0.3, 0.2, 0.2], (128, 0.1): [0.9, 1, 1.1]}, "1 other setting is"),
+        ({(32, 0.1): [0.1, 0.9, 0.5], (64, 0.1): [0.8, 0.2, 0.6], (128, 0.1): [0.6, 0.7, 0.4]}, "2 other settings are"),
+    ],
+    ids=["ties", "one unclear", "all unclear"],
+)
+def test_headline_counts_the_settings_that_the_seeds_do_not_distinguish(losses: dict, count: str):
+    assert answer(losses).headline.endswith(f"; {count} not distinguishable from it.")
+    confirmed = answer(losses, losses).headline
+    assert confirmed.endswith(f"fresh seeds; {count} not distinguishable from it.")
+
+
+def test_settings_that_are_no_finalists_are_compared_with_the_seeds_of_the_grid():
+    losses = {(32, 0.1): [0.1, 0.2, 0.3], (64, 0.1): [0.3, 0.2, 0.2], (128, 0.1): [0.12, 0.25, 0.28]}
+    fresh = {(32, 0.1): [0.1, 0.2, 0.3], (64, 0.1): [0.5, 0.6, 0.7]}  # the first is now better, each seed by 0.4
+    assert answer(losses, fresh).headline.endswith("; 1 other setting is not distinguishable from it.")
+
+
+@pytest.mark.parametrize(("seeds", "words"), [(1, "one seed"), (2, "two seeds")])
+def test_few_seeds_are_named_and_claim_nothing(seeds: int, words: str):
+    losses = {(32, 0.1): [0.10, 0.12][:seeds], (64, 0.1): [0.5, 0.9][:seeds]}
+    grid = answer(losses)
+    assert grid.headline.startswith(f"Best setting seen, with {words}: batch size 32")
+    assert grid.headline.endswith("; 1 other setting is not distinguishable from it.")
+    assert any("python -m batchscape extend FILE --seeds" in caveat for caveat in grid.caveats)
+    fresh = answer(losses, losses)
+    assert fresh.headline.startswith(f"Best setting seen, with {words.replace(' ', ' fresh ')}: batch size 32")
+    assert ("95 % interval" in fresh.headline) == (seeds == 2)
+
+
+def test_without_confirmation_the_loss_that_chose_is_the_loss_reported():
+    assert any(
+        caveat.startswith("The loss that chose the setting is the loss that is reported")
+        for caveat in answer(CLEAR).caveats
+    )
+
+
+def test_grid_decides_if_every_finalist_diverged():
+    found = answer(CLEAR, {(32, 0.1): [None, None], (64, 0.1): [None, None]})
+    assert found.headline == "Train with batch size 32 at learning rate 0.1."
+    assert any("the recommendation is the choice of the grid alone" in reason for reason in found.reasons)

@@ -20,10 +20,12 @@ def test_trainings_of_searches_and_timing_are_counted(study: Callable):
         "tuning: {budget: 17, startup_trials: 3, trial_budget: {epochs: 15}, seeds: [7, 8], "
         "finalists: {settings: 4, seeds: [20, 21, 22]}}\n"
         "device_timing: {device_counts: [1, 2, 4], epochs: 6}\n"
+        "confirmation: {settings: 2, seeds: 3}\n"
     )
     # Of each batch size two rates and the tuned one, by three seeds.
     assert planned.plan.trainings == [
         *(TrainingGroup("run", size, 9, Budget(epochs=30), EPOCH) for size in (16, 32)),
+        TrainingGroup("confirmation", 16, 6, Budget(epochs=30), EPOCH),
         # Of 17 trainings the finalists take 12, and each of the 5 others is two runs of half the length.
         *(TrainingGroup("search", size, 10, Budget(epochs=15), EPOCH) for size in (16, 32)),
         *(TrainingGroup("finalist", size, 12, Budget(epochs=30), EPOCH) for size in (16, 32)),
@@ -31,8 +33,11 @@ def test_trainings_of_searches_and_timing_are_counted(study: Callable):
     ]
     assert len(planned.runs) == 18
     assert planned.plan.describe_trainings() == (
-        "68 trainings: 18 runs, up to 44 in 2 searches of 5 trials × 2 seeds and 4 finalists × 3 seeds, or more that "
-        "end early, 6 of a few epochs to time devices"
+        "74 trainings: 18 runs, 6 to confirm 2 settings with 3 other seeds, up to 44 in 2 searches of 5 trials × 2 "
+        "seeds and 4 finalists × 3 seeds, or more that end early, 6 of a few epochs to time devices"
     )
-    less = study("name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n")
+    less = study(
+        "name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n"
+        "confirmation: {enabled: false}\n"
+    )
     assert less.plan.describe_trainings() == f"{len(less.runs)} trainings: {len(less.runs)} runs"

@@ -44,3 +44,5 @@ class Chapter:
     title: str
     about: str
     figures: Mapping[str, Caption]
+    protocol: str = ""
+    """At which learning rates the batch sizes are compared; empty if the figures differ in this."""

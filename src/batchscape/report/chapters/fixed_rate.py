@@ -102,4 +102,5 @@ CHAPTER = Chapter(
             (CHANG,),
         ),
     },
+    "fixed rate",
 )

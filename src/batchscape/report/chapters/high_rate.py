@@ -21,4 +21,5 @@ CHAPTER = Chapter(
             ("smallest_not_best",),
         ),
     },
+    "fixed rate",
 )

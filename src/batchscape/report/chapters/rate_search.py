@@ -55,4 +55,5 @@ CHAPTER = Chapter(
             (GOYAL, KRIZHEVSKY, GODBOLE),
         ),
     },
+    "retuned at each batch size",
 )

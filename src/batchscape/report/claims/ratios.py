@@ -15,7 +15,7 @@ from batchscape.report.settings import constant_lr_settings, shared_learning_rat
 
 LOSS = "best_validation_loss"
 # A ratio of these needs a loss that is never negative. Keskar's φ is relative to 1 + loss.
-RATIOS_OF_LOSSES = ("train_loss", LOSS, "min_train_loss", "sharpness")
+RATIOS_OF_LOSSES = ("train_loss", LOSS, "min_train_loss", "test_loss", "sharpness")
 
 
 class NotTested(Exception):
@@ -47,6 +47,7 @@ class Evidence:
         epoch_distance: Analysis `epoch_distance`.
         small_batch_size: The smaller batch size to compare.
         large_batch_size: The larger batch size to compare.
+        length: Up to where runs are compared, such as `at equal steps`.
     """
 
     runs: pd.DataFrame
@@ -55,6 +56,20 @@ class Evidence:
     epoch_distance: pd.DataFrame
     small_batch_size: int
     large_batch_size: int
+    length: str = "to convergence"
+
+    @property
+    def final_loss(self) -> str:
+        """The column of `runs` with the loss that a run is judged by: on the test side, if there is one."""
+        return "test_loss" if "test_loss" in self.runs else LOSS
+
+    @property
+    def epoch_time(self) -> str:
+        """The column of `runs` with the time of an epoch: CPU time if all runs trained on a CPU, else wall time.
+
+        Other jobs on the same cores increase wall time; and while a GPU computes, a CPU need not.
+        """
+        return "epoch_cpu_seconds" if self.runs["device"].eq("cpu").all() else "epoch_seconds"
 
     def require_ratios(self, quantity: str) -> None:
         """Check that a ratio of a quantity means something.
@@ -122,6 +137,23 @@ def large_over_small(evidence: Evidence, quantity: str) -> LogRatios:
     evidence.require_ratios(quantity)
     small, large = evidence.small_and_large()
     return _at_fixed_rate(evidence, _log_quantity(large, quantity) - _log_quantity(small, quantity))
+
+
+def large_over_small_epoch_time(evidence: Evidence) -> LogRatios:
+    """Return log(large/small) of the time of an epoch, at the fixed learning rate.
+
+    Args:
+        evidence: The data.
+
+    Raises:
+        NotTested: If the runs are missing.
+    """
+    runs = evidence.runs.assign(quantity=evidence.epoch_time, value=evidence.runs[evidence.epoch_time])
+    small, large = (
+        _log_quantity(runs[runs["setting"] == _setting(rows)], evidence.epoch_time)
+        for rows in evidence.small_and_large()
+    )
+    return _at_fixed_rate(evidence, large - small)
 
 
 def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", "epoch_distance"]) -> LogRatios:
@@ -236,6 +268,74 @@ def smallest_over_best_other(evidence: Evidence) -> LogRatios:
         smallest - pd.Series(best_other, dtype=float),
         tuple(rows["setting"].unique()),
     )
+
+
+def retuned_large_over_small(evidence: Evidence) -> LogRatios:
+    """Return log(large/small) of the final loss, each batch size at its best learning rate.
+
+    This is the test loss of the best weights, or the best validation loss if there is no test side. For each seed and
+    batch size, the best of the constant and the tuned rates is selected by its mean log validation loss over the
+    *other* seeds: selected on the seed itself, its loss would be biased downwards. Rates at which one of the other
+    seeds diverged are excluded.
+
+    Args:
+        evidence: The data.
+
+    Raises:
+        NotTested: If the study has only one batch size, one rate per batch size or one seed, or if a loss is negative.
+    """
+    evidence.require_ratios(evidence.final_loss)
+    sizes = evidence.small_batch_size, evidence.large_batch_size
+    if sizes[0] == sizes[1]:
+        raise NotTested("this study has only one batch size")
+    losses, settings, num_on_edge, num_selected = {}, [], 0, 0
+    for size in sizes:
+        runs = evidence.runs[evidence.runs["batch_size"] == size]
+        is_tuned = runs["setting"].str.endswith("-lrtuned")
+        runs = pd.concat([constant_lr_settings(runs[~is_tuned]), runs[is_tuned]])
+        rates = runs.drop_duplicates("setting").set_index("setting")["learning_rate"]
+        if len(rates) < 2:
+            raise NotTested(f"batch size {size} has fewer than two learning rates")
+        if runs["seed"].nunique() < 2:
+            raise NotTested("the best rates are selected on other seeds, and this study has one seed")
+        completed = runs[runs["status"] != "diverged"].set_index(["seed", "setting"])
+        selection, final = (
+            _log(completed[name]).unstack().reindex(runs["seed"].unique()) for name in (LOSS, evidence.final_loss)
+        )
+        best = {seed: _best_of_other_seeds(selection, seed) for seed in selection.index}
+        losses[size] = pd.Series({seed: final.at[seed, name] if name else np.nan for seed, name in best.items()})
+        selected = [rates[name] for name in best.values() if name]
+        num_selected += len(selected)
+        num_on_edge += int(np.isin(selected, [rates.min(), rates.max()]).sum())
+        settings += list(rates.index)
+    return LogRatios(
+        f"bs{sizes[1]} against bs{sizes[0]}, each at its best learning rate",
+        losses[sizes[1]] - losses[sizes[0]],
+        tuple(settings),
+        f"{num_on_edge} of the {num_selected} selected rates are on an edge of the range" if num_on_edge else "",
+    )
+
+
+def retuned_at_equal_steps(evidence: Evidence) -> LogRatios:
+    """Return the same as `retuned_large_over_small` in a study whose runs all take the same number of steps.
+
+    Args:
+        evidence: The data.
+
+    Raises:
+        NotTested: If the budget is not in steps or the runs end by convergence, or as `retuned_large_over_small` does.
+    """
+    if evidence.length != "at equal steps":
+        raise NotTested(
+            f"runs are compared {evidence.length}; set training.budget in steps, and training.patience to null"
+        )
+    return retuned_large_over_small(evidence)
+
+
+def _best_of_other_seeds(losses: pd.DataFrame, seed: int) -> str | None:
+    """Return the column with the lowest mean over all rows but that of a seed; None if each of them has a gap."""
+    means = losses.drop(index=seed).dropna(axis="columns").mean().dropna()
+    return None if means.empty else means.idxmin()
 
 
 def best_rate_per_doubling(evidence: Evidence) -> LogRatios:

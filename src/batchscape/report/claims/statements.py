@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 from batchscape.report.claims.ratios import (
     Evidence,
@@ -10,23 +11,33 @@ from batchscape.report.claims.ratios import (
     best_rate_per_doubling,
     large_over_small,
     large_over_small_by_epoch,
+    large_over_small_epoch_time,
     linear_over_fixed,
     linear_over_midpoint,
+    retuned_at_equal_steps,
+    retuned_large_over_small,
     smallest_over_best_other,
 )
 from batchscape.report.claims.verdict import Direction
 
+Rates = Literal["fixed rate", "linearly scaled rate", "retuned at each batch size"]
+FIXED: Rates = "fixed rate"
+LINEAR: Rates = "linearly scaled rate"
+RETUNED: Rates = "retuned at each batch size"
+
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that a ratio is greater or less than 1.
+    """A claim that a ratio is greater than, less than or equal to 1.
 
     Attributes:
         name: Short name, the key in `claims.csv`.
         statement: The claim in one sentence.
         source: Where it is claimed.
-        measure: The quantity of the ratio, with its unit; `{loss_unit}` is replaced by that of the loss.
-        claimed: On which side of 1 the ratio is claimed to be.
+        measure: The quantity of the ratio, with its unit; `{loss_unit}`, `{time_unit}` and `{final_loss}` are replaced
+            by those of the study.
+        claimed: What the ratio is claimed to be.
+        rates: The learning rates at which batch sizes are compared, the first part of the protocol.
         finding: Template of a sentence about the measured ratio, which replaces `{}`.
         log_ratios: Computes the log ratio of each seed.
     """
@@ -36,6 +47,7 @@ class Claim:
     source: str
     measure: str
     claimed: Direction
+    rates: Rates
     finding: str
     log_ratios: Callable[[Evidence], LogRatios]
 
@@ -46,6 +58,8 @@ REASONS = "Chang & Pathak 2020, why large batches perform worse"
 REMEDY = "Chang & Pathak 2020, how to close the gap"
 KESKAR = "Keskar et al. 2017, section 2.2"
 GOYAL = "Goyal et al. 2017, section 2.1"
+SHALLUE = "Shallue et al. 2019"
+SMITH = "Smith, Elsen & De 2020"
 
 CLAIMS = (
     Claim(
@@ -54,6 +68,7 @@ CLAIMS = (
         PERFORMANCE,
         "mean training loss over the epochs that both runs have{loss_unit}",
         "greater",
+        FIXED,
         "Over the epochs that both runs have, the mean training loss is {} times as high",
         partial(large_over_small_by_epoch, column="train_loss"),
     ),
@@ -63,6 +78,7 @@ CLAIMS = (
         f"{PERFORMANCE}; {KESKAR}",
         "best validation loss{loss_unit}",
         "greater",
+        FIXED,
         "The best validation loss is {} times as high",
         partial(large_over_small, quantity="best_validation_loss"),
     ),
@@ -70,10 +86,11 @@ CLAIMS = (
         "shorter_epochs",
         "Larger batches take less time per epoch.",
         PERFORMANCE,
-        "median time of an epoch (CPU seconds)",
+        "median time of an epoch ({time_unit})",
         "less",
+        FIXED,
         "An epoch takes {} times as long",
-        partial(large_over_small, quantity="epoch_cpu_seconds"),
+        large_over_small_epoch_time,
     ),
     Claim(
         "more_epochs",
@@ -81,6 +98,7 @@ CLAIMS = (
         PERFORMANCE,
         "epochs to the best validation loss",
         "greater",
+        FIXED,
         "The best validation loss comes after {} times as many epochs",
         partial(large_over_small, quantity="best_epoch"),
     ),
@@ -90,6 +108,7 @@ CLAIMS = (
         REASONS,
         "distance of the best weights from the initial weights (Euclidean)",
         "less",
+        FIXED,
         "The best weights are {} times as far from the initial weights",
         partial(large_over_small, quantity="distance"),
     ),
@@ -99,6 +118,7 @@ CLAIMS = (
         REASONS,
         "mean epoch distance over the epochs that both runs have (Euclidean)",
         "less",
+        FIXED,
         "Over the epochs that both runs have, an epoch moves the weights {} times as far",
         partial(large_over_small_by_epoch, column="epoch_distance"),
     ),
@@ -108,6 +128,7 @@ CLAIMS = (
         REASONS,
         "median norm of a batch update (Euclidean)",
         "less",
+        FIXED,
         "The median update is {} times as long",
         partial(large_over_small, quantity="update_norm"),
     ),
@@ -117,6 +138,7 @@ CLAIMS = (
         f"{REASONS}; {KESKAR}",
         "Keskar's φ in the full space, at the largest ε (percent of 1 + loss)",
         "greater",
+        FIXED,
         "The minimum is {} times as sharp by Keskar's φ",
         partial(large_over_small, quantity="sharpness"),
     ),
@@ -126,6 +148,7 @@ CLAIMS = (
         f"{REMEDY}; {GOYAL}",
         "best validation loss{loss_unit}",
         "less",
+        LINEAR,
         "With linear scaling, the best validation loss of the large batch is {} times the midpoint between both batch "
         "sizes without it",
         partial(linear_over_midpoint, quantity="best_validation_loss"),
@@ -136,6 +159,7 @@ CLAIMS = (
         REMEDY,
         "epochs to the best validation loss",
         "less",
+        LINEAR,
         "With linear scaling, the large batch needs {} times as many epochs as the midpoint between both batch sizes "
         "without it",
         partial(linear_over_midpoint, quantity="best_epoch"),
@@ -146,6 +170,7 @@ CLAIMS = (
         REMEDY,
         "Keskar's φ in the full space, at the largest ε (percent of 1 + loss)",
         "less",
+        LINEAR,
         "With linear scaling, the minimum is {} times as sharp by Keskar's φ",
         partial(linear_over_fixed, quantity="sharpness"),
     ),
@@ -155,6 +180,7 @@ CLAIMS = (
         REMEDY,
         "distance of the best weights from the initial weights (Euclidean)",
         "greater",
+        LINEAR,
         "With linear scaling, the best weights are {} times as far from the initial weights",
         partial(linear_over_fixed, quantity="distance"),
     ),
@@ -164,6 +190,7 @@ CLAIMS = (
         REMEDY,
         "best validation loss{loss_unit}",
         "greater",
+        FIXED,
         "The best validation loss of the smallest batch is {} times that of the best other batch size",
         smallest_over_best_other,
     ),
@@ -173,7 +200,29 @@ CLAIMS = (
         f"{REMEDY}; {GOYAL}",
         "best learning rate, for a doubling of the batch size",
         "greater",
+        RETUNED,
         "For twice the batch size the best learning rate is {} times as high",
         best_rate_per_doubling,
+    ),
+    Claim(
+        "retuned_equal",
+        "At retuned rates, larger batches do not end at a higher loss.",
+        f"{SHALLUE}; {SMITH} disagree",
+        "{final_loss}{loss_unit}",
+        "not greater",
+        RETUNED,
+        "At the best rate of each batch size, the loss of the large one is {} times that of the small one",
+        retuned_large_over_small,
+    ),
+    Claim(
+        "worse_at_equal_steps",
+        "At retuned rates, larger batches end at a higher loss after equal steps.",
+        f"{SMITH}; {SHALLUE} disagree",
+        "{final_loss}{loss_unit}",
+        "greater",
+        RETUNED,
+        "At the best rate of each batch size, after equally many steps, the loss of the large one is {} times that of "
+        "the small one",
+        retuned_at_equal_steps,
     ),
 )

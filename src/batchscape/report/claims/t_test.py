@@ -1,9 +1,10 @@
-"""The paired t test."""
+"""The paired t test, and the test of equivalence."""
 
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
+from statsmodels.stats.weightstats import DescrStatsW
 
 CONFIDENCE = 0.95
 
@@ -35,3 +36,23 @@ def t_test(differences: np.ndarray) -> TTest:
     result = stats.ttest_1samp(differences, 0)
     interval = result.confidence_interval(CONFIDENCE)
     return TTest(mean, float(interval.low), float(interval.high), float(result.pvalue))
+
+
+def equivalence_p_value(differences: np.ndarray, margin: float) -> float:
+    """Return the p-value of "the mean of paired differences is not between -margin and margin".
+
+    These are two one-sided t tests (Schuirmann 1987); the larger of their p-values counts.
+
+    Args:
+        differences: One difference per pair, shape (n,).
+        margin: The largest difference that does not matter, above 0, in the unit of the differences.
+
+    Returns:
+        The p-value; below 0.05, the mean is within the margin with an error of at most 5 %. With fewer than two values
+        it is nan. If all values are the same, it is 0 within the margin and 1 outside.
+    """
+    if len(differences) < 2:
+        return np.nan
+    if np.ptp(differences) == 0:
+        return float(abs(differences[0]) >= margin)
+    return float(DescrStatsW(differences).ttost_mean(-margin, margin)[0])

@@ -9,7 +9,12 @@ import plotnine as p9
 from batchscape.report.figures import style
 
 # Those of tested claims. Okabe & Ito 2008; a shape per verdict for grayscale prints and color-blind readers.
-VERDICTS = {"supported": ("#0072B2", "o"), "refuted": ("#D55E00", "X"), "undecided": ("#666666", "D")}
+VERDICTS = {
+    "supported": ("#0072B2", "o"),
+    "refuted": ("#D55E00", "X"),
+    "no relevant difference": ("#009E73", "s"),
+    "undecided": ("#666666", "D"),
+}
 # Intervals of few seeds can span decades: the axis ends at this factor beyond the outermost effects.
 AXIS_MARGIN = 4
 
@@ -22,7 +27,10 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
     rows = claims.assign(
         row=np.arange(len(claims), 0, -1),
         verdict=pd.Categorical(verdicts, categories=list(VERDICTS), ordered=True),
-        side=claims["claimed"].map({"greater": right, "less": left}),
+        side=claims["claimed"]
+        .map({"greater": right, "less": left, "equal": None, "not greater": left})
+        .fillna(1 / (1 + claims["margin"])),
+        other_side=np.where(claims["claimed"].isin(["equal", "not greater"]), 1 + claims["margin"], 1),
         start=claims["ci95_low"].clip(lower=left),
         end=claims["ci95_high"].clip(upper=right),
         numbers=[_numbers(*values) for values in claims[["effect", "ci95_low", "ci95_high"]].itertuples(index=False)],
@@ -36,7 +44,9 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
     colors, shapes = ({name: style_of[index] for name, style_of in VERDICTS.items()} for index in (0, 1))
     return (
         p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))
-        + p9.geom_rect(p9.aes(xmin="side", xmax=1, ymin="row - 0.42", ymax="row + 0.42"), fill="#EEEEEE", color="none")
+        + p9.geom_rect(
+            p9.aes(xmin="side", xmax="other_side", ymin="row - 0.42", ymax="row + 0.42"), fill="#EEEEEE", color="none"
+        )
         + p9.geom_vline(xintercept=1, color="#777777", size=0.4)
         + p9.geom_segment(
             p9.aes("start", "row", xend="end", yend="row"),
@@ -62,18 +72,20 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         )
         + p9.scale_color_manual(values=colors, limits=list(VERDICTS), name="Verdict")
         + p9.scale_shape_manual(values=shapes, limits=list(VERDICTS), name="Verdict")
+        # One row of four verdicts would be wider than the figure.
+        + p9.guides(color=p9.guide_legend(nrow=2), shape=p9.guide_legend(nrow=2))
         + p9.labs(
             title="Which claims of the original study hold here",
             subtitle=style.wrap(
                 f"Ratio, paired by seed; mean and 95 % interval over {style.describe_seeds(claims['n_seeds'], [])}; "
-                f"shaded: the claimed side; arrow: the interval extends beyond the axis{_describe_recipe(claims)}"
+                f"shaded: what is claimed; arrow: the interval extends beyond the axis{_describe_recipe(claims)}"
             ),
             x="Ratio (1: no difference)",
             y="",
         )
         + style.theme()
         + p9.theme(
-            figure_size=(style.WIDTH, 1.5 + 0.38 * len(rows)),
+            figure_size=(style.WIDTH, 1.75 + 0.38 * len(rows)),
             panel_grid_major_y=p9.element_blank(),
             axis_text_y=p9.element_text(size=8, color="#222222"),
             axis_ticks_major_y=p9.element_blank(),

@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 
 from batchscape.report.claims.t_test import t_test
-from batchscape.report.settings import SETTING_COLUMNS, constant_lr_settings
+from batchscape.report.ranking import COSTS, LOSS, cost_column, rank_settings
+from batchscape.report.settings import constant_lr_settings
 from batchscape.report.tables.lr_grid import test_columns
-from batchscape.report.tables.over_seeds import over_seeds
 
-LOSS = "best_validation_loss"
 # With fewer seeds, the interval is so wide that one bad seed makes all settings equivalent.
 MIN_SEEDS_FOR_EQUIVALENT = 3
-VALUES = [LOSS, "best_epoch", "seconds_to_best", "cpu_seconds_to_best"]
+VALUES = (LOSS, "best_epoch", *COSTS)
 
 
 def tabulate(
@@ -45,30 +44,19 @@ def tabulate(
     not on an edge if another run of the batch size, such as the tuned one, has a rate beyond it.
     """
     at_best = [f"validation_{name}_at_best" for name in metrics]
-    values = [*VALUES, *at_best, *test_columns(runs, metrics)]
-    table = over_seeds(runs, SETTING_COLUMNS, values)
-    table = table[
-        [*SETTING_COLUMNS, *(f"{value}_{part}" for value in values for part in ("mean", "sd")), "n_seeds"]
-    ].assign(
-        n_diverged=table["n_diverged"],
-        n_budget_spent=runs["status"]
-        .eq("budget_spent")
-        .groupby([runs[key] for key in SETTING_COLUMNS])
-        .sum()
-        .to_numpy(),
-    )
-    cost = "cpu_seconds_to_best_mean" if runs["device"].eq("cpu").all() else "seconds_to_best_mean"
-    candidate = table["n_diverged"].eq(0) & np.isfinite(table[f"{LOSS}_mean"])
-    table = table.assign(candidate=candidate).sort_values(
-        ["candidate", f"{LOSS}_mean", cost], ascending=[False, True, True], kind="stable", ignore_index=True
-    )
-    table = pd.concat([table, _differences(runs, table)], axis=1)
-    table["choice"] = _choices(table, table[cost])
+    table = rank_settings(runs, [*VALUES, *at_best, *test_columns(runs, metrics)])
+    table = table.join(paired_differences(runs, table))
+    table["choice"] = classify(table, table[f"{cost_column(runs)[0]}_mean"])
     return _with_edges(table, best_lr, tuned_lr).drop(columns="candidate")
 
 
-def _differences(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
-    """Return the paired difference of each row's loss to the first row's, with its 95 % t interval."""
+def paired_differences(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the paired difference of each row's loss to the first row's, with its 95 % t interval.
+
+    Args:
+        runs: The runs of the settings.
+        table: Rows of `rank_settings`; those that are no candidates have nan.
+    """
     names = ["difference_to_best", "ci95_low", "ci95_high"]
     if not table["candidate"].any():
         return pd.DataFrame(np.nan, index=table.index, columns=names)
@@ -79,7 +67,13 @@ def _differences(runs: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
     return rows.reindex(table["setting"].where(table["candidate"])).reset_index(drop=True)
 
 
-def _choices(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
+def classify(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
+    """Return the choice of each row, as `tabulate` describes it.
+
+    Args:
+        table: Rows of `rank_settings`, with their `paired_differences`.
+        cost: The mean time of each to its best epoch.
+    """
     if not table["candidate"].any():
         return pd.Series("diverged", index=table.index)
     first = table.iloc[0]

@@ -11,8 +11,9 @@ from statsmodels.stats.power import TTestPower
 
 from batchscape.config.study import Run
 from batchscape.io.frames import read_frame, write_frame
+from batchscape.report.claims.ratios import Evidence, retuned_large_over_small
 from batchscape.report.claims.statements import CLAIMS
-from batchscape.report.claims.t_test import t_test
+from batchscape.report.claims.t_test import equivalence_p_value, t_test
 from batchscape.report.claims.verdict import seeds_needed, verdict
 from batchscape.report.figures import claims as figure
 from batchscape.report.preview import preview_table
@@ -50,6 +51,7 @@ def tabulate_claims(frames: list[pd.DataFrame], chosen: Study | None = None) -> 
         small_batch_size=chosen.small_batch_size,
         large_batch_size=chosen.large_batch_size,
         measures=CLASSIFICATION,
+        protocol="at equal steps",
     )
     return table.set_index("claim")
 
@@ -69,6 +71,12 @@ def supporting_and_refuting(
     return change(quantity, 2.0**direction), change(quantity, 2.0**-direction)
 
 
+def at_all_rates(factor: float) -> QuantityFunction:
+    """Return quantities in which the large batch has `factor` times the loss of the small one at each rate."""
+    return scale_quantities(*(("best_validation_loss", 128, rate, factor) for rate in (0.01, 0.02, 0.04, 0.08)))
+
+
+RETUNED = ("retuned_equal", "worse_at_equal_steps")
 # A study that supports the claim, and one that refutes it.
 CASES = {
     "slower_descent": supporting_and_refuting(+1, "train_loss"),
@@ -79,10 +87,10 @@ CASES = {
     "shorter_moves": supporting_and_refuting(-1, "epoch_distance"),
     "smaller_updates": supporting_and_refuting(-1, "update_norm"),
     "sharper_minima": supporting_and_refuting(+1, "sharpness"),
-    "linear_closes_gap": (of_linear("best_validation_loss", 1.9), of_linear("best_validation_loss", 2.1)),
-    "linear_restores_epochs": (of_linear("best_epoch", 1.9), of_linear("best_epoch", 2.1)),
-    "linear_flattens": (of_linear("sharpness", 3.9), of_linear("sharpness", 4.1)),
-    "linear_goes_further": (of_linear("distance", 4.1), of_linear("distance", 3.9)),
+    "linear_closes_gap": (of_linear("best_validation_loss", 1.8), of_linear("best_validation_loss", 2.2)),
+    "linear_restores_epochs": (of_linear("best_epoch", 1.8), of_linear("best_epoch", 2.2)),
+    "linear_flattens": (of_linear("sharpness", 3.6), of_linear("sharpness", 4.4)),
+    "linear_goes_further": (of_linear("distance", 4.4), of_linear("distance", 3.6)),
     "smallest_not_best": (
         scale_quantities(("best_validation_loss", 32, 0.08, 2)),
         scale_quantities(("best_validation_loss", 32, 0.08, 0.5)),
@@ -91,6 +99,8 @@ CASES = {
         best_at({32: 0.01, 64: 0.04, 128: 0.04}),
         best_at({32: 0.08, 64: 0.04, 128: 0.04}),
     ),
+    "retuned_equal": (at_all_rates(1), at_all_rates(2)),
+    "worse_at_equal_steps": (at_all_rates(2), at_all_rates(0.5)),
 }
 
 
@@ -128,7 +138,7 @@ def test_interval_matches_the_paired_t_test(claim: str, quantity: str, first: Ru
     row = tabulate_claims(frames).loc[claim]
     expected = np.exp([np.mean(one.to_numpy() - other.to_numpy()), *test.confidence_interval(0.95)])
     assert row[["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx(expected)
-    assert (row["verdict"] == "undecided") == (test.pvalue > 0.05)
+    assert (row["verdict"] == "undecided") == (test.pvalue > 0.05 and row["p_value_equivalence"] > 0.05)
 
 
 def test_t_test_of_three_values_computed_by_hand():
@@ -152,23 +162,182 @@ def test_t_test_of_equal_or_too_few_values():
 )  # fmt: skip
 def test_verdict_is_flipped_by_the_opposite_claim(low: float, high: float, greater: str):
     less = {"supported": "refuted", "refuted": "supported", "undecided": "undecided"}[greater]
-    assert verdict(low, high, "greater") == greater
-    assert verdict(low, high, "less") == less
-    assert verdict(-high, -low, "less") == greater
+    assert verdict(low, high, 0.5, "greater", 0.05) == greater
+    assert verdict(low, high, 0.5, "less", 0.05) == less
+    assert verdict(-high, -low, 0.5, "less", 0.05) == greater
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "p_value", "greater", "equal", "not_greater"),
+    [(0.001, 0.04, 0.01, "no relevant difference", "supported", "supported"),  # significant, but too small to matter
+     (-0.04, 0.04, 0.01, "no relevant difference", "supported", "supported"),
+     (-0.2, 0.2, 0.4, "undecided", "undecided", "undecided"),
+     (0.01, 0.2, 0.6, "supported", "undecided", "undecided"),
+     (0.06, 0.2, 0.9, "supported", "refuted", "refuted"),
+     (-0.2, -0.01, 0.6, "refuted", "undecided", "supported"),
+     (-0.2, -0.06, 0.9, "refuted", "refuted", "supported"),
+     (np.nan, np.nan, np.nan, "undecided", "undecided", "undecided")],
+)  # fmt: skip
+def test_verdict_knows_differences_that_do_not_matter(
+    low: float, high: float, p_value: float, greater: str, equal: str, not_greater: str
+):
+    assert verdict(low, high, p_value, "greater", 0.05) == greater
+    assert verdict(low, high, p_value, "equal", 0.05) == equal
+    assert verdict(low, high, p_value, "not greater", 0.05) == not_greater
+
+
+def one_sided_p_values(differences: np.ndarray, margin: float) -> np.ndarray:
+    """Return the larger p-value of the two one-sided t tests of each row."""
+    return np.maximum(
+        stats.ttest_1samp(differences, -margin, axis=-1, alternative="greater").pvalue,
+        stats.ttest_1samp(differences, margin, axis=-1, alternative="less").pvalue,
+    )
+
+
+def test_equivalence_has_its_level_at_the_edge_of_the_margin_and_power_inside():
+    rng = np.random.default_rng(0)
+    margin, sd = np.log(1.05), 0.02
+    edge = rng.normal(margin, sd, (2000, 5))
+    p_values = one_sided_p_values(edge, margin)
+    assert [equivalence_p_value(row, margin) for row in edge[:30]] == pytest.approx(p_values[:30].tolist())
+    # Three standard errors of 2,000 repetitions.
+    assert 0.03 < (p_values < 0.05).mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
+    assert (one_sided_p_values(edge - margin, margin) < 0.05).mean() > 0.9
+
+
+def test_equivalence_of_equal_or_too_few_values():
+    assert equivalence_p_value(np.array([0.01, 0.01]), 0.05) == 0
+    assert equivalence_p_value(np.array([0.06, 0.06]), 0.05) == 1
+    assert np.isnan(equivalence_p_value(np.array([0.01]), 0.05))
+
+
+def test_holm_keeps_the_error_over_sixteen_correlated_true_nulls():
+    rng = np.random.default_rng(0)
+    differences = rng.normal(size=(2000, 16, 5)) + rng.normal(size=(2000, 1, 5))  # correlation 0.5
+    p_values = stats.ttest_1samp(differences, 0, axis=-1).pvalue
+    assert (p_values.min(axis=1) < 0.05).mean() > 0.2  # without the adjustment
+    smallest = 16 * p_values.min(
+        axis=1
+    )  # that of Holm's adjusted p-values: all nulls are true, so any rejection is one
+    assert 0.01 < (smallest < 0.05).mean() < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 2000)
+    for row in (smallest.argmin(), *np.argsort(abs(smallest - 0.05))[:4]):
+        adjusted = claims._adjust_holm(pd.Series(p_values[row]))
+        assert adjusted.min() == pytest.approx(min(smallest[row], 1))
+
+
+def test_readings_say_what_holds_after_holm():
+    table = tabulate_claims(make_sources(lambda run, name: CASES["more_epochs"][0](run, name)))
+    assert table.loc["more_epochs", "holds_after_holm"] == 1
+    assert "as claimed, also after Holm's adjustment" in table.loc["more_epochs", "reading"]
+    weak = {0: 1.0, 1: 1.5, 2: 2.2}  # of three seeds, p is 0.03
+    frames = make_sources(lambda run, name: 1 + (run.batch_size == 128) * weak[run.seed] * (name == "update_norm"))
+    row = tabulate_claims(frames).loc["smaller_updates"]
+    assert row["p_value"] < 0.05 < row["p_value_holm"]
+    assert row[["verdict", "holds_after_holm"]].tolist() == ["refuted", 0]
+    assert "against the claim, but not after Holm's adjustment" in row["reading"]
+
+
+def test_small_but_certain_difference_is_no_relevant_difference():
+    row = tabulate_claims(make_sources(of_large("best_epoch", 1.01))).loc["more_epochs"]
+    assert row["ci95_low"] > 1
+    assert row[["verdict", "holds_after_holm"]].tolist() == ["no relevant difference", 1]
+    assert "which is one of at most 5 %" in row["reading"]
+    narrow = claims.tabulate(
+        *make_sources(of_large("best_epoch", 1.01)),
+        small_batch_size=32,
+        large_batch_size=128,
+        measures=CLASSIFICATION,
+        margin=0.005,
+    )
+    assert narrow.set_index("claim").loc["more_epochs", "verdict"] == "supported"
+
+
+def test_protocol_names_the_rates_and_the_length():
+    protocols = tabulate_claims(make_sources(scale_quantities()))["protocol"]
+    assert protocols["more_epochs"] == "fixed rate, at equal steps"
+    assert protocols["linear_flattens"] == "linearly scaled rate, at equal steps"
+    assert protocols["retuned_equal"] == "retuned at each batch size, at equal steps"
+
+
+def test_claim_about_equal_steps_is_not_tested_at_another_length():
+    table = claims.tabulate(
+        *make_sources(at_all_rates(2)),
+        small_batch_size=32,
+        large_batch_size=128,
+        measures=CLASSIFICATION,
+        protocol="to convergence",
+    ).set_index("claim")
+    assert table.loc["worse_at_equal_steps", "verdict"] == "not tested"
+    assert "runs are compared to convergence" in table.loc["worse_at_equal_steps", "reading"]
+    assert table.loc["retuned_equal", "verdict"] == "refuted"
+
+
+def test_best_rate_is_selected_on_the_other_seeds_and_judged_by_the_test_loss():
+    losses = {  # of seeds 0 to 2
+        "bs32-lr0.01": [1.0, 4.0, 4.0],
+        "bs32-lr0.04": [3.0, 1.0, 2.0],
+        "bs128-lr0.01": [2.0, 2.0, 2.0],
+        "bs128-lrtuned": [9.0, 1.0, 1.0],
+    }
+    rows = [
+        {"setting": name, "batch_size": int(name[2:].partition("-")[0]), "learning_rate": float(name[-4:]) if "0" in
+         name[-4:] else 0.02, "seed": seed, "status": "converged", "best_validation_loss": loss, "min_train_loss": loss,
+         "test_loss": 10 * loss + 1, "device": "cpu"}
+        for name, values in losses.items()
+        for seed, loss in enumerate(values)
+    ]  # fmt: skip
+    runs = pd.DataFrame(rows)
+    evidence = Evidence(runs, runs, runs, runs, 32, 128)
+    # Batch size 32, seed 0: √(4·4) > √(1·2), so 0.04. Seed 1: √(1·4) < √(3·2), so 0.01. Seed 2: √(1·4) > √(3·1), 0.04.
+    # Batch size 128, seed 0: √(1·1), tuned. Seeds 1 and 2: √(9·1) > 2, so 0.01.
+    expected = [np.log(91 / 31), np.log(21 / 41), np.log(21 / 21)]
+    found = retuned_large_over_small(evidence)
+    assert found.by_seed.sort_index().tolist() == pytest.approx(expected)
+    without = Evidence(runs.drop(columns="test_loss"), runs, runs, runs, 32, 128)
+    assert retuned_large_over_small(without).by_seed.sort_index().tolist() == pytest.approx(
+        [np.log(9 / 3), np.log(2 / 4), np.log(2 / 2)]
+    )
+    # A rate that diverged in another seed is not selected.
+    diverged = runs.assign(
+        status=runs["status"].mask((runs["setting"] == "bs32-lr0.04") & (runs["seed"] == 1), "diverged")
+    )
+    chosen = retuned_large_over_small(Evidence(diverged, runs, runs, runs, 32, 128)).by_seed.sort_index()
+    assert chosen.tolist() == pytest.approx([np.log(91 / 11), np.log(21 / 41), np.log(21 / 41)])
+
+
+@pytest.mark.parametrize(
+    ("device", "verdict", "unit"), [("cpu", "supported", "CPU seconds"), ("A GPU", "refuted", "seconds")]
+)
+def test_time_of_an_epoch_is_wall_time_on_a_gpu(device: str, verdict: str, unit: str):
+    frames = make_sources(scale_quantities(("epoch_cpu_seconds", 128, 0.01, 0.5), ("epoch_seconds", 128, 0.01, 2)))
+    frames[0]["device"] = device
+    row = tabulate_claims(frames).loc["shorter_epochs"]
+    assert row[["verdict", "measure"]].tolist() == [verdict, f"median time of an epoch ({unit})"]
 
 
 @pytest.mark.parametrize("effect", [0.15, 0.4, 0.9, -0.9])
 def test_seeds_needed_is_the_smallest_number_with_a_power_of_80_percent(effect: float):
-    n = int(seeds_needed(effect + np.array([-1.0, 0.0, 1.0])))  # sd 1
+    n = int(seeds_needed(effect + np.array([-1.0, 0.0, 1.0]), "greater", 0.05))  # sd 1
     power = TTestPower().power
     assert power(abs(effect), n, alpha=0.05) >= 0.8
     assert power(abs(effect), n - 1, alpha=0.05) < 0.8
 
 
 def test_seeds_needed_of_tiny_effects_and_too_few_values():
-    assert seeds_needed(np.array([-1.0, 1.0])) == seeds_needed(np.array([0.0, 0.0])) == "more than 1000"
-    assert seeds_needed(np.array([-1.0, 1.001])) == "more than 1000"
-    assert seeds_needed(np.array([0.3])) is seeds_needed(np.array([])) is None
+    assert seeds_needed(np.array([-1.0, 1.0]), "greater", 0.05) == "more than 1000"
+    assert seeds_needed(np.array([-1.0, 1.001]), "greater", 0.05) == "more than 1000"
+    assert seeds_needed(np.array([0.0, 0.0]), "greater", 0.05) == "2"  # no relevant difference
+    assert seeds_needed(np.array([0.3]), "greater", 0.05) is seeds_needed(np.array([]), "greater", 0.05) is None
+
+
+@pytest.mark.parametrize("claimed", ["greater", "equal", "not greater"])
+def test_equivalence_needs_the_seeds_of_two_one_sided_tests(claimed: str):
+    margin, sd = 0.5, 1.0
+    n = int(seeds_needed(sd * np.array([-1.0, 0.0, 1.0]), claimed, margin))
+    # Both tests have a power of 90 %, since the effect is 0.
+    power = TTestPower().power
+    assert power(margin / sd, n, alpha=0.05, alternative="larger") >= 0.9
+    assert power(margin / sd, n - 1, alpha=0.05, alternative="larger") < 0.9
 
 
 def test_means_by_epoch_are_over_the_epochs_that_both_runs_of_a_seed_have():
@@ -196,7 +365,7 @@ def test_midpoint_of_a_gap_is_its_geometric_mean():
         assert table.loc[claim, ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx([2 / 3] * 3)
     frames[1].loc[frames[1]["setting"] == LINEAR.setting, "value"] = 3.0
     for claim in ("linear_closes_gap", "linear_restores_epochs"):  # exactly half of the gap
-        assert tabulate_claims(frames).loc[claim, ["effect", "verdict"]].tolist() == [1, "undecided"]
+        assert tabulate_claims(frames).loc[claim, ["effect", "verdict"]].tolist() == [1, "no relevant difference"]
 
 
 @pytest.mark.parametrize("claim", ["linear_closes_gap", "linear_restores_epochs"])
@@ -265,7 +434,8 @@ def test_rates_of_only_some_batch_sizes_are_ignored():
     chosen = make_study((32, 64, 128), (0.01, 0.05, 0.08))  # the linear arm adds 0.02 for 64 and 0.04 for 128
     value_of = scale_quantities(("best_validation_loss", 64, 0.02, 0.1), ("best_validation_loss", 128, 0.04, 0.1))
     frames = make_sources(lambda run, name: value_of(run, name) * (1 + run.learning_rate), chosen)
-    assert tabulate_claims(frames, chosen).loc["best_rate_grows", ["effect", "verdict"]].tolist() == [1, "undecided"]
+    row = tabulate_claims(frames, chosen).loc["best_rate_grows"]
+    assert row[["effect", "verdict"]].tolist() == [1, "no relevant difference"]
 
 
 def test_lowest_rate_is_best_among_equal_losses():
@@ -291,25 +461,26 @@ def test_p_values_are_those_of_the_t_test_and_holm_adjusts_them_over_the_tested_
     assert ((tested * len(tested)).clip(upper=1) > adjusted).any()  # Bonferroni's method would give other values
     assert table.loc[tested.index, "p_value_holm"].tolist() == pytest.approx(adjusted.tolist())
     assert table.loc[table["p_value"].isna(), "p_value_holm"].isna().all()
-    decided = tested.index[table.loc[tested.index, "verdict"] != "undecided"]
-    assert (tested[decided] < 0.05).all()
-    assert (tested.drop(decided) >= 0.05).all()
+    directional = table[table["claimed"].isin(["greater", "less"])]
+    assert (directional.loc[directional["verdict"].isin(["supported", "refuted"]), "p_value"] < 0.05).all()
+    assert (directional.loc[directional["verdict"] == "undecided", "p_value"] >= 0.05).all()
 
 
-def test_ties_are_undecided():
+def test_ties_are_no_relevant_difference():
     table = tabulate_claims(make_sources(lambda *_: 0.3))
     tested = table.drop(["linear_closes_gap", "linear_restores_epochs"])  # without a gap these are not tested
     assert (tested[["effect", "ci95_low", "ci95_high"]] == 1).all(axis=None)
-    assert set(tested["verdict"]) == {"undecided"}
+    equal = {"retuned_equal": "supported"}
+    assert {name: equal.get(name, "no relevant difference") for name in tested.index} == tested["verdict"].to_dict()
     assert set(table.drop(tested.index)["verdict"]) == {"not tested"}
-    assert set(tested["seeds_needed"]) == {"more than 1000"}
 
 
 def test_rounding_errors_do_not_break_a_tie():
     frames = make_sources(scale_quantities())
     for run, value in ((SMALL, 5.0), (LARGE, 20.0), (LINEAR, 10.0)):  # log 10 − (log 5 + log 20)/2 is 4e-16
         frames[1].loc[frames[1]["setting"] == run.setting, "value"] = value
-    assert tabulate_claims(frames).loc["linear_closes_gap", "verdict"] == "undecided"
+    row = tabulate_claims(frames).loc["linear_closes_gap"]
+    assert row[["ci95_low", "ci95_high", "verdict"]].tolist() == [1, 1, "no relevant difference"]
 
 
 def test_equal_ratios_without_spread_are_decided_by_their_sign():
@@ -333,7 +504,7 @@ def test_single_seed_is_undecided_with_an_effect():
     assert "only seed" in row["reading"]
 
 
-@pytest.mark.parametrize("claim", CLAIM_NAMES)
+@pytest.mark.parametrize("claim", [name for name in CLAIM_NAMES if name not in RETUNED])
 def test_seed_is_dropped_if_a_compared_run_diverged(claim: str):
     value_of = CASES[claim][0]
     setting = {"smallest_not_best": Run(32, 0.08, 1)}.get(claim, LARGE)
@@ -358,7 +529,7 @@ def test_seed_is_dropped_if_a_batch_size_diverged_at_every_rate():
     assert row[["n_seeds", "n_missing"]].tolist() == [2, 1]
 
 
-@pytest.mark.parametrize("claim", CLAIM_NAMES)
+@pytest.mark.parametrize("claim", [name for name in CLAIM_NAMES if name not in RETUNED])
 def test_seed_is_dropped_if_a_run_is_missing(claim: str):
     frames = make_sources(CASES[claim][0])
     missing = (32, 0.08) if claim == "smallest_not_best" else (128, 0.01)
@@ -439,7 +610,11 @@ def test_runs_that_were_stopped_are_counted():
             {name for name in CLAIM_NAMES if "linear" in name},
             "no complete run of batch size 128",
         ),
-        (make_study((32, 64, 128), (0.01,)), {"best_rate_grows"}, "fewer than three learning rates"),
+        (
+            make_study((32, 64, 128), (0.01,)),
+            {"best_rate_grows", *RETUNED},
+            "fewer than (?:two|three) learning rates",
+        ),
         (make_study((32,)), set(CLAIM_NAMES), "one batch size"),
     ],
 )

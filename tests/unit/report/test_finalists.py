@@ -1,0 +1,52 @@
+"""The finalists, and the specifications of their runs."""
+
+import json
+
+import pandas as pd
+
+from batchscape.config.run import RunSpec
+from batchscape.report.finalists import choose_finalists
+from batchscape.study.study import Study
+from tests.helpers.tables import DIVERGED, synthetic_runs
+
+STUDY = Study.from_mapping(
+    {
+        "name": "s",
+        "grid": {"batch_sizes": [32, 64], "learning_rates": [0.1, 0.2], "seeds": [0, 1]},
+        "comparison": {"fixed_learning_rate": 0.1, "high_learning_rate": 0.2},
+        "arms": {"sqrt": {"enabled": False}, "mine": {"rule": "linear", "warmup": {"epochs": 3}}},
+    },
+    "s",
+)
+SPEC = json.loads(STUDY.specs.finalists)
+
+
+def runs_of(losses: dict[tuple[int, float], list], tuned: float | None = None) -> pd.DataFrame:
+    runs = synthetic_runs(losses)
+    runs.loc[runs["learning_rate"] == tuned, "setting"] = "bs64-lrtuned"
+    return runs
+
+
+def test_finalists_have_the_lowest_mean_validation_loss():
+    runs = runs_of({(32, 0.1): [0.4, 0.5], (32, 0.2): [0.1, 0.3], (64, 0.1): [0.3, 0.3], (64, 0.2): [0.9, 0.1]})
+    chosen = choose_finalists(runs, SPEC).finalists
+    assert [finalist.setting for finalist in chosen] == ["bs32-lr0.2", "bs64-lr0.1", "bs32-lr0.1"]
+    assert not any(finalist.diverged for finalist in chosen)
+
+
+def test_diverged_settings_are_finalists_only_if_others_are_missing():
+    runs = runs_of({(32, 0.1): [0.4, 0.5], (32, 0.2): [0.1, DIVERGED], (64, 0.1): [0.3, 0.3]})
+    chosen = choose_finalists(runs, SPEC).finalists
+    assert [(finalist.setting, finalist.diverged) for finalist in chosen] == [
+        ("bs64-lr0.1", False),
+        ("bs32-lr0.1", False),
+        ("bs32-lr0.2", True),
+    ]
+
+
+def test_run_of_a_finalist_is_that_of_the_grid_with_another_seed():
+    for name, run in STUDY.runs.items():
+        runs = runs_of({(run.batch_size, run.learning_rate or 0.37): [0.1, 0.2]}).assign(setting=run.setting)
+        (finalist,) = choose_finalists(runs, SPEC).finalists
+        expected = {"learning_rate": 0.37} | json.loads(STUDY.specs.run(name)) | {"seed": 1000}
+        assert finalist.run_spec(1000) == RunSpec.model_validate_json(json.dumps(expected))

@@ -91,6 +91,14 @@ def test_answer_says_by_which_power_the_rate_follows_and_how_certain_that_is(cha
     assert [reason for reason in answer.reasons if "follows" in reason or "proportional" in reason] == [sentence]
 
 
+@pytest.mark.parametrize(("exponent", "words"), [(1.0, "1"), (-0.25, "−0.25"), (-1e-17, "0")])
+def test_exponents_are_written_with_two_digits(exponent: float, words: str):
+    (sentence,) = [
+        s for s in summarize(recommend(), RUNS, WORDS, scaling=scaling_row(exponent=exponent)).reasons if "power" in s
+    ]
+    assert f"to the power of {words} (" in sentence
+
+
 def tabulate_claims(**settings: str) -> pd.DataFrame:
     return claims.tabulate(
         *make_sources(scale_quantities()),

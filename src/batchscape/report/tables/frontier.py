@@ -50,7 +50,7 @@ def is_on_front(costs: np.ndarray) -> np.ndarray:
     """
     no_higher = np.all(costs[None] <= costs[:, None], axis=-1)
     lower = np.any(costs[None] < costs[:, None], axis=-1)
-    return ~np.asarray(no_higher & lower).any(axis=1)
+    return np.asarray(~np.any(no_higher & lower, axis=1))
 
 
 def _describe_target(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> list[dict[str, object]]:

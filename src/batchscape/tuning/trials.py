@@ -39,7 +39,7 @@ Report = Callable[[int, float], bool]
 
 
 class Evaluate(Protocol):
-    """Trains a run, or stands in for it."""
+    """Trains a run, or takes the place of that."""
 
     def __call__(
         self, hyperparameters: Mapping[str, float], seed: int, *, is_complete: bool, report: Report | None

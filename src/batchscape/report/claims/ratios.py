@@ -159,7 +159,9 @@ def large_over_small_epoch_time(evidence: Evidence) -> LogRatios:
 def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", "epoch_distance"]) -> LogRatios:
     """Return log(large/small) of the mean over epochs of a column, at the fixed learning rate.
 
-    Runs end at different epochs, so the mean is over the epochs that both runs of a seed have.
+    Runs end at different epochs, so the mean is over the epochs that both runs of a seed have. An evaluation of the
+    large batch belongs to the closest one of the small batch that is less than half an interval away: if they follow a
+    number of examples, those of large batches come after a few examples more.
 
     Args:
         evidence: The data.
@@ -175,7 +177,12 @@ def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", 
         epochs.loc[epochs["setting"] == _setting(rows), ["seed", "epoch", column]]
         for rows in evidence.small_and_large()
     )
-    shared = large.merge(small, on=["seed", "epoch"], suffixes=("_large", "_small")).dropna()
+    large, small = (rows.astype({"epoch": float}).sort_values("epoch") for rows in (large, small))
+    interval = small.groupby("seed")["epoch"].diff().median()
+    tolerance = 0.0 if np.isnan(interval) else 0.499 * interval
+    shared = pd.merge_asof(
+        large, small, on="epoch", by="seed", direction="nearest", tolerance=tolerance, suffixes=("_large", "_small")
+    ).dropna()
     means = shared.groupby("seed")[[f"{column}_large", f"{column}_small"]].mean()
     return _at_fixed_rate(evidence, _log(means[f"{column}_large"]) - _log(means[f"{column}_small"]))
 

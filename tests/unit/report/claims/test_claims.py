@@ -351,6 +351,9 @@ def test_means_by_epoch_are_over_the_epochs_that_both_runs_of_a_seed_have():
     assert tabulate_claims(frames).loc["slower_descent", ["effect", "ci95_low", "ci95_high"]].tolist() == pytest.approx(
         [3, 3, 3]
     )
+    # Intervals in examples end after full steps, those of a large batch a little later.
+    later = [*frames[:2], frames[2].assign(epoch=frames[2]["epoch"] + 0.09 * large[frames[2].index]), *frames[3:]]
+    assert tabulate_claims(later).loc["slower_descent", "effect"] == pytest.approx(3)
     early = curves["epoch"] == 1  # (1·6 + 2·3) / (1 + 2) in the mean of two epochs
     frames[2].loc[large & early, "train_loss"] = 6.0
     assert tabulate_claims(frames).loc["slower_descent", "effect"] == pytest.approx(4)

@@ -34,7 +34,9 @@ def test_check_lists_the_trainings_and_the_settings_of_each_arm(study: Path):
     assert f"9 runs: {grid}, and 7 that arms add\n" in done.stdout
     assert "arm fixed: bs32-lr0.01, bs64-lr0.01\narm linear: bs32-lr0.01, bs64-lr0.02\n" in done.stdout
     assert "arm tuned: bs32-lrtuned, bs64-lrtuned\n" in done.stdout
-    assert "63 trainings: 9 runs, 48 in 2 searches of 12 learning rates × 2 seeds, 6 of a few epochs" in done.stdout
+    assert (
+        "81 trainings: 9 runs, up to 66 in 2 searches of 12 trials × 2 seeds and 3 finalists × 3 seeds" in done.stdout
+    )
     assert "GPUs per training: 1 if the machine has GPUs, 0 on a cluster (" in done.stdout
     assert re.search(r"^time \(.*\): an epoch takes \S+ s at batch size 32, \S+ s at batch", done.stdout, re.MULTILINE)
     assert done.stdout.endswith("results go to results/mine/\n")

@@ -29,7 +29,9 @@ def valley(rate: float, best: float = 0.1) -> float:
 class Function:
     """A training whose loss falls to `valley` in ten evaluations, and which may be killed."""
 
-    def __init__(self, loss: Callable[[float, int], float] = lambda rate, _: valley(rate), kill_at: float | str = math.inf):
+    def __init__(
+        self, loss: Callable[[float, int], float] = lambda rate, _: valley(rate), kill_at: float | str = math.inf
+    ):
         self.loss = loss
         self.kill_at = kill_at
         self.calls = 0

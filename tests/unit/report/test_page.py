@@ -92,7 +92,8 @@ def make_claims(**values: object) -> pd.DataFrame:
         "claim": "sharper", "statement": "Larger batches find sharper minima", "source": "Keskar et al. 2017",
         "comparison": "batch 128 against 32", "measure": "Keskar's φ", "scale": "difference", "claimed": "greater",
         "effect": 1.9, "ci95_low": 0.1, "ci95_high": 3.7, "n_seeds": 3, "n_missing": 0, "verdict": "supported",
-        "seeds_needed": None, "reading": "It is 1.9 higher.",
+        "seeds_needed": None, "holds_after_holm": 1.0, "reading": "It is 1.9 higher.",
+        "protocol": "fixed rate, to convergence",
     }  # fmt: skip
     return pd.DataFrame([{**claim, **values}])
 
@@ -155,6 +156,7 @@ def test_nan_is_shown_as_a_dash():
     [
         ("supported", "✔ supported"),
         ("refuted", "✘ refuted"),
+        ("no relevant difference", "≈ no relevant difference"),
         ("undecided", "? undecided"),
         ("not tested", "– not tested"),
     ],
@@ -167,7 +169,7 @@ def test_untested_claim_gives_the_reason():
     untested = make_claims(comparison="none", verdict="not tested", effect=np.nan, reading="Not tested: no linear arm.")
     text = ParsedPage(render_page(tables={"claims": untested})).text
     assert "Not tested: no linear arm." in text
-    assert "Keskar's φ. Source: Keskar et al. 2017" in text
+    assert "Keskar's φ. Protocol: fixed rate, to convergence. Source: Keskar et al. 2017" in text
 
 
 def test_page_without_claims_and_analyses_has_the_other_sections():
@@ -221,7 +223,9 @@ def answer_texts(runs: pd.DataFrame) -> tuple[str, str, str]:
 def test_answer_names_the_cheapest_equivalent_setting_and_its_cost():
     runs = synthetic_runs({**LOSSES, (256, 0.1): [0.5, 0.6, 0.7]}, {(32, 0.1): 9.0, (64, 0.1): 3.0})
     headline, reasons, caveats = answer_texts(runs)
-    assert headline == "Train with batch size 64 at learning rate 0.1."
+    assert headline == (
+        "Train with batch size 64 at learning rate 0.1; 1 other setting is not distinguishable from it."
+    )
     assert "that of batch size 32 at learning rate 0.1: 0.20 ± 0.10 nats, accuracy 9 ± 0 (3 seeds" in reasons
     assert "3 ± 0 CPU s to its best epoch, at a loss of 0.207 ± 0.096 nats" in reasons
     assert "other settings: 1 worse (" in reasons
@@ -253,7 +257,10 @@ def test_answer_lists_the_tuned_rates():
 
 def test_answer_of_one_seed_is_only_the_best_setting_seen():
     headline, reasons, caveats = answer_texts(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [0.3]}))
-    assert headline == "Best setting seen, with one seed: batch size 32 at learning rate 0.1."
+    assert headline == (
+        "Best setting seen, with one seed: batch size 32 at learning rate 0.1; 1 other setting is not distinguishable "
+        "from it."
+    )
     assert "(one seed)" in reasons
     assert "no difference here is certain" in caveats
 

@@ -36,8 +36,8 @@ def test_check_lists_the_trainings_and_the_settings_of_each_arm(study: Path):
     assert "arm tuned: bs32-lrtuned, bs64-lrtuned\n" in done.stdout
     line = "9 runs of the confirmation: the settings with the lowest validation loss, with the seeds 1000, 1001, 1002\n"
     assert line in done.stdout
-    counts = "9 runs, 9 to confirm 3 settings with 3 other seeds, up to 66 in 2 searches of 12 trials × 2 seeds and 3 finalists"
-    assert f"90 trainings: {counts} × 3 seeds" in done.stdout
+    counts = "9 runs, 9 to confirm 3 settings with 3 other seeds, up to 66 in 2 searches of 12 trials × 2 seeds"
+    assert f"90 trainings: {counts} and 3 finalists × 3 seeds" in done.stdout
     assert "GPUs per training: 1 if the machine has GPUs, 0 on a cluster (" in done.stdout
     assert re.search(r"^time \(.*\): an epoch takes \S+ s at batch size 32, \S+ s at batch", done.stdout, re.MULTILINE)
     assert done.stdout.endswith("results go to results/mine/\n")

@@ -62,14 +62,15 @@ PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTO
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES
 SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory"}
 FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
-FROM_TRIALS = {"gather tables/trial_runs", "table trials"} | FROM_TUNED_LR
+FROM_SCALING = {"table scaling", "figure lr_effect"}
+FROM_TRIALS = {"gather tables/trial_runs", "table trials"} | FROM_TUNED_LR | FROM_SCALING
 SEARCH = {"tune 64", "tune 128", "tune 256"} | FROM_TRIALS
 CONFIRMATION_RUNS = {"confirm rank1-seed1000", "confirm rank1-seed1001"}
 CONFIRMATION = {"finalists", "analyze confirmation", "table confirmation"} | CONFIRMATION_RUNS
 TIMING = {"time devices", "table devices", "figure devices"}
 AGGREGATED = TIMING | CONFIRMATION | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
-# What depends on the runs, but not on the search; the timing depends on neither.
-AFTER_TRAINING = AGGREGATED - SEARCH - TIMING | {"table recommendation"}
+# What depends on the runs, and not only on the search; the timing depends on neither.
+AFTER_TRAINING = AGGREGATED - SEARCH - TIMING | {"table recommendation"} | FROM_SCALING
 # The same without the analyses of the loss surface, which use other runs than the added or removed ones.
 OVER_ALL_RUNS = AFTER_TRAINING - SURFACES | FROM_ARM_RUNS
 EVERYTHING = {"prepare", "network"} | TRAIN | AGGREGATED

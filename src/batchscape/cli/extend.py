@@ -33,7 +33,8 @@ def extend(file: Path, number: int) -> list[str]:
     if number < 1:
         raise UserError(f"--seeds: must be at least 1, got {number}")
     before = Study.from_file(file)
-    new = new_seeds(number, (*before.grid.seeds, *before.tuning.seeds, *before.confirmation_seeds))
+    searched = (*before.tuning.seeds, *before.tuning.finalists.seeds)
+    new = new_seeds(number, (*before.grid.seeds, *searched, *before.confirmation_seeds))
     seeds = [*before.grid.seeds, *new]
     listed = ", ".join(map(str, seeds))
     text = file.read_bytes().decode()

@@ -38,8 +38,8 @@ TEXTS = {
     "empty grid": ("name: s\ngrid: {}\n", "name: s\ngrid: {seeds: [0, 1, 2, 3, 4]}\n"),
     "no grid": ("name: s\n", "name: s\n\ngrid:\n  seeds: [0, 1, 2, 3, 4]\n"),
     "seeds of the search": (
-        "name: s\ngrid: {seeds: [0, 1]}\ntuning: {seeds: [2, 4]}\n",
-        "name: s\ngrid: {seeds: [0, 1, 3, 5]}\ntuning: {seeds: [2, 4]}\n",
+        "name: s\ngrid: {seeds: [0, 1]}\ntuning: {seeds: [2], finalists: {seeds: [4]}}\n",
+        "name: s\ngrid: {seeds: [0, 1, 3, 5]}\ntuning: {seeds: [2], finalists: {seeds: [4]}}\n",
     ),
     "ä before": ("name: s # ä€😀\ngrid: {seeds: [0]} # ü\n", "name: s # ä€😀\ngrid: {seeds: [0, 1, 2]} # ü\n"),
     "anchor that nothing else uses": (
@@ -65,7 +65,7 @@ def test_only_the_seeds_are_edited(tmp_path: Path, before: str, after: str):
 
 
 UNEDITABLE = {
-    "alias": "name: s\ntuning: {seeds: &seeds [5, 6]}\ngrid: {seeds: *seeds}\n",
+    "alias": "name: s\nlandscape: {seeds: &seeds [5, 6]}\ngrid: {seeds: *seeds}\n",
     "flow file": "{name: s}\n",
 }
 

@@ -162,7 +162,7 @@ def test_answer_reports_the_test_side_of_the_chosen_setting(case):
     task, frames = case
     text = " ".join(make_page(task, frames).split())
     table = frames["tables/recommendation"]
-    assert "On the test examples, which had no part in any choice, the loss of batch size" in text
+    assert "on the test examples, which had no part in any choice, its loss is" in text
     assert "the loss on the test examples is not" in text
     assert table.columns.str.startswith("test_").any()
     assert np.allclose(table["test_loss_mean"], table["best_validation_loss_mean"])  # as the scenario makes them

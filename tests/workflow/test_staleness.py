@@ -539,6 +539,16 @@ def test_params_of_rules_use_only_the_compared_properties():
     assert set(params) == {f"specs.{name}" for name in specs} | modules
 
 
+def test_extended_study_trains_just_the_runs_of_its_new_seeds(finished: Checkout, tmp_path: Path):
+    config = tmp_path / "extended.yaml"
+    config.write_text((PROJECT / "config" / "smoke.yaml").read_text())
+    extend(config, 2)
+    trained = {job for job in finished.stale_jobs(config) if job.startswith(("train ", "tune "))}
+    assert trained == {
+        f"train {run.replace('seed1', f'seed{seed}')}" for run in SMOKE.runs for seed in (2, 3) if "seed1" in run
+    }
+
+
 @pytest.mark.parametrize(
     ("file", "expected"),
     [
@@ -550,16 +560,6 @@ def test_params_of_rules_use_only_the_compared_properties():
         ("data/prepared.safetensors", {"prepare"}),
     ],
 )
-def test_extended_study_trains_just_the_runs_of_its_new_seeds(finished: Checkout, tmp_path: Path):
-    config = tmp_path / "extended.yaml"
-    config.write_text((PROJECT / "config" / "smoke.yaml").read_text())
-    extend(config, 2)
-    trained = {job for job in finished.stale_jobs(config) if job.startswith(("train ", "tune "))}
-    assert trained == {
-        f"train {run.replace('seed1', f'seed{seed}')}" for run in SMOKE.runs for seed in (2, 3) if "seed1" in run
-    }
-
-
 def test_lost_output_of_a_failed_job_is_made_again_despite_newer_results(
     finished: Checkout, file: str, expected: set[str]
 ):

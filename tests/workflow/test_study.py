@@ -215,8 +215,9 @@ def test_tuned_run_trains_at_the_rate_that_its_search_found(finished: Checkout):
 
 def test_every_claim_has_verdict_and_interval(finished: Checkout):
     claims = table(finished, "tables/claims")
-    assert len(claims) == 14
-    assert set(claims["verdict"]) <= {"supported", "refuted", "undecided", "not tested"}
+    assert len(claims) == 16
+    verdicts = {"supported", "refuted", "no relevant difference", "undecided", "not tested"}
+    assert set(claims["verdict"]) <= verdicts
     is_tested = claims["verdict"] != "not tested"
     assert claims.loc[~is_tested, "reading"].str.startswith("Not tested").all()
     assert is_tested.sum() >= 10
@@ -327,5 +328,5 @@ def test_docs_state_the_number_of_slurm_jobs_of_ten_thousand_runs(finished: Chec
     assert (counts.pop("train"), more.pop("train")) == (200, 400)
     assert (counts.pop("total") - 200, more.pop("total") - 400) == (sum(counts.values()), sum(more.values()))
     assert counts == more
-    local = sum(counts[rule] for rule in ("all", "table", "figure", "gather", "report"))
+    local = sum(counts[rule] for rule in ("all", "finalists", "table", "figure", "gather", "report"))
     assert f"{10_000 + sum(counts.values()) - local:,} jobs" in text

@@ -209,7 +209,7 @@ def test_arms_have_no_sharpness_if_it_is_disabled():
     mapping = {"name": "blunt", "grid": {"batch_sizes": [32, 64]}, "sharpness": {"enabled": False}}
     chosen = Study.from_mapping(mapping, "blunt")
     frames = add_tables(chosen, make_analyses(chosen, 6, lambda _: False))
-    assert set(frames["tables/scaled_lr"]["quantity"]) == {*OF_RUN, "distance", "update_norm"}
+    assert set(frames["tables/scaled_lr"]["quantity"]) == {*OF_RUN, "distance", "update_norm"} - {"epoch_seconds"}
     assert "sharpness_before_after" not in chosen.plan.figures
 
 

@@ -44,6 +44,7 @@ PLANE_JOBS = {
     for part in (1, 2)
 }
 TRAJECTORY_JOBS = {f"analyze {setting}: trajectory" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
+CURVATURE_JOBS = {f"analyze {setting}: curvature" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
 BY_ARM = {"table scaled_lr"} | {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")}
 CLAIMS = {"table claims", "figure claims"}
 FROM_ARM_RUNS = {"table arm_runs"} | BY_ARM | CLAIMS
@@ -52,11 +53,14 @@ FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignmen
 FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
 FROM_TRAJECTORIES = {"gather tables/trajectory", "figure trajectory"}
+FROM_CURVATURE = {"gather analysis/curvature", "table curvature", "figure curvature"}
 FROM_TARGET = {"table runs_to_target", "table steps_to_target", "table critical_batch", "figure steps_to_target"}
 SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
 PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTORIES
-SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES
-SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory"}
+CURVATURE = CURVATURE_JOBS | FROM_CURVATURE
+SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE
+SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory", "curvature"}
+FROM_CONTRASTED = FROM_PLANES | FROM_TRAJECTORIES | FROM_CURVATURE
 FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
 FROM_TRIALS = {"gather tables/trials"} | FROM_TUNED_LR
 SEARCH = {"tune 64", "tune 128", "tune 256"} | FROM_TRIALS
@@ -83,9 +87,9 @@ def landscape_jobs(run: str) -> set[str]:
     return {f"analyze {run}: landscape {directions}, part {part} of 2" for directions in (0, 1) for part in (1, 2)}
 
 
-def plane_jobs(setting: str) -> set[str]:
-    """Return the jobs that evaluate planes around a setting's first run."""
-    return landscape_jobs(f"{setting}-seed0") | {f"analyze {setting}: trajectory"}
+def contrasted_jobs(setting: str) -> set[str]:
+    """Return the jobs that only the small and the large batch size have by default."""
+    return landscape_jobs(f"{setting}-seed0") | {f"analyze {setting}: {name}" for name in ("trajectory", "curvature")}
 
 
 def sharpness_jobs(*settings: str) -> set[str]:
@@ -99,9 +103,7 @@ def alignment_jobs(*settings: str) -> set[str]:
 def jobs_at_rate(rate: str) -> set[str]:
     """Return the jobs on the loss surface at this rate, if it were the fixed one, except the sharpness."""
     settings = [f"bs{batch_size}-lr{rate}" for batch_size in (64, 128, 256)]
-    return (
-        alignment_jobs(*settings) | plane_jobs(settings[0]) | plane_jobs(settings[-1]) | FROM_PLANES | FROM_TRAJECTORIES
-    )
+    return alignment_jobs(*settings) | contrasted_jobs(settings[0]) | contrasted_jobs(settings[-1]) | FROM_CONTRASTED
 
 
 # The custom arm of the smoke study.
@@ -149,9 +151,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | OVER_ALL_RUNS
             | SHARPNESS
             | ALIGNMENT
-            | LINES,
+            | LINES
+            | CURVATURE,
         ),
-        ([0], OVER_ALL_RUNS | SHARPNESS | ALIGNMENT | LINES),
+        ([0], OVER_ALL_RUNS | SHARPNESS | ALIGNMENT | LINES | CURVATURE),
     ],
     "model.name": [("vgg", set())],
     "model.channels": [([4, 4], RETRAINED)],
@@ -219,9 +222,8 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             128,
             {"figure epoch_distance"}
             | FROM_TUNED_LR
-            | plane_jobs("bs128-lr0.02")
-            | FROM_PLANES
-            | FROM_TRAJECTORIES
+            | contrasted_jobs("bs128-lr0.02")
+            | FROM_CONTRASTED
             | train_jobs([64], ["0.01"], [0, 1])
             | train_jobs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
@@ -234,9 +236,8 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             128,
             {"table epoch_distance", "figure epoch_distance"}
             | CLAIMS
-            | plane_jobs("bs128-lr0.02")
-            | FROM_PLANES
-            | FROM_TRAJECTORIES,
+            | contrasted_jobs("bs128-lr0.02")
+            | FROM_CONTRASTED,
         ),
     ],
     "comparison.targets": [([], set()), ([{"loss": 0.65}], FROM_TARGET), ([{"accuracy": 0.9}], FROM_TARGET)],
@@ -294,6 +295,8 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "gradient_alignment.checkpoints": [(["best"], ALIGNMENT)],
     "gradient_alignment.max_batch_size": [(32, ALIGNMENT)],
     "gradient_alignment.seed": [(1, ALIGNMENT)],
+    "curvature.batches": [(5, CURVATURE)],
+    "curvature.seed": [(1, CURVATURE)],
     "device_timing.device_counts": [([1, 3], TIMING)],
     "device_timing.epochs": [(3, TIMING)],
     # Which jobs exist: only new ones run.
@@ -302,6 +305,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "landscape.enabled": [(False, set())],
     "trajectory.enabled": [(False, set())],
     "gradient_alignment.enabled": [(False, set())],
+    "curvature.enabled": [(False, set())],
     "device_timing.enabled": [(False, set())],
     "interpolation.pairs": [
         ([["bs64-lr0.02", "bs256-lr0.02"]], FROM_LINES),
@@ -329,6 +333,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         (35, FROM_PLANES | {f"analyze {run}: landscape {d}, part 1 of 1" for run in SHOWN_RUNS for d in (0, 1)}),
     ],
     "trajectory.settings": [(["bs64-lr0.02"], FROM_TRAJECTORIES)],
+    "curvature.settings": [
+        (["bs64-lr0.02"], FROM_CURVATURE),
+        (["bs64-lr0.02", "bs256-lrtuned"], FROM_CURVATURE | {"analyze bs256-lrtuned: curvature"}),
+    ],
     "trajectory.seeds": [([0, 1], TRAJECTORIES)],
 }
 
@@ -359,7 +367,8 @@ MODULES = {
     "analysis/update_norms.py": {"analyze update_norms", "table update_norms", "figure update_norms"} | FROM_ARM_RUNS,
     "analysis/distance.py": {"analyze distance", "table distance", "figure distance", "figure distance_by_layer"}
     | FROM_ARM_RUNS,
-    "analysis/sharpness.py": SHARPNESS,
+    "analysis/sharpness.py": SHARPNESS | CURVATURE,
+    "analysis/curvature.py": CURVATURE,
     "analysis/landscape.py": PLANES | TRAJECTORIES,
     "analysis/gradient_alignment.py": ALIGNMENT,
     "config/interpolation.py": LINES,

@@ -141,6 +141,25 @@ use rule sharpness as trajectory with:
         ),
 
 
+use rule sharpness as curvature with:
+    input:
+        runs=lambda wildcards: study.paths.analyzed_run_summaries(
+            "curvature", wildcards.setting
+        ),
+        data=study.paths.prepared_data,
+    output:
+        study.paths.csv("analysis/curvature/{setting}"),
+    log:
+        study.paths.log("curvature/{setting}"),
+    benchmark:
+        study.paths.benchmark("curvature/{setting}")
+    params:
+        spec=study.specs.analysis("curvature"),
+        code=lambda wildcards: hash_code(
+            "analyze_setting.py", "batchscape.analysis.curvature"
+        ),
+
+
 rule landscape:
     """The training loss on one part of a plane of two random directions around the weights of a run."""
     input:

@@ -16,6 +16,7 @@ from batchscape.config.averaging import AveragingConfig
 from batchscape.config.base import Section, cross_field_error, shortest_decimal
 from batchscape.config.budget import Warmup
 from batchscape.config.comparison import ComparisonConfig
+from batchscape.config.curvature import CurvatureConfig
 from batchscape.config.data import DEFAULT_TASKS, DataConfig, DigitsConfig, held_out_count
 from batchscape.config.device_timing import DeviceTimingConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
@@ -139,6 +140,7 @@ class StudyConfig(Section):
     landscape: LandscapeConfig = LandscapeConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
     gradient_alignment: GradientAlignmentConfig = GradientAlignmentConfig()
+    curvature: CurvatureConfig = CurvatureConfig()
     device_timing: DeviceTimingConfig = DeviceTimingConfig()
     resources: ResourcesConfig = ResourcesConfig()
 
@@ -345,6 +347,7 @@ class StudyConfig(Section):
             "interpolation.pairs": [name for pair in self.interpolation.pairs or () for name in pair],
             "landscape.settings": self.landscape.settings or (),
             "trajectory.settings": self.trajectory.settings or (),
+            "curvature.settings": self.curvature.settings or (),
         }
         for key, names in used_settings.items():
             for name in names:

@@ -115,6 +115,10 @@ class RunDirectory:
         """Return the path of the weights `init`, `best`, `last`, `average` or those after an epoch (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
 
+    def second_moments_file(self, name: str) -> Path:
+        """Return the path of the second moments of Adam at the weights `last` or those after an epoch."""
+        return self.path / "second_moments" / f"{name}.safetensors"
+
     def restore_if_complete(self, run_key: str) -> bool:
         """Restore a complete run whose outputs Snakemake has deleted.
 
@@ -151,9 +155,10 @@ class RunDirectory:
         for file in (copies.run_file, copies.history_file, self.run_file, self.history_file, self.update_norms_file):
             file.unlink(missing_ok=True)
         retained = {self.checkpoint_name(epoch) for epoch in range(1, int(last_epoch) + 1)}
-        for weights in self.weights_file("any").parent.glob("*.safetensors"):
-            if weights.stem not in retained:
-                weights.unlink()
+        for any_file in (self.weights_file("any"), self.second_moments_file("any")):
+            for file in any_file.parent.glob("*.safetensors"):
+                if file.stem not in retained:
+                    file.unlink()
 
     @staticmethod
     def checkpoint_name(checkpoint: Checkpoint) -> str:
@@ -255,6 +260,22 @@ class RunDirectory:
             return self.weights(self.checkpoint_name(checkpoint))
         initial = self.weights("init")
         return replace(initial, vector=np.full_like(initial.vector, np.nan))
+
+    def second_moments(self, checkpoint: Checkpoint) -> np.ndarray | None:
+        """Return the second moments of Adam at a checkpoint, (p,); None if the run has not saved them.
+
+        Raises:
+            UserError: The file is corrupt or not of this run's network.
+        """
+        path = self.second_moments_file(self.checkpoint_name(checkpoint))
+        if not path.exists():
+            return None
+        vector, parameters = read_weights(path).vector, self.summary()["parameters"]
+        if len(vector) != parameters:
+            raise UserError(
+                f"{path}: has {len(vector)} values, but the run's network {parameters} parameters; {RERUN_HINT}"
+            )
+        return vector
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write run.json, after copies of it and of the history that are not outputs of the workflow.

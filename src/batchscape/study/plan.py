@@ -105,7 +105,8 @@ class Plan:
         """Return the runs of a setting that an analysis reads."""
         seeds = self.config.grid.seeds
         if ANALYSES[analysis].split in (JobSplit.PLANE_PARTS, JobSplit.SELECTED_SETTINGS):
-            seeds = getattr(self.config, analysis).seeds or seeds[:1]
+            # A section without seeds has those of the grid.
+            seeds = getattr(getattr(self.config, analysis), "seeds", seeds) or seeds[:1]
         return [f"{setting}-seed{seed}" for seed in sorted(seeds)]
 
     def runs_by_part(self, analysis: str) -> dict[str, list[str]]:

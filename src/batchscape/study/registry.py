@@ -61,6 +61,7 @@ ANALYSES = {
     "landscape": Analysis("tables/landscape", JobSplit.PLANE_PARTS),
     "trajectory": Analysis("tables/trajectory", JobSplit.SELECTED_SETTINGS),
     "gradient_alignment": Analysis("analysis/gradient_alignment", JobSplit.FIXED_RATE_SETTINGS),
+    "curvature": Analysis("analysis/curvature", JobSplit.SELECTED_SETTINGS),
 }
 TABLES = {
     "curves": Artifact(("analysis/history",), ("metrics",)),
@@ -87,6 +88,7 @@ TABLES = {
     "sharpness": Artifact(("analysis/sharpness",)),
     "interpolation": Artifact(("analysis/interpolation",), ("metrics",)),
     "gradient_alignment": Artifact(("analysis/gradient_alignment",)),
+    "curvature": Artifact(("analysis/curvature",)),
     "devices": Artifact(("analysis/devices",)),
     "claims": Artifact(
         ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
@@ -121,5 +123,6 @@ FIGURES = {
     "landscape": Artifact(("tables/landscape",), ("measures",)),
     "trajectory": Artifact(("tables/trajectory",), ("measures",)),
     "gradient_alignment": Artifact(("tables/gradient_alignment",), ("measures",)),
+    "curvature": Artifact(("analysis/curvature", "tables/curvature")),
     "claims": Artifact(("tables/claims",)),
 }

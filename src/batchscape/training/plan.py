@@ -150,6 +150,10 @@ class StepPlan:
         """Return the stage of the step after so many."""
         return next(stage for stage in reversed(self._stages) if stage.first_step <= step)
 
+    def batch_size(self, step: int) -> int:
+        """Return the batch size in a step, counted from 1; the last batch of an epoch may be smaller."""
+        return self._stage(step - 1).batch_size
+
     def learning_rate_factor(self, step: int) -> float:
         """Return the factor of the learning rate in a step, counted from 1, by the schedule and the stage."""
         scheduled = factor(step, self.total, self.warmup, self.spec.schedule)

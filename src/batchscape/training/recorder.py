@@ -12,7 +12,7 @@ import torch
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory, is_noise_scale_evaluation
 from batchscape.io.weights import Layers, distance_by_layer, write_weights
-from batchscape.optim.state import optimizer_arrays, restore_optimizer
+from batchscape.optim.state import optimizer_arrays, restore_optimizer, second_moments
 from batchscape.runtime.states import EVALUATED, STOPPED, record_state
 from batchscape.tasks.objective import Measurement
 from batchscape.training.checkpoint import TrainingState, write_checkpoint
@@ -130,7 +130,9 @@ class Recorder(pl.Callback):
             record_state(EVALUATED, epoch=plan.epochs(step), step=step, steps=plan.total, **losses)
 
         if step in plan.checkpoints:
-            self._write_weights(RunDirectory.checkpoint_name(plan.checkpoints[step]))
+            name = RunDirectory.checkpoint_name(plan.checkpoints[step])
+            self._write_weights(name)
+            self._write_second_moments(name)
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             self.status = DIVERGED
             trainer.should_stop = True
@@ -155,6 +157,7 @@ class Recorder(pl.Callback):
         if self.best_state:
             self._write_weights("best", self.best_state)
         self._write_weights("last")
+        self._write_second_moments("last")
         if average:
             self._write_weights("average", average)
         self.directory.write_update_norms(np.concatenate(self.update_norms))
@@ -240,6 +243,14 @@ class Recorder(pl.Callback):
         if self.module.process_group.is_main_process:
             state = state or self.module.network.state_dict()
             write_weights(self.directory.weights_file(name), _to_arrays(state), self.parameter_names)
+
+    def _write_second_moments(self, name: str) -> None:
+        """Write the second moments of Adam at the current weights; only the main process does."""
+        parameters = list(self.module.network.parameters())
+        moments = second_moments(self.module.optimizer, parameters)
+        if moments is not None and self.module.process_group.is_main_process:
+            arrays = _to_arrays(dict(zip(self.parameter_names, moments, strict=True)))
+            write_weights(self.directory.second_moments_file(name), arrays, self.parameter_names)
 
 
 def _to_arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

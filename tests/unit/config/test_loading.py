@@ -518,6 +518,12 @@ MISTAKES = [
     ("no direction", "name: s\nlandscape: {direction_seeds: []}", "landscape.direction_seeds: ", "empty"),
     ("jobs of no point", "name: s\nlandscape: {points_per_job: 0}", "landscape.points_per_job: ", "at least 1"),
     ("a way without steps", "name: s\ntrajectory: {enabled: true}", "trajectory.enabled: ", "training.checkpoints"),
+    (
+        "curvature of no setting",
+        "name: s\ncurvature: {settings: [bs32]}",
+        "curvature.settings: ",
+        "'bs32' is not a set",
+    ),
     ("a negative margin", "name: s\ntrajectory: {margin: -1}", "trajectory.margin: ", "at least 0"),
     (
         "no power of two",

@@ -3,7 +3,13 @@
 from batchscape.report.chapters.chapter import Paper
 
 ARXIV = "https://arxiv.org/abs/"
+ANDREYEV = Paper("Andreyev & Beneventano 2024, Edge of Stochastic Stability", f"{ARXIV}2412.20553")
 CHANG = Paper("Chang & Pathak 2020, Effect of Batch Size on Neural Net Training")
+COHEN = Paper(
+    "Cohen et al. 2021, Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability",
+    f"{ARXIV}2103.00065",
+)
+COHEN_ADAPTIVE = Paper("Cohen et al. 2022, Adaptive Gradient Methods at the Edge of Stability", f"{ARXIV}2207.14484")
 DINH = Paper("Dinh et al. 2017, Sharp Minima Can Generalize for Deep Nets", f"{ARXIV}1703.04933")
 GODBOLE = Paper(
     "Godbole et al. 2023, Deep Learning Tuning Playbook", "https://github.com/google-research/tuning_playbook"

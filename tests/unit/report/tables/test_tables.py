@@ -28,6 +28,16 @@ def test_tables_contain_every_setting(scenario):
     assert (grid["n_seeds"] + grid["n_diverged"] == len(chosen.grid.seeds)).all()
 
 
+def test_curvature_is_a_mean_over_seeds_by_checkpoint():
+    _, frames = load_scenario("plain")
+    table = frames["tables/curvature"].set_index(["batch_size", "checkpoint"])
+    assert len(table) == 2 * 4
+    assert table.loc[(32, "last"), "eigenvalue_times_rate_mean"] == pytest.approx(0.5 + 6 / 4 + 0.1)
+    assert table.loc[(32, "last"), "eigenvalue_times_rate_sd"] == pytest.approx(0.1)
+    assert table.loc[(32, "epoch00001"), "batch_sharpness_mean"] == pytest.approx(12 * (0.5 + 1 / 4 + 0.1))
+    assert np.isnan(table.loc[(32, "last"), "preconditioned_eigenvalue_mean"])
+
+
 def test_sharpness_and_alignment_tables_are_means_over_seeds():
     chosen, epochs, diverges = SCENARIOS["plain"]
     frames = add_tables(chosen, make_analyses(chosen, epochs, diverges))

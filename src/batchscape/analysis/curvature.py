@@ -311,8 +311,8 @@ def _log_cost(
     products, size = checkpoints * USUAL_PRODUCTS * (1 + has_preconditioner), min(batch_size, count)
     batches = checkpoints * (config.batches if size < count else 1)
     log.info(
-        "%s, %d checkpoints: about %d Hessian-vector products over %d examples, and %d with as many gradients over batches "
-        "of %d, about %s",
+        "%s, %d checkpoints: about %d Hessian-vector products over %d examples, and %d with as many gradients over "
+        "batches of %d, about %s",
         run.path.name, checkpoints, products, count, batches, size,
         format_duration(seconds * (products + 1.5 * batches * size / count)),
     )  # fmt: skip

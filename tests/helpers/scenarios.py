@@ -32,6 +32,7 @@ def make_study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> 
         "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
         "trajectory": {"enabled": True},
         "curvature": {"enabled": True},
+        "branching": {"enabled": True, "factors": [2]},
     }
     return Study.from_mapping(mapping, "synthetic")
 
@@ -91,6 +92,7 @@ def make_analyses(
         "analysis/update_norms": pd.DataFrame(norms),
         "tables/trials": make_trials(study, diverges, offset),
         "analysis/devices": make_timing(study),
+        "analysis/branching": make_branching(study, diverges),
         **make_surface_analyses(study, diverges, metrics, offset),
     }
 
@@ -108,6 +110,25 @@ def make_trials(study: Study, diverges: Callable[[Run], bool], offset: float = 0
             trained = {"validation_loss_sd": np.nan, "best_epoch": 3.0, "cpu_seconds": 0.1}
             what = {"batch_size": batch_size, "trial": trial, "sampler": "grid", "learning_rate": rate}
             rows.append({**what, "validation_loss": loss, **trained, **counts})
+    return pd.DataFrame(rows)
+
+
+def make_branching(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFrame:
+    """Return branches whose loss is 1 % higher for twice the batch size, but not from the first point on."""
+    rows = []
+    for part, (name,) in study.plan.runs_by_part("branching").items():
+        run = study.runs[name]
+        point, _, factor = part.rpartition("at")[2].partition("-x")
+        epoch = int(point.removesuffix("epochs"))
+        status = "not reached" if diverges(run) else "completed"
+        excess = 0.01 + run.seed / 1000 if (epoch, factor) == (1, "2") else 0.0
+        where = {"examples": 1000.0 * epoch, "epoch": float(epoch), "step": 10.0 * epoch}
+        losses = {"train_loss": (1 + excess) / epoch, "validation_loss": 1.0}
+        values = {**where, "branch_steps": 10.0, "branch_examples": 1000.0, **losses}
+        values = dict.fromkeys(values, np.nan) if status == "not reached" else values
+        sizes = {"factor": int(factor), "branch_batch_size": int(factor) * run.batch_size, "branch_learning_rate": 0.1}
+        lead = lead_columns(name, run, diverges(run))
+        rows.append({**lead, "point": point, **sizes, **values, "branch_status": status})
     return pd.DataFrame(rows)
 
 

@@ -58,6 +58,9 @@ FROM_TARGET = {"table runs_to_target", "table steps_to_target", "table critical_
 SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
 PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTORIES
 CURVATURE = CURVATURE_JOBS | FROM_CURVATURE
+FROM_BRANCHES = {"gather analysis/branching", "table branches", "table branching", "figure branching"}
+BRANCH_JOBS = {f"analyze bs64-lr0.02-seed0: branching at 2epochs, factor {factor}" for factor in (1, 2)}
+BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE
 SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory", "curvature"}
 FROM_CONTRASTED = FROM_PLANES | FROM_TRAJECTORIES | FROM_CURVATURE
@@ -65,11 +68,12 @@ FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
 FROM_TRIALS = {"gather tables/trials"} | FROM_TUNED_LR
 SEARCH = {"tune 64", "tune 128", "tune 256"} | FROM_TRIALS
 TIMING = {"time devices", "table devices", "figure devices"}
-AGGREGATED = TIMING | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
+AGGREGATED = TIMING | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH | BRANCHING
 # What depends on the runs, but not on the search; the timing depends on neither.
 AFTER_TRAINING = AGGREGATED - SEARCH - TIMING | {"table recommendation"}
-# The same without the analyses of the loss surface, which use other runs than the added or removed ones.
-OVER_ALL_RUNS = AFTER_TRAINING - SURFACES | FROM_ARM_RUNS
+# The same without the analyses of the loss surface and the branches, which use other runs than the added or removed
+# ones; the figure of the branches shows the noise scale too.
+OVER_ALL_RUNS = AFTER_TRAINING - SURFACES - BRANCHING | FROM_ARM_RUNS | {"figure branching"}
 EVERYTHING = {"prepare", "network"} | TRAIN | AGGREGATED
 TRAIN_TUNED = {f"train bs{batch_size}-lrtuned-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
 
@@ -87,6 +91,13 @@ def landscape_jobs(run: str) -> set[str]:
     return {f"analyze {run}: landscape {directions}, part {part} of 2" for directions in (0, 1) for part in (1, 2)}
 
 
+def branch_jobs(run: str, point: str = "2epochs") -> set[str]:
+    """Return the jobs of the branches of a run from a point on."""
+    return {f"analyze {run}: state at {point}"} | {
+        f"analyze {run}: branching at {point}, factor {factor}" for factor in (1, 2)
+    }
+
+
 def contrasted_jobs(setting: str) -> set[str]:
     """Return the jobs that only the small and the large batch size have by default."""
     return landscape_jobs(f"{setting}-seed0") | {f"analyze {setting}: {name}" for name in ("trajectory", "curvature")}
@@ -101,9 +112,11 @@ def alignment_jobs(*settings: str) -> set[str]:
 
 
 def jobs_at_rate(rate: str) -> set[str]:
-    """Return the jobs on the loss surface at this rate, if it were the fixed one, except the sharpness."""
+    """Return the jobs on the loss surface, except the sharpness, and the branches at this rate, if it were the fixed
+    one."""
     settings = [f"bs{batch_size}-lr{rate}" for batch_size in (64, 128, 256)]
-    return alignment_jobs(*settings) | contrasted_jobs(settings[0]) | contrasted_jobs(settings[-1]) | FROM_CONTRASTED
+    of_surface = alignment_jobs(*settings) | contrasted_jobs(settings[0]) | contrasted_jobs(settings[-1])
+    return of_surface | FROM_CONTRASTED | branch_jobs(f"{settings[0]}-seed0") | FROM_BRANCHES
 
 
 # The custom arm of the smoke study.
@@ -224,6 +237,8 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | FROM_TUNED_LR
             | contrasted_jobs("bs128-lr0.02")
             | FROM_CONTRASTED
+            | branch_jobs("bs128-lr0.02-seed0")
+            | FROM_BRANCHES
             | train_jobs([64], ["0.01"], [0, 1])
             | train_jobs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
@@ -297,6 +312,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "gradient_alignment.seed": [(1, ALIGNMENT)],
     "curvature.batches": [(5, CURVATURE)],
     "curvature.seed": [(1, CURVATURE)],
+    "branching.rule": [("sqrt", BRANCH_JOBS | FROM_BRANCHES)],
+    "branching.length": [({"epochs": 2}, BRANCH_JOBS | FROM_BRANCHES)],
+    "branching.smoothing": [(0.25, BRANCH_JOBS | FROM_BRANCHES)],
+    "branching.tolerance": [(0.02, {"table branching", "figure branching"})],
     "device_timing.device_counts": [([1, 3], TIMING)],
     "device_timing.epochs": [(3, TIMING)],
     # Which jobs exist: only new ones run.
@@ -307,6 +326,14 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "gradient_alignment.enabled": [(False, set())],
     "curvature.enabled": [(False, set())],
     "device_timing.enabled": [(False, set())],
+    "branching.enabled": [(False, set())],
+    # No run trains again to be branched.
+    "branching.points": [([{"epochs": 2}, {"epochs": 1}], branch_jobs("bs64-lr0.02-seed0", "1epochs") | FROM_BRANCHES)],
+    "branching.factors": [
+        ([2, 4], {"analyze bs64-lr0.02-seed0: branching at 2epochs, factor 4"} | FROM_BRANCHES),
+    ],
+    "branching.settings": [(["bs128-lr0.02"], branch_jobs("bs128-lr0.02-seed0") | FROM_BRANCHES)],
+    "branching.seeds": [([1], branch_jobs("bs64-lr0.02-seed1") | FROM_BRANCHES)],
     "interpolation.pairs": [
         ([["bs64-lr0.02", "bs256-lr0.02"]], FROM_LINES),
         (
@@ -369,6 +396,7 @@ MODULES = {
     | FROM_ARM_RUNS,
     "analysis/sharpness.py": SHARPNESS | CURVATURE,
     "analysis/curvature.py": CURVATURE,
+    "analysis/branching.py": BRANCHING,
     "analysis/landscape.py": PLANES | TRAJECTORIES,
     "analysis/gradient_alignment.py": ALIGNMENT,
     "config/interpolation.py": LINES,
@@ -448,6 +476,7 @@ def rule_inputs(study: Study) -> dict[str, Any]:
         "timing": specs.timing,
         "report": specs.report,
         **{f"train {run}": specs.run(run) for run in study.runs},
+        "branch": specs.branch,
         **{f"tune {batch_size}": specs.search(batch_size) for batch_size in study.grid.batch_sizes},
         **{f"analyze {name}": specs.analysis(name) for name in plan.analyses},
         **{
@@ -510,7 +539,7 @@ def test_params_of_rules_use_only_the_compared_properties():
         for block in re.findall(r"\n    params:\n((?: {8}.*\n)+)", file.read_text())
         for name in re.findall(r"study\.([\w.]+)", block)
     ]
-    specs = {"data", "data_files", "network", "run", "search", "timing", "analysis", "artifact", "report"}
+    specs = {"data", "data_files", "network", "run", "search", "timing", "analysis", "branch", "artifact", "report"}
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}
     assert set(params) == {f"specs.{name}" for name in specs} | modules

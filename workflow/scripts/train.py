@@ -5,6 +5,7 @@ from batchscape.runtime.job import job_log
 import json
 from pathlib import Path
 
+from batchscape.config.budget import parse_point
 from batchscape.config.run import RunSpec, Tuned
 from batchscape.io.files import read_json
 from batchscape.runtime.gpus import allocate_gpus
@@ -22,4 +23,5 @@ if __name__ == "__main__":
             spec_values |= read_json(Path(file), Tuned, "delete it to resume the search from its journal")
         spec = RunSpec.model_validate_json(json.dumps(spec_values))
         execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
-        train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, execution)
+        states = [parse_point(name) for name in resources.states.split()]
+        train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, execution, states=states)

@@ -1,6 +1,7 @@
 """The files of a run: both their writers and their readers get the names here."""
 
 import csv
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -96,6 +97,10 @@ class RunDirectory:
         """Folder of the checkpoints from which a killed run resumes; removed once the run is complete."""
         return self.path / "resume"
 
+    def state_folder(self, step: int) -> Path:
+        """Return the folder of the complete state after a step, from which branches begin."""
+        return self.path / "states" / f"step{step:08d}"
+
     @property
     def run_file(self) -> Path:
         """Path of run.json."""
@@ -146,7 +151,7 @@ class RunDirectory:
         return True
 
     def clear(self, last_epoch: float = 0) -> None:
-        """Delete the files of an earlier run, run.json first.
+        """Delete the files of an earlier run, run.json first, and if it does not resume the states for branches.
 
         Args:
             last_epoch: The epoch after which the run resumes: weights of checkpoints up to this one are not deleted.
@@ -154,6 +159,8 @@ class RunDirectory:
         copies = RunDirectory(self.path / COMPLETED_COPY)
         for file in (copies.run_file, copies.history_file, self.run_file, self.history_file, self.update_norms_file):
             file.unlink(missing_ok=True)
+        if not last_epoch:
+            shutil.rmtree(self.state_folder(0).parent, ignore_errors=True)
         retained = {self.checkpoint_name(epoch) for epoch in range(1, int(last_epoch) + 1)}
         for any_file in (self.weights_file("any"), self.second_moments_file("any")):
             for file in any_file.parent.glob("*.safetensors"):

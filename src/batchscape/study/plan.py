@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from batchscape.config.budget import Budget
+from batchscape.config.budget import Budget, point_name
 from batchscape.config.study import Run, StudyConfig
 from batchscape.config.tuning import trial_budget
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSplit
@@ -16,7 +16,7 @@ from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSp
 class TrainingGroup:
     """Trainings of one batch size that one part of a study needs."""
 
-    part: Literal["run", "search", "timing"]
+    part: Literal["run", "search", "timing", "branch"]
     batch_size: int
     count: int
     budget: Budget
@@ -31,7 +31,7 @@ class Plan:
 
     @property
     def trainings(self) -> list[TrainingGroup]:
-        """All trainings, including those of the searches and of the timing, by part and batch size."""
+        """All trainings, including those of the searches, of the timing and of branches, by part and batch size."""
         tuning, timing, training = self.config.tuning, self.config.device_timing, self.config.training
         counts = Counter(run.batch_size for run in self.config.runs.values())
         batch_sizes = sorted(self.config.grid.batch_sizes)
@@ -46,7 +46,14 @@ class Plan:
         if timing.enabled:
             count, lengths = len(timing.device_counts), (Budget(epochs=1 + timing.epochs), Budget(epochs=1))
             groups += [TrainingGroup("timing", size, count, *lengths) for size in batch_sizes]
-        return groups
+        branching = self.config.branching
+        sizes = [self.config.runs[run].batch_size for run in self.branched_runs]
+        branches = Counter(factor * size for size in sizes for factor in self.branch_factors)
+        lengths = branching.length, branching.length
+        return groups + [
+            TrainingGroup("branch", size, count * len(branching.points), *lengths)
+            for size, count in sorted(branches.items())
+        ]
 
     def describe_trainings(self) -> str:
         """Return the number of trainings, in one line."""
@@ -61,6 +68,8 @@ class Plan:
             parts.append(f"{counts['search']} in {searches} of {tuning.trials} learning rates × {seeds}")
         if counts["timing"]:
             parts.append(f"{counts['timing']} of a few epochs to time devices")
+        if counts["branch"]:
+            parts.append(f"{counts['branch']} branches of {self.config.branching.length}")
         return f"{counts.total()} trainings: {', '.join(parts)}"
 
     @cached_property
@@ -90,6 +99,24 @@ class Plan:
             case (small, large):
                 return ((small, large),)
         return ()
+
+    @property
+    def branched_runs(self) -> list[str]:
+        """The runs to branch from, which save their states; none if branching is disabled."""
+        section = self.config.branching
+        seeds = sorted(section.seeds or self.config.grid.seeds)
+        settings = self.config.branched_settings if section.enabled else ()
+        return [f"{setting}-seed{seed}" for setting in settings for seed in seeds]
+
+    def branch_points(self, run: str) -> list[str]:
+        """Return the names of the points at which a run saves its complete state; none unless it is branched."""
+        points = self.config.branching.points if run in self.branched_runs else ()
+        return list(map(point_name, points))
+
+    @property
+    def branch_factors(self) -> tuple[int, ...]:
+        """The multiples of the batch size of a run that its branches have."""
+        return (1, *sorted(self.config.branching.factors))
 
     @cached_property
     def analyses(self) -> list[str]:
@@ -124,6 +151,13 @@ class Plan:
                         run for setting in (first, second) for run in self.analyzed_runs(analysis, setting)
                     ]
                     for first, second in self.interpolated_pairs
+                }
+            case JobSplit.BRANCHES:
+                return {
+                    f"branches/{run}/at{point}-x{factor}": [run]
+                    for run in self.branched_runs
+                    for point in self.branch_points(run)
+                    for factor in self.branch_factors
                 }
             case JobSplit.PLANE_PARTS:
                 section = self.config.landscape

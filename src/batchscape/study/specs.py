@@ -82,6 +82,11 @@ class Specs:
         return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled", "trial_budget"}}))
 
     @property
+    def branch(self) -> str:
+        """The section `branching`, without the keys that only select jobs."""
+        return _canonical(self.config.branching.model_dump(mode="json"))
+
+    @property
     def timing(self) -> str:
         """The TimingSpec."""
         section = self.config.device_timing
@@ -129,6 +134,7 @@ class Specs:
             "learning_rate_range": self.config.tuning.learning_rate_range,
             "measures": self.measures,
             "recipe": self.recipe,
+            "branching_tolerance": self.config.branching.tolerance,
             "metrics": [metric["name"] for metric in self.measures["metrics"]],
         }
         return _canonical({key: settings[key] for key in artifact.settings})

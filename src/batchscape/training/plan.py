@@ -1,7 +1,7 @@
 """What a run does in which step: a function of its specification and the number of training examples."""
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -130,6 +130,11 @@ class StepPlan:
             # Several intervals may end in the same step.
             count = max(count, self.examples(step) // interval.examples) + 1 if interval.examples else count + 1
         return sorted(steps)
+
+    def first_evaluation(self, point: Budget) -> int | None:
+        """Return the step of the first evaluation from a point on; None if it is not before the end of the budget."""
+        index = bisect_left(self.evaluations, self.in_steps(point))
+        return self.evaluations[index] if index < len(self.evaluations) - 1 else None
 
     def in_steps(self, length: Budget, count: int = 1) -> int:
         """Return the steps of `count` times a length of training; epochs and examples are rounded up to full steps."""

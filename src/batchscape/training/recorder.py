@@ -3,7 +3,9 @@
 import logging
 import math
 import time
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from batchscape.io.weights import Layers, distance_by_layer, write_weights
 from batchscape.optim.state import optimizer_arrays, restore_optimizer, second_moments
 from batchscape.runtime.states import EVALUATED, STOPPED, record_state
 from batchscape.tasks.objective import Measurement
-from batchscape.training.checkpoint import TrainingState, write_checkpoint
+from batchscape.training.checkpoint import CHECKPOINT, TrainingState, write_checkpoint
 from batchscape.training.lightning import pl
 from batchscape.training.module import Interval, TrainingModule
 
@@ -41,16 +43,19 @@ class Recorder(pl.Callback):
         run_key: str,
         checkpoint: TrainingState | None = None,
         deadline: float | None = None,
+        states: Collection[int | None] = (),
     ):
         """Record the run of `module` in `directory`, from the beginning or from a `checkpoint` on.
 
-        `run_key` identifies the run in its checkpoints. `deadline` is that of `Execution`.
+        `run_key` identifies the run in its checkpoints. `deadline` is that of `Execution`. `states` are the steps of
+        the evaluations after which the complete state is saved, for branches.
         """
         self.directory = directory
         self.module = module
         self.run_key = run_key
         self.checkpoint = checkpoint
         self.deadline = math.inf if deadline is None else deadline
+        self.states = states
         self.training = module.spec.training
         self.status = COMPLETED if self.training.patience is None else BUDGET_SPENT
         self.best_evaluation: int | None = None
@@ -75,7 +80,7 @@ class Recorder(pl.Callback):
         self.module.after_segment = self._maybe_save_checkpoint
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        module, plan, step, evaluation = self.module, self.module.plan, self.module.step, trainer.current_epoch + 1
+        module, plan, step, evaluation = self.module, self.module.plan, self.module.step, len(self.history) + 1
         interval, training = module.interval, module.training_measurement()
         started, cpu_started = time.perf_counter(), time.process_time()
         validation = module.validate()
@@ -146,6 +151,11 @@ class Recorder(pl.Callback):
             trainer.should_stop = True
             return
         module.interval = module.new_interval()
+        if step in self.states and module.process_group.is_main_process:
+            # One that an interrupted attempt has saved is the same.
+            folder = self.directory.state_folder(step)
+            if not (folder / CHECKPOINT).exists():
+                self._save_checkpoint(folder)
         if step < plan.total:
             self._maybe_save_checkpoint()
 
@@ -182,7 +192,7 @@ class Recorder(pl.Callback):
         time_left = self.deadline - time.time() - SHUTDOWN_TIME
         is_out_of_time = SEGMENT_TIME_SAFETY_FACTOR * self.longest_segment > time_left
         if is_out_of_time or now - self.last_checkpoint_time >= CHECKPOINT_INTERVAL:
-            self._save_checkpoint()
+            self._save_checkpoint(self.directory.checkpoint_folder)
             self.last_checkpoint_time = time.perf_counter()
         if is_out_of_time:
             step = self.module.step
@@ -194,7 +204,7 @@ class Recorder(pl.Callback):
             )
         self.segment_start = time.perf_counter()
 
-    def _save_checkpoint(self) -> None:
+    def _save_checkpoint(self, folder: Path) -> None:
         module, interval = self.module, self.module.interval
         optimizer, optimizer_values = optimizer_arrays(module.optimizer)
         state = TrainingState(
@@ -213,7 +223,7 @@ class Recorder(pl.Callback):
             best_loss=self.best_loss,
             micro_batch=module.micro_batch,
         )
-        write_checkpoint(self.directory.checkpoint_folder, state, self.run_key)
+        write_checkpoint(folder, state, self.run_key)
 
     def _restore(self, state: TrainingState) -> None:
         """Restore the network, the optimizer and the record from a checkpoint."""
@@ -225,7 +235,9 @@ class Recorder(pl.Callback):
         self.best_state = _to_tensors(state.best, module.device)
         self.best_evaluation, self.best_loss = state.best_evaluation, state.best_loss
         self.history, self.previous_weights = list(state.history), state.previous_weights
-        evaluated = self.history[-1]["step"] if self.history else 0
+        evaluations = module.plan.evaluations[: bisect_right(module.plan.evaluations, state.step)]
+        # A branch may begin between two evaluations, and has no norms from before.
+        evaluated = max(0, len(state.update_norms) - (state.step - max(evaluations, default=0)))
         self.update_norms = [state.update_norms[:evaluated]]
         module.step = state.step
         module.interval = Interval(

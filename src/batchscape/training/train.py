@@ -1,11 +1,13 @@
 """Train one run and write its directory."""
 
+import hashlib
 import logging
 import math
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import torch
 
+from batchscape.config.budget import Budget
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData, prepared_digest, read_prepared
 from batchscape.errors import UserError, is_out_of_memory
@@ -22,7 +25,7 @@ from batchscape.runtime.device import available_memory, choose_device
 from batchscape.runtime.states import ALREADY_COMPLETE, RESUMED, record_state
 from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
 from batchscape.tasks.objective import Measurement, SupervisedObjective, build_objective
-from batchscape.training.checkpoint import read_checkpoint, run_key
+from batchscape.training.checkpoint import read_checkpoint, read_state, run_key
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.execution import SINGLE_PROCESS, Execution
@@ -35,7 +38,15 @@ from batchscape.training.recorder import Recorder
 log = logging.getLogger(__name__)
 
 
-def train(spec: RunSpec, data: Path, directory: Path, execution: Execution = SINGLE_PROCESS) -> Path:
+def train(
+    spec: RunSpec,
+    data: Path,
+    directory: Path,
+    execution: Execution = SINGLE_PROCESS,
+    *,
+    states: Sequence[Budget] = (),
+    start: Path | None = None,
+) -> Path:
     """Train one run on prepared data.
 
     A run that was killed resumes from its last complete checkpoint in `directory`, and ends with the bits that an
@@ -53,6 +64,9 @@ def train(spec: RunSpec, data: Path, directory: Path, execution: Execution = SIN
             `weights/{init,best,last,epochNNNNN}.safetensors` and, written last, `run.json`. A run whose loss is not
             finite is complete too, with the status `diverged`; it has no `best` if no epoch had a finite loss.
         execution: All that does not decide the weights, such as devices and the deadline.
+        states: Points of the training at which the complete state is saved too, at the first evaluation from there on;
+            see `RunDirectory.state_folder`.
+        start: A checkpoint of another run from which this one begins, in place of the initial weights.
 
     Returns:
         `directory`.
@@ -62,12 +76,12 @@ def train(spec: RunSpec, data: Path, directory: Path, execution: Execution = SIN
             the deadline.
         WorkerFailed: One of several processes failed.
     """
-    if execution.code and RunDirectory(directory).restore_if_complete(_run_key(spec, data, execution.code)):
+    if execution.code and RunDirectory(directory).restore_if_complete(_run_key(spec, data, execution.code, start)):
         log.info("%s is already complete", directory.name)
         record_state(ALREADY_COMPLETE)
         return directory
     if execution.num_processes == 1:
-        _train(spec, data, directory, execution, ProcessGroup())
+        _train(spec, data, directory, execution, ProcessGroup(), states, start)
         return directory
     torch.set_num_threads(execution.threads)
     # So that an invalid run fails here, with one line, not in each process.
@@ -78,33 +92,54 @@ def train(spec: RunSpec, data: Path, directory: Path, execution: Execution = SIN
         "data": str(data),
         "directory": str(directory),
         "execution": asdict(execution),
+        "states": [point.model_dump() for point in states],
+        "start": None if start is None else str(start),
     }
     launch(train_worker, arguments, execution.devices, execution.nodes)
     return directory
 
 
-def train_worker(spec: str, data: str, directory: str, execution: dict[str, Any]) -> None:
+def train_worker(
+    spec: str,
+    data: str,
+    directory: str,
+    execution: dict[str, Any],
+    states: list[dict[str, Any]],
+    start: str | None,
+) -> None:
     """Train as one of several processes that `launch` started; the arguments are those of `train`, as JSON."""
     settings = Execution(**execution)
     process_group = ProcessGroup(int(os.environ["RANK"]), settings.num_processes)
-    _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), settings, process_group)
+    points = list(map(Budget.model_validate, states))
+    begin = None if start is None else Path(start)
+    _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), settings, process_group, points, begin)
 
 
-def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, process_group: ProcessGroup) -> None:
+def _train(
+    spec: RunSpec,
+    data: Path,
+    directory: Path,
+    execution: Execution,
+    process_group: ProcessGroup,
+    states: Sequence[Budget],
+    start: Path | None,
+) -> None:
     torch.set_num_threads(execution.threads)
     prepared, objective = build(spec, data, process_group.size)
     num_parameters = sum(parameter.numel() for parameter in objective.module.parameters())
     run = RunDirectory(directory)
-    key = _run_key(spec, data, execution.code)
-    checkpoint = read_checkpoint(run.checkpoint_folder, key)
+    key = _run_key(spec, data, execution.code, start)
+    resumed = read_checkpoint(run.checkpoint_folder, key)
+    checkpoint = resumed or (read_state(start) if start else None)
     if process_group.is_main_process:
         run.clear(last_epoch=checkpoint.history[-1]["epoch"] if checkpoint and checkpoint.history else 0)
 
     started = datetime.now(UTC)
-    micro_batch = checkpoint.micro_batch if checkpoint else None
+    micro_batch = resumed.micro_batch if resumed else None
     module = TrainingModule(objective, prepared, spec, process_group, execution.jobs_per_gpu, micro_batch)
-    recorder = Recorder(run, module, key, checkpoint, execution.deadline)
     plan = module.plan
+    state_steps = {plan.first_evaluation(point) for point in states} - {None}
+    recorder = Recorder(run, module, key, checkpoint, execution.deadline, state_steps)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d steps, %d in each epoch of %d examples",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed,
@@ -112,11 +147,11 @@ def _train(spec: RunSpec, data: Path, directory: Path, execution: Execution, pro
     )  # fmt: skip
     trainer = make_trainer(module, execution, directory, recorder)
     if checkpoint:
-        log.info("resuming after step %d", checkpoint.step)
-        if process_group.is_main_process:
+        log.info("%s after step %d", "resuming" if resumed else "branching", checkpoint.step)
+        if resumed and process_group.is_main_process:
             record_state(RESUMED, epoch=plan.epochs(checkpoint.step), step=checkpoint.step)
         stages = ("ready", "started", "processed", "completed")
-        completed = dict.fromkeys(stages, len(checkpoint.history))
+        completed = dict.fromkeys(stages, bisect_right(plan.evaluations, checkpoint.step))
         trainer.fit_loop.epoch_progress.current.load_state_dict(completed)
     try:
         trainer.fit(module)
@@ -177,8 +212,10 @@ def _out_of_memory_message(module: TrainingModule, run: str) -> str:
     )
 
 
-def _run_key(spec: RunSpec, data: Path, code: str) -> str:
-    return run_key(spec.model_dump_json(), prepared_digest(data), code)
+def _run_key(spec: RunSpec, data: Path, code: str, start: Path | None) -> str:
+    """Return the key of a run; that of a branch depends on the state that it begins from."""
+    origin = "" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
+    return run_key(spec.model_dump_json(), prepared_digest(data), f"{code} {origin}".rstrip())
 
 
 def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, SupervisedObjective]:

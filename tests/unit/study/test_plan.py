@@ -30,5 +30,15 @@ def test_trainings_of_searches_and_timing_are_counted(study: Callable):
     assert planned.plan.describe_trainings() == (
         "44 trainings: 18 runs, 20 in 2 searches of 5 learning rates × 2 seeds, 6 of a few epochs to time devices"
     )
+    branched = study(
+        "name: s\nbranching: {enabled: true, points: [{steps: 9}, {epochs: 2}], factors: [4], seeds: [1, 2]}"
+    )
+    # Of two runs of batch size 32, at two points each, one with its own and one with four times the batch size.
+    assert [each for each in branched.plan.trainings if each.part == "branch"] == [
+        TrainingGroup("branch", 32, 4, EPOCH, EPOCH),
+        TrainingGroup("branch", 128, 4, EPOCH, EPOCH),
+    ]
+    assert branched.plan.describe_trainings().endswith(", 8 branches of 1 epoch")
+    assert branched.plan.runs_by_part("branching")["branches/bs32-lr0.01-seed2/at9steps-x4"] == ["bs32-lr0.01-seed2"]
     less = study("name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n")
     assert less.plan.describe_trainings() == f"{len(less.runs)} trainings: {len(less.runs)} runs"

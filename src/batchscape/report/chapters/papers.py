@@ -24,6 +24,7 @@ KRIZHEVSKY = Paper("Krizhevsky 2014, One Weird Trick for Parallelizing Networks"
 KWON = Paper("Kwon et al. 2021, Adaptive Sharpness-Aware Minimization", f"{ARXIV}2102.11600")
 LI = Paper("Li et al. 2018, Visualizing the Loss Landscape of Neural Nets", f"{ARXIV}1712.09913")
 MCCANDLISH = Paper("McCandlish et al. 2018, An Empirical Model of Large-Batch Training", f"{ARXIV}1812.06162")
+MERRILL = Paper("Merrill et al. 2025, Critical Batch Size Revisited", f"{ARXIV}2505.23971")
 SHALLUE = Paper(
     "Shallue et al. 2019, Measuring the Effects of Data Parallelism on Neural Network Training", f"{ARXIV}1811.03600"
 )

@@ -75,9 +75,13 @@ def three_classes() -> PreparedData:
 
 
 def recorded(run: RunDirectory) -> dict[str, Any]:
-    """Return all that a run has recorded, except times: the bytes of its weights, its update norms and its history."""
+    """Return all that a run has recorded, except times.
+
+    That is the bytes of its weights and second moments, its update norms and its history.
+    """
     frame = read_frame(run.history_file, "")
     return {
+        **{f"second moments of {path.name}": path.read_bytes() for path in sorted(run.path.glob("second_moments/*"))},
         **{path.name: path.read_bytes() for path in sorted((run.path / "weights").iterdir())},
         "update_norms": run.update_norms().tolist(),
         # As text, nan equals nan.

@@ -32,6 +32,8 @@ def make_study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> 
         "training": {"checkpoints": [1]},
         "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
         "trajectory": {"enabled": True},
+        "curvature": {"enabled": True},
+        "branching": {"enabled": True, "factors": [2]},
     }
     return Study.from_mapping(mapping, "synthetic")
 
@@ -93,6 +95,7 @@ def make_analyses(
         "analysis/update_norms": pd.DataFrame(norms),
         "tables/trial_runs": make_trial_runs(study, diverges, offset),
         "analysis/devices": make_timing(study),
+        "analysis/branching": make_branching(study, diverges),
         **make_surface_analyses(study, diverges, metrics, offset),
     }
 
@@ -124,6 +127,25 @@ def make_trial_runs(study: Study, diverges: Callable[[Run], bool], offset: float
     return pd.DataFrame(rows)
 
 
+def make_branching(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFrame:
+    """Return branches whose loss is 1 % higher for twice the batch size, but not from the first point on."""
+    rows = []
+    for part, (name,) in study.plan.runs_by_part("branching").items():
+        run = study.runs[name]
+        point, _, factor = part.rpartition("at")[2].partition("-x")
+        epoch = int(point.removesuffix("epochs"))
+        status = "not reached" if diverges(run) else "completed"
+        excess = 0.01 + run.seed / 1000 if (epoch, factor) == (1, "2") else 0.0
+        where = {"examples": 1000.0 * epoch, "epoch": float(epoch), "step": 10.0 * epoch}
+        losses = {"train_loss": (1 + excess) / epoch, "validation_loss": 1.0}
+        values = {**where, "branch_steps": 10.0, "branch_examples": 1000.0, **losses}
+        values = dict.fromkeys(values, np.nan) if status == "not reached" else values
+        sizes = {"factor": int(factor), "branch_batch_size": int(factor) * run.batch_size, "branch_learning_rate": 0.1}
+        lead = lead_columns(name, run, diverges(run))
+        rows.append({**lead, "point": point, **sizes, **values, "branch_status": status})
+    return pd.DataFrame(rows)
+
+
 def make_timing(study: Study) -> pd.DataFrame:
     """Return epoch times on one and two devices; four devices are not available."""
     where = {"device": "cpu", "processor": "a processor", "cores": 2, "other_cores": 0.5}
@@ -143,7 +165,7 @@ def make_surface_analyses(
     study: Study, diverges: Callable[[Run], bool], metrics: Sequence[str] = ("accuracy",), offset: float = 0.0
 ) -> dict[str, pd.DataFrame]:
     """Return the rows of the analyses of the loss surface; nan for runs that diverged."""
-    sharpness, alignment, lines, planes, ways = [], [], [], [], []
+    sharpness, alignment, lines, planes, ways, curvature = [], [], [], [], [], []
     for name, run in study.runs.items():
         if run.setting not in study.plan.arm_settings:
             continue
@@ -172,6 +194,8 @@ def make_surface_analyses(
         for power in range(5):
             norms = {"gradient_norm": bad / 2 ** (power / 2), "bound": bad, "alignment": 1 / 2 ** (power / 2)}
             alignment.append({**lead, "gradient_batch": 2**power, **norms})
+        if run.setting in study.plan.contrasted_settings:
+            curvature += make_curvature(lead, bad, run)
         if run.seed == study.grid.seeds[0] and run.setting in study.plan.contrasted_settings:
             for x in (-1.0, 0.0, 1.0, 2.0):
                 for y in (-0.5, 0.0, 0.5):
@@ -208,7 +232,29 @@ def make_surface_analyses(
         "analysis/interpolation": pd.DataFrame(lines),
         "tables/landscape": pd.DataFrame(planes),
         "tables/trajectory": pd.DataFrame(ways),
+        "analysis/curvature": pd.DataFrame(curvature),
     }
+
+
+def make_curvature(lead: dict[str, object], bad: float, run: Run) -> list[dict[str, object]]:
+    """Return the curvature of a run by checkpoint, without a preconditioner; the best weights are the last ones."""
+    rows = []
+    for epoch, checkpoint in ((0, "init"), (1, "epoch00001"), (6, "best"), (6, "last")):
+        product = bad * (0.5 + epoch / 4 + run.seed / 10) * (run.batch_size / 32) ** 0.1
+        of_hessian = {"hessian_eigenvalue": 10 * product, "eigenvalue_times_rate": product}
+        of_batches = {
+            "batch_sharpness": 12 * product, "batch_sharpness_se": 1.0, "batch_sharpness_times_rate": 1.2 * product,
+        }  # fmt: skip
+        no_adam = ("preconditioned_eigenvalue", "preconditioned_times_rate", "preconditioned_edge")
+        of_weights = {"loss": bad, "gradient_norm": bad, "weight_norm": bad, "gradient_norm/conv1": bad}
+        place = {"epoch": epoch * bad, "step": 10 * epoch * bad, "step_learning_rate": 0.1, "edge": 2.0}
+        rows.append(
+            {
+                **lead, "checkpoint": checkpoint, **place, **of_hessian, **of_batches, **dict.fromkeys(no_adam, np.nan),
+                **of_weights, "not_computed": "none",
+            }
+        )  # fmt: skip
+    return rows
 
 
 def build(

@@ -38,7 +38,8 @@ def test_study_has_identical_numbers_on_a_hostile_machine(finished: Checkout, tm
     study["comparison"]["high_learning_rate"] = 0.02
     del study["arms"]["mine"]
     study["arms"]["linear"] = {"enabled": False}
-    for section in ("sharpness", "interpolation", "landscape", "trajectory", "tuning", "device_timing", "confirmation"):
+    analyses = ("sharpness", "interpolation", "landscape", "trajectory", "curvature")
+    for section in (*analyses, "tuning", "device_timing", "confirmation"):
         study[section] = {"enabled": False}
     study["gradient_alignment"]["checkpoints"] = ["best"]
     (checkout.path / "study.yaml").write_text("")

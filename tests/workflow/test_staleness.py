@@ -45,6 +45,7 @@ PLANE_JOBS = {
     for part in (1, 2)
 }
 TRAJECTORY_JOBS = {f"analyze {setting}: trajectory" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
+CURVATURE_JOBS = {f"analyze {setting}: curvature" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
 BY_ARM = {"table scaled_lr"} | {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")}
 CLAIMS = {"table claims", "figure claims"}
 FROM_ARM_RUNS = {"table arm_runs"} | BY_ARM | CLAIMS
@@ -53,14 +54,20 @@ FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignmen
 FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
 FROM_TRAJECTORIES = {"gather tables/trajectory", "figure trajectory"}
+FROM_CURVATURE = {"gather analysis/curvature", "table curvature", "figure curvature"}
 FROM_TARGET = {
     *("table runs_to_target", "table steps_to_target", "table critical_batch", "table regimes", "table frontier"),
     *("figure steps_to_target", "figure frontier"),
 }
 SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
 PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTORIES
-SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES
-SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory"}
+CURVATURE = CURVATURE_JOBS | FROM_CURVATURE
+FROM_BRANCHES = {"gather analysis/branching", "table branches", "table branching", "figure branching"}
+BRANCH_JOBS = {f"analyze bs64-lr0.02-seed0: branching at 2epochs, factor {factor}" for factor in (1, 2)}
+BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES
+SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE
+SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory", "curvature"}
+FROM_CONTRASTED = FROM_PLANES | FROM_TRAJECTORIES | FROM_CURVATURE
 FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
 FROM_SCALING = {"table scaling", "figure lr_effect"}
 FROM_TRIALS = {"gather tables/trial_runs", "table trials"} | FROM_TUNED_LR | FROM_SCALING
@@ -68,11 +75,12 @@ SEARCH = {"tune 64", "tune 128", "tune 256"} | FROM_TRIALS
 CONFIRMATION_RUNS = {"confirm rank1-seed1000", "confirm rank1-seed1001"}
 CONFIRMATION = {"finalists", "analyze confirmation", "table confirmation"} | CONFIRMATION_RUNS
 TIMING = {"time devices", "table devices", "figure devices"}
-AGGREGATED = TIMING | CONFIRMATION | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH
+AGGREGATED = TIMING | CONFIRMATION | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURFACES | SEARCH | BRANCHING
 # What depends on the runs, and not only on the search; the timing depends on neither.
 AFTER_TRAINING = AGGREGATED - SEARCH - TIMING | {"table recommendation"} | FROM_SCALING
-# The same without the analyses of the loss surface, which use other runs than the added or removed ones.
-OVER_ALL_RUNS = AFTER_TRAINING - SURFACES | FROM_ARM_RUNS
+# The same without the analyses of the loss surface and the branches, which use other runs than the added or removed
+# ones; the figure of the branches shows the noise scale too.
+OVER_ALL_RUNS = AFTER_TRAINING - SURFACES - BRANCHING | FROM_ARM_RUNS | {"figure branching"}
 EVERYTHING = {"prepare", "network"} | TRAIN | AGGREGATED
 TRAIN_TUNED = {f"train bs{batch_size}-lrtuned-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
 
@@ -90,9 +98,16 @@ def landscape_jobs(run: str) -> set[str]:
     return {f"analyze {run}: landscape {directions}, part {part} of 2" for directions in (0, 1) for part in (1, 2)}
 
 
-def plane_jobs(setting: str) -> set[str]:
-    """Return the jobs that evaluate planes around a setting's first run."""
-    return landscape_jobs(f"{setting}-seed0") | {f"analyze {setting}: trajectory"}
+def branch_jobs(run: str, point: str = "2epochs") -> set[str]:
+    """Return the jobs of the branches of a run from a point on."""
+    return {f"analyze {run}: state at {point}"} | {
+        f"analyze {run}: branching at {point}, factor {factor}" for factor in (1, 2)
+    }
+
+
+def contrasted_jobs(setting: str) -> set[str]:
+    """Return the jobs that only the small and the large batch size have by default."""
+    return landscape_jobs(f"{setting}-seed0") | {f"analyze {setting}: {name}" for name in ("trajectory", "curvature")}
 
 
 def sharpness_jobs(*settings: str) -> set[str]:
@@ -104,11 +119,11 @@ def alignment_jobs(*settings: str) -> set[str]:
 
 
 def jobs_at_rate(rate: str) -> set[str]:
-    """Return the jobs on the loss surface at this rate, if it were the fixed one, except the sharpness."""
+    """Return the jobs on the loss surface, except the sharpness, and the branches at this rate, if it were the fixed
+    one."""
     settings = [f"bs{batch_size}-lr{rate}" for batch_size in (64, 128, 256)]
-    return (
-        alignment_jobs(*settings) | plane_jobs(settings[0]) | plane_jobs(settings[-1]) | FROM_PLANES | FROM_TRAJECTORIES
-    )
+    of_surface = alignment_jobs(*settings) | contrasted_jobs(settings[0]) | contrasted_jobs(settings[-1])
+    return of_surface | FROM_CONTRASTED | branch_jobs(f"{settings[0]}-seed0") | FROM_BRANCHES
 
 
 # The custom arm of the smoke study.
@@ -156,9 +171,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | OVER_ALL_RUNS
             | SHARPNESS
             | ALIGNMENT
-            | LINES,
+            | LINES
+            | CURVATURE,
         ),
-        ([0], OVER_ALL_RUNS | SHARPNESS | ALIGNMENT | LINES),
+        ([0], OVER_ALL_RUNS | SHARPNESS | ALIGNMENT | LINES | CURVATURE),
     ],
     "model.name": [("vgg", set())],
     "model.channels": [([4, 4], RETRAINED)],
@@ -226,9 +242,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             128,
             {"figure epoch_distance"}
             | FROM_TUNED_LR
-            | plane_jobs("bs128-lr0.02")
-            | FROM_PLANES
-            | FROM_TRAJECTORIES
+            | contrasted_jobs("bs128-lr0.02")
+            | FROM_CONTRASTED
+            | branch_jobs("bs128-lr0.02-seed0")
+            | FROM_BRANCHES
             | train_jobs([64], ["0.01"], [0, 1])
             | train_jobs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
@@ -241,9 +258,8 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             128,
             {"table epoch_distance", "figure epoch_distance"}
             | CLAIMS
-            | plane_jobs("bs128-lr0.02")
-            | FROM_PLANES
-            | FROM_TRAJECTORIES,
+            | contrasted_jobs("bs128-lr0.02")
+            | FROM_CONTRASTED,
         ),
     ],
     "comparison.margin": [(0.1, CLAIMS | {"table tolerance", "figure tolerance"}), (0.05, set())],
@@ -321,6 +337,12 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "gradient_alignment.checkpoints": [(["best"], ALIGNMENT)],
     "gradient_alignment.max_batch_size": [(32, ALIGNMENT)],
     "gradient_alignment.seed": [(1, ALIGNMENT)],
+    "curvature.batches": [(5, CURVATURE)],
+    "curvature.seed": [(1, CURVATURE)],
+    "branching.rule": [("sqrt", BRANCH_JOBS | FROM_BRANCHES)],
+    "branching.length": [({"epochs": 2}, BRANCH_JOBS | FROM_BRANCHES)],
+    "branching.smoothing": [(0.25, BRANCH_JOBS | FROM_BRANCHES)],
+    "branching.tolerance": [(0.02, {"table branching", "figure branching"})],
     "device_timing.device_counts": [([1, 3], TIMING)],
     "device_timing.epochs": [(3, TIMING)],
     # Which jobs exist: only new ones run.
@@ -329,7 +351,16 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "landscape.enabled": [(False, set())],
     "trajectory.enabled": [(False, set())],
     "gradient_alignment.enabled": [(False, set())],
+    "curvature.enabled": [(False, set())],
     "device_timing.enabled": [(False, set())],
+    "branching.enabled": [(False, set())],
+    # No run trains again to be branched.
+    "branching.points": [([{"epochs": 2}, {"epochs": 1}], branch_jobs("bs64-lr0.02-seed0", "1epochs") | FROM_BRANCHES)],
+    "branching.factors": [
+        ([2, 4], {"analyze bs64-lr0.02-seed0: branching at 2epochs, factor 4"} | FROM_BRANCHES),
+    ],
+    "branching.settings": [(["bs128-lr0.02"], branch_jobs("bs128-lr0.02-seed0") | FROM_BRANCHES)],
+    "branching.seeds": [([1], branch_jobs("bs64-lr0.02-seed1") | FROM_BRANCHES)],
     "interpolation.pairs": [
         ([["bs64-lr0.02", "bs256-lr0.02"]], FROM_LINES),
         (
@@ -356,6 +387,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         (35, FROM_PLANES | {f"analyze {run}: landscape {d}, part 1 of 1" for run in SHOWN_RUNS for d in (0, 1)}),
     ],
     "trajectory.settings": [(["bs64-lr0.02"], FROM_TRAJECTORIES)],
+    "curvature.settings": [
+        (["bs64-lr0.02"], FROM_CURVATURE),
+        (["bs64-lr0.02", "bs256-lrtuned"], FROM_CURVATURE | {"analyze bs256-lrtuned: curvature"}),
+    ],
     "trajectory.seeds": [([0, 1], TRAJECTORIES)],
 }
 
@@ -389,7 +424,9 @@ MODULES = {
     "analysis/update_norms.py": {"analyze update_norms", "table update_norms", "figure update_norms"} | FROM_ARM_RUNS,
     "analysis/distance.py": {"analyze distance", "table distance", "figure distance", "figure distance_by_layer"}
     | FROM_ARM_RUNS,
-    "analysis/sharpness.py": SHARPNESS,
+    "analysis/sharpness.py": SHARPNESS | CURVATURE,
+    "analysis/curvature.py": CURVATURE,
+    "analysis/branching.py": BRANCHING,
     "analysis/landscape.py": PLANES | TRAJECTORIES,
     "analysis/gradient_alignment.py": ALIGNMENT,
     "config/interpolation.py": LINES,
@@ -471,6 +508,7 @@ def rule_inputs(study: Study) -> dict[str, Any]:
         "timing": specs.timing,
         "report": specs.report,
         **{f"train {run}": specs.run(run) for run in study.runs},
+        "branch": specs.branch,
         **{f"tune {batch_size}": specs.search(batch_size) for batch_size in study.grid.batch_sizes},
         **{f"analyze {name}": specs.analysis(name) for name in plan.analyses},
         **{
@@ -533,7 +571,10 @@ def test_params_of_rules_use_only_the_compared_properties():
         for block in re.findall(r"\n    params:\n((?: {8}.*\n)+)", file.read_text())
         for name in re.findall(r"study\.([\w.]+)", block)
     ]
-    specs = {"data", "data_files", "network", "run", "finalists", "search", "timing", "analysis", "artifact", "report"}
+    specs = {
+        *("data", "data_files", "network", "run", "finalists", "search", "timing", "analysis", "branch", "artifact"),
+        "report",
+    }
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}
     assert set(params) == {f"specs.{name}" for name in specs} | modules

@@ -161,6 +161,25 @@ use rule sharpness as trajectory with:
         ),
 
 
+use rule sharpness as curvature with:
+    input:
+        runs=lambda wildcards: study.paths.analyzed_run_summaries(
+            "curvature", wildcards.setting
+        ),
+        data=study.paths.prepared_data,
+    output:
+        study.paths.csv("analysis/curvature/{setting}"),
+    log:
+        study.paths.log("curvature/{setting}"),
+    benchmark:
+        study.paths.benchmark("curvature/{setting}")
+    params:
+        spec=study.specs.analysis("curvature"),
+        code=lambda wildcards: hash_code(
+            "analyze_setting.py", "batchscape.analysis.curvature"
+        ),
+
+
 rule landscape:
     """The training loss on one part of a plane of two random directions around the weights of a run."""
     input:
@@ -220,6 +239,70 @@ rule interpolation:
         "Analyzing {wildcards.setting}: {rule} to {wildcards.other}"
     script:
         "../scripts/interpolation.py"
+
+
+rule branch_state:
+    """The complete state of a run at a point of its training; the run has saved it unless it is older."""
+    input:
+        run=study.paths.run_file("{run}", "run.json"),
+        data=study.paths.prepared_data,
+    output:
+        study.paths.branch_file("{run}", "{point}", "state.safetensors"),
+    log:
+        study.paths.log("branch_state/{run}/at{point}"),
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: study.resources.devices
+    resources:
+        gpu=lambda wildcards: requested_gpus(study.job_resources.training_gpus),
+        jobs_per_gpu=study.resources.jobs_per_gpu,
+        devices=study.resources.devices,
+        nodes=study.resources.nodes,
+        tasks=study.job_resources.slurm_tasks,
+        gres=study.job_resources.slurm_gres,
+    params:
+        code=lambda wildcards: hash_code(
+            "branch_state.py",
+            study.model_module,
+            other_files=study.custom_training_files,
+        ),
+    message:
+        "Analyzing {wildcards.run}: state at {wildcards.point}"
+    script:
+        "../scripts/branch_state.py"
+
+
+rule branching:
+    """The loss of a branch of a run, which continues it with a multiple of its batch size."""
+    input:
+        run=study.paths.run_file("{run}", "run.json"),
+        data=study.paths.prepared_data,
+        state=study.paths.branch_file("{run}", "{point}", "state.safetensors"),
+    output:
+        study.paths.csv("branches/{run}/at{point}-x{factor}"),
+    log:
+        study.paths.log("branching/{run}/at{point}-x{factor}"),
+    benchmark:
+        study.paths.benchmark("branching/{run}/at{point}-x{factor}")
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: study.resources.devices
+    resources:
+        gpu=lambda wildcards: requested_gpus(study.job_resources.training_gpus),
+        jobs_per_gpu=study.resources.jobs_per_gpu,
+        devices=study.resources.devices,
+        nodes=study.resources.nodes,
+        tasks=study.job_resources.slurm_tasks,
+        gres=study.job_resources.slurm_gres,
+    params:
+        spec=study.specs.branch,
+        code=lambda wildcards: hash_code(
+            "branching.py", study.model_module, other_files=study.custom_training_files
+        ),
+    message:
+        "Analyzing {wildcards.run}: branching at {wildcards.point}, factor {wildcards.factor}"
+    script:
+        "../scripts/branching.py"
 
 
 rule device_timing:

@@ -15,6 +15,8 @@ wildcard_constraints:
     parts=r"\d+",
     rank=r"\d+",
     seed=r"\d+",
+    point=POINT_PATTERN,
+    factor=r"\d+",
     rows="|".join(analysis.rows for analysis in ANALYSES.values() if analysis.is_split),
     table="|".join(TABLES),
     figure="|".join(FIGURES),

@@ -72,6 +72,7 @@ def find_requirement():
 
 # All that the rules take from the library.
 try:
+    from batchscape.config.budget import POINT_PATTERN
     from batchscape.config.loading import read_assignments, remove_assigned_text
     from batchscape.config.settings import SETTING_PATTERN
     from batchscape.errors import UserError

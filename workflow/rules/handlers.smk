@@ -11,7 +11,7 @@ from pathlib import Path
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 # What jobs save beside their outputs, undeclared, so that a rerun can resume or reuse it.
-REUSED_BY_JOBS = (".completed", "resume", "optuna.journal", "trial", ".cache")
+REUSED_BY_JOBS = (".completed", "resume", "optuna.journal", "trial", ".cache", "prefix")
 MAX_FAILURES = 10
 
 

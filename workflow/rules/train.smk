@@ -51,6 +51,8 @@ rule train:
         nodes=study.resources.nodes,
         tasks=study.job_resources.slurm_tasks,
         gres=study.job_resources.slurm_gres,
+        # A resource, not a param: a run need not train again to be branched, see `branch_state`.
+        states=lambda wildcards: " ".join(study.plan.branch_points(wildcards.run)),
     params:
         spec=lambda wildcards: study.specs.run(wildcards.run),
         code=lambda wildcards: hash_code(

@@ -5,6 +5,7 @@ from batchscape.runtime.job import job_log
 import json
 from pathlib import Path
 
+from batchscape.config.budget import parse_point
 from batchscape.config.run import RunSpec, Tuned, with_hyperparameters
 from batchscape.io.files import read_json
 from batchscape.runtime.gpus import allocate_gpus
@@ -23,4 +24,5 @@ if __name__ == "__main__":
         else:
             spec = RunSpec.model_validate_json(snakemake.params.spec)
         execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
-        train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, execution)
+        states = [parse_point(name) for name in resources.states.split()]
+        train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, execution, states=states)

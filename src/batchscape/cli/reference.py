@@ -75,6 +75,8 @@ def _yaml(value: Any) -> str:
     if isinstance(value, Section):
         given = value.model_dump(exclude_none=True)
         return "{" + ", ".join(f"{key}: {json.dumps(part)}" for key, part in given.items()) + "}"
+    if isinstance(value, tuple) and value and isinstance(value[0], Section):
+        return f"[{', '.join(map(_yaml, value))}]"
     return json.dumps(value) if value is not None else "null"
 
 

@@ -59,3 +59,18 @@ class Warmup(Budget):
 
     def __str__(self) -> str:
         return super().__str__() if self.fraction is None else f"{100 * self.fraction:g} % of the budget"
+
+
+POINT_PATTERN = r"\d+(?:epochs|examples|steps)"
+"""What the names of all points match: the wildcards of rules are constrained to it."""
+
+
+def point_name(point: Budget) -> str:
+    """Return the name of a point of a training in the names of files, such as `4epochs`."""
+    return f"{point.amount:.0f}{point.unit}"
+
+
+def parse_point(name: str) -> Budget:
+    """Return the point with a name."""
+    unit = name.lstrip("0123456789")
+    return Budget.model_validate({unit: int(name.removesuffix(unit))})

@@ -14,9 +14,11 @@ from batchscape.config.analysis import AnalysisConfig
 from batchscape.config.arms import DEFAULT_ARMS, Arms, Base, Changes
 from batchscape.config.averaging import AveragingConfig
 from batchscape.config.base import Section, cross_field_error, shortest_decimal
+from batchscape.config.branching import BranchingConfig
 from batchscape.config.budget import Warmup
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.confirmation import ConfirmationConfig, confirmation_seeds
+from batchscape.config.curvature import CurvatureConfig
 from batchscape.config.data import DEFAULT_TASKS, DataConfig, DigitsConfig, held_out_count
 from batchscape.config.device_timing import DeviceTimingConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
@@ -141,6 +143,8 @@ class StudyConfig(Section):
     landscape: LandscapeConfig = LandscapeConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
     gradient_alignment: GradientAlignmentConfig = GradientAlignmentConfig()
+    curvature: CurvatureConfig = CurvatureConfig()
+    branching: BranchingConfig = BranchingConfig()
     device_timing: DeviceTimingConfig = DeviceTimingConfig()
     resources: ResourcesConfig = ResourcesConfig()
 
@@ -326,8 +330,7 @@ class StudyConfig(Section):
         """Check what each run would check, if the size of the source is known in advance."""
         size = self.data.known_size
         if size.images is not None:
-            training = size.images - held_out_count(size.images, self.data.validation_fraction)
-            training -= held_out_count(size.images, self.data.test_fraction)
+            training = self._num_training_examples
             large = [batch_size for batch_size in self.grid.batch_sizes if batch_size > training]
             if large:
                 raise cross_field_error(
@@ -351,6 +354,13 @@ class StudyConfig(Section):
             )
         return self
 
+    @property
+    def _num_training_examples(self) -> int:
+        """The number of training examples, if the size of the source is known in advance."""
+        count = self.data.known_size.images or 0
+        held_out = (held_out_count(count, part) for part in (self.data.validation_fraction, self.data.test_fraction))
+        return count - sum(held_out)
+
     @model_validator(mode="after")
     def _batches_can_be_shared(self) -> Self:
         devices, smallest = self.resources.devices * self.resources.nodes, min(self.grid.batch_sizes)
@@ -368,6 +378,8 @@ class StudyConfig(Section):
             "interpolation.pairs": [name for pair in self.interpolation.pairs or () for name in pair],
             "landscape.settings": self.landscape.settings or (),
             "trajectory.settings": self.trajectory.settings or (),
+            "curvature.settings": self.curvature.settings or (),
+            "branching.settings": self.branching.settings or (),
         }
         for key, names in used_settings.items():
             for name in names:
@@ -376,10 +388,39 @@ class StudyConfig(Section):
                         key,
                         f"{name!r} is not a setting of this study; settings are such as {known[0]}",
                     )
-        for key in ("landscape", "trajectory"):
+        for key in ("landscape", "trajectory", "branching"):
             for seed in getattr(self, key).seeds or ():
                 if seed not in self.grid.seeds:
                     raise cross_field_error(f"{key}.seeds", f"{seed} is not in grid.seeds; add it there")
+        return self
+
+    @model_validator(mode="after")
+    def _runs_can_be_branched(self) -> Self:
+        if not self.branching.enabled:
+            return self
+        if self.schedule.decay != "constant":
+            raise cross_field_error(
+                "branching.enabled",
+                f"branches of another length would have another decay of the learning rate than {self.schedule.decay}; "
+                "set schedule.decay: constant, or disable this",
+            )
+        budget = self.training.budget
+        for index, point in enumerate(self.branching.points):
+            if point.unit == budget.unit and point.amount >= budget.amount:
+                raise cross_field_error(
+                    f"branching.points[{index}]", f"{point} is not within training.budget, {budget}; lower or remove it"
+                )
+        runs = [run for run in self.runs.values() if run.setting in self.branched_settings]
+        for run in runs:
+            if run.stages or run.growth:
+                raise cross_field_error("branching.settings", f"{run.setting} has stages of its own; use another one")
+        largest = max(run.batch_size for run in runs) * max(self.branching.factors)
+        if self.data.known_size.images is not None and largest > (count := self._num_training_examples):
+            raise cross_field_error(
+                "branching.factors",
+                f"a branch has a batch size of {largest}, which is more than the {count} training "
+                f"{self.data.example_noun}; remove {max(self.branching.factors)}",
+            )
         return self
 
     @model_validator(mode="after")
@@ -406,6 +447,12 @@ class StudyConfig(Section):
                 "[1, 3, 10, 30, 100]",
             )
         return self
+
+    @property
+    def branched_settings(self) -> tuple[str, ...]:
+        """The settings of the runs to branch from."""
+        fixed_rate = self.comparison.fixed_learning_rate
+        return self.branching.settings or (Run(self.small_batch_size, fixed_rate, 0).setting,)
 
     @property
     def small_batch_size(self) -> int:

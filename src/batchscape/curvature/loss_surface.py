@@ -176,11 +176,12 @@ class LossSurface:
             return objective.report(meter.sums(), self._total_weight, side)
 
     @_retry_with_smaller_chunks
-    def gradient(self, weights: np.ndarray) -> tuple[float, np.ndarray]:
+    def gradient(self, weights: np.ndarray, indices: np.ndarray | None = None) -> tuple[float, np.ndarray]:
         """Return loss and gradient.
 
         Args:
             weights: θ, shape (p,).
+            indices: Indices of the examples of a batch, shape (b,), whose mean loss takes the place of f; None: all.
 
         Returns:
             f(θ) and ∇f(θ), shape (p,).
@@ -189,19 +190,22 @@ class LossSurface:
         loss = torch.zeros((), dtype=torch.float64, device=self._device)
         total = torch.zeros(len(weights), dtype=torch.float64, device=self._device)
         with enable_backward(self._network):
-            for batch in self._chunks("gradient"):
-                chunk_loss = self._chunk_loss(batch)
+            for batch in self._chunks("gradient", indices):
+                chunk_loss = self._chunk_loss(batch, indices)
                 total += flatten_tensors(compute_gradient(chunk_loss, self._parameters))
                 loss += chunk_loss.detach()
         return loss.item(), total.cpu().numpy()
 
     @_retry_with_smaller_chunks
-    def hessian_vector_product(self, weights: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    def hessian_vector_product(
+        self, weights: np.ndarray, vector: np.ndarray, indices: np.ndarray | None = None
+    ) -> np.ndarray:
         """Return the product of the Hessian with a vector, by double backpropagation (Pearlmutter 1994).
 
         Args:
             weights: θ, shape (p,).
             vector: v, shape (p,).
+            indices: As in `gradient`.
 
         Returns:
             ∇²f(θ)·v, shape (p,).
@@ -215,8 +219,8 @@ class LossSurface:
             for part, parameter in zip(direction.to(self._dtype).split(sizes), self._parameters, strict=True)
         ]
         with enable_double_backward(self._network):
-            for batch in self._chunks("gradient"):
-                gradient = compute_gradient(self._chunk_loss(batch), self._parameters, create_graph=True)
+            for batch in self._chunks("gradient", indices):
+                gradient = compute_gradient(self._chunk_loss(batch, indices), self._parameters, create_graph=True)
                 slope = torch.zeros((), dtype=self._dtype, device=self._device)
                 for part, along in zip(gradient, directions, strict=True):
                     slope = slope + (part * along).sum()
@@ -254,14 +258,22 @@ class LossSurface:
             raise ValueError(f"weights of shape {weights.shape} for a network with {len(vector)} parameters")
         vector.copy_(torch.from_numpy(weights))
 
-    def _chunk_loss(self, batch: Batch) -> torch.Tensor:
-        """Return the contribution of a chunk to the mean loss."""
+    def _chunk_loss(self, batch: Batch, indices: np.ndarray | None = None) -> torch.Tensor:
+        """Return the contribution of a chunk to the mean loss over some examples, or all."""
         weights = self._objective.example_weights(batch)
         weight = len(batch) if weights is None else weights.sum()
-        return self._objective(batch).loss * (weight / self._total_weight)
+        total = self._total_weight
+        if indices is not None:
+            total = float(len(indices) if self.example_weights is None else self.example_weights[indices].sum())
+        return self._objective(batch).loss * (weight / total)
 
-    def _chunks(self, purpose: Literal["gradient", "inference"]) -> Iterator[Batch]:
-        """Return the examples in chunks, in the memory layout of a purpose; cached from the first pass if they fit."""
+    def _chunks(self, purpose: Literal["gradient", "inference"], indices: np.ndarray | None = None) -> Iterator[Batch]:
+        """Return examples in chunks, in the memory layout of a purpose; all are cached from the first pass if they fit.
+
+        `indices` selects examples for the purpose `gradient`; None: all.
+        """
+        if indices is not None:
+            return map(self._batch, torch.from_numpy(indices).to(self._data.storage).split(self._chunk_size))
         if purpose in self._batch_cache:
             return iter(self._batch_cache[purpose])
         chunks: Iterator[Batch] = map(self._batch, slices(len(self), self._chunk_size))

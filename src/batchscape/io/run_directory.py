@@ -1,6 +1,7 @@
 """The files of a run: both their writers and their readers get the names here."""
 
 import csv
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -96,6 +97,10 @@ class RunDirectory:
         """Folder of the checkpoints from which a killed run resumes; removed once the run is complete."""
         return self.path / "resume"
 
+    def state_folder(self, step: int) -> Path:
+        """Return the folder of the complete state after a step, from which branches begin."""
+        return self.path / "states" / f"step{step:08d}"
+
     @property
     def run_file(self) -> Path:
         """Path of run.json."""
@@ -114,6 +119,10 @@ class RunDirectory:
     def weights_file(self, name: str) -> Path:
         """Return the path of the weights `init`, `best`, `last`, `average` or those after an epoch (`epoch00010`)."""
         return self.path / "weights" / f"{name}.safetensors"
+
+    def second_moments_file(self, name: str) -> Path:
+        """Return the path of the second moments of Adam at the weights `last` or those after an epoch."""
+        return self.path / "second_moments" / f"{name}.safetensors"
 
     def restore_if_complete(self, run_key: str) -> bool:
         """Restore a complete run whose outputs Snakemake has deleted.
@@ -142,7 +151,7 @@ class RunDirectory:
         return True
 
     def clear(self, last_epoch: float = 0) -> None:
-        """Delete the files of an earlier run, run.json first.
+        """Delete the files of an earlier run, run.json first, and if it does not resume the states for branches.
 
         Args:
             last_epoch: The epoch after which the run resumes: weights of checkpoints up to this one are not deleted.
@@ -150,10 +159,13 @@ class RunDirectory:
         copies = RunDirectory(self.path / COMPLETED_COPY)
         for file in (copies.run_file, copies.history_file, self.run_file, self.history_file, self.update_norms_file):
             file.unlink(missing_ok=True)
+        if not last_epoch:
+            shutil.rmtree(self.state_folder(0).parent, ignore_errors=True)
         retained = {self.checkpoint_name(epoch) for epoch in range(1, int(last_epoch) + 1)}
-        for weights in self.weights_file("any").parent.glob("*.safetensors"):
-            if weights.stem not in retained:
-                weights.unlink()
+        for any_file in (self.weights_file("any"), self.second_moments_file("any")):
+            for file in any_file.parent.glob("*.safetensors"):
+                if file.stem not in retained:
+                    file.unlink()
 
     @staticmethod
     def checkpoint_name(checkpoint: Checkpoint) -> str:
@@ -255,6 +267,22 @@ class RunDirectory:
             return self.weights(self.checkpoint_name(checkpoint))
         initial = self.weights("init")
         return replace(initial, vector=np.full_like(initial.vector, np.nan))
+
+    def second_moments(self, checkpoint: Checkpoint) -> np.ndarray | None:
+        """Return the second moments of Adam at a checkpoint, (p,); None if the run has not saved them.
+
+        Raises:
+            UserError: The file is corrupt or not of this run's network.
+        """
+        path = self.second_moments_file(self.checkpoint_name(checkpoint))
+        if not path.exists():
+            return None
+        vector, parameters = read_weights(path).vector, self.summary()["parameters"]
+        if len(vector) != parameters:
+            raise UserError(
+                f"{path}: has {len(vector)} values, but the run's network {parameters} parameters; {RERUN_HINT}"
+            )
+        return vector
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write run.json, after copies of it and of the history that are not outputs of the workflow.

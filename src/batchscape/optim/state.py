@@ -116,6 +116,26 @@ def restore_optimizer(
     _undo_casts(optimizer, tensors, values)
 
 
+def second_moments(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> list[Tensor] | None:
+    """Return Adam's moving averages of the squared gradients, `exp_avg_sq`.
+
+    Args:
+        optimizer: The optimizer.
+        parameters: All parameters of the network.
+
+    Returns:
+        A tensor of the shape of each parameter, 0 for one that has had no gradient; None if the optimizer has none.
+    """
+    moments = [optimizer.state.get(parameter, {}).get("exp_avg_sq") for parameter in parameters]
+    has_shape = [
+        moment.shape == each.shape for moment, each in zip(moments, parameters, strict=True) if moment is not None
+    ]
+    if not (has_shape and all(has_shape)):
+        return None
+    pairs = zip(moments, parameters, strict=True)
+    return [torch.zeros_like(each) if moment is None else moment.detach() for moment, each in pairs]
+
+
 def _undo_casts(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], values: Mapping[str, Any]) -> None:
     """Restore what `load_state_dict` changes: dtypes and devices, to those of the parameter, and text."""
     index = -1

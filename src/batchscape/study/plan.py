@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from batchscape.config.budget import Budget
+from batchscape.config.budget import Budget, point_name
 from batchscape.config.study import Run, StudyConfig
 from batchscape.config.tuning import affordable_trials, trial_budget
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSplit
@@ -20,7 +20,7 @@ class TrainingGroup:
     the longest.
     """
 
-    part: Literal["run", "confirmation", "search", "finalist", "timing"]
+    part: Literal["run", "confirmation", "search", "finalist", "timing", "branch"]
     batch_size: int
     count: int
     budget: Budget
@@ -35,7 +35,7 @@ class Plan:
 
     @property
     def trainings(self) -> list[TrainingGroup]:
-        """All trainings, including those of the searches and of the timing, by part and batch size."""
+        """All trainings, including those of the searches, of the timing and of branches, by part and batch size."""
         tuning, timing, training = self.config.tuning, self.config.device_timing, self.config.training
         counts = Counter(run.batch_size for run in self.config.runs.values())
         batch_sizes = sorted(self.config.grid.batch_sizes)
@@ -55,7 +55,14 @@ class Plan:
         if timing.enabled:
             count, lengths = len(timing.device_counts), (Budget(epochs=1 + timing.epochs), Budget(epochs=1))
             groups += [TrainingGroup("timing", size, count, *lengths) for size in batch_sizes]
-        return groups
+        branching = self.config.branching
+        sizes = [self.config.runs[run].batch_size for run in self.branched_runs]
+        branches = Counter(factor * size for size in sizes for factor in self.branch_factors)
+        lengths = branching.length, branching.length
+        return groups + [
+            TrainingGroup("branch", size, count * len(branching.points), *lengths)
+            for size, count in sorted(branches.items())
+        ]
 
     def describe_trainings(self) -> str:
         """Return the number of trainings, in one line; trials that end early are more than that."""
@@ -82,6 +89,8 @@ class Plan:
             parts.append(f"up to {count} in {searches} of {trials}{again}, or more that end early")
         if counts["timing"]:
             parts.append(f"{counts['timing']} of a few epochs to time devices")
+        if counts["branch"]:
+            parts.append(f"{counts['branch']} branches of {self.config.branching.length}")
         return f"{counts.total()} trainings: {', '.join(parts)}"
 
     @cached_property
@@ -112,6 +121,24 @@ class Plan:
                 return ((small, large),)
         return ()
 
+    @property
+    def branched_runs(self) -> list[str]:
+        """The runs to branch from, which save their states; none if branching is disabled."""
+        section = self.config.branching
+        seeds = sorted(section.seeds or self.config.grid.seeds)
+        settings = self.config.branched_settings if section.enabled else ()
+        return [f"{setting}-seed{seed}" for setting in settings for seed in seeds]
+
+    def branch_points(self, run: str) -> list[str]:
+        """Return the names of the points at which a run saves its complete state; none unless it is branched."""
+        points = self.config.branching.points if run in self.branched_runs else ()
+        return list(map(point_name, points))
+
+    @property
+    def branch_factors(self) -> tuple[int, ...]:
+        """The multiples of the batch size of a run that its branches have."""
+        return (1, *sorted(self.config.branching.factors))
+
     @cached_property
     def analyses(self) -> list[str]:
         """The analyses that the study file enables and that have runs to read."""
@@ -126,7 +153,8 @@ class Plan:
         """Return the runs of a setting that an analysis reads."""
         seeds = self.config.grid.seeds
         if ANALYSES[analysis].split in (JobSplit.PLANE_PARTS, JobSplit.SELECTED_SETTINGS):
-            seeds = getattr(self.config, analysis).seeds or seeds[:1]
+            # A section without seeds has those of the grid.
+            seeds = getattr(getattr(self.config, analysis), "seeds", seeds) or seeds[:1]
         return [f"{setting}-seed{seed}" for seed in sorted(seeds)]
 
     def runs_by_part(self, analysis: str) -> dict[str, list[str]]:
@@ -144,6 +172,13 @@ class Plan:
                         run for setting in (first, second) for run in self.analyzed_runs(analysis, setting)
                     ]
                     for first, second in self.interpolated_pairs
+                }
+            case JobSplit.BRANCHES:
+                return {
+                    f"branches/{run}/at{point}-x{factor}": [run]
+                    for run in self.branched_runs
+                    for point in self.branch_points(run)
+                    for factor in self.branch_factors
                 }
             case JobSplit.PLANE_PARTS:
                 section = self.config.landscape

@@ -18,6 +18,7 @@ class JobSplit(Enum):
     FIXED_RATE_SETTINGS = "one job per setting at the fixed learning rate"
     SELECTED_SETTINGS = "one job per setting that the section of the analysis selects"
     SETTING_PAIRS = "one job per pair of settings"
+    BRANCHES = "one job per branch of a run that the section of the analysis selects"
     PLANE_PARTS = "one job per part of a plane around a run that the section of the analysis selects"
 
 
@@ -63,6 +64,8 @@ ANALYSES = {
     "landscape": Analysis("tables/landscape", JobSplit.PLANE_PARTS),
     "trajectory": Analysis("tables/trajectory", JobSplit.SELECTED_SETTINGS),
     "gradient_alignment": Analysis("analysis/gradient_alignment", JobSplit.FIXED_RATE_SETTINGS),
+    "curvature": Analysis("analysis/curvature", JobSplit.SELECTED_SETTINGS),
+    "branching": Analysis("analysis/branching", JobSplit.BRANCHES),
 }
 TABLES = {
     "curves": Artifact(("analysis/history",), ("metrics",)),
@@ -95,6 +98,9 @@ TABLES = {
     "sharpness": Artifact(("analysis/sharpness",)),
     "interpolation": Artifact(("analysis/interpolation",), ("metrics",)),
     "gradient_alignment": Artifact(("analysis/gradient_alignment",)),
+    "curvature": Artifact(("analysis/curvature",)),
+    "branches": Artifact(("analysis/branching",)),
+    "branching": Artifact(("analysis/branching",), ("branching_tolerance",)),
     "devices": Artifact(("analysis/devices",)),
     "claims": Artifact(
         ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
@@ -131,5 +137,7 @@ FIGURES = {
     "landscape": Artifact(("tables/landscape",), ("measures",)),
     "trajectory": Artifact(("tables/trajectory",), ("measures",)),
     "gradient_alignment": Artifact(("tables/gradient_alignment",), ("measures",)),
+    "curvature": Artifact(("analysis/curvature", "tables/curvature")),
+    "branching": Artifact(("tables/branches", "tables/branching", "analysis/history")),
     "claims": Artifact(("tables/claims",)),
 }

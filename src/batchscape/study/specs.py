@@ -100,6 +100,11 @@ class Specs:
         return _canonical(spec.model_dump(mode="json", exclude={"tuning": {"enabled"}}))
 
     @property
+    def branch(self) -> str:
+        """The section `branching`, without the keys that only select jobs."""
+        return _canonical(self.config.branching.model_dump(mode="json"))
+
+    @property
     def timing(self) -> str:
         """The TimingSpec."""
         section = self.config.device_timing
@@ -149,6 +154,7 @@ class Specs:
             "measures": self.measures,
             "recipe": self.recipe,
             "protocol": describe_length(self.config.training),
+            "branching_tolerance": self.config.branching.tolerance,
             "metrics": [metric["name"] for metric in self.measures["metrics"]],
         }
         return _canonical({key: settings[key] for key in artifact.settings})

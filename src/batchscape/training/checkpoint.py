@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from batchscape.errors import UserError
 from batchscape.io.files import write_bytes
 
 CHECKPOINT, PREVIOUS_CHECKPOINT = "checkpoint.safetensors", "checkpoint-previous.safetensors"
@@ -122,7 +124,27 @@ def read_checkpoint(folder: Path, key: str) -> TrainingState | None:
     return next((state for state in states if state is not None), None)
 
 
-def _read(path: Path, key: str) -> TrainingState | None:
+def read_state(path: Path) -> TrainingState:
+    """Read the state from which a branch begins, without the record of the run that saved it.
+
+    Args:
+        path: A checkpoint of any run.
+
+    Raises:
+        UserError: It is missing or corrupt.
+    """
+    state = _read(path, None)
+    if state is None:
+        raise UserError(
+            f"{path}: is missing or corrupt, so nothing can branch from it; delete it to train up to it again"
+        )
+    return replace(
+        state, best={}, best_evaluation=None, best_loss=math.inf, history=[], update_norms=state.update_norms[:0]
+    )
+
+
+def _read(path: Path, key: str | None) -> TrainingState | None:
+    """Return a checkpoint; None if it is not complete or of another run, unless `key` is None."""
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -132,7 +154,7 @@ def _read(path: Path, key: str) -> TrainingState | None:
     if checksum != _checksum(arrays, text):
         return None
     metadata = json.loads(text)
-    if metadata.pop("run_key", None) != key:
+    if metadata.pop("run_key", None) != key and key is not None:
         return None
     groups: dict[str, Any] = {group: _with_prefix(arrays, f"{group}/") for group in ARRAY_GROUPS}
     single_arrays: dict[str, Any] = {name: arrays[name] for name in SINGLE_ARRAYS}

@@ -1,7 +1,7 @@
 """What a run does in which step: a function of its specification and the number of training examples."""
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -131,6 +131,11 @@ class StepPlan:
             count = max(count, self.examples(step) // interval.examples) + 1 if interval.examples else count + 1
         return sorted(steps)
 
+    def first_evaluation(self, point: Budget) -> int | None:
+        """Return the step of the first evaluation from a point on; None if it is not before the end of the budget."""
+        index = bisect_left(self.evaluations, self.in_steps(point))
+        return self.evaluations[index] if index < len(self.evaluations) - 1 else None
+
     def in_steps(self, length: Budget, count: int = 1) -> int:
         """Return the steps of `count` times a length of training; epochs and examples are rounded up to full steps."""
         return self._in_steps(length, count, self._stages)
@@ -149,6 +154,10 @@ class StepPlan:
     def _stage(self, step: int) -> _Stage:
         """Return the stage of the step after so many."""
         return next(stage for stage in reversed(self._stages) if stage.first_step <= step)
+
+    def batch_size(self, step: int) -> int:
+        """Return the batch size in a step, counted from 1; the last batch of an epoch may be smaller."""
+        return self._stage(step - 1).batch_size
 
     def learning_rate_factor(self, step: int) -> float:
         """Return the factor of the learning rate in a step, counted from 1, by the schedule and the stage."""

@@ -3,7 +3,9 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +14,10 @@ import torch
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory, is_noise_scale_evaluation
 from batchscape.io.weights import Layers, distance_by_layer, write_weights
-from batchscape.optim.state import optimizer_arrays, restore_optimizer
+from batchscape.optim.state import optimizer_arrays, restore_optimizer, second_moments
 from batchscape.runtime.states import EVALUATED, STOPPED, record_state
 from batchscape.tasks.objective import Measurement
-from batchscape.training.checkpoint import TrainingState, write_checkpoint
+from batchscape.training.checkpoint import CHECKPOINT, TrainingState, write_checkpoint
 from batchscape.training.lightning import pl
 from batchscape.training.module import Interval, TrainingModule
 
@@ -46,11 +48,12 @@ class Recorder(pl.Callback):
         checkpoint: TrainingState | None = None,
         deadline: float | None = None,
         after_evaluation: AfterEvaluation | None = None,
+        states: Collection[int | None] = (),
     ):
         """Record the run of `module` in `directory`, from the beginning or from a `checkpoint` on.
 
         `run_key` identifies the run in its checkpoints. `deadline` is that of `Execution`, `after_evaluation` that of
-        `train`.
+        `train`. `states` are the steps of the evaluations after which the complete state is saved, for branches.
         """
         self.directory = directory
         self.module = module
@@ -58,6 +61,7 @@ class Recorder(pl.Callback):
         self.checkpoint = checkpoint
         self.deadline = math.inf if deadline is None else deadline
         self.after_evaluation = after_evaluation
+        self.states = states
         self.training = module.spec.training
         self.status = COMPLETED if self.training.patience is None else BUDGET_SPENT
         self.best_evaluation: int | None = None
@@ -82,7 +86,7 @@ class Recorder(pl.Callback):
         self.module.after_segment = self._maybe_save_checkpoint
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        module, plan, step, evaluation = self.module, self.module.plan, self.module.step, trainer.current_epoch + 1
+        module, plan, step, evaluation = self.module, self.module.plan, self.module.step, len(self.history) + 1
         interval, training = module.interval, module.training_measurement()
         started, cpu_started = time.perf_counter(), time.process_time()
         validation = module.validate()
@@ -137,7 +141,9 @@ class Recorder(pl.Callback):
             record_state(EVALUATED, epoch=plan.epochs(step), step=step, steps=plan.total, **losses)
 
         if step in plan.checkpoints:
-            self._write_weights(RunDirectory.checkpoint_name(plan.checkpoints[step]))
+            name = RunDirectory.checkpoint_name(plan.checkpoints[step])
+            self._write_weights(name)
+            self._write_second_moments(name)
         if not (math.isfinite(train_loss) and math.isfinite(validation_loss)):
             self.status = DIVERGED
             trainer.should_stop = True
@@ -150,15 +156,19 @@ class Recorder(pl.Callback):
             self.status = CONVERGED
             trainer.should_stop = True
             return
-        if step == plan.total:
-            return
         # Before the checkpoint, so that a run that resumes has reported all evaluations before it.
-        if self.after_evaluation and self.after_evaluation(evaluation, self.best_loss):
+        if step < plan.total and self.after_evaluation and self.after_evaluation(evaluation, self.best_loss):
             self.status = STOPPED_EARLY
             trainer.should_stop = True
             return
         module.interval = module.new_interval()
-        self._maybe_save_checkpoint()
+        if step in self.states and module.process_group.is_main_process:
+            # One that an interrupted attempt has saved is the same.
+            folder = self.directory.state_folder(step)
+            if not (folder / CHECKPOINT).exists():
+                self._save_checkpoint(folder)
+        if step < plan.total:
+            self._maybe_save_checkpoint()
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         average = self.module.average.state_dict() if self.module.average else {}
@@ -168,6 +178,7 @@ class Recorder(pl.Callback):
         if self.best_state:
             self._write_weights("best", self.best_state)
         self._write_weights("last")
+        self._write_second_moments("last")
         if average:
             self._write_weights("average", average)
         self.directory.write_update_norms(np.concatenate(self.update_norms))
@@ -192,7 +203,7 @@ class Recorder(pl.Callback):
         time_left = self.deadline - time.time() - SHUTDOWN_TIME
         is_out_of_time = SEGMENT_TIME_SAFETY_FACTOR * self.longest_segment > time_left
         if is_out_of_time or now - self.last_checkpoint_time >= CHECKPOINT_INTERVAL:
-            self._save_checkpoint()
+            self._save_checkpoint(self.directory.checkpoint_folder)
             self.last_checkpoint_time = time.perf_counter()
         if is_out_of_time:
             step = self.module.step
@@ -204,7 +215,7 @@ class Recorder(pl.Callback):
             )
         self.segment_start = time.perf_counter()
 
-    def _save_checkpoint(self) -> None:
+    def _save_checkpoint(self, folder: Path) -> None:
         module, interval = self.module, self.module.interval
         optimizer, optimizer_values = optimizer_arrays(module.optimizer)
         state = TrainingState(
@@ -223,7 +234,7 @@ class Recorder(pl.Callback):
             best_loss=self.best_loss,
             micro_batch=module.micro_batch,
         )
-        write_checkpoint(self.directory.checkpoint_folder, state, self.run_key)
+        write_checkpoint(folder, state, self.run_key)
 
     def _restore(self, state: TrainingState) -> None:
         """Restore the network, the optimizer and the record from a checkpoint."""
@@ -235,7 +246,9 @@ class Recorder(pl.Callback):
         self.best_state = _to_tensors(state.best, module.device)
         self.best_evaluation, self.best_loss = state.best_evaluation, state.best_loss
         self.history, self.previous_weights = list(state.history), state.previous_weights
-        evaluated = self.history[-1]["step"] if self.history else 0
+        evaluations = module.plan.evaluations[: bisect_right(module.plan.evaluations, state.step)]
+        # A branch may begin between two evaluations, and has no norms from before.
+        evaluated = max(0, len(state.update_norms) - (state.step - max(evaluations, default=0)))
         self.update_norms = [state.update_norms[:evaluated]]
         module.step = state.step
         module.interval = Interval(
@@ -253,6 +266,14 @@ class Recorder(pl.Callback):
         if self.module.process_group.is_main_process:
             state = state or self.module.network.state_dict()
             write_weights(self.directory.weights_file(name), _to_arrays(state), self.parameter_names)
+
+    def _write_second_moments(self, name: str) -> None:
+        """Write the second moments of Adam at the current weights; only the main process does."""
+        parameters = list(self.module.network.parameters())
+        moments = second_moments(self.module.optimizer, parameters)
+        if moments is not None and self.module.process_group.is_main_process:
+            arrays = _to_arrays(dict(zip(self.parameter_names, moments, strict=True)))
+            write_weights(self.directory.second_moments_file(name), arrays, self.parameter_names)
 
 
 def _to_arrays(state: dict[str, torch.Tensor]) -> dict[str, np.ndarray]:

@@ -1,11 +1,13 @@
 """Train one run and write its directory."""
 
+import hashlib
 import logging
 import math
 import os
 import shutil
 import warnings
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import torch
 
+from batchscape.config.budget import Budget
 from batchscape.config.run import RunSpec
 from batchscape.data.prepared import PreparedData, prepared_digest, read_prepared
 from batchscape.errors import UserError, is_out_of_memory
@@ -22,7 +25,7 @@ from batchscape.runtime.device import available_memory, choose_device
 from batchscape.runtime.states import ALREADY_COMPLETE, RESUMED, record_state
 from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
 from batchscape.tasks.objective import Measurement, SupervisedObjective, build_objective
-from batchscape.training.checkpoint import read_checkpoint, run_key
+from batchscape.training.checkpoint import read_checkpoint, read_state, run_key
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.environment import describe_environment, source_commit
 from batchscape.training.execution import SINGLE_PROCESS, Execution
@@ -41,6 +44,9 @@ def train(
     directory: Path,
     execution: Execution = SINGLE_PROCESS,
     after_evaluation: AfterEvaluation | None = None,
+    *,
+    states: Sequence[Budget] = (),
+    start: Path | None = None,
 ) -> Path:
     """Train one run on prepared data.
 
@@ -62,6 +68,9 @@ def train(
         after_evaluation: Called in this process after each evaluation that does not end the run, with its number, from
             1, and the lowest validation loss so far. If it returns True, the run ends with the status `stopped`. A run
             that resumes may call it again for evaluations after its last checkpoint. Only for a single process.
+        states: Points of the training at which the complete state is saved too, at the first evaluation from there on;
+            see `RunDirectory.state_folder`.
+        start: A checkpoint of another run from which this one begins, in place of the initial weights.
 
     Returns:
         `directory`.
@@ -74,12 +83,12 @@ def train(
     """
     if after_evaluation and execution.num_processes > 1:
         raise ValueError("after_evaluation is for runs of a single process")
-    if execution.code and RunDirectory(directory).restore_if_complete(_run_key(spec, data, execution.code)):
+    if execution.code and RunDirectory(directory).restore_if_complete(_run_key(spec, data, execution.code, start)):
         log.info("%s is already complete", directory.name)
         record_state(ALREADY_COMPLETE)
         return directory
     if execution.num_processes == 1:
-        _train(spec, data, directory, execution, ProcessGroup(), after_evaluation)
+        _train(spec, data, directory, execution, ProcessGroup(), states, start, after_evaluation)
         return directory
     torch.set_num_threads(execution.threads)
     # So that an invalid run fails here, with one line, not in each process.
@@ -90,16 +99,27 @@ def train(
         "data": str(data),
         "directory": str(directory),
         "execution": asdict(execution),
+        "states": [point.model_dump() for point in states],
+        "start": None if start is None else str(start),
     }
     launch(train_worker, arguments, execution.devices, execution.nodes)
     return directory
 
 
-def train_worker(spec: str, data: str, directory: str, execution: dict[str, Any]) -> None:
+def train_worker(
+    spec: str,
+    data: str,
+    directory: str,
+    execution: dict[str, Any],
+    states: list[dict[str, Any]],
+    start: str | None,
+) -> None:
     """Train as one of several processes that `launch` started; the arguments are those of `train`, as JSON."""
     settings = Execution(**execution)
     process_group = ProcessGroup(int(os.environ["RANK"]), settings.num_processes)
-    _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), settings, process_group)
+    points = list(map(Budget.model_validate, states))
+    begin = None if start is None else Path(start)
+    _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), settings, process_group, points, begin)
 
 
 def _train(
@@ -108,22 +128,26 @@ def _train(
     directory: Path,
     execution: Execution,
     process_group: ProcessGroup,
+    states: Sequence[Budget],
+    start: Path | None,
     after_evaluation: AfterEvaluation | None = None,
 ) -> None:
     torch.set_num_threads(execution.threads)
     prepared, objective = build(spec, data, process_group.size)
     num_parameters = sum(parameter.numel() for parameter in objective.module.parameters())
     run = RunDirectory(directory)
-    key = _run_key(spec, data, execution.code)
-    checkpoint = read_checkpoint(run.checkpoint_folder, key)
+    key = _run_key(spec, data, execution.code, start)
+    resumed = read_checkpoint(run.checkpoint_folder, key)
+    checkpoint = resumed or (read_state(start) if start else None)
     if process_group.is_main_process:
         run.clear(last_epoch=checkpoint.history[-1]["epoch"] if checkpoint and checkpoint.history else 0)
 
     started = datetime.now(UTC)
-    micro_batch = checkpoint.micro_batch if checkpoint else None
+    micro_batch = resumed.micro_batch if resumed else None
     module = TrainingModule(objective, prepared, spec, process_group, execution.jobs_per_gpu, micro_batch)
-    recorder = Recorder(run, module, key, checkpoint, execution.deadline, after_evaluation)
     plan = module.plan
+    state_steps = {plan.first_evaluation(point) for point in states} - {None}
+    recorder = Recorder(run, module, key, checkpoint, execution.deadline, after_evaluation, state_steps)
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d steps, %d in each epoch of %d examples",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed,
@@ -131,11 +155,11 @@ def _train(
     )  # fmt: skip
     trainer = make_trainer(module, execution, directory, recorder)
     if checkpoint:
-        log.info("resuming after step %d", checkpoint.step)
-        if process_group.is_main_process:
+        log.info("%s after step %d", "resuming" if resumed else "branching", checkpoint.step)
+        if resumed and process_group.is_main_process:
             record_state(RESUMED, epoch=plan.epochs(checkpoint.step), step=checkpoint.step)
         stages = ("ready", "started", "processed", "completed")
-        completed = dict.fromkeys(stages, len(checkpoint.history))
+        completed = dict.fromkeys(stages, bisect_right(plan.evaluations, checkpoint.step))
         trainer.fit_loop.epoch_progress.current.load_state_dict(completed)
     try:
         trainer.fit(module)
@@ -196,8 +220,10 @@ def _out_of_memory_message(module: TrainingModule, run: str) -> str:
     )
 
 
-def _run_key(spec: RunSpec, data: Path, code: str) -> str:
-    return run_key(spec.model_dump_json(), prepared_digest(data), code)
+def _run_key(spec: RunSpec, data: Path, code: str, start: Path | None) -> str:
+    """Return the key of a run; that of a branch depends on the state that it begins from."""
+    origin = "" if start is None else hashlib.sha256(start.read_bytes()).hexdigest()
+    return run_key(spec.model_dump_json(), prepared_digest(data), f"{code} {origin}".rstrip())
 
 
 def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, SupervisedObjective]:

@@ -566,6 +566,40 @@ MISTAKES = [
     ("no direction", "name: s\nlandscape: {direction_seeds: []}", "landscape.direction_seeds: ", "empty"),
     ("jobs of no point", "name: s\nlandscape: {points_per_job: 0}", "landscape.points_per_job: ", "at least 1"),
     ("a way without steps", "name: s\ntrajectory: {enabled: true}", "trajectory.enabled: ", "training.checkpoints"),
+    ("branches of steps", "name: s\nbranching: {length: {steps: 9}}", "branching.length: ", "give epochs or examples"),
+    (
+        "a point after the end",
+        "name: s\nbranching: {enabled: true, points: [{epochs: 2000}]}",
+        "branching.points[0]: ",
+        "2000 epochs is not within training.budget, 2000 epochs",
+    ),
+    (
+        "branches of a decay",
+        "name: s\nschedule: {decay: linear}\nbranching: {enabled: true}",
+        "branching.enabled: ",
+        "another decay of the learning rate than linear",
+    ),
+    (
+        "a branch of too many",
+        "name: s\nbranching: {enabled: true, factors: [2, 64]}",
+        "branching.factors: ",
+        "a branch has a batch size of 2048, which is more than the 1437 training images; remove 64",
+    ),
+    (
+        "branches of stages",
+        "name: s\narms: {a: {rule: constant, stages: [{start: {epochs: 5}, batch_size_factor: 2}]}}\n"
+        "branching: {enabled: true, settings: [bs32-lr0.01-x2at5]}",
+        "branching.settings: ",
+        "has stages of its own",
+    ),
+    ("a branch of no seed", "name: s\nbranching: {seeds: [7]}", "branching.seeds: ", "7 is not in grid.seeds"),
+    ("a branch of its own size", "name: s\nbranching: {factors: [1, 2]}", "branching.factors[0]: ", "at least 2"),
+    (
+        "curvature of no setting",
+        "name: s\ncurvature: {settings: [bs32]}",
+        "curvature.settings: ",
+        "'bs32' is not a set",
+    ),
     ("a negative margin", "name: s\ntrajectory: {margin: -1}", "trajectory.margin: ", "at least 0"),
     (
         "no power of two",

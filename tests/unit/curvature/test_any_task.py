@@ -13,9 +13,9 @@ from tests.helpers.cases import CASES, CPU, LINEAR_REGRESSION, Case
 ALL_CASES = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-def expected_function(case: Case):
-    """Return the mean loss over the dataset as a function of all parameters, by its definition."""
-    module, batch = case.objective().module, case.dataset().batch(slice(None), CPU, torch.float64)
+def expected_function(case: Case, rows: slice | torch.Tensor = slice(None)):
+    """Return the mean loss over some rows of the dataset as a function of all parameters, by its definition."""
+    module, batch = case.objective().module, case.dataset().batch(rows, CPU, torch.float64)
     names, parameters = zip(*module.named_parameters(), strict=True)
     sizes = [parameter.numel() for parameter in parameters]
 
@@ -43,6 +43,23 @@ def test_value_gradient_and_hessian_product(case: Case, chunk: int):
     product = surface.hessian_vector_product(point.numpy(), vector)
     np.testing.assert_allclose(product, expected, rtol=1e-9, atol=1e-12)
     assert np.linalg.norm(product) > 0.01
+
+
+@ALL_CASES
+def test_gradient_and_hessian_product_of_a_batch(case: Case):
+    indices = np.array([3, 22, 0, 7, 11])
+    loss, point = expected_function(case, torch.from_numpy(indices))
+    surface = LossSurface(case.objective(), case.dataset(), CPU, torch.float64, chunk=2)
+    found_loss, found = surface.gradient(point.numpy(), indices)
+    assert found_loss == pytest.approx(loss(point).item(), rel=1e-12)
+    expected = torch.autograd.functional.jacobian(loss, point).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-13)
+    vector = np.random.default_rng(0).normal(size=len(point))
+    expected = torch.autograd.functional.hvp(loss, point, torch.from_numpy(vector))[1].numpy()
+    product = surface.hessian_vector_product(point.numpy(), vector, indices)
+    np.testing.assert_allclose(product, expected, rtol=1e-9, atol=1e-12)
+    # A batch leaves the caches of all examples as they are.
+    assert surface.gradient(point.numpy())[0] == pytest.approx(expected_function(case)[0](point).item(), rel=1e-12)
 
 
 @ALL_CASES

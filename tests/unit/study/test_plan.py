@@ -40,4 +40,14 @@ def test_trainings_of_searches_and_timing_are_counted(study: Callable):
         "name: s\ngrid: {batch_sizes: [16]}\ntuning: {enabled: false}\ndevice_timing: {enabled: false}\n"
         "confirmation: {enabled: false}\n"
     )
+    branched = study(
+        "name: s\nbranching: {enabled: true, points: [{steps: 9}, {epochs: 2}], factors: [4], seeds: [1, 2]}"
+    )
+    # Of two runs of batch size 32, at two points each, one with its own and one with four times the batch size.
+    assert [each for each in branched.plan.trainings if each.part == "branch"] == [
+        TrainingGroup("branch", 32, 4, EPOCH, EPOCH),
+        TrainingGroup("branch", 128, 4, EPOCH, EPOCH),
+    ]
+    assert branched.plan.describe_trainings().endswith(", 8 branches of 1 epoch")
+    assert branched.plan.runs_by_part("branching")["branches/bs32-lr0.01-seed2/at9steps-x4"] == ["bs32-lr0.01-seed2"]
     assert less.plan.describe_trainings() == f"{len(less.runs)} trainings: {len(less.runs)} runs"

@@ -257,6 +257,11 @@ def test_batch_sizes_of_a_small_example():
     assert (step_plan.total, step_plan.max_batch_size, step_plan.evaluations) == (9, 8, [4, 7, 9])
 
 
+def test_batch_size_of_a_step_is_that_of_its_stage():
+    found = plan_of(100, 5, {"steps": 6}, stages=[stage({"steps": 2}, 3), stage({"steps": 3}, 2)])
+    assert [found.batch_size(step) for step in range(1, 7)] == [5, 5, 15, 10, 10, 10]
+
+
 def test_a_fraction_is_one_of_the_examples():
     step_plan = plan_of(100, 10, {"examples": 400}, stages=[stage({"fraction": 0.5}, 5)])
     assert step_plan.total == 20 + 4

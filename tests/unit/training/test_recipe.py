@@ -394,6 +394,8 @@ def test_run_resumes_within_an_epoch_to_identical_bits(small_data_file: Path, tm
     assert found.keys() == expected.keys()
     assert [key for key in expected if found[key] != expected[key]] == []
     assert {"average.safetensors", "epoch00001.safetensors", "epoch00002.safetensors"} < expected.keys()
+    of_adam = {f"second moments of {each}.safetensors" for each in ("epoch00001", "epoch00002", "last")}
+    assert of_adam & expected.keys() == (of_adam if optimizer in ("Adam", "AdamW", "NAdam", "RAdam") else set())
 
 
 def test_run_resumes_from_the_last_segment(small_data_file: Path, tmp_path: Path):

@@ -1,7 +1,7 @@
 """Up to which batch size a larger batch saves steps."""
 
 from batchscape.report.chapters.chapter import Caption, Chapter
-from batchscape.report.chapters.papers import MCCANDLISH, SHALLUE, ZHANG
+from batchscape.report.chapters.papers import MCCANDLISH, MERRILL, SHALLUE, ZHANG
 
 CHAPTER = Chapter(
     "beyond",
@@ -44,6 +44,17 @@ CHAPTER = Chapter(
             "A noise scale that falls during training, or that is far from the batch size at which the steps to the "
             "target level off.",
             (MCCANDLISH,),
+        ),
+        "branching": Caption(
+            "The critical batch size during training",
+            "At points in the training, branches continue the run with multiples of its batch size and a learning rate "
+            "that follows, over equally many examples. The largest batch size whose training loss is within the "
+            "tolerance of that of the batch size of the run is the critical one there.",
+            "Where the points rise, a batch that grows during training would save steps for the same loss. The noise "
+            "scale is what predicts the critical batch size without branches; compare the shape of both lines, not "
+            "only their height.",
+            "A critical batch size that falls during training, or that does not follow the noise scale at all.",
+            (MERRILL, MCCANDLISH),
         ),
     },
 )

@@ -1,7 +1,17 @@
 """The training loss around and between the minima."""
 
 from batchscape.report.chapters.chapter import Caption, Chapter
-from batchscape.report.chapters.papers import CHANG, DINH, GOODFELLOW, KESKAR, KWON, LI
+from batchscape.report.chapters.papers import (
+    ANDREYEV,
+    CHANG,
+    COHEN,
+    COHEN_ADAPTIVE,
+    DINH,
+    GOODFELLOW,
+    KESKAR,
+    KWON,
+    LI,
+)
 
 CHAPTER = Chapter(
     "loss-surface",
@@ -51,6 +61,18 @@ CHAPTER = Chapter(
             "A trajectory that does not descend, or a plane that explains little of the variance and therefore shows "
             "little of the trajectory.",
             (LI,),
+        ),
+        "curvature": Caption(
+            "Curvature during training",
+            "The largest eigenvalue of the Hessian of the training loss, and the batch sharpness, which is the mean "
+            "curvature of the loss of a batch along its own gradient, both times the learning rate, at the saved "
+            "weights of each run. For Adam also the largest eigenvalue of the preconditioned Hessian.",
+            "The dashed line is the edge beyond which full-batch steps are unstable: 2 for gradient descent. "
+            "Full-batch training raises the eigenvalue up to it. With small batches it is the batch sharpness that "
+            "rises to 2, and the eigenvalue remains below, the further the smaller the batch.",
+            "An eigenvalue that remains above the edge, or a batch sharpness far below it in a run whose loss falls at "
+            "a constant rate for long: the step size does not limit the curvature there.",
+            (COHEN, ANDREYEV, COHEN_ADAPTIVE),
         ),
     },
 )

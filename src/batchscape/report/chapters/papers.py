@@ -3,7 +3,13 @@
 from batchscape.report.chapters.chapter import Paper
 
 ARXIV = "https://arxiv.org/abs/"
+ANDREYEV = Paper("Andreyev & Beneventano 2024, Edge of Stochastic Stability", f"{ARXIV}2412.20553")
 CHANG = Paper("Chang & Pathak 2020, Effect of Batch Size on Neural Net Training")
+COHEN = Paper(
+    "Cohen et al. 2021, Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability",
+    f"{ARXIV}2103.00065",
+)
+COHEN_ADAPTIVE = Paper("Cohen et al. 2022, Adaptive Gradient Methods at the Edge of Stability", f"{ARXIV}2207.14484")
 DINH = Paper("Dinh et al. 2017, Sharp Minima Can Generalize for Deep Nets", f"{ARXIV}1703.04933")
 GODBOLE = Paper(
     "Godbole et al. 2023, Deep Learning Tuning Playbook", "https://github.com/google-research/tuning_playbook"
@@ -21,6 +27,7 @@ LI_SURGE = Paper(
     "Li et al. 2024, Surge Phenomenon in Optimal Learning Rate and Batch Size Scaling", f"{ARXIV}2405.14578"
 )
 MCCANDLISH = Paper("McCandlish et al. 2018, An Empirical Model of Large-Batch Training", f"{ARXIV}1812.06162")
+MERRILL = Paper("Merrill et al. 2025, Critical Batch Size Revisited", f"{ARXIV}2505.23971")
 SHALLUE = Paper(
     "Shallue et al. 2019, Measuring the Effects of Data Parallelism on Neural Network Training", f"{ARXIV}1811.03600"
 )

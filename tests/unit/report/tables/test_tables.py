@@ -4,7 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batchscape.report.tables import best_lr, epoch_distance, fixed_lr, lr_grid, trials, tuned_lr, update_norms
+from batchscape.report.tables import (
+    best_lr,
+    branching,
+    epoch_distance,
+    fixed_lr,
+    lr_grid,
+    trials,
+    tuned_lr,
+    update_norms,
+)
 from batchscape.report.tables.over_seeds import over_seeds
 from batchscape.study.study import Study
 from tests.helpers.claims import OF_RUN
@@ -26,6 +35,69 @@ def test_tables_contain_every_setting(scenario):
     assert set(frames["tables/best_lr"]["batch_size"]) == set(chosen.grid.batch_sizes)
     grid = frames["tables/lr_grid"]
     assert (grid["n_seeds"] + grid["n_diverged"] == len(chosen.grid.seeds)).all()
+
+
+def test_curvature_is_a_mean_over_seeds_by_checkpoint():
+    _, frames = load_scenario("plain")
+    table = frames["tables/curvature"].set_index(["batch_size", "checkpoint"])
+    assert len(table) == 2 * 4
+    assert table.loc[(32, "last"), "eigenvalue_times_rate_mean"] == pytest.approx(0.5 + 6 / 4 + 0.1)
+    assert table.loc[(32, "last"), "eigenvalue_times_rate_sd"] == pytest.approx(0.1)
+    assert table.loc[(32, "epoch00001"), "batch_sharpness_mean"] == pytest.approx(12 * (0.5 + 1 / 4 + 0.1))
+    assert np.isnan(table.loc[(32, "last"), "preconditioned_eigenvalue_mean"])
+
+
+def test_critical_batch_size_is_the_largest_within_the_tolerance():
+    """The excess of the loss of seeds 0, 1 and 2, with a tolerance of 1 %."""
+    excess = {
+        # Means of 0.5 and 0.9 % are within, one of 2 % is not, and what comes after does not count.
+        "a": {2: [0.004, 0.005, 0.006], 4: [0.001, 0.009, 0.017], 8: [0.02, 0.02, 0.02], 16: [0, 0, 0]},
+        # All are within with confidence: a bound.
+        "b": {2: [0, 0, 0], 4: [-0.01, -0.011, -0.012], 8: [0, 0.001, 0.002], 16: [0.001, 0, -0.001]},
+        # A diverged branch is not within.
+        "c": {2: [0, np.nan, 0], 4: [0, 0, 0], 8: [0, 0, 0], 16: [0, 0, 0]},
+    }
+    rows = [
+        {
+            **{"run": f"r{seed}", "setting": "s", "batch_size": 32, "learning_rate": 0.1, "seed": seed, "point": point},
+            **{"status": "converged", "examples": 100 * (1 + place), "epoch": 1.0, "factor": factor},
+            "train_loss": -2 + 2 * value,
+            "branch_status": "diverged" if np.isnan(value) else "completed",
+        }
+        for place, (point, factors) in enumerate(excess.items())
+        for factor, values in {1: [0, 0, 0], **factors}.items()
+        for seed, value in enumerate(values)
+    ]
+    table = branching.tabulate(pd.DataFrame(rows), branching_tolerance=0.01).set_index("point")
+    # 0.9 ± 2.0 % contains the tolerance on both sides; 2 % has no spread.
+    ends = ["critical_batch_ci95_low", "critical_batch", "critical_batch_ci95_high"]
+    assert table.loc["a", ends].tolist() == [64, 128, 128]
+    assert table.loc["b", ends].tolist() == [512, 512, 512]
+    assert table.loc["c", ends].tolist() == [32, 32, 32]
+    assert table["edge"].tolist() == ["none", "high", "low"]
+    assert table["n_diverged"].tolist() == [0, 0, 1]
+    assert table["n_seeds"].tolist() == [3, 3, 3]
+    one = pd.DataFrame([row for row in rows if row["seed"] == 0])
+    alone = branching.tabulate(one, branching_tolerance=0.01).set_index("point")
+    assert alone["critical_batch"].tolist() == [128, 512, 512]
+    assert alone[["critical_batch_ci95_low", "critical_batch_ci95_high"]].isna().all(axis=None)
+
+
+def test_branches_of_a_run_that_ended_before_the_point_are_counted():
+    _, frames = load_scenario("the fixed rate diverges")
+    table = frames["tables/branching"]
+    assert table["critical_batch"].isna().all()
+    assert table["n_not_reached"].tolist() == [2, 2, 2]
+    assert table["edge"].tolist() == ["none"] * 3
+
+
+def test_branches_are_means_over_seeds():
+    _, frames = load_scenario("plain")
+    table = frames["tables/branches"].set_index(["point", "factor"])
+    assert list(dict.fromkeys(table.index.get_level_values("point"))) == ["1epochs", "4epochs", "16epochs"]
+    assert table.loc[("1epochs", 2), "excess_mean"] == pytest.approx(0.011)
+    assert table.loc[("1epochs", 2), "excess_sd"] == pytest.approx(0.001)
+    assert table.loc[("4epochs", 2), "train_loss_mean"] == pytest.approx(0.25)
 
 
 def test_sharpness_and_alignment_tables_are_means_over_seeds():

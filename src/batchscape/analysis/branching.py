@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from batchscape.config.branching import NUM_EVALUATIONS
 from batchscape.config.branching import BranchingConfig as Config
 from batchscape.config.budget import Budget, Warmup, point_name
 from batchscape.config.run import RunSpec
@@ -22,8 +23,6 @@ from batchscape.training.plan import StepPlan
 from batchscape.training.train import train
 
 RATE_EXPONENTS = {"constant": 0.0, "linear": 1.0, "sqrt": 0.5}
-# Evaluations in a branch, so that its training loss can be averaged over a share of it.
-NUM_EVALUATIONS = 8
 
 log = logging.getLogger(__name__)
 

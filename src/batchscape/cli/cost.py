@@ -67,7 +67,9 @@ def max_total_seconds(trainings: list[TrainingGroup], pace: Pace, num_train: int
         each.count
         * each.budget.in_epochs(each.batch_size, num_train)
         * pace.epoch(
-            each.batch_size, num_train, num_validation / each.evaluate_every.in_epochs(each.batch_size, num_train)
+            each.batch_size,
+            num_train,
+            each.evaluations * num_validation / each.evaluate_every.in_epochs(each.batch_size, num_train),
         )
         for each in trainings
     )

@@ -16,6 +16,8 @@ from batchscape.config.budget import Budget
 from batchscape.config.landscape import Seeds, Settings
 
 Factor = Annotated[int, Field(ge=2)]
+# Evaluations in a branch, so that its training loss can be averaged over a share of it.
+NUM_EVALUATIONS = 8
 
 
 class BranchingConfig(Section):

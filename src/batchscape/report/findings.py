@@ -162,6 +162,35 @@ def _describe_frontier(frontier: pd.DataFrame, _: float, __: Measures) -> Iterat
         )
 
 
+def _describe_critical_batch(table: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
+    bounds = {"high": "at least ", "low": "at most "}
+    for setting, rows in table.dropna(subset=["critical_batch"]).groupby("setting", sort=False):
+        points = [
+            f"{bounds.get(row.edge, '')}{row.critical_batch:.0f} after epoch {format_number(row.epoch)}"
+            for row in rows.itertuples()
+        ]
+        yield f"The critical batch size of {setting} is {', '.join(points)}."
+
+
+def _describe_curvature(table: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
+    last = table[table["checkpoint"] == "last"]
+    for name, column, edge in (
+        ("top eigenvalue", "eigenvalue_times_rate", "edge"),
+        ("batch sharpness", "batch_sharpness_times_rate", "edge"),
+        ("preconditioned eigenvalue", "preconditioned_times_rate", "preconditioned_edge"),
+    ):
+        rows = last[np.isfinite(last[f"{column}_mean"]) & np.isfinite(last[f"{edge}_mean"])]
+        values = [
+            f"{format_number(value)} for {setting}"
+            for value, setting in zip(rows[f"{column}_mean"], rows["setting"], strict=True)
+        ]
+        if values:
+            yield (
+                f"At the last weights the {name} times the learning rate is {', '.join(values)}; the edge is "
+                f"{format_range(rows[f'{edge}_mean'])}."
+            )
+
+
 def _describe_barriers(table: pd.DataFrame, _: float, measures: Measures) -> Iterator[str]:
     is_signed = (table["train_loss_mean"] < 0).any()
     for (first, second), line in table.groupby(["first", "second"], sort=False):
@@ -224,6 +253,8 @@ MEASURED: dict[str, tuple[str, Callable[[pd.DataFrame, float, Measures], Iterato
     "distance_over_time": ("distance_log_fit", _compare_fits),
     "gradient_alignment": ("gradient_alignment", _describe_alignment),
     "noise_scale": ("noise_scale", _describe_noise_scale),
+    "branching": ("branching", _describe_critical_batch),
+    "curvature": ("curvature", _describe_curvature),
     "steps_to_target": ("steps_to_target", _compare_steps),
     "tolerance": ("tolerance", _compare_tolerance),
     "frontier": ("frontier", _describe_frontier),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from batchscape.config.branching import NUM_EVALUATIONS
 from batchscape.config.budget import Budget, point_name
 from batchscape.config.study import Run, StudyConfig
 from batchscape.config.tuning import affordable_trials, trial_budget
@@ -25,6 +26,8 @@ class TrainingGroup:
     count: int
     budget: Budget
     evaluate_every: Budget
+    evaluations: int = 1
+    """Evaluations in each of these intervals."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Plan:
         branches = Counter(factor * size for size in sizes for factor in self.branch_factors)
         lengths = branching.length, branching.length
         return groups + [
-            TrainingGroup("branch", size, count * len(branching.points), *lengths)
+            TrainingGroup("branch", size, count * len(branching.points), *lengths, NUM_EVALUATIONS)
             for size, count in sorted(branches.items())
         ]
 

@@ -195,6 +195,8 @@ def test_row_of_a_branch(base: RunDirectory, data_file: Path, tmp_path: Path):
     assert row["branch_learning_rate"] == pytest.approx(0.02)
     history = pd.read_csv(tmp_path / "branch" / "history.csv")
     assert history["learning_rate"].tolist() == [0.02] * len(history)
+    # BatchNorm needs the complete batch at once, also where it is larger than that of the run.
+    assert RunDirectory(tmp_path / "branch").summary()["environment"]["micro_batch"] == 48
     assert row["train_loss"] == pytest.approx(smooth_losses(history, 97, 194, 0.5)[0])
 
 
@@ -224,6 +226,41 @@ def test_names_of_points():
     assert point_name(Budget(steps=500)) == "500steps"
 
 
+def quadratic_spec(curvature: float, rate: float, start: list[float], **training: Any) -> RunSpec:
+    """Return a run of two epochs of SGD with batches of four on the noisy quadratic."""
+    return RunSpec.model_validate(
+        {
+            "batch_size": 4,
+            "learning_rate": rate,
+            "seed": 0,
+            "model": {
+                "name": "tests.helpers.quadratic:NoisyQuadratic",
+                "arguments": {"eigenvalues": [curvature] * len(start), "start": start},
+            },
+            "task": TASK,
+            "training": {"budget": {"epochs": 2}, "patience": None, "accelerator": "cpu", **training},
+        }
+    )
+
+
+def test_diverged_branch_is_a_row(tmp_path: Path):
+    """With η·h = 1.5 each step multiplies the weights by −0.5, with twice that by −2."""
+    write_prepared(tmp_path / "data", noise_data(np.zeros((64, 1))))
+    spec, config = quadratic_spec(1.0, 1.5, [1e153], evaluate_every={"steps": 1}), BranchingConfig()
+    run = RunDirectory(train(spec, tmp_path / "data", tmp_path / "run", states=[Budget(steps=1)]))
+    point = Budget(steps=1)
+    found = {
+        factor: train_branch(
+            run, tmp_path / "data", state_at(run, point), tmp_path / str(factor), config, point, factor
+        ).iloc[0]
+        for factor in (1, 2)
+    }
+    assert found[1]["branch_status"] == "completed"
+    assert np.isfinite(found[1]["train_loss"])
+    assert found[2]["branch_status"] == "diverged"
+    assert np.isnan(found[2]["train_loss"])
+
+
 @pytest.mark.parametrize("factor", [1, 2, 8])
 def test_branch_of_sgd_on_a_noisy_quadratic_has_the_expected_loss(tmp_path: Path, factor: int):
     """θ_T = a^T·θ_0 − η·Σ_s a^(T−1−s)·ξ_s with a = 1 − η·h, over an epoch of means ξ_s of batches of n examples.
@@ -235,19 +272,7 @@ def test_branch_of_sgd_on_a_noisy_quadratic_has_the_expected_loss(tmp_path: Path
     noise = np.random.default_rng(0).normal(size=(count, 4000))
     noise = (noise - noise.mean(0)).astype(np.float32)
     write_prepared(tmp_path / "data", noise_data(noise))
-    spec = RunSpec.model_validate(
-        {
-            "batch_size": size,
-            "learning_rate": rate,
-            "seed": 0,
-            "model": {
-                "name": "tests.helpers.quadratic:NoisyQuadratic",
-                "arguments": {"eigenvalues": [curvature] * 4000, "start": [0.1] * 4000},
-            },
-            "task": TASK,
-            "training": {"budget": {"epochs": 2}, "patience": None, "accelerator": "cpu", "checkpoints": [1]},
-        }
-    )
+    spec = quadratic_spec(curvature, rate, [0.1] * 4000, checkpoints=[1])
     run = RunDirectory(train(spec, tmp_path / "data", tmp_path / "run", states=[Budget(epochs=1)]))
     branch, state = tmp_path / "branch", state_at(run, Budget(epochs=1))
     train_branch(run, tmp_path / "data", state, branch, BranchingConfig(rule="linear"), Budget(epochs=1), factor)

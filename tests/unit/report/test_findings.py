@@ -95,6 +95,22 @@ CASES = {
         ),
         "after the first epoch: 0.5 for batch size 32, 3 for batch size 64.",
     ),
+    "branching": (
+        "branching",
+        pd.DataFrame(
+            {"setting": "s", "epoch": [1, 4, 16], "critical_batch": [64, 256, 128], "edge": ["low", "high", "none"]}
+        ),
+        "The critical batch size of s is at most 64 after epoch 1, at least 256 after epoch 4, 128 after epoch 16.",
+    ),
+    "curvature": (
+        "curvature",
+        two_batch_sizes(
+            checkpoint="last",
+            **{"eigenvalue_times_rate_mean": [0.5, 1.9], "batch_sharpness_times_rate_mean": np.nan, "edge_mean": 2.0},
+            **dict.fromkeys(("preconditioned_times_rate_mean", "preconditioned_edge_mean"), np.nan),
+        ),
+        "top eigenvalue times the learning rate is 0.5 for bs32-lr0.01, 1.9 for bs64-lr0.01; the edge is 2.",
+    ),
     "distance_by_layer": (
         "distance",
         pd.concat(

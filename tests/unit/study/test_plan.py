@@ -45,8 +45,8 @@ def test_trainings_of_searches_and_timing_are_counted(study: Callable):
     )
     # Of two runs of batch size 32, at two points each, one with its own and one with four times the batch size.
     assert [each for each in branched.plan.trainings if each.part == "branch"] == [
-        TrainingGroup("branch", 32, 4, EPOCH, EPOCH),
-        TrainingGroup("branch", 128, 4, EPOCH, EPOCH),
+        TrainingGroup("branch", 32, 4, EPOCH, EPOCH, 8),
+        TrainingGroup("branch", 128, 4, EPOCH, EPOCH, 8),
     ]
     assert branched.plan.describe_trainings().endswith(", 8 branches of 1 epoch")
     assert branched.plan.runs_by_part("branching")["branches/bs32-lr0.01-seed2/at9steps-x4"] == ["bs32-lr0.01-seed2"]

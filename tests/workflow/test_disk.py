@@ -130,7 +130,7 @@ def test_ctrl_c_stops_all_jobs_and_the_same_command_resumes(tmp_path: Path, undi
     folder = checkout.path / "results" / "tiny"
     for target, log, line in (
         (f"runs/{RUN}/run.json", f"train/{RUN}.log", "epoch 2:"),
-        (SEARCH, "tune/bs256.log", "trial 1 of 6"),
+        (SEARCH, "tune/bs256.log", "trial 1 (grid)"),
     ):
         command = ("--cores", "1", f"results/tiny/{target}", "--configfile", "config/tiny.yaml")
         with checkout.running(*command) as process:

@@ -149,11 +149,12 @@ def interrupt_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupted_branch_resumes_to_identical_bits(
     base: RunDirectory, data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    arguments = {"point": POINTS[1], "factor": 2}
+    """Its first interval ends after step 15, and the second one after step 17."""
+    arguments = {"point": POINTS[1]}
     expected = recorded(branch_directory(base, data_file, tmp_path / "expected", **arguments))
-    monkeypatch.setattr(plan, "SEGMENT_STEPS", 2)
+    monkeypatch.setattr(plan, "SEGMENT_STEPS", 1)
     monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
-    for count in (1, 2):  # after 2 steps, and after 2 and 4 more
+    for count in (1, 1, 2):  # after steps 15, 16 and 18
         with monkeypatch.context() as interrupted, pytest.raises(Stop):
             interrupt_after(count, interrupted)
             branch_directory(base, data_file, tmp_path, **arguments)

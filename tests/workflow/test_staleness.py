@@ -187,7 +187,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "task.class_weights": [("balanced", RETRAINED), ({}, set())],
     "task.label_smoothing": [(0.1, RETRAINED), (0, set())],
     "task.metrics": [(["torch.nn.functional:soft_margin_loss"], RETRAINED)],
-    "training.budget": [({"epochs": 6}, TRAIN | AFTER_TRAINING)],
+    "training.budget": [({"epochs": 6}, TRAIN | AGGREGATED - TIMING)],
     "training.evaluate_every": [({"epochs": 2}, TRAIN | AGGREGATED - TIMING), ({"epochs": 1}, set())],
     "training.patience": [(3, TRAIN | AGGREGATED - TIMING)],
     "training.reshuffle": [(False, TRAIN | AGGREGATED)],
@@ -201,7 +201,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "optimizer.decay_biases_and_norms": [(False, RETRAINED)],
     "optimizer.clip_norm": [(0.5, RETRAINED)],
     "schedule.warmup": [({"fraction": 0.5}, TRAIN | AGGREGATED), (None, set())],
-    "schedule.decay": [("cosine", TRAIN | AGGREGATED), ("constant", set())],
+    "schedule.decay": [("cosine", TRAIN | AGGREGATED - BRANCHING), ("constant", set())],
     "schedule.decay_fraction": [(0.5, TRAIN | AGGREGATED)],
     "schedule.final_factor": [(0.5, TRAIN | AGGREGATED)],
     "averaging.half_life": [(1000, TRAIN | AFTER_TRAINING)],
@@ -487,6 +487,8 @@ def edit_smoke_study(path: str, value: Any) -> str:
     for section in sections:
         target = target.setdefault(section, {})
     target[key] = value
+    if (path, value) == ("schedule.decay", "cosine"):
+        study["branching"]["enabled"] = False  # which needs a constant rate
     stream = io.StringIO()
     yaml.dump(study, stream)
     return stream.getvalue()
@@ -658,11 +660,14 @@ def test_edit_of_the_template_reruns_only_the_report(finished: Checkout, templat
         ("confirm.py", CONFIRMATION - {"finalists"}),
         ("confirmation.py", {"analyze confirmation", "table confirmation"}),
         ("analyze_runs.py", OVER_ALL_RUNS),
-        ("analyze_setting.py", SHARPNESS | ALIGNMENT | TRAJECTORIES),
+        ("analyze_setting.py", SHARPNESS | ALIGNMENT | TRAJECTORIES | CURVATURE),
         ("landscape.py", PLANES),
         ("interpolation.py", LINES),
         ("device_timing.py", TIMING),
-        ("gather.py", FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES | FROM_PLANES | FROM_TRAJECTORIES | FROM_TRIALS),
+        (
+            "gather.py",
+            FROM_SHARPNESS | FROM_ALIGNMENT | FROM_LINES | FROM_CONTRASTED | FROM_TRIALS | FROM_BRANCHES,
+        ),
         ("table.py", ALL_TABLES | (ALL_FIGURES - {"figure landscape", "figure trajectory"})),
         ("figure.py", ALL_FIGURES),
         ("report.py", {"report"}),

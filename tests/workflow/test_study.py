@@ -300,7 +300,8 @@ def test_failed_job_prints_its_error_in_one_line_and_others_continue(finished: C
 
 def test_config_option_sets_keys(finished: Checkout):
     plan = ["--dry-run", "--cores", "1", "all", "--configfile", "config/smoke.yaml"]
-    done = finished.snakemake(*plan, "--config", "training={patience: 50, checkpoints: [1, 2]}", "grid={seeds: [7]}")
+    seeds = "grid={seeds: [7]}", "branching={seeds: [7]}"
+    done = finished.snakemake(*plan, "--config", "training={patience: 50, checkpoints: [1, 2]}", *seeds)
     assert done.returncode == 0, done.stdout[-2000:]
     assert "Training bs64-lr0.02-seed7" in done.stdout
     assert "seed0" not in done.stdout

@@ -189,7 +189,7 @@ def test_path_in_results_is_not_a_target_if_it_is_the_value_of_an_option(tiny: C
 def test_dry_run_prints_the_number_of_trainings_and_of_requested_gpus(tiny: Checkout):
     status, output = dry_run(tiny.path, ["--cores", "1", "all", "--configfile", CONFIG])
     assert status == 0, output[-2000:]
-    counted = "tiny: 7 trainings: 2 runs, 2 in 1 search of 2 learning rates × 1 seed, "
+    counted = "tiny: 7 trainings: 2 runs, up to 2 in 1 search of 2 trials × 1 seed, or more that end early, "
     assert find_line(output, "tiny: ").startswith(counted)
     assert find_line(output, "GPUs per training: ").endswith("1 if the machine has GPUs, else 0")
     assert "\nReason:" not in output  # it would repeat all settings of each job

@@ -9,11 +9,13 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.analysis.collect import collect, collect_pair
+from batchscape.analysis.confirmation import collect_confirmation
 from batchscape.config.run import Tuned, with_hyperparameters
 from batchscape.config.tuning import SearchSpec
 from batchscape.data.prepare import prepare
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.io.run_directory import RunDirectory
+from batchscape.report.finalists import choose_finalists
 from batchscape.report.measures import Measures
 from batchscape.report.page import render
 from batchscape.report.provenance import collect_provenance
@@ -50,6 +52,8 @@ class InProcessStudy:
                 analysis = import_module(f"batchscape.analysis.{name}")
                 rows = collect([self.run(run) for run in self.study.runs], analysis.analyze)
                 self.write(ANALYSES[name].rows, rows)
+        if self.study.confirmation_runs:
+            self.write(ANALYSES["confirmation"].rows, self._confirm(file, found))
         for name in self.study.plan.tables:
             self.write(f"tables/{name}", self._product("tables", "tabulate", name, TABLES[name]))
 
@@ -84,6 +88,13 @@ class InProcessStudy:
         self.write(f"bs{size}", trials)
         best = trials[trials["is_best"] == 1].iloc[0]
         return {name: float(best[name]) for name in Tuned.model_fields if name in best}
+
+    def _confirm(self, file: Path, tuned: Mapping[int, Mapping[str, float]]) -> pd.DataFrame:
+        finalists = choose_finalists(self.read("tables/runs"), json.loads(self.study.specs.finalists), tuned)
+        folder = self.folder / "confirmation"
+        for name, (rank, seed) in self.study.confirmation_runs.items():
+            train(finalists.finalists[rank - 1].run_spec(seed), file, folder / name)
+        return collect_confirmation([folder / name for name in self.study.confirmation_runs], finalists)
 
     def _parts(self, name: str) -> list[pd.DataFrame]:
         if name == "tuning":

@@ -102,7 +102,8 @@ def make_analyses(
 
 def make_confirmation(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of the confirmation: the first run of each finalist, with another loss for each seed."""
-    finalists = choose_finalists(runs, json.loads(study.specs.finalists)).finalists
+    tuned = {size: {"learning_rate": TUNED_RATE} for size in study.grid.batch_sizes}
+    finalists = choose_finalists(runs, json.loads(study.specs.finalists), tuned).finalists
     rows = []
     for name, (rank, seed) in study.confirmation_runs.items():
         finalist = finalists[rank - 1]

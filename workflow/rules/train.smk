@@ -68,6 +68,7 @@ rule finalists:
     """Choose the settings that are trained again with other seeds."""
     input:
         runs=study.paths.rows("runs"),
+        tuned=list(study.paths.tuned_files.values()),
     output:
         study.paths.finalists,
     log:

@@ -5,11 +5,16 @@ from batchscape.runtime.job import job_log
 import json
 from pathlib import Path
 
-from batchscape.io.files import write_json
+from batchscape.config.run import Tuned
+from batchscape.io.files import read_json, write_json
 from batchscape.io.frames import name_files_in_errors, read_frame
 from batchscape.report.finalists import choose_finalists
 
 if __name__ == "__main__":
     with job_log(snakemake.log[0]), name_files_in_errors(snakemake.input):
-        finalists = choose_finalists(read_frame(Path(snakemake.input.runs)), json.loads(snakemake.params.spec))
+        runs, spec = read_frame(Path(snakemake.input.runs)), json.loads(snakemake.params.spec)
+        hint = "delete it to resume the search from its journal"
+        found = [Path(file) for file in snakemake.input.tuned]
+        tuned = {int(file.parent.name.removeprefix("bs")): read_json(file, Tuned, hint) for file in found}
+        finalists = choose_finalists(runs, spec, tuned)
         write_json(Path(snakemake.output[0]), finalists.model_dump(mode="json"))

@@ -33,6 +33,8 @@ from batchscape.report.provenance import collect_provenance
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSplit
 from batchscape.study.study import Study
 
+REPEAT_SEARCH = "delete it so that the search writes it again"
+
 
 def write_partial_report(study: Study, file: Path) -> list[str]:
     """Write the page of what exists of a study, and return lines for the terminal.
@@ -175,7 +177,7 @@ class Collector:
             for tuned in map(Path, self.study.paths.tuned_rate(name)):
                 if not tuned.exists():
                     return "the search for its learning rate is not complete"
-                found = read_json(tuned, Tuned, "delete it so that the search writes it again")
+                found = read_json(tuned, Tuned, REPEAT_SEARCH)
                 values = with_hyperparameters(values, found).model_dump(mode="json")
         except UserError as error:
             return str(error)
@@ -212,7 +214,10 @@ class Collector:
 
     def _confirmation(self, runs: pd.DataFrame) -> Iterator[pd.DataFrame]:
         """Yield the rows of the complete runs of the confirmation, if `runs` gives the finalists that they train."""
-        finalists = choose_finalists(runs, json.loads(self.study.specs.finalists))
+        # A run at a tuned setting is complete only if its file is.
+        found = {size: Path(file) for size, file in self.study.paths.tuned_files.items() if Path(file).exists()}
+        tuned = {size: read_json(file, Tuned, REPEAT_SEARCH) for size, file in found.items()}
+        finalists = choose_finalists(runs, json.loads(self.study.specs.finalists), tuned)
         complete = []
         for name, (rank, seed) in self.study.confirmation_runs.items():
             run = RunDirectory(Path(self.study.paths.confirmation_file(name, "run.json")).parent)

@@ -40,6 +40,12 @@ class Paths:
         return [self.tuning_file(spec.batch_size, "tuned.json")] if spec.learning_rate is None else []
 
     @property
+    def tuned_files(self) -> dict[int, str]:
+        """The files with what the searches have found, by batch size; none if there is no search."""
+        sizes = sorted(self.config.grid.batch_sizes) if self.config.tuning.enabled else []
+        return {size: self.tuning_file(size, "tuned.json") for size in sizes}
+
+    @property
     def finalists(self) -> str:
         """The settings that are trained again, which are known once the runs have trained."""
         return f"{self.folder}/confirmation/finalists.json"

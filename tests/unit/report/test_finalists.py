@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from batchscape.config.run import RunSpec
+from batchscape.config.run import RunSpec, with_hyperparameters
 from batchscape.report.finalists import choose_finalists
 from batchscape.study.study import Study
 from tests.helpers.tables import DIVERGED, synthetic_runs
@@ -19,6 +19,7 @@ STUDY = Study.from_mapping(
     "s",
 )
 SPEC = json.loads(STUDY.specs.finalists)
+TUNED = {32: {"learning_rate": 0.37, "momentum": 0.95}, 64: {"learning_rate": 0.37, "momentum": None, "warmup": 0.2}}
 
 
 def runs_of(losses: dict[tuple[int, float], list], tuned: float | None = None) -> pd.DataFrame:
@@ -29,14 +30,14 @@ def runs_of(losses: dict[tuple[int, float], list], tuned: float | None = None) -
 
 def test_finalists_have_the_lowest_mean_validation_loss():
     runs = runs_of({(32, 0.1): [0.4, 0.5], (32, 0.2): [0.1, 0.3], (64, 0.1): [0.3, 0.3], (64, 0.2): [0.9, 0.1]})
-    chosen = choose_finalists(runs, SPEC).finalists
+    chosen = choose_finalists(runs, SPEC, TUNED).finalists
     assert [finalist.setting for finalist in chosen] == ["bs32-lr0.2", "bs64-lr0.1", "bs32-lr0.1"]
     assert not any(finalist.diverged for finalist in chosen)
 
 
 def test_diverged_settings_are_finalists_only_if_others_are_missing():
     runs = runs_of({(32, 0.1): [0.4, 0.5], (32, 0.2): [0.1, DIVERGED], (64, 0.1): [0.3, 0.3]})
-    chosen = choose_finalists(runs, SPEC).finalists
+    chosen = choose_finalists(runs, SPEC, TUNED).finalists
     assert [(finalist.setting, finalist.diverged) for finalist in chosen] == [
         ("bs64-lr0.1", False),
         ("bs32-lr0.1", False),
@@ -47,6 +48,16 @@ def test_diverged_settings_are_finalists_only_if_others_are_missing():
 def test_run_of_a_finalist_is_that_of_the_grid_with_another_seed():
     for name, run in STUDY.runs.items():
         runs = runs_of({(run.batch_size, run.learning_rate or 0.37): [0.1, 0.2]}).assign(setting=run.setting)
-        (finalist,) = choose_finalists(runs, SPEC).finalists
-        expected = {"learning_rate": 0.37} | json.loads(STUDY.specs.run(name)) | {"seed": 1000}
-        assert finalist.run_spec(1000) == RunSpec.model_validate_json(json.dumps(expected))
+        (finalist,) = choose_finalists(runs, SPEC, TUNED).finalists
+        expected = json.loads(STUDY.specs.run(name)) | {"seed": 1000}
+        if run.learning_rate is None:
+            assert finalist.run_spec(1000) == with_hyperparameters(expected, TUNED[run.batch_size])
+        else:
+            assert finalist.run_spec(1000) == RunSpec.model_validate_json(json.dumps(expected))
+
+
+def test_tuned_finalist_has_all_hyperparameters_of_the_search():
+    runs = runs_of({(32, 0.37): [0.1, 0.2]}).assign(setting="bs32-lrtuned")
+    (finalist,) = choose_finalists(runs, SPEC, TUNED).finalists
+    run = finalist.run_spec(7)
+    assert (run.seed, run.learning_rate, run.optimizer.arguments["momentum"]) == (7, 0.37, 0.95)

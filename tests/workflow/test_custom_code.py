@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 CONFIG = "docs/example/shapes.yaml"
 SETTING = "bs64-lr0.05"
 SHORT = (
-    *("--config", "training={budget: {epochs: 3}}", "grid={seeds: [0]}"),
+    *("--config", "training={budget: {epochs: 3}}", "grid={seeds: [0]}", "tuning={enabled: false}"),
     "sharpness={subspace_dimension: 4, iterations: 2, random_starts: 0, trace_matvecs: 3}",
 )
 JOBS_OF_RUN = {f"train {SETTING}-seed0", f"analyze {SETTING}: sharpness"}

@@ -152,9 +152,10 @@ def test_search_finds_nothing_if_every_trial_diverges(hopeless: InProcessStudy, 
 def test_claims_figures_and_report_state_that_everything_diverged(hopeless: InProcessStudy, draw: Callable):
     claims = hopeless.read("tables/claims")
     assert set(claims["verdict"]) == {"not tested"}
-    tested = claims[claims["claim"] != "best_rate_grows"]  # two learning rates are too few for it
+    # Two learning rates are too few for the first, and the second is about a budget in steps.
+    tested = claims[~claims["claim"].isin(["best_rate_grows", "worse_at_equal_steps"])]
     assert (tested["n_missing"] == 2).all()
-    assert tested["reading"].str.contains("Not tested: .*; [4-8] of the [4-8] runs diverged").all()
+    assert tested["reading"].str.contains(r"Not tested: .*; \d+ of the \d+ runs diverged").all()
     for name in set(hopeless.study.plan.figures) - {"claims", "lr_search"}:
         nothing = NO_SHARPNESS if name == "sharpness_before_after" else "No run has a value that can be drawn here"
         assert any(nothing in text for text in draw(hopeless.plot(name))), name
@@ -226,7 +227,7 @@ def test_figures_draw_the_runs_that_did_not_diverge(late: InProcessStudy, draw: 
         if name == "landscape":  # single runs are drawn even if they diverged
             assert {" diverged" in text for text in texts if text.startswith("Batch size 8")} == {True}
     page = late.page()
-    assert "Best setting seen, with two seeds: batch size" in page
+    assert "Best setting seen, with " in page
     assert " settings a run diverged" in page
 
 

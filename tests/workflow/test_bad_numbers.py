@@ -72,7 +72,7 @@ grid: {{batch_sizes: [8, 16], learning_rates: [1e28, 1e29], seeds: [0, 1]}}
 training: {{budget: {{epochs: 3}}, checkpoints: [1]}}
 comparison: {{fixed_learning_rate: 1e28, high_learning_rate: 1e29}}
 tuning: {{hyperparameters: {{learning_rate: [1e28, 1e29]}}, budget: 4, startup_trials: 2, trial_budget: {{epochs: 2}},
-    seeds: [5], finalists: {{settings: 2, seeds: [6]}}}}
+    max_extension: 1, seeds: [5], finalists: {{settings: 2, seeds: [6]}}}}
 """,
     # At the fixed rate all runs diverge after some epochs: weight decay doubles the weights in each step.
     "late": f"""

@@ -77,8 +77,7 @@ class InProcessStudy:
         summaries = [RunDirectory(self.run(run)).summary() for run in self.study.runs]
         figures = figures or dict.fromkeys(self.study.plan.figures, b"")
         origin = collect_provenance(summaries, tables["runs"], self.manifest, self.words)
-        rate = spec["fixed_learning_rate"]
-        return render(spec["name"], spec["config"], figures, tables, spec["tables"], origin, rate, self.words)
+        return render(spec, figures, tables, origin)
 
     def _tune(self, size: int) -> dict[str, float]:
         spec = SearchSpec.model_validate_json(self.study.specs.search(size))

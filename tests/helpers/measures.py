@@ -1,5 +1,7 @@
 """Names and units of the loss and the metrics of tasks, as a study derives them."""
 
+from typing import Any
+
 from pydantic import TypeAdapter
 
 from batchscape.config.data import DataSection, DigitsConfig
@@ -14,6 +16,12 @@ METRICS = ["accuracy"]
 """The setting `metrics` of such a study."""
 
 WORDS = Measures.from_settings(CLASSIFICATION)
+
+
+def make_report_spec(**values: Any) -> dict[str, Any]:
+    """Return what a report depends on, as `Specs.report` gives it, with other values."""
+    spec = {"name": "a", "config": "", "tables": {}, "fixed_learning_rate": 0.1, "measures": CLASSIFICATION}
+    return {**spec, "recipe": "", "protocol": "", **values}
 
 
 def task_of(**section: object) -> TaskSection:

@@ -21,18 +21,7 @@ if __name__ == "__main__":
         measures = Measures.from_settings(spec["measures"])
         manifest = read_frame(Path(snakemake.input.manifest), text=True)
         origin = collect_provenance(summaries, tables["runs"], manifest, measures)
-        page = render(
-            spec["name"],
-            spec["config"],
-            figures,
-            tables,
-            spec["tables"],
-            origin,
-            spec["fixed_learning_rate"],
-            measures,
-            recipe=spec["recipe"],
-            protocol=spec["protocol"],
-        )
+        page = render(spec, figures, tables, origin)
         output = Path(snakemake.output[0])
         write_text(output, page)
         # The partial report that `python -m batchscape report` wrote earlier is outdated now.

@@ -60,20 +60,7 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
     tables = {Path(source).name: frame for source, frame in frames.items() if source.startswith("tables/")}
     summaries = [run.summary() for run in runs.values()]
     origin = collect_provenance(summaries, tables["runs"], collector.manifest(), measures)
-    rate = spec["fixed_learning_rate"]
-    page = render(
-        spec["name"],
-        spec["config"],
-        figures,
-        tables,
-        spec["tables"],
-        origin,
-        rate,
-        measures,
-        partial,
-        spec["recipe"],
-        spec["protocol"],
-    )
+    page = render(spec, figures, tables, origin, partial)
     try:
         write_text(Path(study.paths.partial_report), page)
     except OSError as error:

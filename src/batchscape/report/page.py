@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -57,36 +58,25 @@ class PartialReport:
 
 
 def render(
-    name: str,
-    config: str,
+    spec: Mapping[str, Any],
     figures: Mapping[str, bytes],
     tables: Mapping[str, pd.DataFrame],
-    tables_of: Mapping[str, Sequence[str]],
     provenance: Sequence[tuple[str, str]],
-    fixed_learning_rate: float,
-    measures: Measures,
     partial: PartialReport | None = None,
-    recipe: str = "",
-    protocol: str = "",
 ) -> str:
     """Render the report of a study as one HTML page without external resources.
 
     Args:
-        name: Name of the study.
-        config: The study file as text.
+        spec: What the report depends on, see `Specs.report`.
         figures: PNG images by figure name.
         tables: Tables by name; `runs` is required, and so is `recommendation` unless `partial` is given.
-        tables_of: Names of the tables that each figure is drawn from.
         provenance: Names and values, from `collect_provenance`.
-        fixed_learning_rate: The learning rate at which batch sizes are compared.
-        measures: What the loss and the metrics are called, and their units.
         partial: Notice for an incomplete study.
-        recipe: How the study trains; empty for SGD at a constant learning rate.
-        protocol: Up to where runs are compared, such as `to convergence`; empty to leave it out.
 
     Returns:
         The page; equal arguments give equal text.
     """
+    measures = Measures.from_settings(spec["measures"])
     environment = Environment(
         loader=PackageLoader("batchscape.report", "template"),
         autoescape=True,
@@ -99,9 +89,7 @@ def render(
     chapters = []
     for chapter in CHAPTERS:
         drawn = [
-            _figure(figure, figures, tables, tables_of, fixed_learning_rate, measures, shown)
-            for figure in chapter.figures
-            if figure in figures
+            _figure(figure, spec, figures, tables, measures, shown) for figure in chapter.figures if figure in figures
         ]
         if drawn or (chapter.key == "claims" and claims):
             chapters.append({"chapter": chapter, "figures": drawn, "claims": claims if chapter.key == "claims" else []})
@@ -117,7 +105,7 @@ def render(
             measures,
             tables.get("tuned_lr"),
             missing_batch_sizes,
-            recipe,
+            spec["recipe"],
             tables.get("scaling"),
             confirmation,
         )
@@ -132,13 +120,13 @@ def render(
         columns += ["choice", "difference_to_chosen", "ci95_low", "ci95_high"]
         finalists = preview_table(confirmation, MAX_ANSWER_ROWS, measures, columns)
     return environment.get_template("page.html.jinja").render(
-        name=name,
-        config=config,
+        name=spec["name"],
+        config=spec["config"],
         partial=partial,
         answer=answer,
         settings=settings,
         finalists=finalists,
-        protocol=protocol,
+        protocol=spec["protocol"],
         chapters=chapters,
         verdict_signs=VERDICT_SIGNS,
         provenance=provenance,
@@ -148,18 +136,18 @@ def render(
 
 def _figure(
     name: str,
+    spec: Mapping[str, Any],
     figures: Mapping[str, bytes],
     tables: Mapping[str, pd.DataFrame],
-    tables_of: Mapping[str, Sequence[str]],
-    fixed_learning_rate: float,
     measures: Measures,
     shown: set[str],
 ) -> Figure:
     """Return a figure with its tables; add to `shown` the tables that it shows."""
     below = []
-    for table in tables_of.get(name, ()):
+    for table in spec["tables"].get(name, ()):
         below.append(Table(table, None if table in shown else preview_table(tables[table], MAX_TABLE_ROWS, measures)))
         shown.add(table)
     caption = CAPTIONS[name].in_words_of(measures)
     image = f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}"
-    return Figure(name, caption, image, describe_findings(name, tables, fixed_learning_rate, measures), below)
+    findings = describe_findings(name, tables, spec["fixed_learning_rate"], measures)
+    return Figure(name, caption, image, findings, below)

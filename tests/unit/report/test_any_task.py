@@ -16,7 +16,7 @@ from batchscape.report.page import render
 from batchscape.report.provenance import collect_provenance
 from batchscape.study.measures import describe_measures
 from batchscape.study.registry import FIGURES
-from tests.helpers.measures import TASKS
+from tests.helpers.measures import TASKS, make_report_spec
 from tests.helpers.page import ParsedPage
 from tests.helpers.scenarios import SCENARIOS, add_tables, build, make_analyses
 
@@ -122,6 +122,7 @@ def test_measures_of_claims_have_the_unit_of_the_loss():
 def make_page(task: str, frames: dict[str, pd.DataFrame]) -> str:
     runs = frames["tables/runs"]
     tables = {name.removeprefix("tables/"): frame for name, frame in frames.items() if name.startswith("tables/")}
+    tables_of = {"convergence": ["fixed_lr", "runs"], "interpolation": ["interpolation"]}
     summary = {
         "status": "converged", "spec": {"seed": 0}, "training_examples": 800, "validation_examples": 150,
         "test_examples": 50, "classes": [], "parameters": 5,
@@ -129,10 +130,10 @@ def make_page(task: str, frames: dict[str, pd.DataFrame]) -> str:
         | {"packages": {}},
         "provenance": {"source_commit": None, "data_sha256": "abc", "started": "2026-01-01", "finished": "2026-01-02"},
     }  # fmt: skip
-    words = Measures.from_settings(measures_of(task))
+    spec = make_report_spec(measures=measures_of(task), tables=tables_of, fixed_learning_rate=0.01)
+    words = Measures.from_settings(spec["measures"])
     origin = collect_provenance([summary], runs, MANIFEST, words)
-    tables_of = {"convergence": ["fixed_lr", "runs"], "interpolation": ["interpolation"]}
-    text = render("a", "", dict.fromkeys(FIGURES, b""), tables, tables_of, origin[1:], 0.01, words)
+    text = render(spec, dict.fromkeys(FIGURES, b""), tables, origin[1:])
     return ParsedPage(text).text
 
 

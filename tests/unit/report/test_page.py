@@ -22,7 +22,7 @@ from batchscape.report.summary import summarize
 from batchscape.report.tables import best_lr, lr_grid, recommendation
 from batchscape.runtime.duration import format_duration
 from batchscape.study.registry import FIGURES
-from tests.helpers.measures import METRICS, WORDS
+from tests.helpers.measures import METRICS, WORDS, make_report_spec
 from tests.helpers.page import ParsedPage
 from tests.helpers.tables import DIVERGED, synthetic_runs
 
@@ -84,7 +84,8 @@ def render_page(
     pictures = {figure: make_png(place) for place, figure in enumerate(figures)}
     tables_of = {"convergence": ["lr_grid", "runs"], "lr_effect": ["best_lr", "lr_grid"]}
     origin = collect_provenance(make_summaries(runs), runs, MANIFEST, WORDS)
-    return render(name, f"name: {name}", pictures, {**made, **(tables or {})}, tables_of, origin, 0.1, WORDS, partial)
+    spec = make_report_spec(name=name, config=f"name: {name}", tables=tables_of)
+    return render(spec, pictures, {**made, **(tables or {})}, origin, partial)
 
 
 def make_claims(**values: object) -> pd.DataFrame:
@@ -335,17 +336,8 @@ def test_page_of_a_complete_study_without_a_report_is_not_partial():
 
 def test_partial_page_without_a_recommendation_has_no_answer():
     runs = synthetic_runs(LOSSES).assign(epochs=10)
-    text = render(
-        "a",
-        "",
-        {},
-        {"runs": runs},
-        {},
-        collect_provenance(make_summaries(runs), runs, MANIFEST, WORDS),
-        0.1,
-        WORDS,
-        PartialReport([], []),
-    )
+    origin = collect_provenance(make_summaries(runs), runs, MANIFEST, WORDS)
+    text = render(make_report_spec(), {}, {"runs": runs}, origin, PartialReport([], []))
     assert "No answer: the table recommendation is missing." in ParsedPage(text).text
 
 

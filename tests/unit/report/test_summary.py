@@ -10,7 +10,7 @@ from batchscape.report.page import PartialReport, render
 from batchscape.report.summary import Answer, describe_setting, summarize
 from batchscape.report.tables import best_lr, claims, confirmation, lr_grid, recommendation
 from tests.helpers.claims import make_sources, scale_quantities
-from tests.helpers.measures import CLASSIFICATION, METRICS, WORDS
+from tests.helpers.measures import CLASSIFICATION, METRICS, WORDS, make_report_spec
 from tests.helpers.page import ParsedPage
 from tests.helpers.tables import synthetic_runs
 
@@ -118,7 +118,7 @@ def test_claims_say_for_which_recipe_they_were_made():
     subtitles = [" ".join(draw(table).labels.subtitle.split()) for table in (plain, modern)]
     assert subtitles == [subtitles[0], f"{subtitles[0]}. The claims were {note}"]
     pages = [
-        ParsedPage(render("a", "", {}, {"runs": RUNS, "claims": table}, {}, [], 0.1, WORDS, PartialReport([], []))).text
+        ParsedPage(render(make_report_spec(), {}, {"runs": RUNS, "claims": table}, [], PartialReport([], []))).text
         for table in (plain, modern)
     ]
     assert [f"The claims were {note}." in page for page in pages] == [False, True]

@@ -70,6 +70,18 @@ def _stages(rate: str) -> Iterator[str]:
         yield f"{growth[1]} times the batch size{limit} where the decay would divide the rate by {growth[1]}{lower}"
 
 
+def describe_hyperparameter(name: str, value: float) -> str:
+    """Return a hyperparameter that a search found, as a part of a sentence.
+
+    Args:
+        name: A key of `tuning.hyperparameters`.
+        value: Its value; that of the warm-up is a fraction of the budget.
+    """
+    if name == "warmup":
+        return f"with a warm-up of {format_number(100 * value)} % of the budget"
+    return f"{SYMBOLS[name]} {_value_in_words(name, shortest_decimal(float(f'{value:.6g}')))}"
+
+
 def _value_in_words(name: str, text: str) -> str:
     # Three digits would make 1 of a β₂ close to it.
     return text if name.startswith("beta") or name == "momentum" else format_number(float(text))

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from batchscape.config.tuning import names_of
 from batchscape.report.claims.t_test import t_test
 from batchscape.report.measures import Measures, capitalize
 from batchscape.report.numbers import format_interval, format_mean_sd, format_number, join_truncated
 from batchscape.report.ranking import LOSS, cost_column
-from batchscape.report.settings import constant_lr_settings, setting_details
+from batchscape.report.settings import constant_lr_settings, describe_hyperparameter, setting_details
 from batchscape.report.tables.confirmation import CHOSEN
 from batchscape.report.tables.recommendation import MIN_SEEDS_FOR_EQUIVALENT
 
@@ -59,6 +60,7 @@ def summarize(
     Returns:
         The recommended setting, the reasons for it, and what limits it.
     """
+    recommendation = recommendation.assign(tuned=_found_hyperparameters(recommendation, tuned_lr))
     candidates = recommendation[recommendation["choice"] != "diverged"]
     if candidates.empty:
         rate = format_number(recommendation["learning_rate"].min())
@@ -158,7 +160,27 @@ def describe_setting(row: pd.Series) -> str:
     """Return the batch size, the learning rate and what else is particular to the setting of a row, in words."""
     details = setting_details(row["setting"])
     text = f"batch size {row['batch_size']} at learning rate {format_number(row['learning_rate'])}"
-    return ", ".join([f"{text} (tuned)" if details.is_tuned else text, *details.phrases])
+    found = [row["tuned"]] if row.get("tuned") else []
+    return ", ".join([f"{text} (tuned)" if details.is_tuned else text, *found, *details.phrases])
+
+
+def _found_hyperparameters(recommendation: pd.DataFrame, tuned_lr: pd.DataFrame | None) -> list[str]:
+    """Return what the search found for each setting besides the learning rate, in words; empty if it is not tuned."""
+    if tuned_lr is None:
+        return [""] * len(recommendation)
+    found = {
+        row["batch_size"]: ", ".join(describe_hyperparameter(name, row[f"tuned_{name}"]) for name in _names(tuned_lr))
+        for row in tuned_lr.to_dict("records")
+    }
+    return [
+        found.get(size, "") if setting_details(setting).is_tuned else ""
+        for size, setting in zip(recommendation["batch_size"], recommendation["setting"], strict=True)
+    ]
+
+
+def _names(tuned_lr: pd.DataFrame) -> list[str]:
+    """Return the hyperparameters that were searched besides the learning rate."""
+    return names_of({column.removeprefix("tuned_"): None for column in tuned_lr.columns})
 
 
 def _reasons(
@@ -324,6 +346,9 @@ def _tuned_rates(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame, me
         f"Tuned learning rates: {join_truncated([format_number(rate) for rate in rates], 8)} for batch sizes "
         f"{join_truncated([str(size) for size in sizes], 8)}.{bound}"
     )
+    for name in _names(tuned_lr):
+        values = [describe_hyperparameter(name, value) for value in tuned_lr[f"tuned_{name}"]]
+        yield f"With them: {join_truncated(values, 8)}."
     for size in sizes:
         yield from _warn_if_worse(recommendation[recommendation["batch_size"] == size], measures)
 

@@ -256,6 +256,20 @@ def test_answer_lists_the_tuned_rates():
     assert again == sentence  # a search without a result has no rate
 
 
+def test_answer_names_all_hyperparameters_that_the_search_found():
+    losses = {(32, 0.1): [0.2, 0.3, 0.25], (64, 0.2): [0.02, 0.03, 0.025]}
+    runs = synthetic_runs(losses).assign(epochs=10)
+    runs["setting"] = runs["setting"].replace("bs64-lr0.2", "bs64-lrtuned")
+    found = pd.DataFrame({"batch_size": [32, 64], "tuned_learning_rate": [0.1, 0.2], "validation_loss": 0.2})
+    found = found.assign(edge="none", tuned_momentum=[0.9, 0.95], tuned_beta2=[0.9991234567, 0.996], tuned_warmup=0.05)
+    best = best_lr.tabulate(lr_grid.tabulate(runs, metrics=METRICS))
+    answer = summarize(recommendation.tabulate(runs, best, metrics=METRICS), runs, WORDS, found)
+    values = "momentum 0.95, β₂ 0.996, with a warm-up of 5 % of the budget"
+    assert answer.headline.startswith(f"Train with batch size 64 at learning rate 0.2 (tuned), {values}")
+    assert "With them: β₂ 0.999123, β₂ 0.996." in answer.reasons
+    assert "momentum 0.9," not in answer.headline
+
+
 def test_answer_of_one_seed_is_only_the_best_setting_seen():
     headline, reasons, caveats = answer_texts(synthetic_runs({(32, 0.1): [0.2], (64, 0.1): [0.3]}))
     assert headline == (

@@ -22,7 +22,7 @@ SCALING_VERDICTS = {
     "linear": "this is linear scaling (1), not square-root scaling (0.5)",
     "square-root": "this is square-root scaling (0.5), not linear scaling (1)",
     "neither": "this is neither linear (1) nor square-root scaling (0.5)",
-    "not determined": "linear (1) and square-root scaling (0.5) are both possible",
+    "not determined": "this does not tell linear (1), square-root (0.5) and no scaling (0) apart",
 }
 
 

@@ -71,7 +71,8 @@ def scaling_row(**changes: object) -> pd.DataFrame:
                 "reason": "one seed gives no interval",
             },
             "The best learning rate of the grid is proportional to the batch size to the power of 0.87 (one seed, no "
-            "interval, batch sizes 32 to 256): linear (1) and square-root scaling (0.5) are both possible.",
+            "interval, batch sizes 32 to 256): this does not tell linear (1), square-root (0.5) and no scaling (0) "
+            "apart.",
         ),
         (
             {"exponent": float("nan"), "reason": "the best value of 4 of 4 batch sizes is on an edge"},

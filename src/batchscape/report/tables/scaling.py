@@ -12,6 +12,9 @@ from batchscape.report.settings import constant_lr_settings
 
 LOSS = "best_validation_loss"
 HYPERPARAMETERS = ("learning_rate", "momentum", "weight_decay", "beta2", "warmup")
+RULES = {"linear": 1.0, "square-root": 0.5}
+"""The exponents of the rules that a verdict names."""
+
 ONE_MINUS = ("momentum", "beta2")
 """Hyperparameters x of which 1 − x follows a power of the batch size."""
 NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan)
@@ -40,8 +43,9 @@ def tabulate(runs: pd.DataFrame, trial_runs: pd.DataFrame | None = None) -> pd.D
     is the vertex of a parabola (`find_optimum`) in the mean loss over seeds; if a search varies several hyperparameters
     together, it is that of the trial with the lowest mean loss. The interval comes from leaving out seeds
     (`estimate_over_seeds`): the trial is selected and the parabola fitted again, to the same values. Batch sizes whose
-    best value is on the edge of the tried ones are left out, because it is a bound. `verdict` is `linear` if the
-    interval contains 1 and not 0.5, `square-root` if it contains 0.5 and not 1, `neither`, or `not determined`.
+    best value is on the edge of the tried ones are left out, because it is a bound. `verdict` is `linear` or
+    `square-root` if the interval contains 1 or 0.5 and lies within 0.5 of it, so that neither the other rule nor a
+    constant rate (0) is possible; `neither` if it contains none of them; else `not determined`.
 
     The best rate may rise and fall again (Li et al. 2024): `rises_and_falls` is `yes` if the interval of the exponent
     from the smallest to the next batch size is above 0 and that from the last but one to the largest is below 0, `no`
@@ -100,11 +104,15 @@ def estimate_exponents(losses: Losses, sizes: Sequence[int]) -> list[Estimate]:
 
 
 def judge(interval: Estimate) -> str:
-    """Return which rule an interval of the exponent contains, or `not determined` if it contains both or is nan."""
-    linear, root = (interval.ci95_low <= power <= interval.ci95_high for power in (1.0, 0.5))
-    if np.isnan(interval.ci95_low) or (linear and root):
-        return "not determined"
-    return "linear" if linear else "square-root" if root else "neither"
+    """Return the rule of which an interval of the exponent lies within 0.5, or that it contains none."""
+    low, high = interval.ci95_low, interval.ci95_high
+    possible = {name: power for name, power in RULES.items() if low <= power <= high}
+    if not possible and not np.isnan(low):
+        return "neither"
+    for name, power in possible.items():
+        if power - 0.5 < low and high < power + 0.5:
+            return name
+    return "not determined"
 
 
 def _losses_of_search(trial_runs: pd.DataFrame, name: str, searched: Sequence[str]) -> Losses:
@@ -163,7 +171,7 @@ def _row(source: str, name: str, losses: Losses) -> dict[str, object]:
         "n_batch_sizes": len(sizes),
         "n_on_edge": len(all_sizes) - len(sizes),
         "n_seeds": n_seeds,
-        "reason": _explain(len(sizes), len(all_sizes), n_seeds) if verdict == "not determined" else "none",
+        "reason": _explain(exponent, len(sizes), len(all_sizes), n_seeds) if verdict == "not determined" else "none",
     }
 
 
@@ -173,11 +181,15 @@ def _judge_fall(first: Estimate, last: Estimate) -> str:
     return "no" if first.ci95_high < 0 or last.ci95_low > 0 else "not determined"
 
 
-def _explain(n_inside: int, n_sizes: int, n_seeds: int) -> str:
+def _explain(interval: Estimate, n_inside: int, n_sizes: int, n_seeds: int) -> str:
     if n_inside < 2:
         return (
             f"the best value of {n_sizes - n_inside} of {n_sizes} batch sizes is on an edge of the tried values"
             if n_sizes > 1
             else "there are no two batch sizes to compare"
         )
-    return "one seed gives no interval" if n_seeds < 2 else "the interval contains both 1 and 0.5"
+    if n_seeds < 2:
+        return "one seed gives no interval"
+    if interval.ci95_low <= RULES["square-root"] and interval.ci95_high >= RULES["linear"]:
+        return "the interval contains both 1 and 0.5"
+    return "the interval is too wide"

@@ -51,7 +51,8 @@ def test_exponent_and_rule_of_exact_bowls_are_recovered(power: float, verdict: s
     ("low", "high", "verdict"),
     [
         (0.6, 1.2, "linear"), (0.3, 0.9, "square-root"), (0.4, 1.1, "not determined"), (0.6, 0.9, "neither"),
-        (-0.2, 0.3, "neither"), (np.nan, np.nan, "not determined"), (-np.inf, np.inf, "not determined"),
+        (-0.2, 0.3, "neither"), (-0.1, 0.9, "not determined"), (0.0, 0.6, "not determined"),
+        (0.6, 1.5, "not determined"), (np.nan, np.nan, "not determined"), (-np.inf, np.inf, "not determined"),
     ],
 )  # fmt: skip
 def test_verdict_follows_from_the_interval(low: float, high: float, verdict: str):

@@ -86,7 +86,7 @@ def summarize(
             *_confirmation(confirmation, confirmed, measures, *cost_column(runs)),
             *(_test_results(chosen, measures) if confirmed is None else ()),
             *_scaling(scaling),
-            *_tuned_rates(tuned_lr, recommendation, measures),
+            *_tuned_rates(tuned_lr, recommendation, runs, measures),
         ],
         caveats=list(_caveats(recommendation, best, chosen, confirmed, runs, measures, missing_batch_sizes)),
     )
@@ -327,7 +327,9 @@ def _scaling(scaling: pd.DataFrame | None) -> Iterator[str]:
         )
 
 
-def _tuned_rates(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame, measures: Measures) -> Iterator[str]:
+def _tuned_rates(
+    tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame, runs: pd.DataFrame, measures: Measures
+) -> Iterator[str]:
     """List the tuned rates, and those that train worse than a constant one."""
     if tuned_lr is None:
         return
@@ -350,33 +352,42 @@ def _tuned_rates(tuned_lr: pd.DataFrame | None, recommendation: pd.DataFrame, me
         values = [describe_hyperparameter(name, value) for value in tuned_lr[f"tuned_{name}"]]
         yield f"With them: {join_truncated(values, 8)}."
     for size in sizes:
-        yield from _warn_if_worse(recommendation[recommendation["batch_size"] == size], measures)
+        if warning := _compare_with_grid(recommendation[recommendation["batch_size"] == size], runs, measures):
+            yield warning
 
 
-def _warn_if_worse(rows: pd.DataFrame, measures: Measures) -> Iterator[str]:
-    """Warn if a batch size trains worse at its tuned rate than at the best constant rate.
+def _compare_with_grid(rows: pd.DataFrame, runs: pd.DataFrame, measures: Measures) -> str:
+    """Return why a batch size trains worse at its tuned rate than at the best constant one; empty if it does not.
 
-    Worse means that a run diverged, or that the mean loss exceeds that of the constant rate by more than the standard
-    deviation of the latter over seeds (with one seed, by any amount).
+    Worse means that a run diverged, or that the 95 % interval of the difference, paired by seed, is above 0.
+
+    Args:
+        rows: The rows of the batch size in the table `recommendation`.
+        runs: The table `runs`.
+        measures: What the loss is called, and its unit.
     """
     tuned_rows = rows[rows["setting"].str.contains("-lrtuned")]
     constant_rows = constant_lr_settings(rows)
     constant_rows = constant_rows[constant_rows["choice"] != "diverged"]
     if tuned_rows.empty or constant_rows.empty:
-        return
+        return ""
     tuned, constant = tuned_rows.iloc[0], constant_rows.loc[constant_rows[f"{LOSS}_mean"].idxmin()]
     tuned_loss, constant_loss = (format_mean_sd(row[f"{LOSS}_mean"], row[f"{LOSS}_sd"]) for row in (tuned, constant))
     constant_loss = measures.loss_phrase(constant_loss)
-    sd = constant[f"{LOSS}_sd"]
     if tuned["n_diverged"]:
-        runs = tuned["n_diverged"] + tuned["n_seeds"]
-        reason = f"{tuned['n_diverged']} of {runs} runs diverged, against {constant_loss}"
-    elif tuned[f"{LOSS}_mean"] > constant[f"{LOSS}_mean"] + np.nan_to_num(sd):
-        margin = "with one seed" if pd.isna(sd) else "a difference larger than the standard deviation of the latter"
-        reason = f"{tuned_loss} against {constant_loss}, {margin}"
+        count = tuned["n_diverged"] + tuned["n_seeds"]
+        reason = f"{tuned['n_diverged']} of {count} runs diverged, against {constant_loss}"
     else:
-        return
-    yield (
+        losses = runs.pivot_table(index="seed", columns="setting", values=LOSS)
+        difference = t_test((losses[tuned["setting"]] - losses[constant["setting"]]).dropna().to_numpy())
+        if not difference.ci95_low > 0:
+            return ""
+        interval = format_interval(difference.ci95_low, difference.ci95_high)
+        reason = (
+            f"{tuned_loss} against {constant_loss}, a difference of {format_number(difference.mean)} "
+            f"(95 % interval {interval}, paired by seed)"
+        )
+    return (
         f"However, batch size {tuned['batch_size']} trains worse at its tuned rate, "
         f"{format_number(tuned['learning_rate'])}, than at {format_number(constant['learning_rate'])}, its best "
         f"constant rate: {reason}. Do not use the tuned rate."

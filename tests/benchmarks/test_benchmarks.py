@@ -25,7 +25,7 @@ def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
     assert names == {
         *("analyses", "coverage", "identical_runs", "images", "loss_surface", "search", "study", "tasks", "training"),
-        "workflow",
+        *("during_training", "workflow"),
     }
 
 
@@ -48,6 +48,7 @@ def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path
     [
         ("coverage", [], ["exponent, noise 0.2", "critical batch, noise 0.15", "claim", "Holm, errors"]),
         ("analyses", [], ["training, batch 64", "sharpness", "landscape", "analyses / trainings"]),
+        ("during_training", [], ["run, batch size 256", "curvature", "branches"]),
         ("training", [], ["train", "hand-written", "stock Lightning"]),
         ("tasks", [], ["diamonds, batch size 32", "python_docs, batch size 32", "hand-written, the same", "stock"]),
         ("images", [], ["train", "stock Lightning, floats", "stock Lightning, bytes"]),

@@ -28,8 +28,8 @@ from batchscape.runtime.duration import format_duration
 from batchscape.tasks.compatibility import diagnose_hessian, probe_batch
 from batchscape.training.plan import StepPlan
 
-# Products with the Hessian that an eigenvalue takes, for the estimate in the log: ARPACK's first 20 mostly suffice.
-USUAL_PRODUCTS = 25
+# Products with the Hessian that an eigenvalue takes, for the estimate in the log: ARPACK's first 9 mostly suffice.
+USUAL_PRODUCTS = 10
 
 log = logging.getLogger(__name__)
 

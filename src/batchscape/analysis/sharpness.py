@@ -28,6 +28,10 @@ MatrixVectorProduct = Callable[[np.ndarray], np.ndarray]
 # start is this large: then nearly all coordinates can reach the bounds of the box, in units of its half-widths.
 STEEPEST_SLOPE = 100.0
 
+# By default ARPACK takes 21 products, but the largest eigenvalues of networks are so far apart that after 9 products
+# one is as accurate; else the iteration is restarted.
+LANCZOS_VECTORS = 8
+
 log = logging.getLogger(__name__)
 
 
@@ -201,7 +205,17 @@ def top_eigenvalue(matvec: MatrixVectorProduct, size: int, seed: int) -> float:
         return 0.0
     operator = LinearOperator((size, size), matvec=matvec, dtype=np.float64)
     try:
-        return float(eigsh(operator, k=1, which="LA", v0=start, tol=1e-3, return_eigenvectors=False)[0])
+        return float(
+            eigsh(
+                operator,
+                k=1,
+                which="LA",
+                v0=start,
+                tol=1e-3,
+                ncv=min(size, LANCZOS_VECTORS),
+                return_eigenvectors=False,
+            )[0]
+        )
     except ArpackError:  # no convergence, or products that overflow during the iteration
         return np.nan
 

@@ -19,7 +19,7 @@ class CurvatureConfig(Section):
     settings: Settings = None
     """Settings, as in `landscape`, each with all its seeds."""
 
-    batches: Annotated[PositiveInt, Field(examples=[32])] = 32
+    batches: Annotated[PositiveInt, Field(examples=[32])] = 8
     """Batches over which the batch sharpness is averaged."""
 
     seed: Seed = 0

@@ -236,4 +236,4 @@ def test_rows_of_a_run_with_adam(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         assert rows.loc[name, "preconditioned_eigenvalue"] == pytest.approx(expected, rel=1e-3)
         assert rows.loc[name, "preconditioned_edge"] == pytest.approx(2 * 1.5 / 0.5)
     assert rows.loc["best", "step"] == rows.loc["last", "step"]
-    assert "4 checkpoints: about 200 Hessian-vector products over 24 examples" in caplog.text
+    assert "4 checkpoints: about 80 Hessian-vector products over 24 examples" in caplog.text

@@ -128,7 +128,7 @@ def check_targets(targets):
         if unknown:
             fail(
                 f"{target}: the study {study.name} has no runs {unknown[0]}; its runs have names such as "
-                f"{next(iter(study.runs))}, and `python -m batchscape check FILE` lists their settings"
+                f"{next(iter(study.runs))}, and `batchscape check FILE` lists their settings"
             )
 
 

@@ -1,4 +1,4 @@
-"""`python -m batchscape status`: the state of each run and job of a study. It only reads files.
+"""`batchscape status`: the state of each run and job of a study. It only reads files.
 
 Jobs record their states in `batchscape.runtime.states`; their outputs and locks tell the rest.
 """

@@ -74,7 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("check", _check, "check a study file; estimate the time of its trainings", needs_file=True)
     status = add("status", _status, "show the state of each run, also while they train", needs_file=True)
-    status.add_argument("--json", action="store_true", help="print one JSON object per line for each job and each run")
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object per line for each job and each run")
+    form.add_argument("--watch", action="store_true", help="show bars with the time to go, until the study is complete")
     add("report", _report, "write a report of the results so far", needs_file=True)
     extend = add("extend", _extend, "add seeds to a study file; the next run trains only these", needs_file=True)
     extend.add_argument("--seeds", type=int, required=True, metavar="N", help="number of seeds to add to grid.seeds")
@@ -113,9 +115,13 @@ def _check(arguments: argparse.Namespace) -> str:
 
 def _status(arguments: argparse.Namespace) -> str:
     from batchscape.cli.status import describe_study, status_as_json
+    from batchscape.cli.watch import watch
     from batchscape.study.study import Study
 
     study = Study.from_file(arguments.file)
+    if arguments.watch:
+        watch(study)
+        return ""
     return _join(status_as_json(study) if arguments.json else describe_study(study))
 
 

@@ -99,12 +99,12 @@ def test_a_study_runs_in_a_folder_without_a_clone(installation: Installation, tm
 def test_snakemake_runs_the_study_of_the_folder(installation: Installation, tmp_path: Path):
     installation.run(tmp_path, "batchscape", "init", ".", "--data", "synthetic")
     study = tmp_path / "study.yaml"
-    study.write_text(study.read_text().replace(f"name: {tmp_path.name}", "name: 007"))
+    study.write_text(study.read_text().replace(f"name: {tmp_path.name}", "name: no"))
     for options in ([], ["--workflow-profile", "profiles/slurm"]):
         done = installation.snakemake(tmp_path, "-n", *options)
         assert done.returncode == 0, done.stdout[-3000:]
-        assert "All of 007" in done.stdout  # read as `batchscape check` reads it: in YAML 1.1 it is 7
-    study.write_text(study.read_text().replace("seeds:", "sedes:"))
+        assert "All of no" in done.stdout  # read as `batchscape check` reads it: in YAML 1.1 it is false
+    study.write_text(study.read_text().replace("  seeds: [0", "  sedes: [0"))
     done = installation.snakemake(tmp_path, "-n")
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1].startswith("study.yaml: grid.sedes: is not a known key; did you mean `seeds`?")

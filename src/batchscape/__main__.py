@@ -1,4 +1,4 @@
-"""Check and extend study files, show the status of a study, and cancel the Slurm jobs of a killed Snakemake."""
+"""Find out what batch size to train with, and how the learning rate should follow it."""
 
 import argparse
 import sys
@@ -11,9 +11,18 @@ from batchscape.runtime.environment_variables import sanitize_environment
 
 # Each command imports its own modules, because some of their libraries take seconds.
 
+SOURCES = (
+    *("digits", "image_folder", "arrays", "synthetic", "cats_vs_dogs", "table", "diamonds"),
+    *("text", "python_docs", "idx", "cifar"),
+)
+TASKS = ("classification", "regression", "language_model")
+SHELLS = ("bash", "zsh", "tcsh")
+
 
 def main() -> int:
     sanitize_environment()
+    if (folder := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, folder)  # with modules of the user; `python -m` does this by itself
     arguments = _parser().parse_args()
     try:
         sys.stdout.write(arguments.function(arguments))
@@ -25,29 +34,57 @@ def main() -> int:
     return 0
 
 
+class _Formatter(argparse.HelpFormatter):
+    """Leaves room for the names of commands, whose indentation argparse does not count."""
+
+    def add_argument(self, action: argparse.Action) -> None:
+        self._indent()
+        super().add_argument(action)
+        self._dedent()
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m batchscape", description=__doc__)
+    parser = argparse.ArgumentParser(prog="batchscape", description=__doc__, formatter_class=_Formatter)
     parser.add_argument("--version", action="version", version=f"batchscape {_version()}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", dest="command", required=True, metavar="COMMAND")
 
     def add(
         name: str, function: Callable[[argparse.Namespace], str], description: str, needs_file: bool = False
     ) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=description, description=description)
+        command = commands.add_parser(name, help=description, description=description[0].upper() + description[1:])
         command.set_defaults(function=function)
         if needs_file:
-            command.add_argument("file", type=Path, metavar="FILE", help="study file, such as config/config.yaml")
+            command.add_argument("file", type=Path, metavar="FILE", help="study file, such as study.yaml")
         return command
 
-    add("check", _check, "check a study file; list its trainings and estimate their time here", needs_file=True)
-    status = add("status", _status, "show the status of each run, during or after execution", needs_file=True)
-    status.add_argument("--json", action="store_true", help="print one JSON object per line for each job and each run")
-    add("report", _report, "write a report of what exists, while a study runs or after a job failed", needs_file=True)
+    init = add("init", _init, "write a study file, and what runs it, into a new folder")
+    init.add_argument("folder", type=Path, nargs="?", default=Path(), metavar="FOLDER", help="default: this folder")
+    init.add_argument(
+        "--data", choices=SOURCES, default="digits", metavar="SOURCE", help=f"one of {', '.join(SOURCES)}"
+    )
+    init.add_argument("--task", choices=TASKS, metavar="TASK", help=f"one of {', '.join(TASKS)}")
+    run = add("run", _run, "check a study file, and run it with Snakemake", needs_file=True)
+    run.usage = "batchscape run [-h] FILE [OPTION ...]"
+    run.epilog = "For example: batchscape run study.yaml --cores 8 --dry-run"
+    run.add_argument(
+        "options",
+        nargs=argparse.REMAINDER,
+        metavar="OPTION",
+        help="options and targets of Snakemake, such as --cores 8",
+    )
+    add("check", _check, "check a study file; estimate the time of its trainings", needs_file=True)
+    status = add("status", _status, "show the state of each run, also while they train", needs_file=True)
+    form = status.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print one JSON object per line for each job and each run")
+    form.add_argument("--watch", action="store_true", help="show bars with the time to go, until the study is complete")
+    add("report", _report, "write a report of the results so far", needs_file=True)
     extend = add("extend", _extend, "add seeds to a study file; the next run trains only these", needs_file=True)
     extend.add_argument("--seeds", type=int, required=True, metavar="N", help="number of seeds to add to grid.seeds")
-    add("cancel", _cancel, "cancel Slurm jobs that a killed Snakemake left in this folder; not while it runs here")
+    add("cancel", _cancel, "cancel Slurm jobs that a killed Snakemake left here")
     add("schema", _schema, "print the JSON schema of study files")
-    add("reference", _reference, "print the config reference as Markdown")
+    add("reference", _reference, "print all keys of study files as Markdown")
+    completion = add("completion", _completion, "print a script that completes commands in a shell")
+    completion.add_argument("shell", choices=SHELLS, metavar="SHELL", help=f"one of {', '.join(SHELLS)}")
     return parser
 
 
@@ -58,6 +95,18 @@ def _version() -> str:
         return "(not installed)"
 
 
+def _init(arguments: argparse.Namespace) -> str:
+    from batchscape.cli.init import init
+
+    return _join(init(arguments.folder, arguments.data, arguments.task))
+
+
+def _run(arguments: argparse.Namespace) -> str:
+    from batchscape.cli.run import run
+
+    run(arguments.file, arguments.options)
+
+
 def _check(arguments: argparse.Namespace) -> str:
     from batchscape.cli.check import check
 
@@ -66,9 +115,13 @@ def _check(arguments: argparse.Namespace) -> str:
 
 def _status(arguments: argparse.Namespace) -> str:
     from batchscape.cli.status import describe_study, status_as_json
+    from batchscape.cli.watch import watch
     from batchscape.study.study import Study
 
     study = Study.from_file(arguments.file)
+    if arguments.watch:
+        watch(study)
+        return ""
     return _join(status_as_json(study) if arguments.json else describe_study(study))
 
 
@@ -104,6 +157,12 @@ def _reference(_: argparse.Namespace) -> str:
     from batchscape.cli.reference import reference
 
     return reference()
+
+
+def _completion(arguments: argparse.Namespace) -> str:
+    from batchscape.cli.completion import completion
+
+    return completion(_parser(), arguments.shell)
 
 
 def _join(lines: list[str]) -> str:

@@ -278,7 +278,7 @@ BAD_FILES = {
 
 
 def check_output(file: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Return the lines that `python -m batchscape check FILE` prints when it rejects a file."""
+    """Return the lines that `batchscape check FILE` prints when it rejects a file."""
     monkeypatch.setattr(sys, "argv", ["batchscape", "check", file])
     assert main() == 1
     printed = capsys.readouterr()

@@ -1,4 +1,4 @@
-"""When an analysis and a run fail, everything else is made, and `python -m batchscape report` reports it."""
+"""When an analysis and a run fail, everything else is made, and `batchscape report` reports it."""
 
 import os
 import subprocess
@@ -24,7 +24,7 @@ comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.08}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 sharpness: {checkpoints: [best], subspace_dimension: 2, iterations: 1, random_starts: 0, trace_matvecs: 3}
 """ + "".join(f"{section}: {{enabled: false}}\n" for section in DISABLED)
-COMMAND = "`python -m batchscape report half.yaml` writes a report of the results so far."
+COMMAND = "`batchscape report half.yaml` writes a report of the results so far."
 
 
 def report(checkout: Checkout) -> subprocess.CompletedProcess[str]:

@@ -262,7 +262,7 @@ def test_ctrl_c_cancels_jobs_and_documented_steps_recover_from_a_killed_snakemak
     assert orphan
     text = (PROJECT / "docs" / "cluster.md").read_text()
     steps = re.search(r"## When the login node died.*?```sh\n(.*?)```", text, re.DOTALL)[1]
-    for command in ("python -m batchscape cancel", "--unlock", " all"):
+    for command in ("batchscape cancel", "--unlock", " all"):
         assert command in steps
     # With the file and targets of this study.
     steps = re.sub(r" all\b.*", f" {' '.join(targets(CANCELLED))}", steps)

@@ -38,7 +38,9 @@ config = {
 @cache
 def hash_code(script, *modules, other_files=()):
     """Return the fingerprint of a job's code: its script, modules that this imports by name, and other files."""
-    file = Path(workflow.source_path(f"../scripts/{script}"))
+    file = ROOT / "workflow" / "scripts" / script
+    if not file.exists():  # the workflow is remote, and Snakemake fetches the script
+        file = Path(workflow.source_path(f"../scripts/{script}"))
     return fingerprint(file, *map(module_path, modules), *other_files)
 
 

@@ -64,7 +64,7 @@ def print_plan():
     """Print how much there is to train, and on how many GPUs."""
     if workflow.exec_mode != ExecMode.DEFAULT:
         return
-    hint = "; `python -m batchscape check FILE` estimates their time"
+    hint = "; `batchscape check FILE` estimates their time"
     print_message(
         f"{study.name}: {study.plan.describe_trainings()}{hint if workflow.dryrun else ''}",
         study.job_resources.describe_gpus(on_cluster()),
@@ -147,7 +147,7 @@ def print_failures(snakemake_logs):
         Path(run_file).exists() for run_file in study.paths.run_summaries
     ):
         print_message(
-            f"`python -m batchscape report {shlex.quote(str(STUDY_FILE))}` writes a report of the results so far."
+            f"`batchscape report {shlex.quote(str(STUDY_FILE))}` writes a report of the results so far."
         )
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from snakemake.common.configfile import load_configfile
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()
@@ -29,12 +30,16 @@ def read_study_file():
         raise UserError(
             "--configfile: a study is one self-contained file; give only one"
         )
-    path = Path(files[0]) if files else ROOT / "config" / "config.yaml"
-    relative = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    relative = shorten(Path(files[0]) if files else ROOT / "config" / "config.yaml")
     assignments = workflow.config_settings.config_args
     checked = Study.from_file(relative, *read_assignments(assignments))
     checked.require_files(str(relative))
     return checked, None if assignments else relative
+
+
+def shorten(path):
+    """Return the path of a file from the working directory, if it is in there."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def read_module_config():
@@ -44,6 +49,10 @@ def read_module_config():
             f"module {__name__}: has no study; add `config: config` to it, and "
             '`configfile: "config/config.yaml"` above it'
         )
+    if file := find_study_file(config):
+        checked = Study.from_file(file)
+        checked.require_files(str(file))
+        return checked, file
     source = ", ".join(map(str, workflow.configfiles)) or "config"
     values, texts = find_assignments(config)
     checked = Study.from_mapping(
@@ -51,6 +60,19 @@ def read_module_config():
     )
     checked.require_files(source)
     return checked, None
+
+
+def find_study_file(config):
+    """Return the file that holds all of the config of a module, and nothing else; None if there is none.
+
+    The file is read again, by itself: Snakemake reads YAML 1.1, in which `no` is false and `010` is 8.
+    """
+    files = set(map(Path, workflow.configfiles))
+    if len(files) > 1 or not files or workflow.config_settings.config_args:
+        return None
+    (file,) = files
+    is_complete = config is workflow.modifier_stack[0].globals["config"]
+    return shorten(file) if is_complete and load_configfile(file) == config else None
 
 
 def find_assignments(config):
@@ -106,7 +128,7 @@ def check_targets(targets):
         if unknown:
             fail(
                 f"{target}: the study {study.name} has no runs {unknown[0]}; its runs have names such as "
-                f"{next(iter(study.runs))}, and `python -m batchscape check FILE` lists their settings"
+                f"{next(iter(study.runs))}, and `batchscape check FILE` lists their settings"
             )
 
 

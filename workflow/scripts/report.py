@@ -24,5 +24,5 @@ if __name__ == "__main__":
         page = render(spec, figures, tables, origin)
         output = Path(snakemake.output[0])
         write_text(output, page)
-        # The partial report that `python -m batchscape report` wrote earlier is outdated now.
+        # The partial report that `batchscape report` wrote earlier is outdated now.
         output.with_name("report-partial.html").unlink(missing_ok=True)

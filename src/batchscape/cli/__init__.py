@@ -1,1 +1,1 @@
-"""The commands of `python -m batchscape`."""
+"""The commands of `batchscape`."""

@@ -1,4 +1,4 @@
-"""`python -m batchscape cancel`: cancel the Slurm jobs that a killed Snakemake left in a folder."""
+"""`batchscape cancel`: cancel the Slurm jobs that a killed Snakemake left in a folder."""
 
 import time
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m batchscape check`: validate a study file and its data; list its trainings and estimate their time."""
+"""`batchscape check`: validate a study file and its data; list its trainings and estimate their time."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`python -m batchscape extend`: add seeds to a study file, and change nothing else in it."""
+"""`batchscape extend`: add seeds to a study file, and change nothing else in it."""
 
 from collections.abc import Iterable
 from itertools import count, islice

@@ -11,7 +11,7 @@ HEADER = """# Config reference
 <!-- Generated from the typed models in src/batchscape/config by `make docs`; a test compares. -->
 
 A study is one YAML file, independent of all others: keys that it leaves out have the defaults below.
-`python -m batchscape check FILE` checks a file without running anything.
+`batchscape check FILE` checks a file without running anything.
 """
 
 

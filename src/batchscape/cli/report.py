@@ -1,4 +1,4 @@
-"""`python -m batchscape report`: the report of an incomplete study, from the runs and analyses that exist.
+"""`batchscape report`: the report of an incomplete study, from the runs and analyses that exist.
 
 Tables and figures are computed in memory instead of read from `tables/` and `figures/`, where files can be older than
 the runs after an edit. Only the page is written. It is no output of a rule, so Snakemake never treats it as complete.

@@ -1,4 +1,4 @@
-"""`python -m batchscape status`: the state of each run and job of a study. It only reads files.
+"""`batchscape status`: the state of each run and job of a study. It only reads files.
 
 Jobs record their states in `batchscape.runtime.states`; their outputs and locks tell the rest.
 """
@@ -153,18 +153,32 @@ def format_status(name: str, runs: Sequence[JobStatus]) -> list[str]:
     parts = [f"{counts[DONE]} of {len(runs)} runs done" + (f" ({listed})" if listed else "")]
     parts += [f"{counts[state]} {state}" for state in (RUNNING, INTERRUPTED, FAILED, PENDING) if counts[state]]
     lines = [f"{name}: {', '.join(parts)}"]
-    seconds = [run.seconds for run in runs if run.seconds is not None]
-    if seconds and counts[RUNNING]:
-        mean = sum(seconds) / len(seconds)
-        remaining_runs = counts[PENDING] + counts[INTERRUPTED] + counts[FAILED] + counts[RUNNING] / 2
+    if (remaining := estimate_training_time(runs)) is not None:
         lines.append(
-            f"about {format_duration(mean * remaining_runs / counts[RUNNING])} of training to go, at "
-            f"{format_duration(mean)} per run and {counts[RUNNING]} at a time"
+            f"about {format_duration(remaining)} of training to go, at {format_duration(_mean_seconds(runs))} per run "
+            f"and {counts[RUNNING]} at a time"
         )
     lines += [f"{run.state} {run.name}: {run.detail}" for run in runs if run.state in (RUNNING, INTERRUPTED, FAILED)]
     if counts[FAILED] or counts[INTERRUPTED]:
         lines.append("if Snakemake is not running, rerun the same command to resume")
     return lines
+
+
+def estimate_training_time(runs: Sequence[JobStatus]) -> float | None:
+    """Return the seconds that the remaining runs take, at the mean time of those done and as many at a time as now.
+
+    None unless at least one run is done and one is running.
+    """
+    counts = Counter(run.state for run in runs)
+    if not (counts[RUNNING] and any(run.seconds is not None for run in runs)):
+        return None
+    remaining = counts[PENDING] + counts[INTERRUPTED] + counts[FAILED] + counts[RUNNING] / 2
+    return _mean_seconds(runs) * remaining / counts[RUNNING]
+
+
+def _mean_seconds(runs: Sequence[JobStatus]) -> float:
+    seconds = [run.seconds for run in runs if run.seconds is not None]
+    return sum(seconds) / len(seconds)
 
 
 def format_other_jobs(study: Study, jobs: Sequence[JobStatus]) -> list[str]:

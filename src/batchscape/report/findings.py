@@ -60,7 +60,7 @@ def _count_verdicts(claims: pd.DataFrame, _: float, __: Measures) -> Iterator[st
         statement = claims.loc[more.idxmin(), "statement"].removesuffix(".")
         yield (
             f"Of the undecided ones, “{statement}” needs the fewest seeds: {more.min():.0f} more, which "
-            f"python -m batchscape extend FILE --seeds {more.min():.0f} adds."
+            f"batchscape extend FILE --seeds {more.min():.0f} adds."
         )
 
 

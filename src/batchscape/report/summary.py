@@ -477,4 +477,4 @@ def _reported_loss(has_test: bool, confirmed: pd.Series | None, measures: Measur
 
 
 def _extend(count: int) -> str:
-    return f"To add {'one' if count == 1 else count}: python -m batchscape extend FILE --seeds {count}."
+    return f"To add {'one' if count == 1 else count}: batchscape extend FILE --seeds {count}."

@@ -1,4 +1,4 @@
-"""The states of a job as JSON lines beside its log, for `python -m batchscape status` and other programs.
+"""The states of a job as JSON lines beside its log, for `batchscape status` and other programs.
 
 Each line is one object with the keys `time` (seconds since 1970), `state`, and those of the table below. The file has
 the name of the log with the suffix `.jsonl`. All attempts of a job append to the same file: it is no output of a rule,

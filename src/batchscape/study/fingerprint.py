@@ -8,7 +8,9 @@ from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-PACKAGE = Path(__file__).parents[1]
+from batchscape.runtime.workflow import FOLDER_IN_PACKAGE
+
+PACKAGE = Path(__file__).resolve().parents[1]
 # Folders of installed packages, the second one Debian's.
 INSTALLED = {"site-packages", "dist-packages"}
 
@@ -47,8 +49,9 @@ def _fingerprint(roots: tuple[Path, ...]) -> str:
 
 
 def _label(path: Path) -> str:
-    """Return a file's name without the folder of the checkout."""
-    return path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else _base(path)).as_posix()
+    """Return a file's name without the folder of the checkout or of the installed package."""
+    is_library = path.is_relative_to(PACKAGE) and not path.is_relative_to(PACKAGE / FOLDER_IN_PACKAGE)
+    return path.relative_to(PACKAGE if is_library else _base(path)).as_posix()
 
 
 @cache

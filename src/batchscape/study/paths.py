@@ -99,7 +99,7 @@ class Paths:
 
     @property
     def partial_report(self) -> str:
-        """The page that `python -m batchscape report` writes; no rule writes or reads it."""
+        """The page that `batchscape report` writes; no rule writes or reads it."""
         return f"{self.folder}/report-partial.html"
 
     @property

@@ -104,7 +104,7 @@ def test_a_system_without_file_locks_is_refused_with_one_line():
     assert done.stderr == "Batchscape runs on Linux and macOS; on Windows, install and run it in WSL\n"
 
 
-# Runs `check` on each file of the arguments as `python -m batchscape` does, in one process, as imports take a second.
+# Runs `check` on each file of the arguments as `batchscape` does, in one process, as imports take a second.
 CHECK_ALL = """
 import contextlib, io, json, sys
 from batchscape.__main__ import main

@@ -189,7 +189,7 @@ def test_few_seeds_are_named_and_claim_nothing(seeds: int, words: str):
     grid = answer(losses)
     assert grid.headline.startswith(f"Best setting seen, with {words}: batch size 32")
     assert grid.headline.endswith("; 1 other setting is not distinguishable from it.")
-    assert any("python -m batchscape extend FILE --seeds" in caveat for caveat in grid.caveats)
+    assert any("batchscape extend FILE --seeds" in caveat for caveat in grid.caveats)
     fresh = answer(losses, losses)
     assert fresh.headline.startswith(f"Best setting seen, with {words.replace(' ', ' fresh ')}: batch size 32")
     assert ("95 % interval" in fresh.headline) == (seeds == 2)

@@ -65,10 +65,14 @@ class Checkout:
 
     def fingerprint(self, *roots: Path) -> str:
         """Of the script, or of the given roots, by the copy's own code, fresh, as a new process would."""
-        spec = importlib.util.spec_from_file_location("fresh_fingerprint", self.module("study/fingerprint.py"))
-        fresh = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(fresh)
-        return fresh.fingerprint(*(roots or [self.script]))
+        return fresh_fingerprint(self.folder / "src" / "batchscape", *(roots or [self.script]))
+
+
+def fresh_fingerprint(package: Path, *roots: Path) -> str:
+    spec = importlib.util.spec_from_file_location("fresh_fingerprint", package / "study" / "fingerprint.py")
+    fresh = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(fresh)
+    return fresh.fingerprint(*roots)
 
 
 @pytest.fixture
@@ -101,6 +105,26 @@ def test_comments_formatting_and_docstrings_do_not_change_the_fingerprint(checko
     assert old in PLAIN
     checkout.module("plain.py").write_text(PLAIN.replace(old, new), encoding="utf-8")
     assert checkout.fingerprint() == before
+
+
+@pytest.mark.parametrize("library", ["lib", "lib64"])
+def test_an_installed_package_has_the_fingerprints_of_a_clone(checkout: Checkout, tmp_path: Path, library: str):
+    """Its files are below `site-packages`, of whose other packages all files count; `lib64` can be a link to `lib`."""
+    scripts = checkout.folder / "workflow" / "scripts"
+    scripts.mkdir(parents=True)
+    template = "report/template/page.css"
+    checkout.script.rename(scripts / "job.py")
+    before = checkout.fingerprint(scripts / "job.py", checkout.module(template))
+    package = tmp_path / "lib" / "site-packages" / "batchscape"
+    shutil.copytree(checkout.folder / "src" / "batchscape", package)
+    shutil.copytree(checkout.folder / "workflow", package / "_workflow" / "workflow")
+    (tmp_path / "lib64").symlink_to("lib")
+    package = tmp_path / library / "site-packages" / "batchscape"
+    roots = [package / "_workflow" / "workflow" / "scripts" / "job.py", package / template]
+    assert fresh_fingerprint(package, *roots) == before
+    module = package / "training" / "train.py"
+    module.write_text(module.read_text(encoding="utf-8") + "\nLIMIT = 3\n", encoding="utf-8")
+    assert fresh_fingerprint(package, *roots) != before
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,25 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true", help="print one JSON object per line for each job and each run")
     form.add_argument("--watch", action="store_true", help="show bars with the time to go, until the study is complete")
     add("report", _report, "write a report of the results so far", needs_file=True)
+    compare = add("compare", _compare, "compare finished studies on one page: what differs, and results side by side")
+    compare.add_argument(
+        "studies", type=Path, nargs="+", metavar="STUDY", help="study file, or folder such as results/digits"
+    )
+    compare.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of the page and its tables (default: results/comparison)"
+    )
+    export = add("export", _export, "print the recommended setting of a finished study as Python for other programs")
+    export.add_argument("file", type=Path, metavar="STUDY", help="study file, or folder such as results/digits")
+    export.add_argument(
+        "--format",
+        choices=("lightning", "huggingface", "torchrun"),
+        default="lightning",
+        help="what for (default: lightning)",
+    )
+    export.add_argument("--devices", type=int, default=1, metavar="N", help="devices that share a batch (default: 1)")
+    export.add_argument(
+        "--max-per-device", type=int, metavar="B", help="examples that fit on a device; larger shares are accumulated"
+    )
     extend = add("extend", _extend, "add seeds to a study file; the next run trains only these", needs_file=True)
     extend.add_argument("--seeds", type=int, required=True, metavar="N", help="number of seeds to add to grid.seeds")
     add("cancel", _cancel, "cancel Slurm jobs that a killed Snakemake left here")
@@ -130,6 +149,18 @@ def _report(arguments: argparse.Namespace) -> str:
     from batchscape.study.study import Study
 
     return _join(write_partial_report(Study.from_file(arguments.file), arguments.file))
+
+
+def _compare(arguments: argparse.Namespace) -> str:
+    from batchscape.cli.compare import DEFAULT_OUTPUT, compare
+
+    return _join(compare(arguments.studies, arguments.output or DEFAULT_OUTPUT))
+
+
+def _export(arguments: argparse.Namespace) -> str:
+    from batchscape.cli.export import export
+
+    return export(arguments.file, arguments.format, arguments.devices, arguments.max_per_device)
 
 
 def _extend(arguments: argparse.Namespace) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from batchscape.report.settings import SETTING_COLUMNS
+from batchscape.report.settings import SETTING_COLUMNS, constant_batch_settings
 from batchscape.report.targets import LOSS, TARGET_COLUMNS
 
 RUN_COLUMNS = [*SETTING_COLUMNS, "seed", "status"]
@@ -40,6 +40,7 @@ def tabulate(history: pd.DataFrame, *, targets: Sequence[Mapping[str, Any]]) -> 
     target was reached; if it was the first one, all these values are upper bounds.
 
     Losses and metrics are known only at the end of an epoch. A value that equals the target reaches it, nan never does.
+    Runs whose batch size changes are left out, because they are of no single batch size.
 
     Args:
         history: One row for each evaluation of each run, with the columns `validation_loss` and `validation_<metric>`.
@@ -49,7 +50,7 @@ def tabulate(history: pd.DataFrame, *, targets: Sequence[Mapping[str, Any]]) -> 
     Returns:
         One row for each target and run, those of the first target first. Values are nan if the run never reached it.
     """
-    history = history.sort_values("epoch", kind="stable")
+    history = constant_batch_settings(history).sort_values("epoch", kind="stable")
     by_run = history.groupby(RUN_COLUMNS)
     history = history.assign(
         evaluations=by_run.cumcount() + 1,

@@ -33,7 +33,7 @@ def make_study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> 
         "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
         "trajectory": {"enabled": True},
         "curvature": {"enabled": True},
-        "branching": {"enabled": True, "factors": [2]},
+        "branching": {"enabled": True, "factors": [2], "batch_warmup": True},
     }
     return Study.from_mapping(mapping, "synthetic")
 
@@ -103,7 +103,8 @@ def make_analyses(
 def make_confirmation(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of the confirmation: the first run of each finalist, with another loss for each seed."""
     tuned = {size: {"learning_rate": TUNED_RATE} for size in study.grid.batch_sizes}
-    finalists = choose_finalists(runs, json.loads(study.specs.finalists), tuned).finalists
+    measured = {setting: {"stages": []} for setting in study.paths.batch_stages_files}
+    finalists = choose_finalists(runs, json.loads(study.specs.finalists), tuned, measured).finalists
     rows = []
     for name, (rank, seed) in study.confirmation_runs.items():
         finalist = finalists[rank - 1]

@@ -27,12 +27,13 @@ ALL_TABLES = {f"table {name}" for name in TABLES}
 ALL_FIGURES = {f"figure {name}" for name in FIGURES}
 AT_FIXED_LR = {f"bs{batch_size}-lr0.02" for batch_size in (64, 128, 256)}
 SHOWN_RUNS = {"bs64-lr0.02-seed0", "bs256-lr0.02-seed0"}
-# The settings of all arms, each once: fixed, linear (64 and 256 are in the grid), mine, tuned and high.
+# The settings of all arms, each once: fixed, linear (64 and 256 are in the grid), mine, tuned, high and batch_warmup.
 IN_ARMS = {
     *("bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"),
     "bs128-lr0.04",
     *("bs64-lr0.08", "bs128-lr0.08", "bs256-lr0.08"),
     *("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"),
+    "bs64-lr0.02-batchwarmup",
 }
 # The jobs of each analysis of the loss surface, then the tables and figures made from their rows.
 SHARPNESS_JOBS = {f"analyze {setting}: sharpness" for setting in IN_ARMS}
@@ -64,7 +65,7 @@ PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTO
 CURVATURE = CURVATURE_JOBS | FROM_CURVATURE
 FROM_BRANCHES = {"gather analysis/branching", "table branches", "table branching", "figure branching"}
 BRANCH_JOBS = {f"analyze bs64-lr0.02-seed0: branching at 2epochs, factor {factor}" for factor in (1, 2)}
-BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES
+BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES | {"table batch_schedule"}
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE
 SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory", "curvature"}
 FROM_CONTRASTED = FROM_PLANES | FROM_TRAJECTORIES | FROM_CURVATURE

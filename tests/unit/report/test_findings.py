@@ -266,8 +266,8 @@ def test_batch_schedule_is_described_beside_the_critical_batch_sizes():
     rows = pd.DataFrame([row, row | {"stages": "none"}, row | {"n_seeds": 0}, row | dict.fromkeys(ends, np.nan)])
     assert describe_findings("branching", {"batch_schedule": rows}, RATE, WORDS) == [
         "A batch size that grows to the critical one saves 45.2 % (95 % interval 35.2 to 55.2) of the steps of s, and "
-        "40 % (95 % interval 30 to 50) of those to the same validation loss. The best validation loss is 1 times that at "
-        "the constant batch size (95 % interval 0.902 to 1.1).",
+        "40 % (95 % interval 30 to 50) of those to the same validation loss. The best validation loss is 1 times that "
+        "at the constant batch size (95 % interval 0.902 to 1.1).",
         "No critical batch size of s is above its own, so the batch size does not grow.",
         "A batch size that grows to the critical one saves 45.2 % of the steps of s, and 40 % of those to the same "
         "validation loss. The best validation loss is 1 times that at the constant batch size.",

@@ -19,7 +19,7 @@ def common_target(runs: pd.DataFrame) -> float:
 
     A setting reaches the maximum of the best losses of its runs (infinity if one diverged), a batch size the minimum
     over its settings, and the target is the maximum over batch sizes. Batch sizes with a diverged run in every setting
-    are ignored.
+    are ignored, and so are settings whose batch size changes.
 
     Args:
         runs: One row for each run, with the columns batch_size, setting, status and best_validation_loss.
@@ -27,6 +27,7 @@ def common_target(runs: pd.DataFrame) -> float:
     Returns:
         The target loss; nan if there is none.
     """
+    runs = constant_batch_settings(runs)
     losses = runs["best_validation_loss"].mask(runs["status"].eq("diverged")).fillna(np.inf)
     by_setting = losses.groupby([runs["batch_size"], runs["setting"]]).max()
     by_batch_size = by_setting.groupby("batch_size").min()
@@ -40,7 +41,6 @@ def tabulate(history: pd.DataFrame, *, targets: Sequence[Mapping[str, Any]]) -> 
     target was reached; if it was the first one, all these values are upper bounds.
 
     Losses and metrics are known only at the end of an epoch. A value that equals the target reaches it, nan never does.
-    Runs whose batch size changes are left out, because they are of no single batch size.
 
     Args:
         history: One row for each evaluation of each run, with the columns `validation_loss` and `validation_<metric>`.
@@ -50,7 +50,7 @@ def tabulate(history: pd.DataFrame, *, targets: Sequence[Mapping[str, Any]]) -> 
     Returns:
         One row for each target and run, those of the first target first. Values are nan if the run never reached it.
     """
-    history = constant_batch_settings(history).sort_values("epoch", kind="stable")
+    history = history.sort_values("epoch", kind="stable")
     by_run = history.groupby(RUN_COLUMNS)
     history = history.assign(
         evaluations=by_run.cumcount() + 1,

@@ -26,6 +26,7 @@ JOB_NAMES = {
     "Checking that the network fits the data": "network",
     "Training ": "train ",
     "Choosing the finalists": "finalists",
+    "Choosing the stages of ": "stages ",
     "Confirming ": "confirm ",
     "Tuning the learning rate of batch size ": "tune ",
     "Analyzing ": "analyze ",

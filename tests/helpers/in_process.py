@@ -89,7 +89,7 @@ class InProcessStudy:
         return {name: float(best[name]) for name in Tuned.model_fields if name in best}
 
     def _confirm(self, file: Path, tuned: Mapping[int, Mapping[str, float]]) -> pd.DataFrame:
-        finalists = choose_finalists(self.read("tables/runs"), json.loads(self.study.specs.finalists), tuned)
+        finalists = choose_finalists(self.read("tables/runs"), json.loads(self.study.specs.finalists), tuned, {})
         folder = self.folder / "confirmation"
         for name, (rank, seed) in self.study.confirmation_runs.items():
             train(finalists.finalists[rank - 1].run_spec(seed), file, folder / name)

@@ -25,7 +25,7 @@ def lead_columns(name: str, run: Run, diverged: bool) -> dict[str, object]:
     return dict(zip(RUN_COLUMNS, (*what, "diverged" if diverged else "converged"), strict=True))
 
 
-def make_study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> Study:
+def make_study(batch_sizes: list[int], rates: list[float], seeds: list[int], *, batch_warmup: bool = False) -> Study:
     mapping = {
         "name": "synthetic",
         "grid": {"batch_sizes": batch_sizes, "learning_rates": rates, "seeds": seeds},
@@ -33,7 +33,7 @@ def make_study(batch_sizes: list[int], rates: list[float], seeds: list[int]) -> 
         "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
         "trajectory": {"enabled": True},
         "curvature": {"enabled": True},
-        "branching": {"enabled": True, "factors": [2]},
+        "branching": {"enabled": True, "factors": [2], "batch_warmup": batch_warmup},
     }
     return Study.from_mapping(mapping, "synthetic")
 
@@ -103,7 +103,8 @@ def make_analyses(
 def make_confirmation(study: Study, runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs of the confirmation: the first run of each finalist, with another loss for each seed."""
     tuned = {size: {"learning_rate": TUNED_RATE} for size in study.grid.batch_sizes}
-    finalists = choose_finalists(runs, json.loads(study.specs.finalists), tuned).finalists
+    measured = {setting: {"stages": []} for setting in study.paths.batch_stages_files}
+    finalists = choose_finalists(runs, json.loads(study.specs.finalists), tuned, measured).finalists
     rows = []
     for name, (rank, seed) in study.confirmation_runs.items():
         finalist = finalists[rank - 1]
@@ -291,13 +292,13 @@ def add_tables(
 SCENARIOS = {
     "plain": (make_study([32, 64, 256], [0.01, 0.1], [0, 1, 2]), 6, lambda _: False),
     "one batch size": (make_study([32], [0.01, 0.1], [0, 1]), 6, lambda _: False),
-    "one learning rate": (make_study([32, 64], [0.01], [0, 1]), 6, lambda _: False),
+    "one learning rate": (make_study([32, 64], [0.01], [0, 1], batch_warmup=True), 6, lambda _: False),
     "one seed and one epoch": (make_study([32, 64], [0.01, 0.1], [0]), 1, lambda _: False),
     "many of each": (make_study([2**k for k in range(10)], [0.001 * 2**k for k in range(8)], [0]), 3, lambda _: False),
     "one diverged run": (make_study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run == Run(32, 0.1, 1)),
     "the fixed rate diverges": (make_study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run.learning_rate == 0.01),
     "the large batch diverges": (make_study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda run: run.batch_size == 64),
-    "every run diverges": (make_study([32, 64], [0.01, 0.1], [0, 1]), 6, lambda _: True),
+    "every run diverges": (make_study([32, 64], [0.01, 0.1], [0, 1], batch_warmup=True), 6, lambda _: True),
 }  # fmt: skip
 
 

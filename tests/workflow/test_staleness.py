@@ -27,12 +27,13 @@ ALL_TABLES = {f"table {name}" for name in TABLES}
 ALL_FIGURES = {f"figure {name}" for name in FIGURES}
 AT_FIXED_LR = {f"bs{batch_size}-lr0.02" for batch_size in (64, 128, 256)}
 SHOWN_RUNS = {"bs64-lr0.02-seed0", "bs256-lr0.02-seed0"}
-# The settings of all arms, each once: fixed, linear (64 and 256 are in the grid), mine, tuned and high.
+# The settings of all arms, each once: fixed, linear (64 and 256 are in the grid), mine, tuned, high and batch_warmup.
 IN_ARMS = {
     *("bs64-lr0.02", "bs128-lr0.02", "bs256-lr0.02"),
     "bs128-lr0.04",
     *("bs64-lr0.08", "bs128-lr0.08", "bs256-lr0.08"),
     *("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned"),
+    "bs64-lr0.02-batchwarmup",
 }
 # The jobs of each analysis of the loss surface, then the tables and figures made from their rows.
 SHARPNESS_JOBS = {f"analyze {setting}: sharpness" for setting in IN_ARMS}
@@ -62,9 +63,12 @@ FROM_TARGET = {
 SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
 PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTORIES
 CURVATURE = CURVATURE_JOBS | FROM_CURVATURE
-FROM_BRANCHES = {"gather analysis/branching", "table branches", "table branching", "figure branching"}
+FROM_BRANCHES = {
+    *("gather analysis/branching", "table branches", "table branching", "figure branching", "table batch_schedule"),
+}
 BRANCH_JOBS = {f"analyze bs64-lr0.02-seed0: branching at 2epochs, factor {factor}" for factor in (1, 2)}
-BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES
+STAGES = {"stages bs64-lr0.02-batchwarmup"}
+BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES | STAGES
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE
 SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory", "curvature"}
 FROM_CONTRASTED = FROM_PLANES | FROM_TRAJECTORIES | FROM_CURVATURE
@@ -79,8 +83,8 @@ AGGREGATED = TIMING | CONFIRMATION | OVER_RUNS | ALL_TABLES | ALL_FIGURES | SURF
 # What depends on the runs, and not only on the search; the timing depends on neither.
 AFTER_TRAINING = AGGREGATED - SEARCH - TIMING | {"table recommendation"} | FROM_SCALING
 # The same without the analyses of the loss surface and the branches, which use other runs than the added or removed
-# ones; the figure of the branches shows the noise scale too.
-OVER_ALL_RUNS = AFTER_TRAINING - SURFACES - BRANCHING | FROM_ARM_RUNS | {"figure branching"}
+# ones; the figure of the branches shows the noise scale too, and `batch_schedule` compares runs.
+OVER_ALL_RUNS = AFTER_TRAINING - SURFACES - BRANCHING | FROM_ARM_RUNS | {"figure branching", "table batch_schedule"}
 EVERYTHING = {"prepare", "network"} | TRAIN | AGGREGATED
 TRAIN_TUNED = {f"train bs{batch_size}-lrtuned-seed{seed}" for batch_size in (64, 128, 256) for seed in (0, 1)}
 
@@ -114,6 +118,12 @@ def sharpness_jobs(*settings: str) -> set[str]:
     return {f"analyze {setting}: sharpness" for setting in settings} | FROM_SHARPNESS
 
 
+def warmup_jobs(setting: str) -> set[str]:
+    """Return the jobs of the batch size warm-up of a setting."""
+    trainings = {f"train {setting}-batchwarmup-seed{seed}" for seed in (0, 1)}
+    return {f"stages {setting}-batchwarmup"} | trainings | sharpness_jobs(f"{setting}-batchwarmup") | OVER_ALL_RUNS
+
+
 def alignment_jobs(*settings: str) -> set[str]:
     return {f"analyze {setting}: gradient_alignment" for setting in settings} | FROM_ALIGNMENT
 
@@ -123,13 +133,17 @@ def jobs_at_rate(rate: str) -> set[str]:
     one."""
     settings = [f"bs{batch_size}-lr{rate}" for batch_size in (64, 128, 256)]
     of_surface = alignment_jobs(*settings) | contrasted_jobs(settings[0]) | contrasted_jobs(settings[-1])
-    return of_surface | FROM_CONTRASTED | branch_jobs(f"{settings[0]}-seed0") | FROM_BRANCHES
+    of_branches = branch_jobs(f"{settings[0]}-seed0") | FROM_BRANCHES | warmup_jobs(settings[0])
+    return of_surface | FROM_CONTRASTED | of_branches
 
 
 # The custom arm of the smoke study.
 MINE = {"learning_rates": {64: 0.02, 256: 0.08}}
 # What a changed search reruns.
 RETUNED = SEARCH | TRAIN_TUNED | OVER_ALL_RUNS | sharpness_jobs("bs64-lrtuned", "bs128-lrtuned", "bs256-lrtuned")
+
+# What changed branches or their tolerance rerun besides.
+WARMUP = warmup_jobs("bs64-lr0.02")
 
 # What another network or loss reruns.
 RETRAINED = {"network"} | TRAIN | AGGREGATED
@@ -201,7 +215,14 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "optimizer.decay_biases_and_norms": [(False, RETRAINED)],
     "optimizer.clip_norm": [(0.5, RETRAINED)],
     "schedule.warmup": [({"fraction": 0.5}, TRAIN | AGGREGATED), (None, set())],
-    "schedule.decay": [("cosine", TRAIN | AGGREGATED - BRANCHING), ("constant", set())],
+    # The edited study does not branch.
+    "schedule.decay": [
+        (
+            "cosine",
+            {job for job in TRAIN | AGGREGATED - BRANCHING if "batchwarmup" not in job},
+        ),
+        ("constant", set()),
+    ],
     "schedule.decay_fraction": [(0.5, TRAIN | AGGREGATED)],
     "schedule.final_factor": [(0.5, TRAIN | AGGREGATED)],
     "averaging.half_life": [(1000, TRAIN | AFTER_TRAINING)],
@@ -246,6 +267,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | FROM_CONTRASTED
             | branch_jobs("bs128-lr0.02-seed0")
             | FROM_BRANCHES
+            | warmup_jobs("bs128-lr0.02")
             | train_jobs([64], ["0.01"], [0, 1])
             | train_jobs([256], ["0.04"], [0, 1])
             | OVER_ALL_RUNS
@@ -339,10 +361,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "gradient_alignment.seed": [(1, ALIGNMENT)],
     "curvature.batches": [(5, CURVATURE)],
     "curvature.seed": [(1, CURVATURE)],
-    "branching.rule": [("sqrt", BRANCH_JOBS | FROM_BRANCHES)],
-    "branching.length": [({"epochs": 2}, BRANCH_JOBS | FROM_BRANCHES)],
-    "branching.smoothing": [(0.25, BRANCH_JOBS | FROM_BRANCHES)],
-    "branching.tolerance": [(0.02, {"table branching", "figure branching"})],
+    "branching.rule": [("sqrt", BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
+    "branching.length": [({"epochs": 2}, BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
+    "branching.smoothing": [(0.25, BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
+    "branching.tolerance": [(0.02, {"table branching"} | WARMUP)],
     "device_timing.device_counts": [([1, 3], TIMING)],
     "device_timing.epochs": [(3, TIMING)],
     # Which jobs exist: only new ones run.
@@ -353,14 +375,19 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "gradient_alignment.enabled": [(False, set())],
     "curvature.enabled": [(False, set())],
     "device_timing.enabled": [(False, set())],
-    "branching.enabled": [(False, set())],
+    "branching.enabled": [(False, OVER_ALL_RUNS - {"figure branching", "table batch_schedule"} | FROM_SHARPNESS)],
+    "branching.batch_warmup": [(False, OVER_ALL_RUNS - {"table batch_schedule"} | FROM_SHARPNESS)],
     # No run trains again to be branched.
-    "branching.points": [([{"epochs": 2}, {"epochs": 1}], branch_jobs("bs64-lr0.02-seed0", "1epochs") | FROM_BRANCHES)],
-    "branching.factors": [
-        ([2, 4], {"analyze bs64-lr0.02-seed0: branching at 2epochs, factor 4"} | FROM_BRANCHES),
+    "branching.points": [
+        ([{"epochs": 2}, {"epochs": 1}], branch_jobs("bs64-lr0.02-seed0", "1epochs") | FROM_BRANCHES | WARMUP),
     ],
-    "branching.settings": [(["bs128-lr0.02"], branch_jobs("bs128-lr0.02-seed0") | FROM_BRANCHES)],
-    "branching.seeds": [([1], branch_jobs("bs64-lr0.02-seed1") | FROM_BRANCHES)],
+    "branching.factors": [
+        ([2, 4], {"analyze bs64-lr0.02-seed0: branching at 2epochs, factor 4"} | FROM_BRANCHES | WARMUP),
+    ],
+    "branching.settings": [
+        (["bs128-lr0.02"], branch_jobs("bs128-lr0.02-seed0") | FROM_BRANCHES | warmup_jobs("bs128-lr0.02")),
+    ],
+    "branching.seeds": [([1], branch_jobs("bs64-lr0.02-seed1") | FROM_BRANCHES | WARMUP)],
     "interpolation.pairs": [
         ([["bs64-lr0.02", "bs256-lr0.02"]], FROM_LINES),
         (
@@ -426,7 +453,9 @@ MODULES = {
     | FROM_ARM_RUNS,
     "analysis/sharpness.py": SHARPNESS | CURVATURE,
     "analysis/curvature.py": CURVATURE,
-    "analysis/branching.py": BRANCHING,
+    "analysis/branching.py": BRANCHING | WARMUP,
+    "report/batch_warmup.py": WARMUP,
+    "report/tables/batch_schedule.py": {"table batch_schedule", "figure branching"},
     "analysis/landscape.py": PLANES | TRAJECTORIES,
     "analysis/gradient_alignment.py": ALIGNMENT,
     "config/interpolation.py": LINES,
@@ -511,6 +540,7 @@ def rule_inputs(study: Study) -> dict[str, Any]:
         "report": specs.report,
         **{f"train {run}": specs.run(run) for run in study.runs},
         "branch": specs.branch,
+        "batch_warmup": specs.batch_warmup,
         **{f"tune {batch_size}": specs.search(batch_size) for batch_size in study.grid.batch_sizes},
         **{f"analyze {name}": specs.analysis(name) for name in plan.analyses},
         **{
@@ -575,7 +605,7 @@ def test_params_of_rules_use_only_the_compared_properties():
     ]
     specs = {
         *("data", "data_files", "network", "run", "finalists", "search", "timing", "analysis", "branch", "artifact"),
-        "report",
+        *("batch_warmup", "report"),
     }
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}
@@ -657,6 +687,7 @@ def test_edit_of_the_template_reruns_only_the_report(finished: Checkout, templat
         ("tune.py", RETUNED),
         ("train.py", TRAIN | AFTER_TRAINING),
         ("finalists.py", CONFIRMATION),
+        ("batch_warmup.py", WARMUP),
         ("confirm.py", CONFIRMATION - {"finalists"}),
         ("confirmation.py", {"analyze confirmation", "table confirmation"}),
         ("analyze_runs.py", OVER_ALL_RUNS),

@@ -32,6 +32,7 @@ rule train:
         data=study.paths.prepared_data,
         network=study.paths.network,
         tuned=lambda wildcards: study.paths.tuned_rate(wildcards.run),
+        stages=lambda wildcards: study.paths.batch_stages(wildcards.run),
     output:
         run=study.paths.run_file("{run}", "run.json"),
         history=study.paths.run_file("{run}", "history.csv"),
@@ -64,11 +65,33 @@ rule train:
         "../scripts/train.py"
 
 
+rule batch_warmup:
+    """Choose the stages of a batch size warm-up from the branches of its setting."""
+    input:
+        lambda wildcards: study.paths.branches(wildcards.setting),
+    output:
+        study.paths.batch_stages_file("{setting}"),
+    log:
+        study.paths.log("batch_warmup/{setting}"),
+    localrule: True
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        spec=study.specs.batch_warmup,
+        code=lambda wildcards: hash_code("batch_warmup.py"),
+    message:
+        "Choosing the stages of {wildcards.setting}"
+    script:
+        "../scripts/batch_warmup.py"
+
+
 rule finalists:
     """Choose the settings that are trained again with other seeds."""
     input:
         runs=study.paths.rows("runs"),
         tuned=list(study.paths.tuned_files.values()),
+        stages=list(study.paths.batch_stages_files.values()),
     output:
         study.paths.finalists,
     log:

@@ -1,4 +1,4 @@
-"""Train one run, with the hyperparameters of its spec or with the tuned ones."""
+"""Train one run, with the hyperparameters of its spec or with the tuned ones, and with its stages or measured ones."""
 
 from batchscape.runtime.job import job_log
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from batchscape.config.budget import parse_point
 from batchscape.config.run import RunSpec, Tuned, with_hyperparameters
+from batchscape.config.stages import MeasuredStages
 from batchscape.io.files import read_json
 from batchscape.runtime.gpus import allocate_gpus
 from batchscape.training.execution import Execution
@@ -18,11 +19,14 @@ if __name__ == "__main__":
         job_log(snakemake.log[0]),
         allocate_gpus(resources.gpu, resources.jobs_per_gpu, managed_by_slurm=bool(resources.gres)),
     ):
+        values = json.loads(snakemake.params.spec)
+        if files := snakemake.input.stages:
+            values |= read_json(Path(files[0]), MeasuredStages, "delete it, and the same command writes it again")
         if files := snakemake.input.tuned:
             tuned = read_json(Path(files[0]), Tuned, "delete it to resume the search from its journal")
-            spec = with_hyperparameters(json.loads(snakemake.params.spec), tuned)
+            spec = with_hyperparameters(values, tuned)
         else:
-            spec = RunSpec.model_validate_json(snakemake.params.spec)
+            spec = RunSpec.model_validate_json(json.dumps(values))
         execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
         states = [parse_point(name) for name in resources.states.split()]
         train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, execution, states=states)

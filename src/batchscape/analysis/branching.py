@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from batchscape.config.branching import NUM_EVALUATIONS
+from batchscape.config.branching import NUM_EVALUATIONS, RATE_EXPONENTS
 from batchscape.config.branching import BranchingConfig as Config
 from batchscape.config.budget import Budget, Warmup, point_name
 from batchscape.config.run import RunSpec
@@ -21,8 +21,6 @@ from batchscape.training.checkpoint import CHECKPOINT, read_checkpoint
 from batchscape.training.execution import SINGLE_PROCESS, Execution
 from batchscape.training.plan import StepPlan
 from batchscape.training.train import train
-
-RATE_EXPONENTS = {"constant": 0.0, "linear": 1.0, "sqrt": 0.5}
 
 log = logging.getLogger(__name__)
 

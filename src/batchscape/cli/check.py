@@ -24,6 +24,7 @@ def check(file: Path) -> list[str]:
         *_runs(study),
         *inspection.lines,
         study.plan.describe_trainings(),
+        *study.plan.describe_branching(inspection.counts[0] if inspection.counts else None),
         study.job_resources.describe_gpus(),
         *cost,
         *_results(study),

@@ -19,6 +19,7 @@ from batchscape.analysis.confirmation import collect_confirmation
 from batchscape.cli.status import NOT_CREATED, why_missing
 from batchscape.config.loading import printable
 from batchscape.config.run import RunSpec, Tuned, with_hyperparameters
+from batchscape.config.stages import MeasuredStages
 from batchscape.data.prepared import prepared_digest
 from batchscape.errors import UserError
 from batchscape.io.files import read_json, write_text
@@ -34,6 +35,7 @@ from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSp
 from batchscape.study.study import Study
 
 REPEAT_SEARCH = "delete it so that the search writes it again"
+REPEAT_MEASUREMENT = "delete it so that its job writes it again"
 
 
 def write_partial_report(study: Study, file: Path) -> list[str]:
@@ -161,6 +163,10 @@ class Collector:
         """Return the specification of a run, or why it is not known yet."""
         values = json.loads(self.study.specs.run(name))
         try:
+            for stages in map(Path, self.study.paths.batch_stages(name)):
+                if not stages.exists():
+                    return "the branches that its batch size follows from are not complete"
+                values |= read_json(stages, MeasuredStages, REPEAT_MEASUREMENT)
             for tuned in map(Path, self.study.paths.tuned_rate(name)):
                 if not tuned.exists():
                     return "the search for its learning rate is not complete"
@@ -204,7 +210,9 @@ class Collector:
         # A run at a tuned setting is complete only if its file is.
         found = {size: Path(file) for size, file in self.study.paths.tuned_files.items() if Path(file).exists()}
         tuned = {size: read_json(file, Tuned, REPEAT_SEARCH) for size, file in found.items()}
-        finalists = choose_finalists(runs, json.loads(self.study.specs.finalists), tuned)
+        files = {name: Path(file) for name, file in self.study.paths.batch_stages_files.items() if Path(file).exists()}
+        measured = {name: read_json(file, MeasuredStages, REPEAT_MEASUREMENT) for name, file in files.items()}
+        finalists = choose_finalists(runs, json.loads(self.study.specs.finalists), tuned, measured)
         complete = []
         for name, (rank, seed) in self.study.confirmation_runs.items():
             run = RunDirectory(Path(self.study.paths.confirmation_file(name, "run.json")).parent)

@@ -29,6 +29,7 @@ RESERVED = {
     "fixed": "set its learning rate as `comparison.fixed_learning_rate`",
     "high": "set its learning rate as `comparison.high_learning_rate`",
     "tuned": "set its search in the section `tuning`",
+    "batch_warmup": "enable it as `branching.batch_warmup`",
 }
 KINDS = ("rule", "exponents", "learning_rates", "values")
 
@@ -106,7 +107,8 @@ class ArmConfig(HasStages):
     """An arm of the study: a rule from the batch size to the learning rate and other hyperparameters, by which all
     batch sizes of the grid train. A run that several arms or the grid need is trained once. `linear` and `sqrt` exist
     unless they are disabled; other names are custom arms, and one that is the name of a rule has that rule by default.
-    `fixed` and `high` are set in `comparison`, `tuned` in `tuning`."""
+    `fixed` and `high` are set in `comparison`, `tuned` in `tuning`, `batch_warmup` in
+    `branching`."""
 
     enabled: bool = True
     """`false` disables this arm."""

@@ -18,6 +18,8 @@ from batchscape.config.landscape import Seeds, Settings
 Factor = Annotated[int, Field(ge=2)]
 # Evaluations in a branch, so that its training loss can be averaged over a share of it.
 NUM_EVALUATIONS = 8
+# By rule: the power of the factor by which the learning rate is multiplied.
+RATE_EXPONENTS = {"constant": 0.0, "linear": 1.0, "sqrt": 0.5}
 
 
 class BranchingConfig(Section):
@@ -60,6 +62,11 @@ class BranchingConfig(Section):
         float, Field(gt=0, allow_inf_nan=False, examples=[0.01]), FromText, JobSelection
     ] = 0.01  # fmt: skip
     """How much higher the loss of a branch may be, relative to that of the branch with the batch size of the run."""
+
+    batch_warmup: Annotated[bool, JobSelection] = False
+    """`true` adds the arm `batch_warmup`: for each of `settings`, runs with all seeds of the grid whose batch size is
+    from each point on the largest critical one measured until there, at a learning rate that follows by `rule`. The
+    budget has to be in epochs or examples."""
 
     @model_validator(mode="after")
     def _length_is_in_examples(self) -> Self:

@@ -10,11 +10,14 @@ CHANGE_PREFIXES = {
 }
 WARMUP_SUFFIXES = {"epochs": "", "steps": "steps", "examples": "examples", "fraction": "pct"}
 _NUMBER = r"\d+(?:\.\d+)?(?:e-?\d+)?"
+# The end of the name of a setting whose batch size follows the measured critical one.
+BATCH_WARMUP = "-batchwarmup"
 SETTING_PATTERN = (
     rf"bs\d+-lr(?:{_NUMBER}|tuned)"
     + "".join(f"(?:-{prefix}{_NUMBER})?" for prefix in CHANGE_PREFIXES.values())
     + rf"(?:-warmup{_NUMBER}(?:steps|examples|pct)?)?"
     + rf"(?:-x\d+at{_NUMBER}(?:steps|examples|pct)?(?:lr{_NUMBER})?)*"
     + r"(?:-grow\d+(?:max\d+)?(?:sqrt)?)?"
+    + rf"(?:{BATCH_WARMUP})?"
 )
 """What the names of all settings match: the wildcards of rules are constrained to it."""

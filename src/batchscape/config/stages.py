@@ -45,6 +45,16 @@ class GrowthConfig(Section):
 Stages = tuple[StageConfig, ...]
 
 
+class MeasuredStages(Section):
+    """The stages that follow from measurements: the part of a run's specification that is not in the study file.
+
+    Attributes:
+        stages: The stages, in their order.
+    """
+
+    stages: Annotated[Stages, AsTuple]
+
+
 def check_stages(stages: Stages) -> None:
     """Raise a cross-field error if stages that start in the same unit are not in their order."""
     for index, (stage, following) in enumerate(pairwise(stages)):

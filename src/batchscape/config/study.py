@@ -37,7 +37,7 @@ from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.resources import ResourcesConfig
 from batchscape.config.scaling import BETAS, HYPERPARAMETERS, explain_unknown, known_hyperparameters
 from batchscape.config.schedule import ScheduleConfig
-from batchscape.config.settings import CHANGE_PREFIXES, WARMUP_SUFFIXES
+from batchscape.config.settings import BATCH_WARMUP, CHANGE_PREFIXES, WARMUP_SUFFIXES
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.stages import GrowthConfig, Stages, grow
 from batchscape.config.task import ClassificationConfig, TaskConfig
@@ -63,6 +63,8 @@ class Run:
     """Changes of the batch size."""
     growth: GrowthConfig | None = None
     """Changes of the batch size in place of the decay of the study."""
+    batch_warmup: bool = False
+    """Whether the batch size follows the measured critical one."""
 
     def __lt__(self, other: Self) -> bool:
         return self._place < other._place
@@ -87,6 +89,8 @@ class Run:
     @property
     def _stages(self) -> str:
         """Such as `-x4at50pct` for four times the batch size from half the budget on, or `-grow2max512`."""
+        if self.batch_warmup:
+            return BATCH_WARMUP
         if self.growth:
             limit = f"max{self.growth.max_batch_size}" if self.growth.max_batch_size else ""
             return f"-grow{self.growth.factor}{limit}{'sqrt' if self.growth.rule == 'sqrt' else ''}"
@@ -337,8 +341,8 @@ class StudyConfig(Section):
                     "grid.batch_sizes",
                     f"{large[0]} is more than the {training} training {self.data.example_noun}; remove it",
                 )
-            for name, runs in self.runs_by_arm.items():
-                if (largest := max(map(self.max_batch_size, runs), default=0)) > training:
+            for name in self.arms:
+                if (largest := max(map(self.max_batch_size, self.runs_by_arm.get(name, ())), default=0)) > training:
                     raise cross_field_error(
                         f"arms.{name}",
                         f"has stages with a batch size of {largest}, which is more than the {training} training "
@@ -412,8 +416,14 @@ class StudyConfig(Section):
                 )
         runs = [run for run in self.runs.values() if run.setting in self.branched_settings]
         for run in runs:
-            if run.stages or run.growth:
+            if run.stages or run.growth or run.batch_warmup:
                 raise cross_field_error("branching.settings", f"{run.setting} has stages of its own; use another one")
+        if self.branching.batch_warmup and budget.unit == "steps":
+            raise cross_field_error(
+                "branching.batch_warmup",
+                f"saves no steps if every run takes {budget}; give training.budget in epochs or examples, or disable "
+                "this",
+            )
         largest = max(run.batch_size for run in runs) * max(self.branching.factors)
         if self.data.known_size.images is not None and largest > (count := self._num_training_examples):
             raise cross_field_error(
@@ -478,7 +488,8 @@ class StudyConfig(Section):
             run: A run of the study.
 
         Returns:
-            The two sections, and the stages; the optimizer has the hyperparameters of the run as arguments.
+            The two sections, and the stages, none if they are measured; the optimizer has the hyperparameters of the
+            run as arguments.
         """
         changes = dict(run.changes)
         arguments: dict[str, Any] = dict(self.optimizer.arguments)
@@ -494,7 +505,9 @@ class StudyConfig(Section):
         return optimizer, schedule.model_copy(update={"decay": "constant"}), stages
 
     def max_batch_size(self, run: Run) -> int:
-        """Return the largest batch size of a run."""
+        """Return the largest batch size of a run, or the largest that it may have if that is measured."""
+        if run.batch_warmup:
+            return run.batch_size * max(self.branching.factors)
         stages = self.recipe(run)[2]
         return run.batch_size * max((stage.batch_size_factor for stage in stages), default=1)
 
@@ -516,6 +529,15 @@ class StudyConfig(Section):
         if self.tuning.enabled:
             by_arm["tuned"] = [Run(size, None, 0) for size in sizes]
         by_arm["high"] = [Run(size, self.comparison.high_learning_rate, 0) for size in sizes]
+        if self.branching.enabled and self.branching.batch_warmup:
+            grid = [Run(size, rate, 0) for size in sizes for rate in self.grid.learning_rates]
+            known = {run.setting: run for runs in (grid, *by_arm.values()) for run in runs}
+            by_arm["batch_warmup"] = [
+                # An unknown setting, and one with stages, is refused by other checks.
+                replace(known[setting], batch_warmup=True)
+                for setting in self.branched_settings
+                if setting in known
+            ]
         return {
             name: tuple(replace(run, seed=seed) for run in runs for seed in self.grid.seeds)
             for name, runs in by_arm.items()

@@ -11,7 +11,10 @@ from batchscape.report.ranking import rank_settings
 
 
 def choose_finalists(
-    runs: pd.DataFrame, spec: dict[str, Any], tuned: Mapping[int, Mapping[str, float | None]]
+    runs: pd.DataFrame,
+    spec: dict[str, Any],
+    tuned: Mapping[int, Mapping[str, float | None]],
+    measured: Mapping[str, Mapping[str, Any]],
 ) -> Finalists:
     """Return the settings with the lowest mean of the best validation loss, best first.
 
@@ -21,11 +24,12 @@ def choose_finalists(
         runs: The table `runs`.
         spec: The number of finalists, and the specification of each setting, as in `study.specs`.
         tuned: The hyperparameters that the search has found for each batch size.
+        measured: The rest of the specification of each setting whose stages are measured, as JSON.
     """
     ranked = rank_settings(runs).head(spec["count"])
     finalists = []
     for _, row in ranked.iterrows():
-        run_spec = spec["shared"] | spec["settings"][row["setting"]]
+        run_spec = spec["shared"] | spec["settings"][row["setting"]] | measured.get(row["setting"], {})
         if "learning_rate" not in run_spec:  # it is that of the search, and so may be others
             complete = with_hyperparameters({**run_spec, "seed": 0}, tuned[int(row["batch_size"])])
             run_spec = complete.model_dump(mode="json", exclude={"seed"})

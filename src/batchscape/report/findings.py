@@ -9,7 +9,7 @@ from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.chapters import CAPTIONS
 from batchscape.report.claims.verdict import DECIDED
 from batchscape.report.measures import Measures
-from batchscape.report.numbers import format_number, format_range
+from batchscape.report.numbers import format_interval, format_number, format_range
 from batchscape.report.settings import at_learning_rate
 from batchscape.report.targets import describe_target, first_target, split_by_target
 
@@ -29,8 +29,7 @@ def describe_findings(
             sentences.append(f"{comparison}: {' '.join(rows['reading'])}")
     if "examples" in tables.get(figure, {}):  # an analysis of the loss surface
         sentences += _describe_examples(tables[figure], measures)
-    if figure in MEASURED:
-        table, describe = MEASURED[figure]
+    for table, describe in MEASURED.get(figure, []):
         if table in tables:
             sentences += describe(tables[table], fixed_learning_rate, measures)
     return sentences
@@ -172,6 +171,29 @@ def _describe_critical_batch(table: pd.DataFrame, _: float, __: Measures) -> Ite
         yield f"The critical batch size of {setting} is {', '.join(points)}."
 
 
+def _describe_batch_schedule(table: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
+    for _, row in table.iterrows():
+        if row["stages"] == "none":
+            yield f"No critical batch size of {row['base_setting']} is above its own, so the batch size does not grow."
+        elif row["n_seeds"]:
+            steps, steps_to_loss = (_describe_share(row, name) for name in ("steps_saved", "steps_saved_to_loss"))
+            yield (
+                f"A batch size that grows to the critical one saves {steps} of the steps of {row['base_setting']}, and "
+                f"{steps_to_loss} of those to the same validation loss. The best validation loss is "
+                f"{format_number(row['loss_ratio'])} times that at the constant batch size"
+                f"{_interval(row['loss_ratio_ci95_low'], row['loss_ratio_ci95_high'])}."
+            )
+
+
+def _describe_share(row: pd.Series, name: str) -> str:
+    value, low, high = (100 * row[column] for column in (name, f"{name}_ci95_low", f"{name}_ci95_high"))
+    return f"{format_number(value)} %{_interval(low, high)}"
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if np.isnan(low) else f" (95 % interval {format_interval(low, high)})"
+
+
 def _describe_curvature(table: pd.DataFrame, _: float, __: Measures) -> Iterator[str]:
     last = table[table["checkpoint"] == "last"]
     for name, column, edge in (
@@ -246,25 +268,25 @@ def _compare_tuned_rates(tuned_lr: pd.DataFrame, _: float, __: Measures) -> Iter
         )
 
 
-MEASURED: dict[str, tuple[str, Callable[[pd.DataFrame, float, Measures], Iterator[str]]]] = {
-    "claims": ("claims", _count_verdicts),
-    "devices": ("devices", _describe_speedup),
-    "distance_by_layer": ("distance", _compare_layers),
-    "distance_over_time": ("distance_log_fit", _compare_fits),
-    "gradient_alignment": ("gradient_alignment", _describe_alignment),
-    "noise_scale": ("noise_scale", _describe_noise_scale),
-    "branching": ("branching", _describe_critical_batch),
-    "curvature": ("curvature", _describe_curvature),
-    "steps_to_target": ("steps_to_target", _compare_steps),
-    "tolerance": ("tolerance", _compare_tolerance),
-    "frontier": ("frontier", _describe_frontier),
-    "interpolation": ("interpolation", _describe_barriers),
-    "landscape": ("landscape", _count_lower_points),
-    "trajectory": ("trajectory", _describe_variance),
-    "curves_scaled_lr": ("scaled_lr", _count_diverged),
-    "lr_search": ("tuned_lr", _compare_tuned_rates),
+MEASURED: dict[str, list[tuple[str, Callable[[pd.DataFrame, float, Measures], Iterator[str]]]]] = {
+    "claims": [("claims", _count_verdicts)],
+    "devices": [("devices", _describe_speedup)],
+    "distance_by_layer": [("distance", _compare_layers)],
+    "distance_over_time": [("distance_log_fit", _compare_fits)],
+    "gradient_alignment": [("gradient_alignment", _describe_alignment)],
+    "noise_scale": [("noise_scale", _describe_noise_scale)],
+    "branching": [("branching", _describe_critical_batch), ("batch_schedule", _describe_batch_schedule)],
+    "curvature": [("curvature", _describe_curvature)],
+    "steps_to_target": [("steps_to_target", _compare_steps)],
+    "tolerance": [("tolerance", _compare_tolerance)],
+    "frontier": [("frontier", _describe_frontier)],
+    "interpolation": [("interpolation", _describe_barriers)],
+    "landscape": [("landscape", _count_lower_points)],
+    "trajectory": [("trajectory", _describe_variance)],
+    "curves_scaled_lr": [("scaled_lr", _count_diverged)],
+    "lr_search": [("tuned_lr", _compare_tuned_rates)],
 }
-"""The table that a figure's sentences are computed from, and the function that writes them."""
+"""The tables that a figure's sentences are computed from, and the functions that write them."""
 
 
 def _join_by_batch_size(sizes: pd.Series | pd.Index, values: pd.Series) -> str:

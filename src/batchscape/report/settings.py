@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from batchscape.config.base import shortest_decimal
-from batchscape.config.settings import CHANGE_PREFIXES
+from batchscape.config.settings import BATCH_WARMUP, CHANGE_PREFIXES
 from batchscape.report.numbers import format_number
 
 SETTING_COLUMNS = ["batch_size", "learning_rate", "setting"]
@@ -64,6 +64,8 @@ def _stages(rate: str) -> Iterator[str]:
     for factor, amount, unit, rate_factor in re.findall(pattern, rate):
         learning_rate = f" and {format_number(float(rate_factor))} times the learning rate" if rate_factor else ""
         yield f"{factor} times the batch size{learning_rate} from {_length(amount, unit)} on"
+    if rate.endswith(BATCH_WARMUP):
+        yield "with a batch size that grows to the measured critical one"
     if growth := re.search(r"-grow(\d+)(?:max(\d+))?(sqrt)?", rate):
         limit = f", up to {growth[2]}," if growth[2] else ""
         lower = " and the learning rate falls by its square root" if growth[3] else ""
@@ -100,6 +102,12 @@ def constant_lr_settings(frame: pd.DataFrame) -> pd.DataFrame:
         for batch_size, rate in zip(frame["batch_size"], frame["learning_rate"], strict=True)
     ]
     return frame[frame["setting"] == names]
+
+
+def constant_batch_settings(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of settings whose batch size is the same in all steps."""
+    changing = [name for name in frame["setting"].unique() if setting_details(name).stages]
+    return frame[~frame["setting"].isin(changing)]
 
 
 def at_learning_rate(frame: pd.DataFrame, learning_rate: float) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from batchscape.config.settings import BATCH_WARMUP
 from batchscape.config.study import StudyConfig
 from batchscape.study.plan import Plan
 from batchscape.study.registry import ANALYSES
@@ -44,6 +45,24 @@ class Paths:
         """The files with what the searches have found, by batch size; none if there is no search."""
         sizes = sorted(self.config.grid.batch_sizes) if self.config.tuning.enabled else []
         return {size: self.tuning_file(size, "tuned.json") for size in sizes}
+
+    def batch_stages_file(self, setting: str) -> str:
+        return f"{self.folder}/branches/{setting}/stages.json"
+
+    def batch_stages(self, run: str) -> list[str]:
+        """The file with the measured stages of a run; none if the study file gives all of its stages."""
+        spec = self.config.runs[run]
+        return [self.batch_stages_file(spec.setting)] if spec.batch_warmup else []
+
+    @property
+    def batch_stages_files(self) -> dict[str, str]:
+        """The files with the measured stages, by setting; none without a batch size warm-up."""
+        settings = dict(self.plan.settings_by_arm).get("batch_warmup", [])
+        return {setting: self.batch_stages_file(setting) for setting in settings}
+
+    def branches(self, setting: str) -> list[str]:
+        """The files of the branches that the measured stages of a setting follow from."""
+        return [self.csv(part) for part in self.plan.branches(setting.removesuffix(BATCH_WARMUP))]
 
     @property
     def finalists(self) -> str:

@@ -142,6 +142,40 @@ class Plan:
         """The multiples of the batch size of a run that its branches have."""
         return (1, *sorted(self.config.branching.factors))
 
+    def branches(self, setting: str) -> list[str]:
+        """Return the names of the branches of all runs of a setting, as in `runs_by_part`."""
+        parts = self.runs_by_part("branching").items()
+        return [part for part, (run,) in parts if self.config.runs[run].setting == setting]
+
+    def branching_cost(self, num_examples: int | None = None) -> float | None:
+        """Return the length of all branches of a run, as a multiple of the budget of the run.
+
+        Args:
+            num_examples: Number of training examples; None if it is not known yet.
+
+        Returns:
+            The multiple, of the run for which it is the largest; None if it is not known without `num_examples`.
+        """
+        length, budget = self.config.branching.length, self.config.training.budget
+        count = len(self.config.branching.points) * len(self.branch_factors)
+        if length.unit == budget.unit:
+            return count * length.amount / budget.amount
+        if num_examples is None:
+            return None
+        # A budget in steps has the fewest epochs with the smallest batch size.
+        smallest = min(self.config.runs[run].batch_size for run in self.branched_runs)
+        lengths = (each.in_epochs(smallest, num_examples) for each in (length, budget))
+        return count * next(lengths) / next(lengths)
+
+    def describe_branching(self, num_examples: int | None = None) -> list[str]:
+        """Return a line with the cost of the branches, see `branching_cost`; none if branching is disabled."""
+        if not self.branched_runs:
+            return []
+        count, cost = len(self.config.branching.points) * len(self.branch_factors), self.branching_cost(num_examples)
+        runs = "1 run" if len(self.branched_runs) == 1 else f"each of {len(self.branched_runs)} runs"
+        share = "of a length that is known once the data is prepared" if cost is None else f"as long as {cost:.3g} runs"
+        return [f"branching: {count} branches of {self.config.branching.length} for {runs}, together {share}"]
+
     @cached_property
     def analyses(self) -> list[str]:
         """The analyses that the study file enables and that have runs to read."""
@@ -216,7 +250,8 @@ class Plan:
         return [*artifact.sources, *filter(self._is_made, artifact.optional_sources)]
 
     def _has_sources(self, artifact: Artifact) -> bool:
-        return all(map(self._is_made, (*artifact.sources, *artifact.requires)))
+        has_arm = artifact.arm is None or artifact.arm in self.config.runs_by_arm
+        return has_arm and all(map(self._is_made, (*artifact.sources, *artifact.requires)))
 
     def _is_made(self, source: str) -> bool:
         """Whether a study has a source: the rows of an enabled analysis, or a table that has its own sources."""

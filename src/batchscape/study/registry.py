@@ -47,6 +47,8 @@ class Artifact:
     """Sources that follow the others unless their analysis is disabled."""
     requires: tuple[str, ...] = ()
     """Other files without which there is no such table or figure, though it does not read them."""
+    arm: str | None = None
+    """An arm without which there is no such table or figure."""
 
 
 # Each name is that of a module in analysis/, report/tables/ or report/figures/.
@@ -101,6 +103,7 @@ TABLES = {
     "curvature": Artifact(("analysis/curvature",)),
     "branches": Artifact(("analysis/branching",)),
     "branching": Artifact(("analysis/branching",), ("branching_tolerance",)),
+    "batch_schedule": Artifact(("analysis/history", "tables/branching"), arm="batch_warmup"),
     "devices": Artifact(("analysis/devices",)),
     "claims": Artifact(
         ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
@@ -138,6 +141,8 @@ FIGURES = {
     "trajectory": Artifact(("tables/trajectory",), ("measures",)),
     "gradient_alignment": Artifact(("tables/gradient_alignment",), ("measures",)),
     "curvature": Artifact(("analysis/curvature", "tables/curvature")),
-    "branching": Artifact(("tables/branches", "tables/branching", "analysis/history")),
+    "branching": Artifact(
+        ("tables/branches", "tables/branching", "analysis/history"), optional_sources=("tables/batch_schedule",)
+    ),
     "claims": Artifact(("tables/claims",)),
 }

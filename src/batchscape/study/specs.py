@@ -49,7 +49,7 @@ class Specs:
         return _canonical(settings | {"accelerator": self.config.training.accelerator})
 
     def run(self, name: str) -> str:
-        """The RunSpec of a run; without the learning rate if a search finds it."""
+        """The RunSpec of a run; without the learning rate if a search finds it, and without measured stages."""
         run = self.config.runs[name]
         optimizer, schedule, stages = self.config.recipe(run)
         spec = RunSpec(
@@ -64,13 +64,15 @@ class Specs:
             stages=stages,
             averaging=self.config.averaging,
         )
-        return _canonical(spec.model_dump(mode="json", exclude={"learning_rate"} if run.learning_rate is None else {}))
+        found = {"learning_rate": run.learning_rate is None, "stages": run.batch_warmup}
+        return _canonical(spec.model_dump(mode="json", exclude={key for key in found if found[key]}))
 
     @property
     def finalists(self) -> str:
         """How many settings are trained again, and the RunSpec of each setting of the study without seed.
 
-        What all settings share is listed once. The learning rate that a search finds is missing.
+        What all settings share is listed once. The learning rate that a search finds is missing, and so are stages that
+        are measured.
         """
         first_runs = {run.setting: name for name, run in reversed(self.config.runs.items())}
         specs = {setting: json.loads(self.run(name)) for setting, name in first_runs.items()}
@@ -103,6 +105,12 @@ class Specs:
     def branch(self) -> str:
         """The section `branching`, without the keys that only select jobs."""
         return _canonical(self.config.branching.model_dump(mode="json"))
+
+    @property
+    def batch_warmup(self) -> str:
+        """What the stages of a batch size warm-up follow from, besides the branches."""
+        branching = self.config.branching
+        return _canonical({"tolerance": branching.tolerance, "rule": branching.rule})
 
     @property
     def timing(self) -> str:
@@ -178,7 +186,9 @@ class Specs:
         and the tables of each figure, starting with its summary."""
         tables = {
             figure: [
-                source.removeprefix("tables/") for source in reversed(FIGURES[figure].sources) if "tables/" in source
+                source.removeprefix("tables/")
+                for source in reversed(self.plan.sources(FIGURES[figure]))
+                if "tables/" in source
             ]
             for figure in self.plan.figures
         }

@@ -111,7 +111,9 @@ class StepPlan:
         if length is None:
             return 0
         if length.fraction is not None:
-            return max(1, round(length.fraction * self.total))
+            # Of the steps at the first batch size: later stages do not change it.
+            total = self._in_steps(self.spec.training.budget, 1, self._stages[:1]) if self.spec.stages else self.total
+            return max(1, round(length.fraction * total))
         return min(self.total, self.in_steps(length))
 
     @cached_property

@@ -14,6 +14,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.prepared import write_prepared
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory
+from batchscape.report.batch_warmup import choose_stages
 from batchscape.training import plan, recorder
 from batchscape.training.checkpoint import CHECKPOINT
 from batchscape.training.execution import Execution
@@ -98,6 +99,23 @@ def test_branch_with_the_batch_size_of_the_run_is_the_run_bit_for_bit(
     assert branch.update_norms().tobytes() == base.update_norms()[9:27].tobytes()
     mid = branch_directory(base, data_file, tmp_path / "mid", POINTS[1], length=Budget(examples=134))
     assert mid.weights("last").vector.tobytes() == base.weights("epoch00003").vector.tobytes()
+
+
+def test_run_whose_batch_grows_at_the_point_takes_the_steps_of_the_run_and_then_those_of_the_branch(
+    base: RunDirectory, data_file: Path, tmp_path: Path
+):
+    table = pd.DataFrame({"batch_size": [12], "examples": [97.0], "critical_batch": [48.0]})
+    stages = choose_stages(table, BranchingConfig().rule)
+    grown = RunDirectory(train(recipe(stages=stages), data_file, tmp_path / "grown", CODE))
+    branch = branch_directory(base, data_file, tmp_path, factor=4)
+    for checkpoint, expected in (("epoch00001", base.weights("epoch00001")), ("epoch00003", branch.weights("last"))):
+        assert grown.weights(checkpoint).vector.tobytes() == expected.vector.tobytes()
+    # Nine steps in the first epoch and three in each of the others.
+    assert (grown.summary()["steps"], base.summary()["steps"]) == (9 + 3 * 3, 4 * 9)
+
+
+def test_run_without_measured_stages_is_the_base_run():
+    assert recipe(stages=choose_stages(pd.DataFrame(columns=["critical_batch", "examples"]), "linear")) == recipe()
 
 
 def test_state_of_a_run_that_has_not_saved_it_is_trained_up_to(base: RunDirectory, data_file: Path, tmp_path: Path):

@@ -12,6 +12,8 @@ import pandas as pd
 import pytest
 
 from batchscape.cli.report import Collector, write_partial_report
+from batchscape.config.budget import Warmup
+from batchscape.config.stages import MeasuredStages, StageConfig
 from batchscape.io.files import write_json
 from batchscape.io.frames import write_frame
 from batchscape.report.tables import recommendation, tuned_lr
@@ -153,6 +155,26 @@ def test_a_tuned_run_is_reported_only_at_the_rate_that_its_search_found():
     assert reasons(collector, "analysis")["lr_search/bs64"] == "RuntimeError: the search"
     write_json(Path(study.paths.tuning_file(32, "tuned.json")), {"learning_rate": 0.2})
     assert Collector(study).runs() == {}
+
+
+def test_a_run_whose_stages_are_measured_is_reported_only_with_those_stages():
+    study = make_study(branching={"enabled": True, "batch_warmup": True})
+    names = [name for name in study.runs if "batchwarmup" in name]
+    train(study, *names)  # without stages
+    collector = Collector(study)
+    assert collector.runs() == {}
+    reason = "the branches that its batch size follows from are not complete"
+    assert reasons(collector, "run")[names[0]] == reason
+    (file,) = map(Path, study.paths.batch_stages_files.values())
+    write_json(file, MeasuredStages(stages=()).model_dump(mode="json"))
+    assert list(Collector(study).runs()) == names
+    stage = StageConfig(start=Warmup(examples=9), batch_size_factor=2)
+    write_json(file, MeasuredStages(stages=(stage,)).model_dump(mode="json"))
+    assert Collector(study).runs() == {}
+    file.write_text("{}")
+    collector = Collector(study)
+    collector.runs()
+    assert reasons(collector, "run")[names[0]].endswith("Field required); delete it so that its job writes it again")
 
 
 def test_tables_are_computed_from_existing_runs_and_not_read_from_older_files():

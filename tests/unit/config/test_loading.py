@@ -592,6 +592,31 @@ MISTAKES = [
         "branching.settings: ",
         "has stages of its own",
     ),
+    (
+        "a batch warm-up at equal steps",
+        "name: s\ntraining: {budget: {steps: 500}, patience: null}\n"
+        "branching: {enabled: true, points: [{steps: 9}], batch_warmup: true}",
+        "branching.batch_warmup: ",
+        "saves no steps if every run takes 500 steps; give training.budget in epochs or examples, or disable this",
+    ),
+    (
+        "a branch of a batch warm-up",
+        "name: s\nbranching: {enabled: true, batch_warmup: true, settings: [bs32-lr0.01, bs32-lr0.01-batchwarmup]}",
+        "branching.settings: ",
+        "bs32-lr0.01-batchwarmup has stages of its own; use another one",
+    ),
+    (
+        "a batch warm-up of too many",
+        "name: s\nbranching: {enabled: true, batch_warmup: true, factors: [64]}",
+        "branching.factors: ",
+        "a branch has a batch size of 2048, which is more than the 1438 training images; remove 64",
+    ),
+    (
+        "a batch warm-up as an arm",
+        "name: s\narms: {batch_warmup: {rule: linear}}",
+        "arms: ",
+        "`batch_warmup` is a reserved arm; enable it as `branching.batch_warmup`",
+    ),
     ("a branch of no seed", "name: s\nbranching: {seeds: [7]}", "branching.seeds: ", "7 is not in grid.seeds"),
     ("a branch of its own size", "name: s\nbranching: {factors: [1, 2]}", "branching.factors[0]: ", "at least 2"),
     (

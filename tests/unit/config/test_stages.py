@@ -1,10 +1,13 @@
 """Batch size schedules: stages that are listed, and stages that replace the decay of the learning rate."""
 
+import json
+import re
 from collections.abc import Callable
 
 import pytest
 
 from batchscape.config.schedule import ScheduleConfig
+from batchscape.config.settings import SETTING_PATTERN
 from batchscape.config.stages import GrowthConfig, grow
 from batchscape.optim.schedules import factor
 
@@ -117,3 +120,25 @@ def test_mistakes_give_one_line(arm: str, key: str, message: str, study: Callabl
 def test_growth_needs_a_decay(study: Callable, refusal: Callable):
     line = refusal(study, "name: s\narms: {a: {rule: constant, growth: {}}}")
     assert line.endswith("arms.a.growth: needs a decay that it replaces; set schedule.decay, such as `cosine`")
+
+
+def test_runs_of_a_batch_warm_up_are_those_to_branch_from_without_known_stages(study: Callable):
+    checked = study(
+        STUDY.replace("cosine", "constant")
+        + "arms: {slow: {rule: constant, warmup: {epochs: 2}}}\n"
+        + "branching: {enabled: true, batch_warmup: true, factors: [2, 4], "
+        + "settings: [bs32-lr0.1-warmup2, bs16-lr0.1]}\n"
+    )
+    runs = checked.runs_by_arm["batch_warmup"]
+    assert [run.name for run in runs] == ["bs32-lr0.1-warmup2-batchwarmup-seed0", "bs16-lr0.1-batchwarmup-seed0"]
+    assert all(re.fullmatch(SETTING_PATTERN, run.setting) for run in runs)
+    assert [checked.max_batch_size(run) for run in runs] == [4 * 32, 4 * 16]
+    for run in runs:
+        spec = json.loads(checked.specs.run(run.name))
+        base = json.loads(checked.specs.run(run.name.replace("-batchwarmup", "")))
+        assert base.pop("stages") == []
+        assert spec == base
+    disabled = study(STUDY.replace("cosine", "constant") + "branching: {batch_warmup: true}\n")
+    assert "batch_warmup" not in disabled.runs_by_arm
+    assert "batch_schedule" not in disabled.plan.tables
+    assert "batch_schedule" in checked.plan.tables

@@ -17,6 +17,7 @@ from tests.helpers.scenarios import SCENARIOS, load_scenario
 from tests.helpers.tables import synthetic_runs
 
 RATE = 0.01
+ENDS = (("low", -1), ("high", 1))
 
 
 def claims_with_ratio(factor: float) -> pd.DataFrame:
@@ -255,3 +256,18 @@ def test_tuned_rate_worse_than_a_constant_one_is_reported_with_both_losses():
 )
 def test_tuned_rate_has_a_warning_only_if_it_is_worse_beyond_the_interval(tuned: list, constant: list, sentences: int):
     assert len(tuned_rate_warnings(tuned, constant)) == sentences
+
+
+def test_batch_schedule_is_described_beside_the_critical_batch_sizes():
+    shares = {"steps_saved": 0.452, "steps_saved_to_loss": 0.4, "loss_ratio": 1.002}
+    ends = {f"{name}_ci95_{end}": value + sign * 0.1 for name, value in shares.items() for end, sign in ENDS}
+    row = {"base_setting": "s", "stages": "64 from 9 examples", "n_seeds": 2, **shares, **ends}
+    rows = pd.DataFrame([row, row | {"stages": "none"}, row | {"n_seeds": 0}, row | dict.fromkeys(ends, np.nan)])
+    assert describe_findings("branching", {"batch_schedule": rows}, RATE, WORDS) == [
+        "A batch size that grows to the critical one saves 45.2 % (95 % interval 35.2 to 55.2) of the steps of s, and "
+        "40 % (95 % interval 30 to 50) of those to the same validation loss. The best validation loss is 1 times that "
+        "at the constant batch size (95 % interval 0.902 to 1.1).",
+        "No critical batch size of s is above its own, so the batch size does not grow.",
+        "A batch size that grows to the critical one saves 45.2 % of the steps of s, and 40 % of those to the same "
+        "validation loss. The best validation loss is 1 times that at the constant batch size.",
+    ]

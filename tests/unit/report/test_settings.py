@@ -22,6 +22,12 @@ ALL = "bs8-lr0.01-beta1_0.8-beta2_0.99996875-eps2e-08-wd0.0234567-momentum0.8-wa
             ["β₂ 0.996", "weight decay 0.02", "with a warm-up of 5 epochs"],
         ),
         ("bs32-lr0.01-warmup1", False, ["with a warm-up of 1 epoch"]),
+        ("bs32-lr0.01-batchwarmup", False, ["with a batch size that grows to the measured critical one"]),
+        (
+            "bs32-lrtuned-warmup1-batchwarmup",
+            True,
+            ["with a warm-up of 1 epoch", "with a batch size that grows to the measured critical one"],
+        ),
         ("bs32-lr0.01-warmup20000examples", False, ["with a warm-up of 20,000 examples"]),
         ("bs32-lr0.01-warmup1steps", False, ["with a warm-up of 1 step"]),
         ("bs32-lr0.01-warmup12.5pct", False, ["with a warm-up of 12.5 % of the budget"]),

@@ -139,6 +139,17 @@ def test_warmup_in_steps(warmup: dict | None, expected: int):
     assert step_plan.warmup == expected
 
 
+@pytest.mark.parametrize("warmup", [{"fraction": 0.25}, {"epochs": 1}, {"examples": 90}, {"steps": 7}], ids=str)
+def test_warmup_is_that_of_the_run_without_later_stages(warmup: dict):
+    stages = [StageConfig(start=Warmup(epochs=2), batch_size_factor=4, learning_rate_factor=2)]
+    constant, grown = (plan_of(97, 12, {"epochs": 4}, warmup, each) for each in ((), stages))
+    assert grown.total < constant.total
+    assert grown.warmup == constant.warmup > 0
+    factors = [[each.learning_rate_factor(step) for step in range(1, 19)] for each in (constant, grown)]
+    assert factors[0] == factors[1]
+    assert grown.learning_rate_factor(19) == 2
+
+
 # Batches.
 
 

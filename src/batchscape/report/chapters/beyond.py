@@ -50,9 +50,10 @@ CHAPTER = Chapter(
             "At points in the training, branches continue the run with multiples of its batch size and a learning rate "
             "that follows, over equally many examples. The largest batch size whose training loss is within the "
             "tolerance of that of the batch size of the run is the critical one there.",
-            "Where the points rise, a batch that grows during training would save steps for the same loss. The noise "
-            "scale is what predicts the critical batch size without branches; compare the shape of both lines, not "
-            "only their height.",
+            "Where the points rise, a batch that grows during training would save steps for the same loss. The dashed "
+            "line, if there is one, is the batch size of the arm batch_warmup, which follows the points; the table "
+            "batch_schedule says what it saves. The noise scale is what predicts the critical batch size without "
+            "branches; compare the shape of both lines, not only their height.",
             "A critical batch size that falls during training, or that does not follow the noise scale at all.",
             (MERRILL, MCCANDLISH),
         ),

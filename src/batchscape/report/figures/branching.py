@@ -4,13 +4,23 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 
+from batchscape.report.batch_warmup import grow_batch
 from batchscape.report.figures import style
 
-MEASURED, NOISE_SCALE = "critical batch size, by branching", "noise scale"
+MEASURED, NOISE_SCALE, WARMUP = "critical batch size, by branching", "noise scale", "batch size warm-up"
+COLORS = {MEASURED: "#D55E00", NOISE_SCALE: "#0072B2", WARMUP: "#009E73"}
 
 
-def draw(branches: pd.DataFrame, branching: pd.DataFrame, history: pd.DataFrame) -> p9.ggplot:
-    """`branching` gives the points, `history` the noise scale of the same settings, `branches` the number of seeds."""
+def draw(
+    branches: pd.DataFrame,
+    branching: pd.DataFrame,
+    history: pd.DataFrame,
+    batch_schedule: pd.DataFrame | None = None,
+) -> p9.ggplot:
+    """`branching` gives the points, `history` the noise scale of the same settings, `branches` the number of seeds.
+
+    `batch_schedule` is given if runs follow the critical batch size; their batch size is drawn too.
+    """
     points = branching.dropna(subset=["critical_batch"])
     noise = history[history["setting"].isin(branching["setting"]) & (history["status"] != "diverged")]
     noise = noise[np.isfinite(noise["noise_scale"]) & (noise["noise_scale"] > 0)]
@@ -19,7 +29,9 @@ def draw(branches: pd.DataFrame, branching: pd.DataFrame, history: pd.DataFrame)
     diverged = int(branches["n_diverged"].sum())
     not_within = f"; {diverged} diverged branches count as not within it" if diverged else ""
     tolerance = f"{100 * branching['tolerance'].iloc[0]:g} %"
-    plot = _points(points, noise) if len(points) else style.empty_plot("No run reached a point to branch from.")
+    settings = [] if batch_schedule is None else batch_schedule["base_setting"]
+    steps = pd.concat([_steps(points[points["setting"] == name], history) for name in settings] or [pd.DataFrame()])
+    plot = _points(points, noise, steps) if len(points) else style.empty_plot("No run reached a point to branch from.")
     return plot + p9.labs(
         title="The critical batch size during training",
         subtitle=style.wrap(
@@ -31,7 +43,19 @@ def draw(branches: pd.DataFrame, branching: pd.DataFrame, history: pd.DataFrame)
     )
 
 
-def _points(points: pd.DataFrame, noise: pd.DataFrame) -> p9.ggplot:
+def _steps(points: pd.DataFrame, history: pd.DataFrame) -> pd.DataFrame:
+    """Return the corners of the batch size of a setting that follows the critical one, over the examples seen."""
+    if points.empty:
+        return pd.DataFrame()
+    setting, size = points["setting"].iloc[0], points["batch_size"].iloc[0]
+    runs = history[history["setting"] == setting]
+    sizes = {runs["examples"].min(): size}
+    sizes |= {examples: factor * size for examples, factor in grow_batch(points).items()}
+    sizes[runs["examples"].max()] = max(sizes.values())
+    return pd.DataFrame({"setting": setting, "examples": list(sizes), "value": list(sizes.values()), "what": WARMUP})
+
+
+def _points(points: pd.DataFrame, noise: pd.DataFrame, steps: pd.DataFrame) -> p9.ggplot:
     measured = pd.DataFrame(
         {
             "setting": points["setting"],
@@ -52,9 +76,11 @@ def _points(points: pd.DataFrame, noise: pd.DataFrame) -> p9.ggplot:
         + p9.scale_shape_manual(values={"none": "o", "low": "v", "high": "^"})
         + p9.scale_x_log10(labels=style.tick_labels)
         + p9.scale_y_log10(labels=style.tick_labels)
-        + p9.scale_color_manual(values={MEASURED: "#D55E00", NOISE_SCALE: "#0072B2"}, name=" ")
+        + p9.scale_color_manual(values=COLORS, name=" ")
         + style.theme()
     )
+    if len(steps):
+        plot += p9.geom_step(data=steps, size=0.8, linetype="dashed")
     if points["setting"].nunique() > 1:
         plot += p9.facet_wrap("setting")
     return plot

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from batchscape.report.settings import SETTING_COLUMNS
+from batchscape.report.settings import SETTING_COLUMNS, constant_batch_settings
 from batchscape.report.targets import LOSS, TARGET_COLUMNS
 
 RUN_COLUMNS = [*SETTING_COLUMNS, "seed", "status"]
@@ -19,7 +19,7 @@ def common_target(runs: pd.DataFrame) -> float:
 
     A setting reaches the maximum of the best losses of its runs (infinity if one diverged), a batch size the minimum
     over its settings, and the target is the maximum over batch sizes. Batch sizes with a diverged run in every setting
-    are ignored.
+    are ignored, and so are settings whose batch size changes.
 
     Args:
         runs: One row for each run, with the columns batch_size, setting, status and best_validation_loss.
@@ -27,6 +27,7 @@ def common_target(runs: pd.DataFrame) -> float:
     Returns:
         The target loss; nan if there is none.
     """
+    runs = constant_batch_settings(runs)
     losses = runs["best_validation_loss"].mask(runs["status"].eq("diverged")).fillna(np.inf)
     by_setting = losses.groupby([runs["batch_size"], runs["setting"]]).max()
     by_batch_size = by_setting.groupby("batch_size").min()

@@ -65,6 +65,20 @@ def test_run_reaches_the_target_after_the_first_epoch_at_or_below_it():
     assert len(table) == 8
 
 
+@pytest.mark.parametrize("stages", ["-x4at50pct", "-grow2max512sqrt", "-batchwarmup"])
+def test_setting_whose_batch_size_changes_is_not_the_best_one_of_a_batch_size(stages: str):
+    """It would need only half of the steps of batch size 10, and lower the target."""
+    grown = history((10, 0.1, 0, "converged", [1, 1, 1]), (10, 0.1, 1, "converged", [1, 1, 1]))
+    grown = grown.assign(setting=grown["setting"] + stages, step=grown["step"] // 2)
+    runs = runs_to_target.tabulate(pd.concat([GRID, grown]), targets=[])
+    assert set(runs["target_value"]) == {5}
+    table = steps_to_target.tabulate(runs).set_index("setting")
+    assert table.loc[f"bs10-lr0.1{stages}", ["is_best", "steps_mean"]].tolist() == [0, 5]
+    columns = ["is_best", "edge", "steps_mean"]
+    alone = steps_to_target.tabulate(runs_to_target.tabulate(GRID, targets=[])).set_index("setting")
+    pd.testing.assert_frame_equal(table.loc[alone.index, columns], alone[columns])
+
+
 def test_target_of_the_config_is_used():
     table = runs_to_target.tabulate(GRID, targets=target(2.0))
     assert set(table["target_value"]) == {2.0}

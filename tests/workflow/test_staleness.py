@@ -54,7 +54,7 @@ FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignmen
 FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
 FROM_TRAJECTORIES = {"gather tables/trajectory", "figure trajectory"}
-FROM_CURVATURE = {"gather analysis/curvature", "table curvature", "figure curvature"}
+FROM_CURVATURE = {"gather analysis/curvature", "table curvature", "figure curvature"} | CLAIMS
 FROM_TARGET = {
     *("table runs_to_target", "table steps_to_target", "table critical_batch", "table regimes", "table frontier"),
     *("figure steps_to_target", "figure frontier"),
@@ -62,7 +62,7 @@ FROM_TARGET = {
 SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
 PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTORIES
 CURVATURE = CURVATURE_JOBS | FROM_CURVATURE
-FROM_BRANCHES = {"gather analysis/branching", "table branches", "table branching", "figure branching"}
+FROM_BRANCHES = {"gather analysis/branching", "table branches", "table branching", "figure branching"} | CLAIMS
 BRANCH_JOBS = {f"analyze bs64-lr0.02-seed0: branching at 2epochs, factor {factor}" for factor in (1, 2)}
 BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE
@@ -201,7 +201,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "optimizer.decay_biases_and_norms": [(False, RETRAINED)],
     "optimizer.clip_norm": [(0.5, RETRAINED)],
     "schedule.warmup": [({"fraction": 0.5}, TRAIN | AGGREGATED), (None, set())],
-    "schedule.decay": [("cosine", TRAIN | AGGREGATED - BRANCHING), ("constant", set())],
+    "schedule.decay": [("cosine", TRAIN | AGGREGATED - BRANCHING | CLAIMS), ("constant", set())],
     "schedule.decay_fraction": [(0.5, TRAIN | AGGREGATED)],
     "schedule.final_factor": [(0.5, TRAIN | AGGREGATED)],
     "averaging.half_life": [(1000, TRAIN | AFTER_TRAINING)],
@@ -342,7 +342,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "branching.rule": [("sqrt", BRANCH_JOBS | FROM_BRANCHES)],
     "branching.length": [({"epochs": 2}, BRANCH_JOBS | FROM_BRANCHES)],
     "branching.smoothing": [(0.25, BRANCH_JOBS | FROM_BRANCHES)],
-    "branching.tolerance": [(0.02, {"table branching", "figure branching"})],
+    "branching.tolerance": [(0.02, {"table branching", "figure branching"} | CLAIMS)],
     "device_timing.device_counts": [([1, 3], TIMING)],
     "device_timing.epochs": [(3, TIMING)],
     # Which jobs exist: only new ones run.
@@ -351,9 +351,9 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "landscape.enabled": [(False, set())],
     "trajectory.enabled": [(False, set())],
     "gradient_alignment.enabled": [(False, set())],
-    "curvature.enabled": [(False, set())],
+    "curvature.enabled": [(False, CLAIMS)],
     "device_timing.enabled": [(False, set())],
-    "branching.enabled": [(False, set())],
+    "branching.enabled": [(False, CLAIMS)],
     # No run trains again to be branched.
     "branching.points": [([{"epochs": 2}, {"epochs": 1}], branch_jobs("bs64-lr0.02-seed0", "1epochs") | FROM_BRANCHES)],
     "branching.factors": [

@@ -55,6 +55,7 @@ CHAPTER = Chapter(
             "only their height.",
             "A critical batch size that falls during training, or that does not follow the noise scale at all.",
             (MERRILL, MCCANDLISH),
+            ("critical_batch_grows", "noise_scale_predicts"),
         ),
     },
 )

@@ -1,4 +1,4 @@
-"""The claims of the original study, and of the papers that it builds on, about batch size and learning rate."""
+"""The claims of the original study, of the papers that it builds on, and of later ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -7,13 +7,17 @@ Each study has 3, 5 or 10 seeds and five batch sizes, and is evaluated by the fu
 - exponent: the loss is a bowl, a parabola of log(rate) in log(loss), whose best rate grows with the square root of the
   batch size. Seeds shift all log losses of their runs (standard deviation 0.2), and each run has its own noise (0.05 or
   0.2). Where the grid of eight rates, a factor of 2 apart, lies relative to the best rates is random.
+- tolerance: the same losses of one batch size, and the range of rates within 5 % of the best one. The true range is
+  that which the interpolation gives without noise of runs.
 - critical batch: S = S_min·(1 + B_crit/B) steps with B_crit inside the range of batch sizes, noise shared by the runs
-  of a seed (0.1) and noise of each run (0.05 or 0.15).
+  of a seed (0.1) and noise of each run (0.05 or 0.15). The 20 % critical batch is that of the same steps.
 - claim: log ratios over seeds with mean log 1.3 and standard deviation 0.2, and the t interval of the ratio.
-- Holm: fourteen claims without any effect, correlated by 0.5 as claims about the same runs are. Reported is how often
+- equivalence: log ratios over seeds with the mean at the margin of 5 % and a standard deviation of 0.02. Reported is
+  how often the test calls the ratio within the margin.
+- Holm: 21 claims without any effect, correlated by 0.5 as claims about the same runs are. Reported is how often
   Holm's adjustment calls at least one of them true.
 
-Coverage should be 95 %, and Holm's errors at most 5 %; with 2,000 studies each number has a standard error of 0.5 %.
+Coverage should be 95 %, and errors at most 5 %; with 2,000 studies each number has a standard error of 0.5 %.
 
     % of studies                       3 seeds       5 seeds      10 seeds
     exponent, noise 0.05                  95.3          94.7          94.0
@@ -34,15 +38,16 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from batchscape.config.base import shortest_decimal
-from batchscape.report.claims.t_test import t_test
-from batchscape.report.tables import critical_batch, scaling
+from batchscape.report.claims.t_test import equivalence_p_value, t_test
+from batchscape.report.optimum import find_tolerated_range
+from batchscape.report.tables import critical_batch, scaling, tolerance
 
 BATCH_SIZES = np.array([16, 32, 64, 128, 256])
 RATES = 0.0025 * 2.0 ** np.arange(8)
 EXPONENT, CURVATURE, SEED_SD = 0.5, 0.3, 0.2
 CRITICAL_BATCH, MIN_STEPS = 60.0, 100.0
 RATIO = 1.3
-CLAIMS = 14
+CLAIMS, MARGIN = 21, 0.05
 SEEDS = (3, 5, 10)
 
 
@@ -53,15 +58,20 @@ def main() -> None:
     cases = {
         "exponent, noise 0.05": lambda *study: covers_exponent(*study, noise=0.05),
         "exponent, noise 0.2": lambda *study: covers_exponent(*study, noise=0.2),
+        "tolerance, noise 0.01": lambda *study: covers_tolerance(*study, noise=0.01),
+        "tolerance, noise 0.05": lambda *study: covers_tolerance(*study, noise=0.05),
         "critical batch, noise 0.05": lambda *study: covers_critical_batch(*study, noise=0.05),
         "critical batch, noise 0.15": lambda *study: covers_critical_batch(*study, noise=0.15),
+        "20 % critical batch, noise 0.05": lambda *study: covers_overhead_batch(*study, noise=0.05),
+        "20 % critical batch, noise 0.15": lambda *study: covers_overhead_batch(*study, noise=0.15),
         "claim": covers_ratio,
+        "equivalence, errors": calls_edge_of_margin_equal,
         "Holm, errors": calls_one_of_many_true,
     }
-    print(f"{'% of studies':28s}" + "".join(f"{count:8d} seeds" for count in SEEDS))
+    print(f"{'% of studies':32s}" + "".join(f"{count:8d} seeds" for count in SEEDS))
     for name, judge in cases.items():
         shares = [np.mean(list(judge(count, studies, np.random.default_rng(count)))) for count in SEEDS]
-        print(f"{name:28s}" + "".join(f"{100 * share:14.1f}" for share in shares), flush=True)
+        print(f"{name:32s}" + "".join(f"{100 * share:14.1f}" for share in shares), flush=True)
 
 
 def covers_exponent(n_seeds: int, studies: int, rng: np.random.Generator, noise: float) -> Iterator[bool]:
@@ -87,13 +97,41 @@ def made_up_runs(n_seeds: int) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(status="converged", best_validation_loss=1.0)
 
 
+def covers_tolerance(n_seeds: int, studies: int, rng: np.random.Generator, noise: float) -> Iterator[bool]:
+    """Yield for each study whether the interval of the width of the range of good rates contains the true one."""
+    positions = np.log(RATES)
+    for _ in range(studies):
+        best = positions[3] + rng.uniform(-0.5, 0.5) * np.log(2)
+        bowl = CURVATURE * (positions - best) ** 2
+        true = find_tolerated_range(positions, np.exp(bowl), MARGIN)
+        logs = bowl + SEED_SD * rng.normal(size=(n_seeds, 1)) + noise * rng.normal(size=(n_seeds, len(bowl)))
+        found = tolerance.estimate_width(positions, np.exp(logs), MARGIN)
+        yield found.ci95_low <= np.exp(true.high - true.low) <= found.ci95_high
+
+
 def covers_critical_batch(n_seeds: int, studies: int, rng: np.random.Generator, noise: float) -> Iterator[bool]:
     """Yield for each study whether the interval of the critical batch size contains the true one."""
-    for _ in range(studies):
-        factors = 0.1 * rng.normal(size=(n_seeds, 1)) + noise * rng.normal(size=(n_seeds, len(BATCH_SIZES)))
-        steps = MIN_STEPS * (1 + CRITICAL_BATCH / BATCH_SIZES) * np.exp(factors)
+    for steps in made_up_steps(n_seeds, studies, rng, noise):
         found = critical_batch.estimate(BATCH_SIZES, steps)["critical_batch"]
         yield found.ci95_low <= CRITICAL_BATCH <= found.ci95_high
+
+
+def covers_overhead_batch(n_seeds: int, studies: int, rng: np.random.Generator, noise: float) -> Iterator[bool]:
+    """Yield for each study whether the interval of the 20 % critical batch size contains the true one.
+
+    Without noise, B·S(B) = 1.2·B₀·S(B₀) for the smallest batch size B₀ gives B = 1.2·B₀ + 0.2·B_crit.
+    """
+    true = critical_batch.OVERHEAD * BATCH_SIZES[0] + (critical_batch.OVERHEAD - 1) * CRITICAL_BATCH
+    for steps in made_up_steps(n_seeds, studies, rng, noise):
+        found = critical_batch.estimate(BATCH_SIZES, steps)["critical_batch_20pct"]
+        yield found.ci95_low <= true <= found.ci95_high
+
+
+def made_up_steps(n_seeds: int, studies: int, rng: np.random.Generator, noise: float) -> Iterator[np.ndarray]:
+    """Yield the steps of each study, shape (seeds, batch sizes)."""
+    for _ in range(studies):
+        factors = 0.1 * rng.normal(size=(n_seeds, 1)) + noise * rng.normal(size=(n_seeds, len(BATCH_SIZES)))
+        yield MIN_STEPS * (1 + CRITICAL_BATCH / BATCH_SIZES) * np.exp(factors)
 
 
 def covers_ratio(n_seeds: int, studies: int, rng: np.random.Generator) -> Iterator[bool]:
@@ -101,6 +139,13 @@ def covers_ratio(n_seeds: int, studies: int, rng: np.random.Generator) -> Iterat
     for _ in range(studies):
         test = t_test(np.log(RATIO) + 0.2 * rng.normal(size=n_seeds))
         yield test.ci95_low <= np.log(RATIO) <= test.ci95_high
+
+
+def calls_edge_of_margin_equal(n_seeds: int, studies: int, rng: np.random.Generator) -> Iterator[bool]:
+    """Yield for each study whether the test of equivalence calls a ratio at the margin within it."""
+    limit = np.log1p(MARGIN)
+    for _ in range(studies):
+        yield equivalence_p_value(limit + 0.02 * rng.normal(size=n_seeds), limit) < 0.05
 
 
 def calls_one_of_many_true(n_seeds: int, studies: int, rng: np.random.Generator) -> Iterator[bool]:

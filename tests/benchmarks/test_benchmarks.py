@@ -46,7 +46,11 @@ def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path
 @pytest.mark.parametrize(
     ("name", "arguments", "contenders"),
     [
-        ("coverage", [], ["exponent, noise 0.2", "critical batch, noise 0.15", "claim", "Holm, errors"]),
+        (
+            "coverage",
+            [],
+            ["exponent, noise 0.2", "tolerance", "20 % critical batch", "claim", "equivalence", "Holm, errors"],
+        ),
         ("analyses", [], ["training, batch 64", "sharpness", "landscape", "analyses / trainings"]),
         ("during_training", [], ["run, batch size 256", "curvature", "branches"]),
         ("training", [], ["train", "hand-written", "stock Lightning"]),

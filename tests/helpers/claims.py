@@ -16,6 +16,12 @@ SMALL, LARGE, LINEAR = Run(32, 0.01, 0), Run(128, 0.01, 0), Run(128, 0.04, 0)
 OF_RUN = (*arm_runs.LOSSES, "validation_accuracy_at_best", *arm_runs.COSTS, "epoch_seconds")
 RUN_QUANTITIES = (*OF_RUN, "distance", "update_norm", "sharpness", "train_loss", "epoch_distance")
 CLAIM_NAMES = [claim.name for claim in CLAIMS]
+# Those about a single run or all settings; the others compare batch sizes or learning rates.
+DYNAMICS = (
+    *("noise_scale_predicts", "critical_batch_grows", "edge_of_stability"),
+    *("logarithmic_distance", "sharpness_follows_rate"),
+)
+COMPARISONS = [name for name in CLAIM_NAMES if name not in DYNAMICS]
 
 QuantityFunction = Callable[[Run, str], float]
 """The value of a quantity of a run, by its name."""
@@ -60,7 +66,11 @@ def make_sources(
     diverges: Callable[[Run], bool] = lambda _: False,
     epochs: int = 4,
 ):
-    """Return the four sources of the table `claims`, in its order; runs for which `diverges` is true diverged."""
+    """Return the four sources of the table `claims` that each study has, in its order.
+
+    Runs for which `diverges` is true diverged. The distance from the initial weights grows like the logarithm of the
+    number of updates, with an error that alternates between evaluations.
+    """
     chosen = chosen or make_study()
     rows = [
         {
@@ -82,5 +92,12 @@ def make_sources(
         pd.concat([values[[*lead, column]].assign(epoch=epoch) for epoch in range(1, epochs + 1)], ignore_index=True)
         for column in ("train_loss", "epoch_distance")
     ]
+    epoch, seed = by_epoch[0]["epoch"], by_epoch[0]["seed"]
+    by_epoch[0] = by_epoch[0].assign(
+        step=10 * epoch,
+        examples=1000 * epoch,
+        distance=1 + np.log(epoch) + (0.01 + 0.001 * seed) * (-1.0) ** epoch,
+        noise_scale=100.0 + seed,
+    )
     by_arm = arm_runs.tabulate(runs, distance, norms, sharpness, arms=chosen.plan.settings_by_arm, metrics=["accuracy"])
     return [runs, by_arm, *by_epoch]

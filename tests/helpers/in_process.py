@@ -115,5 +115,6 @@ class InProcessStudy:
 
     def _product(self, kind: str, function: str, name: str, product):
         module = import_module(f"batchscape.report.{kind}.{name}")
-        sources = [self.read(source) for source in self.study.plan.sources(product)]
-        return getattr(module, function)(*sources, **json.loads(self.study.specs.artifact(product)))
+        sources = [self.read(source) for source in product.sources]
+        optional = {Path(name).name: self.read(name) for name in self.study.plan.optional_sources(product)}
+        return getattr(module, function)(*sources, **optional, **json.loads(self.study.specs.artifact(product)))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -274,7 +275,9 @@ def build(
         settings |= {key: value for key, value in own.items() if key in settings}
     module = import_module(f"batchscape.report.{kind}.{name}")
     make = module.tabulate if kind == "tables" else module.draw
-    return make(*(frames[source].copy() for source in study.plan.sources(product)), **settings)
+    sources = [frames[source].copy() for source in product.sources]
+    optional = {Path(name).name: frames[name].copy() for name in study.plan.optional_sources(product)}
+    return make(*sources, **optional, **settings)
 
 
 def add_tables(

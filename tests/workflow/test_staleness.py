@@ -55,7 +55,7 @@ FROM_ALIGNMENT = {"gather analysis/gradient_alignment", "table gradient_alignmen
 FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure interpolation"}
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
 FROM_TRAJECTORIES = {"gather tables/trajectory", "figure trajectory"}
-FROM_CURVATURE = {"gather analysis/curvature", "table curvature", "figure curvature"}
+FROM_CURVATURE = {"gather analysis/curvature", "table curvature", "figure curvature"} | CLAIMS
 FROM_TARGET = {
     *("table runs_to_target", "table steps_to_target", "table critical_batch", "table regimes", "table frontier"),
     *("figure steps_to_target", "figure frontier"),
@@ -65,7 +65,7 @@ PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTO
 CURVATURE = CURVATURE_JOBS | FROM_CURVATURE
 FROM_BRANCHES = {
     *("gather analysis/branching", "table branches", "table branching", "figure branching", "table batch_schedule"),
-}
+} | CLAIMS
 BRANCH_JOBS = {f"analyze bs64-lr0.02-seed0: branching at 2epochs, factor {factor}" for factor in (1, 2)}
 STAGES = {"stages bs64-lr0.02-batchwarmup"}
 BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES | STAGES
@@ -217,10 +217,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "schedule.warmup": [({"fraction": 0.5}, TRAIN | AGGREGATED), (None, set())],
     # The edited study does not branch.
     "schedule.decay": [
-        (
-            "cosine",
-            {job for job in TRAIN | AGGREGATED - BRANCHING if "batchwarmup" not in job},
-        ),
+        ("cosine", {job for job in TRAIN | AGGREGATED - BRANCHING | CLAIMS if "batchwarmup" not in job}),
         ("constant", set()),
     ],
     "schedule.decay_fraction": [(0.5, TRAIN | AGGREGATED)],
@@ -364,7 +361,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "branching.rule": [("sqrt", BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
     "branching.length": [({"epochs": 2}, BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
     "branching.smoothing": [(0.25, BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
-    "branching.tolerance": [(0.02, {"table branching"} | WARMUP)],
+    "branching.tolerance": [(0.02, {"table branching", "figure branching"} | CLAIMS | WARMUP)],
     "device_timing.device_counts": [([1, 3], TIMING)],
     "device_timing.epochs": [(3, TIMING)],
     # Which jobs exist: only new ones run.
@@ -373,7 +370,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "landscape.enabled": [(False, set())],
     "trajectory.enabled": [(False, set())],
     "gradient_alignment.enabled": [(False, set())],
-    "curvature.enabled": [(False, set())],
+    "curvature.enabled": [(False, CLAIMS)],
     "device_timing.enabled": [(False, set())],
     "branching.enabled": [(False, OVER_ALL_RUNS - {"figure branching", "table batch_schedule"} | FROM_SHARPNESS)],
     "branching.batch_warmup": [(False, OVER_ALL_RUNS - {"table batch_schedule"} | FROM_SHARPNESS)],

@@ -1,9 +1,12 @@
 rule table:
     """One comparison table: mean, spread and number of seeds."""
     input:
-        lambda wildcards: [
+        sources=lambda wildcards: [
+            study.paths.csv(source) for source in TABLES[wildcards.table].sources
+        ],
+        optional=lambda wildcards: [
             study.paths.csv(source)
-            for source in study.plan.sources(TABLES[wildcards.table])
+            for source in study.plan.optional_sources(TABLES[wildcards.table])
         ],
     output:
         report(

@@ -262,7 +262,8 @@ class Collector:
             self._miss(kind, name, f"needs {join_truncated(missing, 4)}")
             return None
         settings = json.loads(self.study.specs.artifact(artifact))
-        sources = [frames.get(source) for source in (*artifact.sources, *artifact.optional_sources)]
+        sources = [frames[source] for source in artifact.sources]
+        settings |= {Path(source).name: frames[source] for source in artifact.optional_sources if source in frames}
         module = import_module(f"batchscape.report.{kind}s.{name}")
         try:
             if kind == "table":

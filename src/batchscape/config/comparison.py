@@ -40,7 +40,7 @@ class ComparisonConfig(Section):
 
     margin: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False, examples=[0.05]), FromText] = 0.05
     """A relative difference that is too small to matter: in losses within the range of good rates, and in the ratios of
-    the claims."""
+    the claims that have no margin of their own."""
 
     targets: Annotated[tuple[Target, ...] | None, AsTuple, Field(examples=[[{"loss": 0.05}]])] = None
     """Validation losses and metrics up to which steps and epochs are counted, such as

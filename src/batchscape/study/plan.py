@@ -247,7 +247,11 @@ class Plan:
 
     def sources(self, artifact: Artifact) -> list[str]:
         """Return the sources of a table or figure in this study."""
-        return [*artifact.sources, *filter(self._is_made, artifact.optional_sources)]
+        return [*artifact.sources, *self.optional_sources(artifact)]
+
+    def optional_sources(self, artifact: Artifact) -> list[str]:
+        """Return the optional sources of a table or figure that this study has."""
+        return list(filter(self._is_made, artifact.optional_sources))
 
     def _has_sources(self, artifact: Artifact) -> bool:
         has_arm = artifact.arm is None or artifact.arm in self.config.runs_by_arm

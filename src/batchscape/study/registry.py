@@ -44,7 +44,7 @@ class Artifact:
     settings: tuple[str, ...] = ()
     """Keys of `comparison`, and others that `study.specs` provides."""
     optional_sources: tuple[str, ...] = ()
-    """Sources that follow the others unless their analysis is disabled."""
+    """Sources that are missing if their analysis is disabled; arguments with the names of their files."""
     requires: tuple[str, ...] = ()
     """Other files without which there is no such table or figure, though it does not read them."""
     arm: str | None = None
@@ -107,7 +107,8 @@ TABLES = {
     "devices": Artifact(("analysis/devices",)),
     "claims": Artifact(
         ("tables/runs", "tables/arm_runs", "analysis/history", "analysis/epoch_distance"),
-        ("small_batch_size", "large_batch_size", "margin", "protocol", "measures", "recipe"),
+        ("small_batch_size", "large_batch_size", "margin", "protocol", "measures", "branching_tolerance", "recipe"),
+        optional_sources=("analysis/curvature", "analysis/branching"),
     ),
 }
 FIGURES = {

@@ -56,6 +56,7 @@ CHAPTER = Chapter(
             "branches; compare the shape of both lines, not only their height.",
             "A critical batch size that falls during training, or that does not follow the noise scale at all.",
             (MERRILL, MCCANDLISH),
+            ("critical_batch_grows", "noise_scale_predicts"),
         ),
     },
 )

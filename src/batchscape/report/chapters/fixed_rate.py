@@ -69,6 +69,7 @@ CHAPTER = Chapter(
             "A power law that fits better than the logarithm (the subtitle compares both), or a large batch that is "
             "further away after the same number of steps.",
             (HOFFER,),
+            ("logarithmic_distance",),
         ),
         "epoch_distance": Caption(
             "How far the weights move in an epoch",

@@ -3,6 +3,7 @@
 from batchscape.report.chapters.chapter import Caption, Chapter
 from batchscape.report.chapters.papers import (
     ANDREYEV,
+    ANDRIUSHCHENKO,
     CHANG,
     COHEN,
     COHEN_ADAPTIVE,
@@ -28,9 +29,9 @@ CHAPTER = Chapter(
             "down, although the network computes the same function; the adaptive measure does not. Rely on an order "
             "that all measures share.",
             "Sharper minima with a smaller batch. If sharpness orders the batch sizes one way and validation loss the "
-            "other way, sharpness does not explain generalization here.",
-            (KESKAR, KWON, DINH),
-            ("sharper_minima",),
+            "other way, or follows the learning rate more than the loss, it does not explain generalization here.",
+            (KESKAR, KWON, DINH, ANDRIUSHCHENKO),
+            ("sharper_minima", "sharpness_follows_rate"),
         ),
         "interpolation": Caption(
             "Between two minima",
@@ -73,6 +74,7 @@ CHAPTER = Chapter(
             "An eigenvalue that remains above the edge, or a batch sharpness far below it in a run whose loss falls at "
             "a constant rate for long: the step size does not limit the curvature there.",
             (COHEN, ANDREYEV, COHEN_ADAPTIVE),
+            ("edge_of_stability",),
         ),
     },
 )

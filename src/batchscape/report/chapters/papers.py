@@ -4,6 +4,10 @@ from batchscape.report.chapters.chapter import Paper
 
 ARXIV = "https://arxiv.org/abs/"
 ANDREYEV = Paper("Andreyev & Beneventano 2024, Edge of Stochastic Stability", f"{ARXIV}2412.20553")
+ANDRIUSHCHENKO = Paper(
+    "Andriushchenko et al. 2023, A Modern Look at the Relationship between Sharpness and Generalization",
+    f"{ARXIV}2302.07011",
+)
 CHANG = Paper("Chang & Pathak 2020, Effect of Batch Size on Neural Net Training")
 COHEN = Paper(
     "Cohen et al. 2021, Gradient Descent on Neural Networks Typically Occurs at the Edge of Stability",

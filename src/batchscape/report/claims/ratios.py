@@ -1,130 +1,29 @@
-"""The ratios that claims are about: one log ratio per seed, 0 if there is no effect.
+"""The ratios between batch sizes that claims are about: one log ratio per seed, 0 if there is no effect.
 
-Runs of the same seed share their initial weights and the train/validation split, so all comparisons are paired by seed.
 A seed is nan if one of its runs diverged, or if a value is not positive and finite.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from batchscape.config.base import shortest_decimal
+from batchscape.report.claims.evidence import (
+    LOSS,
+    Effects,
+    Evidence,
+    NotTested,
+    format_learning_rate,
+    in_words,
+    log_positive,
+    log_quantity,
+    setting_of,
+)
 from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
-LOSS = "best_validation_loss"
-# A ratio of these needs a loss that is never negative. Keskar's φ is relative to 1 + loss.
-RATIOS_OF_LOSSES = ("train_loss", LOSS, "min_train_loss", "test_loss", "sharpness")
 
-
-class NotTested(Exception):
-    """Raised if a study cannot test a claim; the message says why."""
-
-
-@dataclass(frozen=True)
-class LogRatios:
-    """The log ratio of each seed, and what is compared."""
-
-    comparison: str
-    """What is compared with what, in words."""
-    by_seed: pd.Series
-    """Natural logarithm of the ratio, indexed by seed."""
-    settings: tuple[str, ...]
-    """The settings whose runs are compared."""
-    note: str = ""
-    """A caveat for the reader."""
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """The data that claims are tested on.
-
-    Attributes:
-        runs: Table `runs`.
-        arm_runs: Table `arm_runs`.
-        history: Analysis `history`.
-        epoch_distance: Analysis `epoch_distance`.
-        small_batch_size: The smaller batch size to compare.
-        large_batch_size: The larger batch size to compare.
-        length: Up to where runs are compared, such as `at equal steps`.
-    """
-
-    runs: pd.DataFrame
-    arm_runs: pd.DataFrame
-    history: pd.DataFrame
-    epoch_distance: pd.DataFrame
-    small_batch_size: int
-    large_batch_size: int
-    length: str = "to convergence"
-
-    @property
-    def final_loss(self) -> str:
-        """The column of `runs` with the loss that a run is judged by: on the test side, if there is one."""
-        return "test_loss" if "test_loss" in self.runs else LOSS
-
-    @property
-    def epoch_time(self) -> str:
-        """The column of `runs` with the time of an epoch: CPU time if all runs trained on a CPU, else wall time.
-
-        Other jobs on the same cores increase wall time; and while a GPU computes, a CPU need not.
-        """
-        return "epoch_cpu_seconds" if self.runs["device"].eq("cpu").all() else "epoch_seconds"
-
-    def require_ratios(self, quantity: str) -> None:
-        """Check that a ratio of a quantity means something.
-
-        Raises:
-            NotTested: If it is a loss, or relative to one, and a loss of the study is negative: such a loss has no
-                natural zero, so that even a ratio of two positive values depends on an arbitrary constant.
-        """
-        losses = self.runs[["min_train_loss", LOSS]]
-        if quantity in RATIOS_OF_LOSSES and (losses < 0).any(axis=None):
-            raise NotTested(f"a loss of this study is negative, so a ratio of the {_words(quantity)} has no meaning")
-
-    def arm(self, arm: str, batch_size: int) -> pd.DataFrame:
-        """Return the rows of `arm_runs` of one batch size in one arm.
-
-        Raises:
-            NotTested: If there are none.
-        """
-        rows = self.arm_runs[self.arm_runs["arm"] == arm]
-        if rows.empty:
-            raise NotTested(f"this study has no arm `{arm}`")
-        rows = rows[rows["batch_size"] == batch_size]
-        if rows.empty:
-            raise NotTested(f"the arm `{arm}` has no complete run of batch size {batch_size}")
-        return rows
-
-    def small_and_large(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the rows of the small and of the large batch size at the fixed learning rate.
-
-        Raises:
-            NotTested: If the study has only one batch size, or no such runs.
-        """
-        if self.small_batch_size == self.large_batch_size:
-            raise NotTested("this study has only one batch size")
-        return self.arm("fixed", self.small_batch_size), self.arm("fixed", self.large_batch_size)
-
-    def fixed_and_linear(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return the rows of the large batch size at the fixed and at the linearly scaled learning rate.
-
-        Raises:
-            NotTested: If there are no such runs, if the two settings are the same, or if the learning rates of the arm
-                `linear` are set in the config and not proportional to the batch size.
-        """
-        self.small_and_large()
-        fixed, linear = self.arm("fixed", self.large_batch_size), self.arm("linear", self.large_batch_size)
-        scaling = self.large_batch_size / self.small_batch_size
-        scaled = _learning_rate(self.arm("linear", self.small_batch_size)) * scaling
-        if not np.isclose(_learning_rate(linear), scaled, rtol=1e-4):
-            raise NotTested("the learning rates of the arm `linear` are not proportional to the batch size")
-        if _setting(fixed) == _setting(linear):
-            raise NotTested(f"the arms `fixed` and `linear` are the same for batch size {self.large_batch_size}")
-        return fixed, linear
-
-
-def large_over_small(evidence: Evidence, quantity: str) -> LogRatios:
+def large_over_small(evidence: Evidence, quantity: str) -> Effects:
     """Return log(large/small) of a quantity, at the fixed learning rate.
 
     Args:
@@ -136,10 +35,10 @@ def large_over_small(evidence: Evidence, quantity: str) -> LogRatios:
     """
     evidence.require_ratios(quantity)
     small, large = evidence.small_and_large()
-    return _at_fixed_rate(evidence, _log_quantity(large, quantity) - _log_quantity(small, quantity))
+    return _at_fixed_rate(evidence, log_quantity(large, quantity) - log_quantity(small, quantity))
 
 
-def large_over_small_epoch_time(evidence: Evidence) -> LogRatios:
+def large_over_small_epoch_time(evidence: Evidence) -> Effects:
     """Return log(large/small) of the time of an epoch, at the fixed learning rate.
 
     Args:
@@ -150,13 +49,13 @@ def large_over_small_epoch_time(evidence: Evidence) -> LogRatios:
     """
     runs = evidence.runs.assign(quantity=evidence.epoch_time, value=evidence.runs[evidence.epoch_time])
     small, large = (
-        _log_quantity(runs[runs["setting"] == _setting(rows)], evidence.epoch_time)
+        log_quantity(runs[runs["setting"] == setting_of(rows)], evidence.epoch_time)
         for rows in evidence.small_and_large()
     )
     return _at_fixed_rate(evidence, large - small)
 
 
-def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", "epoch_distance"]) -> LogRatios:
+def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", "epoch_distance"]) -> Effects:
     """Return log(large/small) of the mean over epochs of a column, at the fixed learning rate.
 
     Runs end at different epochs, so the mean is over the epochs that both runs of a seed have. An evaluation of the
@@ -174,7 +73,7 @@ def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", 
     epochs = {"train_loss": evidence.history, "epoch_distance": evidence.epoch_distance}[column]
     epochs = epochs[epochs["status"] != "diverged"]
     small, large = (
-        epochs.loc[epochs["setting"] == _setting(rows), ["seed", "epoch", column]]
+        epochs.loc[epochs["setting"] == setting_of(rows), ["seed", "epoch", column]]
         for rows in evidence.small_and_large()
     )
     large, small = (rows.astype({"epoch": float}).sort_values("epoch") for rows in (large, small))
@@ -184,10 +83,10 @@ def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", 
         large, small, on="epoch", by="seed", direction="nearest", tolerance=tolerance, suffixes=("_large", "_small")
     ).dropna()
     means = shared.groupby("seed")[[f"{column}_large", f"{column}_small"]].mean()
-    return _at_fixed_rate(evidence, _log(means[f"{column}_large"]) - _log(means[f"{column}_small"]))
+    return _at_fixed_rate(evidence, log_positive(means[f"{column}_large"]) - log_positive(means[f"{column}_small"]))
 
 
-def linear_over_fixed(evidence: Evidence, quantity: str) -> LogRatios:
+def linear_over_fixed(evidence: Evidence, quantity: str) -> Effects:
     """Return log(linear/fixed) of a quantity of the large batch size.
 
     Args:
@@ -200,15 +99,15 @@ def linear_over_fixed(evidence: Evidence, quantity: str) -> LogRatios:
     """
     evidence.require_ratios(quantity)
     fixed, linear = evidence.fixed_and_linear()
-    return LogRatios(
-        f"bs{evidence.large_batch_size} at learning rate {_format_learning_rate(linear)} (linear) against "
-        f"{_format_learning_rate(fixed)} (fixed)",
-        _log_quantity(linear, quantity) - _log_quantity(fixed, quantity),
-        (_setting(fixed), _setting(linear)),
+    return Effects(
+        f"bs{evidence.large_batch_size} at learning rate {format_learning_rate(linear)} (linear) against "
+        f"{format_learning_rate(fixed)} (fixed)",
+        log_quantity(linear, quantity) - log_quantity(fixed, quantity),
+        (setting_of(fixed), setting_of(linear)),
     )
 
 
-def linear_over_midpoint(evidence: Evidence, quantity: str) -> LogRatios:
+def linear_over_midpoint(evidence: Evidence, quantity: str) -> Effects:
     """Return log(linear/√(small·large)) of a quantity.
 
     `linear` is the large batch size at the linearly scaled learning rate; `small` and `large` are the two batch sizes
@@ -226,24 +125,24 @@ def linear_over_midpoint(evidence: Evidence, quantity: str) -> LogRatios:
     evidence.require_ratios(quantity)
     small, large = evidence.small_and_large()
     _, linear = evidence.fixed_and_linear()
-    log_small, log_large = _log_quantity(small, quantity), _log_quantity(large, quantity)
-    log_ratios = _log_quantity(linear, quantity) - (log_small + log_large) / 2
+    log_small, log_large = log_quantity(small, quantity), log_quantity(large, quantity)
+    log_ratios = log_quantity(linear, quantity) - (log_small + log_large) / 2
     gap = (log_large - log_small)[log_ratios.notna()].mean()
-    rate = _format_learning_rate(small)
+    rate = format_learning_rate(small)
     if gap <= 0:
         raise NotTested(
-            f"at learning rate {rate}, the {_words(quantity)} of bs{evidence.large_batch_size} is not greater than "
+            f"at learning rate {rate}, the {in_words(quantity)} of bs{evidence.large_batch_size} is not greater than "
             f"that of bs{evidence.small_batch_size} (ratio {np.exp(gap):.3g}), so there is no gap to close"
         )
-    return LogRatios(
-        f"bs{evidence.large_batch_size} at learning rate {_format_learning_rate(linear)} (linear) against the "
+    return Effects(
+        f"bs{evidence.large_batch_size} at learning rate {format_learning_rate(linear)} (linear) against the "
         f"midpoint of bs{evidence.small_batch_size} and bs{evidence.large_batch_size} at {rate} (fixed)",
         log_ratios,
-        (_setting(small), _setting(large), _setting(linear)),
+        (setting_of(small), setting_of(large), setting_of(linear)),
     )
 
 
-def smallest_over_best_other(evidence: Evidence) -> LogRatios:
+def smallest_over_best_other(evidence: Evidence) -> Effects:
     """Return log(smallest/best other) of the best validation loss, at the high learning rate.
 
     For each seed, the best of the other batch sizes is selected by its mean log loss over the *other* seeds: selected
@@ -260,7 +159,7 @@ def smallest_over_best_other(evidence: Evidence) -> LogRatios:
     sizes = sorted(rows["batch_size"].unique())
     if len(sizes) < 2:
         raise NotTested("this study has only one batch size")
-    losses = pd.DataFrame({size: _log_quantity(rows[rows["batch_size"] == size], LOSS) for size in sizes})
+    losses = pd.DataFrame({size: log_quantity(rows[rows["batch_size"] == size], LOSS) for size in sizes})
     smallest, others = losses[sizes[0]], losses[sizes[1:]]
     if len(sizes) > 2 and len(losses) < 2:
         raise NotTested("the best of the other batch sizes is selected on other seeds, and this study has one seed")
@@ -270,14 +169,14 @@ def smallest_over_best_other(evidence: Evidence) -> LogRatios:
         best_other[seed] = np.nan if candidates.dropna().empty else others.loc[seed, candidates.idxmin()]
     names = ", ".join(f"bs{size}" for size in sizes[1:])
     against = f"the best of {names}" if len(sizes) > 2 else names
-    return LogRatios(
-        f"bs{sizes[0]} against {against} at learning rate {_format_learning_rate(rows)}",
+    return Effects(
+        f"bs{sizes[0]} against {against} at learning rate {format_learning_rate(rows)}",
         smallest - pd.Series(best_other, dtype=float),
         tuple(rows["setting"].unique()),
     )
 
 
-def retuned_large_over_small(evidence: Evidence) -> LogRatios:
+def retuned_large_over_small(evidence: Evidence) -> Effects:
     """Return log(large/small) of the final loss, each batch size at its best learning rate.
 
     This is the test loss of the best weights, or the best validation loss if there is no test side. For each seed and
@@ -306,16 +205,15 @@ def retuned_large_over_small(evidence: Evidence) -> LogRatios:
         if runs["seed"].nunique() < 2:
             raise NotTested("the best rates are selected on other seeds, and this study has one seed")
         completed = runs[runs["status"] != "diverged"].set_index(["seed", "setting"])
-        selection, final = (
-            _log(completed[name]).unstack().reindex(runs["seed"].unique()) for name in (LOSS, evidence.final_loss)
-        )
+        columns = LOSS, evidence.final_loss
+        selection, final = (log_positive(completed[name]).unstack().reindex(runs["seed"].unique()) for name in columns)
         best = {seed: _best_of_other_seeds(selection, seed) for seed in selection.index}
         losses[size] = pd.Series({seed: final.at[seed, name] if name else np.nan for seed, name in best.items()})
         selected = [rates[name] for name in best.values() if name]
         num_selected += len(selected)
         num_on_edge += int(np.isin(selected, [rates.min(), rates.max()]).sum())
         settings += list(rates.index)
-    return LogRatios(
+    return Effects(
         f"bs{sizes[1]} against bs{sizes[0]}, each at its best learning rate",
         losses[sizes[1]] - losses[sizes[0]],
         tuple(settings),
@@ -323,7 +221,7 @@ def retuned_large_over_small(evidence: Evidence) -> LogRatios:
     )
 
 
-def retuned_at_equal_steps(evidence: Evidence) -> LogRatios:
+def retuned_at_equal_steps(evidence: Evidence) -> Effects:
     """Return the same as `retuned_large_over_small` in a study whose runs all take the same number of steps.
 
     Args:
@@ -345,7 +243,7 @@ def _best_of_other_seeds(losses: pd.DataFrame, seed: int) -> str | None:
     return None if means.empty else means.idxmin()
 
 
-def best_rate_per_doubling(evidence: Evidence) -> LogRatios:
+def best_rate_per_doubling(evidence: Evidence) -> Effects:
     """Return the log of the factor by which the best learning rate grows if the batch size doubles.
 
     The factor is 2 for linear scaling, √2 for square-root scaling, 1 if the best rate stays the same: it is 2 to the
@@ -375,7 +273,7 @@ def best_rate_per_doubling(evidence: Evidence) -> LogRatios:
     log_rates = np.log(best.pivot(index="seed", columns="batch_size", values="learning_rate")).reindex(columns=sizes)
     doublings = np.log2(sizes) - np.log2(sizes).mean()
     num_on_edge = best["learning_rate"].isin([rates[0], rates[-1]]).sum()
-    return LogRatios(
+    return Effects(
         f"bs{sizes[0]} to bs{sizes[-1]}, the best of {len(rates)} learning rates from {shortest_decimal(rates[0])} to "
         f"{shortest_decimal(rates[-1])}",
         log_rates.mul(doublings).sum(axis="columns", skipna=False) / np.sum(doublings**2),
@@ -384,39 +282,11 @@ def best_rate_per_doubling(evidence: Evidence) -> LogRatios:
     )
 
 
-def _at_fixed_rate(evidence: Evidence, by_seed: pd.Series) -> LogRatios:
+def _at_fixed_rate(evidence: Evidence, by_seed: pd.Series) -> Effects:
     small, large = evidence.small_and_large()
-    return LogRatios(
+    return Effects(
         f"bs{evidence.large_batch_size} against bs{evidence.small_batch_size} at learning rate "
-        f"{_format_learning_rate(small)}",
+        f"{format_learning_rate(small)}",
         by_seed,
-        (_setting(small), _setting(large)),
+        (setting_of(small), setting_of(large)),
     )
-
-
-def _log_quantity(rows: pd.DataFrame, quantity: str) -> pd.Series:
-    """Return the logarithm of a quantity, indexed by seed; nan for diverged runs."""
-    rows = rows[rows["quantity"] == quantity]
-    if rows.empty:
-        raise NotTested(f"the {_words(quantity)} of these runs was not measured")
-    return _log(rows.set_index("seed")["value"].where((rows["status"] != "diverged").to_numpy()))
-
-
-def _log(values: pd.Series) -> pd.Series:
-    return np.log(values.where((values > 0) & np.isfinite(values)))
-
-
-def _words(quantity: str) -> str:
-    return quantity.replace("_", " ")
-
-
-def _setting(rows: pd.DataFrame) -> str:
-    return rows["setting"].iloc[0]
-
-
-def _learning_rate(rows: pd.DataFrame) -> float:
-    return float(rows["learning_rate"].iloc[0])
-
-
-def _format_learning_rate(rows: pd.DataFrame) -> str:
-    return shortest_decimal(_learning_rate(rows))

@@ -1,13 +1,19 @@
-"""The claims of the original study, and of the papers that it builds on, about batch size and learning rate."""
+"""The claims of the original study, of the papers that it builds on, and of later ones."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from batchscape.report.claims.dynamics import (
+    critical_over_noise_scale,
+    eigenvalue_over_edge,
+    last_over_first_critical_batch,
+    log_fit_of_distance,
+    rate_over_loss_correlation,
+)
+from batchscape.report.claims.evidence import Effects, Evidence
 from batchscape.report.claims.ratios import (
-    Evidence,
-    LogRatios,
     best_rate_per_doubling,
     large_over_small,
     large_over_small_by_epoch,
@@ -20,26 +26,33 @@ from batchscape.report.claims.ratios import (
 )
 from batchscape.report.claims.verdict import Direction
 
-Rates = Literal["fixed rate", "linearly scaled rate", "retuned at each batch size"]
+Rates = Literal["fixed rate", "linearly scaled rate", "retuned at each batch size", "within runs", "over all settings"]
+Scale = Literal["ratio", "difference"]
 FIXED: Rates = "fixed rate"
 LINEAR: Rates = "linearly scaled rate"
 RETUNED: Rates = "retuned at each batch size"
+WITHIN: Rates = "within runs"
+OVER: Rates = "over all settings"
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim that a ratio is greater than, less than or equal to 1.
+    """A claim that a ratio is greater than, less than or equal to 1, or that a difference is to 0.
 
     Attributes:
         name: Short name, the key in `claims.csv`.
         statement: The claim in one sentence.
         source: Where it is claimed.
-        measure: The quantity of the ratio, with its unit; `{loss_unit}`, `{time_unit}` and `{final_loss}` are replaced
+        measure: The quantity of the effect, with its unit; `{loss_unit}`, `{time_unit}` and `{final_loss}` are replaced
             by those of the study.
-        claimed: What the ratio is claimed to be.
-        rates: The learning rates at which batch sizes are compared, the first part of the protocol.
-        finding: Template of a sentence about the measured ratio, which replaces `{}`.
-        log_ratios: Computes the log ratio of each seed.
+        claimed: What the effect is claimed to be.
+        rates: The learning rates at which batch sizes are compared, or that there is no such comparison: the first part
+            of the protocol.
+        finding: Template of a sentence about the measured effect, which replaces `{}`.
+        effects: Computes the effect in each seed.
+        scale: What an effect is.
+        margin: The largest effect that does not matter: ratios from 1/(1 + margin) to 1 + margin, differences up to it.
+            None: that of the study, `comparison.margin`.
     """
 
     name: str
@@ -49,7 +62,9 @@ class Claim:
     claimed: Direction
     rates: Rates
     finding: str
-    log_ratios: Callable[[Evidence], LogRatios]
+    effects: Callable[[Evidence], Effects]
+    scale: Scale = "ratio"
+    margin: float | None = None
 
 
 # The article has no numbered sections; these are its parts.
@@ -60,6 +75,16 @@ KESKAR = "Keskar et al. 2017, section 2.2"
 GOYAL = "Goyal et al. 2017, section 2.1"
 SHALLUE = "Shallue et al. 2019"
 SMITH = "Smith, Elsen & De 2020"
+MCCANDLISH = "McCandlish et al. 2018"
+MERRILL = "Merrill et al. 2025"
+COHEN = "Cohen et al. 2021; for Adam Cohen et al. 2022"
+HOFFER = "Hoffer et al. 2017, section 3"
+ANDRIUSHCHENKO = "Andriushchenko et al. 2023"
+
+# Margins of claims for which that of the study is no scale. Set before any study was tested.
+SAME_ORDER = 1.0  # a factor of 2, the step between neighboring batch sizes
+BIOEQUIVALENCE = 0.25  # a factor of 1.25, usual in tests of equivalence of ratios since Schuirmann 1987
+SMALL_CORRELATION = 0.1  # below which Cohen 1988 calls no difference of correlations even small
 
 CLAIMS = (
     Claim(
@@ -224,5 +249,60 @@ CLAIMS = (
         "At the best rate of each batch size, after equally many steps, the loss of the large one is {} times that of "
         "the small one",
         retuned_at_equal_steps,
+    ),
+    Claim(
+        "noise_scale_predicts",
+        "The gradient noise scale predicts the critical batch size.",
+        MCCANDLISH,
+        "critical batch size by branching, relative to the gradient noise scale",
+        "equal",
+        WITHIN,
+        "The critical batch size by branching is {} times the noise scale",
+        critical_over_noise_scale,
+        margin=SAME_ORDER,
+    ),
+    Claim(
+        "critical_batch_grows",
+        "The critical batch size grows during training.",
+        f"{MERRILL}; {MCCANDLISH}",
+        "critical batch size by branching (examples)",
+        "greater",
+        WITHIN,
+        "From the first to the last point the critical batch size is multiplied by {}",
+        last_over_first_critical_batch,
+    ),
+    Claim(
+        "edge_of_stability",
+        "Training ends at the edge of stability.",
+        COHEN,
+        "largest eigenvalue of the Hessian (for Adam of the preconditioned one) times the learning rate, relative to "
+        "the edge",
+        "equal",
+        WITHIN,
+        "The largest eigenvalue times the learning rate is {} times the edge",
+        eigenvalue_over_edge,
+        margin=BIOEQUIVALENCE,
+    ),
+    Claim(
+        "logarithmic_distance",
+        "The distance from the initial weights grows like the logarithm of the number of updates.",
+        HOFFER,
+        "squared error of a power law fitted to the distance, relative to that of a logarithm",
+        "greater",
+        WITHIN,
+        "The squared error of the power law is {} times that of the logarithm",
+        log_fit_of_distance,
+    ),
+    Claim(
+        "sharpness_follows_rate",
+        "Sharpness is more correlated with the learning rate than with generalization.",
+        ANDRIUSHCHENKO,
+        "absolute rank correlation of Keskar's φ with the learning rate, minus that with the {final_loss}",
+        "greater",
+        OVER,
+        "The absolute rank correlation of sharpness with the learning rate, minus that with the loss, is {}",
+        rate_over_loss_correlation,
+        scale="difference",
+        margin=SMALL_CORRELATION,
     ),
 )

@@ -56,3 +56,22 @@ def equivalence_p_value(differences: np.ndarray, margin: float) -> float:
     if np.ptp(differences) == 0:
         return float(abs(differences[0]) >= margin)
     return float(DescrStatsW(differences).ttost_mean(-margin, margin)[0])
+
+
+def beyond_p_value(differences: np.ndarray, margin: float) -> float:
+    """Return the p-value of "the mean of paired differences is between -margin and margin".
+
+    This is the two-sided t test of the end of the margin that the mean is beyond, so it is below 0.05 where the 95 %
+    interval is outside of the margin.
+
+    Args:
+        differences: One difference per pair, shape (n,).
+        margin: The largest difference that does not matter, above 0, in the unit of the differences.
+
+    Returns:
+        The p-value; 1 if the mean is within the margin, nan with fewer than two values.
+    """
+    if len(differences) < 2:
+        return np.nan
+    mean = float(np.mean(differences))
+    return t_test(differences - np.copysign(margin, mean)).p_value if abs(mean) > margin else 1.0

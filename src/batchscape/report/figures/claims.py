@@ -1,4 +1,4 @@
-"""The claims of the original study: one row per claim, with its ratio, interval and verdict."""
+"""The claims of the literature: one row per claim, with its ratio, interval and verdict."""
 
 import textwrap
 
@@ -20,6 +20,14 @@ AXIS_MARGIN = 4
 
 
 def draw(claims: pd.DataFrame) -> p9.ggplot:
+    texts = [_numbers(*values) for values in claims[["effect", "ci95_low", "ci95_high"]].itertuples(index=False)]
+    is_ratio = claims["scale"] == "ratio"
+    # A difference is not on the axis of ratios; its numbers are beside it.
+    signs = np.where(is_ratio | claims["effect"].isna(), "", "Δ ")
+    claims = claims.assign(
+        numbers=[f"{sign}{text}" for sign, text in zip(signs, texts, strict=True)],
+        **{name: claims[name].where(is_ratio) for name in ("effect", "ci95_low", "ci95_high")},
+    )
     effects = claims["effect"].dropna()
     left, right = min([1, *effects]) / AXIS_MARGIN, max([1, *effects]) * AXIS_MARGIN
     # A claim that is not tested has words in place of a point, so that its color is not seen.
@@ -33,7 +41,6 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         other_side=np.where(claims["claimed"].isin(["equal", "not greater"]), 1 + claims["margin"], 1),
         start=claims["ci95_low"].clip(lower=left),
         end=claims["ci95_high"].clip(upper=right),
-        numbers=[_numbers(*values) for values in claims[["effect", "ci95_low", "ci95_high"]].itertuples(index=False)],
     )
     beyond = [
         rows[rows["ci95_low"] < left].assign(x=left, sign="<"),
@@ -45,7 +52,10 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
     return (
         p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))
         + p9.geom_rect(
-            p9.aes(xmin="side", xmax="other_side", ymin="row - 0.42", ymax="row + 0.42"), fill="#EEEEEE", color="none"
+            p9.aes(xmin="side", xmax="other_side", ymin="row - 0.42", ymax="row + 0.42"),
+            rows[rows["scale"] == "ratio"],
+            fill="#EEEEEE",
+            color="none",
         )
         + p9.geom_vline(xintercept=1, color="#777777", size=0.4)
         + p9.geom_segment(
@@ -75,10 +85,11 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         # One row of four verdicts would be wider than the figure.
         + p9.guides(color=p9.guide_legend(nrow=2), shape=p9.guide_legend(nrow=2))
         + p9.labs(
-            title="Which claims of the original study hold here",
+            title="Which claims of the literature hold here",
             subtitle=style.wrap(
                 f"Ratio, paired by seed; mean and 95 % interval over {style.describe_seeds(claims['n_seeds'], [])}; "
-                f"shaded: what is claimed; arrow: the interval extends beyond the axis{_describe_recipe(claims)}"
+                f"shaded: what is claimed; arrow: the interval extends beyond the axis; Δ: a difference, which has no "
+                f"point{_describe_recipe(claims)}"
             ),
             x="Ratio (1: no difference)",
             y="",

@@ -1,4 +1,4 @@
-"""Table `claims`: ratio, confidence interval, p-value and verdict of each claim."""
+"""Table `claims`: effect, confidence interval, p-value and verdict of each claim."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from batchscape.config.base import shortest_decimal
-from batchscape.report.claims.ratios import Evidence, LogRatios, NotTested
+from batchscape.report.claims.evidence import Effects, Evidence, NotTested
 from batchscape.report.claims.statements import CLAIMS, Claim
-from batchscape.report.claims.t_test import CONFIDENCE, TTest, equivalence_p_value, t_test
+from batchscape.report.claims.t_test import CONFIDENCE, TTest, beyond_p_value, equivalence_p_value, t_test
 from batchscape.report.claims.verdict import DECIDED, Verdict, seeds_needed, verdict
 from batchscape.report.measures import Measures, add_unit
 
@@ -28,65 +28,93 @@ def tabulate(
     arm_runs: pd.DataFrame,
     history: pd.DataFrame,
     epoch_distance: pd.DataFrame,
+    curvature: pd.DataFrame | None = None,
+    branching: pd.DataFrame | None = None,
     *,
     small_batch_size: int,
     large_batch_size: int,
     measures: Mapping[str, Any],
     margin: float = 0.05,
     protocol: str = "to convergence",
+    branching_tolerance: float = 0.01,
     recipe: str = "",
 ) -> pd.DataFrame:
     """Return one row for each claim, in the order of `CLAIMS`.
 
-    An effect is a ratio: the geometric mean over seeds, with the 95 % t interval of its logarithm. `p_value` is that of
-    a ratio of 1, `p_value_equivalence` that of a ratio beyond `margin`, by which ratios from 1/(1 + margin) to
-    1 + margin do not matter. `p_value_holm` and `p_value_equivalence_holm` are adjusted over all claims that have them
-    (Holm 1979), each kind by itself. `holds_after_holm` is 1 if the adjusted p-value of the test that gave the verdict
-    is below 0.05, nan if the claim is not decided. The verdict on a claim that this study cannot test is `not tested`,
-    its numbers are nan, and `reading` says why. `protocol` is how the batch sizes are compared: at which learning
-    rates, and up to where. `recipe` is how the study trains, if not with SGD at a constant learning rate; then there is
-    a column with that name.
+    Where `scale` is `ratio`, the effect is the geometric mean of a ratio over seeds, with the 95 % t interval of its
+    logarithm; where it is `difference`, the mean of a difference with its t interval. No effect is a ratio of 1 or a
+    difference of 0. `p_value` is that of no effect, `p_value_equivalence` that of an effect beyond `margin`, by which
+    ratios from 1/(1 + margin) to 1 + margin, or differences up to it, do not matter: a margin of the claim itself, or
+    that of the study. `p_value_holm` and `p_value_equivalence_holm` are adjusted over all claims that have them (Holm
+    1979), each kind by itself. `holds_after_holm` is 1 if the adjusted p-value of the test that gave the verdict is
+    below 0.05, nan if the claim is not decided. The verdict on a claim that this study cannot test is `not tested`, its
+    numbers are nan, and `reading` says why. `protocol` is how the batch sizes are compared: at which learning rates,
+    and up to where. `recipe` is how the study trains, if not with SGD at a constant learning rate; then there is a
+    column with that name.
     """
-    evidence = Evidence(runs, arm_runs, history, epoch_distance, small_batch_size, large_batch_size, protocol)
+    evidence = Evidence(
+        *(runs, arm_runs, history, epoch_distance, small_batch_size, large_batch_size, protocol),
+        curvature=curvature,
+        branching=branching,
+        branching_tolerance=branching_tolerance,
+    )
     results = [_test(claim, evidence, margin) for claim in CLAIMS]
-    table = pd.DataFrame([_row(result, evidence, measures, margin) for result in results])
+    table = pd.DataFrame([_row(result, evidence, measures) for result in results])
     for kind in ("p_value", "p_value_equivalence"):
         table[f"{kind}_holm"] = _adjust_holm(table[kind])
-    table["holds_after_holm"] = [_holds_after_holm(row) for _, row in table.iterrows()]
+    table["holds_after_holm"] = [_holds_after_holm(table, index, result) for index, result in enumerate(results)]
     pairs = zip(results, table["holds_after_holm"], strict=True)
-    table = table.assign(reading=[_read(result, evidence, holds, margin) for result, holds in pairs])[COLUMNS]
+    table = table.assign(reading=[_read(result, evidence, holds) for result, holds in pairs])[COLUMNS]
     note = f"made for SGD at a constant learning rate; this study uses {recipe}"
     return table.assign(recipe=note) if recipe else table
 
 
 @dataclass(frozen=True)
 class Result:
-    """What the tests of a claim give; `reason` says why there are none."""
+    """What the tests of a claim give; `reason` says why there are none. Ratios are logarithms."""
 
     claim: Claim
-    ratios: LogRatios
+    effects: Effects
     reason: str
-    logs: np.ndarray
+    values: np.ndarray
+    margin: float
     test: TTest
     equivalence: float
     decision: Verdict
     needed: str | None
 
+    @property
+    def limit(self) -> float:
+        """The largest effect that does not matter, in the unit of the values."""
+        return _limit(self.claim, self.margin)
+
+    def on_scale(self, value: float) -> float:
+        """Return a number in the unit of the values as a ratio, or as a difference if that is the scale."""
+        return float(np.exp(value)) if self.claim.scale == "ratio" else value
+
+
+def _limit(claim: Claim, margin: float) -> float:
+    return float(np.log1p(margin)) if claim.scale == "ratio" else margin
+
 
 def _test(claim: Claim, evidence: Evidence, margin: float) -> Result:
     try:
-        ratios, reason = claim.log_ratios(evidence), ""
+        effects, reason = claim.effects(evidence), ""
     except NotTested as error:
-        ratios, reason = LogRatios("none", pd.Series(dtype=float), ()), str(error)
+        effects, reason = Effects("none", pd.Series(dtype=float), ()), str(error)
     # Rounded, so that rounding errors of the logarithms cannot break a tie.
-    logs = ratios.by_seed.dropna().sort_index().to_numpy().round(12)
-    test, log_margin = t_test(logs), float(np.log1p(margin))
-    equivalence = equivalence_p_value(logs, log_margin)
+    values = effects.by_seed.dropna().sort_index().to_numpy().round(12)
+    margin = margin if claim.margin is None else claim.margin
+    test, limit = t_test(values), _limit(claim, margin)
+    if effects.has_bounds and len(values) and np.ptp(values) == 0:  # bounds that are equal do not show a small spread
+        test = TTest(test.mean, np.nan, np.nan, np.nan)
+    equivalence = np.nan if effects.has_bounds else equivalence_p_value(values, limit)
     decision: Verdict = "not tested"
-    if len(logs):
-        decision = verdict(test.ci95_low, test.ci95_high, equivalence, claim.claimed, log_margin)
-    needed = seeds_needed(logs, claim.claimed, log_margin) if decision == "undecided" else None
-    return Result(claim, ratios, reason, logs, test, equivalence, decision, needed)
+    if len(values):
+        decision = verdict(test.ci95_low, test.ci95_high, equivalence, claim.claimed, limit)
+    is_undecided = decision == "undecided" and not effects.has_bounds
+    needed = seeds_needed(values, claim.claimed, limit) if is_undecided else None
+    return Result(claim, effects, reason, values, margin, test, equivalence, decision, needed)
 
 
 def _adjust_holm(p_values: pd.Series) -> pd.Series:
@@ -98,10 +126,16 @@ def _adjust_holm(p_values: pd.Series) -> pd.Series:
     return pd.Series(adjusted, index=tested.index).reindex(p_values.index)
 
 
-def _holds_after_holm(row: pd.Series) -> float:
+def _holds_after_holm(table: pd.DataFrame, index: int, result: Result) -> float:
     """Return whether the adjusted p-value of the test that gave the verdict is below 0.05; nan without a decision."""
+    row, of_equality = table.loc[index], result.claim.claimed in ("equal", "not greater")
     if row["verdict"] not in DECIDED:
         return np.nan
+    if of_equality and row["verdict"] == "refuted":
+        # By an effect beyond the margin, whose p-value is larger than that of an effect.
+        p_values = table["p_value"].copy()
+        p_values[index] = beyond_p_value(result.values, result.limit)
+        return float(_adjust_holm(p_values)[index] < LEVEL)
     # Without equivalence, the interval has decided, which has the p-value of the test of the effect.
     names = ["p_value_equivalence"] if row["p_value_equivalence"] < LEVEL else ["p_value"]
     if row["claimed"] == "not greater":  # supported by either
@@ -109,14 +143,14 @@ def _holds_after_holm(row: pd.Series) -> float:
     return float(any(row[f"{name}_holm"] < LEVEL for name in names))
 
 
-def _row(result: Result, evidence: Evidence, measures: Mapping[str, Any], margin: float) -> dict[str, object]:
+def _row(result: Result, evidence: Evidence, measures: Mapping[str, Any]) -> dict[str, object]:
     claim, test = result.claim, result.test
     loss_unit = Measures.from_settings(measures).loss_unit
     return {
         "claim": claim.name,
         "statement": claim.statement,
         "source": claim.source,
-        "comparison": result.ratios.comparison,
+        "comparison": result.effects.comparison,
         "protocol": f"{claim.rates}, {evidence.length}",
         "measure": claim.measure.format(
             loss_unit=add_unit("", loss_unit),
@@ -125,15 +159,15 @@ def _row(result: Result, evidence: Evidence, measures: Mapping[str, Any], margin
             if evidence.final_loss == "test_loss"
             else "best validation loss",
         ),
-        "scale": "ratio",
+        "scale": claim.scale,
         "claimed": claim.claimed,
-        "margin": margin,
-        "effect": np.exp(test.mean),
-        "ci95_low": np.exp(test.ci95_low),
-        "ci95_high": np.exp(test.ci95_high),
+        "margin": result.margin,
+        "effect": result.on_scale(test.mean),
+        "ci95_low": result.on_scale(test.ci95_low),
+        "ci95_high": result.on_scale(test.ci95_high),
         "p_value": test.p_value,
         "p_value_equivalence": result.equivalence,
-        "n_seeds": len(result.logs),
+        "n_seeds": len(result.values),
         "n_missing": _count_missing(result, evidence),
         "verdict": result.decision,
         "seeds_needed": result.needed,
@@ -141,48 +175,59 @@ def _row(result: Result, evidence: Evidence, measures: Mapping[str, Any], margin
 
 
 def _count_missing(result: Result, evidence: Evidence) -> int:
-    return 0 if result.reason else evidence.runs["seed"].nunique() - len(result.logs)
+    if result.reason:
+        return 0
+    num_seeds = result.effects.num_seeds or evidence.runs["seed"].nunique()
+    return num_seeds - len(result.values)
 
 
-def _read(result: Result, evidence: Evidence, holds_after_holm: float, margin: float) -> str:
+def _read(result: Result, evidence: Evidence, holds_after_holm: float) -> str:
     """Return the result in words."""
     if result.reason:
         return f"Not tested: {result.reason}."
-    parts = [_describe_finding(result, holds_after_holm, margin)]
+    parts = [_describe_finding(result, holds_after_holm)]
     missing = _count_missing(result, evidence)
-    if len(result.logs) and missing:
-        parts.append(f"{missing} of the {len(result.logs) + missing} seeds do not have all values")
-    return "; ".join([*parts, *_caveats(result.ratios, evidence.runs)]) + "."
+    if len(result.values) and missing:
+        parts.append(f"{missing} of the {len(result.values) + missing} seeds do not have all values")
+    return "; ".join([*parts, *_caveats(result.effects, evidence.runs)]) + "."
 
 
-def _describe_finding(result: Result, holds_after_holm: float, margin: float) -> str:
-    claim, n_seeds, decision = result.claim, len(result.logs), result.decision
+def _describe_finding(result: Result, holds_after_holm: float) -> str:
+    claim, n_seeds, decision = result.claim, len(result.values), result.decision
     if decision == "not tested":
         return "Not tested: no seed has all values that are compared"
-    effect, low, high = (_three_digits(np.exp(log)) for log in result.test[:3])
+    effect, low, high = (_three_digits(result.on_scale(value)) for value in result.test[:3])
     finding = claim.finding.format(effect)
     if n_seeds == 1:
         return f"{finding} in the only seed, so there is no interval"
-    percent = f"{100 * margin:g} %"
+    if np.isnan(result.test.ci95_low):
+        return f"{finding} in each of {n_seeds} seeds, as a bound, so there is no interval"
     of_equality = claim.claimed in ("equal", "not greater")
+    margin = _describe_margin(result)
     if decision == "undecided":
         more = f" ({int(result.needed) - n_seeds} more)" if result.needed and result.needed.isdigit() else ""
-        conclusion = f"undecided, {result.needed} seeds would be needed{more}"
+        conclusion = f"undecided, {result.needed} seeds would be needed{more}" if result.needed else "undecided"
     else:
         conclusion = {
             "supported": "as claimed",
             "refuted": "against the claim",
-            "no relevant difference": f"no relevant difference, which is one of at most {percent}",
+            "no relevant difference": f"no relevant difference, which is one of at most {margin}",
         }[decision]
-        conclusion += f", where equal means within {percent}" if of_equality else ""
+        conclusion += f", where equal means within {margin}" if of_equality else ""
         conclusion += f", {'also' if holds_after_holm else 'but not'} after Holm's adjustment"
     return f"{finding} (95 % interval {low} to {high}, {n_seeds} seeds): {conclusion}"
 
 
-def _caveats(ratios: LogRatios, runs: pd.DataFrame) -> list[str]:
+def _describe_margin(result: Result) -> str:
+    if result.claim.scale == "difference":
+        return f"{result.margin:g}"
+    return f"{100 * result.margin:g} %" if result.claim.margin is None else f"a factor of {1 + result.margin:g}"
+
+
+def _caveats(effects: Effects, runs: pd.DataFrame) -> list[str]:
     """Return what weakens a finding: its note, and how many of the compared runs did not converge."""
-    statuses = runs.loc[runs["setting"].isin(ratios.settings), "status"]
-    caveats = [ratios.note] if ratios.note else []
+    statuses = runs.loc[runs["setting"].isin(effects.settings), "status"]
+    caveats = [effects.note] if effects.note else []
     for status, words in (("diverged", "diverged"), ("budget_spent", "were still improving when their budget ended")):
         count = (statuses == status).sum()
         if count:

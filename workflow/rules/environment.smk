@@ -80,7 +80,6 @@ try:
     from batchscape.report.measures import Measures
     from batchscape.runtime.environment_variables import sanitize_environment
     from batchscape.runtime.slurm import job_num_nodes
-    from batchscape.runtime.workflow import INSTALLED_WORKFLOW
     from batchscape.study.fingerprint import PACKAGE, fingerprint, module_path
     from batchscape.study.registry import ANALYSES, FIGURES, TABLES
     from batchscape.study.study import Study
@@ -92,7 +91,3 @@ except ImportError as error:
 
 # For Snakemake, its plugins and its jobs.
 sanitize_environment()
-
-if INSTALLED_WORKFLOW.is_dir():
-    # The commit in a run's provenance is that of a clone, not of a repository that the package is installed in.
-    os.environ["GIT_CEILING_DIRECTORIES"] = str(PACKAGE.parent)

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from batchscape.runtime.workflow import INSTALLED_WORKFLOW
+
 PACKAGES = ("batchscape", "torch", "pytorch-lightning", "numpy")
 
 
@@ -27,6 +29,8 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
 
 def source_commit() -> str | None:
     """Return the commit of the Git checkout of this library, with `-dirty` if it was edited; None outside one."""
+    if INSTALLED_WORKFLOW.is_dir():  # the package may be installed below a repository that is not its own
+        return None
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -60,7 +60,7 @@ def test_fixed_lr_has_mean_and_sd_over_seeds(finished: Checkout):
     runs, fixed = table(finished, "tables/runs"), table(finished, "tables/fixed_lr")
     assert list(fixed["batch_size"]) == [64, 128, 256]
     for _, row in fixed.iterrows():
-        losses = runs.query("batch_size == @row.batch_size and learning_rate == 0.02")["best_validation_loss"]
+        losses = runs.query("setting == @row.setting")["best_validation_loss"]
         assert row["n_seeds"] == len(losses) == 2
         assert np.isclose(row["best_validation_loss_mean"], losses.mean(), rtol=1e-12)
         assert np.isclose(row["best_validation_loss_sd"], np.std(losses, ddof=1), rtol=1e-12)
@@ -83,15 +83,12 @@ def test_distance_table_agrees_with_the_weights_on_disk(finished: Checkout):
 
 
 def test_epoch_distance_ratio_is_paired_by_seed(finished: Checkout):
-    ratios = table(finished, "tables/epoch_distance").set_index(["batch_size", "learning_rate", "epoch"])
-    moves = table(finished, "analysis/epoch_distance").set_index(["batch_size", "learning_rate", "epoch", "seed"])
-    expected = [
-        moves.loc[(64, 0.02, 1, seed), "epoch_distance"] / moves.loc[(256, 0.02, 1, seed), "epoch_distance"]
-        for seed in (0, 1)
-    ]
-    assert np.isclose(ratios.loc[(64, 0.02, 1), "ratio_to_large_mean"], np.mean(expected), rtol=1e-12)
-    assert ratios.loc[(256, 0.02, 1), "ratio_to_large_mean"] == 1
-    assert ratios.loc[(64, 0.02, 1), "n_ratios"] == 2
+    ratios = table(finished, "tables/epoch_distance").set_index(["setting", "epoch"])
+    moves = table(finished, "analysis/epoch_distance").set_index(["setting", "epoch", "seed"])["epoch_distance"]
+    expected = [moves["bs64-lr0.02", 1, seed] / moves["bs256-lr0.02", 1, seed] for seed in (0, 1)]
+    assert np.isclose(ratios.loc[("bs64-lr0.02", 1), "ratio_to_large_mean"], np.mean(expected), rtol=1e-12)
+    assert ratios.loc[("bs256-lr0.02", 1), "ratio_to_large_mean"] == 1
+    assert ratios.loc[("bs64-lr0.02", 1), "n_ratios"] == 2
 
 
 def test_update_norm_medians_agree_with_the_recorded_norms(finished: Checkout):
@@ -211,6 +208,27 @@ def test_tuned_run_trains_at_the_rate_that_its_search_found(finished: Checkout):
             name = f"bs{batch_size}-lrtuned-seed{seed}"
             summary = json.loads((finished.path / f"results/smoke/runs/{name}/run.json").read_text())
             assert runs.loc[name, "learning_rate"] == summary["spec"]["learning_rate"] == best
+
+
+def test_run_of_a_batch_warmup_trains_with_the_measured_stages(finished: Checkout):
+    folder = finished.path / "results" / "smoke"
+    measured = json.loads((folder / "branches/bs64-lr0.02-batchwarmup/stages.json").read_text())
+    (critical,) = table(finished, "tables/branching")["critical_batch"]
+    steps = {}
+    for name in ("bs64-lr0.02", "bs64-lr0.02-batchwarmup"):
+        runs = [folder / "runs" / f"{name}-seed{seed}" for seed in (0, 1)]
+        summaries = [json.loads((run / "run.json").read_text()) for run in runs]
+        steps[name] = [summary["steps"] for summary in summaries]
+        stages = measured["stages"] if "batchwarmup" in name else []
+        assert [summary["spec"]["stages"] for summary in summaries] == [stages] * 2
+        # The stage begins after the second epoch.
+        weights = [(run / "weights/epoch00001.safetensors").read_bytes() for run in runs]
+        assert weights == [
+            (folder / f"runs/bs64-lr0.02-seed{seed}/weights/epoch00001.safetensors").read_bytes() for seed in (0, 1)
+        ]
+    (row,) = table(finished, "tables/batch_schedule").to_dict("records")
+    assert [row["base_steps_mean"], row["steps_mean"]] == [np.mean(each) for each in steps.values()]
+    assert row["stages"] == ("none" if critical == 64 else f"{critical:.0f} from 718 examples")
 
 
 def test_every_claim_has_verdict_and_interval(finished: Checkout):

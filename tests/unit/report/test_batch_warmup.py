@@ -119,3 +119,9 @@ def test_losses_that_are_not_positive_have_no_ratio():
     (row,) = tabulate(history_of(runs), measured(2)).to_dict("records")
     assert (row["steps_saved"], row["steps_saved_to_loss"]) == pytest.approx((0.5, 0.5))
     assert np.isnan(row["loss_ratio"])
+
+
+def test_table_without_complete_runs_is_empty_with_its_columns():
+    table = tabulate(history_of({(BASE, 0): ([10], [0.5])}), measured(2))
+    assert table.empty
+    assert {"base_setting", "stages", "loss_ratio_ci95_high", "n_diverged"} < set(table.columns)

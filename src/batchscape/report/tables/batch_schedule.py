@@ -11,6 +11,14 @@ from batchscape.report.resampling import Estimate, estimate_over_seeds
 from batchscape.report.settings import SETTING_COLUMNS
 
 VALUES = ("base_steps", "steps", "base_best_validation_loss", "best_validation_loss")
+ESTIMATES = ("steps_saved", "steps_saved_to_loss", "loss_ratio")
+COLUMNS = [
+    *SETTING_COLUMNS,
+    *("base_setting", "stages"),
+    *(f"{name}_mean" for name in VALUES),
+    *(f"{name}{part}" for name in ESTIMATES for part in ("", "_ci95_low", "_ci95_high")),
+    *("n_seeds", "n_diverged"),
+]
 
 
 def tabulate(history: pd.DataFrame, branching: pd.DataFrame) -> pd.DataFrame:
@@ -35,7 +43,7 @@ def tabulate(history: pd.DataFrame, branching: pd.DataFrame) -> pd.DataFrame:
         sizes = [f"{factor * setting['batch_size']} from {start} examples" for start, factor in factors.items()]
         compared = _compare(history[history["setting"] == base], runs)
         rows.append({**setting, "base_setting": base, "stages": ", ".join(sizes) or "none", **compared})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _compare(base: pd.DataFrame, warmed_up: pd.DataFrame) -> dict[str, float]:
@@ -48,11 +56,10 @@ def _compare(base: pd.DataFrame, warmed_up: pd.DataFrame) -> dict[str, float]:
     compared = ("steps", "steps_to_loss", "best_validation_loss")
     log_ratios = np.column_stack([logs[name] - logs[f"base_{name}"] for name in compared])
     steps, to_loss, loss = (each.exp() for each in estimate_over_seeds(_mean, log_ratios))
+    estimates = zip(ESTIMATES, (_saved(steps), _saved(to_loss), loss), strict=True)
     return {
         **{f"{name}_mean": values[name].mean() for name in VALUES},
-        **_columns("steps_saved", _saved(steps)),
-        **_columns("steps_saved_to_loss", _saved(to_loss)),
-        **_columns("loss_ratio", loss),
+        **{key: value for name, estimate in estimates for key, value in _columns(name, estimate).items()},
         "n_seeds": len(usable),
         "n_diverged": len(pairs) - len(usable),
     }

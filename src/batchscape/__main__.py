@@ -43,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     status = add("status", _status, "show the status of each run, during or after execution", needs_file=True)
     status.add_argument("--json", action="store_true", help="print one JSON object per line for each job and each run")
     add("report", _report, "write a report of what exists, while a study runs or after a job failed", needs_file=True)
+    compare = add("compare", _compare, "compare finished studies on one page: what differs, and results side by side")
+    compare.add_argument(
+        "studies", type=Path, nargs="+", metavar="STUDY", help="study file, or folder such as results/digits"
+    )
+    compare.add_argument(
+        "--output", type=Path, metavar="DIR", help="folder of the page and its tables (default: results/comparison)"
+    )
     extend = add("extend", _extend, "add seeds to a study file; the next run trains only these", needs_file=True)
     extend.add_argument("--seeds", type=int, required=True, metavar="N", help="number of seeds to add to grid.seeds")
     add("cancel", _cancel, "cancel Slurm jobs that a killed Snakemake left in this folder; not while it runs here")
@@ -77,6 +84,12 @@ def _report(arguments: argparse.Namespace) -> str:
     from batchscape.study.study import Study
 
     return _join(write_partial_report(Study.from_file(arguments.file), arguments.file))
+
+
+def _compare(arguments: argparse.Namespace) -> str:
+    from batchscape.cli.compare import DEFAULT_OUTPUT, compare
+
+    return _join(compare(arguments.studies, arguments.output or DEFAULT_OUTPUT))
 
 
 def _extend(arguments: argparse.Namespace) -> str:

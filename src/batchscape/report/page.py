@@ -1,12 +1,13 @@
 """The report: one self-contained HTML page."""
 
 import base64
+import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from batchscape.report.chapters import CAPTIONS, CHAPTERS
 from batchscape.report.chapters.chapter import Caption
@@ -57,6 +58,30 @@ class PartialReport:
         return "partial" if self.missing else "provisional"
 
 
+def load_template(name: str) -> Template:
+    """Return a template of a page."""
+    environment = Environment(
+        loader=PackageLoader("batchscape.report", "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def as_data_uri(image: bytes) -> str:
+    """Return a PNG image as a data: URI."""
+    return f"data:image/png;base64,{base64.b64encode(image).decode()}"
+
+
+def read_config(page: str) -> str:
+    """Return the config that a page of `render` shows; empty if it shows none."""
+    _, _, rest = page.rpartition('<details class="config" id="config">')
+    _, found, text = rest.partition('<pre class="wide" tabindex="0">')
+    return html.unescape(text.partition("</pre>")[0]) if found else ""
+
+
 def render(
     spec: Mapping[str, Any],
     figures: Mapping[str, bytes],
@@ -77,13 +102,6 @@ def render(
         The page; equal arguments give equal text.
     """
     measures = Measures.from_settings(spec["measures"])
-    environment = Environment(
-        loader=PackageLoader("batchscape.report", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shown: set[str] = set()
     claims = tables["claims"].to_dict("records") if "claims" in tables else []
     chapters = []
@@ -119,7 +137,7 @@ def render(
         columns += ["test_loss"] if "test_loss_mean" in confirmation else []
         columns += ["choice", "difference_to_chosen", "ci95_low", "ci95_high"]
         finalists = preview_table(confirmation, MAX_ANSWER_ROWS, measures, columns)
-    return environment.get_template("page.html.jinja").render(
+    return load_template("page.html.jinja").render(
         name=spec["name"],
         config=spec["config"],
         partial=partial,
@@ -148,6 +166,5 @@ def _figure(
         below.append(Table(table, None if table in shown else preview_table(tables[table], MAX_TABLE_ROWS, measures)))
         shown.add(table)
     caption = CAPTIONS[name].in_words_of(measures)
-    image = f"data:image/png;base64,{base64.b64encode(figures[name]).decode()}"
     findings = describe_findings(name, tables, spec["fixed_learning_rate"], measures)
-    return Figure(name, caption, image, findings, below)
+    return Figure(name, caption, as_data_uri(figures[name]), findings, below)

@@ -74,10 +74,7 @@ def summarize(
             [],
         )
     best = candidates.iloc[0]
-    chosen = candidates[candidates["choice"].str.endswith("cheapest equivalent")].iloc[0]
-    confirmed = _confirmed(confirmation, candidates)
-    if confirmed is not None:
-        chosen = candidates[candidates["setting"] == confirmed["setting"]].iloc[0]
+    chosen, confirmed = find_recommended(candidates, confirmation)
     return Answer(
         headline=_headline(candidates, best, chosen, confirmed, confirmation, runs, measures),
         reasons=[
@@ -90,6 +87,23 @@ def summarize(
         ],
         caveats=list(_caveats(recommendation, best, chosen, confirmed, runs, measures, missing_batch_sizes)),
     )
+
+
+def find_recommended(candidates: pd.DataFrame, confirmation: pd.DataFrame | None) -> tuple[pd.Series, pd.Series | None]:
+    """Return the recommended setting: the one that the confirmation chose, or else the cheapest equivalent one.
+
+    Args:
+        candidates: The rows of the table `recommendation` that did not diverge; at least one.
+        confirmation: The table of that name; None if there is none.
+
+    Returns:
+        Its row of `recommendation`, and its row of `confirmation`; the latter is None without a confirmation, or if
+        every finalist diverged.
+    """
+    confirmed = _confirmed(confirmation, candidates)
+    if confirmed is not None:
+        return candidates[candidates["setting"] == confirmed["setting"]].iloc[0], confirmed
+    return candidates[candidates["choice"].str.endswith("cheapest equivalent")].iloc[0], None
 
 
 def _confirmed(confirmation: pd.DataFrame | None, candidates: pd.DataFrame) -> pd.Series | None:

@@ -185,7 +185,7 @@ class Specs:
         return _canonical(
             {
                 "name": self.config.name,
-                "config": to_yaml(_dump_with_defaults(self.config)),
+                "config": to_yaml(dump_with_defaults(self.config)),
                 "fixed_learning_rate": self.config.comparison.fixed_learning_rate,
                 "measures": self.measures,
                 "recipe": self.recipe,
@@ -199,16 +199,16 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _dump_with_defaults(value: Any) -> Any:
+def dump_with_defaults(value: Any) -> Any:
     """Return a section as a study file would have it, with all defaults and the keys that only select jobs."""
     if isinstance(value, Section):
         unset = value.unset_split_keys if isinstance(value, DataSection) else ()
         fields = {key: field for key, field in type(value).model_fields.items() if key not in unset}
         return {
-            key: _dump_with_defaults(getattr(value, key))
+            key: dump_with_defaults(getattr(value, key))
             for key, field in fields.items()
             if getattr(value, key) is not None or field.default is not None
         }
     if isinstance(value, Mapping):
-        return {key: _dump_with_defaults(part) for key, part in value.items()}
-    return [_dump_with_defaults(part) for part in value] if isinstance(value, tuple | list) else value
+        return {key: dump_with_defaults(part) for key, part in value.items()}
+    return [dump_with_defaults(part) for part in value] if isinstance(value, tuple | list) else value

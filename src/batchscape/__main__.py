@@ -50,6 +50,18 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the page and its tables (default: results/comparison)"
     )
+    export = add("export", _export, "print the recommended setting of a finished study as Python for other programs")
+    export.add_argument("file", type=Path, metavar="STUDY", help="study file, or folder such as results/digits")
+    export.add_argument(
+        "--format",
+        choices=("lightning", "huggingface", "torchrun"),
+        default="lightning",
+        help="what for (default: lightning)",
+    )
+    export.add_argument("--devices", type=int, default=1, metavar="N", help="devices that share a batch (default: 1)")
+    export.add_argument(
+        "--max-per-device", type=int, metavar="B", help="examples that fit on a device; larger shares are accumulated"
+    )
     extend = add("extend", _extend, "add seeds to a study file; the next run trains only these", needs_file=True)
     extend.add_argument("--seeds", type=int, required=True, metavar="N", help="number of seeds to add to grid.seeds")
     add("cancel", _cancel, "cancel Slurm jobs that a killed Snakemake left in this folder; not while it runs here")
@@ -90,6 +102,12 @@ def _compare(arguments: argparse.Namespace) -> str:
     from batchscape.cli.compare import DEFAULT_OUTPUT, compare
 
     return _join(compare(arguments.studies, arguments.output or DEFAULT_OUTPUT))
+
+
+def _export(arguments: argparse.Namespace) -> str:
+    from batchscape.cli.export import export
+
+    return export(arguments.file, arguments.format, arguments.devices, arguments.max_per_device)
 
 
 def _extend(arguments: argparse.Namespace) -> str:

@@ -205,25 +205,28 @@ def _recommended(study: StudyTables) -> Iterator[Row]:
     row = chosen if confirmed is None else confirmed
     verdict = "chosen by the grid" if confirmed is None else "confirmed"
 
-    def describe(quantity: str, *ends: float, **fields: str) -> Row:
-        estimate = Estimate(*ends) if len(ends) == 3 else Estimate(*ends, np.nan, np.nan)
-        found = Row(study.name, quantity, str(chosen["setting"]), estimate, n_seeds=row["n_seeds"], verdict=verdict)
-        return found._replace(**fields)
+    def describe(quantity: str, estimate: Estimate, unit: str = "", measure: str = "", note: str = "none") -> Row:
+        setting, n_seeds = str(chosen["setting"]), row["n_seeds"]
+        return Row(study.name, quantity, setting, estimate, unit, measure, n_seeds, verdict, note)
 
     details = ", ".join(setting_details(str(chosen["setting"])).phrases) or "none"
     is_bound = chosen["edge"] != "none"
     note = f"on the {chosen['edge']} edge of the tried rates, so only a bound" if is_bound else "none"
-    yield describe("batch_size", float(chosen["batch_size"]), unit=study.measures.examples, note=details)
-    yield describe("learning_rate", float(chosen["learning_rate"]), note=note)
+    yield describe("batch_size", _exactly(chosen["batch_size"]), study.measures.examples, note=details)
+    yield describe("learning_rate", _exactly(chosen["learning_rate"]), note=note)
     optimistic = "none" if confirmed is not None else "of the seeds that chose the setting, so optimistic"
     for column in _measured(row):
         yield describe(
             column,
-            *(float(row.get(f"{column}_{end}", np.nan)) for end in ("mean", *INTERVAL)),
-            unit=study.measures.unit_of(column),
-            measure=f"{_label(column, study.measures)}, {_data(study)}",
-            note="none" if column.startswith("test_") else optimistic,
+            Estimate(*(float(row.get(f"{column}_{end}", np.nan)) for end in ("mean", *INTERVAL))),
+            study.measures.unit_of(column),
+            f"{_label(column, study.measures)}, {_data(study)}",
+            "none" if column.startswith("test_") else optimistic,
         )
+
+
+def _exactly(value: float) -> Estimate:
+    return Estimate(float(value), np.nan, np.nan)
 
 
 def _measured(row: pd.Series) -> list[str]:
@@ -245,7 +248,7 @@ def _exponents(study: StudyTables) -> Iterator[Row]:
     for _, row in study.tables["scaling"].iterrows():
         notes = [] if row["reason"] == "none" else [row["reason"]]
         if row["n_on_edge"]:
-            notes.append(f"{row['n_on_edge']:.0f} batch sizes are left out, whose best value is only a bound")
+            notes.append(f"batch sizes left out, since their best value is only a bound: {row['n_on_edge']:.0f}")
         yield Row(
             study.name,
             "exponent",
@@ -270,7 +273,7 @@ def _critical_batches(study: StudyTables) -> Iterator[Row]:
 
 
 def _on_edges(count: float) -> str:
-    return f"{count:.0f} of its best rates are on an edge of the tried ones"
+    return f"best rates on an edge of the tried ones: {count:.0f}"
 
 
 def _target(study: StudyTables, row: pd.Series) -> str:
@@ -332,7 +335,7 @@ def _find_best_rate(losses: scaling.Losses, batch_size: int) -> BestRate:
 
         return BestRate(estimate_over_seeds(vertex, values)[0].exp(), is_bound=False)
     best = np.exp(positions[np.nanargmin(means)]) if np.isfinite(means).any() else np.nan
-    return BestRate(Estimate(float(best), np.nan, np.nan), is_bound=True)
+    return BestRate(_exactly(best), is_bound=True)
 
 
 def _best_rates(study: StudyTables) -> Iterator[Row]:
@@ -357,15 +360,8 @@ def _tuned_rates(study: StudyTables) -> Iterator[Row]:
         value = np.nan if diverged else row["tuned_learning_rate"]
         verdict = "diverged" if diverged else "inside" if row["edge"] == "none" else "bound"
         note = "none" if verdict == "inside" else row["advice"]
-        estimate = Estimate(value, np.nan, np.nan)
-        yield Row(
-            study.name,
-            "tuned_learning_rate",
-            f"batch size {row['batch_size']}",
-            estimate,
-            verdict=verdict,
-            note=note,
-        )
+        of = f"batch size {row['batch_size']}"
+        yield Row(study.name, "tuned_learning_rate", of, _exactly(value), verdict=verdict, note=note)
 
 
 # The table that has it, and what yields its rows; the recommended setting has all of its rows under its first quantity.
@@ -646,7 +642,7 @@ def _compare_at_target(baseline: StepsOfStudy, other: StepsOfStudy) -> dict[str,
     if len(seeds) < 2:
         notes.append("fewer than two seeds in common give no interval")
     if edges := baseline.n_on_edge + other.n_on_edge:
-        notes.append(f"{edges} of the best rates are on an edge of the tried ones, so it is valid for these rates only")
+        notes.append(f"{_on_edges(edges)}, so it is valid for these rates only")
     return {
         "target": baseline.target,
         "ratio": ratio.value,

@@ -1,5 +1,6 @@
 """The recommended setting as Python for Lightning, Hugging Face's Trainer, or a loop of one's own under torchrun."""
 
+import json
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -13,7 +14,6 @@ from batchscape.training.plan import StepPlan
 Format = Literal["lightning", "huggingface", "torchrun"]
 FORMATS: tuple[Format, ...] = ("lightning", "huggingface", "torchrun")
 PRECISIONS = {"float32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
-TF32 = "torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True"
 # The arguments of Adam that TrainingArguments have.
 ADAM_ARGUMENTS = {"betas", "eps", "weight_decay"}
 
@@ -100,13 +100,13 @@ def _describe_unexpressed(plan: StepPlan, is_split: bool, has_batch_norm: bool, 
     spec, training = plan.spec, plan.spec.training
     if training.patience is not None:
         yield (
-            f"Not expressed: a run ended after {training.patience} evaluations, one each {training.evaluate_every}, "
-            "without a lower validation loss, and the weights are those with the lowest one."
+            f"Not expressed: a run ended after {training.patience} evaluations (training.evaluate_every: "
+            f"{training.evaluate_every}) without a lower validation loss, and the weights are those with the lowest."
         )
     for stage in spec.stages:
         yield (
-            f"Not expressed: from {stage.start} on, the batch size was {stage.batch_size_factor} times and the learning "
-            f"rate {stage.learning_rate_factor:g} times as large."
+            f"Not expressed: from {stage.start} on, the batch size was {stage.batch_size_factor} times and the "
+            f"learning rate {stage.learning_rate_factor:g} times as large."
         )
     if spec.averaging.half_life is not None:
         yield f"Not expressed: the average of the weights with a half-life of {spec.averaging.half_life:,} examples."
@@ -118,8 +118,8 @@ def _describe_unexpressed(plan: StepPlan, is_split: bool, has_batch_norm: bool, 
         yield "Not expressed: examples have weights, so a mean over devices and accumulated batches is not their mean."
     if has_batch_norm and is_split:
         yield (
-            "Not expressed: the statistics of BatchNorm were those of the global batch. SyncBatchNorm gathers them from "
-            "devices, but not from accumulated batches."
+            "Not expressed: the statistics of BatchNorm were those of the global batch. SyncBatchNorm gathers them "
+            "from devices, but not from accumulated batches."
         )
     if (rest := plan.num_examples % spec.batch_size) and is_split:
         yield f"Not expressed: the last batch of an epoch had {rest} examples, whose mean gradient was a step."
@@ -136,7 +136,7 @@ def _optimizer(spec: RunSpec, module: str) -> list[str]:
     own = _own_optimizer(spec.optimizer)
     name = own[0][1] if own else f"torch.optim.{spec.optimizer.name}"
     arguments = {key: _with_tuples(value) for key, value in spec.optimizer.arguments.items()}
-    text = "".join(f", {key}={value!r}" for key, value in {"lr": spec.learning_rate, **arguments}.items())
+    text = "".join(f", {key}={_literal(value)}" for key, value in {"lr": spec.learning_rate, **arguments}.items())
     if spec.optimizer.decay_biases_and_norms:
         return [f"    optimizer = {name}({module}.parameters(){text})"]
     return [
@@ -194,7 +194,17 @@ def _scheduler(plan: StepPlan) -> list[str]:
 
 def _call(name: str, arguments: dict[str, object]) -> list[str]:
     """Return the definition of a dict, with a line for each of its keys."""
-    return [f"{name} = dict(", *(f"    {key}={value!r}," for key, value in arguments.items()), ")"]
+    return [f"{name} = dict(", *(f"    {key}={_literal(value)}," for key, value in arguments.items()), ")"]
+
+
+def _literal(value: object) -> str:
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def _set_tf32(spec: RunSpec) -> str:
+    """Return the line for TF32 on GPUs, which torch uses for convolutions unless it is disabled."""
+    enabled = spec.training.precision == "tf32"
+    return f"torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = {enabled}"
 
 
 def _lightning(plan: StepPlan, devices: int, per_device: int, accumulation: int) -> Iterator[str]:
@@ -208,9 +218,8 @@ def _lightning(plan: StepPlan, devices: int, per_device: int, accumulation: int)
         "precision": PRECISIONS[spec.training.precision],
         "gradient_clip_val": spec.optimizer.clip_norm,
     }
-    if spec.training.precision == "tf32":
-        yield TF32
-    yield "# Trainer(**trainer); DataLoader(dataset, **dataloader); configure_optimizers is a method of the LightningModule."
+    yield _set_tf32(spec)
+    yield "# Trainer(**trainer), DataLoader(dataset, **dataloader), and configure_optimizers in the LightningModule."
     yield from _call("trainer", trainer)
     yield from _call("dataloader", {"batch_size": per_device, "shuffle": True})
     yield from _learning_rate_factor(plan)
@@ -226,8 +235,7 @@ def _lightning(plan: StepPlan, devices: int, per_device: int, accumulation: int)
 def _torchrun(plan: StepPlan, devices: int, per_device: int, accumulation: int) -> Iterator[str]:
     spec = plan.spec
     yield f"# torchrun --standalone --nproc-per-node={devices} train.py"
-    if spec.training.precision == "tf32":
-        yield TF32
+    yield _set_tf32(spec)
     yield f"per_device_batch_size = {per_device}  # of the DataLoader of each process"
     yield f"accumulation_steps = {accumulation}  # divide each loss by it, and step after so many batches"
     yield f"max_steps = {plan.total}"
@@ -254,17 +262,16 @@ def _hugging_face(plan: StepPlan, devices: int, per_device: int, accumulation: i
         "learning_rate": spec.learning_rate,
         "max_grad_norm": optimizer.clip_norm or 0.0,
         "bf16": spec.training.precision == "bf16",
+        "tf32": spec.training.precision == "tf32",
     }
-    if spec.training.precision == "tf32":
-        arguments["tf32"] = True
     reasons = [reason for reason in (_explain_own_optimizer(spec), _explain_own_schedule(plan)) if reason]
     yield f"# TrainingArguments(output_dir, **arguments), started by: torchrun --nproc-per-node={devices} train.py"
     if not reasons:
         arguments |= _adam_arguments(spec) | _schedule_arguments(plan)
         if plan.warmup:
-            yield "# The warm-up of the Trainer begins at 0 and reaches the learning rate one step later than that of the study."
+            yield "# Not expressed: the warm-up of the study reached the learning rate one step earlier."
         if not optimizer.decay_biases_and_norms:
-            yield "# The Trainer exempts biases and normalization layers from weight decay by their names, not by their shape."
+            yield "# The Trainer finds the biases and normalization layers without weight decay by their names."
         yield from _call("arguments", arguments)
         return
     for reason in reasons:

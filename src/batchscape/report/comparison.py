@@ -139,7 +139,7 @@ def find_differences(studies: Sequence[StudyTables]) -> pd.DataFrame:
         One row for each key: `key`, `decides` (`training`, or `runs and analyses`), and a column for each study with
         its value as text; `not set` if it does not have the key.
     """
-    keys = dict.fromkeys(key for study in studies for key in study.settings if key != "name")
+    keys = sorted({key for study in studies for key in study.settings} - {"name"})
     rows = []
     for key in keys:
         values = [study.settings.get(key, "not set") for study in studies]

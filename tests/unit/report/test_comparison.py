@@ -117,6 +117,21 @@ def test_a_confirmed_setting_has_the_losses_of_fresh_seeds_with_their_interval()
     assert (row["verdict"], row["note"]) == ("confirmed", "none")
 
 
+def test_tuned_rates_and_all_that_the_search_found_are_named():
+    tables = made_up_tables()
+    best = tables["recommendation"].iloc[0]
+    tables["recommendation"]["setting"] = tables["recommendation"]["setting"].replace(
+        best["setting"], f"bs{best['batch_size']}-lrtuned"
+    )
+    found = pd.DataFrame({"batch_size": list(SIZES), "tuned_learning_rate": [0.1, 0.2, 0.3], "tuned_momentum": 0.95})
+    found = found.assign(validation_loss=[0.1, np.inf, 0.1], edge=["none", "low", "high"], advice="x")
+    table = tabulate([made_up_study("a", {**tables, "tuned_lr": found})]).set_index("quantity")
+    assert table.loc["batch_size", "note"] == "momentum 0.95"
+    rates = table.loc["tuned_learning_rate"]
+    assert rates["verdict"].to_list() == ["inside", "diverged", "bound"]
+    assert rates["value"].fillna(-1).to_list() == [0.1, -1, 0.3]
+
+
 def test_rows_of_missing_tables_and_unfinished_studies_are_empty():
     tables = made_up_tables()
     del tables["critical_batch"], tables["recommendation"]

@@ -278,7 +278,7 @@ def _on_edges(count: float) -> str:
 
 
 def _target(study: StudyTables, row: pd.Series) -> str:
-    """Return a target in words, such as `loss 0.05 nats`; targets are told apart by more digits than a reader needs."""
+    """Return a target in words, such as `loss 0.05 nats`; with the digits that distinguish it from others."""
     name, value = (row[column] for column in TARGET_COLUMNS)
     if np.isnan(value):
         return "no target"

@@ -20,7 +20,7 @@ from batchscape.report.optimum import choose_window, fit_vertex, mean_over_seeds
 from batchscape.report.ranking import LOSS
 from batchscape.report.resampling import Estimate, estimate_over_seeds
 from batchscape.report.settings import setting_details
-from batchscape.report.summary import find_recommended
+from batchscape.report.summary import find_recommended, find_tuned_hyperparameters
 from batchscape.report.tables import critical_batch, scaling
 from batchscape.report.targets import TARGET_COLUMNS, runs_at_best_settings, split_by_target
 
@@ -139,7 +139,7 @@ def find_differences(studies: Sequence[StudyTables]) -> pd.DataFrame:
         One row for each key: `key`, `decides` (`training`, or `runs and analyses`), and a column for each study with
         its value as text; `not set` if it does not have the key.
     """
-    keys = dict.fromkeys(key for study in studies for key in study.settings if key != "name")
+    keys = sorted({key for study in studies for key in study.settings} - {"name"})
     rows = []
     for key in keys:
         values = [study.settings.get(key, "not set") for study in studies]
@@ -196,6 +196,7 @@ def _rows(study: StudyTables) -> Iterator[Row]:
 def _recommended(study: StudyTables) -> Iterator[Row]:
     """Yield the batch size and the rate of the recommended setting, and the losses and metrics that it reaches."""
     table = study.tables["recommendation"]
+    table = table.assign(tuned=find_tuned_hyperparameters(table, study.tables.get("tuned_lr")))
     candidates = table[table["choice"] != "diverged"]
     if candidates.empty:
         for quantity in ("batch_size", "learning_rate"):
@@ -209,7 +210,7 @@ def _recommended(study: StudyTables) -> Iterator[Row]:
         setting, n_seeds = str(chosen["setting"]), row["n_seeds"]
         return Row(study.name, quantity, setting, estimate, unit, measure, n_seeds, verdict, note)
 
-    details = ", ".join(setting_details(str(chosen["setting"])).phrases) or "none"
+    details = ", ".join(filter(None, [chosen["tuned"], *setting_details(str(chosen["setting"])).phrases])) or "none"
     is_bound = chosen["edge"] != "none"
     note = f"on the {chosen['edge']} edge of the tried rates, so only a bound" if is_bound else "none"
     yield describe("batch_size", _exactly(chosen["batch_size"]), study.measures.examples, note=details)
@@ -277,7 +278,7 @@ def _on_edges(count: float) -> str:
 
 
 def _target(study: StudyTables, row: pd.Series) -> str:
-    """Return a target in words, such as `loss 0.05 nats`; targets are told apart by more digits than a reader needs."""
+    """Return a target in words, such as `loss 0.05 nats`; with the digits that distinguish it from others."""
     name, value = (row[column] for column in TARGET_COLUMNS)
     if np.isnan(value):
         return "no target"

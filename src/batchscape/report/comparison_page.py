@@ -91,7 +91,7 @@ def _parts(studies: Sequence[str], comparison: pd.DataFrame) -> list[Part]:
         found = of_target[of_target["quantity"].eq(quantity) & of_target["verdict"].ne("missing")]
         if label:
             return [_row(label, studies, found)] if len(found) else []
-        groups = found.groupby(found["of"].str.partition(", ")[0], sort=False)
+        groups = found.assign(key=[of.partition(", ")[0] for of in found["of"]]).groupby("key", sort=False)
         return [_row(capitalize(str(key).replace("_", " ")), studies, group) for key, group in groups]
 
     recommended = rows("batch_size", "Batch size") + rows("learning_rate", "Learning rate")

@@ -60,7 +60,7 @@ def summarize(
     Returns:
         The recommended setting, the reasons for it, and what limits it.
     """
-    recommendation = recommendation.assign(tuned=_found_hyperparameters(recommendation, tuned_lr))
+    recommendation = recommendation.assign(tuned=find_tuned_hyperparameters(recommendation, tuned_lr))
     candidates = recommendation[recommendation["choice"] != "diverged"]
     if candidates.empty:
         rate = format_number(recommendation["learning_rate"].min())
@@ -178,7 +178,7 @@ def describe_setting(row: pd.Series) -> str:
     return ", ".join([f"{text} (tuned)" if details.is_tuned else text, *found, *details.phrases])
 
 
-def _found_hyperparameters(recommendation: pd.DataFrame, tuned_lr: pd.DataFrame | None) -> list[str]:
+def find_tuned_hyperparameters(recommendation: pd.DataFrame, tuned_lr: pd.DataFrame | None) -> list[str]:
     """Return what the search found for each setting besides the learning rate, in words; empty if it is not tuned."""
     if tuned_lr is None:
         return [""] * len(recommendation)

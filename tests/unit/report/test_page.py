@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -11,17 +12,20 @@ import pandas as pd
 import pytest
 from docutils.core import publish_parts
 from PIL import Image
+from ruamel.yaml import YAML
 
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.report.chapters import CAPTIONS, CATEGORIES, CHAPTERS
 from batchscape.report.numbers import format_mean_sd, format_number
-from batchscape.report.page import PartialReport, render
+from batchscape.report.page import PartialReport, read_config, render
 from batchscape.report.preview import preview_table
 from batchscape.report.provenance import collect_provenance
 from batchscape.report.summary import summarize
 from batchscape.report.tables import best_lr, lr_grid, recommendation
 from batchscape.runtime.duration import format_duration
 from batchscape.study.registry import FIGURES
+from batchscape.study.study import Study
+from tests.helpers.checkout import PROJECT
 from tests.helpers.measures import METRICS, WORDS, make_report_spec
 from tests.helpers.page import ParsedPage
 from tests.helpers.tables import DIVERGED, synthetic_runs
@@ -131,6 +135,22 @@ def test_page_has_valid_metadata_ids_and_links():
     ids = [attributes["id"] for _, attributes in parsed.elements if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert {link["href"][1:] for link in parsed.all("a") if link["href"].startswith("#")} <= set(ids)
+
+
+@pytest.mark.parametrize("file", sorted((PROJECT / "config").glob("*.yaml")), ids=lambda file: file.stem)
+def test_config_of_the_page_reads_back_as_the_same_study(file: Path):
+    study = Study.from_file(file)
+    runs = synthetic_runs(LOSSES).assign(epochs=10)
+    config = json.loads(study.specs.report)["config"] + "# <pre> &amp; </pre>\n"
+    page = render(make_report_spec(config=config), {}, {"runs": runs}, [])
+    assert read_config(page) == config
+    again = Study.from_mapping(YAML(typ="safe", pure=True).load(read_config(page)), "page")
+    assert again == study
+    assert again.runs == study.runs
+
+
+def test_page_without_config_reads_as_none():
+    assert read_config("<p>") == ""
 
 
 def test_table_is_shown_once_and_linked_afterwards():

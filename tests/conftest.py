@@ -26,6 +26,7 @@ SLOW_FILES = (
     "tests/workflow/test_staleness.py",
     "tests/unit/training/test_distributed.py",
     "tests/workflow/test_bad_input.py",
+    "tests/workflow/test_package.py",
 )
 # Takes minutes, and its tests share only a copy of the finished study: they run in several processes.
 SPLIT_FILE = "tests/workflow/test_staleness.py"

@@ -1,4 +1,4 @@
-"""Find out what batch size to train with, and how the learning rate should follow it."""
+"""What batch size to train with, and how the learning rate should follow it."""
 
 import argparse
 import sys

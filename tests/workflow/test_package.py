@@ -78,6 +78,8 @@ def test_a_study_runs_in_a_folder_without_a_clone(installation: Installation, tm
         done = installation.run(tmp_path, "batchscape", *command)
         assert done.returncode == 0, done.stdout[-3000:]
     assert "Writing the report of mine" in done.stdout
+    # Where there is no profile, as here, it is that of the package too.
+    assert f"profile {installation.folder}/_workflow/profiles/default" in done.stdout
     assert {path.name for path in folder.iterdir()} <= {"study.yaml", "Snakefile", "profiles", ".snakemake"}
 
     (folder / "tiny.yaml").write_text(TINY)

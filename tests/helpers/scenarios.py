@@ -34,6 +34,7 @@ def make_study(batch_sizes: list[int], rates: list[float], seeds: list[int], *, 
         "comparison": {"fixed_learning_rate": rates[0], "high_learning_rate": rates[-1]},
         "trajectory": {"enabled": True},
         "curvature": {"enabled": True},
+        "spectral_density": {"enabled": True},
         "branching": {"enabled": True, "factors": [2], "batch_warmup": batch_warmup},
     }
     return Study.from_mapping(mapping, "synthetic")
@@ -168,7 +169,7 @@ def make_surface_analyses(
     study: Study, diverges: Callable[[Run], bool], metrics: Sequence[str] = ("accuracy",), offset: float = 0.0
 ) -> dict[str, pd.DataFrame]:
     """Return the rows of the analyses of the loss surface; nan for runs that diverged."""
-    sharpness, alignment, lines, planes, ways, curvature = [], [], [], [], [], []
+    sharpness, alignment, lines, planes, ways, curvature, spectrum = [], [], [], [], [], [], []
     for name, run in study.runs.items():
         if run.setting not in study.plan.arm_settings:
             continue
@@ -199,6 +200,7 @@ def make_surface_analyses(
             alignment.append({**lead, "gradient_batch": 2**power, **norms})
         if run.setting in study.plan.contrasted_settings:
             curvature += make_curvature(lead, bad, run)
+            spectrum += make_spectrum(lead, bad, run)
         if run.seed == study.grid.seeds[0] and run.setting in study.plan.contrasted_settings:
             for x in (-1.0, 0.0, 1.0, 2.0):
                 for y in (-0.5, 0.0, 0.5):
@@ -236,7 +238,20 @@ def make_surface_analyses(
         "tables/landscape": pd.DataFrame(planes),
         "tables/trajectory": pd.DataFrame(ways),
         "analysis/curvature": pd.DataFrame(curvature),
+        "analysis/spectral_density": pd.DataFrame(spectrum),
     }
+
+
+def make_spectrum(lead: dict[str, object], bad: float, run: Run) -> list[dict[str, object]]:
+    """Return the nodes of two probes, and the traces of two layers, at the best weights of a run."""
+    rows, nothing = [], {"eigenvalue": np.nan, "weight": np.nan, "trace": np.nan, "not_computed": "none"}
+    for probe in (1, 2):
+        for eigenvalue, weight in ((-0.1, 0.2), (0.0, 0.7), (10.0 * run.batch_size, 0.1)):
+            node = {"eigenvalue": bad * eigenvalue, "weight": bad * weight}
+            rows.append({**lead, "probe": probe, "layer": "all layers", **nothing, **node})
+        for layer, trace in (("conv1", 1.0), ("output", 2.0), ("all layers", 3.0)):
+            rows.append({**lead, "probe": probe, "layer": layer, **nothing, "trace": bad * (trace + probe)})
+    return rows
 
 
 def make_curvature(lead: dict[str, object], bad: float, run: Run) -> list[dict[str, object]]:
@@ -250,7 +265,8 @@ def make_curvature(lead: dict[str, object], bad: float, run: Run) -> list[dict[s
         }  # fmt: skip
         no_adam = ("preconditioned_eigenvalue", "preconditioned_times_rate", "preconditioned_edge")
         of_weights = {"loss": bad, "gradient_norm": bad, "weight_norm": bad, "gradient_norm/conv1": bad}
-        place = {"epoch": epoch * bad, "step": 10 * epoch * bad, "step_learning_rate": 0.1, "edge": 2.0}
+        place = {"epoch": epoch * bad, "step": 10 * epoch * bad, "edge": 2.0}
+        place |= {"step_batch_size": run.batch_size, "step_learning_rate": lead["learning_rate"]}
         rows.append(
             {
                 **lead, "checkpoint": checkpoint, **place, **of_hessian, **of_batches, **dict.fromkeys(no_adam, np.nan),

@@ -38,7 +38,7 @@ def test_study_has_identical_numbers_on_a_hostile_machine(finished: Checkout, tm
     study["comparison"]["high_learning_rate"] = 0.02
     del study["arms"]["mine"]
     study["arms"]["linear"] = {"enabled": False}
-    analyses = ("sharpness", "interpolation", "landscape", "trajectory", "curvature")
+    analyses = ("sharpness", "interpolation", "landscape", "trajectory", "curvature", "spectral_density")
     for section in (*analyses, "tuning", "device_timing", "confirmation"):
         study[section] = {"enabled": False}
     study["gradient_alignment"]["checkpoints"] = ["best"]

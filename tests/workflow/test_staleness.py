@@ -46,6 +46,7 @@ PLANE_JOBS = {
     for part in (1, 2)
 }
 TRAJECTORY_JOBS = {f"analyze {setting}: trajectory" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
+DENSITY_JOBS = {f"analyze {setting}: spectral_density" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
 CURVATURE_JOBS = {f"analyze {setting}: curvature" for setting in ("bs64-lr0.02", "bs256-lr0.02")}
 BY_ARM = {"table scaled_lr"} | {f"figure {name}_before_after" for name in ("convergence", "distance", "sharpness")}
 CLAIMS = {"table claims", "figure claims"}
@@ -56,6 +57,7 @@ FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure in
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
 FROM_TRAJECTORIES = {"gather tables/trajectory", "figure trajectory"}
 FROM_CURVATURE = {"gather analysis/curvature", "table curvature", "figure curvature"} | CLAIMS
+FROM_DENSITY = {"gather analysis/spectral_density", "table spectral_density", "figure spectral_density"}
 FROM_TARGET = {
     *("table runs_to_target", "table steps_to_target", "table critical_batch", "table regimes", "table frontier"),
     *("figure steps_to_target", "figure frontier"),
@@ -63,15 +65,17 @@ FROM_TARGET = {
 SHARPNESS, ALIGNMENT, LINES = SHARPNESS_JOBS | FROM_SHARPNESS, ALIGNMENT_JOBS | FROM_ALIGNMENT, LINE_JOBS | FROM_LINES
 PLANES, TRAJECTORIES = PLANE_JOBS | FROM_PLANES, TRAJECTORY_JOBS | FROM_TRAJECTORIES
 CURVATURE = CURVATURE_JOBS | FROM_CURVATURE
+DENSITY = DENSITY_JOBS | FROM_DENSITY
 FROM_BRANCHES = {
     *("gather analysis/branching", "table branches", "table branching", "figure branching", "table batch_schedule"),
 } | CLAIMS
 BRANCH_JOBS = {f"analyze bs64-lr0.02-seed0: branching at 2epochs, factor {factor}" for factor in (1, 2)}
 STAGES = {"stages bs64-lr0.02-batchwarmup"}
 BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES | STAGES
-SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE
-SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", "trajectory", "curvature"}
-FROM_CONTRASTED = FROM_PLANES | FROM_TRAJECTORIES | FROM_CURVATURE
+SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE | DENSITY
+OF_CONTRASTED = ("trajectory", "curvature", "spectral_density")
+SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", *OF_CONTRASTED}
+FROM_CONTRASTED = FROM_PLANES | FROM_TRAJECTORIES | FROM_CURVATURE | FROM_DENSITY
 FROM_TUNED_LR = {"table tuned_lr", "figure lr_search", "table recommendation"}
 FROM_SCALING = {"table scaling", "figure lr_effect"}
 FROM_TRIALS = {"gather tables/trial_runs", "table trials"} | FROM_TUNED_LR | FROM_SCALING
@@ -111,7 +115,7 @@ def branch_jobs(run: str, point: str = "2epochs") -> set[str]:
 
 def contrasted_jobs(setting: str) -> set[str]:
     """Return the jobs that only the small and the large batch size have by default."""
-    return landscape_jobs(f"{setting}-seed0") | {f"analyze {setting}: {name}" for name in ("trajectory", "curvature")}
+    return landscape_jobs(f"{setting}-seed0") | {f"analyze {setting}: {name}" for name in OF_CONTRASTED}
 
 
 def sharpness_jobs(*settings: str) -> set[str]:
@@ -186,9 +190,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | SHARPNESS
             | ALIGNMENT
             | LINES
-            | CURVATURE,
+            | CURVATURE
+            | DENSITY,
         ),
-        ([0], OVER_ALL_RUNS | SHARPNESS | ALIGNMENT | LINES | CURVATURE),
+        ([0], OVER_ALL_RUNS | SHARPNESS | ALIGNMENT | LINES | CURVATURE | DENSITY),
     ],
     "model.name": [("vgg", set())],
     "model.channels": [([4, 4], RETRAINED)],
@@ -358,6 +363,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "gradient_alignment.seed": [(1, ALIGNMENT)],
     "curvature.batches": [(5, CURVATURE)],
     "curvature.seed": [(1, CURVATURE)],
+    "spectral_density.checkpoints": [(["best"], DENSITY)],
+    "spectral_density.steps": [(6, DENSITY)],
+    "spectral_density.probes": [(3, DENSITY)],
+    "spectral_density.seed": [(1, DENSITY)],
     "branching.rule": [("sqrt", BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
     "branching.length": [({"epochs": 2}, BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
     "branching.smoothing": [(0.25, BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
@@ -371,6 +380,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "trajectory.enabled": [(False, set())],
     "gradient_alignment.enabled": [(False, set())],
     "curvature.enabled": [(False, CLAIMS)],
+    "spectral_density.enabled": [(False, set())],
     "device_timing.enabled": [(False, set())],
     "branching.enabled": [(False, OVER_ALL_RUNS - {"figure branching", "table batch_schedule"} | FROM_SHARPNESS)],
     "branching.batch_warmup": [(False, OVER_ALL_RUNS - {"table batch_schedule"} | FROM_SHARPNESS)],
@@ -415,6 +425,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
         (["bs64-lr0.02"], FROM_CURVATURE),
         (["bs64-lr0.02", "bs256-lrtuned"], FROM_CURVATURE | {"analyze bs256-lrtuned: curvature"}),
     ],
+    "spectral_density.settings": [(["bs64-lr0.02"], FROM_DENSITY)],
     "trajectory.seeds": [([0, 1], TRAJECTORIES)],
 }
 
@@ -447,8 +458,10 @@ MODULES = {
     "report/tables/epoch_distance.py": {"table epoch_distance", "figure epoch_distance"},
     "analysis/update_norms.py": {"analyze update_norms", "table update_norms", "figure update_norms"} | FROM_ARM_RUNS,
     "analysis/distance.py": {"analyze distance", "table distance", "figure distance", "figure distance_by_layer"}
-    | FROM_ARM_RUNS,
-    "analysis/sharpness.py": SHARPNESS | CURVATURE,
+    | FROM_ARM_RUNS
+    | DENSITY,
+    "analysis/sharpness.py": SHARPNESS | CURVATURE | DENSITY,
+    "analysis/spectral_density.py": DENSITY,
     "analysis/curvature.py": CURVATURE,
     "analysis/branching.py": BRANCHING | WARMUP,
     "report/batch_warmup.py": WARMUP,
@@ -688,7 +701,7 @@ def test_edit_of_the_template_reruns_only_the_report(finished: Checkout, templat
         ("confirm.py", CONFIRMATION - {"finalists"}),
         ("confirmation.py", {"analyze confirmation", "table confirmation"}),
         ("analyze_runs.py", OVER_ALL_RUNS),
-        ("analyze_setting.py", SHARPNESS | ALIGNMENT | TRAJECTORIES | CURVATURE),
+        ("analyze_setting.py", SHARPNESS | ALIGNMENT | TRAJECTORIES | CURVATURE | DENSITY),
         ("landscape.py", PLANES),
         ("interpolation.py", LINES),
         ("device_timing.py", TIMING),

@@ -180,6 +180,25 @@ use rule sharpness as curvature with:
         ),
 
 
+use rule sharpness as spectral_density with:
+    input:
+        runs=lambda wildcards: study.paths.analyzed_run_summaries(
+            "spectral_density", wildcards.setting
+        ),
+        data=study.paths.prepared_data,
+    output:
+        study.paths.csv("analysis/spectral_density/{setting}"),
+    log:
+        study.paths.log("spectral_density/{setting}"),
+    benchmark:
+        study.paths.benchmark("spectral_density/{setting}")
+    params:
+        spec=study.specs.analysis("spectral_density"),
+        code=lambda wildcards: hash_code(
+            "analyze_setting.py", "batchscape.analysis.spectral_density"
+        ),
+
+
 rule landscape:
     """The training loss on one part of a plane of two random directions around the weights of a run."""
     input:

@@ -1,4 +1,4 @@
-"""`python -m batchscape compare`: several finished studies on one page, and as tables."""
+"""`batchscape compare`: several finished studies on one page, and as tables."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`python -m batchscape export`: the recommended setting of a finished study as Python for other programs."""
+"""`batchscape export`: the recommended setting of a finished study as Python for other programs."""
 
 import json
 from pathlib import Path

@@ -8,8 +8,8 @@ from batchscape.config.base import PositiveInt, Section, Seed
 
 
 class AnalysisConfig(Section):
-    """The examples that `sharpness`, `interpolation`, `landscape`, `trajectory`, `gradient_alignment` and
-    `curvature` look at."""
+    """The examples that `sharpness`, `interpolation`, `landscape`, `trajectory`, `gradient_alignment`, `curvature` and
+    `spectral_density` look at."""
 
     examples: Annotated[PositiveInt, Field(examples=[2048])] = 2048
     """Look at this many training examples, drawn at random once for all runs, and at as many validation examples; at

@@ -39,6 +39,7 @@ from batchscape.config.scaling import BETAS, HYPERPARAMETERS, explain_unknown, k
 from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.settings import BATCH_WARMUP, CHANGE_PREFIXES, WARMUP_SUFFIXES
 from batchscape.config.sharpness import SharpnessConfig
+from batchscape.config.spectral_density import SpectralDensityConfig
 from batchscape.config.stages import GrowthConfig, Stages, grow
 from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.training import TrainingConfig
@@ -148,6 +149,7 @@ class StudyConfig(Section):
     trajectory: TrajectoryConfig = TrajectoryConfig()
     gradient_alignment: GradientAlignmentConfig = GradientAlignmentConfig()
     curvature: CurvatureConfig = CurvatureConfig()
+    spectral_density: SpectralDensityConfig = SpectralDensityConfig()
     branching: BranchingConfig = BranchingConfig()
     device_timing: DeviceTimingConfig = DeviceTimingConfig()
     resources: ResourcesConfig = ResourcesConfig()
@@ -383,6 +385,7 @@ class StudyConfig(Section):
             "landscape.settings": self.landscape.settings or (),
             "trajectory.settings": self.trajectory.settings or (),
             "curvature.settings": self.curvature.settings or (),
+            "spectral_density.settings": self.spectral_density.settings or (),
             "branching.settings": self.branching.settings or (),
         }
         for key, names in used_settings.items():
@@ -441,6 +444,7 @@ class StudyConfig(Section):
             "interpolation.checkpoint": (self.interpolation.checkpoint,),
             "landscape.checkpoint": (self.landscape.checkpoint,),
             "gradient_alignment.checkpoints": self.gradient_alignment.checkpoints,
+            "spectral_density.checkpoints": self.spectral_density.checkpoints,
         }
         for key, checkpoints in used_checkpoints.items():
             for epoch in checkpoints:

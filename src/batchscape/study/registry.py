@@ -67,6 +67,7 @@ ANALYSES = {
     "trajectory": Analysis("tables/trajectory", JobSplit.SELECTED_SETTINGS),
     "gradient_alignment": Analysis("analysis/gradient_alignment", JobSplit.FIXED_RATE_SETTINGS),
     "curvature": Analysis("analysis/curvature", JobSplit.SELECTED_SETTINGS),
+    "spectral_density": Analysis("analysis/spectral_density", JobSplit.SELECTED_SETTINGS),
     "branching": Analysis("analysis/branching", JobSplit.BRANCHES),
 }
 TABLES = {
@@ -101,6 +102,7 @@ TABLES = {
     "interpolation": Artifact(("analysis/interpolation",), ("metrics",)),
     "gradient_alignment": Artifact(("analysis/gradient_alignment",)),
     "curvature": Artifact(("analysis/curvature",)),
+    "spectral_density": Artifact(("analysis/spectral_density",)),
     "branches": Artifact(("analysis/branching",)),
     "branching": Artifact(("analysis/branching",), ("branching_tolerance",)),
     "batch_schedule": Artifact(("analysis/history", "tables/branching"), arm="batch_warmup"),
@@ -142,6 +144,7 @@ FIGURES = {
     "trajectory": Artifact(("tables/trajectory",), ("measures",)),
     "gradient_alignment": Artifact(("tables/gradient_alignment",), ("measures",)),
     "curvature": Artifact(("analysis/curvature", "tables/curvature")),
+    "spectral_density": Artifact(("analysis/spectral_density", "tables/spectral_density")),
     "branching": Artifact(
         ("tables/branches", "tables/branching", "analysis/history"), optional_sources=("tables/batch_schedule",)
     ),

@@ -8,6 +8,7 @@ from batchscape.report.chapters.papers import (
     COHEN,
     COHEN_ADAPTIVE,
     DINH,
+    GHORBANI,
     GOODFELLOW,
     KESKAR,
     KWON,
@@ -75,6 +76,17 @@ CHAPTER = Chapter(
             "a constant rate for long: the step size does not limit the curvature there.",
             (COHEN, ANDREYEV, COHEN_ADAPTIVE),
             ("edge_of_stability",),
+        ),
+        "spectral_density": Caption(
+            "Spectrum of the Hessian",
+            "The density of the eigenvalues of the Hessian of the training loss, estimated by stochastic Lanczos "
+            "quadrature, by batch size. The table has the trace of each layer.",
+            "Nearly all eigenvalues are close to 0; the few far from it, outside of the bulk, are the sharp "
+            "directions. The axis of the density is logarithmic: a peak far from 0 may be a single eigenvalue. Lines "
+            "end where only the tail of a Gaussian is left.",
+            "Large negative eigenvalues at weights where training has converged, or a bulk that is as wide as the "
+            "largest eigenvalue.",
+            (GHORBANI,),
         ),
     },
 )

@@ -15,6 +15,10 @@ COHEN = Paper(
 )
 COHEN_ADAPTIVE = Paper("Cohen et al. 2022, Adaptive Gradient Methods at the Edge of Stability", f"{ARXIV}2207.14484")
 DINH = Paper("Dinh et al. 2017, Sharp Minima Can Generalize for Deep Nets", f"{ARXIV}1703.04933")
+GHORBANI = Paper(
+    "Ghorbani et al. 2019, An Investigation into Neural Net Optimization via Hessian Eigenvalue Density",
+    f"{ARXIV}1901.10159",
+)
 GODBOLE = Paper(
     "Godbole et al. 2023, Deep Learning Tuning Playbook", "https://github.com/google-research/tuning_playbook"
 )

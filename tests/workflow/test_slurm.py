@@ -1,6 +1,5 @@
 """Jobs on a real Slurm with two nodes on this machine: the same numbers as without it, whatever happens to the jobs."""
 
-import json
 import os
 import re
 import shutil

@@ -95,4 +95,4 @@ sanitize_environment()
 
 if INSTALLED_WORKFLOW.is_dir():
     # The commit in a run's provenance is that of a clone, not of a repository that the package is installed in.
-    os.environ["GIT_CEILING_DIRECTORIES"] = str(PACKAGE.parent)
+    os.environ.update(GIT_CEILING_DIRECTORIES=str(PACKAGE.parent))

@@ -326,7 +326,7 @@ def hashes(python: str, files: list[Path], **environment: str) -> list[str]:
     done = subprocess.run(
         [python, "-c", HASHES, str(PACKAGE / "study/fingerprint.py")],
         input="\n".join(map(str, files)),
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": str(PACKAGE.parent), **environment},
         capture_output=True,
         text=True,
     )

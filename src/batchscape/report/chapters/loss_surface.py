@@ -82,8 +82,8 @@ CHAPTER = Chapter(
             "The density of the eigenvalues of the Hessian of the training loss, estimated by stochastic Lanczos "
             "quadrature, by batch size. The table has the trace of each layer.",
             "Nearly all eigenvalues are close to 0; the few far from it, outside of the bulk, are the sharp "
-            "directions. The axis of the density is logarithmic: a peak far from 0 may be a single eigenvalue. Lines "
-            "end where only the tail of a Gaussian is left.",
+            "directions. The axis of the density is logarithmic: a peak far from 0 may be a single eigenvalue. Where a "
+            "line is level at the bottom, there is none.",
             "Large negative eigenvalues at weights where training has converged, or a bulk that is as wide as the "
             "largest eigenvalue.",
             (GHORBANI,),

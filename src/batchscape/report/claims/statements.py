@@ -285,7 +285,7 @@ CLAIMS = (
     ),
     Claim(
         "logarithmic_distance",
-        "The distance from the initial weights grows like the logarithm of the number of updates.",
+        "The distance from the initial weights grows logarithmically.",
         HOFFER,
         "squared error of a power law fitted to the distance, relative to that of a logarithm",
         "greater",
@@ -295,7 +295,7 @@ CLAIMS = (
     ),
     Claim(
         "sharpness_follows_rate",
-        "Sharpness is more correlated with the learning rate than with generalization.",
+        "Sharpness follows the learning rate more than generalization.",
         ANDRIUSHCHENKO,
         "absolute rank correlation of Keskar's φ with the learning rate, minus that with the {final_loss}",
         "greater",

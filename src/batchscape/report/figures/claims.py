@@ -78,6 +78,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
             breaks=rows["row"].tolist(),
             labels=[textwrap.fill(text, 36) for text in rows["statement"]],
             minor_breaks=[],
+            limits=(0.5, len(rows) + 0.5),
             expand=(0, 0.1),
         )
         + p9.scale_color_manual(values=colors, limits=list(VERDICTS), name="Verdict")

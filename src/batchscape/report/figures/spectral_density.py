@@ -9,8 +9,8 @@ from batchscape.report.figures import style
 NUM_POINTS = 400
 # Standard deviation of the Gaussian of each node, relative to the range of all eigenvalues.
 WIDTH = 0.01
-# Densities below this, relative to the highest one, are only the tails of the Gaussians.
-LOWEST = 1e-8
+# Densities below this, relative to the highest one, are drawn there: they are only the tails of the Gaussians.
+LOWEST = 1e-7
 
 
 def draw(spectral_density: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
@@ -64,7 +64,7 @@ def _curves(nodes: pd.DataFrame) -> pd.DataFrame:
         curve = pd.DataFrame({"eigenvalue": points, "density": density})
         curves.append(curve.assign(setting=setting, batch_size=batch_size, checkpoint=checkpoint))
     rows = pd.concat(curves)
-    return rows[rows["density"] > LOWEST * rows["density"].max()]
+    return rows.assign(density=rows["density"].clip(lower=LOWEST * rows["density"].max()))
 
 
 def _lines(curves: pd.DataFrame, checkpoints: list[str], batch_sizes: pd.Series) -> p9.ggplot:

@@ -69,7 +69,14 @@ def compare(paths: Sequence[Path], output: Path = DEFAULT_OUTPUT) -> list[str]:
 def _read_tables(name: str, finished: FinishedStudy) -> tuple[StudyTables, list[str]]:
     """Return what is compared of a study, and a line for each table that is missing."""
     tables, missing = {}, []
+    disabled = [table for table in comparison.TABLES if not finished.has_table(table)]
+    if disabled:
+        missing.append(
+            f"{printable(finished.folder)}: has no {' and no '.join(disabled)}, since its settings disable it"
+        )
     for table, columns in comparison.TABLES.items():
+        if table in disabled:
+            continue
         try:
             tables[table] = finished.table(table, columns)
         except UserError as error:

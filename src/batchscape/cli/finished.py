@@ -32,6 +32,10 @@ class FinishedStudy:
     settings: Mapping[str, Any]
     """Its settings, with all defaults."""
 
+    def has_table(self, name: str) -> bool:
+        """Return whether a table is part of the study, which may disable it."""
+        return name in {Path(file).stem for file in self.study.paths.reported_tables}
+
     def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
         """Return a table.
 
@@ -40,11 +44,9 @@ class FinishedStudy:
             columns: Columns that it must have.
 
         Raises:
-            UserError: It is missing or corrupt, lacks a column, or the study does not have it.
+            UserError: It is missing or corrupt, or lacks a column.
         """
         path = self.folder / "tables" / f"{name}.csv"
-        if name not in {Path(file).stem for file in self.study.paths.reported_tables}:
-            raise UserError(f"{printable(path)}: does not exist, since the study disables it")
         frame = read_frame(path, f"delete it and {FINISH}")
         if absent := [column for column in columns if column not in frame]:
             raise UserError(

@@ -125,10 +125,12 @@ def read_finished(folder: Path) -> FinishedStudy:
         study = Study.from_mapping(settings, printable(report))
     except UserError as error:
         raise UserError(f"{str(error).splitlines()[0]} (its config is that of another version)")
-    newer = sorted(file.name for file in (folder / "tables").glob("*.csv") if file.stat().st_mtime > written)
+    # Runs that were trained again since may have other settings.
+    files = [*folder.glob("tables/*.csv"), *folder.glob("runs/*/run.json")]
+    newer = sorted(str(file.relative_to(folder)) for file in files if file.stat().st_mtime > written)
     if newer:
         raise UserError(
-            f"{name}: is not finished, since tables/{newer[0]} is newer than report.html; {FINISH}, or if the folder "
+            f"{name}: is not finished, since {newer[0]} is newer than report.html; {FINISH}, or if the folder "
             "is a copy, copy it with its times (`cp -a`, `rsync -a`)"
         )
     return FinishedStudy(folder, study, dump_with_defaults(study))

@@ -238,7 +238,9 @@ def _measured(row: pd.Series) -> list[str]:
 
 def _label(column: str, measures: Measures) -> str:
     quantity = column.removesuffix("_at_best").partition("_")[2]
-    return next((metric.label for metric in measures.metrics if metric.name == quantity), measures.loss)
+    if quantity in ("validation_loss", "loss"):
+        return measures.loss
+    return next((metric.label for metric in measures.metrics if metric.name == quantity), quantity)
 
 
 def _data(study: StudyTables) -> str:

@@ -44,8 +44,9 @@ def compare(paths: Sequence[Path], output: Path = DEFAULT_OUTPUT) -> list[str]:
         notes += edited
     if any((output / name).exists() for name in ("runs", "tables")):
         raise UserError(f"--output: {printable(output)} is the folder of a study; choose another one")
-    counts = Counter(folder.name for folder in folders)
-    names = [folder.name if counts[folder.name] == 1 else str(folder) for folder in folders]
+    short = [folder.absolute().name for folder in folders]
+    counts = Counter(short)
+    names = [name if counts[name] == 1 else str(folder) for name, folder in zip(short, folders, strict=True)]
     studies, not_finished = [], []
     for name, folder in zip(names, folders, strict=True):
         try:
@@ -69,7 +70,14 @@ def compare(paths: Sequence[Path], output: Path = DEFAULT_OUTPUT) -> list[str]:
 def _read_tables(name: str, finished: FinishedStudy) -> tuple[StudyTables, list[str]]:
     """Return what is compared of a study, and a line for each table that is missing."""
     tables, missing = {}, []
+    disabled = [table for table in comparison.TABLES if not finished.has_table(table)]
+    if disabled:
+        missing.append(
+            f"{printable(finished.folder)}: has no {' and no '.join(disabled)}, since its settings disable it"
+        )
     for table, columns in comparison.TABLES.items():
+        if table in disabled:
+            continue
         try:
             tables[table] = finished.table(table, columns)
         except UserError as error:

@@ -28,7 +28,7 @@ def export(path: Path, kind: Format, devices: int, max_per_device: int | None) -
     finished = read_finished(folder)
     recommendation = finished.table("recommendation", TABLES["recommendation"])
     confirmation = None
-    if finished.study.confirmation_runs:
+    if finished.has_table("confirmation"):
         confirmation = finished.table("confirmation", TABLES["confirmation"])
     candidates = recommendation[recommendation["choice"] != "diverged"]
     if candidates.empty:

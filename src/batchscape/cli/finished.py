@@ -32,6 +32,10 @@ class FinishedStudy:
     settings: Mapping[str, Any]
     """Its settings, with all defaults."""
 
+    def has_table(self, name: str) -> bool:
+        """Return whether a table is part of the study, which may disable it."""
+        return name in {Path(file).stem for file in self.study.paths.reported_tables}
+
     def table(self, name: str, columns: Sequence[str]) -> pd.DataFrame:
         """Return a table.
 
@@ -40,11 +44,9 @@ class FinishedStudy:
             columns: Columns that it must have.
 
         Raises:
-            UserError: It is missing or corrupt, lacks a column, or the study does not have it.
+            UserError: It is missing or corrupt, or lacks a column.
         """
         path = self.folder / "tables" / f"{name}.csv"
-        if name not in {Path(file).stem for file in self.study.paths.reported_tables}:
-            raise UserError(f"{printable(path)}: does not exist, since the study disables it")
         frame = read_frame(path, f"delete it and {FINISH}")
         if absent := [column for column in columns if column not in frame]:
             raise UserError(
@@ -123,10 +125,12 @@ def read_finished(folder: Path) -> FinishedStudy:
         study = Study.from_mapping(settings, printable(report))
     except UserError as error:
         raise UserError(f"{str(error).splitlines()[0]} (its config is that of another version)")
-    newer = sorted(file.name for file in (folder / "tables").glob("*.csv") if file.stat().st_mtime > written)
+    # Runs that were trained again since may have other settings.
+    files = [*folder.glob("tables/*.csv"), *folder.glob("runs/*/run.json")]
+    newer = sorted(str(file.relative_to(folder)) for file in files if file.stat().st_mtime > written)
     if newer:
         raise UserError(
-            f"{name}: is not finished, since tables/{newer[0]} is newer than report.html; {FINISH}, or if the folder "
+            f"{name}: is not finished, since {newer[0]} is newer than report.html; {FINISH}, or if the folder "
             "is a copy, copy it with its times (`cp -a`, `rsync -a`)"
         )
     return FinishedStudy(folder, study, dump_with_defaults(study))

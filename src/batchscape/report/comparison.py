@@ -238,7 +238,9 @@ def _measured(row: pd.Series) -> list[str]:
 
 def _label(column: str, measures: Measures) -> str:
     quantity = column.removesuffix("_at_best").partition("_")[2]
-    return next((metric.label for metric in measures.metrics if metric.name == quantity), measures.loss)
+    if quantity in ("validation_loss", "loss"):
+        return measures.loss
+    return next((metric.label for metric in measures.metrics if metric.name == quantity), quantity)
 
 
 def _data(study: StudyTables) -> str:
@@ -500,9 +502,13 @@ def _fit_ladder(ladder: Ladder, quantity: str, of: str, rows: pd.DataFrame) -> d
         if study.name in by_study.index and usable[study.name]
     ]
     exponent = fit_power_law(*zip(*pairs, strict=True)) if len(pairs) >= MIN_RUNGS else NO_ESTIMATE
-    notes = [f"{name}: {note}" for name, note in by_study["note"].items() if note != "none"]
-    outside = by_study.index[by_study["verdict"] == "outside"]
-    notes += [f"{name}: outside of its batch sizes, so extrapolated" for name in outside]
+    named: dict[str, list[str]] = {}
+    for name, row in by_study.iterrows():
+        if row["verdict"] == "outside":
+            named.setdefault("outside of the tried batch sizes, so extrapolated", []).append(str(name))
+        if row["note"] != "none":
+            named.setdefault(row["note"], []).append(str(name))
+    notes = [f"{note} ({', '.join(names)})" for note, names in named.items()]
     if len(pairs) < MIN_RUNGS:
         notes.append(f"{len(pairs)} of {len(ladder.studies)} studies have a value that is no bound; three are needed")
     elif left_out := len(ladder.studies) - len(pairs):

@@ -12,7 +12,7 @@ from batchscape.report.page import VERDICT_SIGNS, as_data_uri, load_template
 from batchscape.report.preview import TablePreview
 
 # What a verdict says that the value does not.
-SILENT = ("none", "inside", "confirmed")
+SILENT = ("none", "inside", "confirmed", "chosen by the grid")
 PER_TARGET = ("critical_batch", "critical_batch_20pct", "steps_ratio")
 
 
@@ -52,7 +52,7 @@ def render_comparison(
         studies=studies,
         notes=notes,
         differences=_preview(
-            ["setting", "decides", *differences.columns[2:]],
+            ["key", "decides", *differences.columns[2:]],
             [[row.iloc[0], *map(str, row.iloc[1:])] for _, row in differences.iterrows()],
         ),
         parts=_parts(studies, comparison),
@@ -145,8 +145,10 @@ def _cell(row: pd.Series | None) -> str:
     texts = [f"{describe_value(row)} {row['unit']}".rstrip()]
     if row["verdict"] not in SILENT:
         texts.append(str(row["verdict"]))
-    if row["quantity"] == "batch_size" and row["note"] != "none":
+    if row["quantity"] in ("batch_size", "learning_rate") and row["note"] != "none":
         texts.append(str(row["note"]))
+    if row["quantity"] == "batch_size" and row["verdict"] == "chosen by the grid":
+        texts.append("not confirmed")
     return ", ".join(texts)
 
 

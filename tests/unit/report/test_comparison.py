@@ -96,6 +96,8 @@ def test_values_are_those_of_the_tables():
     first = tables["recommendation"].iloc[0]
     assert table.loc["learning_rate", "value"] == first["learning_rate"]
     assert table.loc["best_validation_loss", "value"] == first["best_validation_loss_mean"]
+    assert table.loc["best_validation_loss", "measure"] == "cross-entropy, data dddddddddddd"
+    assert table.loc["validation_accuracy_at_best", "measure"] == "accuracy, data dddddddddddd"
     assert table.loc["best_validation_loss", "note"].startswith("of the seeds that chose the setting")
     assert np.isnan(table.loc["best_validation_loss", "ci95_low"])
     ratios = table.loc["steps_ratio"]

@@ -92,6 +92,7 @@ def test_values_are_those_of_the_tables():
     assert row["note"] == "best rates on an edge of the tried ones: 3"  # one rate is tried
     row = table.loc["exponent"]
     assert row["value"] == pytest.approx(0.5)
+    assert (row["unit"], row["measure"]) == ("none", "none")
     assert (row["of"], row["verdict"]) == ("learning_rate of the grid", tables["scaling"]["verdict"].iloc[0])
     first = tables["recommendation"].iloc[0]
     assert table.loc["learning_rate", "value"] == first["learning_rate"]
@@ -288,6 +289,8 @@ def test_claim_on_optimizers_follows_from_paired_seeds(critical: list[float], ve
     assert row["ratio"] == pytest.approx(tables[1] / tables[0])
     assert row["n_seeds"] == 3
     assert row["differs_in"].startswith("optimizer.")
+    tried = {study.name: study.tables["critical_batch"]["verdict"].iloc[0] for study in (plain, other)}
+    assert ("extrapolated" in row["note"]) == ("outside" in tried.values())
     if verdict != "undecided":  # all seeds have the same ratio, so only rounding remains
         assert row["ci95_high"] / row["ci95_low"] < 1.1
 

@@ -23,6 +23,7 @@ from batchscape.report.comparison_page import render_comparison
 from batchscape.report.figures.comparison import draw
 from batchscape.report.figures.style import render_png
 from batchscape.report.tables import critical_batch
+from tests.helpers.checkout import PROJECT
 from tests.helpers.finished import RATES, SIZES, made_up_steps, made_up_study, made_up_tables
 from tests.helpers.page import ParsedPage
 from tests.helpers.tables import synthetic_runs
@@ -380,6 +381,13 @@ def test_losses_of_other_units_or_data_share_no_row_and_are_named():
         assert f"Validation {label}" in text
     assert "Validation cross-entropy\n" not in page([a, c]).text
     assert "Validation cross-entropy, data" not in page([a, made_up_study("d")]).text
+
+
+def test_every_column_and_quantity_is_documented():
+    text = (PROJECT / "docs" / "outputs.md").read_text()
+    section = text.partition("\n## Comparisons\n")[2].partition("\n## ")[0]
+    names = {*comparison.COLUMNS, *comparison.LAW_COLUMNS, *comparison.CLAIM_COLUMNS, *comparison.QUANTITIES}
+    assert {name for name in names if f"`{name}`" not in section} == set()
 
 
 def test_page_loads_nothing_and_escapes_names():

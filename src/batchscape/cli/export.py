@@ -9,6 +9,7 @@ from batchscape.config.run import RunSpec
 from batchscape.errors import UserError
 from batchscape.report.comparison import TABLES
 from batchscape.report.export import Format, export_setting
+from batchscape.report.numbers import format_number
 from batchscape.report.summary import describe_setting, find_recommended
 
 
@@ -36,7 +37,8 @@ def export(path: Path, kind: Format, devices: int, max_per_device: int | None) -
     chosen, _ = find_recommended(candidates, confirmation)
     run = finished.run(str(chosen["setting"]))
     spec = RunSpec.model_validate_json(json.dumps(run["spec"]))
-    title = f"The recommended setting of the study {finished.study.name}: {describe_setting(chosen)}"
+    epochs = f"best weights after {format_number(chosen['best_epoch_mean'])} epochs, the mean over seeds"
+    title = f"The recommended setting of the study {finished.study.name}: {describe_setting(chosen)}; {epochs}"
     network = folder / "network.json"
     try:
         has_batch_norm = bool(json.loads(network.read_text(encoding="utf-8"))["batch_norm"])

@@ -26,7 +26,9 @@ from batchscape.report.targets import TARGET_COLUMNS, runs_at_best_settings, spl
 
 INTERVAL = ("ci95_low", "ci95_high")
 TABLES: Mapping[str, Sequence[str]] = {
-    "recommendation": ("setting", "batch_size", "learning_rate", f"{LOSS}_mean", "choice", "edge", "n_seeds"),
+    "recommendation": (
+        *("setting", "batch_size", "learning_rate", f"{LOSS}_mean", "best_epoch_mean", "choice", "edge", "n_seeds"),
+    ),
     "confirmation": ("setting", f"{LOSS}_mean", *(f"{LOSS}_{end}" for end in INTERVAL), "choice", "n_seeds"),
     "scaling": ("source", "hyperparameter", "exponent", *INTERVAL, "verdict", "reason", "n_on_edge", "n_seeds"),
     "runs": ("setting", "batch_size", "learning_rate", "seed", "status", LOSS),
@@ -182,7 +184,8 @@ def tabulate(studies: Sequence[StudyTables], not_finished: Sequence[str] = ()) -
     measured = dict.fromkeys(row.quantity for row in rows if row.quantity not in QUANTITIES)
     order = [first, "learning_rate", *measured, *rest]
     rows.sort(key=lambda row: order.index(row.quantity))
-    return pd.DataFrame([(*row[:3], *row.estimate, *row[4:]) for row in rows], columns=COLUMNS)
+    table = pd.DataFrame([(*row[:3], *row.estimate, *row[4:]) for row in rows], columns=COLUMNS)
+    return table.replace({"unit": {"": "none"}, "measure": {"": "none"}})
 
 
 def _rows(study: StudyTables) -> Iterator[Row]:
@@ -618,6 +621,7 @@ class StepsOfStudy(NamedTuple):
     steps: pd.DataFrame
     batch_sizes: np.ndarray
     n_on_edge: int
+    verdict: str
     reason: str
 
 
@@ -631,7 +635,9 @@ def _by_target(study: StudyTables) -> dict[tuple[str, float], StepsOfStudy]:
         sizes = (best["examples"] / best["steps"]).groupby(best["batch_size"]).mean().to_numpy()
         row = fitted.iloc[0]
         key = (str(row["target"]), float(row["target_value"]))
-        found[key] = StepsOfStudy(_target(study, row), steps, sizes, int(row["n_on_edge"]), str(row["reason"]))
+        found[key] = StepsOfStudy(
+            _target(study, row), steps, sizes, int(row["n_on_edge"]), row["verdict"], row["reason"]
+        )
     return found
 
 
@@ -646,6 +652,8 @@ def _compare_at_target(baseline: StepsOfStudy, other: StepsOfStudy) -> dict[str,
     )
     above, below = ratio.ci95_low > 1, ratio.ci95_high < 1
     notes = [f"not identified: {part.reason}" for part in (baseline, other) if part.reason != "none"]
+    if "outside" in (baseline.verdict, other.verdict):
+        notes.append("a critical batch size is outside of the tried batch sizes, so extrapolated")
     if len(seeds) < 2:
         notes.append("fewer than two seeds in common give no interval")
     if edges := baseline.n_on_edge + other.n_on_edge:

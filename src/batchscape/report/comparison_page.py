@@ -142,7 +142,7 @@ def _row(label: str, studies: Sequence[str], found: pd.DataFrame) -> list[str]:
 def _cell(row: pd.Series | None) -> str:
     if row is None or row["verdict"] == "missing":
         return MISSING
-    texts = [f"{describe_value(row)} {row['unit']}".rstrip()]
+    texts = [f"{describe_value(row)} {row['unit']}".removesuffix(" none")]
     if row["verdict"] not in SILENT:
         texts.append(str(row["verdict"]))
     if row["quantity"] in ("batch_size", "learning_rate") and row["note"] != "none":

@@ -23,6 +23,7 @@ from batchscape.report.comparison_page import render_comparison
 from batchscape.report.figures.comparison import draw
 from batchscape.report.figures.style import render_png
 from batchscape.report.tables import critical_batch
+from tests.helpers.checkout import PROJECT
 from tests.helpers.finished import RATES, SIZES, made_up_steps, made_up_study, made_up_tables
 from tests.helpers.page import ParsedPage
 from tests.helpers.tables import synthetic_runs
@@ -92,6 +93,7 @@ def test_values_are_those_of_the_tables():
     assert row["note"] == "best rates on an edge of the tried ones: 3"  # one rate is tried
     row = table.loc["exponent"]
     assert row["value"] == pytest.approx(0.5)
+    assert (row["unit"], row["measure"]) == ("none", "none")
     assert (row["of"], row["verdict"]) == ("learning_rate of the grid", tables["scaling"]["verdict"].iloc[0])
     first = tables["recommendation"].iloc[0]
     assert table.loc["learning_rate", "value"] == first["learning_rate"]
@@ -288,6 +290,8 @@ def test_claim_on_optimizers_follows_from_paired_seeds(critical: list[float], ve
     assert row["ratio"] == pytest.approx(tables[1] / tables[0])
     assert row["n_seeds"] == 3
     assert row["differs_in"].startswith("optimizer.")
+    tried = {study.name: study.tables["critical_batch"]["verdict"].iloc[0] for study in (plain, other)}
+    assert ("extrapolated" in row["note"]) == ("outside" in tried.values())
     if verdict != "undecided":  # all seeds have the same ratio, so only rounding remains
         assert row["ci95_high"] / row["ci95_low"] < 1.1
 
@@ -377,6 +381,13 @@ def test_losses_of_other_units_or_data_share_no_row_and_are_named():
         assert f"Validation {label}" in text
     assert "Validation cross-entropy\n" not in page([a, c]).text
     assert "Validation cross-entropy, data" not in page([a, made_up_study("d")]).text
+
+
+def test_every_column_and_quantity_is_documented():
+    text = (PROJECT / "docs" / "outputs.md").read_text()
+    section = text.partition("\n## Comparisons\n")[2].partition("\n## ")[0]
+    names = {*comparison.COLUMNS, *comparison.LAW_COLUMNS, *comparison.CLAIM_COLUMNS, *comparison.QUANTITIES}
+    assert {name for name in names if f"`{name}`" not in section} == set()
 
 
 def test_page_loads_nothing_and_escapes_names():

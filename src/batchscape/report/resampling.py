@@ -20,6 +20,14 @@ class Estimate(NamedTuple):
         with np.errstate(over="ignore"):
             return Estimate(*(float(np.exp(number)) for number in self))
 
+    def without_ties(self) -> "Estimate":
+        """Return the estimate without an interval if that has no width.
+
+        Runs reach a target at an evaluation. If these are so far apart that all seeds take the same number of steps,
+        the seeds do not show how much the number varies.
+        """
+        return self._replace(ci95_low=np.nan, ci95_high=np.nan) if self.ci95_low == self.ci95_high else self
+
 
 def estimate_over_seeds(statistic: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> list[Estimate]:
     """Estimate statistics with their intervals over seeds by the jackknife.

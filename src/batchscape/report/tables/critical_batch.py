@@ -86,7 +86,7 @@ def estimate(batch_sizes: np.ndarray, steps: np.ndarray) -> dict[str, Estimate]:
     Args:
         batch_sizes: Ascending, shape (n,).
         steps: Steps of each seed at the best setting of each batch size, shape (seeds, n); nan where the run did not
-            reach the target.
+            reach the target. If these are equal, there are no intervals.
     """
 
     def statistics(steps: np.ndarray) -> np.ndarray:
@@ -97,7 +97,7 @@ def estimate(batch_sizes: np.ndarray, steps: np.ndarray) -> dict[str, Estimate]:
         return np.array([*fitted, find_overhead_batch(batch_sizes[columns], means)])
 
     estimates = estimate_over_seeds(statistics, steps)
-    return {name: value.exp() for name, value in zip(ESTIMATES, estimates, strict=True)}
+    return {name: value.without_ties().exp() for name, value in zip(ESTIMATES, estimates, strict=True)}
 
 
 def tabulate(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> pd.DataFrame:
@@ -131,6 +131,7 @@ def _fit_target(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> 
         "n_runs": len(runs),
         "n_missed": int(best["n_missed"].sum()),
         "n_diverged": int(best["n_diverged"].sum()),
+        "n_at_first_evaluation": int(runs["evaluations"].eq(1).sum()),
         "n_on_edge": int(best["edge"].ne("none").sum()),
         "verdict": "not identified" if reason else "inside" if low <= row["critical_batch"] <= high else "outside",
         "reason": reason or "none",

@@ -41,12 +41,16 @@ def ratio_per_doubling(runs: pd.DataFrame, quantity: str, batch_size: int, large
         quantity: The name of a column with positive values.
         batch_size: The smaller batch size.
         larger: The larger one.
+
+    Returns:
+        The factor, without an interval if that of all seeds is the same; and the number of pairs.
     """
     pairs = np.log(runs.pivot(index="seed", columns="batch_size", values=quantity)[[batch_size, larger]].dropna())
     slopes = (pairs[larger] - pairs[batch_size]).to_numpy() / np.log2(larger / batch_size)
     if not len(slopes):
         return Estimate(np.nan, np.nan, np.nan), 0
-    return estimate_over_seeds(lambda values: np.array([values.mean()]), slopes)[0].exp(), len(slopes)
+    estimate = estimate_over_seeds(lambda values: np.array([values.mean()]), slopes)[0]
+    return estimate.without_ties().exp(), len(slopes)
 
 
 def judge(interval: Estimate) -> str:
@@ -80,7 +84,7 @@ def _compare_neighbors(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFra
                 "ci95_low": ratio.ci95_low,
                 "ci95_high": ratio.ci95_high,
                 "regime": regime,
-                "reason": _explain(n_first, n_seeds) if regime == "not determined" else "none",
+                "reason": _explain(ratio, n_first, n_seeds) if regime == "not determined" else "none",
                 "n_seeds": n_seeds,
                 "n_at_first_evaluation": n_first,
                 "n_on_edge": int(best.loc[[size, larger], "edge"].ne("none").sum()),
@@ -89,10 +93,12 @@ def _compare_neighbors(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFra
     return rows
 
 
-def _explain(n_first: int, n_seeds: int) -> str:
+def _explain(ratio: Estimate, n_first: int, n_seeds: int) -> str:
     if n_first:
         runs = "1 run" if n_first == 1 else f"{n_first} runs"
         return f"{runs} reached the target at the first evaluation, so the steps are upper bounds"
     if n_seeds < 2:
         return "fewer than two seeds reached the target with both batch sizes"
+    if np.isnan(ratio.ci95_low):
+        return "all seeds take the same numbers of steps, so there is no interval; evaluate more often"
     return "the interval contains both 1/2 and 1"

@@ -280,6 +280,18 @@ def test_critical_batch_of_one_seed_has_no_interval(seeds: int):
     assert found.value == pytest.approx(50, rel=0.1)
 
 
+def test_seeds_that_take_the_same_steps_give_no_interval():
+    steps = np.tile(120 * (1 + 50 / SIZES), (3, 1))
+    found = critical_batch.estimate(SIZES, steps)
+    assert found["critical_batch"].value == pytest.approx(50, rel=1e-5)
+    assert all(np.isnan([each.ci95_low, each.ci95_high]).all() for each in found.values())
+    runs = scaled_runs(120.0)
+    table = regimes.tabulate(runs, steps_to_target.tabulate(runs))
+    assert table["regime"].eq("not determined").all()
+    ties = table[table["n_seeds"] > 1]
+    assert len(ties) == 2 and ties["reason"].str.contains("evaluate more often").all()
+
+
 def test_interval_is_unbounded_if_one_seed_decides_that_there_is_a_fit():
     falling, level = 120 * (1 + 50 / SIZES), np.full(len(SIZES), 200.0)
     found = critical_batch.estimate(SIZES, np.stack([falling, level]))["critical_batch"]
@@ -340,6 +352,9 @@ def test_table_accounts_for_short_batches_and_excluded_runs(critical: float, ver
     assert row["min_epochs"] == pytest.approx(critical / 10, rel=1e-5)
     assert row[["n_runs", "n_missed", "n_diverged", "n_on_edge", "n_batch_sizes"]].tolist() == [10, 1, 1, 4, 4]
     assert (row["verdict"], row["reason"]) == (verdict, "none")
+    assert row["n_at_first_evaluation"] == 0
+    first = runs.assign(evaluations=np.where(runs["batch_size"] == 50, 1, runs["evaluations"]))
+    assert critical_batch.tabulate(first, steps_to_target.tabulate(first))["n_at_first_evaluation"].tolist() == [3]
 
 
 def test_runs_at_other_rates_are_excluded_from_the_fit():

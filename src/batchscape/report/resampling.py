@@ -23,8 +23,8 @@ class Estimate(NamedTuple):
     def without_ties(self) -> "Estimate":
         """Return the estimate without an interval if that has no width.
 
-        Runs reach a target at an evaluation. If these are so far apart that all seeds take the same number of steps,
-        the seeds do not show how much the number varies.
+        Runs reach a target at an evaluation, and a best value may be one of those that were tried. If these are so far
+        apart that no seed makes a difference, the seeds do not show how much the statistic varies.
         """
         return self._replace(ci95_low=np.nan, ci95_high=np.nan) if self.ci95_low == self.ci95_high else self
 

@@ -78,7 +78,10 @@ def sizes_with_optimum(losses: Losses) -> list[int]:
 
 
 def estimate_exponents(losses: Losses, sizes: Sequence[int]) -> list[Estimate]:
-    """Return the exponents over all of some batch sizes, from the first to the second, and over the last two."""
+    """Return the exponents over all of some batch sizes, from the first to the second, and over the last two.
+
+    There is no interval if the best values are tried ones, and the same without any of the seeds.
+    """
     logs = np.log(np.asarray(sizes, dtype=float))
     columns = [np.flatnonzero(losses.batch_sizes == size) for size in sizes]
     if losses.interpolate:
@@ -100,7 +103,7 @@ def estimate_exponents(losses: Losses, sizes: Sequence[int]) -> list[Estimate]:
         slope = np.polyfit(logs, best, 1)[0] if np.isfinite(best).all() else np.nan
         return np.array([slope, steps[0], steps[-1]])
 
-    return estimate_over_seeds(exponents, losses.values)
+    return [estimate.without_ties() for estimate in estimate_over_seeds(exponents, losses.values)]
 
 
 def judge(interval: Estimate) -> str:
@@ -190,6 +193,8 @@ def _explain(interval: Estimate, n_inside: int, n_sizes: int, n_seeds: int) -> s
         )
     if n_seeds < 2:
         return "one seed gives no interval"
+    if np.isnan(interval.ci95_low):
+        return "no seed makes a difference, so there is no interval; try more rates between the others"
     if interval.ci95_low <= RULES["square-root"] and interval.ci95_high >= RULES["linear"]:
         return "the interval contains both 1 and 0.5"
     return "the interval is too wide"

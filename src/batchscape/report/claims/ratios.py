@@ -3,6 +3,7 @@
 A seed is nan if one of its runs diverged, or if a value is not positive and finite.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -35,7 +36,8 @@ def large_over_small(evidence: Evidence, quantity: str) -> Effects:
     """
     evidence.require_ratios(quantity)
     small, large = evidence.small_and_large()
-    return _at_fixed_rate(evidence, log_quantity(large, quantity) - log_quantity(small, quantity))
+    effects = _at_fixed_rate(evidence, log_quantity(large, quantity) - log_quantity(small, quantity))
+    return replace(effects, has_bounds=_is_cut(quantity, small, large))
 
 
 def large_over_small_epoch_time(evidence: Evidence) -> Effects:
@@ -139,6 +141,7 @@ def linear_over_midpoint(evidence: Evidence, quantity: str) -> Effects:
         f"midpoint of bs{evidence.small_batch_size} and bs{evidence.large_batch_size} at {rate} (fixed)",
         log_ratios,
         (setting_of(small), setting_of(large), setting_of(linear)),
+        has_bounds=_is_cut(quantity, small, large, linear),
     )
 
 
@@ -280,6 +283,11 @@ def best_rate_per_doubling(evidence: Evidence) -> Effects:
         tuple(grid["setting"].unique()),
         f"{num_on_edge} of the {len(best)} best rates are on an edge of the range" if num_on_edge else "",
     )
+
+
+def _is_cut(quantity: str, *rows: pd.DataFrame) -> bool:
+    """Return whether a quantity is the best epoch of a run that was still improving when its budget ended."""
+    return quantity == "best_epoch" and any(each["status"].eq("budget_spent").any() for each in rows)
 
 
 def _at_fixed_rate(evidence: Evidence, by_seed: pd.Series) -> Effects:

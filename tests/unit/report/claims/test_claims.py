@@ -593,6 +593,23 @@ def test_runs_that_were_stopped_are_counted():
 
 
 @pytest.mark.parametrize(
+    ("factor", "status", "verdict", "is_finite"),
+    [
+        (1.1, "converged", "supported", True), (1.1, "budget_spent", "undecided", False),
+        (1.0, "converged", "no relevant difference", True), (1.0, "budget_spent", "undecided", False),
+    ],
+)  # fmt: skip
+def test_best_epochs_at_the_end_of_a_budget_are_bounds(factor: float, status: str, verdict: str, is_finite: bool):
+    frames = make_sources(lambda run, _: 20 * factor if run.batch_size == 128 else 20.0)
+    frames[1]["status"] = frames[1]["status"].where(frames[1]["setting"] != LARGE.setting, status)
+    row = tabulate_claims(frames).loc["more_epochs"]
+    assert row["verdict"] == verdict
+    assert row["effect"] == pytest.approx(factor)
+    assert np.isfinite(row["ci95_low"]) == is_finite
+    assert pd.isna(row["seeds_needed"])
+
+
+@pytest.mark.parametrize(
     ("chosen", "untested", "reason"),
     [
         (make_study(sharpness={"enabled": False}), {"sharper_minima", "linear_flattens"}, "sharpness"),

@@ -78,14 +78,14 @@ def _parser() -> argparse.ArgumentParser:
     form.add_argument("--json", action="store_true", help="print one JSON object per line for each job and each run")
     form.add_argument("--watch", action="store_true", help="show bars with the time to go, until the study is complete")
     add("report", _report, "write a report of the results so far", needs_file=True)
-    compare = add("compare", _compare, "compare finished studies on one page: what differs, and results side by side")
+    compare = add("compare", _compare, "compare finished studies side by side, on one page")
     compare.add_argument(
         "studies", type=Path, nargs="+", metavar="STUDY", help="study file, or folder such as results/digits"
     )
     compare.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the page and its tables (default: results/comparison)"
     )
-    export = add("export", _export, "print the recommended setting of a finished study as Python for other programs")
+    export = add("export", _export, "print the recommended setting as Python for other programs")
     export.add_argument("file", type=Path, metavar="STUDY", help="study file, or folder such as results/digits")
     export.add_argument(
         "--format",

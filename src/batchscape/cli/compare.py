@@ -59,6 +59,8 @@ def compare(paths: Sequence[Path], output: Path = DEFAULT_OUTPUT) -> list[str]:
             notes += missing
     if not studies:
         raise UserError("\n".join([*notes, "compare: none of the studies is finished, so there is nothing to compare"]))
+    if len(studies) < 2:
+        notes.append(f"compare: only {studies[0].name} is finished, so nothing is compared with it")
     notes += comparison.describe_comparability(studies)
     try:
         _write(output, names, notes, studies, not_finished)

@@ -54,6 +54,15 @@ def extend(file: Path, number: int) -> list[str]:
         f"{len(after.runs) - len(before.runs)} runs are added to the {len(before.runs)} of the study; none of these is "
         "trained again",
     ]
+    if after.branching.enabled and after.branching.seeds is None:
+        lines.append(
+            "the new seeds are branched too"
+            + (
+                ", and runs of the arm batch_warmup train again if their stages change"
+                if after.branching.batch_warmup
+                else ""
+            )
+        )
     if after.confirmation_runs:
         lines.append("finalists that change with the new runs are confirmed again, with the same fresh seeds")
     return [*lines, f"`snakemake -n all --configfile {name}` lists the jobs, and without `-n` runs them"]

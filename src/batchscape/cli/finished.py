@@ -20,7 +20,7 @@ from batchscape.report.page import read_config
 from batchscape.study.specs import dump_with_defaults
 from batchscape.study.study import Study
 
-FINISH = "finish it with `snakemake all`"
+FINISH = "finish it with `batchscape run FILE`, where FILE is its study file"
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ def render_comparison(
     return load_template("comparison.html.jinja").render(
         studies=studies,
         notes=notes,
+        finished=len(differences.columns) - 2,
         differences=_preview(
             ["key", "decides", *differences.columns[2:]],
             [[row.iloc[0], *map(str, row.iloc[1:])] for _, row in differences.iterrows()],

@@ -27,7 +27,8 @@ def describe_findings(
         tested = claims[claims["claim"].isin(CAPTIONS[figure].claims) & claims["verdict"].ne("not tested")]
         for comparison, rows in tested.groupby("comparison", sort=False):
             sentences.append(f"{comparison}: {' '.join(rows['reading'])}")
-    if "examples" in tables.get(figure, {}):  # an analysis of the loss surface
+    # Of an analysis of the loss surface; for a branch they are those before it.
+    if figure != "branching" and "examples" in tables.get(figure, {}):
         sentences += _describe_examples(tables[figure], measures)
     for table, describe in MEASURED.get(figure, []):
         if table in tables:
@@ -166,6 +167,7 @@ def _describe_critical_batch(table: pd.DataFrame, _: float, __: Measures) -> Ite
     for setting, rows in table.dropna(subset=["critical_batch"]).groupby("setting", sort=False):
         points = [
             f"{bounds.get(row.edge, '')}{row.critical_batch:.0f} after epoch {format_number(row.epoch)}"
+            f"{_interval(row.critical_batch_ci95_low, row.critical_batch_ci95_high)}"
             for row in rows.itertuples()
         ]
         yield f"The critical batch size of {setting} is {', '.join(points)}."

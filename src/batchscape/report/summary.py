@@ -332,11 +332,14 @@ def _scaling(scaling: pd.DataFrame | None) -> Iterator[str]:
             if n_seeds == 1
             else f"95 % interval {format_interval(row['ci95_low'], row['ci95_high'])}, {n_seeds} seeds"
         )
+        sizes = f"batch sizes {row['smallest_batch_size']:.0f} to {row['largest_batch_size']:.0f}"
+        if row["n_on_edge"]:
+            sizes += f" without {row['n_on_edge']:.0f} whose best value is on an edge"
         falls = " It rises and falls again as the batch size grows." if row["rises_and_falls"] == "yes" else ""
         power = format_number(round(row["exponent"], 2))
         yield (
             f"{capitalize(subject)} is proportional to the batch size to the power of {power} "
-            f"({interval}, batch sizes {row['smallest_batch_size']:.0f} to {row['largest_batch_size']:.0f}): "
+            f"({interval}, {sizes}): "
             f"{SCALING_VERDICTS[row['verdict']]}.{falls}"
         )
 
@@ -451,8 +454,8 @@ def _caveats(
     if stopped:
         named_stopped = int(named["n_budget_spent"].sum())
         yield (
-            f"{stopped} of {total} runs ({named_stopped} of them of the settings named above) were still improving "
-            "when training.budget stopped them, so their losses are upper bounds."
+            f"{stopped} of {total} runs ({named_stopped} of them of the settings named above) were ended by "
+            "training.budget, not by training.patience: trained for longer, they might reach lower losses."
         )
     diverged = recommendation[recommendation["choice"] == "diverged"]
     if len(diverged):

@@ -38,8 +38,16 @@ def describe_recipe(
 
 
 def describe_length(training: TrainingConfig) -> str:
-    """Return up to where runs are compared: `to convergence`, or `at equal` steps, epochs or examples."""
-    return "to convergence" if training.patience is not None else f"at equal {training.budget.unit}"
+    """Return up to where runs are compared: `to convergence`, or `at equal` steps, epochs or examples.
+
+    The latter also if the patience is so long that it cannot end a run before its budget.
+    """
+    budget, every = training.budget, training.evaluate_every
+    if training.patience is None:
+        is_equal = True
+    else:
+        is_equal = budget.unit == every.unit and (training.patience + 1) * every.amount >= budget.amount
+    return f"at equal {budget.unit}" if is_equal else "to convergence"
 
 
 def is_plain_sgd(optimizer: OptimizerConfig, schedule: ScheduleConfig) -> bool:

@@ -100,8 +100,9 @@ CASES = {
         "branching",
         pd.DataFrame(
             {"setting": "s", "epoch": [1, 4, 16], "critical_batch": [64, 256, 128], "edge": ["low", "high", "none"]}
-        ),
-        "The critical batch size of s is at most 64 after epoch 1, at least 256 after epoch 4, 128 after epoch 16.",
+        ).assign(critical_batch_ci95_low=[np.nan, np.nan, 64], critical_batch_ci95_high=[np.nan, np.nan, 256]),
+        "The critical batch size of s is at most 64 after epoch 1, at least 256 after epoch 4, 128 after epoch 16 "
+        "(95 % interval 64 to 256).",
     ),
     "curvature": (
         "curvature",

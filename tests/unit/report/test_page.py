@@ -303,7 +303,7 @@ def test_answer_of_one_seed_is_only_the_best_setting_seen():
 def test_runs_stopped_by_max_epochs_are_a_caveat():
     runs = synthetic_runs({(32, 0.1): [0.2, 0.3], (64, 0.1): [0.3, 0.4]})
     runs.loc[runs["batch_size"] == 64, "status"] = "budget_spent"
-    assert "2 of 4 runs (0 of them of the settings named above) were still improving" in answer_texts(runs)[2]
+    assert "2 of 4 runs (0 of them of the settings named above) were ended by training.budget" in answer_texts(runs)[2]
 
 
 # Provenance, tables and numbers.

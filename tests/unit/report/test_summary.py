@@ -50,7 +50,7 @@ def scaling_row(**changes: object) -> pd.DataFrame:
     row = {
         **{"source": "grid", "hyperparameter": "learning_rate", "exponent": 0.873, "ci95_low": 0.65, "ci95_high": 1.1},
         **{"verdict": "linear", "rises_and_falls": "no", "smallest_batch_size": 32, "largest_batch_size": 256},
-        **{"n_seeds": 3, "reason": "none"},
+        **{"n_seeds": 3, "n_on_edge": 0, "reason": "none"},
     }
     return pd.DataFrame([row | changes])
 
@@ -62,6 +62,12 @@ def scaling_row(**changes: object) -> pd.DataFrame:
             {},
             "The best learning rate of the grid is proportional to the batch size to the power of 0.87 (95 % interval "
             "0.65 to 1.1, 3 seeds, batch sizes 32 to 256): this is linear scaling (1), not square-root scaling (0.5).",
+        ),
+        (
+            {"n_on_edge": 1},
+            "The best learning rate of the grid is proportional to the batch size to the power of 0.87 (95 % interval "
+            "0.65 to 1.1, 3 seeds, batch sizes 32 to 256 without 1 whose best value is on an edge): this is linear "
+            "scaling (1), not square-root scaling (0.5).",
         ),
         (
             {

@@ -286,7 +286,7 @@ def best_rate_per_doubling(evidence: Evidence) -> Effects:
 
 
 def _is_cut(quantity: str, *rows: pd.DataFrame) -> bool:
-    """Return whether a quantity is the best epoch of a run that was still improving when its budget ended."""
+    """Return whether a quantity is the best epoch of a run that was ended by its budget, not by patience."""
     return quantity == "best_epoch" and any(each["status"].eq("budget_spent").any() for each in rows)
 
 

@@ -55,7 +55,7 @@ def _compare(base: pd.DataFrame, warmed_up: pd.DataFrame) -> dict[str, float]:
     logs = np.log(values.where(values > 0).astype(float))
     compared = ("steps", "steps_to_loss", "best_validation_loss")
     log_ratios = np.column_stack([logs[name] - logs[f"base_{name}"] for name in compared])
-    steps, to_loss, loss = (each.exp() for each in estimate_over_seeds(_mean, log_ratios))
+    steps, to_loss, loss = (each.without_ties().exp() for each in estimate_over_seeds(_mean, log_ratios))
     estimates = zip(ESTIMATES, (_saved(steps), _saved(to_loss), loss), strict=True)
     return {
         **{f"{name}_mean": values[name].mean() for name in VALUES},

@@ -48,9 +48,7 @@ def _best(batch_size: int, rows: pd.DataFrame) -> dict[str, object]:
     else:
         advice = "inside the range"
     if best["n_budget_spent"] > 0:
-        advice += (
-            f"; {int(best['n_budget_spent'])} of its runs were still improving when their budget ended, increase it"
-        )
+        advice += f"; {int(best['n_budget_spent'])} of its runs were ended by their budget, increase it"
     return {
         "batch_size": batch_size,
         "best_learning_rate": rate,

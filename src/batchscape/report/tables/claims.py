@@ -228,7 +228,10 @@ def _caveats(effects: Effects, runs: pd.DataFrame) -> list[str]:
     """Return what weakens a finding: its note, and how many of the compared runs did not converge."""
     statuses = runs.loc[runs["setting"].isin(effects.settings), "status"]
     caveats = [effects.note] if effects.note else []
-    for status, words in (("diverged", "diverged"), ("budget_spent", "were still improving when their budget ended")):
+    for status, words in (
+        ("diverged", "diverged"),
+        ("budget_spent", "were ended by their budget, not by training.patience"),
+    ):
         count = (statuses == status).sum()
         if count:
             caveats.append(f"{count} of the {len(statuses)} runs {words}")

@@ -14,7 +14,7 @@ COSTS = ("best_epoch", "epoch_seconds", "epoch_cpu_seconds", "seconds_to_best", 
 def tabulate(runs: pd.DataFrame, *, metrics: Sequence[str]) -> pd.DataFrame:
     """Return one row for each batch size and constant learning rate.
 
-    `n_budget_spent` counts the runs that were still improving when they were stopped: their losses are upper bounds.
+    `n_budget_spent` counts the runs that were ended by their budget, not by patience: their losses are upper bounds.
     """
     runs = constant_lr_settings(runs)
     at_best = [f"validation_{name}_at_best" for name in metrics]

@@ -84,7 +84,7 @@ def _compare_neighbors(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFra
                 "ci95_low": ratio.ci95_low,
                 "ci95_high": ratio.ci95_high,
                 "regime": regime,
-                "reason": _explain(ratio, n_first, n_seeds) if regime == "not determined" else "none",
+                "reason": _explain(ratio, n_first, n_seeds, regime),
                 "n_seeds": n_seeds,
                 "n_at_first_evaluation": n_first,
                 "n_on_edge": int(best.loc[[size, larger], "edge"].ne("none").sum()),
@@ -93,7 +93,12 @@ def _compare_neighbors(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFra
     return rows
 
 
-def _explain(ratio: Estimate, n_first: int, n_seeds: int) -> str:
+def _explain(ratio: Estimate, n_first: int, n_seeds: int, regime: str) -> str:
+    if regime != "not determined":
+        is_better = ratio.ci95_high < PERFECT
+        return (
+            "better than perfect: the rate of the smaller batch size is probably not its best" if is_better else "none"
+        )
     if n_first:
         runs = "1 run" if n_first == 1 else f"{n_first} runs"
         return f"{runs} reached the target at the first evaluation, so the steps are upper bounds"

@@ -588,7 +588,7 @@ def test_runs_that_were_stopped_are_counted():
     frames = make_sources(of_large("best_epoch", 2))
     frames[0].loc[frames[0]["setting"] == LARGE.setting, "status"] = "budget_spent"
     row = tabulate_claims(frames).loc["more_epochs"]
-    assert "3 of the 6 runs were still improving when their budget ended" in row["reading"]
+    assert "3 of the 6 runs were ended by their budget, not by training.patience" in row["reading"]
     assert row["verdict"] == "supported"
 
 

@@ -27,8 +27,8 @@ class BranchingConfig(Section):
     examples. The largest batch size that reaches the same loss is the critical one there (Merrill et al. 2025)."""
 
     enabled: Annotated[bool, JobSelection] = False
-    """`true` enables this analysis. The runs that it branches from save their states at the points; a run that was
-    trained before is trained again up to them."""
+    """`true` enables this analysis. The runs that it branches from save their states at the points; of a run that was
+    trained before, a copy is trained up to them."""
 
     settings: Settings = None
     """Settings of the runs to branch from, as in `landscape`; by default the small batch size at

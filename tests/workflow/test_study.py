@@ -240,7 +240,9 @@ def test_every_claim_has_verdict_and_interval(finished: Checkout):
     assert claims.loc[~is_tested, "reading"].str.startswith("Not tested").all()
     assert is_tested.sum() >= 10
     has_two_seeds = is_tested & claims["claim"].ne("noise_scale_predicts")  # a run of one seed branches
-    assert np.isfinite(claims.loc[has_two_seeds, ["ci95_low", "ci95_high"]]).all(axis=None)
+    # The best epoch of each run is the last one of its budget, a bound that is the same for both seeds.
+    has_interval = has_two_seeds & ~claims["claim"].isin(["more_epochs", "linear_restores_epochs"])
+    assert np.isfinite(claims.loc[has_interval, ["ci95_low", "ci95_high"]]).all(axis=None)
     assert (claims.loc[has_two_seeds, "n_seeds"] == 2).all()
     assert has_two_seeds[claims["claim"].isin(["edge_of_stability", "logarithmic_distance"])].all()
 

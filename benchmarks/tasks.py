@@ -22,14 +22,15 @@ All train the same network from the same weights. The contenders take turns; of 
 divided by that of the other contender, and the median over the rounds (7 by default) counts. Takes about four minutes.
 
 Results on a shared virtual machine with 2 cores of an AMD EPYC, Python 3.11, torch 2.13, pytorch-lightning 2.6.6, under
-a load of about 12: the CPU time of `train` as a multiple of that of the others. (5 rounds for the table; 3 for text,
-without the fused loop.)
+a load of about 12 (table, 5 rounds; with AdamW 3), and of an Intel Xeon under a load of about 8 (text, 3 rounds): the
+CPU time of `train` as a multiple of that of the others.
 
                               table                           text
                               batch size 32   batch size 512  batch size 32   batch size 512  target
-    hand-written              1.14            1.13            0.99            0.87            at most 1.15
-    hand-written, fused       1.04            1.13                                            at most 1.15
-    stock Lightning           0.23            0.19            0.93            0.78            at most 0.6
+    hand-written              1.14            1.13            1.03            0.80            at most 1.15
+    hand-written, fused       1.04            1.13            1.01            0.79            at most 1.15
+    stock Lightning           0.23            0.19            0.96            0.78            at most 0.6
+    AdamW and average         0.81            0.98            0.99            0.85            at most 1.15
 
 The targets are met except for the text beside stock Lightning: there nearly all of the time is that of the network,
 which all contenders compute with the same kernels. At batch size 512 `train` computes smaller micro-batches: in a plain

@@ -160,6 +160,7 @@ def _tensors(run: Path) -> list[bytes]:
     return sorted(
         str(tensor.shape).encode() + tensor.tobytes()
         for path in run.rglob("*.safetensors")
+        if "states" not in path.relative_to(run).parts  # which a run has saved for branches, if the study has any
         for tensor in load_file(path).values()
     )
 

@@ -69,14 +69,21 @@ QUICK = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def start(description: str) -> bool:
+    """Set up this process as a job on one CPU thread, and return whether the option `--quick` is given."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="only check that the benchmark runs")
     quick = parser.parse_args().quick
     torch.set_num_threads(1)
     threadpool_limits(1)  # of NumPy, as Snakemake does
     keep_freed_memory()  # as jobs do
+    environment = describe_environment(torch.device("cpu"))
+    print(f"{environment['processor']}, Python {environment['python']}, {environment['packages']}")
+    return quick
 
+
+def main() -> None:
+    quick = start(__doc__ or "")
     data_config = SyntheticConfig(
         source="synthetic",
         images=700 if quick else 70_000,
@@ -95,8 +102,6 @@ def main() -> None:
         device_timing=DeviceTimingConfig(enabled=False),
         **(QUICK if quick else {}),
     )
-    environment = describe_environment(torch.device("cpu"))
-    print(f"{environment['processor']}, Python {environment['python']}, {environment['packages']}")
     print(f"{'CPU time':24s}{'one, s':>10s}{'number':>10s}{'study, s':>10s}")
     with tempfile.TemporaryDirectory() as folder:
         trainings = time_trainings(study, Path(folder))

@@ -23,15 +23,12 @@ as 30 gradients over them, and there are 10 of them in 92 epochs. In a run of mo
 `analysis.examples`, its share is smaller.
 """
 
-import argparse
 import tempfile
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import torch
-from threadpoolctl import threadpool_limits
+# Python adds the folder of the script to its path.
+from analyses import cpu_seconds, start
 
 from batchscape.analysis import branching, curvature
 from batchscape.analysis.surfaces import draw_examples
@@ -41,9 +38,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import read_prepared
 from batchscape.io.run_directory import RunDirectory
-from batchscape.runtime.allocator import keep_freed_memory
 from batchscape.study.study import Study
-from batchscape.training.environment import describe_environment
 from batchscape.training.execution import SINGLE_PROCESS
 from batchscape.training.train import train
 
@@ -52,22 +47,8 @@ POINTS = tuple(Budget(epochs=epoch) for epoch in (1, 4, 16, 64))
 FACTORS = (2, 4, 8, 16)
 
 
-def cpu_seconds(function: Callable[[], object]) -> float:
-    start = time.process_time()
-    function()
-    return time.process_time() - start
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="only check that the benchmark runs")
-    quick = parser.parse_args().quick
-    torch.set_num_threads(1)
-    threadpool_limits(1)  # of NumPy, as Snakemake does
-    keep_freed_memory()  # as jobs do
-    study = Study.from_file(STUDY)
-    environment = describe_environment(torch.device("cpu"))
-    print(f"{environment['processor']}, Python {environment['python']}, {environment['packages']}")
+    quick, study = start(__doc__ or ""), Study.from_file(STUDY)
     points, factors = (POINTS[:1], FACTORS[:1]) if quick else (POINTS, FACTORS)
     epochs = 3 if quick else study.training.budget.epochs
     checkpoints = tuple(2**power for power in range(20) if 2**power <= epochs)

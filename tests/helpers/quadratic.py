@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from batchscape.config.run import RunSpec
 from batchscape.config.task import RegressionConfig
 from batchscape.data.dataset import Dataset
 from batchscape.data.prepared import PreparedData
@@ -44,6 +45,14 @@ def noise_data(noise: np.ndarray) -> PreparedData:
     """Return data with that noise to train with; the validation set is its mean, so its loss is ½·θᵀHθ if that is 0."""
     train = noise_dataset(noise)
     return PreparedData(train.spec, train, noise_dataset(noise.mean(0, keepdims=True)), None)
+
+
+def quadratic_spec(eigenvalues: Sequence[float], start: Sequence[float], **sections: object) -> RunSpec:
+    """Return a run of batches of eight examples on the noisy quadratic, with other sections."""
+    model = {"name": "tests.helpers.quadratic:NoisyQuadratic"}
+    model |= {"arguments": {"eigenvalues": list(eigenvalues), "start": list(start)}}
+    run = {"batch_size": 8, "learning_rate": 0.1, "seed": 0, "model": model, "task": TASK}
+    return RunSpec.model_validate(run | sections)
 
 
 def quadratic_objective(eigenvalues: Sequence[float], start: Sequence[float], data: Dataset) -> SupervisedObjective:

@@ -37,7 +37,7 @@ from batchscape.training.plan import StepPlan
 from batchscape.training.sampler import epoch_order
 from batchscape.training.train import train
 from tests.helpers.objectives import CPU
-from tests.helpers.quadratic import TASK, noise_data, noise_dataset, quadratic_objective
+from tests.helpers.quadratic import noise_data, noise_dataset, quadratic_objective, quadratic_spec
 from tests.helpers.surfaces import MATRIX, Quadratic, parameter_vector
 
 EIGENVALUES, START = (5.0, 1.0, 0.2), (0.3, -1.0, 2.0)
@@ -196,21 +196,13 @@ def second_moments_by_hand(spec: RunSpec, data: PreparedData) -> dict[int, np.nd
 def test_rows_of_a_run_with_adam(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     noise = np.random.default_rng(2).normal(size=(24, 3))
     write_prepared(tmp_path / "data", noise_data(noise - noise.mean(0)))
-    spec = RunSpec.model_validate(
-        {
-            "batch_size": 8,
-            "learning_rate": 0.1,
-            "seed": 0,
-            "model": {
-                "name": "tests.helpers.quadratic:NoisyQuadratic",
-                "arguments": {"eigenvalues": list(EIGENVALUES), "start": list(START)},
-            },
-            "task": TASK,
-            "training": {"budget": {"epochs": 4}, "patience": None, "checkpoints": [2, 3], "accelerator": "cpu"},
-            "optimizer": {"name": "Adam", "arguments": {"betas": [0.5, 0.9], "eps": 0.01}},
-            "schedule": {"decay": "linear"},
-            "stages": [{"start": {"epochs": 3}, "batch_size_factor": 2, "learning_rate_factor": 2.0}],
-        }
+    spec = quadratic_spec(
+        EIGENVALUES,
+        START,
+        training={"budget": {"epochs": 4}, "patience": None, "checkpoints": [2, 3], "accelerator": "cpu"},
+        optimizer={"name": "Adam", "arguments": {"betas": [0.5, 0.9], "eps": 0.01}},
+        schedule={"decay": "linear"},
+        stages=[{"start": {"epochs": 3}, "batch_size_factor": 2, "learning_rate_factor": 2.0}],
     )
     run = RunDirectory(train(spec, tmp_path / "data", tmp_path / "run"))
     data = noise_data(noise - noise.mean(0))

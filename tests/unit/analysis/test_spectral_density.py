@@ -8,7 +8,6 @@ import pytest
 
 from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.analysis.spectral_density import analyze, lanczos_quadrature, measure_spectrum
-from batchscape.config.run import RunSpec
 from batchscape.config.spectral_density import SpectralDensityConfig
 from batchscape.data.prepared import write_prepared
 from batchscape.errors import UserError
@@ -17,7 +16,7 @@ from batchscape.io.weights import Layers
 from batchscape.report.figures.spectral_density import smooth_density
 from batchscape.report.tables.spectral_density import tabulate
 from batchscape.training.train import train
-from tests.helpers.quadratic import TASK, noise_data
+from tests.helpers.quadratic import noise_data, quadratic_spec
 
 LAYERS = Layers(("first", "second"), (0, 30))
 
@@ -102,19 +101,8 @@ def test_rows_of_a_run_have_the_spectrum_of_its_quadratic_loss(tmp_path: Path):
     noise = np.random.default_rng(2).normal(size=(24, 3))
     data = noise_data(noise - noise.mean(0))
     write_prepared(tmp_path / "data", data)
-    spec = RunSpec.model_validate(
-        {
-            "batch_size": 8,
-            "learning_rate": 0.1,
-            "seed": 0,
-            "model": {
-                "name": "tests.helpers.quadratic:NoisyQuadratic",
-                "arguments": {"eigenvalues": eigenvalues, "start": [0.3, -1.0, 2.0]},
-            },
-            "task": TASK,
-            "training": {"budget": {"epochs": 2}, "patience": None, "accelerator": "cpu"},
-        }
-    )
+    training = {"budget": {"epochs": 2}, "patience": None, "accelerator": "cpu"}
+    spec = quadratic_spec(eigenvalues, [0.3, -1.0, 2.0], training=training)
     run = RunDirectory(train(spec, tmp_path / "data", tmp_path / "run"))
     config = SpectralDensityConfig(checkpoints=("init", "last"), steps=10, probes=2)
     rows = analyze(run, data, config)

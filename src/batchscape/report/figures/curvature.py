@@ -27,7 +27,6 @@ def draw(curvature: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
     rows = rows[rows["epoch"] > 0].drop_duplicates(["panel", "run", "epoch"])
     rows, caption = style.keep_drawable(rows, "value", log=True)
     seeds = style.describe_seeds(table["n_seeds"], table[table["checkpoint"] == "init"]["n_diverged"])
-    reasons = [reason for reason in curvature["not_computed"].unique() if reason != "none"]
     return (
         (_lines(rows, curvature) if len(rows) else style.empty_plot())
         + caption
@@ -37,7 +36,7 @@ def draw(curvature: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
                 f"One line per run, {seeds}, from the first checkpoint on; dashed: the edge beyond which full-batch "
                 "steps are unstable"
             )
-            + "".join(f"\n{style.wrap(f'Not computed: {reason}')}" for reason in reasons),
+            + style.describe_not_computed(curvature),
             x="Epoch",
             y="",
         )

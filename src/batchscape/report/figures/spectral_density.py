@@ -21,7 +21,6 @@ def draw(spectral_density: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
     if len(nodes):
         curves = pd.concat([_curves(rows) for _, rows in nodes.groupby("checkpoint")], ignore_index=True)
     seeds = style.describe_seeds(table["n_seeds"], table.drop_duplicates(["setting", "checkpoint"])["n_diverged"])
-    reasons = [reason for reason in spectral_density["not_computed"].unique() if reason != "none"]
     return (
         _lines(curves, checkpoints, spectral_density["batch_size"]) if len(curves) else style.empty_plot()
     ) + p9.labs(
@@ -30,7 +29,7 @@ def draw(spectral_density: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
             f"One line per setting, mean over probes and {seeds}; each node of the quadrature is a Gaussian with a "
             "standard deviation of 1 % of the range"
         )
-        + "".join(f"\n{style.wrap(f'Not computed: {reason}')}" for reason in reasons),
+        + style.describe_not_computed(spectral_density),
         x="Eigenvalue",
         y="Density",
     )

@@ -161,6 +161,12 @@ def describe_seeds(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
     return f"{text} ({diverged} diverged run{'s' if diverged != 1 else ''} not drawn)" if diverged else text
 
 
+def describe_not_computed(analysis: pd.DataFrame) -> str:
+    """Return why an analysis has no values for some runs, as further lines of a subtitle; empty if it has them all."""
+    reasons = [reason for reason in analysis["not_computed"].unique() if reason != "none"]
+    return "".join(f"\n{wrap(f'Not computed: {reason}')}" for reason in reasons)
+
+
 def describe_spread(table: pd.DataFrame) -> str:
     """Return what points and bars show, for a table of means and standard deviations over seeds."""
     seeds = describe_seeds(table["n_seeds"], table["n_diverged"])

@@ -34,6 +34,7 @@ def read_study_file():
     assignments = workflow.config_settings.config_args
     checked = Study.from_file(relative, *read_assignments(assignments))
     checked.require_files(str(relative))
+    checked.require_packages(str(relative))
     return checked, None if assignments else relative
 
 
@@ -52,6 +53,7 @@ def read_module_config():
     if file := find_study_file(config):
         checked = Study.from_file(file)
         checked.require_files(str(file))
+        checked.require_packages(str(file))
         return checked, file
     source = ", ".join(map(str, workflow.configfiles)) or "config"
     values, texts = find_assignments(config)
@@ -59,6 +61,7 @@ def read_module_config():
         remove_assigned_text(config, values, texts), source, values, texts
     )
     checked.require_files(source)
+    checked.require_packages(source)
     return checked, None
 
 

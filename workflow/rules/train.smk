@@ -52,8 +52,9 @@ rule train:
         nodes=study.resources.nodes,
         tasks=study.job_resources.slurm_tasks,
         gres=study.job_resources.slurm_gres,
-        # A resource, not a param: a run need not train again to be branched, see `branch_state`.
+        # Resources, not params: a run need not train again to be branched or tracked, see `branch_state` and `track`.
         states=lambda wildcards: " ".join(study.plan.branch_points(wildcards.run)),
+        tracking=study.specs.tracking,
     params:
         spec=lambda wildcards: study.specs.run(wildcards.run),
         code=lambda wildcards: hash_code(
@@ -133,6 +134,7 @@ rule confirm:
         nodes=study.resources.nodes,
         tasks=study.job_resources.slurm_tasks,
         gres=study.job_resources.slurm_gres,
+        tracking=study.specs.tracking,
     params:
         code=lambda wildcards: hash_code(
             "confirm.py", study.model_module, other_files=study.custom_training_files
@@ -141,3 +143,27 @@ rule confirm:
         "Confirming rank{wildcards.rank}-seed{wildcards.seed}"
     script:
         "../scripts/confirm.py"
+
+
+# Runs track themselves while they train; what is left are those from before the tracker was in the study file, and those
+# for which it failed.
+rule track:
+    """Add to the trackers the complete runs that they lack."""
+    input:
+        runs=study.paths.run_summaries,
+        confirmation=study.paths.confirmation_summaries,
+        finalists=[study.paths.finalists] if study.confirmation_runs else [],
+    output:
+        study.paths.tracked_runs,
+    log:
+        study.paths.log("track"),
+    conda:
+        "../../envs/batchscape.yaml"
+    threads: 1
+    params:
+        trackers=study.specs.tracking,
+        code=lambda wildcards: hash_code("track.py"),
+    message:
+        "Adding runs to the trackers"
+    script:
+        "../scripts/track.py"

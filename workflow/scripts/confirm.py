@@ -7,6 +7,7 @@ from pathlib import Path
 from batchscape.io.finalists import read_finalists
 from batchscape.runtime.gpus import allocate_gpus
 from batchscape.training.execution import Execution
+from batchscape.training.tracking import Tracking
 from batchscape.training.train import train
 
 if __name__ == "__main__":
@@ -18,4 +19,6 @@ if __name__ == "__main__":
         finalist = read_finalists(Path(snakemake.input.finalists)).finalists[int(wildcards.rank) - 1]
         spec = finalist.run_spec(int(wildcards.seed))
         execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
-        train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, execution)
+        directory = Path(snakemake.output.run).parent
+        tracking = Tracking.of_run(resources.tracking, directory.parents[1], f"{finalist.setting}-seed{wildcards.seed}")
+        train(spec, Path(snakemake.input.data), directory, execution, tracking=tracking)

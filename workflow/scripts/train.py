@@ -11,6 +11,7 @@ from batchscape.config.stages import MeasuredStages
 from batchscape.io.files import read_json
 from batchscape.runtime.gpus import allocate_gpus
 from batchscape.training.execution import Execution
+from batchscape.training.tracking import Tracking
 from batchscape.training.train import train
 
 if __name__ == "__main__":
@@ -29,4 +30,6 @@ if __name__ == "__main__":
             spec = RunSpec.model_validate_json(json.dumps(values))
         execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
         states = [parse_point(name) for name in resources.states.split()]
-        train(spec, Path(snakemake.input.data), Path(snakemake.output.run).parent, execution, states=states)
+        directory = Path(snakemake.output.run).parent
+        tracking = Tracking.of_run(resources.tracking, directory.parents[1], snakemake.wildcards.run)
+        train(spec, Path(snakemake.input.data), directory, execution, states=states, tracking=tracking)

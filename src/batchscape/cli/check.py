@@ -14,6 +14,7 @@ def check(file: Path) -> list[str]:
     """Return lines for the terminal that describe a valid study. Raises UserError if the study or its data is not."""
     study = Study.from_file(file)
     study.require_files(printable(file))
+    study.require_packages(printable(file))
     try:
         inspection = inspect_source(study.data, study.task.name)
         cost = _cost(study, inspection)

@@ -42,6 +42,7 @@ from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.spectral_density import SpectralDensityConfig
 from batchscape.config.stages import GrowthConfig, Stages, grow
 from batchscape.config.task import ClassificationConfig, TaskConfig
+from batchscape.config.tracking import Trackers
 from batchscape.config.training import TrainingConfig
 from batchscape.config.trajectory import TrajectoryConfig
 from batchscape.config.tuning import TuningConfig, describe_minimal_budget
@@ -129,6 +130,10 @@ class StudyConfig(Section):
 
     name: Annotated[str, Field(examples=["my-study"]), AfterValidator(_folder_name)]
     """Name of the study; all its results are in `results/<name>/`."""
+
+    tracking: Annotated[Trackers, Field(examples=[["tensorboard"]])] = ()
+    """Programs that show the curves of the runs while they train, see [tracking.md](tracking.md). An edit trains
+    nothing: finished runs are added."""
 
     data: DataConfig = DigitsConfig()
     task: TaskConfig = ClassificationConfig()

@@ -77,6 +77,11 @@ class Paths:
         """The file of each run of the confirmation that exists once the run is complete."""
         return [self.confirmation_file(run, "run.json") for run in self.config.confirmation_runs]
 
+    @property
+    def tracked_runs(self) -> str:
+        """Where the trackers have the runs: exists once they have all of them."""
+        return f"{self.folder}/tracking/runs.csv"
+
     def run_file(self, run: str, file: str) -> str:
         return f"{self.folder}/runs/{run}/{file}"
 
@@ -135,6 +140,7 @@ class Paths:
             self.network,
             *self.run_summaries,
             *self.confirmation_summaries,
+            *([self.tracked_runs] if self.config.tracking else []),
             *(file for analysis in self.plan.analyses for file in self.partial_outputs(analysis)),
             *(self.rows(analysis) for analysis in self.plan.analyses),
             *(self.csv(f"tables/{table}") for table in self.plan.tables),

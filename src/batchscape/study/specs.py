@@ -68,6 +68,11 @@ class Specs:
         return _canonical(spec.model_dump(mode="json", exclude={key for key in found if found[key]}))
 
     @property
+    def tracking(self) -> str:
+        """The trackers, separated by spaces."""
+        return " ".join(self.config.tracking)
+
+    @property
     def finalists(self) -> str:
         """How many settings are trained again, and the RunSpec of each setting of the study without seed.
 

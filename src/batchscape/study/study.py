@@ -5,11 +5,13 @@ so an edit of one section makes no unrelated job stale.
 """
 
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 
 from batchscape.config.data import source_module
 from batchscape.config.model import model_module
 from batchscape.config.study import StudyConfig
+from batchscape.config.tracking import PACKAGES
 from batchscape.errors import UserError
 from batchscape.runtime.user_code import module_file
 from batchscape.study.paths import Paths
@@ -90,3 +92,22 @@ class Study(StudyConfig):
             if not Path(path).exists():
                 hint = "" if Path(path).is_absolute() else " (relative to the folder in which the workflow runs)"
                 raise UserError(f"{source}: data.{key}: {path} does not exist{hint}")
+
+    def require_packages(self, source: str) -> None:
+        """Check that the packages of all trackers are installed.
+
+        Args:
+            source: Name of the study file for error messages.
+
+        Raises:
+            UserError: A package is not installed.
+        """
+        for tracker in self.tracking:
+            package = PACKAGES.get(tracker)
+            found = find_spec(package) if package else None
+            # A folder of that name, such as the one in which wandb writes, has no origin.
+            if package and (found is None or found.origin is None):
+                raise UserError(
+                    f"{source}: tracking: the package {package} is not installed; run `pip install "
+                    f"'batchscape[{tracker}]'`, or remove {tracker} from the list"
+                )

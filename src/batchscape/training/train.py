@@ -34,6 +34,7 @@ from batchscape.training.lightning import DDPStrategy, environments, pl
 from batchscape.training.module import TrainingModule
 from batchscape.training.plan import StepPlan
 from batchscape.training.recorder import AfterEvaluation, Recorder
+from batchscape.training.tracking import NO_TRACKING, RunTracker, Tracking, TrackRun
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def train(
     *,
     states: Sequence[Budget] = (),
     start: Path | None = None,
+    tracking: Tracking = NO_TRACKING,
 ) -> Path:
     """Train one run on prepared data.
 
@@ -71,6 +73,7 @@ def train(
         states: Points of the training at which the complete state is saved too, at the first evaluation from there on;
             see `RunDirectory.state_folder`.
         start: A checkpoint of another run from which this one begins, in place of the initial weights.
+        tracking: The trackers that show the run while it trains; they change neither its numbers nor its course.
 
     Returns:
         `directory`.
@@ -88,7 +91,7 @@ def train(
         record_state(ALREADY_COMPLETE)
         return directory
     if execution.num_processes == 1:
-        _train(spec, data, directory, execution, ProcessGroup(), states, start, after_evaluation)
+        _train(spec, data, directory, execution, ProcessGroup(), states, start, tracking, after_evaluation)
         return directory
     torch.set_num_threads(execution.threads)
     # So that an invalid run fails here, with one line, not in each process.
@@ -101,6 +104,7 @@ def train(
         "execution": asdict(execution),
         "states": [point.model_dump() for point in states],
         "start": None if start is None else str(start),
+        "tracking": asdict(tracking),
     }
     launch(train_worker, arguments, execution.devices, execution.nodes)
     return directory
@@ -113,13 +117,15 @@ def train_worker(
     execution: dict[str, Any],
     states: list[dict[str, Any]],
     start: str | None,
+    tracking: dict[str, Any],
 ) -> None:
     """Train as one of several processes that `launch` started; the arguments are those of `train`, as JSON."""
     settings = Execution(**execution)
     process_group = ProcessGroup(int(os.environ["RANK"]), settings.num_processes)
     points = list(map(Budget.model_validate, states))
-    begin = None if start is None else Path(start)
-    _train(RunSpec.model_validate_json(spec), Path(data), Path(directory), settings, process_group, points, begin)
+    begin, tracked = None if start is None else Path(start), Tracking(**tracking)
+    run = RunSpec.model_validate_json(spec)
+    _train(run, Path(data), Path(directory), settings, process_group, points, begin, tracked)
 
 
 def _train(
@@ -130,6 +136,7 @@ def _train(
     process_group: ProcessGroup,
     states: Sequence[Budget],
     start: Path | None,
+    tracking: Tracking,
     after_evaluation: AfterEvaluation | None = None,
 ) -> None:
     torch.set_num_threads(execution.threads)
@@ -148,12 +155,14 @@ def _train(
     plan = module.plan
     state_steps = {plan.first_evaluation(point) for point in states} - {None}
     recorder = Recorder(run, module, key, checkpoint, execution.deadline, after_evaluation, state_steps)
+    tracker = RunTracker(tracking, spec, key) if tracking.trackers and process_group.is_main_process else None
     log.info(
         "%s: batch size %d, learning rate %g, seed %d; %d parameters, %d steps, %d in each epoch of %d examples",
         directory.name, spec.batch_size, spec.learning_rate, spec.seed,
         num_parameters, plan.total, plan.steps_per_epoch, len(prepared.train),
     )  # fmt: skip
-    trainer = make_trainer(module, execution, directory, recorder)
+    callbacks = [recorder, TrackRun(tracker, recorder)] if tracker else [recorder]
+    trainer = make_trainer(module, execution, directory, *callbacks)
     if checkpoint:
         log.info("%s after step %d", "resuming" if resumed else "branching", checkpoint.step)
         if resumed and process_group.is_main_process:
@@ -170,31 +179,32 @@ def _train(
     log.info("%s after step %d; best evaluation: %s", recorder.status, module.step, recorder.best_evaluation)
     if not process_group.is_main_process:
         return
-    run.write_summary(
-        {
-            **_summarize(recorder),
-            "parameters": num_parameters,
-            "batches_per_epoch": plan.steps_per_epoch,
-            "training_examples": len(prepared.train),
-            "validation_examples": len(prepared.validation),
-            "test_examples": len(prepared.test or ()),
-            "classes": list(prepared.spec.classes),
-            "spec": spec.model_dump(mode="json"),
-            "environment": {
-                **describe_environment(module.device),
-                "devices": execution.devices,
-                "nodes": execution.nodes,
-                "micro_batch": module.micro_batch,
-            },
-            "provenance": {
-                "run_key": key,
-                "source_commit": source_commit(),
-                "data_sha256": prepared_digest(data),
-                "started": started.isoformat(timespec="seconds"),
-                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            },
-        }
-    )
+    summary = {
+        **_summarize(recorder),
+        "parameters": num_parameters,
+        "batches_per_epoch": plan.steps_per_epoch,
+        "training_examples": len(prepared.train),
+        "validation_examples": len(prepared.validation),
+        "test_examples": len(prepared.test or ()),
+        "classes": list(prepared.spec.classes),
+        "spec": spec.model_dump(mode="json"),
+        "environment": {
+            **describe_environment(module.device),
+            "devices": execution.devices,
+            "nodes": execution.nodes,
+            "micro_batch": module.micro_batch,
+        },
+        "provenance": {
+            "run_key": key,
+            "source_commit": source_commit(),
+            "data_sha256": prepared_digest(data),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    }
+    run.write_summary(summary)
+    if tracker:
+        tracker.finish(summary)
     shutil.rmtree(run.checkpoint_folder, ignore_errors=True)
 
 
@@ -276,10 +286,10 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
     return prepared, objective
 
 
-def make_trainer(module: TrainingModule, execution: Execution, directory: Path, callback: pl.Callback) -> pl.Trainer:
+def make_trainer(module: TrainingModule, execution: Execution, directory: Path, *callbacks: pl.Callback) -> pl.Trainer:
     """Return a Lightning trainer, whose epochs are the evaluation intervals of a run.
 
-    It does nothing that the callback does itself, and ignores a surrounding Slurm allocation.
+    It does nothing that the callbacks do themselves, and ignores a surrounding Slurm allocation.
     """
     for name in ("pytorch_lightning", "lightning_fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -295,7 +305,7 @@ def make_trainer(module: TrainingModule, execution: Execution, directory: Path, 
         strategy="auto" if is_single else GlobalBatchDDP(),
         max_epochs=len(module.plan.evaluations),
         default_root_dir=directory,
-        callbacks=[callback],
+        callbacks=list(callbacks),
         plugins=[environments.LightningEnvironment() if is_single else environments.TorchElasticEnvironment()],
         logger=False,
         enable_checkpointing=False,

@@ -28,6 +28,7 @@ JOB_NAMES = {
     "Choosing the finalists": "finalists",
     "Choosing the stages of ": "stages ",
     "Confirming ": "confirm ",
+    "Adding runs to the trackers": "track",
     "Tuning the learning rate of batch size ": "tune ",
     "Analyzing ": "analyze ",
     "Timing epochs on several ": "time ",

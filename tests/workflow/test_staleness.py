@@ -155,6 +155,8 @@ RETRAINED = {"network"} | TRAIN | AGGREGATED
 # For each key of a study file: new values, and the exact set of jobs that each makes stale.
 EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "name": [("another", EVERYTHING)],
+    # Nothing trains: the runs are added to the tracker.
+    "tracking": [(["csv"], {"track"})],
     # Resources change how fast a result is computed, not the result.
     "resources.devices": [(2, set())],
     "resources.nodes": [(2, set())],
@@ -455,6 +457,7 @@ MODULES = {
     "training/worker.py": TRAIN | AGGREGATED,
     "report/tables/devices.py": {"table devices", "figure devices"},
     "training/noise_scale.py": TRAIN | AGGREGATED,
+    "training/trackers.py": TRAIN | AGGREGATED,
     "report/tables/epoch_distance.py": {"table epoch_distance", "figure epoch_distance"},
     "analysis/update_norms.py": {"analyze update_norms", "table update_norms", "figure update_norms"} | FROM_ARM_RUNS,
     "analysis/distance.py": {"analyze distance", "table distance", "figure distance", "figure distance_by_layer"}
@@ -547,6 +550,7 @@ def rule_inputs(study: Study) -> dict[str, Any]:
         "finalists": specs.finalists,
         "confirmation": paths.confirmation_summaries,
         "timing": specs.timing,
+        "tracking": specs.tracking,
         "report": specs.report,
         **{f"train {run}": specs.run(run) for run in study.runs},
         "branch": specs.branch,
@@ -615,7 +619,7 @@ def test_params_of_rules_use_only_the_compared_properties():
     ]
     specs = {
         *("data", "data_files", "network", "run", "finalists", "search", "timing", "analysis", "branch", "artifact"),
-        *("batch_warmup", "report"),
+        *("batch_warmup", "tracking", "report"),
     }
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}

@@ -136,6 +136,9 @@ def _optimizer(spec: RunSpec, module: str) -> list[str]:
     own = _own_optimizer(spec.optimizer)
     name = own[0][1] if own else f"torch.optim.{spec.optimizer.name}"
     arguments = {key: _with_tuples(value) for key, value in spec.optimizer.arguments.items()}
+    known = known_hyperparameters(spec.optimizer.name, spec.optimizer.arguments)
+    if set(BETAS) <= known.keys():  # also those of torch's defaults: β₂ is part of a recipe for large batches
+        arguments["betas"] = tuple(known[name] for name in BETAS)
     text = "".join(f", {key}={_literal(value)}" for key, value in {"lr": spec.learning_rate, **arguments}.items())
     if spec.optimizer.decay_biases_and_norms:
         return [f"    optimizer = {name}({module}.parameters(){text})"]

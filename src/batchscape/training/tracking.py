@@ -26,7 +26,7 @@ from batchscape.training.trackers import TrackedRun, Tracker, open_tracker
 WRITE_INTERVAL = 5.0
 # Columns of the history that are nan where they are not measured.
 NOT_ALWAYS_MEASURED = ("gradient_norm", "noise_scale")
-MAX_REASON = 300
+MAX_REASON = 200
 
 log = logging.getLogger(__name__)
 
@@ -147,9 +147,8 @@ class RunTracker:
         self._open.pop(name, None)
         self.failures[name] = f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_REASON]
         log.warning(
-            "tracking: %s failed for %s (%s), which goes on without it; the job `track` tries again",
-            name, self.run.name, self.failures[name],
-        )  # fmt: skip
+            "tracking: %s failed for %s, which is otherwise unaffected (%s)", name, self.run.name, self.failures[name]
+        )
 
 
 class TrackRun(pl.Callback):

@@ -262,3 +262,9 @@ def test_an_optimizer_of_ones_own_is_imported():
     optimizer = found["configure_optimizers"](network)
     assert isinstance(optimizer, torch.optim.NAdam)
     assert optimizer.defaults["betas"] == (0.9, 0.99)
+
+
+@pytest.mark.parametrize("kind", ["lightning", "huggingface", "torchrun"])
+def test_the_decay_rates_of_adam_are_explicit_also_where_they_are_the_default(kind: str):
+    text = export_setting(make_spec(optimizer={"name": "AdamW"}), NUM_EXAMPLES, "title", kind)
+    assert "beta2=0.999" in text or "betas=(0.9, 0.999)" in text

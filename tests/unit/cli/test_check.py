@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from batchscape.cli.check import check as run_check
+from batchscape.errors import UserError
 from batchscape.study.study import Study
 from tests.helpers.bad_tables import BAD_INPUTS, SEEN_BY_PREPARE_ONLY
 
@@ -95,6 +97,23 @@ def test_check_of_a_missing_file_fails_with_one_line(study: Path):
     assert done.stderr.splitlines() == [
         "missing.yaml: no such file; give the path of a study file, such as config/config.yaml"
     ]
+
+
+def test_a_tracker_that_is_not_installed_is_refused_with_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text("name: mine\ntracking: [csv, wandb]\n")
+    message = (
+        r"^mine\.yaml: tracking: the package wandb is not installed; run `pip install 'batchscape\[wandb\]'`, or .*$"
+    )
+    monkeypatch.setitem(sys.modules, "wandb", None)  # which makes it impossible to import
+    with pytest.raises(UserError, match=message):
+        run_check(Path("mine.yaml"))
+    # The folder of the package's own files in the working directory is no package.
+    monkeypatch.delitem(sys.modules, "wandb")
+    Path("wandb").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path)])
+    with pytest.raises(UserError, match=message):
+        run_check(Path("mine.yaml"))
 
 
 def test_a_system_without_file_locks_is_refused_with_one_line():

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from torch.nn.utils import parameters_to_vector
 
 from batchscape.config.run import RunSpec, with_hyperparameters
 from batchscape.config.scaling import known_hyperparameters
 from batchscape.config.tuning import SearchSpec, affordable_trials, search_budget, trial_budget
+from batchscape.curvature.example_gradients import flatten_tensors
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.dataset import storage_device
 from batchscape.data.prepared import prepared_digest, read_prepared
@@ -172,7 +172,7 @@ def initial_loss(spec: RunSpec, data: Path) -> float:
     objective = build_objective(spec.model, spec.task, prepared, spec.seed)
     validation = prepared.validation.to(storage_device(prepared.validation.num_bytes, device))
     surface = LossSurface(objective, validation, device)
-    weights = parameters_to_vector(objective.module.parameters()).detach().cpu().numpy()
+    weights = flatten_tensors([parameter.detach() for parameter in objective.module.parameters()]).numpy()
     if surface.has_batch_norm:
         surface.estimate_batch_norm_statistics(weights)
     return surface.value(weights, VALIDATION).loss

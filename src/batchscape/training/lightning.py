@@ -42,7 +42,8 @@ def _without_torchmetrics() -> Iterator[None]:
 
 with _without_torchmetrics():
     import pytorch_lightning as pl
+    from pytorch_lightning import loggers
     from pytorch_lightning.plugins import environments
     from pytorch_lightning.strategies import DDPStrategy
 
-__all__ = ["DDPStrategy", "environments", "pl"]
+__all__ = ["DDPStrategy", "environments", "loggers", "pl"]

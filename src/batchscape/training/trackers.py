@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+from batchscape.training.lightning import loggers
+
 # Metrics that MLflow accepts in one request.
 MLFLOW_BATCH = 1000
 # Seconds after which a server counts as away: meanwhile the training waits.
@@ -82,12 +84,10 @@ class _TensorBoard:
     """Event files in a folder of the run; TensorBoard groups runs by folders."""
 
     def __init__(self, run: TrackedRun, parameters: dict[str, Any], previous: str | None):
-        from pytorch_lightning.loggers import TensorBoardLogger
-
         folder = run.folder / "tensorboard" / run.setting / f"seed{run.seed}"
         shutil.rmtree(folder, ignore_errors=True)
         # `purge_step`: a TensorBoard that is open forgets what it has read of the deleted files.
-        self.logger = TensorBoardLogger(
+        self.logger = loggers.TensorBoardLogger(
             folder.parents[1], run.setting, folder.name, default_hp_metric=False, purge_step=0
         )
         self.place = f"tensorboard/{run.setting}/{folder.name}"
@@ -110,11 +110,9 @@ class _Csv:
     """The file metrics.csv in a folder of the run, with the columns of Lightning's CSVLogger."""
 
     def __init__(self, run: TrackedRun, parameters: dict[str, Any], previous: str | None):
-        from pytorch_lightning.loggers import CSVLogger
-
         folder = run.folder / "csv" / run.setting / f"seed{run.seed}"
         shutil.rmtree(folder, ignore_errors=True)
-        self.logger = CSVLogger(folder.parents[1], run.setting, folder.name)
+        self.logger = loggers.CSVLogger(folder.parents[1], run.setting, folder.name)
         self.place = f"csv/{run.setting}/{folder.name}"
         self.logger.log_hyperparams(parameters)
         self.logger.save()
@@ -133,14 +131,13 @@ class _MLflow:
 
     def __init__(self, run: TrackedRun, parameters: dict[str, Any], previous: str | None):
         from mlflow.exceptions import MlflowException
-        from pytorch_lightning.loggers import MLFlowLogger
 
         folder = (run.folder / "mlflow").absolute()
         folder.mkdir(parents=True, exist_ok=True)
         uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder}/mlflow.db"
         self.lock_file = folder / ".lock"
         with self._lock():
-            self.logger = MLFlowLogger(
+            self.logger = loggers.MLFlowLogger(
                 run.study,
                 run.name,
                 uri,
@@ -182,7 +179,6 @@ class _Wandb:
 
     def __init__(self, run: TrackedRun, parameters: dict[str, Any], previous: str | None):
         import wandb
-        from pytorch_lightning.loggers import WandbLogger
 
         if wandb.run is not None:  # one that failed in this process, which Lightning would continue
             wandb.finish(exit_code=1)
@@ -190,7 +186,7 @@ class _Wandb:
         for folder in (run.folder / "wandb").glob(f"*run-*-{self.place}"):
             shutil.rmtree(folder, ignore_errors=True)
         run.folder.mkdir(parents=True, exist_ok=True)
-        self.logger = WandbLogger(
+        self.logger = loggers.WandbLogger(
             run.name,
             run.folder,
             id=self.place,

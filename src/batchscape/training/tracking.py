@@ -120,10 +120,10 @@ class RunTracker:
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the results of the complete run, as in run.json, and close the trackers."""
         results = {
-            "best_step": summary["best_step"],
-            "best_epoch": summary["best_epoch"],
-            "best_validation_loss": summary["best_validation_loss"],
-            **{f"best_test_{name}": value for name, value in summary["test_at_best"].items()},
+            "best/step": summary["best_step"],
+            "best/epoch": summary["best_epoch"],
+            "best/validation_loss": summary["best_validation_loss"],
+            **{f"best/test_{name}": value for name, value in summary["test_at_best"].items()},
         }
         measured = {name: float(value) for name, value in results.items() if value is not None}
         for name, tracker in list(self._open.items()):

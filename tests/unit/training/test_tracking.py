@@ -68,7 +68,7 @@ def test_trackers_have_each_evaluation_once_and_change_no_bit(
     assert_same_numbers(run, untracked)
     events = read_events(study, NAME)
     assert_same_points(events, run, digits=1e-6)  # of float32
-    assert events["best_validation_loss"] == [
+    assert events["best/validation_loss"] == [
         (run.summary()["steps"], pytest.approx(run.summary()["best_validation_loss"], rel=1e-6))
     ]
     tracked = read_mlflow(study)

@@ -161,7 +161,7 @@ def _test_functions(study: Study, sample: PreparedData) -> None:
         check_functions(study.task, objective.task, outputs, batch.targets)
 
 
-def _weight_each_class(task: TaskConfig, spec: DataSpec) -> TaskConfig:
+def weight_each_class(task: TaskConfig, spec: DataSpec) -> TaskConfig:
     """Return a task that takes the same time, for examples that may lack a class.
 
     Balanced weights are not defined for them.
@@ -193,7 +193,7 @@ def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
             learning_rate=study.comparison.fixed_learning_rate,
             seed=study.grid.seeds[0],
             model=study.model,
-            task=_weight_each_class(study.task, sample.spec),
+            task=weight_each_class(study.task, sample.spec),
             training=training,
             optimizer=study.optimizer,
             schedule=study.schedule,

@@ -164,7 +164,7 @@ def _example(dataset: Any, index: int, place: str, task: TaskName) -> _Example:
                 f"{place}: example {index} is {_describe(item)}; for a language model it must be its tokens, with the "
                 "one that follows last"
             )
-        return _Example(np.array(tokens), None)
+        return _Example(np.asarray(tokens).copy(), None)
     parts = tuple(item) if isinstance(item, list | tuple) else ()
     if len(parts) != 2 or any(isinstance(part, list | tuple | dict) for part in parts):
         raise UserError(
@@ -172,7 +172,8 @@ def _example(dataset: Any, index: int, place: str, task: TaskName) -> _Example:
             "target)"
         )
     try:
-        return _Example(np.array(parts[0]), np.array(parts[1]))  # copies, as the dataset may reuse its memory
+        inputs, target = map(np.asarray, parts)
+        return _Example(inputs.copy(), target.copy())  # as the dataset may reuse its memory
     except Exception as error:
         raise UserError(f"{place}: example {index} is not an array: {summarize_error(error)}")
 

@@ -76,7 +76,7 @@ def apply_network(network: nn.Module, inputs: Any, name: str) -> Any:
     try:
         return network(inputs)
     except Exception as error:  # user code may raise anything
-        if is_out_of_memory(error):
+        if isinstance(error, UserError) or is_out_of_memory(error):
             raise
         tensors = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
         shapes = " and ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)

@@ -85,11 +85,12 @@ def validate_network(
     for place in dict.fromkeys((CPU, device)):
         batch = probe_batch(data.train, place)
         rebuilt, inputs = build_objective(config, task_config, data, seed=0).module, objective.network_inputs(batch)
-        replica = _copy_network(network.to(place), rebuilt.to(place), inputs, config.name)
+        network.to(place)
+        if isinstance(network, StepNetwork):
+            check_step(network, inputs)
+        replica = _copy_network(network, rebuilt.to(place), inputs, config.name)
         if isinstance(objective, SupervisedObjective):
             _check_outputs(replica, inputs, config.name, objective.task, task_config, spec)
-        elif isinstance(replica, StepNetwork):
-            check_step(replica, inputs)
         if not _follows_weights(network, inputs):
             raise UserError(
                 f"model.name: {config.name} reuses, in evaluation mode, results computed from earlier weights, so "

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchscape.config.data import CustomDataConfig
+from batchscape.data.data_module import load_data_module
 from batchscape.data.interpret import from_arrays
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 from batchscape.errors import UserError
@@ -31,8 +32,6 @@ def load(config: CustomDataConfig, options: LoadOptions = DEFAULT_OPTIONS) -> Ra
     """
     returned = call_user_code(import_object(config.source, "data.source"), config.arguments, config.source, "data")
     if overridden_methods(returned, "LightningDataModule") is not None:
-        from batchscape.data.data_module import load_data_module  # imports torch, which arrays do not need
-
         return load_data_module(returned, config.source, options)
     values = _by_name(returned, config.source)
     inputs, targets, classes = (values.pop(name, None) for name in ("inputs", "targets", "classes"))

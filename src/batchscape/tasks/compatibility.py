@@ -20,8 +20,8 @@ from batchscape.data.prepared import PreparedData
 from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.models.build import apply_network
-from batchscape.models.lightning import StepNetwork, check_step, unused_methods
 from batchscape.models.perturbation import copy_perturbed
+from batchscape.models.step_network import StepNetwork, check_step, unused_methods
 from batchscape.optim.optimizers import check_optimizer_step, check_resume
 from batchscape.runtime.user_code import overridden_methods, summarize_error
 from batchscape.tasks.build import build_objective

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from batchscape.data.dataset import Batch
-from batchscape.models.lightning import StepNetwork, step_inputs
+from batchscape.models.step_network import StepNetwork, step_inputs
 from batchscape.tasks.objective import Measurement, Outcome
 
 

@@ -19,7 +19,7 @@ from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.data.spec import DataSpec
 from batchscape.io.run_directory import RunDirectory
-from batchscape.models.lightning import StepNetwork
+from batchscape.models.step_network import StepNetwork
 from batchscape.optim.optimizers import build_optimizer
 from batchscape.tasks.build import build_objective
 from batchscape.tasks.compatibility import (

@@ -533,7 +533,10 @@ class _PerturbedLoss:
 
 
 class _RecordedPrecisions(TorchFunctionMode):
-    """Records the floating-point types that a network computes in."""
+    """Records the floating-point types of what a network computes from its parameters.
+
+    That is not all: a metric that is logged beside the loss may be in another one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -542,7 +545,7 @@ class _RecordedPrecisions(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, inputs: Any = (), options: Any = None) -> Any:
         result = function(*inputs, **(options or {}))
         parts = result if isinstance(result, tuple | list) else [result]
-        self.seen |= {part.dtype for part in parts if isinstance(part, torch.Tensor) and part.is_floating_point()}
+        self.seen |= {part.dtype for part in parts if isinstance(part, torch.Tensor) and part.requires_grad}
         return result
 
 

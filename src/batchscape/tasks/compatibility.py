@@ -115,8 +115,7 @@ def validate_network(
         "loss": loss_name,
         "parameters": sum(parameter.numel() for parameter in parameters.values()),
         "shapes": {name: list(parameter.shape) for name, parameter in parameters.items()},
-        # The base class of all BatchNorm layers has no public name.
-        "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
+        "batch_norm": has_batch_norm(network),
         "hessian": f"not computed: {failure}" if failure else "computed",
         "unused_methods": unused_methods(network) if isinstance(network, StepNetwork) else [],
     }
@@ -407,6 +406,12 @@ def examples_are_independent(objective: Objective, batch: Batch, spec: DataSpec)
             first, with_others_altered = compute(False, False)[0], compute(False, True)[0]
             agrees = torch.allclose(first, with_others_altered, rtol=1e-5, atol=1e-7, equal_nan=True)
     return all(map(torch.equal, before, replica.module.buffers())) and agrees
+
+
+def has_batch_norm(network: nn.Module) -> bool:
+    """Return whether a network has BatchNorm of torch."""
+    # The base class of all BatchNorm layers has no public name.
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 def supports_batch_size_one(objective: Objective, example: Batch) -> bool:

@@ -31,6 +31,7 @@ from batchscape.tasks.compatibility import (
     validate_optimizer,
 )
 from batchscape.tasks.objective import Objective
+from batchscape.training.execution import Execution
 from batchscape.training.train import train
 from tests.helpers.lightning import LitBatchNorm, LitClassifier, LitContrastive
 from tests.helpers.objectives import CPU
@@ -155,6 +156,12 @@ def test_loss_that_compares_examples_is_refused(data: PreparedData, refusal: Cal
     assert "let training_step return the mean over the examples of its batch" in message
     check_additivity(objective_of("LitBatchNorm", data), probe_batch(data.train, count=8), "module")
     assert LitBatchNorm.training_step is LitClassifier.training_step is not LitContrastive.training_step
+
+
+def test_empty_shard_of_a_module_with_batch_norm_is_refused(data_file: Path, tmp_path: Path, refusal: Callable):
+    values = {"batch_size": 167, "learning_rate": 0.01, "seed": 1, "model": model("LitBatchNorm"), "task": OWN_LOSS}
+    message = refusal(train, RunSpec.model_validate(values), data_file, tmp_path / "run", Execution(devices=2))
+    assert message.startswith("resources.devices: batch size 167 leaves a batch of 1 of the 168 training examples")
 
 
 MODULE = """

@@ -38,9 +38,9 @@ HOLDS, FAILS, NOT_CHECKED = "holds", "does not hold", "not checked"
 # Enough to train a few steps with any batch size, and to notice what only some examples show.
 MAX_EXAMPLES = 2048
 STEPS, STEPS_PER_EVALUATION = 6, 2
-# Two sums of float32 in another order. An adaptive optimizer turns the rounding of a vanishing gradient, such as that of
-# a bias before BatchNorm, into a complete step. That changes weights, and until the running statistics have followed, the
-# validation loss, but not the training loss.
+# Two sums of float32 in another order. An adaptive optimizer turns the rounding of a vanishing gradient, such as that
+# of a bias before BatchNorm, into a complete step. That changes weights, and until the running statistics have
+# followed, the validation loss, but not the training loss.
 TRAIN_LOSS_TOLERANCE, VALIDATION_LOSS_TOLERANCE, UPDATE_TOLERANCE = 1e-4, 0.01, 0.05
 GRADIENT_TOLERANCE = 1e-4
 # Time for which each batch size is timed, and the most steps in it.

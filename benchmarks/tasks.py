@@ -67,7 +67,7 @@ from batchscape.data.dataset import Batch, Dataset
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.study.study import Study
-from batchscape.tasks.objective import build_objective
+from batchscape.tasks.build import build_objective
 from batchscape.training.execution import Execution
 from batchscape.training.lightning import pl
 from batchscape.training.train import train

@@ -70,7 +70,7 @@ def test_rule_files_import_no_slow_library():
     assert not {"torch", "pytorch_lightning", "pandas", "plotnine", "sklearn"} & set(loaded)
 
 
-@pytest.mark.parametrize("page", ["usage.md", "data.md", "custom-code.md", "cluster.md"])
+@pytest.mark.parametrize("page", ["usage.md", "data.md", "custom-code.md", "lightning.md", "cluster.md"])
 def test_study_files_in_the_docs_are_valid(page: str):
     """The first one of usage.md is complete; each of the others is a part that is added to it."""
     blocks = {

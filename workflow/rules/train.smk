@@ -15,6 +15,8 @@ rule network:
         jobs_per_gpu=study.resources.jobs_per_gpu,
         # A resource, not a param: a new batch size must not check the network again, and then retrain all runs.
         max_batch_size=max(map(study.max_batch_size, study.runs.values())),
+        # So is whether the optimizer is the default or chosen: that changes no training.
+        names_optimizer=int(study.names_optimizer),
     params:
         spec=study.specs.network,
         code=lambda wildcards: hash_code(

@@ -30,7 +30,12 @@ if __name__ == "__main__":
         task = TypeAdapter(TaskConfig).validate_python(spec["task"])
         network = validate_network(model, task, resources.max_batch_size, data, device)
         optimizer = OptimizerConfig.model_validate(spec["optimizer"])
-        validate_optimizer(optimizer, model, task, data, device)
+        validate_optimizer(optimizer, model, task, data, device, bool(resources.names_optimizer))
         if network["hessian"] != "computed":
             echo(f"model.name: {network['name']}: eigenvalue and trace of the Hessian are {network['hessian']}")
+        if network["unused_methods"]:
+            echo(
+                f"model.name: {network['name']}: not called: {', '.join(network['unused_methods'])}; the data is that "
+                "of the section `data`, and the validation loss is that of training_step in evaluation mode"
+            )
         write_json(Path(snakemake.output[0]), network)

@@ -20,7 +20,8 @@ from batchscape.data.spec import TRAIN, VALIDATION
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import Weights
 from batchscape.runtime.device import choose_device
-from batchscape.tasks.objective import SupervisedObjective, build_objective
+from batchscape.tasks.build import build_objective
+from batchscape.tasks.objective import Objective
 
 ConfigType = TypeVar("ConfigType", bound=Section)
 
@@ -134,7 +135,7 @@ def evaluate_at_checkpoints(
     return pd.concat(frames, ignore_index=True)
 
 
-def build_initial_objective(run: RunDirectory, data: PreparedData, seed: int | None = None) -> SupervisedObjective:
+def build_initial_objective(run: RunDirectory, data: PreparedData, seed: int | None = None) -> Objective:
     """Return the network of a run, with its initial weights or those of another seed, and its loss."""
     spec = RunSpec.model_validate(run.summary()["spec"])
     complete = replace(data.complete, spec=data.spec) if isinstance(data, DrawnData) else data

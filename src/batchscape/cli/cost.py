@@ -24,8 +24,9 @@ from batchscape.runtime.duration import format_duration
 from batchscape.runtime.user_code import summarize_error
 from batchscape.study.plan import TrainingGroup
 from batchscape.study.study import Study
-from batchscape.tasks.compatibility import NUM_SPLIT_EXAMPLES, probe_batch
-from batchscape.tasks.objective import build_objective
+from batchscape.tasks.build import build_objective
+from batchscape.tasks.compatibility import NUM_SPLIT_EXAMPLES, probe_batch, require_choice_of_optimizer
+from batchscape.tasks.objective import SupervisedObjective
 from batchscape.tasks.task import check_functions
 from batchscape.training.train import train
 
@@ -165,17 +166,20 @@ def _draw_examples(spec: DataSpec, count: int, targets: np.ndarray | None) -> Da
 
 
 def _test_functions(study: Study, sample: PreparedData) -> None:
-    """Raise UserError if a loss or metric of the user is invalid, as before any training."""
-    if not any(":" in path for path in (study.task.loss, *study.task.metrics)):
+    """Raise UserError if a loss, a metric or a network of the user is invalid, as before any training."""
+    if not (":" in study.model.name or study.task.custom_code):
         return
     objective = build_objective(study.model, study.task, sample, seed=0)
+    require_choice_of_optimizer(objective.module, study.model.name, study.names_optimizer)
+    if not isinstance(objective, SupervisedObjective):
+        return
     batch = probe_batch(sample.train, count=NUM_SPLIT_EXAMPLES)
     outputs = apply_network(objective.module, batch.inputs, study.model.name)
     if isinstance(outputs, torch.Tensor) and outputs.shape == (len(batch), *objective.task.output_shape):
         check_functions(study.task, objective.task, outputs, batch.targets)
 
 
-def _weight_each_class(task: TaskConfig, spec: DataSpec) -> TaskConfig:
+def weight_each_class(task: TaskConfig, spec: DataSpec) -> TaskConfig:
     """Return a task that takes the same time, for examples that may lack a class.
 
     Balanced weights are not defined for them.
@@ -207,7 +211,7 @@ def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
             learning_rate=study.comparison.fixed_learning_rate,
             seed=study.grid.seeds[0],
             model=study.model,
-            task=_weight_each_class(study.task, sample.spec),
+            task=weight_each_class(study.task, sample.spec),
             training=training,
             optimizer=study.optimizer,
             schedule=study.schedule,

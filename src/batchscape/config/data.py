@@ -617,7 +617,7 @@ class CifarConfig(DataSection):
 
 
 class CustomDataConfig(DataSection):
-    """Examples from a custom function, given by its import path."""
+    """Examples from a custom function or LightningDataModule, given by its import path."""
 
     tasks: ClassVar[tuple[TaskName, ...]] = ("classification", "regression", "language_model")
 
@@ -626,10 +626,11 @@ class CustomDataConfig(DataSection):
     source: ImportPath
     """`my_package.my_module:load`, a function that returns inputs, labels and optionally the names of the classes, or a
     dict with `inputs`, `targets`, `classes`, `weights`, `split`, `groups` and `kind`: the arrays of the source
-    `arrays`, and its key `inputs`. The module is in the folder where the workflow runs, or installed."""
+    `arrays`, and its key `inputs`. Or a LightningDataModule, whose datasets are read once. The module is in the folder
+    where the workflow runs, or installed."""
 
     arguments: Annotated[Arguments, Field(examples=[{"split": "train"}])]
-    """Keyword arguments of the function."""
+    """Keyword arguments of the function or class."""
 
 
 DataConfig = tagged_union(

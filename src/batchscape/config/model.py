@@ -158,6 +158,7 @@ ModelConfig = tagged_union(
 )
 
 
-def model_module(name: str) -> str:
+def model_module(name: str, has_own_loss: bool = False) -> str:
     """Return the module that builds the network of a name or import path; jobs depend on that network's code alone."""
-    return f"batchscape.models.{'custom' if ':' in name else name}"
+    custom = "lightning" if has_own_loss else "custom"
+    return f"batchscape.models.{custom if ':' in name else name}"

@@ -9,6 +9,8 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from batchscape.config.optimizer import OWN_OPTIMIZER
+
 LEARNING_RATE = "learning_rate"
 # In the order in which the name of a setting lists them.
 BETAS = ("beta1", "beta2")
@@ -75,6 +77,8 @@ def explain_unknown(optimizer: str, name: str) -> tuple[str, str]:
     """Return why a hyperparameter is not in `known_hyperparameters`, and how to fix it."""
     if optimizer in DEFAULTS:
         return f"{optimizer} has no {name}", "remove it, or use another optimizer"
+    if optimizer == OWN_OPTIMIZER:
+        return f"the {name} of the optimizer of the module is not known", "name an optimizer of torch.optim instead"
     argument = "`betas`, a list of two numbers," if name in BETAS else f"`{name}`"
     return f"the {name} of {optimizer} is not known", f"add {argument} to optimizer.arguments"
 

@@ -202,6 +202,22 @@ class StudyConfig(Section):
         return values
 
     @model_validator(mode="after")
+    def _own_loss_and_optimizer_are_of_a_custom_network(self) -> Self:
+        for key, is_own in (("task.loss", self.task.has_own_loss), ("optimizer.name", self.optimizer.is_own)):
+            if is_own and ":" not in self.model.name:
+                raise cross_field_error(
+                    key,
+                    f"`module` is for a LightningModule, and model.name is {self.model.name}; write "
+                    "`model: {name: my_module:MyLightningModule}`, or another name here",
+                )
+        return self
+
+    @property
+    def names_optimizer(self) -> bool:
+        """Whether the study file names the optimizer."""
+        return "name" in self.optimizer.model_fields_set
+
+    @model_validator(mode="after")
     def _compared_batches_are_in_the_grid(self) -> Self:
         for key in ("small_batch_size", "large_batch_size"):
             value = getattr(self.comparison, key)
@@ -227,7 +243,7 @@ class StudyConfig(Section):
             key = f"comparison.targets[{index}]"
             if name == "loss":
                 # Only a loss of the user's own can be negative.
-                if value <= 0 and ":" not in self.task.loss:
+                if value <= 0 and ":" not in self.task.loss and not self.task.has_own_loss:
                     raise cross_field_error(
                         key, f"loss must be above 0, as the losses of {self.task.name} are, got {value:g}"
                     )

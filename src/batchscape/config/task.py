@@ -46,24 +46,34 @@ BITS_PER_BYTE = Metric("bits_per_byte", "bits per byte", optimum=0)
 BUILT_IN_METRICS = (ACCURACY, RMSE, MEAN_ABSOLUTE_ERROR, R2, PERPLEXITY, BITS_PER_BYTE)
 
 
+# The loss of the network itself: that of the `training_step` of a LightningModule.
+OWN_LOSS = "module"
+
+
 def function_name(import_path: str) -> str:
-    """Return the name after the colon of `module:name`."""
-    return import_path.partition(":")[2]
+    """Return the name after the colon of `module:name`; a name without one is that of a value that is logged."""
+    return import_path.rpartition(":")[2]
 
 
 def _names_are_free(import_paths: tuple[str, ...]) -> tuple[str, ...]:
     """Check that each column of a metric has one meaning."""
     names = [function_name(path) for path in import_paths]
     for path, name in zip(import_paths, names, strict=True):
-        # The times of an epoch have such columns too.
-        if name in {"loss", "seconds", "cpu_seconds", *(metric.name for metric in BUILT_IN_METRICS)}:
+        # The times of an epoch have such columns too. A network with a loss of its own has no built-in metrics.
+        built_in = {metric.name for metric in BUILT_IN_METRICS} if ":" in path else set()
+        if name in {"loss", "seconds", "cpu_seconds", *built_in}:
             raise ValueError(f"{path} has the name of a built-in column, `{name}`; rename the function")
         if names.count(name) > 1:
             raise ValueError(f"two functions have the name {name}, which names their columns; rename one")
     return import_paths
 
 
-Metrics = Annotated[tuple[ImportPath, ...], AsTuple, Distinct, AfterValidator(_names_are_free)]
+def _check_metric(value: Any) -> Any:
+    return value if isinstance(value, str) and value.isidentifier() else check_import_path(value)
+
+
+MetricName = Annotated[str, Field(examples=["my_package.my_module:top_5_error"]), BeforeValidator(_check_metric)]
+Metrics = Annotated[tuple[MetricName, ...], AsTuple, Distinct, AfterValidator(_names_are_free)]
 
 
 def _named_or_imported(*names: str) -> BeforeValidator:
@@ -83,13 +93,16 @@ def _named_or_imported(*names: str) -> BeforeValidator:
 
 
 ClassificationLoss = Annotated[
-    Literal["auto", "binary_cross_entropy", "cross_entropy"] | ImportPath,
-    _named_or_imported("auto", "binary_cross_entropy", "cross_entropy"),
+    Literal["auto", "binary_cross_entropy", "cross_entropy", "module"] | ImportPath,
+    _named_or_imported("auto", "binary_cross_entropy", "cross_entropy", OWN_LOSS),
 ]
 RegressionLoss = Annotated[
-    Literal["mse", "huber", "absolute"] | ImportPath, _named_or_imported("mse", "huber", "absolute")
+    Literal["mse", "huber", "absolute", "module"] | ImportPath,
+    _named_or_imported("mse", "huber", "absolute", OWN_LOSS),
 ]
-LanguageModelLoss = Annotated[Literal["cross_entropy"] | ImportPath, _named_or_imported("cross_entropy")]
+LanguageModelLoss = Annotated[
+    Literal["cross_entropy", "module"] | ImportPath, _named_or_imported("cross_entropy", OWN_LOSS)
+]
 
 
 def _check_class_weights(weights: Any) -> Any:
@@ -118,7 +131,8 @@ class TaskSection(Section):
 
     metrics: Annotated[Metrics, Field(examples=[["my_package.my_module:top_5_error"]])] = ()
     """Import paths of further metrics, functions of outputs, targets and the keyword `reduction` (`mean` or `none`),
-    like the losses of `torch.nn.functional`. Their columns have the names of the functions."""
+    like the losses of `torch.nn.functional`. Their columns have the names of the functions. With `loss: module`, names
+    of values that `training_step` logs, without `train_`, each a mean over the examples of the batch."""
 
     @model_validator(mode="after")
     def _smoothing_is_for_built_in_losses(self) -> Self:
@@ -129,11 +143,35 @@ class TaskSection(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _keys_fit_the_loss_of_the_network(self) -> Self:
+        for index, path in enumerate(self.metrics):
+            if self.has_own_loss and ":" in path:
+                raise cross_field_error(
+                    f"metrics[{index}]",
+                    f"{path} is a function of the outputs, which a network with `loss: module` does not return; name a "
+                    f"value that training_step logs, such as `accuracy`",
+                )
+            if not self.has_own_loss and ":" not in path:
+                raise cross_field_error(
+                    f"metrics[{index}]",
+                    f"{path} is a value that a LightningModule logs, which needs `loss: module`; write that, or the "
+                    f"import path `my_module:{path}` of a function",
+                )
+        for key in ("class_weights", "label_smoothing", "outputs") if self.has_own_loss else ():
+            if getattr(self, key, None):
+                raise cross_field_error(key, "is not for `loss: module`, which is computed by the network; remove it")
+        return self
+
+    @property
+    def has_own_loss(self) -> bool:
+        """Whether the network, a LightningModule, computes the loss."""
+        return getattr(self, "loss", "") == OWN_LOSS
+
     @property
     def custom_code(self) -> tuple[str, ...]:
         """The import paths of the loss and the metrics of the user's own."""
-        loss = getattr(self, "loss", "")
-        return (*((loss,) if ":" in loss else ()), *self.metrics)
+        return tuple(path for path in (getattr(self, "loss", ""), *self.metrics) if ":" in path)
 
     def reported_metrics(self, token_unit: str = "") -> tuple[Metric, ...]:
         """Return the metrics that are reported beside the loss, the one that figures show first.
@@ -142,8 +180,8 @@ class TaskSection(Section):
             token_unit: What a token of the data is: `byte`, `character` or `token`; empty if there are none.
         """
         names = map(function_name, self.metrics)
-        custom = [Metric(name, name.replace("_", " ")) for name in names]
-        return (*self._own_metrics(token_unit), *custom)
+        custom = [ACCURACY if name == ACCURACY.name else Metric(name, name.replace("_", " ")) for name in names]
+        return tuple(custom) if self.has_own_loss else (*self._own_metrics(token_unit), *custom)
 
     def _own_metrics(self, token_unit: str) -> tuple[Metric, ...]:
         raise NotImplementedError
@@ -157,8 +195,9 @@ class ClassificationConfig(TaskSection):
 
     loss: ClassificationLoss = "auto"
     """`binary_cross_entropy`: one output, the logit of the second of two classes. `cross_entropy`: one output per class
-    (softmax). `auto`: the first for two classes, the second for more. An import path: a function with the signature of
-    `torch.nn.functional.cross_entropy`, called with one output per class."""
+    (softmax). `auto`: the first for two classes, the second for more. `module`: the loss that `training_step` of a
+    LightningModule returns. An import path: a function with the signature of `torch.nn.functional.cross_entropy`,
+    called with one output per class."""
 
     class_weights: Annotated[
         Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None,
@@ -183,7 +222,8 @@ class RegressionConfig(TaskSection):
 
     loss: RegressionLoss = "mse"
     """`mse`: squared error. `huber`: squared below `huber_delta`, linear above (Huber 1964). `absolute`: absolute
-    error. An import path: a function with the signature of `torch.nn.functional.mse_loss`."""
+    error. `module`: the loss that `training_step` of a LightningModule returns. An import path: a function with the
+    signature of `torch.nn.functional.mse_loss`."""
 
     huber_delta: Annotated[float, Field(gt=0, allow_inf_nan=False, examples=[1.0]), FromText] = 1.0
     """Error at which `huber` changes from squared to linear."""
@@ -214,8 +254,8 @@ class LanguageModelConfig(TaskSection):
     """What is predicted."""
 
     loss: LanguageModelLoss = "cross_entropy"
-    """`cross_entropy`: one output per token of the vocabulary (softmax). An import path: a function with the signature
-    of `torch.nn.functional.cross_entropy`."""
+    """`cross_entropy`: one output per token of the vocabulary (softmax). `module`: the loss that `training_step` of a
+    LightningModule returns. An import path: a function with the signature of `torch.nn.functional.cross_entropy`."""
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False, examples=[0.1]), FromText] = 0.0
     """Share of the target distribution that is spread evenly over the vocabulary (Szegedy et al. 2016)."""

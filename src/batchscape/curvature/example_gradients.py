@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, vmap
 from batchscape.data.dataset import Batch
 from batchscape.models.perturbation import copy_perturbed
 from batchscape.tasks.modes import enable_double_backward
-from batchscape.tasks.objective import SupervisedObjective
+from batchscape.tasks.objective import Objective
 
 BatchGradients = Callable[[Batch], Tensor]
 """Maps a batch to the gradient of the loss of each example, (b, p), at the current weights of a network."""
@@ -21,7 +21,7 @@ BatchGradients = Callable[[Batch], Tensor]
 RELATIVE_TOLERANCE = 1e-4
 
 
-def choose_gradients(objective: SupervisedObjective, example: Batch) -> tuple[BatchGradients, bool]:
+def choose_gradients(objective: Objective, example: Batch) -> tuple[BatchGradients, bool]:
     """Return the fastest function for the gradients of single examples that is right for a network.
 
     Vectorized gradients are used if the network supports them and they are those of backward passes, except for
@@ -47,7 +47,7 @@ def choose_gradients(objective: SupervisedObjective, example: Batch) -> tuple[Ba
     return looped_gradients(objective), False
 
 
-def looped_gradients(objective: SupervisedObjective) -> BatchGradients:
+def looped_gradients(objective: Objective) -> BatchGradients:
     """Return a function for the gradients of examples that does a backward pass for each."""
     parameters = list(objective.module.parameters())
 
@@ -59,7 +59,7 @@ def looped_gradients(objective: SupervisedObjective) -> BatchGradients:
     return gradients
 
 
-def vectorized_gradients(objective: SupervisedObjective) -> BatchGradients:
+def vectorized_gradients(objective: Objective) -> BatchGradients:
     """Return a function for the gradients of examples that does one backward pass for all of a batch."""
     module = _LossModule(objective)
 
@@ -84,7 +84,7 @@ def vectorized_gradients(objective: SupervisedObjective) -> BatchGradients:
 class _LossModule(nn.Module):
     """The loss of an objective as a module, so that the parameters of its network can be replaced in a call."""
 
-    def __init__(self, objective: SupervisedObjective):
+    def __init__(self, objective: Objective):
         super().__init__()
         self.network = objective.module
         self._objective = objective

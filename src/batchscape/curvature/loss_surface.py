@@ -21,7 +21,7 @@ from batchscape.curvature.inference import InferenceNetwork
 from batchscape.data.dataset import Batch, Dataset, input_tensors, slices
 from batchscape.models.memory import find_largest_fitting, max_micro_batch_size
 from batchscape.tasks.modes import DoubleOutputs, enable_backward, enable_double_backward
-from batchscape.tasks.objective import Measurement, Meter, SupervisedObjective, dataset_weights
+from batchscape.tasks.objective import Measurement, Meter, Objective, dataset_weights
 
 # Inputs of at most this size are cached as floats; larger ones are converted again in each pass.
 INPUT_CACHE_BYTES = 512 << 20
@@ -73,7 +73,7 @@ class LossSurface:
 
     def __init__(
         self,
-        objective: SupervisedObjective,
+        objective: Objective,
         data: Dataset,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
@@ -84,7 +84,7 @@ class LossSurface:
         # The network computes in its own precision, the loss and its derivative with respect to the outputs in double.
         self._objective = objective.on(DoubleOutputs(self._network))
         self._network.requires_grad_()  # the surface is a function of all parameters, frozen ones included
-        example = self._batch(slice(4)).inputs
+        example = objective.network_inputs(self._batch(slice(4)))
         self._chunk_size = chunk or max_micro_batch_size(self._network, example)
         self._inference = InferenceNetwork(self._network, example)
         self._parameters = list(self._network.parameters())
@@ -149,7 +149,7 @@ class LossSurface:
                 layer.train()
             with torch.inference_mode():
                 for first in range(num_batches):
-                    self._network(self._batch(slice(first, None, num_batches)).inputs)
+                    self._network(self._objective.network_inputs(self._batch(slice(first, None, num_batches))))
         finally:
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum

@@ -1,13 +1,14 @@
-"""Examples from a user's function."""
+"""Examples from a user's function or `LightningDataModule`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from batchscape.config.data import CustomDataConfig
+from batchscape.data.data_module import load_data_module
 from batchscape.data.interpret import from_arrays
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 from batchscape.errors import UserError
-from batchscape.runtime.user_code import call_user_code, import_object
+from batchscape.runtime.user_code import call_user_code, import_object, overridden_methods
 
 # What a function may return, by the parameter of `from_arrays`.
 NAMES = {
@@ -26,9 +27,12 @@ NAMES = {
 def load(config: CustomDataConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDataset:
     """Return what the function returns: inputs, targets and, optionally, class names, or a dict of NAMES.
 
-    Raises UserError if it cannot be imported, fails, or returns anything else.
+    Of a LightningDataModule, return the examples of its loaders. Raises UserError if it cannot be imported, fails, or
+    returns anything else.
     """
     returned = call_user_code(import_object(config.source, "data.source"), config.arguments, config.source, "data")
+    if overridden_methods(returned, "LightningDataModule") is not None:
+        return load_data_module(returned, config.source, options)
     values = _by_name(returned, config.source)
     inputs, targets, classes = (values.pop(name, None) for name in ("inputs", "targets", "classes"))
     return from_arrays(inputs, targets, classes, config.source, "data.source", task=options.task, **values)

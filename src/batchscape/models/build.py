@@ -14,7 +14,9 @@ from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.runtime.user_code import summarize_error
 
 
-def build_network(config: ModelConfig, spec: DataSpec, outputs: int, seed: int) -> nn.Module:
+def build_network(
+    config: ModelConfig, spec: DataSpec, outputs: int, seed: int, logged: tuple[str, ...] | None = None
+) -> nn.Module:
     """Return the configured network with the initial weights that all runs with one seed share.
 
     Weights of built-in networks are Glorot-uniform and biases zero, as in Chang & Pathak 2020, and those of a
@@ -28,18 +30,21 @@ def build_network(config: ModelConfig, spec: DataSpec, outputs: int, seed: int) 
         spec: What an example is.
         outputs: Number of outputs per example, or per position of the next token.
         seed: Seed of the initial weights.
+        logged: Of a LightningModule with a loss of its own, the metrics that it logs; None: the network has outputs.
 
     Returns:
-        The network, in training mode. It maps the inputs of a batch, a tensor or, for `columns`, a pair of tensors, to
-        (n, outputs), or for the next tokens (n, length, outputs). Outputs for classes and tokens are logits; sigmoid or
-        softmax is part of the loss, where it is numerically stable.
+        The network, in training mode; with `logged` a `StepNetwork`. Otherwise it maps the inputs of a batch, a tensor
+        or, for `columns`, a pair of tensors, to (n, outputs), or for the next tokens (n, length, outputs). Outputs for
+        classes and tokens are logits; sigmoid or softmax is part of the loss, where it is numerically stable.
 
     Raises:
         UserError: The network does not support such inputs, or a custom network cannot be constructed.
     """
     with torch.random.fork_rng(devices=[]), seed_global_rngs(seed):
         torch.manual_seed(seed)
-        build = import_module(model_module(config.name)).build
+        build = import_module(model_module(config.name, logged is not None)).build
+        if logged is not None:
+            return build(config, spec, outputs, logged)
         if isinstance(config, CustomModelConfig):
             return build(config, spec, outputs)
         if config.num_downsamplings:
@@ -71,7 +76,7 @@ def apply_network(network: nn.Module, inputs: Any, name: str) -> Any:
     try:
         return network(inputs)
     except Exception as error:  # user code may raise anything
-        if is_out_of_memory(error):
+        if isinstance(error, UserError) or is_out_of_memory(error):
             raise
         tensors = (inputs,) if isinstance(inputs, torch.Tensor) else inputs
         shapes = " and ".join(str(tuple(tensor.shape[1:])) for tensor in tensors)

@@ -17,11 +17,31 @@ from batchscape.models.build import apply_network
 from batchscape.models.inputs import random_inputs, zero_inputs
 from batchscape.models.layers import crashes_in_channels_last
 from batchscape.models.placeholders import OFFERED, fill_placeholders, values_for_network
-from batchscape.runtime.user_code import call_user_code, import_object, summarize_error
+from batchscape.runtime.user_code import call_user_code, import_object, overridden_methods, summarize_error
 
 
 def build(config: CustomModelConfig, spec: DataSpec, outputs: int) -> nn.Module:
     """Return the network that the class or function returns. Raises UserError if it cannot be used."""
+    network = construct(config, spec, outputs)
+    if "training_step" in (overridden_methods(network, "LightningModule") or ()):
+        raise UserError(
+            f"task.loss: {config.name} is a LightningModule with a loss of its own, training_step; write "
+            "`task: {loss: module}` to train with it, or name a class or function that returns only its network"
+        )
+    if has_lazy_layers(network):
+        with torch.no_grad():  # the first input initializes lazy layers
+            apply_network(network.eval(), zero_inputs(spec, 1), config.name)
+        network.train()
+        if has_lazy_layers(network):
+            raise UserError(
+                f"model.name: {config.name} has a lazy layer that stays uninitialized after a forward pass; remove it"
+            )
+    adapt_to_input(network, spec, random_inputs(spec, 2), config.name)
+    return network
+
+
+def construct(config: CustomModelConfig, spec: DataSpec, outputs: int) -> nn.Module:
+    """Return the module that the class or function returns, as it is. Raises UserError if it is no such module."""
     factory = import_object(config.name, "model.name")
     values = values_for_network(spec, outputs)
     try:
@@ -35,46 +55,16 @@ def build(config: CustomModelConfig, spec: DataSpec, outputs: int) -> nn.Module:
         raise UserError(
             f"model.name: {config.name} returns {type(network).__name__}, but must return a torch.nn.Module"
         )
-    _reject_lightning_module(network, config.name)
     if any(type(module).__name__ == "OptimizedModule" for module in network.modules()):
         raise UserError(
             f"model.name: {config.name} is compiled by torch.compile, which hides the sizes of its tensors from "
             "Batchscape; remove torch.compile"
         )
-    if _has_lazy_layers(network):
-        with torch.no_grad():  # the first input initializes lazy layers
-            apply_network(network.eval(), zero_inputs(spec, 1), config.name)
-        network.train()
-        if _has_lazy_layers(network):
-            raise UserError(
-                f"model.name: {config.name} has a lazy layer that stays uninitialized after a forward pass; remove it"
-            )
-    return _adapt_to_input(network, spec, config.name)
+    return network
 
 
-def _reject_lightning_module(network: nn.Module, name: str) -> None:
-    """Raise UserError for a LightningModule that defines its own loss or optimizer, which would be ignored."""
-    classes = type(network).__mro__
-    if not any(cls.__name__ == "LightningModule" and _is_from_lightning(cls) for cls in classes):
-        return
-    methods = ("training_step", "configure_optimizers")
-    owners = {method: next(cls for cls in classes if method in vars(cls)) for method in methods}
-    ignored = [method for method, owner in owners.items() if not _is_from_lightning(owner)]
-    if ignored:
-        raise UserError(
-            f"model.name: {name} is a LightningModule, whose {' and '.join(ignored)} would be ignored, because "
-            "Batchscape trains with the loss and the optimizer of the study file; name a class or function that "
-            "returns only its network"
-        )
-
-
-def _is_from_lightning(cls: type) -> bool:
-    """Check by name, because importing Lightning takes a second and it has two packages."""
-    return cls.__module__.partition(".")[0] in ("lightning", "pytorch_lightning")
-
-
-def _adapt_to_input(network: nn.Module, spec: DataSpec, name: str) -> nn.Module:
-    """Return the network adapted to input that it must not modify, channels-last if it is images.
+def adapt_to_input(network: nn.Module, spec: DataSpec, inputs: Any, name: str) -> None:
+    """Adapt a network to input like `inputs`, which it must not modify, channels-last if it is images.
 
     If it needs contiguous memory (for `view`, or a layer that would crash) or writes into its input, a hook passes it a
     copy, so that callers may reuse the tensors. Raises UserError if it does not support copy.deepcopy, or such hooks.
@@ -83,7 +73,6 @@ def _adapt_to_input(network: nn.Module, spec: DataSpec, name: str) -> nn.Module:
         copy.deepcopy(network)  # as every analysis of the loss does
     except Exception as error:
         raise UserError(f"model.name: {name} cannot be copied by copy.deepcopy: {summarize_error(error)}")
-    inputs = random_inputs(spec, 2)
     own_format = torch.channels_last if spec.inputs == "images" else torch.contiguous_format
     crashes = any(map(crashes_in_channels_last, network.modules()))
     for memory_format in dict.fromkeys((torch.contiguous_format if crashes else own_format, torch.contiguous_format)):
@@ -97,7 +86,6 @@ def _adapt_to_input(network: nn.Module, spec: DataSpec, name: str) -> nn.Module:
         if writes or copies:
             _copy_input(network, inputs, memory_format if copies else None, name)
         break
-    return network
 
 
 def _clone(inputs: Any, memory_format: torch.memory_format) -> Any:
@@ -151,5 +139,6 @@ def _copy_input(network: nn.Module, inputs: Any, memory_format: torch.memory_for
         raise UserError(f"model.name: {name} {problem}, and a {cls} does not support hooks that copy it; {fix}")
 
 
-def _has_lazy_layers(network: nn.Module) -> bool:
+def has_lazy_layers(network: nn.Module) -> bool:
+    """Return whether a network has parameters or buffers whose shape its first input decides."""
     return any(map(is_lazy, (*network.parameters(), *network.buffers())))

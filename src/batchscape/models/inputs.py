@@ -66,3 +66,14 @@ def random_inputs(spec: DataSpec, count: int) -> Any:
             return torch.randn(count, *spec.shape), torch.cat([torch.empty(count, 0, dtype=torch.long), *columns], 1)
         case _:
             return torch.randn(count, *spec.shape)
+
+
+def random_targets(spec: DataSpec, count: int) -> torch.Tensor:
+    """Return random targets of `count` examples, as those of a batch: uniform classes and tokens, normal numbers."""
+    match spec.targets:
+        case "class":
+            return torch.randint(len(spec.classes), (count,))
+        case "next_token":
+            return torch.randint(spec.vocabulary, (count, *spec.shape))
+        case "numbers":
+            return torch.randn(count, *spec.target_shape)

@@ -34,11 +34,14 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig, learning_rate: 
 
     Returns:
         The optimizer. Its parameters are in the network's order; without decay of biases and norms, those with at least
-        two dimensions are its first group, and all others its second one.
+        two dimensions are its first group, and all others its second one. The optimizer of a LightningModule has groups
+        of its own, whose learning rates are scaled such that the largest is that of the run.
 
     Raises:
         UserError: There is no such optimizer, it does not accept the arguments, or it cannot train any network here.
     """
+    if config.is_own:
+        return _build_own(network, learning_rate)
     create = _find(config.name)
     arguments = _check_arguments(create, config)
     parameters = list(network.parameters())
@@ -61,6 +64,64 @@ def build_optimizer(network: nn.Module, config: OptimizerConfig, learning_rate: 
             f"optimizer.decay_biases_and_norms: {config.name} has no weight_decay to exempt them from; remove the key"
         )
     return optimizer
+
+
+def _build_own(network: nn.Module, learning_rate: float) -> Optimizer:
+    """Return the optimizer that `configure_optimizers` of a network returns, at a learning rate."""
+    configure = getattr(network, "configure_optimizers", None)
+    if not callable(configure):
+        raise UserError(
+            f"{NAME}: module, but the network is no LightningModule with configure_optimizers; name an optimizer"
+        )
+    with _reported("configure_optimizers", "fails"):
+        returned = configure()
+    optimizer = _only_optimizer(returned)
+    _check_kind(optimizer, "configure_optimizers")
+    own = set(map(id, network.parameters()))
+    if not all(id(parameter) in own for parameter in _all_parameters(optimizer)):
+        raise UserError(
+            f"{NAME}: the optimizer of configure_optimizers has parameters that are not those of the module; give it "
+            "self.parameters(), or groups of these"
+        )
+    rates = [float(group.get("lr", 0)) for group in optimizer.param_groups]
+    if not max(rates) > 0:
+        raise UserError(
+            f"{NAME}: the optimizer of configure_optimizers has no learning rate above 0, which the rates of the study "
+            "could replace; give it an `lr`, such as 0.001"
+        )
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        for key, problem in _REFUSED.items():
+            if group.get(key):
+                raise UserError(f"{NAME}: configure_optimizers sets {key}, which {problem}; remove it")
+        group["lr"] = learning_rate * (rate / max(rates))
+    return optimizer
+
+
+def _only_optimizer(returned: Any) -> Any:
+    """Return the optimizer among what `configure_optimizers` may return. Raises UserError for anything beside it."""
+    if isinstance(returned, Mapping):
+        if any("scheduler" in str(key) for key in returned):
+            raise _own_schedule()
+        return returned.get("optimizer")
+    if isinstance(returned, tuple | list):
+        if len(returned) == 2 and all(isinstance(part, tuple | list) for part in returned):  # optimizers and schedulers
+            if returned[1]:
+                raise _own_schedule()
+            returned = returned[0]
+        if len(returned) != 1:
+            raise UserError(
+                f"{NAME}: configure_optimizers returns {len(returned)} optimizers, and training takes steps with one; "
+                "return one, with groups of parameters where their arguments differ"
+            )
+        return _only_optimizer(returned[0])
+    return returned
+
+
+def _own_schedule() -> UserError:
+    return UserError(
+        f"{NAME}: configure_optimizers returns a scheduler of the learning rate, and the study sets the rate of each "
+        "step; return the optimizer alone, and write the section `schedule`, such as `{decay: cosine}`"
+    )
 
 
 def _groups(parameters: list[nn.Parameter], decay_biases_and_norms: bool) -> list[Any]:
@@ -259,29 +320,31 @@ def _supports_fused(create: Callable[..., Any], arguments: Mapping[str, Any], pa
     return True
 
 
-def check_resume(config: OptimizerConfig) -> None:
+def check_resume(config: OptimizerConfig, network: nn.Module | None = None) -> None:
     """Raise UserError unless a run with the optimizer resumes bit for bit from what a checkpoint has of its state.
 
-    A small network is trained with fixed gradients, with a restored copy of the optimizer from the third step on.
+    A small network, or a copy of the network if it configures the optimizer, is trained with fixed gradients, with a
+    restored copy of the optimizer from the third step on.
 
     Args:
         config: Section `optimizer` of the study file.
+        network: The network, which is left unchanged; only needed if it configures the optimizer.
 
     Raises:
         UserError: The optimizer cannot be built, fails, writes NaN, or continues differently from its saved state.
     """
     with seed_global_rngs(0), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(0)
-        network, optimizer = _build_for_check(config)
+        trained, optimizer = _build_for_check(config, network)
         with _reported(config.name, "fails in a step"):
             for step in range(3):
-                _take_step(network, optimizer, step, CHECK_RATES[step])
-        if not all(parameter.isfinite().all() for parameter in network.parameters()):
+                _take_step(trained, optimizer, step, CHECK_RATES[step])
+        if not all(parameter.isfinite().all() for parameter in trained.parameters()):
             raise UserError(
                 f"{NAME}: {config.name} makes weights NaN or infinite from finite gradients, at a learning rate of "
                 f"{CHECK_RATES[0]}; correct it, or {ARGUMENTS}"
             )
-        twin = copy.deepcopy(network)
+        twin = copy.deepcopy(trained)
         with _reported(config.name, "cannot be saved and restored"):
             arrays, values = optimizer_arrays(optimizer)
             data, text = save(arrays), json.dumps(values)
@@ -291,10 +354,10 @@ def check_resume(config: OptimizerConfig) -> None:
         attribute = _changed_attribute(optimizer, restored)
         with _reported(config.name, "fails in a step after its state is restored"):
             for step in range(3, 6):
-                _take_step(network, optimizer, step, CHECK_RATES[step])
+                _take_step(trained, optimizer, step, CHECK_RATES[step])
                 _take_step(twin, restored, step, CHECK_RATES[step])
     difference = difference or _changed_state(optimizer, restored)
-    pairs = zip(network.parameters(), twin.parameters(), strict=True)
+    pairs = zip(trained.parameters(), twin.parameters(), strict=True)
     if not difference and not all(torch.equal(first, second) for first, second in pairs):
         difference = attribute or "its steps depend on more than its state_dict"
     if difference:
@@ -304,7 +367,7 @@ def check_resume(config: OptimizerConfig) -> None:
         )
 
 
-def check_step(network: nn.Module, config: OptimizerConfig) -> None:
+def check_optimizer_step(network: nn.Module, config: OptimizerConfig) -> None:
     """Raise UserError unless the optimizer can be built for a network and take steps, on the network's device.
 
     Args:
@@ -325,7 +388,7 @@ def check_step(network: nn.Module, config: OptimizerConfig) -> None:
                 optimizer.step()
 
 
-def check_schedule(config: OptimizerConfig) -> None:
+def check_schedule(config: OptimizerConfig, network: nn.Module | None = None) -> None:
     """Raise UserError if changes of the learning rate in `param_groups` do not reach the steps of the optimizer.
 
     Of the optimizers of torch this is the case for Rprop, for which it is only the size of the first step. To be called
@@ -333,6 +396,7 @@ def check_schedule(config: OptimizerConfig) -> None:
 
     Args:
         config: Section `optimizer` of the study file.
+        network: The network, which is left unchanged; only needed if it configures the optimizer.
 
     Raises:
         UserError: As described, or the optimizer cannot be built or fails.
@@ -341,11 +405,11 @@ def check_schedule(config: OptimizerConfig) -> None:
     for rates in ((1e-3, 1e-3, 1e-3, 1e-3), (1e-3, 1e-3, 5e-4, 2e-4)):  # averaged SGD uses a rate one step later
         with seed_global_rngs(0), torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(0)
-            network, optimizer = _build_for_check(config)
+            trained, optimizer = _build_for_check(config, network)
             with _reported(config.name, "fails in a step"):
                 for step, rate in enumerate(rates):
-                    _take_step(network, optimizer, step, rate)
-        weights.append(torch.cat([parameter.detach().flatten() for parameter in network.parameters()]))
+                    _take_step(trained, optimizer, step, rate)
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in trained.parameters()]))
     if torch.equal(*weights):
         raise UserError(
             f"{NAME}: {config.name} does not follow the learning rate in its param_groups, so warm-up and decay "
@@ -353,11 +417,17 @@ def check_schedule(config: OptimizerConfig) -> None:
         )
 
 
-def _build_for_check(config: OptimizerConfig) -> tuple[nn.Module, Optimizer]:
+def _build_for_check(config: OptimizerConfig, network: nn.Module | None) -> tuple[nn.Module, Optimizer]:
     """Return a small network with all kinds of parameters, in the memory layout of training, and its optimizer.
 
-    If the optimizer refuses that, as Muon does, which is for matrices alone, a network without the other parameters.
+    If the optimizer refuses that, as Muon does, which is for matrices alone, a network without the other parameters. A
+    copy of the network, on the CPU, if it configures the optimizer.
     """
+    if config.is_own:
+        if network is None:
+            raise TypeError("the optimizer of a network needs the network")
+        replica = copy.deepcopy(network).cpu()
+        return replica, build_optimizer(replica, config, CHECK_RATES[0])
     all_kinds: Any = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Linear(7, 5))
     all_kinds = all_kinds.to(memory_format=torch.channels_last)
     try:
@@ -373,7 +443,7 @@ def _build_for_check(config: OptimizerConfig) -> tuple[nn.Module, Optimizer]:
 def _take_step(network: nn.Module, optimizer: Optimizer, step: int, learning_rate: float) -> None:
     """Take a step with gradients and random states that depend on the step alone, as in training."""
     generator = torch.Generator().manual_seed(step)
-    for parameter in network.parameters():
+    for parameter in filter(lambda parameter: parameter.requires_grad, network.parameters()):
         gradient = torch.randn(parameter.shape, generator=generator)
         parameter.grad = torch.empty_like(parameter).copy_(gradient)
     for group in optimizer.param_groups:

@@ -133,6 +133,14 @@ def _own_optimizer(optimizer: OptimizerConfig) -> list[tuple[str, str]]:
 
 def _optimizer(spec: RunSpec, module: str) -> list[str]:
     """Return the lines of a function body that build the optimizer of a module."""
+    if spec.optimizer.is_own:  # in a class, `super()` has the method of the study
+        comment = "  # in a subclass of your module" if module == "self" else ""
+        return [
+            f"    optimizer = {'super()' if module == 'self' else module}.configure_optimizers(){comment}",
+            '    largest = max(group["lr"] for group in optimizer.param_groups)',
+            "    for group in optimizer.param_groups:",
+            f'        group["lr"] *= {_literal(spec.learning_rate)} / largest',
+        ]
     own = _own_optimizer(spec.optimizer)
     name = own[0][1] if own else f"torch.optim.{spec.optimizer.name}"
     arguments = {key: _with_tuples(value) for key, value in spec.optimizer.arguments.items()}
@@ -293,6 +301,8 @@ def _explain_own_optimizer(spec: RunSpec) -> str:
     """Return why TrainingArguments do not express the optimizer; empty if they do."""
     optimizer = spec.optimizer
     values = known_hyperparameters(optimizer.name, optimizer.arguments)
+    if optimizer.is_own:
+        return "the optimizer of configure_optimizers"
     if optimizer.name not in ("Adam", "AdamW"):
         return f"{optimizer.name} with its arguments"
     if others := sorted(set(optimizer.arguments) - ADAM_ARGUMENTS):

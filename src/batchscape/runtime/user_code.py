@@ -134,6 +134,28 @@ def call_user_code(function: Callable[..., Any], arguments: Mapping[str, Any], i
         raise UserError(f"{key}: {import_path} fails: {summarize_error(error)}")
 
 
+def overridden_methods(instance: object, base: str) -> set[str] | None:
+    """Return the methods that the class of an object defines beyond a class of Lightning.
+
+    Args:
+        instance: Any object.
+        base: `LightningModule` or `LightningDataModule`. It is recognized by name, because an import of Lightning takes
+            a second, and there are two packages that define it.
+
+    Returns:
+        The names of all attributes that its classes outside Lightning define; None if it is no instance of the base.
+    """
+    classes = type(instance).__mro__
+    if not any(cls.__name__ == base and _is_from_lightning(cls) for cls in classes):
+        return None
+    own = [cls for cls in classes if not _is_from_lightning(cls) and cls.__module__.partition(".")[0] != "torch"]
+    return {name for cls in own if cls is not object for name in vars(cls)}
+
+
+def _is_from_lightning(cls: type) -> bool:
+    return cls.__module__.partition(".")[0] in ("lightning", "pytorch_lightning", "lightning_fabric")
+
+
 def summarize_error(error: BaseException, file: Path | None = None) -> str:
     """Return an error of custom code as one line, with the last line of that code that the error passed through.
 

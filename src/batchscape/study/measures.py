@@ -36,6 +36,8 @@ def describe_measures(task: TaskSection, data: DataSection) -> dict[str, Any]:
 def _loss(task: TaskSection, data: DataSection) -> tuple[str, str]:
     """Return the loss in words, and its unit."""
     name: str = getattr(task, "loss", "")
+    if task.has_own_loss:
+        return "loss", ""
     if ":" in name:
         return function_name(name).replace("_", " "), ""
     if isinstance(task, ClassificationConfig):

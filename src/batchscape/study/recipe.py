@@ -58,6 +58,8 @@ def is_plain_sgd(optimizer: OptimizerConfig, schedule: ScheduleConfig) -> bool:
 
 
 def _optimizer(optimizer: OptimizerConfig) -> str:
+    if optimizer.is_own:
+        return "the optimizer of the module"
     # An argument that is off is the default of SGD.
     arguments = {name: value for name, value in optimizer.arguments.items() if optimizer.name != "SGD" or value}
     if not arguments:

@@ -46,7 +46,7 @@ class Study(StudyConfig):
     @property
     def model_module(self) -> str:
         """The module that builds the network, which jobs import by name."""
-        return model_module(self.model.name)
+        return model_module(self.model.name, self.task.has_own_loss)
 
     @property
     def source_module(self) -> str:

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -18,12 +19,15 @@ from batchscape.data.dataset import Batch, Dataset, input_tensors, map_inputs
 from batchscape.data.prepared import PreparedData
 from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError, is_out_of_memory
-from batchscape.models.build import apply_network, build_network
+from batchscape.models.build import apply_network
 from batchscape.models.perturbation import copy_perturbed
-from batchscape.optim.optimizers import check_resume, check_step
-from batchscape.runtime.user_code import summarize_error
+from batchscape.models.step_network import StepNetwork, check_step, unused_methods
+from batchscape.optim.optimizers import check_optimizer_step, check_resume
+from batchscape.runtime.user_code import overridden_methods, summarize_error
+from batchscape.tasks.build import build_objective
+from batchscape.tasks.lightning import LightningObjective
 from batchscape.tasks.modes import DoubleOutputs, enable_backward, enable_double_backward, evaluation_mode
-from batchscape.tasks.objective import SupervisedObjective, build_objective
+from batchscape.tasks.objective import Objective, SupervisedObjective
 from batchscape.tasks.task import Task, check_functions
 
 NUM_PROBE_EXAMPLES = 4
@@ -59,8 +63,8 @@ def validate_network(
         device: Where the network will train.
 
     Returns:
-        The content of `network.json`: input, outputs and parameters of the network, and whether its Hessian can be
-        computed.
+        The content of `network.json`: input, outputs and parameters of the network, whether its Hessian can be
+        computed, and the methods of a LightningModule that are not called.
 
     Raises:
         UserError: The network cannot be constructed or copied, does not accept the inputs, returns outputs of another
@@ -70,7 +74,7 @@ def validate_network(
     """
     validate_batch_size(largest_batch, data)
     spec, objective = data.spec, build_objective(config, task_config, data, seed=0)
-    network, task = objective.module, objective.task
+    network = objective.module
     parameters = dict(network.named_parameters())
     for name, parameter in parameters.items():
         if parameter.dtype != torch.float32:
@@ -80,20 +84,26 @@ def validate_network(
             )
     for place in dict.fromkeys((CPU, device)):
         batch = probe_batch(data.train, place)
-        rebuilt = build_network(config, spec, task.num_outputs, seed=0)
-        replica = _copy_network(network.to(place), rebuilt.to(place), batch.inputs, config.name)
-        _check_outputs(replica, batch.inputs, config.name, task, task_config, spec)
-        if not _follows_weights(network, batch.inputs):
+        rebuilt, inputs = build_objective(config, task_config, data, seed=0).module, objective.network_inputs(batch)
+        network.to(place)
+        if isinstance(network, StepNetwork):
+            check_step(network, inputs)
+        replica = _copy_network(network, rebuilt.to(place), inputs, config.name)
+        if isinstance(objective, SupervisedObjective):
+            _check_outputs(replica, inputs, config.name, objective.task, task_config, spec)
+        if not _follows_weights(network, inputs):
             raise UserError(
                 f"model.name: {config.name} reuses, in evaluation mode, results computed from earlier weights, so "
                 "analyses, which change the weights, would be wrong; compute them in each forward pass"
             )
         _check_gradient(objective.on(replica), batch, config.name)
-    loss_name = task_config.loss
-    if loss_name == "auto":
-        loss_name = "binary_cross_entropy" if task.num_outputs == 1 else "cross_entropy"
     examples = probe_batch(data.train, place, NUM_SPLIT_EXAMPLES)
-    check_functions(task_config, task, network(examples.inputs), examples.targets)
+    loss_name, outputs = task_config.loss, None
+    if isinstance(objective, SupervisedObjective):
+        outputs = objective.task.num_outputs
+        if loss_name == "auto":
+            loss_name = "binary_cross_entropy" if outputs == 1 else "cross_entropy"
+        check_functions(task_config, objective.task, network(examples.inputs), examples.targets)
     check_additivity(objective, examples, loss_name)
     failure = diagnose_hessian(objective, batch)
     return {
@@ -101,18 +111,23 @@ def validate_network(
         "task": task_config.name,
         "input_shape": list(spec.shape),
         "classes": list(spec.classes),
-        "outputs": task.num_outputs,
+        "outputs": outputs,
         "loss": loss_name,
         "parameters": sum(parameter.numel() for parameter in parameters.values()),
         "shapes": {name: list(parameter.shape) for name, parameter in parameters.items()},
-        # The base class of all BatchNorm layers has no public name.
-        "batch_norm": any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()),
+        "batch_norm": has_batch_norm(network),
         "hessian": f"not computed: {failure}" if failure else "computed",
+        "unused_methods": unused_methods(network) if isinstance(network, StepNetwork) else [],
     }
 
 
 def validate_optimizer(
-    config: OptimizerConfig, model: ModelConfig, task_config: TaskConfig, data: PreparedData, device: torch.device = CPU
+    config: OptimizerConfig,
+    model: ModelConfig,
+    task_config: TaskConfig,
+    data: PreparedData,
+    device: torch.device = CPU,
+    is_named: bool = True,
 ) -> None:
     """Check that the optimizer trains the network, where it will train, and that a run with it resumes bit for bit.
 
@@ -122,15 +137,35 @@ def validate_optimizer(
         task_config: Section `task`.
         data: The prepared data.
         device: Where the network will train.
+        is_named: Whether the study file names the optimizer, so that it need not be that of a LightningModule.
 
     Raises:
-        UserError: It cannot be built, fails in a step, writes NaN from finite gradients, or has state that is lost.
+        UserError: It cannot be built, fails in a step, writes NaN from finite gradients, or has state that is lost; or
+            a LightningModule configures an optimizer, and the study file names none.
     """
-    check_resume(config)
-    check_step(build_objective(model, task_config, data, seed=0).module.to(device), config)
+    network = build_objective(model, task_config, data, seed=0).module
+    require_choice_of_optimizer(network, model.name, is_named)
+    check_resume(config, network)
+    check_optimizer_step(network.to(device), config)
 
 
-def check_additivity(objective: SupervisedObjective, batch: Batch, loss_name: str) -> None:
+def require_choice_of_optimizer(network: nn.Module, name: str, is_named: bool) -> None:
+    """Raise UserError if a LightningModule configures an optimizer, and the study file does not say which one to use.
+
+    Args:
+        network: The network.
+        name: Its name in the study file.
+        is_named: Whether the study file names the optimizer.
+    """
+    module = network.module if isinstance(network, StepNetwork) else network
+    if not is_named and "configure_optimizers" in (overridden_methods(module, "LightningModule") or ()):
+        raise UserError(
+            f"optimizer.name: {name} has an optimizer of its own, configure_optimizers; write `optimizer: {{name: "
+            "module}` to train with it, or name another one, such as SGD"
+        )
+
+
+def check_additivity(objective: Objective, batch: Batch, loss_name: str) -> None:
     """Check the contract of `Objective` on a batch: it is split, and losses and gradients of the parts must add up.
 
     The network is in evaluation mode, where the outputs of an example do not depend on the others.
@@ -157,16 +192,21 @@ def check_additivity(objective: SupervisedObjective, batch: Batch, loss_name: st
             loss += weight * outcome.loss.item()
         return loss, gradient
 
+    own = isinstance(objective, LightningObjective)
     first = len(batch) // 3
     with evaluation_mode(objective.module), enable_backward(objective.module):
         loss, gradient = total([batch])
         split_loss, split_gradient = total(batch.split([first, len(batch) - first]))
     differs = not math.isclose(loss, split_loss, rel_tol=1e-4, abs_tol=1e-5) and math.isfinite(loss)
     if differs or not (gradient - split_gradient).norm() <= 1e-3 * gradient.norm() + 1e-5:
+        fix = 'with `reduction="mean"` return the mean of what `reduction="none"` returns, and'
+        fix = "let training_step return the mean over the examples of its batch, and" if own else fix
+        totals = f"have the total loss {loss:.6g}, and in two parts {split_loss:.6g}"
+        if not differs:
+            totals = f"have another gradient than in two parts, although the total loss is the same, {loss:.6g}"
         raise UserError(
-            f"task.loss: {loss_name} is not a mean over examples: {len(batch)} of them have the total "
-            f'loss {loss:.6g}, and in two parts {split_loss:.6g}; with `reduction="mean"` return the mean of what '
-            '`reduction="none"` returns, and let the loss of an example not depend on the others'
+            f"task.loss: {loss_name} is not a mean over examples: {len(batch)} of them {totals}; {fix} let the loss of "
+            "an example not depend on the others"
         )
 
 
@@ -266,7 +306,7 @@ def alter_inputs(inputs: Any, spec: DataSpec) -> Any:
     return 1 - inputs
 
 
-def _check_gradient(objective: SupervisedObjective, batch: Batch, name: str) -> None:
+def _check_gradient(objective: Objective, batch: Batch, name: str) -> None:
     """Raise UserError if the loss cannot be differentiated in training mode, or in evaluation mode, as analyses do."""
     network = objective.module
     trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -327,49 +367,69 @@ def validate_batch_size(size: int, data: PreparedData) -> None:
         )
 
 
-def examples_are_independent(network: nn.Module, batch: Batch, spec: DataSpec) -> bool:
-    """Return whether, in training mode, each output depends on its input alone and a step changes no buffers.
+def examples_are_independent(objective: Objective, batch: Batch, spec: DataSpec) -> bool:
+    """Return whether, in training mode, examples do not affect each other and a step changes no buffers.
 
     Only then do parts of a batch, computed one after the other or in several processes, give the result of the complete
     batch. BatchNorm computes statistics over the batch; other layers update statistics in buffers once per step.
 
+    The outputs for the first example must not change with the others. Where there is only the loss of a batch, the
+    effect of the first example on it must not change with the others.
+
     Args:
-        network: The network, which is left unchanged.
+        objective: The network with its loss, which is left unchanged.
         batch: At least two examples, on the device of the network.
         spec: What an example is.
     """
     # Perturbed, because statistics of converged weights do not change, and zero weights hide what is before them.
-    replica = copy_perturbed(network).train()
-    before = [buffer.clone() for buffer in replica.buffers()]
+    replica = objective.on(copy_perturbed(objective.module).train())
+    before = [buffer.clone() for buffer in replica.module.buffers()]
     altered = input_tensors(alter_inputs(batch.inputs, spec))
-    same_first = [
-        torch.cat([first[:1], other[1:]]) for first, other in zip(input_tensors(batch.inputs), altered, strict=True)
-    ]
-    outputs = []
+
+    def compute(alters_first: bool, alters_others: bool) -> torch.Tensor:
+        """Return the output of the network, with the same dropout in each call."""
+        parts = [
+            torch.cat([(new if alters_first else old)[:1], (new if alters_others else old)[1:]])
+            for old, new in zip(input_tensors(batch.inputs), altered, strict=True)
+        ]
+        inputs = parts[0] if isinstance(batch.inputs, torch.Tensor) else tuple(parts)
+        torch.manual_seed(0)
+        return replica.module(replica.network_inputs(replace(batch, inputs=inputs)))
+
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        for inputs in (batch.inputs, same_first[0] if isinstance(batch.inputs, torch.Tensor) else tuple(same_first)):
-            torch.manual_seed(0)  # the same dropout
-            outputs.append(replica(inputs)[0])
-    buffers_unchanged = all(map(torch.equal, before, replica.buffers()))
-    return buffers_unchanged and torch.allclose(outputs[0], outputs[1], rtol=1e-5, atol=1e-7, equal_nan=True)
+        if isinstance(objective, LightningObjective):
+            losses = [compute(alters, others)[0] for others in (False, True) for alters in (False, True)]
+            effect, other_effect = losses[1] - losses[0], losses[3] - losses[2]
+            tolerance = 1e-5 * float(torch.stack(losses).abs().max()) + 1e-7
+            agrees = torch.allclose(effect, other_effect, rtol=1e-4, atol=tolerance, equal_nan=True)
+        else:
+            first, with_others_altered = compute(False, False)[0], compute(False, True)[0]
+            agrees = torch.allclose(first, with_others_altered, rtol=1e-5, atol=1e-7, equal_nan=True)
+    return all(map(torch.equal, before, replica.module.buffers())) and agrees
 
 
-def supports_batch_size_one(network: nn.Module, example: Batch) -> bool:
+def has_batch_norm(network: nn.Module) -> bool:
+    """Return whether a network has BatchNorm of torch."""
+    # The base class of all BatchNorm layers has no public name.
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def supports_batch_size_one(objective: Objective, example: Batch) -> bool:
     """Return whether a network can train on a single example; BatchNorm cannot if it has one value per channel.
 
     Args:
-        network: The network, which is left unchanged.
+        objective: The network with its loss, which is left unchanged.
         example: A batch of one, on the device of the network.
     """
     with torch.random.fork_rng(devices=[]):
         try:
-            copy.deepcopy(network).train()(example.inputs)
+            copy.deepcopy(objective.module).train()(objective.network_inputs(example))
         except ValueError:
             return False
     return True
 
 
-def diagnose_hessian(objective: SupervisedObjective, batch: Batch) -> str:
+def diagnose_hessian(objective: Objective, batch: Batch) -> str:
     """Return why Hessian-vector products of the loss cannot be computed, in evaluation mode.
 
     For some operations without a second derivative torch silently uses zero. Therefore a product is compared with
@@ -398,7 +458,7 @@ def diagnose_hessian(objective: SupervisedObjective, batch: Batch) -> str:
         return ""
 
 
-def _compare_with_differences(objective: SupervisedObjective, batch: Batch) -> str:
+def _compare_with_differences(objective: Objective, batch: Batch) -> str:
     """Return how a Hessian-vector product differs from differences of gradients.
 
     Empty if it does not differ, or if they cannot be compared.
@@ -430,7 +490,7 @@ def _compare_with_differences(objective: SupervisedObjective, batch: Batch) -> s
 class _PerturbedLoss:
     """The mean loss on some examples as a function of a network's weights, near its own, in evaluation mode."""
 
-    def __init__(self, objective: SupervisedObjective, batch: Batch, dtype: torch.dtype):
+    def __init__(self, objective: Objective, batch: Batch, dtype: torch.dtype):
         self.network = copy_perturbed(objective.module).to(dtype).eval().requires_grad_()
         self.objective = objective.on(DoubleOutputs(self.network))
         self.batch = batch.to(dtype)
@@ -478,7 +538,10 @@ class _PerturbedLoss:
 
 
 class _RecordedPrecisions(TorchFunctionMode):
-    """Records the floating-point types that a network computes in."""
+    """Records the floating-point types of what a network computes from its parameters.
+
+    That is not all: a metric that is logged beside the loss may be in another one.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -487,7 +550,7 @@ class _RecordedPrecisions(TorchFunctionMode):
     def __torch_function__(self, function: Any, types: Any, inputs: Any = (), options: Any = None) -> Any:
         result = function(*inputs, **(options or {}))
         parts = result if isinstance(result, tuple | list) else [result]
-        self.seen |= {part.dtype for part in parts if isinstance(part, torch.Tensor) and part.is_floating_point()}
+        self.seen |= {part.dtype for part in parts if isinstance(part, torch.Tensor) and part.requires_grad}
         return result
 
 

@@ -8,13 +8,9 @@ from typing import Any, NamedTuple, Protocol, Self
 import torch
 from torch import Tensor, nn
 
-from batchscape.config.model import ModelConfig
-from batchscape.config.task import TaskConfig
 from batchscape.data.dataset import Batch, Dataset, slices
-from batchscape.data.prepared import PreparedData
-from batchscape.models.build import build_network
 from batchscape.tasks.modes import evaluation_mode
-from batchscape.tasks.task import Task, build_task
+from batchscape.tasks.task import Task
 
 # Outputs are gathered up to this size before loss and metrics are computed: for small batches once an epoch, so that it
 # hardly takes time, and for large ones in every batch, so that it hardly takes memory.
@@ -44,6 +40,15 @@ class Objective(Protocol):
 
     module: nn.Module
     metrics: tuple[str, ...]
+
+    def on(self, module: nn.Module) -> Self:
+        """Return the objective of another network for the same task."""
+
+    def copy(self) -> Self:
+        """Return the objective of a copy of the network."""
+
+    def network_inputs(self, batch: Batch) -> Any:
+        """Return what the network takes of a batch: a tensor, or a tuple of tensors."""
 
     def __call__(self, batch: Batch) -> Outcome:
         """Return the loss of the module on a batch."""
@@ -126,6 +131,10 @@ class SupervisedObjective:
     def copy(self) -> Self:
         """Return the objective of a copy of the network."""
         return self.on(copy.deepcopy(self.module))
+
+    def network_inputs(self, batch: Batch) -> Any:
+        """Return what the network takes of a batch: its inputs."""
+        return batch.inputs
 
     def __call__(self, batch: Batch) -> Outcome:
         """Return the loss of the network on a batch; on an empty one, a loss whose gradient is 0."""
@@ -272,12 +281,3 @@ def dataset_weights(objective: Objective, data: Dataset, device: torch.device) -
     chunk = max(1, WEIGHT_BYTES * len(data) // data.num_bytes)
     parts = [objective.example_weights(data.batch(rows, device)) for rows in slices(len(data), chunk)]
     return torch.cat([part for part in parts if part is not None])
-
-
-def build_objective(model: ModelConfig, task_config: TaskConfig, data: PreparedData, seed: int) -> SupervisedObjective:
-    """Return a network with the initial weights of a seed, on the CPU, with its loss and metrics.
-
-    Raises UserError if the network or the task do not fit the data.
-    """
-    task = build_task(task_config, data.spec, data.train.arrays.get("targets"))
-    return SupervisedObjective(build_network(model, data.spec, task.num_outputs, seed), task)

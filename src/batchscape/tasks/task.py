@@ -110,7 +110,7 @@ def build_task(config: TaskConfig, spec: DataSpec, train_targets: Tensor | None 
     Raises:
         UserError: The task is for other data, or a loss or metric of the user cannot be imported or called.
     """
-    _check_targets(config, spec)
+    check_targets(config, spec)
     match config:
         case ClassificationConfig():
             return _classification(config, spec, train_targets)
@@ -119,7 +119,19 @@ def build_task(config: TaskConfig, spec: DataSpec, train_targets: Tensor | None 
     return _language_model(config, spec)
 
 
-def _check_targets(config: TaskConfig, spec: DataSpec) -> None:
+def count_outputs(spec: DataSpec) -> int:
+    """Return one output per class or token of the vocabulary, or per number of a target."""
+    match spec.targets:
+        case "class":
+            return len(spec.classes)
+        case "next_token":
+            return spec.vocabulary
+        case "numbers":
+            return math.prod(spec.target_shape)
+
+
+def check_targets(config: TaskConfig, spec: DataSpec) -> None:
+    """Raise UserError if the data has other targets than those of the task."""
     needed = {"classification": "class", "regression": "numbers", "language_model": "next_token"}
     if spec.targets == needed[config.name]:
         return

@@ -3,7 +3,6 @@
 torch's SyncBatchNorm requires GPUs, and fails for a process whose shard of a short batch is empty.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -18,23 +17,24 @@ from batchscape.data.dataset import Batch
 from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError
 from batchscape.tasks.compatibility import examples_are_independent
+from batchscape.tasks.objective import Objective
 from batchscape.training.distributed import ProcessGroup
 
 
-def synchronize_batch_norm(network: nn.Module, probe: Batch, data: DataSpec, process_group: ProcessGroup) -> None:
-    """Make each BatchNorm of a network compute its statistics over the global batch, in place.
+def synchronize_batch_norm(objective: Objective, probe: Batch, data: DataSpec, process_group: ProcessGroup) -> None:
+    """Make each BatchNorm of the network of an objective compute its statistics over the global batch, in place.
 
     `probe` is a batch of a few examples of `data`. Raises UserError if the network couples the examples
     of a batch in another way, which would then be over one process's shard only.
     """
-    network_without_batch_norm = copy.deepcopy(network)
-    _replace_batch_norm(network_without_batch_norm, _to_identity)
-    if not examples_are_independent(network_without_batch_norm, probe, data):
+    without_batch_norm = objective.copy()
+    _replace_batch_norm(without_batch_norm.module, _to_identity)
+    if not examples_are_independent(without_batch_norm, probe, data):
         raise UserError(
             "resources.devices: the network couples the examples of a batch other than through torch's BatchNorm, or "
             "keeps running statistics; it cannot be split over devices, so write `devices: 1`"
         )
-    _replace_batch_norm(network, lambda layer: GlobalBatchNorm(layer, process_group))
+    _replace_batch_norm(objective.module, lambda layer: GlobalBatchNorm(layer, process_group))
 
 
 def _replace_batch_norm(network: nn.Module, replace: Callable[[_BatchNorm], nn.Module]) -> None:

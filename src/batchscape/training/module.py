@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import psutil
@@ -25,7 +26,7 @@ from batchscape.runtime.device import free_memory, limit_gpu_memory
 from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES, examples_are_independent
 from batchscape.tasks.modes import evaluation_mode
-from batchscape.tasks.objective import Measurement, Meter, SupervisedObjective, dataset_weights, evaluate
+from batchscape.tasks.objective import Measurement, Meter, Objective, dataset_weights, evaluate
 from batchscape.training.augmentation import Augmentation, augment_images, draw_augmentation
 from batchscape.training.batch_norm import GlobalBatchNorm, synchronize_batch_norm
 from batchscape.training.distributed import ProcessGroup
@@ -84,9 +85,12 @@ class TrainingModule(pl.LightningModule):
     optimizer: torch.optim.Optimizer
     """Set by `configure_optimizers`; Lightning's `optimizers()` may return a list."""
 
+    rate_ratios: list[float]
+    """Learning rate of each parameter group as a multiple of that of the run: 1, unless a LightningModule differs."""
+
     def __init__(
         self,
-        objective: SupervisedObjective,
+        objective: Objective,
         data: PreparedData,
         spec: RunSpec,
         process_group: ProcessGroup | None = None,
@@ -104,13 +108,13 @@ class TrainingModule(pl.LightningModule):
         network = objective.module
         probe = data.train.batch(slice(NUM_PROBE_EXAMPLES), torch.device("cpu"))
         if self.process_group.size > 1:
-            synchronize_batch_norm(network, probe, data.spec, self.process_group)
+            synchronize_batch_norm(objective, probe, data.spec, self.process_group)
         # Then each process must run the forward pass, even if its shard of a short batch is empty.
         self.has_collectives_in_forward = any(isinstance(layer, GlobalBatchNorm) for layer in network.modules())
         self.supports_micro_batches = (
             not self.has_collectives_in_forward
             if self.process_group.size > 1
-            else examples_are_independent(network, probe, data.spec)
+            else examples_are_independent(objective, probe, data.spec)
         )
         self.network = network
         self.objective = objective
@@ -133,7 +137,9 @@ class TrainingModule(pl.LightningModule):
         return Interval(torch.zeros(1 + len(self.objective.metrics), dtype=torch.float64))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        self.optimizer = build_optimizer(self.network, self.spec.optimizer, self.spec.learning_rate)
+        rate = self.spec.learning_rate
+        self.optimizer = build_optimizer(self.network, self.spec.optimizer, rate)
+        self.rate_ratios = [group["lr"] / rate for group in self.optimizer.param_groups]
         return self.optimizer
 
     def train_dataloader(self) -> IntervalSampler:
@@ -156,7 +162,7 @@ class TrainingModule(pl.LightningModule):
         storage = storage_device(num_bytes, device, free_memory(device, self.jobs_per_gpu))
         self.train_data, self.validation_data = self.data.train.to(storage), self.data.validation.to(storage)
         with evaluation_mode(self.network):
-            self.chunk = max_micro_batch_size(self.network, self._decode(slice(NUM_PROBE_EXAMPLES)).inputs)
+            self.chunk = max_micro_batch_size(self.network, self._network_inputs(NUM_PROBE_EXAMPLES))
         if self.supports_micro_batches and device.type == "cpu":
             self.micro_batch = min(self.chunk, self.micro_batch)
         elif self.supports_micro_batches:  # no smaller than the memory demands: on a GPU that would only cost time
@@ -179,7 +185,7 @@ class TrainingModule(pl.LightningModule):
         with self._restored_rngs():
             network = copy.deepcopy(self.network)
             all_bytes, half_bytes = (
-                saved_tensor_bytes(network, self._decode(slice(count)).inputs)
+                saved_tensor_bytes(network, self._network_inputs(count))
                 for count in (NUM_PROBE_EXAMPLES, NUM_PROBE_EXAMPLES // 2)
             )
         bytes_per_example = (all_bytes - half_bytes) / (NUM_PROBE_EXAMPLES - NUM_PROBE_EXAMPLES // 2)
@@ -295,8 +301,8 @@ class TrainingModule(pl.LightningModule):
     def _set_learning_rate(self, optimizer: torch.optim.Optimizer, step: int) -> None:
         """Set the learning rate of a step, counted from 1."""
         rate = self.learning_rate(step)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
+        for group, ratio in zip(optimizer.param_groups, self.rate_ratios, strict=True):
+            group["lr"] = rate * ratio
 
     def learning_rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 1."""
@@ -358,11 +364,15 @@ class TrainingModule(pl.LightningModule):
                 yield [batch] if len(batch) or self.has_collectives_in_forward else []
 
     def _decode(self, indices: torch.Tensor | slice, augmentation: Augmentation | None = None) -> Batch:
-        """Return training examples as the network takes them."""
+        """Return training examples as a batch."""
         if augmentation is None:
             return self.train_data.batch(indices, self.device)
         drawn = augmentation[indices].to(self.device)
         return self.train_data.batch(indices, self.device, transform=lambda images: augment_images(images, drawn))
+
+    def _network_inputs(self, count: int) -> Any:
+        """Return the first training examples as the network takes them."""
+        return self.objective.network_inputs(self._decode(slice(count)))
 
     @cached_property
     def _input_bytes(self) -> int:

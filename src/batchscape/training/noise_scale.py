@@ -62,7 +62,8 @@ def estimate_noise_scale(
     total_weight = 0.0
     batches = order.split(size)
     with evaluation_mode(network), enable_backward(network), torch.enable_grad():
-        chunk = chunk or max_micro_batch_size(network, data.batch(slice(NUM_PROBE_EXAMPLES), device).inputs)
+        probe = objective.network_inputs(data.batch(slice(NUM_PROBE_EXAMPLES), device))
+        chunk = chunk or max_micro_batch_size(network, probe)
         for indices in batches:
             batch_weight = _total_weight(indices, weights)
             gradient = torch.zeros_like(total)

@@ -102,7 +102,7 @@ def _supports_several_processes(run: RunSpec, data: Path) -> bool:
     prepared, objective = build(run, data, 1)
     try:
         probe = prepared.train.batch(slice(NUM_PROBE_EXAMPLES), torch.device("cpu"))
-        synchronize_batch_norm(objective.module, probe, prepared.spec, ProcessGroup())
+        synchronize_batch_norm(objective, probe, prepared.spec, ProcessGroup())
     except UserError as error:
         log.info("%s", error)
         return False

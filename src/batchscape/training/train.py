@@ -23,8 +23,9 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.optim.optimizers import build_optimizer, check_schedule
 from batchscape.runtime.device import available_memory, choose_device
 from batchscape.runtime.states import ALREADY_COMPLETE, RESUMED, record_state
-from batchscape.tasks.compatibility import supports_batch_size_one, validate_batch_size
-from batchscape.tasks.objective import Measurement, SupervisedObjective, build_objective
+from batchscape.tasks.build import build_objective
+from batchscape.tasks.compatibility import has_batch_norm, supports_batch_size_one, validate_batch_size
+from batchscape.tasks.objective import Measurement, Objective
 from batchscape.training.checkpoint import read_checkpoint, read_state, run_key
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.environment import describe_environment, source_commit
@@ -236,7 +237,7 @@ def _run_key(spec: RunSpec, data: Path, code: str, start: Path | None) -> str:
     return run_key(spec.model_dump_json(), prepared_digest(data), f"{code} {origin}".rstrip())
 
 
-def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, SupervisedObjective]:
+def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, Objective]:
     """Read the data of a run and build its initial network, with its loss.
 
     Args:
@@ -270,14 +271,21 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
             "use fewer devices or remove the batch size from grid.batch_sizes"
         )
     choose_device(spec.training.accelerator)
-    if spec.schedule.warmup or spec.schedule.decay != "constant" or spec.stages:
-        check_schedule(spec.optimizer)
     objective = build_objective(spec.model, spec.task, prepared, spec.seed)
+    if spec.schedule.warmup or spec.schedule.decay != "constant" or spec.stages:
+        check_schedule(spec.optimizer, objective.module)
     # Without stages all epochs end alike.
     parts = plan.parts(0, plan.total if spec.stages else plan.steps_per_epoch)
-    if any(1 in (part.sizes[0], part.sizes[-1]) for part in parts):
+    smallest = min(min(part.sizes[0], part.sizes[-1]) for part in parts)
+    if smallest < num_processes and spec.task.has_own_loss and has_batch_norm(objective.module):
+        raise UserError(
+            f"resources.devices: batch size {spec.batch_size} leaves a batch of {smallest} of the {num_examples} "
+            f"training examples for {num_processes} devices, and with BatchNorm each needs one for its training_step; "
+            "use fewer devices, or another batch size"
+        )
+    if smallest == 1:
         example = prepared.train.batch(slice(1), torch.device("cpu"))
-        if not supports_batch_size_one(objective.module, example):
+        if not supports_batch_size_one(objective, example):
             raise UserError(
                 f"grid.batch_sizes: {spec.batch_size} leaves a batch with one of the {num_examples} training "
                 "examples, on which the BatchNorm of this network cannot train; use another batch size or "

@@ -22,7 +22,7 @@ from batchscape.data.spec import VALIDATION
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime import states
 from batchscape.runtime.device import choose_device
-from batchscape.tasks.objective import build_objective
+from batchscape.tasks.build import build_objective
 from batchscape.training.execution import SINGLE_PROCESS, Execution
 from batchscape.training.plan import StepPlan
 from batchscape.training.recorder import DIVERGED as RUN_DIVERGED

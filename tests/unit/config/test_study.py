@@ -196,3 +196,32 @@ def test_run_trains_by_the_recipe_of_the_study_with_its_changes(study: Callable)
     assert schedule == checked.schedule
     for arm in ("fixed", "high", "tuned", "linear"):
         assert checked.recipe(by_arm[arm][256]) == (checked.optimizer, checked.schedule, ())
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        ("task: {loss: module}", "task.loss: `module` is for a LightningModule, and model.name is vgg; write"),
+        (
+            "optimizer: {name: module}",
+            "optimizer.name: `module` is for a LightningModule, and model.name is vgg;",
+        ),
+        ("optimizer: {name: module, arguments: {lr: 1}}", "optimizer.arguments: are not for `name: module`; set it in"),
+        (
+            "optimizer: {name: module, decay_biases_and_norms: no}",
+            "optimizer.decay_biases_and_norms: is not for `nam",
+        ),
+        (
+            "model: {name: 'm:Lit'}\noptimizer: {name: module}\narms: {a: {exponents: {weight_decay: 1}}}",
+            "arms.a.exponents.weight_decay: the weight_decay of the optimizer of the module is not known; name an opt",
+        ),
+    ],
+)
+def test_loss_and_optimizer_of_a_module_are_for_one(study: Callable, refusal: Callable, sections: str, line: str):
+    assert line in refusal(study, f"name: s\n{sections}".replace("no}", "false}"))
+
+
+def test_optimizer_is_named_only_if_the_file_does(study: Callable):
+    assert not study("name: s").names_optimizer
+    assert not study("name: s\noptimizer: {clip_norm: 1}").names_optimizer
+    assert study("name: s\noptimizer: {name: SGD}").names_optimizer

@@ -23,12 +23,31 @@ class File(Section):
     [
         ({"name": "ranking"}, "task.name: must be 'classification', 'regression', 'language_model', got 'ranking'"),
         ({"name": ["regression"]}, "task.name: must be 'classification', 'regression', 'language_model', got ['reg"),
-        ({"loss": "mse"}, "task.loss: must be auto, binary_cross_entropy, cross_entropy, or the import path of a"),
-        ({"name": "regression", "loss": "l2"}, "task.loss: must be mse, huber, absolute, or the import path of a fun"),
-        ({"name": "regression", "loss": 2}, "task.loss: must be mse, huber, absolute, or the import path of a fun"),
-        ({"name": "language_model", "loss": "mse"}, "task.loss: must be cross_entropy, or the import path of a funct"),
+        ({"loss": "mse"}, "task.loss: must be auto, binary_cross_entropy, cross_entropy, module, or the import path"),
+        (
+            {"name": "regression", "loss": "l2"},
+            "task.loss: must be mse, huber, absolute, module, or the import path",
+        ),
+        ({"name": "regression", "loss": 2}, "task.loss: must be mse, huber, absolute, module, or the import path"),
+        (
+            {"name": "language_model", "loss": "mse"},
+            "task.loss: must be cross_entropy, module, or the import path of",
+        ),
         ({"loss": "my losses:focal"}, "task.loss: must be a module and a name in it, got 'my losses:focal'; write"),
-        ({"metrics": ["top_5"]}, "task.metrics[0]: must be a module and a name in it, got 'top_5'; write `my_package."),
+        ({"metrics": ["top 5"]}, "task.metrics[0]: must be a module and a name in it, got 'top 5'; write `my_package."),
+        (
+            {"metrics": ["top_5"]},
+            "task.metrics[0]: top_5 is a value that a LightningModule logs, which needs `loss",
+        ),
+        (
+            {"loss": "module", "metrics": ["own:f1"]},
+            "task.metrics[0]: own:f1 is a function of the outputs, which a",
+        ),
+        ({"loss": "module", "metrics": ["loss"]}, "task.metrics: loss has the name of a built-in column, `loss`"),
+        (
+            {"loss": "module", "class_weights": "balanced"},
+            "task.class_weights: is not for `loss: module`, which is",
+        ),
         ({"metrics": "own:top_5"}, "task.metrics: must be a list, got 'own:top_5'; write for example `metrics: ["),
         ({"metrics": ["own:top_5", "own:top_5"]}, "task.metrics: repeats own:top_5; list each value once"),
         ({"metrics": ["own:accuracy"]}, "task.metrics: own:accuracy has the name of a built-in column, `accuracy`"),
@@ -93,3 +112,11 @@ def test_reported_metrics():
     assert [metric.label for metric in weighted.reported_metrics()] == ["weighted accuracy"]
     (_, custom) = ClassificationConfig(metrics=("own:top_5_error",)).reported_metrics()
     assert (custom.label, custom.higher_is_better) == ("top 5 error", False)
+
+
+def test_metrics_of_a_loss_of_the_network_are_those_that_it_logs():
+    task = TASKS.validate_python({"loss": "module", "metrics": ["f1_score", "accuracy"]})
+    assert task.custom_code == ()
+    first, second = task.reported_metrics()
+    assert (first.name, first.label, first.higher_is_better) == ("f1_score", "f1 score", False)
+    assert (second.name, second.higher_is_better) == ("accuracy", True)

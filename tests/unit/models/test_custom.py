@@ -87,6 +87,7 @@ def test_validation_returns_the_description_of_the_network(write_module: Callabl
         },
         "batch_norm": False,
         "hessian": "computed",
+        "unused_methods": [],
     }
 
 

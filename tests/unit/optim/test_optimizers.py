@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from batchscape.config.optimizer import OptimizerConfig
-from batchscape.optim.optimizers import build_optimizer, check_resume, check_schedule, check_step
+from batchscape.optim.optimizers import build_optimizer, check_optimizer_step, check_resume, check_schedule
 
 # All of torch 2.13 that train here; older versions lack some.
 NAMES = ["ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "Muon", "NAdam", "RAdam", "RMSprop"]
@@ -421,11 +421,11 @@ def test_optimizer_that_does_not_resume_is_refused(refusal: Callable, name: str,
 def test_optimizers_of_torch_take_steps_of_a_network(name: str):
     layers = network()
     layers[0].weight.requires_grad = False
-    check_step(layers, config(name))
+    check_optimizer_step(layers, config(name))
 
 
 def test_optimizer_that_fails_for_a_network_is_reported(refusal: Callable):
-    assert refusal(check_step, network(), config("own:Failing")).startswith(
+    assert refusal(check_optimizer_step, network(), config("own:Failing")).startswith(
         "optimizer.name: own:Failing fails in a step: RuntimeError: no step (own.py, line "
     )
 

@@ -32,6 +32,10 @@ def words_of(**sections: Any) -> str:
     [
         ({}, "plain SGD at a constant learning rate"),
         (
+            {"model": {"name": "my_lit:Lit"}, "optimizer": {"name": "module"}},
+            "the optimizer of the module at a constant learning rate",
+        ),
+        (
             MODERN,
             "AdamW (weight_decay 0.1) with cosine decay to 10 % after a warm-up of 10 % of the budget, gradients "
             "clipped at 1, for 3,000,000 examples",

@@ -568,38 +568,41 @@ class Net({bases}):
 """
 
 
-@pytest.mark.parametrize(
-    ("bases", "body", "ignored"),
-    [
-        ("Lit", "def configure_optimizers(self): return torch.optim.AdamW(self.parameters())", "configure_optimizers"),
-        ("Trained, Lit", "pass", "training_step"),
-        ("Trained, Lit", "def configure_optimizers(self): return None", "training_step and configure_optimizers"),
-        ("Lit", "pass", None),
-    ],
-)
 @pytest.mark.parametrize("package", ["pytorch_lightning", "lightning.pytorch"])
-def test_lightning_module_with_its_own_training_is_rejected(
-    write_module: Callable,
-    refusal: Callable,
-    data: PreparedData,
-    package: str,
-    bases: str,
-    body: str,
-    ignored: str | None,
+@pytest.mark.parametrize("bases", ["Lit", "Trained, Lit"])
+def test_lightning_module_with_its_own_loss_needs_it_to_be_named(
+    write_module: Callable, refusal: Callable, data: PreparedData, package: str, bases: str
 ):
-    text = LIGHTNING.format(bases=bases, body=body)
+    text = LIGHTNING.format(bases=bases, body="pass")
     if package == "lightning.pytorch":  # not installed here; it has the same class
         text = text.replace(
             "import pytorch_lightning as pl",
-            "class LightningModule(nn.Module):\n    def training_step(self): pass\n    def configure_optimizers(self): "
-            "pass\nLightningModule.__module__ = 'lightning.pytorch.core.module'",
+            "class LightningModule(nn.Module):\n    pass\nLightningModule.__module__ = 'lightning.pytorch.core.module'",
         ).replace("pl.LightningModule", "LightningModule")
     config = write_module(text)
-    if ignored is None:
+    if bases == "Lit":
         assert validate_network(config, ClassificationConfig(), 2, data)["parameters"] == 193 * 3
     else:
-        message = refusal(validate_network, config, ClassificationConfig(), 2, data)
-        assert message.startswith(f"model.name: brought_net:Net is a LightningModule, whose {ignored} would be ignored")
+        assert refusal(validate_network, config, ClassificationConfig(), 2, data) == (
+            "task.loss: brought_net:Net is a LightningModule with a loss of its own, training_step; write "
+            "`task: {loss: module}` to train with it, or name a class or function that returns only its network"
+        )
+
+
+def test_lightning_module_with_an_optimizer_needs_one_to_be_named(
+    write_module: Callable, refusal: Callable, data: PreparedData
+):
+    body = "def configure_optimizers(self): return torch.optim.AdamW(self.parameters())"
+    config = write_module(LIGHTNING.format(bases="Lit", body=body))
+    arguments = config, ClassificationConfig(), data
+    message = refusal(validate_optimizer, OptimizerConfig(), *arguments, is_named=False)
+    assert message.startswith(
+        "optimizer.name: brought_net:Net has an optimizer of its own, configure_optimizers; write"
+    )
+    for name in ("SGD", "module"):
+        validate_optimizer(OptimizerConfig(name=name), *arguments, is_named=True)
+    config = write_module(LIGHTNING.format(bases="Lit", body="pass"))
+    validate_optimizer(OptimizerConfig(), config, ClassificationConfig(), data, is_named=False)
 
 
 def test_optimizer_is_validated_with_the_network(refusal: Callable, data: PreparedData):

@@ -28,7 +28,7 @@ from batchscape.training.checkpoint import CHECKPOINT
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.execution import Execution
 from batchscape.training.train import train
-from tests.helpers.objectives import CPU, image_data, image_dataset
+from tests.helpers.objectives import CPU, classifier, image_data, image_dataset
 from tests.helpers.waiting import TIMEOUT, wait_for
 
 # Covers the difficult cases of sharding: a last batch of one example, so that some shards are empty; shards of
@@ -168,11 +168,11 @@ def test_network_that_couples_examples_beyond_batch_norm_raises(layer: nn.Module
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), layer)
     data = image_dataset(torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4))
     probe = data.batch(slice(None), CPU)
-    message = refusal(synchronize_batch_norm, network, probe, data.spec, ProcessGroup(0, 2))
+    message = refusal(synchronize_batch_norm, classifier(network), probe, data.spec, ProcessGroup(0, 2))
     assert message.startswith("resources.devices: ")
     assert type(network[1]) is nn.BatchNorm2d
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.BatchNorm2d(4), nn.Dropout()))
-    synchronize_batch_norm(plain, probe, data.spec, ProcessGroup(0, 2))
+    synchronize_batch_norm(classifier(plain), probe, data.spec, ProcessGroup(0, 2))
     assert type(plain[1][0]) is GlobalBatchNorm
 
 
@@ -194,7 +194,7 @@ def test_global_batch_norm_has_weights_and_outputs_of_the_original(network: nn.M
     data = image_dataset(torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4))
     probe = data.batch(slice(None), CPU)
     shared = copy.deepcopy(network)
-    synchronize_batch_norm(shared, probe, data.spec, ProcessGroup())
+    synchronize_batch_norm(classifier(shared), probe, data.spec, ProcessGroup())
     assert any(isinstance(layer, GlobalBatchNorm) for layer in shared.modules())
     assert [name for name, _ in shared.named_parameters()] == [name for name, _ in network.named_parameters()]
     assert torch.allclose(shared(probe.inputs), network(probe.inputs), atol=1e-6)

@@ -178,9 +178,9 @@ def test_statistics_of_weights_are_detected_before_the_first_step():
     at_rest = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.spectral_norm(nn.Linear(64, 1)))
     hidden = nn.Sequential(Centered(), nn.Flatten(), nn.Linear(64, 1))
     nn.init.zeros_(hidden[-1].weight)
-    assert not examples_are_independent(at_rest, *probe)
-    assert not examples_are_independent(hidden, *probe)
-    assert examples_are_independent(hidden[1:], *probe)
+    assert not examples_are_independent(classifier(at_rest), *probe)
+    assert not examples_are_independent(classifier(hidden), *probe)
+    assert examples_are_independent(classifier(hidden[1:]), *probe)
 
 
 @pytest.mark.usefixtures("tiny_cache")

@@ -35,7 +35,7 @@ html_show_copyright = False
 
 def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
     """Add the pages of the sidebar to the text of the home page."""
-    if page == root_doc:
+    if page == app.config.root_doc:
         source[0] += "".join(
             f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n"
             + "\n".join(name if name.startswith("/") else f"docs/{name}" for name in names)
@@ -47,7 +47,7 @@ def add_navigation(app: Sphinx, page: str, source: list[str]) -> None:
 def copy_home_page(app: Sphinx, error: Exception | None) -> None:
     """Copy the home page to the address of the folder."""
     if error is None and app.builder.format == "html":
-        shutil.copyfile(app.outdir / f"{root_doc}.html", app.outdir / "index.html")
+        shutil.copyfile(app.outdir / f"{app.config.root_doc}.html", app.outdir / "index.html")
 
 
 def setup(app: Sphinx) -> None:

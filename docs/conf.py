@@ -11,8 +11,8 @@ PROJECT = Path(__file__).parents[1]
 # The pages of the sidebar. They are named here, because a list in README.md would be visible on GitHub.
 NAVIGATION = {
     "Using Batchscape": ["usage", "recipe", "data", "custom-code", "troubleshooting"],
-    "Where it runs": ["cluster"],
-    "Reference": ["config", "outputs", "/config/README"],
+    "Where it runs": ["cluster", "executors"],
+    "Reference": ["config", "outputs", "glossary", "/config/README"],
     "Example studies": ["diamonds", "python-docs", "python-docs-adamw", "original-study"],
     "Development": ["architecture", "/CONTRIBUTING", "/CHANGELOG"],
 }

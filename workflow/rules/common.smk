@@ -64,10 +64,16 @@ def list_all_files(wildcards):
     return study.paths.outputs
 
 
-# Without a shared file system, Snakemake copies to a job what its rule declares as input, and from it what it declares as
-# output. With one, jobs read the other files of a run where they are: Snakemake deletes declared outputs before each job,
+def shares_files():
+    """Return whether jobs read and write in the folder of the study itself."""
+    shared = workflow.storage_settings.shared_fs_usage
+    return SharedFSUsage.INPUT_OUTPUT in shared
+
+
+# Otherwise Snakemake copies to a job what its rule declares as input, and from it what that declares as output. With a
+# shared file system, jobs read the other files of a run where they are: Snakemake deletes declared outputs before each job,
 # and a run could not be resumed or reused.
-SHARES_FILES = SharedFSUsage.INPUT_OUTPUT in workflow.storage_settings.shared_fs_usage
+SHARES_FILES = shares_files()
 
 
 def copied_outputs(summary):

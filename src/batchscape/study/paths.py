@@ -87,7 +87,7 @@ class Paths:
 
     @property
     def weights_folders(self) -> list[str]:
-        """Names of the folders of a run with its weights, and with the second moments of Adam, which an analysis reads."""
+        """Names of the folders of a run with its weights, and with the second moments of Adam."""
         return ["weights", *(["second_moments"] if self.config.optimizer.name in ("Adam", "AdamW") else [])]
 
     def analyzed_run_summaries(self, analysis: str, setting: str) -> list[str]:

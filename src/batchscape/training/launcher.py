@@ -75,8 +75,8 @@ def launch(function: Callable[..., None], arguments: dict[str, Any], devices: in
 def _run_module(module: str) -> list[str]:
     """Return the options of Python that run a module with the import path of this process.
 
-    `-m` would need PYTHONPATH, which Snakemake removes from jobs in a conda environment: they find this package, which may
-    be installed only beside Snakemake, at the end of their path.
+    `-m` would need PYTHONPATH, which Snakemake removes from jobs in a conda environment: they find this package, which
+    may be installed only beside Snakemake, at the end of their path.
     """
     code = f"import runpy, sys; sys.path[:] = {sys.path!r}; runpy.run_module({module!r}, None, '__main__', True)"
     return ["-c", code]

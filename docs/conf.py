@@ -11,7 +11,7 @@ PROJECT = Path(__file__).parents[1]
 # The pages of the sidebar. They are named here, because a list in README.md would be visible on GitHub.
 NAVIGATION = {
     "Using Batchscape": ["usage", "recipe", "data", "custom-code", "troubleshooting"],
-    "Where it runs": ["cluster", "executors"],
+    "Where it runs": ["cluster", "executors", "performance"],
     "Reference": ["config", "outputs", "glossary", "/config/README"],
     "Example studies": ["diamonds", "python-docs", "python-docs-adamw", "original-study"],
     "Development": ["architecture", "/CONTRIBUTING", "/CHANGELOG"],

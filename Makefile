@@ -8,7 +8,7 @@ CORES ?= 8
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup study test docs
+.PHONY: help setup study test docs site
 
 help: ## List the targets and variables
 	@echo "make TARGET [VARIABLE=VALUE ...]"
@@ -29,6 +29,9 @@ docs: $(VENV)/.ready ## Write docs/config.md and config/schema.json from the con
 	$(BIN)/python -m batchscape reference > docs/config.md
 	$(BIN)/python -m batchscape schema > config/schema.json
 
+site: $(VENV)/.ready-for-site ## Build the documentation as a site: build/site/index.html
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -c docs . build/site
+
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.platform == "win32" and "Batchscape runs on Linux and macOS; on Windows, install and run it in WSL")'
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python is older than 3.11; write for example: make setup PYTHON=python3.12")'
@@ -44,4 +47,8 @@ $(VENV)/.ready-for-tests: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@# Without their dependencies, which would replace a torch for CPUs: networks of these packages are tested too.
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps timm torchvision
+	@touch $@
+
+$(VENV)/.ready-for-site: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	@touch $@

@@ -24,6 +24,7 @@ include: "workflow/rules/report.smk"
 onstart:
     check_path_characters_of_cluster()
     check_nodes()
+    check_shared_files()
     check_writable(Path(study.paths.folder))
     delete_reusable_files()
 

@@ -51,6 +51,18 @@ def test_conda_environment_matches_the_package():
     assert {f"{names.get(name, name)} {version}" for name, version in pairs} == set(conda)
 
 
+def test_the_catalog_of_workflows_accepts_the_repository():
+    """What https://github.com/snakemake/snakemake-workflow-catalog reads, besides `--lint` and `snakefmt`."""
+    assert {"snakemake", "workflow"} <= set(re.findall(r"\w+", (PROJECT / "README.md").read_text().lower()))
+    assert (PROJECT / "workflow" / "Snakefile").is_file()
+    assert {file.suffix for file in (PROJECT / "workflow" / "rules").iterdir()} == {".smk"}
+    assert (PROJECT / "config" / "README.md").is_file()
+    usage = YAML(typ="safe").load(PROJECT / ".snakemake-workflow-catalog.yml")["usage"]
+    assert usage["report"] is True
+    assert usage["software-stack-deployment"] == {"conda": True}
+    assert usage["mandatory-flags"] == {"desc": None, "flags": None}
+
+
 def test_ci_tests_every_supported_python():
     ci = YAML(typ="safe").load(PROJECT / ".github" / "workflows" / "ci.yml")
     package = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]

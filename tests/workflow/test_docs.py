@@ -1,6 +1,8 @@
 """The pages name only what exists: links, files, modules, tables, and the tree of the package."""
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,20 +24,34 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(PROJECT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_and_anchors_resolve(page: Path):
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
-        if not link.startswith("https://"):
-            path, _, anchor = link.partition("#")
-            target = page.parent / path if path else page
-            assert target.exists(), link
-            assert not anchor or anchor in anchors(target.read_text()), link
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built as `make site` builds it: a link, an anchor or an image that does not exist is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    recipe = (PROJECT / "Makefile").read_text().partition("\nsite:")[2].splitlines()[1]
+    options = recipe.partition("-m sphinx ")[2].replace("build/site", str(folder)).split()
+    done = subprocess.run(
+        [sys.executable, "-m", "sphinx", *options, "--doctree-dir", str(folder / "doctrees")],
+        cwd=PROJECT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
 
 
-def anchors(markdown: str) -> set[str]:
-    """Return the anchors that GitHub gives to the headings of a page."""
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", markdown, flags=re.DOTALL), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+def test_every_page_is_in_the_site_and_in_its_sidebar(site: Path):
+    home = (site / "index.html").read_text()
+    sidebar = home.partition('class="sidebar-tree"')[2].partition("</aside>")[0]
+    for page in [*PAGES, PROJECT / "CHANGELOG.md"]:
+        address = str(page.relative_to(PROJECT).with_suffix(".html"))
+        assert (site / address).exists()
+        assert f'href="{address}"' in sidebar or address == "README.html"
+
+
+def test_the_site_searches_and_needs_no_other_server(site: Path):
+    index = (site / "searchindex.js").read_text()
+    assert '"equival"' in index  # words are stemmed
+    for page in site.rglob("*.html"):
+        assert not re.search(r'<(script|link|img|iframe)[^>]+(src|href)="(https?:)?//', page.read_text()), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

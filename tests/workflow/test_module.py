@@ -1,5 +1,6 @@
 """The workflow as a module of another one, as snakedeploy and the catalog of workflows write it."""
 
+import json
 import os
 import re
 import subprocess
@@ -69,6 +70,26 @@ def test_module_makes_nothing_of_a_finished_study_stale(finished: Checkout, use:
     status, output = plan(finished.path, outer_snakefile(**use), study=SMOKE)
     assert status == 0, output[-3000:]
     assert "Nothing to be done" in output, output[-3000:]
+
+
+def test_an_override_of_a_renamed_rule_reaches_its_jobs(tmp_path: Path):
+    checkout = Checkout.at(tmp_path / "checkout")
+    use = (
+        "use rule * from batchscape as batchscape_*\n"
+        "use rule train from batchscape as batchscape_train with:\n    threads: 2\n    priority: 5"
+    )
+    study = f"{STUDY}data: {{validation_fraction: 0.8}}\nmodel: {{channels: [4], dense: [8]}}\n".replace(
+        "epochs: 9", "epochs: 1"
+    )
+    run_file = "results/outer/runs/bs32-lr0.5-seed3/run.json"
+    plan(checkout.path, outer_snakefile(use=use), study=study)
+    done = checkout.snakemake("--cores", "2", "--snakefile", "outer/Snakefile", run_file)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "batchscape_train" in done.stdout
+    assert json.loads((checkout.path / run_file).read_text())["environment"]["threads"] == 2
+    for again in (use, "use rule * from batchscape"):
+        _, output = plan(checkout.path, outer_snakefile(use=again), run_file, study=study)
+        assert "Nothing to be done" in output, output[-3000:]
 
 
 def test_only_the_study_that_is_given_is_plan(checkout: Checkout):
@@ -237,6 +258,22 @@ def test_remote_workflow_uses_the_installed_package(tmp_path: Path, hosted: dict
     done = run_hosted(tmp_path, hosted, ["-m", "snakemake"])
     assert done.returncode == 0, done.stdout[-3000:]
     assert trainings(done.stdout) == {"Training bs32-lr0.5-seed3"}
+
+
+def test_snakedeploy_writes_a_workflow_that_plans_the_study(tmp_path: Path, hosted: dict[str, str]):
+    def run(*command: str) -> str:
+        done = subprocess.run(
+            [str(Path(sys.executable).parent / command[0]), *command[1:]],
+            cwd=tmp_path, env=hosted, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout[-3000:]
+        return done.stdout
+
+    run("snakedeploy", "deploy-workflow", "https://github.com/owner/batchscape", ".", "--tag", "v1")
+    (tmp_path / "config" / "config.yaml").write_text(STUDY)
+    output = run("snakemake", "--dry-run", "--cores", "1")
+    assert "workflow specific profile profiles/default" in output
+    assert trainings(output) == {"Training bs32-lr0.5-seed3"}
 
 
 def test_missing_package_is_reported_with_what_to_install(tmp_path: Path, hosted: dict[str, str]):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,14 @@ def installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
     required = [path for path in sys.path if Path(path).name == "site-packages"]
     (packages / "of_the_tests.pth").write_text("\n".join(required))
     return Installation(python, packages / "batchscape")
+
+
+def test_an_editable_installation_has_no_copy_of_the_workflow(tmp_path: Path):
+    build = "import sys; from hatchling.build import build_editable; build_editable(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=PROJECT, check=True, stdout=subprocess.DEVNULL)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    assert names == {"_batchscape.pth"}
 
 
 def test_a_study_runs_in_a_folder_without_a_clone(installation: Installation, tmp_path: Path):

@@ -5,6 +5,7 @@ rule runs:
     """The final status of each run, and what it cost."""
     input:
         runs=study.paths.run_summaries,
+        copied=copied_inputs(study.paths.run_summaries),
     output:
         study.paths.rows("runs"),
     log:
@@ -73,6 +74,7 @@ rule confirmation:
     input:
         runs=study.paths.confirmation_summaries,
         finalists=study.paths.finalists,
+        copied=copied_inputs(study.paths.confirmation_summaries),
     output:
         study.paths.rows("confirmation"),
     log:
@@ -98,6 +100,9 @@ rule sharpness:
     input:
         runs=lambda wildcards: study.paths.analyzed_run_summaries(
             "sharpness", wildcards.setting
+        ),
+        copied=lambda wildcards: copied_inputs(
+            study.paths.analyzed_run_summaries("sharpness", wildcards.setting)
         ),
         data=study.paths.prepared_data,
     output:
@@ -128,6 +133,9 @@ use rule sharpness as gradient_alignment with:
         runs=lambda wildcards: study.paths.analyzed_run_summaries(
             "gradient_alignment", wildcards.setting
         ),
+        copied=lambda wildcards: copied_inputs(
+            study.paths.analyzed_run_summaries("gradient_alignment", wildcards.setting)
+        ),
         data=study.paths.prepared_data,
     output:
         study.paths.csv("analysis/gradient_alignment/{setting}"),
@@ -146,6 +154,9 @@ use rule sharpness as trajectory with:
     input:
         runs=lambda wildcards: study.paths.analyzed_run_summaries(
             "trajectory", wildcards.setting
+        ),
+        copied=lambda wildcards: copied_inputs(
+            study.paths.analyzed_run_summaries("trajectory", wildcards.setting)
         ),
         data=study.paths.prepared_data,
     output:
@@ -166,6 +177,9 @@ use rule sharpness as curvature with:
         runs=lambda wildcards: study.paths.analyzed_run_summaries(
             "curvature", wildcards.setting
         ),
+        copied=lambda wildcards: copied_inputs(
+            study.paths.analyzed_run_summaries("curvature", wildcards.setting)
+        ),
         data=study.paths.prepared_data,
     output:
         study.paths.csv("analysis/curvature/{setting}"),
@@ -185,6 +199,9 @@ use rule sharpness as spectral_density with:
         runs=lambda wildcards: study.paths.analyzed_run_summaries(
             "spectral_density", wildcards.setting
         ),
+        copied=lambda wildcards: copied_inputs(
+            study.paths.analyzed_run_summaries("spectral_density", wildcards.setting)
+        ),
         data=study.paths.prepared_data,
     output:
         study.paths.csv("analysis/spectral_density/{setting}"),
@@ -203,6 +220,7 @@ rule landscape:
     """The training loss on one part of a plane of two random directions around the weights of a run."""
     input:
         run=study.paths.run_file("{run}", "run.json"),
+        copied=copied_inputs([study.paths.run_file("{run}", "run.json")]),
         data=study.paths.prepared_data,
     output:
         study.paths.csv(
@@ -237,6 +255,10 @@ rule interpolation:
         ),
         others=lambda wildcards: study.paths.analyzed_run_summaries(
             "interpolation", wildcards.other
+        ),
+        copied=lambda wildcards: copied_inputs(
+            study.paths.analyzed_run_summaries("interpolation", wildcards.setting)
+            + study.paths.analyzed_run_summaries("interpolation", wildcards.other)
         ),
         data=study.paths.prepared_data,
     output:

@@ -4,6 +4,8 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
+from snakemake.settings.types import SharedFSUsage
+
 
 wildcard_constraints:
     run=rf"{SETTING_PATTERN}-seed\d+",
@@ -60,3 +62,35 @@ def list_all_files(wildcards):
     """Return all that the study makes, and print the plan: only when Snakemake plans it knows where the jobs run."""
     print_plan()
     return study.paths.outputs
+
+
+def shares_files():
+    """Return whether jobs read and write in the folder of the study itself."""
+    shared = workflow.storage_settings.shared_fs_usage
+    return SharedFSUsage.INPUT_OUTPUT in shared
+
+
+# Otherwise Snakemake copies to a job what its rule declares as input, and from it what that declares as output. With a
+# shared file system, jobs read the other files of a run where they are: Snakemake deletes declared outputs before each job,
+# and a run could not be resumed or reused.
+SHARES_FILES = shares_files()
+
+
+def copied_outputs(summary):
+    """Return what a training declares besides its run.json and history.csv."""
+    if SHARES_FILES:
+        return []
+    folders = [directory(beside(summary, name)) for name in study.paths.weights_folders]
+    return [beside(summary, "update_norms.npy"), *folders]
+
+
+def copied_inputs(summaries):
+    """Return what a job that analyzes runs declares besides their run.json: all other files that analyses read."""
+    if SHARES_FILES:
+        return []
+    names = ("history.csv", "update_norms.npy", *study.paths.weights_folders)
+    return [beside(summary, name) for summary in summaries for name in names]
+
+
+def beside(file, name):
+    return str(Path(file).with_name(name))

@@ -5,6 +5,8 @@ rule prepare:
         manifest=study.paths.manifest,
     log:
         study.paths.log("prepare"),
+    # The files that the study file names are where Snakemake runs.
+    localrule: not SHARES_FILES
     conda:
         "../../envs/batchscape.yaml"
     threads: 8

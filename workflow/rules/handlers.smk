@@ -38,6 +38,14 @@ def check_nodes():
         )
 
 
+def check_shared_files():
+    """Fail if the executor shares no files, as that for Kubernetes, but the rules were read as if it did."""
+    if SHARES_FILES and not shares_files():
+        fail(
+            "--shared-fs-usage: jobs of this executor share no files; add `--shared-fs-usage none` (docs/executors.md)"
+        )
+
+
 def check_writable(folder):
     """Fail if nothing can be written to a folder, or to the one that it will be created in."""
     existing = next(path for path in (folder, *folder.parents) if path.exists())

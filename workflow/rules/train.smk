@@ -38,6 +38,7 @@ rule train:
     output:
         run=study.paths.run_file("{run}", "run.json"),
         history=study.paths.run_file("{run}", "history.csv"),
+        copied=copied_outputs(study.paths.run_file("{run}", "run.json")),
     log:
         study.paths.log("train/{run}"),
     benchmark:
@@ -122,6 +123,9 @@ rule confirm:
     output:
         run=study.paths.confirmation_file("rank{rank}-seed{seed}", "run.json"),
         history=study.paths.confirmation_file("rank{rank}-seed{seed}", "history.csv"),
+        copied=copied_outputs(
+            study.paths.confirmation_file("rank{rank}-seed{seed}", "run.json")
+        ),
     log:
         study.paths.log("confirm/rank{rank}-seed{seed}"),
     benchmark:

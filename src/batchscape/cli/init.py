@@ -67,7 +67,12 @@ def render_study(name: str, source: str, task: str | None = None) -> str:
         loader=FileSystemLoader(TEMPLATE), undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False
     )
     return environment.get_template("study.yaml.jinja").render(
-        name=name, source=source, task=task, kind=KINDS.get(source, "images"), may_give_split=section.may_give_split
+        name=name,
+        source=source,
+        task=task,
+        other_tasks=[other for other in section.tasks if other != task],
+        kind=KINDS.get(source, "images"),
+        may_give_split=section.may_give_split,
     )
 
 

@@ -90,6 +90,11 @@ class Paths:
         """The file of each run that exists once the run is complete."""
         return [self.run_file(run, "run.json") for run in self.config.runs]
 
+    @property
+    def weights_folders(self) -> list[str]:
+        """Names of the folders of a run with its weights, and with the second moments of Adam."""
+        return ["weights", *(["second_moments"] if self.config.optimizer.name in ("Adam", "AdamW") else [])]
+
     def analyzed_run_summaries(self, analysis: str, setting: str) -> list[str]:
         """The same of the runs of a setting that an analysis reads."""
         return [self.run_file(run, "run.json") for run in self.plan.analyzed_runs(analysis, setting)]

@@ -61,7 +61,7 @@ def launch(function: Callable[..., None], arguments: dict[str, Any], devices: in
         endpoint = f"{socket.gethostname()}:{free_socket.getsockname()[1]}"
     command = [
         "srun", "--overlap", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
-        sys.executable, "-m", __name__, json.dumps([call, devices, nodes, endpoint, uuid.uuid4().hex]),
+        sys.executable, *_run_module(__name__), json.dumps([call, devices, nodes, endpoint, uuid.uuid4().hex]),
     ]  # fmt: skip
     environment = {
         name: value
@@ -70,6 +70,16 @@ def launch(function: Callable[..., None], arguments: dict[str, Any], devices: in
     }
     if status := subprocess.run(command, stdin=subprocess.DEVNULL, env=environment).returncode:
         raise WorkerFailed(f"srun ended with status {status}")
+
+
+def _run_module(module: str) -> list[str]:
+    """Return the options of Python that run a module with the import path of this process.
+
+    `-m` would need PYTHONPATH, which Snakemake removes from jobs in a conda environment: they find this package, which
+    may be installed only beside Snakemake, at the end of their path.
+    """
+    code = f"import runpy, sys; sys.path[:] = {sys.path!r}; runpy.run_module({module!r}, None, '__main__', True)"
+    return ["-c", code]
 
 
 def _run_agent(call: list[str], devices: int, nodes: int, endpoint: str, run_id: str) -> None:
@@ -89,7 +99,7 @@ def _run_agent(call: list[str], devices: int, nodes: int, endpoint: str, run_id:
             logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
-            elastic_launch(config, sys.executable)("-m", worker.__name__, *call)
+            elastic_launch(config, sys.executable)(*_run_module(worker.__name__), *call)
         except ChildFailedError as error:
             rank, failure = error.get_first_failure()
             # A mapping, with the traceback, if it comes from the file to which a process writes its exception.

@@ -34,6 +34,12 @@ def test_the_task_is_by_default_that_of_the_source(source: str, task: str):
     assert READER.load(render_study("mine", source))["task"] == {"name": task}
 
 
+def test_the_study_file_names_the_other_tasks_of_the_source():
+    assert "\n  name: classification  # or regression\n" in render_study("mine", "table")
+    assert "\n  name: regression  # or classification\n" in render_study("mine", "table", "regression")
+    assert "\n  name: language_model\n" in render_study("mine", "text")
+
+
 def test_a_task_that_the_source_cannot_have_is_refused():
     with pytest.raises(UserError) as error:
         render_study("mine", "table", "language_model")

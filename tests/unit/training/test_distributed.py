@@ -1,6 +1,7 @@
 """Several processes train the same run as one process, and fail and end together."""
 
 import copy
+import importlib
 import os
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from batchscape.training.batch_norm import GlobalBatchNorm, synchronize_batch_no
 from batchscape.training.checkpoint import CHECKPOINT
 from batchscape.training.distributed import ProcessGroup
 from batchscape.training.execution import Execution
+from batchscape.training.launcher import launch
 from batchscape.training.train import train
 from tests.helpers.objectives import CPU, classifier, image_data, image_dataset
 from tests.helpers.waiting import TIMEOUT, wait_for
@@ -221,6 +223,7 @@ import sys
 from pathlib import Path
 from batchscape.config.run import RunSpec
 from batchscape.training.execution import Execution
+from batchscape.training.launcher import launch
 from batchscape.training.train import train
 train(RunSpec.model_validate_json(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), Execution(code="code", devices=2))
 """
@@ -319,3 +322,17 @@ def test_killed_run_resumes_to_identical_bits(data: Path, tmp_path: Path):
         recorded_values(uninterrupted).items(), recorded_values(resumed).values(), strict=True
     ):
         np.testing.assert_array_equal(values, expected, err_msg=name)
+
+
+def test_processes_import_from_the_path_of_their_launcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """As in a conda environment: the package may be only beside Snakemake, at the end of the path of its jobs."""
+    (tmp_path / "elsewhere.py").write_text(
+        "import os\nfrom pathlib import Path\n\n"
+        "def write_rank(folder):\n    (Path(folder) / os.environ['RANK']).touch()\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    elsewhere = importlib.import_module("elsewhere")
+    (tmp_path / "ranks").mkdir()
+    launch(elsewhere.write_rank, {"folder": str(tmp_path / "ranks")}, devices=2)
+    assert {path.name for path in (tmp_path / "ranks").iterdir()} == {"0", "1"}

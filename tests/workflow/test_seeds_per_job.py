@@ -66,7 +66,7 @@ def targets(name: str) -> list[str]:
 
 def command(name: str, config: Path) -> list[str]:
     # What is set for `train` holds for all rules that train: run.json has the number of threads.
-    return ["--cores", "2", "--set-threads", "train=2", *targets(name), "--configfile", str(config)]
+    return ["--cores", "2", *targets(name), "--set-threads", "train=2", "--configfile", str(config)]
 
 
 def train(checkout: Checkout, name: str, config: Path) -> str:

@@ -617,8 +617,8 @@ def test_params_of_rules_use_only_the_compared_properties():
         for name in re.findall(r"study\.([\w.]+)", block)
     ]
     specs = {
-        *("data", "data_files", "network", "without_seed", "finalists", "search", "timing", "analysis", "branch", "artifact"),
-        *("batch_warmup", "report"),
+        *("data", "data_files", "network", "without_seed", "finalists", "search", "timing", "analysis", "branch"),
+        *("artifact", "batch_warmup", "report"),
     }
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}

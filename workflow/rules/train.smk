@@ -69,12 +69,12 @@ for rule_of_runs in TRAIN_RULES:
             history=[
                 study.paths.run_file(run, "history.csv") for run in rule_of_runs.runs
             ],
-        wildcard_constraints:
-            **rule_of_runs.constraints,
         log:
             [study.paths.log(f"train/{run}") for run in rule_of_runs.runs],
         benchmark:
             study.paths.benchmark(f"train/{rule_of_runs.label}")
+        wildcard_constraints:
+            **rule_of_runs.constraints,
         # A batch size that does not fit in memory fails before others have trained.
         priority: of_first_run(rule_of_runs, study.job_resources.run_priority)
         conda:
@@ -167,12 +167,12 @@ for rule_of_runs in CONFIRM_RULES:
                 study.paths.confirmation_file(run, "history.csv")
                 for run in rule_of_runs.runs
             ],
-        wildcard_constraints:
-            **rule_of_runs.constraints,
         log:
             [study.paths.log(f"confirm/{run}") for run in rule_of_runs.runs],
         benchmark:
             study.paths.benchmark(f"confirm/{rule_of_runs.label}")
+        wildcard_constraints:
+            **rule_of_runs.constraints,
         conda:
             "../../envs/batchscape.yaml"
         threads: study.resources.devices

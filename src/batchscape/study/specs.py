@@ -94,8 +94,7 @@ class Specs:
         first, *others = specs.values()
         shared = {key: value for key, value in first.items() if all(value == spec.get(key) for spec in others)}
         own = {
-            setting: {key: value for key, value in spec.items() if key not in shared}
-            for setting, spec in specs.items()
+            setting: {key: value for key, value in spec.items() if key not in shared} for setting, spec in specs.items()
         }
         ranks = {rank for rank, _ in self.config.confirmation_runs.values()}
         return _canonical({"count": len(ranks), "shared": shared, "settings": own})

@@ -37,6 +37,8 @@ JOB_NAMES = {
     "Drawing the figure ": "figure ",
     "Writing the report of ": "report",
 }
+# The messages that list all runs of a job.
+TRAINING_MESSAGES = ("Training ", "Confirming ")
 # Columns of times, and of remarks about times, differ from run to run.
 TIME_COLUMNS = ("seconds", "shorter_epochs")
 
@@ -108,20 +110,25 @@ class Checkout:
         return done.stdout
 
     def stale_jobs(self, config: str | Path, *arguments: str, target: str = "all") -> set[str]:
-        """Return the jobs that the next run would start, such as `train bs64-lr0.02-seed0` and `table curves`."""
+        """Return the jobs that the next run would start, such as `train bs64-lr0.02-seed0` and `table curves`.
+
+        A job that trains several seeds counts as one for each.
+        """
         status, output = dry_run(self.path, ["--cores", "8", target, "--configfile", str(config), *arguments])
         assert status == 0, output[-4000:]
         messages = {match["message"] for match in JOB_LINE.finditer(output) if match["message"]}
-        jobs = {_job_name(message) for message in messages if not message.startswith("All of ")}
+        jobs = {job for message in messages if not message.startswith("All of ") for job in _job_names(message)}
         assert bool(jobs) != ("Nothing to be done" in output), output[-2000:]
         return jobs
 
 
-def _job_name(message: str) -> str:
+def _job_names(message: str) -> set[str]:
     message = message.replace("Analyzing all runs: ", "Analyzing ")
     for start, job in JOB_NAMES.items():
         if message.startswith(start):
-            return job + message.removeprefix(start) if job.endswith(" ") else job
+            rest = message.removeprefix(start)
+            parts = rest.split(", ") if start in TRAINING_MESSAGES else [rest]
+            return {job + part if job.endswith(" ") else job for part in parts}
     raise AssertionError(f"unknown message of a job: {message!r}")
 
 

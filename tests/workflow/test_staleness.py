@@ -16,6 +16,7 @@ from batchscape.config.base import Section
 from batchscape.config.budget import Budget
 from batchscape.study.registry import FIGURES, TABLES
 from batchscape.study.study import Study
+from batchscape.study.training_rules import group_seeds
 from tests.helpers.checkout import PROJECT, Checkout
 
 pytestmark = pytest.mark.slow
@@ -160,6 +161,7 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     # Resources change how fast a result is computed, not the result.
     "resources.devices": [(2, set())],
     "resources.nodes": [(2, set())],
+    "resources.seeds_per_job": [(1, set()), (3, set())],
     "resources.jobs_per_gpu": [(2, set())],
     "data.source": [("digits", set())],
     "data.validation_fraction": [(0.25, EVERYTHING)],
@@ -552,7 +554,7 @@ def rule_inputs(study: Study) -> dict[str, Any]:
         "timing": specs.timing,
         "tracking": specs.tracking,
         "report": specs.report,
-        **{f"train {run}": specs.run(run) for run in study.runs},
+        **{f"train {study.runs[run].setting}": specs.without_seed(run) for run in study.runs},
         "branch": specs.branch,
         "batch_warmup": specs.batch_warmup,
         **{f"tune {batch_size}": specs.search(batch_size) for batch_size in study.grid.batch_sizes},
@@ -564,6 +566,7 @@ def rule_inputs(study: Study) -> dict[str, Any]:
         },
         **{name: (specs.artifact(product), plan.sources(product)) for name, product in products},
         **dict.fromkeys(files, "exists"),
+        "groups": group_seeds(study.grid.seeds, study.resources.seeds_per_job),
         "order": files,
     }
 
@@ -614,12 +617,12 @@ def test_params_of_rules_use_only_the_compared_properties():
     params = [
         name
         for file in (PROJECT / "workflow" / "rules").glob("*.smk")
-        for block in re.findall(r"\n    params:\n((?: {8}.*\n)+)", file.read_text())
+        for block in re.findall(r"\n(?: {4})?    params:\n((?: {8}.*\n)+)", file.read_text())
         for name in re.findall(r"study\.([\w.]+)", block)
     ]
     specs = {
-        *("data", "data_files", "network", "run", "finalists", "search", "timing", "analysis", "branch", "artifact"),
-        *("batch_warmup", "tracking", "report"),
+        *("data", "data_files", "network", "without_seed", "finalists", "search", "timing", "analysis", "branch"),
+        *("artifact", "batch_warmup", "tracking", "report"),
     }
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}

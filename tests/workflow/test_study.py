@@ -339,10 +339,10 @@ def test_docs_state_the_number_of_slurm_jobs_of_ten_thousand_runs(finished: Chec
     assert len(study.runs) == 10_000
 
     # Planned with one and two seeds, because all take a minute: a seed adds its runs, and no other job.
-    def count_jobs(seeds: list[int]) -> dict[str, int]:
+    def count_jobs(seeds: list[int], seeds_per_job: int = 1) -> dict[str, int]:
         done = finished.snakemake(
             *("--dry-run", "--workflow-profile", "profiles/slurm", "all", "--configfile", str(config)),
-            *("--config", f"grid={{seeds: {seeds}}}"),
+            *("--config", f"grid={{seeds: {seeds}}}", f"resources={{seeds_per_job: {seeds_per_job}}}"),
         )
         assert done.returncode == 0, done.stdout[-2000:]
         return {rule: int(count) for rule, count in re.findall(r"^(\w+) +(\d+)$", done.stdout, re.MULTILINE)}
@@ -353,3 +353,6 @@ def test_docs_state_the_number_of_slurm_jobs_of_ten_thousand_runs(finished: Chec
     assert counts == more
     local = sum(counts[rule] for rule in ("all", "finalists", "table", "figure", "gather", "report"))
     assert f"{10_000 + sum(counts.values()) - local:,} jobs" in text
+    grouped = count_jobs([0, 1], 5)
+    assert (grouped["train_2_from_seed0"], counts["confirm"], grouped["confirm_3_from_seed1000"]) == (200, 9, 3)
+    assert f"{10_000 // 10 + sum(counts.values()) - 9 + 3 - local:,} with `resources: {{seeds_per_job: 10}}`" in text

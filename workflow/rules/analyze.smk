@@ -5,6 +5,8 @@ rule runs:
     """The final status of each run, and what it cost."""
     input:
         runs=study.paths.run_summaries,
+        # Only here, though other analyses read them too: there are as many as runs.
+        histories=list_histories(),
         copied=copied_inputs(study.paths.run_summaries),
     output:
         study.paths.rows("runs"),
@@ -21,11 +23,12 @@ rule runs:
         "../scripts/analyze_runs.py"
 
 
+# The other analyses of all runs find them in the rows of the first one: each list of all runs takes Snakemake seconds to
+# plan in a study of ten thousand.
 use rule runs as history with:
     input:
-        runs=study.paths.run_summaries,
-        # Only here, though other analyses read them too: there are as many as runs.
-        histories=[study.paths.run_file(run, "history.csv") for run in study.runs],
+        table=study.paths.rows("runs"),
+        copied=copied_inputs(study.paths.run_summaries, with_summaries=True),
     output:
         study.paths.rows("history"),
     log:
@@ -36,7 +39,7 @@ use rule runs as history with:
         ),
 
 
-use rule runs as distance with:
+use rule history as distance with:
     output:
         study.paths.rows("distance"),
     log:
@@ -47,7 +50,7 @@ use rule runs as distance with:
         ),
 
 
-use rule runs as epoch_distance with:
+use rule history as epoch_distance with:
     output:
         study.paths.rows("epoch_distance"),
     log:
@@ -58,7 +61,7 @@ use rule runs as epoch_distance with:
         ),
 
 
-use rule runs as update_norms with:
+use rule history as update_norms with:
     output:
         study.paths.rows("update_norms"),
     log:

@@ -15,8 +15,6 @@ wildcard_constraints:
     directions=r"\d+",
     part=r"\d+",
     parts=r"\d+",
-    rank=r"\d+",
-    seed=r"\d+",
     point=POINT_PATTERN,
     factor=r"\d+",
     rows="|".join(analysis.rows for analysis in ANALYSES.values() if analysis.is_split),
@@ -35,6 +33,60 @@ config = {
         for figure, caption in CAPTIONS.items()
     },
 }
+
+
+def find_complete_runs(folder):
+    """Return the names of the runs in a folder that are complete; None in a job, during which they change."""
+    if workflow.exec_mode != ExecMode.DEFAULT or study.resources.seeds_per_job == 1:
+        return None
+    path = Path(workflow.modifier.modify_path(folder))
+    return [file.parent.name for file in path.glob("*/run.json")]
+
+
+def share_profile(names):
+    """Apply to all rules what the profile says of the first one: resources and threads.
+
+    Before the rules are defined, which read it.
+    """
+    first, *others = map(workflow.modifier.modify_rulename, names)
+    settings = workflow.resource_settings
+    for name in ("overwrite_resources", "overwrite_threads"):
+        values = getattr(settings, name)
+        if others and first in values:
+            shared = dict.fromkeys(others, values[first])
+            setattr(settings, name, {**shared, **values})
+            # Parsed when the first rule was defined, and parsed again when it is needed.
+            vars(settings).pop(f"_parsed_{name}", None)
+
+
+@cache
+def share_options(names):
+    """Apply to all rules what the command line says of the first one, as in `-R train` and `--until train`.
+
+    Snakemake provides its options only once it plans jobs.
+    """
+    first, *others = map(workflow.modifier.modify_rulename, names)
+    dag = workflow.dag
+    if first in {rule.name for rule in dag.forcerules}:
+        dag.forcerules.update(map(workflow.get_rule, others))
+    for rules_of_option in (dag.untilrules, dag.omitrules):
+        if first in rules_of_option:
+            rules_of_option.update(others)
+
+
+def of_first_run(rule_of_runs, function):
+    """Return a function of wildcards: a function of the first run of the job, which has the setting of all."""
+    return lambda wildcards: function(rule_of_runs.runs_of(wildcards)[0])
+
+
+def of_runs(rule_of_runs, function):
+    """Return a function of wildcards: a function of all runs of the job."""
+    return lambda wildcards: function(rule_of_runs.runs_of(wildcards))
+
+
+def list_states(runs):
+    """Return the points at which each of the runs saves its state."""
+    return ";".join(" ".join(study.plan.branch_points(run)) for run in runs)
 
 
 @cache
@@ -76,20 +128,34 @@ def shares_files():
 SHARES_FILES = shares_files()
 
 
-def copied_outputs(summary):
-    """Return what a training declares besides its run.json and history.csv."""
+def copied_outputs(summaries):
+    """Return what a job that trains declares besides the run.json and the history.csv of its runs."""
     if SHARES_FILES:
         return []
-    folders = [directory(beside(summary, name)) for name in study.paths.weights_folders]
-    return [beside(summary, "update_norms.npy"), *folders]
+    files = [beside(summary, "update_norms.npy") for summary in summaries]
+    return files + [
+        directory(beside(summary, name))
+        for summary in summaries
+        for name in study.paths.weights_folders
+    ]
 
 
-def copied_inputs(summaries):
-    """Return what a job that analyzes runs declares besides their run.json: all other files that analyses read."""
+def copied_inputs(summaries, with_summaries=False):
+    """Return what a job that analyzes runs declares besides their run.json: all other files that analyses read.
+
+    With `with_summaries` also the run.json, for a job that finds its runs in a table.
+    """
     if SHARES_FILES:
         return []
-    names = ("history.csv", "update_norms.npy", *study.paths.weights_folders)
+    names = ["history.csv", "update_norms.npy", *study.paths.weights_folders]
+    names += ["run.json"] if with_summaries else []
     return [beside(summary, name) for summary in summaries for name in names]
+
+
+def list_histories():
+    """Return the history of each run, where `copied_inputs` has not all files."""
+    histories = [study.paths.run_file(run, "history.csv") for run in study.runs]
+    return histories if SHARES_FILES else []
 
 
 def beside(file, name):

@@ -83,6 +83,7 @@ try:
     from batchscape.study.fingerprint import PACKAGE, fingerprint, module_path
     from batchscape.study.registry import ANALYSES, FIGURES, TABLES
     from batchscape.study.study import Study
+    from batchscape.study.training_rules import training_rules
 except ImportError as error:
     fail(
         f"{error.name}: cannot be imported by the Python that runs Snakemake ({error}); install this workflow's package "

@@ -57,8 +57,17 @@ def delete_reusable_files():
     """Delete what forced jobs (`-F`, `-R`, `-f`) would reuse, so that they compute everything again."""
     if workflow.exec_mode != ExecMode.DEFAULT or workflow.touch:
         return  # a job is started with `--force` and must resume; `--touch` computes nothing
-    dag = workflow.dag
-    forced = [job for job in dag.needrun_jobs() if dag.reason(job).forced]
+    requested, forced_rules = workflow.dag_settings, workflow.dag.forcerules
+    names = {*requested.forcerun}
+    names |= {*requested.targets} if requested.forcetargets else set()
+    paths = set(map(os.path.relpath, names))
+    # Not by `reason.forced`: Snakemake also forces jobs that were interrupted, and these must resume.
+    forced = [
+        job
+        for job in workflow.dag.needrun_jobs()
+        if job.rule in forced_rules
+        or not paths.isdisjoint(map(os.path.relpath, job.output))
+    ]
     for folder in {Path(file).parent for job in forced for file in job.output}:
         for path in map(folder.joinpath, REUSED_BY_JOBS):
             if path.is_dir():

@@ -1,3 +1,30 @@
+# Runs that train alone have a rule, and so has each group of seeds that share a process (resources.seeds_per_job).
+TRAIN_RULES = training_rules(
+    "train",
+    SETTING_PATTERN,
+    study.grid.seeds,
+    study.resources.seeds_per_job,
+    find_complete_runs(f"{study.paths.folder}/runs"),
+)
+CONFIRM_RULES = training_rules(
+    "confirm",
+    r"rank\d+",
+    study.confirmation_seeds,
+    study.resources.seeds_per_job,
+    find_complete_runs(f"{study.paths.folder}/confirmation"),
+)
+TRAIN_RULE_NAMES = tuple(rule_of_runs.name for rule_of_runs in TRAIN_RULES)
+CONFIRM_RULE_NAMES = tuple(rule_of_runs.name for rule_of_runs in CONFIRM_RULES)
+share_profile(TRAIN_RULE_NAMES)
+share_profile(CONFIRM_RULE_NAMES)
+
+
+def data_for(names):
+    """Return the prepared data, and first let these rules share the options of Snakemake."""
+    share_options(names)
+    return study.paths.prepared_data
+
+
 rule network:
     """Check that network and batch sizes fit the data, before anything trains."""
     input:
@@ -28,45 +55,58 @@ rule network:
         "../scripts/network.py"
 
 
-rule train:
-    """Train one run, which is complete once its run.json exists."""
-    input:
-        data=study.paths.prepared_data,
-        network=study.paths.network,
-        tuned=lambda wildcards: study.paths.tuned_rate(wildcards.run),
-        stages=lambda wildcards: study.paths.batch_stages(wildcards.run),
-    output:
-        run=study.paths.run_file("{run}", "run.json"),
-        history=study.paths.run_file("{run}", "history.csv"),
-        copied=copied_outputs(study.paths.run_file("{run}", "run.json")),
-    log:
-        study.paths.log("train/{run}"),
-    benchmark:
-        study.paths.benchmark("train/{run}")
-    # A batch size that does not fit in memory fails before others have trained.
-    priority: lambda wildcards: study.job_resources.run_priority(wildcards.run)
-    conda:
-        "../../envs/batchscape.yaml"
-    threads: study.resources.devices
-    resources:
-        gpu=lambda wildcards: requested_gpus(study.job_resources.training_gpus),
-        jobs_per_gpu=study.resources.jobs_per_gpu,
-        devices=study.resources.devices,
-        nodes=study.resources.nodes,
-        tasks=study.job_resources.slurm_tasks,
-        gres=study.job_resources.slurm_gres,
-        # Resources, not params: a run need not train again to be branched or tracked, see `branch_state` and `track`.
-        states=lambda wildcards: " ".join(study.plan.branch_points(wildcards.run)),
-        tracking=study.specs.tracking,
-    params:
-        spec=lambda wildcards: study.specs.run(wildcards.run),
-        code=lambda wildcards: hash_code(
-            "train.py", study.model_module, other_files=study.custom_training_files
-        ),
-    message:
-        "Training {wildcards.run}"
-    script:
-        "../scripts/train.py"
+for rule_of_runs in TRAIN_RULES:
+
+    rule:
+        """Train runs of a setting, one after the other, each of which is complete once its run.json exists."""
+        name:
+            rule_of_runs.name
+        input:
+            data=lambda wildcards: data_for(TRAIN_RULE_NAMES),
+            network=study.paths.network,
+            tuned=of_first_run(rule_of_runs, study.paths.tuned_rate),
+            stages=of_first_run(rule_of_runs, study.paths.batch_stages),
+        output:
+            run=[study.paths.run_file(run, "run.json") for run in rule_of_runs.runs],
+            history=[
+                study.paths.run_file(run, "history.csv") for run in rule_of_runs.runs
+            ],
+            copied=copied_outputs(
+                [study.paths.run_file(run, "run.json") for run in rule_of_runs.runs]
+            ),
+        log:
+            [study.paths.log(f"train/{run}") for run in rule_of_runs.runs],
+        benchmark:
+            study.paths.benchmark(f"train/{rule_of_runs.label}")
+        wildcard_constraints:
+            **rule_of_runs.constraints,
+        # A batch size that does not fit in memory fails before others have trained.
+        priority: of_first_run(rule_of_runs, study.job_resources.run_priority)
+        conda:
+            "../../envs/batchscape.yaml"
+        threads: study.resources.devices
+        resources:
+            gpu=lambda wildcards: requested_gpus(study.job_resources.training_gpus),
+            jobs_per_gpu=study.resources.jobs_per_gpu,
+            devices=study.resources.devices,
+            nodes=study.resources.nodes,
+            tasks=study.job_resources.slurm_tasks,
+            gres=study.job_resources.slurm_gres,
+            # Resources, not params: a run need not train again to be branched or tracked, see `branch_state` and `track`.
+            states=of_runs(rule_of_runs, list_states),
+            tracking=study.specs.tracking,
+        # The same for all seeds: a run stays up to date whichever seeds share a process.
+        params:
+            spec=of_first_run(rule_of_runs, study.specs.without_seed),
+            code=lambda wildcards: hash_code(
+                "train.py",
+                study.model_module,
+                other_files=study.custom_training_files,
+            ),
+        message:
+            f"Training {rule_of_runs.message}"
+        script:
+            "../scripts/train.py"
 
 
 rule batch_warmup:
@@ -114,41 +154,58 @@ rule finalists:
 
 
 # Which setting has a rank is known only after all runs have trained, so the job reads it from a file.
-rule confirm:
-    """Train a finalist with a seed that took no part in its choice."""
-    input:
-        data=study.paths.prepared_data,
-        network=study.paths.network,
-        finalists=study.paths.finalists,
-    output:
-        run=study.paths.confirmation_file("rank{rank}-seed{seed}", "run.json"),
-        history=study.paths.confirmation_file("rank{rank}-seed{seed}", "history.csv"),
-        copied=copied_outputs(
-            study.paths.confirmation_file("rank{rank}-seed{seed}", "run.json")
-        ),
-    log:
-        study.paths.log("confirm/rank{rank}-seed{seed}"),
-    benchmark:
-        study.paths.benchmark("confirm/rank{rank}-seed{seed}")
-    conda:
-        "../../envs/batchscape.yaml"
-    threads: study.resources.devices
-    resources:
-        gpu=lambda wildcards: requested_gpus(study.job_resources.training_gpus),
-        jobs_per_gpu=study.resources.jobs_per_gpu,
-        devices=study.resources.devices,
-        nodes=study.resources.nodes,
-        tasks=study.job_resources.slurm_tasks,
-        gres=study.job_resources.slurm_gres,
-        tracking=study.specs.tracking,
-    params:
-        code=lambda wildcards: hash_code(
-            "confirm.py", study.model_module, other_files=study.custom_training_files
-        ),
-    message:
-        "Confirming rank{wildcards.rank}-seed{wildcards.seed}"
-    script:
-        "../scripts/confirm.py"
+for rule_of_runs in CONFIRM_RULES:
+
+    rule:
+        """Train a finalist with seeds that took no part in its choice."""
+        name:
+            rule_of_runs.name
+        input:
+            data=lambda wildcards: data_for(CONFIRM_RULE_NAMES),
+            network=study.paths.network,
+            finalists=study.paths.finalists,
+        output:
+            run=[
+                study.paths.confirmation_file(run, "run.json")
+                for run in rule_of_runs.runs
+            ],
+            history=[
+                study.paths.confirmation_file(run, "history.csv")
+                for run in rule_of_runs.runs
+            ],
+            copied=copied_outputs(
+                [
+                    study.paths.confirmation_file(run, "run.json")
+                    for run in rule_of_runs.runs
+                ]
+            ),
+        log:
+            [study.paths.log(f"confirm/{run}") for run in rule_of_runs.runs],
+        benchmark:
+            study.paths.benchmark(f"confirm/{rule_of_runs.label}")
+        wildcard_constraints:
+            **rule_of_runs.constraints,
+        conda:
+            "../../envs/batchscape.yaml"
+        threads: study.resources.devices
+        resources:
+            gpu=lambda wildcards: requested_gpus(study.job_resources.training_gpus),
+            jobs_per_gpu=study.resources.jobs_per_gpu,
+            devices=study.resources.devices,
+            nodes=study.resources.nodes,
+            tasks=study.job_resources.slurm_tasks,
+            gres=study.job_resources.slurm_gres,
+            tracking=study.specs.tracking,
+        params:
+            code=lambda wildcards: hash_code(
+                "confirm.py",
+                study.model_module,
+                other_files=study.custom_training_files,
+            ),
+        message:
+            f"Confirming {rule_of_runs.message}"
+        script:
+            "../scripts/confirm.py"
 
 
 # Runs track themselves while they train; what is left are those from before the tracker was in the study file, and those

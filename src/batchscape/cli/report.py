@@ -178,7 +178,7 @@ class Collector:
 
     def _why_excluded(self, run: RunDirectory, spec: RunSpec | str, log: Path) -> str:
         """Return why a run is not reported; empty if it is."""
-        if not run.run_file.exists():
+        if not run.is_complete:
             return why_missing(log)
         data = Path(self.study.paths.prepared_data)
         try:
@@ -251,7 +251,7 @@ class Collector:
             return f"needs the missing run {join_truncated(missing, 4)}"
         if not part.exists():
             return ""
-        if any(runs[run].run_file.stat().st_mtime > part.stat().st_mtime for run in inputs):
+        if any(runs[run].readable(runs[run].run_file).stat().st_mtime > part.stat().st_mtime for run in inputs):
             return "was computed from an earlier training of its runs"
         return ""
 

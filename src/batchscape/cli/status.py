@@ -114,7 +114,7 @@ def read_runs(study: Study) -> list[JobStatus]:
     runs = []
     for name, (run_file, job) in files.items():
         run, log = RunDirectory(Path(run_file).parent), Path(study.paths.log(job))
-        if not run.run_file.exists():
+        if not run.is_complete or (not run.run_file.exists() and is_running(log)):
             status = determine_status(name, read_states(log), is_running(log))
             if status.state == PENDING and run.checkpoint_folder.exists():
                 status = JobStatus(name, INTERRUPTED, "resumes from its last checkpoint")
@@ -200,7 +200,9 @@ def summarize_failures(snakemake_log: str, logs: str) -> list[str]:
         logs: Folder of the logs of the study.
     """
     lines = {}
-    for log in re.findall(rf"^    log: ({re.escape(logs)}/\S+) \(check log", snakemake_log, re.MULTILINE):
+    # Of a job that trains several seeds Snakemake lists all logs.
+    failed = re.findall(rf"^    log: ({re.escape(logs)}/.+) \(check log", snakemake_log, re.MULTILINE)
+    for log in (log for listed in failed for log in listed.split(", ")):
         recorded = read_states(Path(log))
         if message := failure_message(recorded):
             lines[log] = f"{log}: {message}"

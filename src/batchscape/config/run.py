@@ -64,6 +64,11 @@ class Tuned(Section):
     warmup: Annotated[float | None, Field(gt=0, le=1)] = None
 
 
+def run_seed(name: str) -> int:
+    """Return the seed of a run, by its name, such as `bs64-lr0.01-seed0`."""
+    return int(name.rpartition("-seed")[2])
+
+
 def with_hyperparameters(spec: Mapping[str, Any], values: Mapping[str, float | None]) -> RunSpec:
     """Return the specification of a run that trains with the result of a search.
 

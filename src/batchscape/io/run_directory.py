@@ -124,6 +124,19 @@ class RunDirectory:
         """Return the path of the second moments of Adam at the weights `last` or those after an epoch."""
         return self.path / "second_moments" / f"{name}.safetensors"
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether the run is complete: it has a run.json, or a copy of it."""
+        return self.readable(self.run_file).exists()
+
+    def readable(self, file: Path) -> Path:
+        """Return run.json or history.csv, or its copy if it does not exist.
+
+        Snakemake deletes both if their job fails, which it also does because of another seed.
+        """
+        copy = self.path / COMPLETED_COPY / file.name
+        return copy if copy.exists() and not file.exists() else file
+
     def restore_if_complete(self, run_key: str) -> bool:
         """Restore a complete run whose outputs Snakemake has deleted.
 
@@ -178,7 +191,7 @@ class RunDirectory:
         Raises:
             UserError: The file is missing or corrupt.
         """
-        return read_json(self.run_file, Summary, RERUN_HINT)
+        return read_json(self.readable(self.run_file), Summary, RERUN_HINT)
 
     def metrics(self) -> list[str]:
         """Return the names of the metrics of the task, in the order of the columns of history.csv.
@@ -186,7 +199,7 @@ class RunDirectory:
         Raises:
             UserError: The file is missing or corrupt.
         """
-        columns = read_frame(self.history_file, RERUN_HINT).columns
+        columns = read_frame(self.readable(self.history_file), RERUN_HINT).columns
         names = [column.removeprefix("validation_") for column in columns if column.startswith("validation_")]
         return [name for name in names if name not in NOT_METRICS]
 
@@ -202,7 +215,7 @@ class RunDirectory:
         Raises:
             UserError: The file is missing or corrupt, or lacks a column.
         """
-        frame = read_frame(self.history_file, RERUN_HINT)
+        frame = read_frame(self.readable(self.history_file), RERUN_HINT)
         for name in ("step", *columns):
             if name not in frame or not is_numeric_dtype(frame[name]):
                 raise UserError(f"{self.history_file}: has no numeric column {name}; {RERUN_HINT}")

@@ -3,19 +3,30 @@
 from batchscape.runtime.startup import finish_startup
 
 import errno
+import gc
 import logging
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
+from typing import TextIO
 
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.runtime.environment_variables import sanitize_environment
 from batchscape.runtime.lock import job_lock
-from batchscape.runtime.states import COMPLETE, FAILED, INTERRUPTED, record_state, recorded_states
+from batchscape.runtime.states import (
+    COMPLETE,
+    FAILED,
+    INTERRUPTED,
+    STOPPED,
+    read_states,
+    record_state,
+    recorded_states,
+)
 
 # Before the job imports the libraries that read them.
 sanitize_environment()
@@ -45,9 +56,10 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
     Raises:
         SystemExit: With status 1, if the block raises an exception.
     """
-    finish_startup()
-    start, startup_cpu_seconds = time.monotonic(), _cpu_seconds()
-    terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+    _finish_startup_once()
+    start, cpu_start = time.monotonic(), _cpu_seconds()
+    startup_cpu_seconds = cpu_start - _logged.cpu_seconds
+    terminal = _terminal()
     target = Path(path)
 
     def report_wait() -> None:
@@ -68,26 +80,22 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
             # Duplicated, not replaced: libraries written in C print to the descriptors.
             os.dup2(stream.fileno(), sys.stdout.fileno())
             os.dup2(stream.fileno(), sys.stderr.fileno())
-            logging.basicConfig(
-                stream=stream, level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S"
-            )
-            logging.getLogger("batchscape").setLevel(logging.INFO)
-            terminal_handler = logging.StreamHandler(terminal)
-            terminal_handler.setLevel(logging.WARNING)
-            logging.getLogger("batchscape").addHandler(terminal_handler)
-            if not is_locked:
-                log.warning("this file system has no locks; do not start a second Snakemake on this study meanwhile")
-            try:
-                yield echo
-            except Exception as error:
-                with suppress(OSError):
-                    stream.write(_format_error(error))
-                record_state(FAILED, message=_first_line(error))
-                raise
-            except BaseException:
-                record_state(INTERRUPTED)
-                raise
-            seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - startup_cpu_seconds
+            with _logging_to(stream, terminal):
+                if not is_locked:
+                    log.warning(
+                        "this file system has no locks; do not start a second Snakemake on this study meanwhile"
+                    )
+                try:
+                    yield echo
+                except Exception as error:
+                    with suppress(OSError):
+                        stream.write(_format_error(error))
+                    record_state(FAILED, message=_first_line(error))
+                    raise
+                except BaseException:
+                    record_state(INTERRUPTED)
+                    raise
+            seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start
             with suppress(OSError):
                 stream.write(
                     f"took {seconds:.2f} s ({cpu_seconds:.2f} s CPU); startup took {startup_cpu_seconds:.2f} s CPU\n"
@@ -97,6 +105,81 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
         # Flushed, because a caller that holds `echo` keeps the stream until the process ends, which flushes it no more.
         print(_summarize_error(error, path), file=terminal, flush=True)
         sys.exit(1)
+    finally:
+        _logged.cpu_seconds = _cpu_seconds()
+
+
+def run_in_turn(
+    logs: Sequence[str | Path], devices: Callable[[], AbstractContextManager[object]], work: Callable[[int], None]
+) -> None:
+    """Do the parts of a job one after the other, each with a log, a lock and states of its own, as in `job_log`.
+
+    A part that fails does not prevent the next ones, unless it stopped before the time limit of the job.
+
+    Args:
+        logs: The log of each part.
+        devices: Returns what holds the devices of the process: it is entered once, in the first part, where a wait for
+            devices is recorded, and left after the last part, because a process cannot change its devices.
+        work: Does a part, whose index it is given.
+
+    Raises:
+        SystemExit: With status 1, at the end, if a part failed.
+    """
+    has_devices = has_failed = False
+    with ExitStack() as held:
+        for index, path in enumerate(logs):
+            try:
+                with job_log(path):
+                    if not has_devices:
+                        held.enter_context(devices())
+                        has_devices = True
+                    work(index)
+            except SystemExit:
+                has_failed = True
+                if any(each["state"] == STOPPED for each in read_states(Path(path))):
+                    break
+            gc.collect()  # Lightning modules are in reference cycles, together with their data
+    if has_failed:
+        sys.exit(1)
+
+
+class _Logged:
+    """What the logs of this process account for so far: the startup of its second log has nothing of the first."""
+
+    cpu_seconds = 0.0
+
+
+_logged = _Logged()
+
+
+@cache
+def _finish_startup_once() -> None:
+    """Call `finish_startup`: a second call would exclude the garbage of earlier work from its collection."""
+    finish_startup()
+
+
+@cache
+def _terminal() -> TextIO:
+    """Return the standard error that the process was started with."""
+    return os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8")
+
+
+@contextmanager
+def _logging_to(stream: TextIO, terminal: TextIO) -> Iterator[None]:
+    """Log to a stream, and warnings of the library also to the terminal."""
+    handler, terminal_handler = logging.StreamHandler(stream), logging.StreamHandler(terminal)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    terminal_handler.setLevel(logging.WARNING)
+    root, library = logging.getLogger(), logging.getLogger("batchscape")
+    root.setLevel(logging.WARNING)
+    library.setLevel(logging.INFO)
+    root.addHandler(handler)
+    library.addHandler(terminal_handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        library.removeHandler(terminal_handler)
 
 
 def _cpu_seconds() -> float:

@@ -6,6 +6,7 @@ A rule has its spec as a parameter, so Snakemake reruns a job when its spec chan
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,20 @@ class Specs:
         found = {"learning_rate": run.learning_rate is None, "stages": run.batch_warmup}
         return _canonical(spec.model_dump(mode="json", exclude={key for key in found if found[key]}))
 
+    def without_seed(self, name: str) -> str:
+        """The same without the seed, which all runs of a setting share."""
+        setting = self.config.runs[name].setting
+        if setting not in self._settings:
+            values = json.loads(self.run(name))
+            del values["seed"]
+            self._settings[setting] = _canonical(values)
+        return self._settings[setting]
+
+    @cached_property
+    def _settings(self) -> dict[str, str]:
+        """What `without_seed` has computed: Snakemake asks for every job."""
+        return {}
+
     @property
     def tracking(self) -> str:
         """The trackers, separated by spaces."""
@@ -80,13 +95,11 @@ class Specs:
         are measured.
         """
         first_runs = {run.setting: name for name, run in reversed(self.config.runs.items())}
-        specs = {setting: json.loads(self.run(name)) for setting, name in first_runs.items()}
+        specs = {setting: json.loads(self.without_seed(name)) for setting, name in first_runs.items()}
         first, *others = specs.values()
         shared = {key: value for key, value in first.items() if all(value == spec.get(key) for spec in others)}
-        shared.pop("seed", None)
         own = {
-            setting: {key: value for key, value in spec.items() if key not in shared and key != "seed"}
-            for setting, spec in specs.items()
+            setting: {key: value for key, value in spec.items() if key not in shared} for setting, spec in specs.items()
         }
         ranks = {rank for rank, _ in self.config.confirmation_runs.values()}
         return _canonical({"count": len(ranks), "shared": shared, "settings": own})

@@ -1,5 +1,6 @@
 """The log and the lock of a job: two processes never run the same job at once, even if Snakemake was killed."""
 
+import json
 import os
 import re
 import signal
@@ -131,3 +132,54 @@ def test_garbage_collection_is_enabled_in_each_worker_process(tmp_path: Path):
     environment = {**os.environ, "RANK": "0", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(rank, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "True True\n"
+
+
+IN_TURN = """
+import contextlib, gc, sys
+from pathlib import Path
+from batchscape.errors import UserError
+from batchscape.runtime.job import run_in_turn
+from batchscape.runtime.states import record_state
+
+folder, stops = Path(sys.argv[1]), sys.argv[2] == "stops"
+
+@contextlib.contextmanager
+def devices():
+    with (folder / "devices").open("a") as file:
+        file.write("held ")
+        file.flush()
+        yield
+        file.write("released")
+
+def work(index):
+    print("this is", index, gc.get_freeze_count() > 0)
+    if index == 1:
+        if stops:
+            record_state("stopped", step=3)
+        raise UserError("part 1 cannot be done")
+
+run_in_turn([folder / f"{index}.log" for index in range(3)], devices, work)
+"""
+
+
+@pytest.mark.parametrize(("end", "done"), [("fails", [0, 1, 2]), ("stops", [0, 1])])
+def test_a_part_that_fails_prevents_no_other_unless_it_stops_before_the_time_limit(
+    tmp_path: Path, end: str, done: list[int]
+):
+    command = [sys.executable, "-c", IN_TURN, str(tmp_path), end]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    assert (process.returncode, process.stderr) == (1, "part 1 cannot be done\n")
+    assert (tmp_path / "devices").read_text() == "held released"
+    assert sorted(path.name for path in tmp_path.glob("*.log")) == [f"{index}.log" for index in done]
+    startups = []
+    for index in done:
+        log = (tmp_path / f"{index}.log").read_text().splitlines()
+        assert log[0] == f"this is {index} True"
+        if index == 1:
+            assert log[1:] == ["part 1 cannot be done"]
+        else:
+            startups.append(float(re.fullmatch(r"took .* startup took ([\d.]+) s CPU", log[1])[1]))
+        state = json.loads((tmp_path / f"{index}.jsonl").read_text().splitlines()[-1])["state"]
+        assert state == ("failed" if index == 1 else "complete")
+    # The libraries are imported once.
+    assert all(startup < startups[0] for startup in startups[1:])

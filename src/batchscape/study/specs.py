@@ -153,6 +153,7 @@ class Specs:
         """The settings of a table or figure."""
         settings = {
             **self.config.comparison.model_dump(mode="json"),
+            "batch_sizes": sorted(self.config.grid.batch_sizes),
             "small_batch_size": self.config.small_batch_size,
             "large_batch_size": self.config.large_batch_size,
             "targets": self.config.targets,
@@ -179,6 +180,11 @@ class Specs:
         if is_plain_sgd(config.optimizer, config.schedule):
             return ""
         return describe_recipe(config.optimizer, config.schedule, config.averaging, config.training)
+
+    @property
+    def figures(self) -> str:
+        """The section `figures`: how figures look, besides what they show."""
+        return _canonical(self.config.figures.model_dump(mode="json") | {"formats": self.config.figures.file_formats})
 
     @property
     def report(self) -> str:

@@ -189,7 +189,7 @@ class Specs:
     @property
     def report(self) -> str:
         """The study as YAML, the fixed learning rate, the names and units of losses and metrics, the recipe in words,
-        and the tables of each figure, starting with its summary."""
+        how figures look, and the tables of each figure, starting with its summary."""
         tables = {
             figure: [
                 source.removeprefix("tables/")
@@ -206,6 +206,7 @@ class Specs:
                 "measures": self.measures,
                 "recipe": self.recipe,
                 "protocol": describe_length(self.config.training),
+                "figures": json.loads(self.figures),
                 "tables": tables,
             }
         )

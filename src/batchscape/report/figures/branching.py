@@ -73,7 +73,7 @@ def _points(points: pd.DataFrame, noise: pd.DataFrame, steps: pd.DataFrame) -> p
         p9.ggplot(lines, p9.aes("examples", "value", color="what", linetype="what"))
         + p9.geom_line(p9.aes(group="what"), size=0.6)
         + p9.geom_errorbar(p9.aes(ymin="low", ymax="high"), measured, width=0.05, size=0.5, show_legend=False)
-        + p9.geom_point(p9.aes(shape="edge"), measured, size=2.5, fill="white", show_legend={"shape": False})
+        + p9.geom_point(p9.aes(shape="edge"), measured, size=2.5, fill="white", show_legend=False)
         + p9.scale_shape_manual(values={"none": "o", "low": "v", "high": "^"})
         + p9.scale_x_log10(labels=style.tick_labels)
         + p9.scale_y_continuous(trans="log2", breaks=style.power_of_two_breaks, labels=style.tick_labels)

@@ -45,7 +45,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         rows[rows["ci95_high"] > right].assign(x=right, sign=">"),
     ]
     # The numbers are placed beside the axis, at fractions of its width.
-    column, edge = (right * (right / left) ** fraction for fraction in (0.04, 0.85))
+    column, edge = (right * (right / left) ** fraction for fraction in (0.04, 1.0))
     colors, shapes = ({name: style_of[index] for name, style_of in VERDICTS.items()} for index in (0, 1))
     return (
         p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))

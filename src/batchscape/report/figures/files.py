@@ -8,8 +8,9 @@ from typing import get_args
 import plotnine as p9
 from matplotlib.figure import Figure
 from PIL import Image
+from plotnine._mpl.offsetbox import DPICorAuxTransformBox
 
-from batchscape.config.figures import FigureFormat, FiguresConfig
+from batchscape.config.figures import POINTS_PER_INCH, FigureFormat, FiguresConfig
 from batchscape.io.files import write_atomically
 from batchscape.report.figures.layout import drawn, title_and_remarks
 
@@ -54,4 +55,8 @@ def _save(figure: Figure, target: Path | BytesIO, kind: str, title: str, remarks
         "svg": {"Title": title, REMARKS: remarks, "Date": None},
     }
     dpi = max(DPI, MIN_PIXELS / figure.get_figwidth())
+    # Color bars keep the size of the first resolution that they are drawn with; vector graphics have a unit per point.
+    for bar in figure.findobj(DPICorAuxTransformBox):
+        scale = (dpi if kind == "png" else POINTS_PER_INCH) / POINTS_PER_INCH
+        bar.dpi_transform.clear().scale(scale)
     figure.savefig(target, format=kind, dpi=dpi, metadata=metadata[kind])

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 from matplotlib.textpath import text_to_path
+from matplotlib.transforms import Bbox
 from plotnine.labels import labels_view
 from plotnine.scales.scale_discrete import scale_discrete
 
@@ -30,6 +31,8 @@ ASPECT, MAX_HEIGHT = 0.75, 2.5
 # Share of the width that the names of rows, as of claims, take at most.
 NAMES_SHARE = 0.47
 MAX_LEGEND_ROWS = 8
+# Length of a color bar below the panels, in widths of the letter "m".
+LEGEND_BAR = 14
 # The width in inches for which the sizes of points and lines are written.
 WIDTH = 6.5
 # The family that matplotlib brings, so that a figure is the same on all machines. Fonts are embedded as TrueType,
@@ -58,15 +61,26 @@ def title_and_remarks(plot: p9.ggplot) -> tuple[str, str]:
 
 def _draw(plot: p9.ggplot, config: FiguresConfig) -> Figure:
     aspect = plot.theme.getp("aspect_ratio")
+    aspect = None if aspect == "auto" else float(aspect)
     plot = _fit_to_width(plot, config) + p9.theme(aspect_ratio="auto")  # so that panels fill the height
-    tried, figure, excess = _try(plot, _legends_as_designed(config), config)
+    plot += _legends_as_designed(plot, config)
+    legends: list[p9.theme | p9.guides] = []
+    drawn_plot, figure, excess = _try(plot, legends)
     rows = 1
     while excess > 1 and rows <= MAX_LEGEND_ROWS:
         plt.close(figure)
-        tried, figure, excess = _try(plot, _legends_in_rows(plot, rows), config)
+        legends = _legends_in_rows(plot, rows)
+        drawn_plot, figure, excess = _try(plot, legends)
         rows = max(rows + 1, ceil(rows * excess))
-    _set_height(tried, figure, config, None if aspect == "auto" else aspect)
-    _hide_overlapping_labels(tried, figure, config)
+    assumed = figure.get_figheight()
+    _set_height(drawn_plot, figure, config, aspect)
+    # Margins follow from the height when a plot is drawn.
+    if abs(figure.get_figheight() / assumed - 1) > 0.1:
+        plt.close(figure)
+        size = p9.theme(figure_size=(config.width, figure.get_figheight()))
+        drawn_plot, figure, _ = _try(plot + size, legends)
+        _set_height(drawn_plot, figure, config, aspect)
+    _hide_overlapping_labels(drawn_plot, figure, config)
     return figure
 
 
@@ -75,20 +89,28 @@ def _fit_to_width(plot: p9.ggplot, config: FiguresConfig) -> p9.ggplot:
     plot = plot + _letters(em)
     for layer in plot.layers:
         _resize(layer.geom, em, config.width)
-    columns = 1
+    columns, rows = 1, 1
     if isinstance(plot.facet, p9.facet_wrap):
-        columns = max(1, min(_designed_columns(plot), int(width / (PANEL_WIDTH * em))))
-        plot += _refacet(plot.facet, columns, width / columns - 5 * em, em)
+        count = len(plot.data[list(plot.facet.vars)].astype(str).drop_duplicates())
+        designed = plot.facet._ncol or (2 if count == 4 else min(count, 3))
+        columns = max(1, min(designed, int(width / (PANEL_WIDTH * em))))
+        rows = ceil(count / columns)
+        plot += _refacet(plot.facet, columns, width / columns - 6 * em, em)
     for scale in plot.scales:  # names of rows
         if "y" in scale.aesthetics and isinstance(scale.labels, list | tuple):
             scale.labels = [wrap(str(name), NAMES_SHARE * width, em) for name in scale.labels]
             plot += p9.theme(axis_text_y=p9.element_text(size=em, ma="right"))
     shown = plot.labels
+    panel = max(MIN_HEIGHT * em, min(ASPECT * (width / columns - 6 * em), MAX_HEIGHT * POINTS_PER_INCH))
     labels = {
         "x": wrap(shown.x or "", width - 8 * em, AXIS_TITLES * em),
-        "y": wrap(shown.y or "", max(MIN_HEIGHT * em, ASPECT * (width / columns - 6 * em)), AXIS_TITLES * em),
+        "y": wrap(shown.y or "", rows * panel, AXIS_TITLES * em),
     }
-    return plot + p9.labs(**labels, **_titles(shown, config))
+    titles = _titles(shown, config)
+    lines = sum(2 + text.count("\n") for text in titles.values() if text)
+    height = rows * (panel + 4 * em) + (10 + 1.5 * lines) * em  # about
+    size = p9.theme(figure_size=(config.width, height / POINTS_PER_INCH))
+    return plot + p9.labs(**labels, **titles) + size
 
 
 def _titles(labels: labels_view, config: FiguresConfig) -> dict[str, str | None]:
@@ -132,11 +154,6 @@ def _resize(geom: p9.geoms.geom, em: float, width: float) -> None:
             geom.aes_params[name] = factor * value
 
 
-def _designed_columns(plot: p9.ggplot) -> int:
-    count = len(plot.data[list(plot.facet.vars)].astype(str).drop_duplicates())
-    return plot.facet._ncol or (2 if count == 4 else min(count, 3))
-
-
 def _refacet(facet: p9.facet_wrap, columns: int, width: float, em: float) -> p9.facet_wrap:
     """Return the facet with another number of columns, and titles that are wrapped to the width of a panel."""
     scales = {(False, False): "fixed", (True, True): "free", (True, False): "free_x", (False, True): "free_y"}
@@ -148,10 +165,15 @@ def _refacet(facet: p9.facet_wrap, columns: int, width: float, em: float) -> p9.
     )
 
 
-def _legends_as_designed(config: FiguresConfig) -> list[p9.theme]:
+def _legends_as_designed(plot: p9.ggplot, config: FiguresConfig) -> list[p9.theme | p9.guides]:
     """Return what places the legends; a narrow figure has no room for them beside its panels."""
-    is_narrow = config.width * POINTS_PER_INCH < WIDTH_FOR_LEGEND * config.font_size
-    return [p9.theme(legend_position="bottom")] if is_narrow else []
+    em = config.font_size
+    if config.width * POINTS_PER_INCH >= WIDTH_FOR_LEGEND * em:
+        return []
+    below = p9.theme(legend_position="bottom")
+    bars = [scale for scale in plot.scales if isinstance(scale, p9.scale_fill_cmap)]
+    long = p9.theme(legend_key_width=LEGEND_BAR * em, legend_key_height=1.5 * em)
+    return [below, *(p9.guides(fill=p9.guide_colorbar(theme=long)) for _ in bars)]
 
 
 def _legends_in_rows(plot: p9.ggplot, rows: int) -> list[p9.theme | p9.guides]:
@@ -176,16 +198,13 @@ def _legends_in_rows(plot: p9.ggplot, rows: int) -> list[p9.theme | p9.guides]:
     ]
 
 
-def _try(
-    plot: p9.ggplot, legends: Sequence[p9.theme | p9.guides], config: FiguresConfig
-) -> tuple[p9.ggplot, Figure, float]:
+def _try(plot: p9.ggplot, legends: Sequence[p9.theme | p9.guides]) -> tuple[p9.ggplot, Figure, float]:
     """Draw a plot with its legends placed, and return both and the excess of the widest legend.
 
     The excess is the width relative to that of the panels, which legends are centered below; 1 if they fit the figure.
     """
     plot = plot + list(legends)
     figure = plot.draw()
-    figure.set_size_inches(config.width, 2 * MAX_HEIGHT)
     figure.draw_without_rendering()
     artists = plot.theme.targets.legends
     boxes = [box.get_window_extent() for box in (artists.boxes if artists else [])]
@@ -218,10 +237,22 @@ def _hide_overlapping_labels(plot: p9.ggplot, figure: Figure, config: FiguresCon
     gap = 0.4 * config.font_size / POINTS_PER_INCH * figure.dpi
     bars = plot.theme.targets.legend_text_colorbar
     for axes in plot.axs:
+        _hide_overlapping(axes.texts)
         for labels, side in ((axes.get_xticklabels(), "x"), (axes.get_yticklabels(), "y")):
             _thin(labels, side, gap)
     _thin(bars, "x", gap)
     _thin(bars, "y", gap)
+
+
+def _hide_overlapping(texts: Sequence[Text]) -> None:
+    """Hide each annotation that would be drawn over an earlier one, where neither could be read."""
+    boxes: list[Bbox] = []
+    for text in texts:
+        box = text.get_window_extent()
+        if any(box.overlaps(other) for other in boxes):
+            text.set_visible(False)
+        else:
+            boxes.append(box)
 
 
 def _thin(labels: Sequence[Text], side: str, gap: float) -> None:

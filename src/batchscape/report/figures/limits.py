@@ -8,13 +8,16 @@ import plotnine as p9
 
 # Tukey (1977) calls values "far out" if they are this many interquartile ranges beyond the quartiles.
 FAR_OUT = 3.0
+# Values are left out only if the axis of the others would otherwise be squeezed by this factor.
+SQUEEZE = 3.0
 
 
 def robust_limits(values: pd.Series, groups: pd.Series) -> tuple[float, float]:
     """Return the lowest and the highest value that an axis shows.
 
     Values far out are left out if at least half of their group is not: a seed that failed, unlike a setting that is
-    bad with most of its seeds. Without a spread of the middle half of the values, nothing is left out.
+    bad with most of its seeds. Nothing is left out if the middle half of the values are equal, or if the axis would be
+    less than three times as long with all of them.
 
     Args:
         values: Finite values of seeds, not empty.
@@ -22,11 +25,12 @@ def robust_limits(values: pd.Series, groups: pd.Series) -> tuple[float, float]:
     """
     first, third = values.quantile(0.25), values.quantile(0.75)
     reach = FAR_OUT * (third - first)
-    if reach == 0:
+    if not reach > 0:
         return float(values.min()), float(values.max())
     inside = values.between(first - reach, third + reach)
     kept = values[inside | (inside.groupby(groups).transform("mean") < 0.5)]
-    return float(kept.min()), float(kept.max())
+    shown = kept if np.ptp(values) >= SQUEEZE * np.ptp(kept) else values
+    return float(shown.min()), float(shown.max())
 
 
 def panel_limits(seeds: pd.DataFrame, group: Sequence[str], *, shared: bool = False) -> pd.DataFrame:

@@ -15,7 +15,7 @@ import plotnine as p9
 from batchscape.config.base import shortest_decimal
 from batchscape.report.settings import setting_details
 
-DISTANCE_LABEL = "Distance ‖θ − θ₀‖"
+DISTANCE_LABEL = "Distance ‖θ−θ₀‖"
 # Of batch sizes and of losses on maps.
 COLOR_MAP = "viridis"
 # What was chosen among others: the best or the tuned learning rate, and the path of a training. Like the colors of
@@ -36,7 +36,7 @@ def theme() -> p9.theme:
     return p9.theme_bw(base_size=11) + p9.theme(
         panel_grid_minor=p9.element_blank(),
         panel_border=p9.element_rect(color="#999999"),
-        strip_background=p9.element_blank(),
+        strip_background=p9.element_rect(fill="none", color="none"),
         strip_text=p9.element_text(weight="bold"),
         panel_spacing=0.03,
         plot_title=p9.element_text(weight="bold", ha="left"),

@@ -27,9 +27,10 @@ def draw(trajectory: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     if np.isfinite(cells["loss"]).any():
         panel_order = list(dict.fromkeys(path["panel"]))
         path = path.assign(panel=pd.Categorical(path["panel"], categories=panel_order, ordered=True))
-        # Labels are above their dots, by a fraction of the height of the plane.
-        height = np.ptp(cells["y"])
-        ends = path[path["checkpoint"].isin(["init", "best"])].assign(above=lambda rows: rows["y"] + 0.03 * height)
+        # Labels are above their dots, by a fraction of the height of their plane.
+        heights = cells.groupby("panel")["y"].agg(np.ptp)
+        ends = path[path["checkpoint"].isin(["init", "best"])]
+        ends = ends.assign(above=ends["y"] + 0.03 * ends["panel"].astype(str).map(heights))
         plot = (
             plot
             + p9.geom_path(data=path, color=style.CHOSEN, size=0.7)

@@ -159,6 +159,11 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "resources.devices": [(2, set())],
     "resources.nodes": [(2, set())],
     "resources.jobs_per_gpu": [(2, set())],
+    # How figures look changes no table.
+    "figures.width": [(3.3, ALL_FIGURES)],
+    "figures.font_size": [(7, ALL_FIGURES), ("8", set())],
+    "figures.titles": [(False, ALL_FIGURES)],
+    "figures.formats": [(["svg"], ALL_FIGURES), (["png", "pdf"], set())],
     "data.source": [("digits", set())],
     "data.validation_fraction": [(0.25, EVERYTHING)],
     "data.test_fraction": [(0.05, EVERYTHING)],
@@ -547,6 +552,7 @@ def rule_inputs(study: Study) -> dict[str, Any]:
         "finalists": specs.finalists,
         "confirmation": paths.confirmation_summaries,
         "timing": specs.timing,
+        "figures": specs.figures,
         "report": specs.report,
         **{f"train {run}": specs.run(run) for run in study.runs},
         "branch": specs.branch,
@@ -615,7 +621,7 @@ def test_params_of_rules_use_only_the_compared_properties():
     ]
     specs = {
         *("data", "data_files", "network", "run", "finalists", "search", "timing", "analysis", "branch", "artifact"),
-        *("batch_warmup", "report"),
+        *("batch_warmup", "figures", "report"),
     }
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}

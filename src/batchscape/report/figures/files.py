@@ -1,6 +1,7 @@
 """The files of a figure."""
 
 from collections.abc import Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import get_args
@@ -21,9 +22,9 @@ REMARKS = "Description"
 
 def render_png(plot: p9.ggplot, config: FiguresConfig) -> bytes:
     """Return a plot as PNG, with the same bytes as `write_figure` writes."""
-    stream = BytesIO()
+    stream, (title, remarks) = BytesIO(), title_and_remarks(plot)
     with drawn(plot, config) as figure:
-        _save(figure, stream, "png", *title_and_remarks(plot))
+        _save(figure, stream, kind="png", title=title, remarks=remarks)
     return stream.getvalue()
 
 
@@ -32,10 +33,10 @@ def write_figure(plot: p9.ggplot, files: Sequence[Path], config: FiguresConfig) 
 
     Files of the other formats are deleted: they would show an older state.
     """
-    texts = title_and_remarks(plot)
+    title, remarks = title_and_remarks(plot)
     with drawn(plot, config) as figure:
         for file in files:
-            write_atomically(file, lambda partial, kind=file.suffix[1:]: _save(figure, partial, kind, *texts))
+            write_atomically(file, partial(_save, figure, kind=file.suffix[1:], title=title, remarks=remarks))
     for kind in get_args(FigureFormat):
         if (other := files[0].with_suffix(f".{kind}")) not in files:
             other.unlink(missing_ok=True)
@@ -47,7 +48,7 @@ def read_remarks(png: bytes) -> str:
         return str(image.info.get(REMARKS, ""))
 
 
-def _save(figure: Figure, target: Path | BytesIO, kind: str, title: str, remarks: str) -> None:
+def _save(figure: Figure, target: Path | BytesIO, *, kind: str, title: str, remarks: str) -> None:
     # No date, because it would make equal plots differ.
     metadata: dict[str, dict[str, str | None]] = {
         "png": {"Title": title, REMARKS: remarks},

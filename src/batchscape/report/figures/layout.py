@@ -7,9 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import ceil
+from typing import Any, cast
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
+import pandas as pd
 import plotnine as p9
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
@@ -20,6 +22,9 @@ from plotnine.labels import labels_view
 from plotnine.scales.scale_discrete import scale_discrete
 
 from batchscape.config.figures import POINTS_PER_INCH, FiguresConfig
+
+# What places the legends of a plot.
+Legends = list[Any]
 
 # Relative to the smallest letters.
 TICKS, AXIS_TITLES, TITLES, SUBTITLES = 1.1, 1.25, 1.5, 1.1
@@ -37,7 +42,12 @@ LEGEND_BAR = 14
 WIDTH = 6.5
 # The family that matplotlib brings, so that a figure is the same on all machines. Fonts are embedded as TrueType,
 # because some publishers refuse Type 3.
-SETTINGS = {"font.family": "DejaVu Sans", "pdf.fonttype": 42, "ps.fonttype": 42, "svg.hashsalt": "batchscape"}
+SETTINGS: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",
+    "pdf.fonttype": 42,
+    "ps.fonttype": 42,
+    "svg.hashsalt": "batchscape",
+}
 
 
 @contextmanager
@@ -64,7 +74,7 @@ def _draw(plot: p9.ggplot, config: FiguresConfig) -> Figure:
     aspect = None if aspect == "auto" else float(aspect)
     plot = _fit_to_width(plot, config) + p9.theme(aspect_ratio="auto")  # so that panels fill the height
     plot += _legends_as_designed(plot, config)
-    legends: list[p9.theme | p9.guides] = []
+    legends: Legends = []
     drawn_plot, figure, excess = _try(plot, legends)
     rows = 1
     while excess > 1 and rows <= MAX_LEGEND_ROWS:
@@ -91,7 +101,7 @@ def _fit_to_width(plot: p9.ggplot, config: FiguresConfig) -> p9.ggplot:
         _resize(layer.geom, em, config.width)
     columns, rows = 1, 1
     if isinstance(plot.facet, p9.facet_wrap):
-        count = len(plot.data[list(plot.facet.vars)].astype(str).drop_duplicates())
+        count = len(cast("pd.DataFrame", plot.data)[list(plot.facet.vars)].astype(str).drop_duplicates())
         designed = plot.facet._ncol or (2 if count == 4 else min(count, 3))
         columns = max(1, min(designed, int(width / (PANEL_WIDTH * em))))
         rows = ceil(count / columns)
@@ -142,7 +152,7 @@ def _letters(em: float) -> p9.theme:
     )
 
 
-def _resize(geom: p9.geoms.geom, em: float, width: float) -> None:
+def _resize(geom: Any, em: float, width: float) -> None:
     """Set the size of annotations; points and lines of a narrow figure are smaller, with the root of its width."""
     if isinstance(geom, p9.geom_text):
         geom.aes_params["size"] = em
@@ -156,16 +166,21 @@ def _resize(geom: p9.geoms.geom, em: float, width: float) -> None:
 
 def _refacet(facet: p9.facet_wrap, columns: int, width: float, em: float) -> p9.facet_wrap:
     """Return the facet with another number of columns, and titles that are wrapped to the width of a panel."""
-    scales = {(False, False): "fixed", (True, True): "free", (True, False): "free_x", (False, True): "free_y"}
+    scales: dict[Any, Any] = {
+        (False, False): "fixed",
+        (True, True): "free",
+        (True, False): "free_x",
+        (False, True): "free_y",
+    }
     return p9.facet_wrap(
         facet.vars,
         ncol=columns,
         scales=scales[facet.free["x"], facet.free["y"]],
-        labeller=lambda text: wrap(text, width, em, bold=True),
+        labeller=cast("Any", lambda text: wrap(text, width, em, bold=True)),
     )
 
 
-def _legends_as_designed(plot: p9.ggplot, config: FiguresConfig) -> list[p9.theme | p9.guides]:
+def _legends_as_designed(plot: p9.ggplot, config: FiguresConfig) -> Legends:
     """Return what places the legends; a narrow figure has no room for them beside its panels."""
     em = config.font_size
     if config.width * POINTS_PER_INCH >= WIDTH_FOR_LEGEND * em:
@@ -176,7 +191,7 @@ def _legends_as_designed(plot: p9.ggplot, config: FiguresConfig) -> list[p9.them
     return [below, *(p9.guides(fill=p9.guide_colorbar(theme=long)) for _ in bars)]
 
 
-def _legends_in_rows(plot: p9.ggplot, rows: int) -> list[p9.theme | p9.guides]:
+def _legends_in_rows(plot: p9.ggplot, rows: int) -> Legends:
     """Return what places the legends below each other, each with its title on top of its keys in rows."""
     keys = [
         name
@@ -198,12 +213,12 @@ def _legends_in_rows(plot: p9.ggplot, rows: int) -> list[p9.theme | p9.guides]:
     ]
 
 
-def _try(plot: p9.ggplot, legends: Sequence[p9.theme | p9.guides]) -> tuple[p9.ggplot, Figure, float]:
+def _try(plot: p9.ggplot, legends: Legends) -> tuple[p9.ggplot, Figure, float]:
     """Draw a plot with its legends placed, and return both and the excess of the widest legend.
 
     The excess is the width relative to that of the panels, which legends are centered below; 1 if they fit the figure.
     """
-    plot = plot + list(legends)
+    plot = plot + legends
     figure = plot.draw()
     figure.draw_without_rendering()
     artists = plot.theme.targets.legends

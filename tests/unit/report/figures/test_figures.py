@@ -68,21 +68,15 @@ def shown_texts(picture: Figure) -> list[Text]:
     """Return all texts of a figure that are drawn; ticks beyond the axes are not."""
     picture.draw_without_rendering()
     texts = [text for text in picture.findobj(Text) if text.get_visible() and text.get_text().strip()]
-    ticks = {
+    beyond = {
         id(label)
         for axes in picture.axes
         for axis in (axes.xaxis, axes.yaxis)
         for tick in axis.get_major_ticks() + axis.get_minor_ticks()
         for label in (tick.label1, tick.label2)
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
     }
-    placed = {
-        id(label)
-        for axes in picture.axes
-        for axis in (axes.xaxis, axes.yaxis)
-        for label, place in zip(axis.get_ticklabels(), axis.get_ticklocs(), strict=True)
-        if min(axis.get_view_interval()) <= place <= max(axis.get_view_interval())
-    }
-    return [text for text in texts if id(text) not in ticks or id(text) in placed]
+    return [text for text in texts if id(text) not in beyond]
 
 
 def cut_off(picture: Figure) -> set[str]:

@@ -20,7 +20,7 @@ class FiguresConfig(Section):
     width: Annotated[float, Field(ge=2, le=20, allow_inf_nan=False, examples=[3.3]), FromText] = 6.5
     """Width in inches. The height follows: narrow figures have fewer panels side by side."""
 
-    font_size: Annotated[float, Field(ge=4, le=24, allow_inf_nan=False, examples=[7]), FromText] = 8
+    font_size: Annotated[float, Field(ge=4, le=24, allow_inf_nan=False, examples=[7]), FromText] = 8.0
     """Size in points of the smallest letters, such as annotations and the titles of panels; ticks and legends are 1.1
     times, titles of axes 1.25 times, and titles of figures 1.5 times as large."""
 

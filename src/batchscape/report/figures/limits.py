@@ -41,6 +41,7 @@ def panel_limits(seeds: pd.DataFrame, group: Sequence[str], *, shared: bool = Fa
         group: Columns that say which seeds belong to one mean.
         shared: Whether all panels have the same limits.
     """
+    seeds = seeds.reset_index(drop=True)  # rows of several panels may have the same labels
     groups = seeds[["panel", *group]].astype(str).agg(" ".join, axis=1)
     limits = pd.DataFrame(
         {

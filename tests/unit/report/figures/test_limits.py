@@ -32,6 +32,15 @@ def test_axis_leaves_out_a_failed_seed_but_no_bad_setting(losses: list[float], e
     assert robust_limits(pd.Series(losses), pd.Series(SETTINGS)) == pytest.approx(expected)
 
 
+def test_limits_of_a_panel_follow_from_its_own_seeds():
+    panels = [make_seeds([*LOSSES[:-1], 2.3]), make_seeds([100 * loss for loss in LOSSES]).assign(panel="time")]
+    limits = panel_limits(pd.concat(panels), ["setting"])  # whose rows have the same labels
+    assert limits.loc["loss"].tolist() == pytest.approx([0.10, 0.20])
+    assert limits.loc["time"].tolist() == pytest.approx([10, 21])
+    shared = panel_limits(pd.concat(panels), ["setting"], shared=True)
+    assert shared.loc["loss"].tolist() == shared.loc["time"].tolist() == pytest.approx([0.10, 21])
+
+
 def test_bars_end_at_zero_and_at_the_edges_of_the_axis():
     seeds = make_seeds([*LOSSES[:-1], 2.3])
     limits = panel_limits(seeds, ["setting"])

@@ -21,7 +21,8 @@ WORDS = Measures.from_settings(CLASSIFICATION)
 def make_report_spec(**values: Any) -> dict[str, Any]:
     """Return what a report depends on, as `Specs.report` gives it, with other values."""
     spec = {"name": "a", "config": "", "tables": {}, "fixed_learning_rate": 0.1, "measures": CLASSIFICATION}
-    return {**spec, "recipe": "", "protocol": "", **values}
+    figures = {"titles": True, "formats": ["png", "pdf"]}
+    return {**spec, "recipe": "", "protocol": "", "figures": figures, **values}
 
 
 def task_of(**section: object) -> TaskSection:

@@ -163,6 +163,11 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "resources.nodes": [(2, set())],
     "resources.seeds_per_job": [(1, set()), (3, set())],
     "resources.jobs_per_gpu": [(2, set())],
+    # How figures look changes no table.
+    "figures.width": [(3.3, ALL_FIGURES)],
+    "figures.font_size": [(7, ALL_FIGURES), ("8", set())],
+    "figures.titles": [(False, ALL_FIGURES)],
+    "figures.formats": [(["svg"], ALL_FIGURES), (["png", "pdf"], set())],
     "data.source": [("digits", set())],
     "data.validation_fraction": [(0.25, EVERYTHING)],
     "data.test_fraction": [(0.05, EVERYTHING)],
@@ -553,6 +558,7 @@ def rule_inputs(study: Study) -> dict[str, Any]:
         "confirmation": paths.confirmation_summaries,
         "timing": specs.timing,
         "tracking": specs.tracking,
+        "figures": specs.figures,
         "report": specs.report,
         **{f"train {study.runs[run].setting}": specs.without_seed(run) for run in study.runs},
         "branch": specs.branch,
@@ -622,7 +628,7 @@ def test_params_of_rules_use_only_the_compared_properties():
     ]
     specs = {
         *("data", "data_files", "network", "without_seed", "finalists", "search", "timing", "analysis", "branch"),
-        *("artifact", "batch_warmup", "tracking", "report"),
+        *("artifact", "batch_warmup", "tracking", "figures", "report"),
     }
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}

@@ -33,7 +33,7 @@ rule table:
 
 
 rule figure:
-    """One figure, for the screen and for print."""
+    """One figure, as PNG for the report and in the formats that the study asks for."""
     input:
         lambda wildcards: [
             study.paths.csv(source)
@@ -46,7 +46,11 @@ rule figure:
             category=lambda wildcards: CATEGORIES[wildcards.figure],
             labels=lambda wildcards: {"figure": CAPTIONS[wildcards.figure].title},
         ),
-        pdf=study.paths.figure("{figure}", "pdf"),
+        others=[
+            study.paths.figure("{figure}", kind)
+            for kind in study.figures.file_formats
+            if kind != "png"
+        ],
     log:
         study.paths.log("figures/{figure}"),
     localrule: True
@@ -55,6 +59,7 @@ rule figure:
     threads: 1
     params:
         spec=lambda wildcards: study.specs.artifact(FIGURES[wildcards.figure]),
+        figures=study.specs.figures,
         code=lambda wildcards: hash_code(
             "figure.py", f"batchscape.report.figures.{wildcards.figure}"
         ),

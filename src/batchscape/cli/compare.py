@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from batchscape.cli.finished import FinishedStudy, find_folder, read_finished
+from batchscape.config.figures import FiguresConfig
 from batchscape.config.loading import printable
 from batchscape.errors import UserError
 from batchscape.io.files import write_text
@@ -19,7 +20,7 @@ from batchscape.report.comparison.studies import (
     flatten,
 )
 from batchscape.report.figures.comparison import draw
-from batchscape.report.figures.style import write_figure
+from batchscape.report.figures.files import write_figure
 from batchscape.report.measures import Measures
 
 DEFAULT_OUTPUT = Path("results/comparison")
@@ -114,6 +115,6 @@ def _write(
     for name, table in tables.items():
         write_frame(output / f"{name}.csv", table)
     png = output / "comparison.png"
-    write_figure(draw(comparison, names), png, png.with_suffix(".pdf"))
+    write_figure(draw(comparison, names), [png, png.with_suffix(".pdf")], FiguresConfig())
     page = render_comparison(names, notes, differences, comparison, laws, verdicts, png.read_bytes())
     write_text(output / "comparison.html", page)

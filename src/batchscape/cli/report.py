@@ -25,7 +25,7 @@ from batchscape.errors import UserError
 from batchscape.io.files import read_json, write_text
 from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
-from batchscape.report.figures.style import render_png
+from batchscape.report.figures.files import render_png
 from batchscape.report.finalists import choose_finalists
 from batchscape.report.measures import Measures
 from batchscape.report.numbers import join_truncated
@@ -270,7 +270,7 @@ class Collector:
                 return module.tabulate(*sources, **settings)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return render_png(module.draw(*sources, **settings))
+                return render_png(module.draw(*sources, **settings), self.study.figures)
         except Exception as error:
             # Not every table can be computed from a part of its rows; then the page is written without it.
             text = " ".join(f"{type(error).__name__}: {error}".split())

@@ -21,6 +21,7 @@ from batchscape.config.confirmation import ConfirmationConfig, confirmation_seed
 from batchscape.config.curvature import CurvatureConfig
 from batchscape.config.data import DEFAULT_TASKS, DataConfig, DigitsConfig, held_out_count
 from batchscape.config.device_timing import DeviceTimingConfig
+from batchscape.config.figures import FiguresConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.grid import GridConfig
 from batchscape.config.interpolation import InterpolationConfig
@@ -157,6 +158,7 @@ class StudyConfig(Section):
     spectral_density: SpectralDensityConfig = SpectralDensityConfig()
     branching: BranchingConfig = BranchingConfig()
     device_timing: DeviceTimingConfig = DeviceTimingConfig()
+    figures: FiguresConfig = FiguresConfig()
     resources: ResourcesConfig = ResourcesConfig()
 
     @classmethod

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from batchscape.report.chapters import CAPTIONS, CHAPTERS
 from batchscape.report.chapters.chapter import Caption
+from batchscape.report.figures.files import read_remarks
 from batchscape.report.findings import describe_findings
 from batchscape.report.measures import Measures
 from batchscape.report.preview import TablePreview, preview_table
@@ -38,6 +39,9 @@ class Figure:
     caption: Caption
     image: str
     """A data: URI."""
+    remarks: str
+    """What its subtitle would say, if it has none."""
+    vector_files: list[str]
     findings: list[str]
     tables: list[Table]
 
@@ -167,4 +171,6 @@ def _figure(
         shown.add(table)
     caption = CAPTIONS[name].in_words_of(measures)
     findings = describe_findings(name, tables, spec["fixed_learning_rate"], measures)
-    return Figure(name, caption, as_data_uri(figures[name]), findings, below)
+    remarks = "" if spec["figures"]["titles"] else read_remarks(figures[name])
+    files = [f"figures/{name}.{kind}" for kind in spec["figures"]["formats"] if kind != "png"]
+    return Figure(name, caption, as_data_uri(figures[name]), remarks, files, findings, below)

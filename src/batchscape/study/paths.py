@@ -149,7 +149,7 @@ class Paths:
             *(file for analysis in self.plan.analyses for file in self.partial_outputs(analysis)),
             *(self.rows(analysis) for analysis in self.plan.analyses),
             *(self.csv(f"tables/{table}") for table in self.plan.tables),
-            *(self.figure(figure, kind) for figure in self.plan.figures for kind in ("png", "pdf")),
+            *(self.figure(figure, kind) for figure in self.plan.figures for kind in self.config.figures.file_formats),
             self.report,
         ]
 

@@ -143,8 +143,8 @@ FIGURES = {
     "landscape": Artifact(("tables/landscape",), ("measures",)),
     "trajectory": Artifact(("tables/trajectory",), ("measures",)),
     "gradient_alignment": Artifact(("tables/gradient_alignment",), ("measures",)),
-    "curvature": Artifact(("analysis/curvature", "tables/curvature")),
-    "spectral_density": Artifact(("analysis/spectral_density", "tables/spectral_density")),
+    "curvature": Artifact(("analysis/curvature", "tables/curvature"), ("batch_sizes",)),
+    "spectral_density": Artifact(("analysis/spectral_density", "tables/spectral_density"), ("batch_sizes",)),
     "branching": Artifact(
         ("tables/branches", "tables/branching", "analysis/history"), optional_sources=("tables/batch_schedule",)
     ),

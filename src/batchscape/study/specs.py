@@ -171,6 +171,7 @@ class Specs:
         """The settings of a table or figure."""
         settings = {
             **self.config.comparison.model_dump(mode="json"),
+            "batch_sizes": sorted(self.config.grid.batch_sizes),
             "small_batch_size": self.config.small_batch_size,
             "large_batch_size": self.config.large_batch_size,
             "targets": self.config.targets,
@@ -199,9 +200,14 @@ class Specs:
         return describe_recipe(config.optimizer, config.schedule, config.averaging, config.training)
 
     @property
+    def figures(self) -> str:
+        """The section `figures`: how figures look, besides what they show."""
+        return _canonical(self.config.figures.model_dump(mode="json") | {"formats": self.config.figures.file_formats})
+
+    @property
     def report(self) -> str:
         """The study as YAML, the fixed learning rate, the names and units of losses and metrics, the recipe in words,
-        and the tables of each figure, starting with its summary."""
+        how figures look, and the tables of each figure, starting with its summary."""
         tables = {
             figure: [
                 source.removeprefix("tables/")
@@ -218,6 +224,7 @@ class Specs:
                 "measures": self.measures,
                 "recipe": self.recipe,
                 "protocol": describe_length(self.config.training),
+                "figures": json.loads(self.figures),
                 "tables": tables,
             }
         )

@@ -8,7 +8,8 @@ from batchscape.report.batch_warmup import grow_batch
 from batchscape.report.figures import style
 
 MEASURED, NOISE_SCALE, WARMUP = "critical batch size, by branching", "noise scale", "batch size warm-up"
-COLORS = {MEASURED: "#D55E00", NOISE_SCALE: "#0072B2", WARMUP: "#009E73"}
+COLORS = {MEASURED: "#222222", NOISE_SCALE: "#999999", WARMUP: "#222222"}
+LINES = {MEASURED: "solid", NOISE_SCALE: "solid", WARMUP: "dashed"}
 
 
 def draw(
@@ -34,7 +35,7 @@ def draw(
     plot = _points(points, noise, steps) if len(points) else style.empty_plot("No run reached a point to branch from.")
     return plot + p9.labs(
         title="The critical batch size during training",
-        subtitle=style.wrap(
+        subtitle=(
             f"The largest multiple of the batch size whose loss is within {tolerance}, mean over {seeds}, and its 95 % "
             f"interval{not_within}. Triangles are bounds: all multiples are within it, or none"
         ),
@@ -69,18 +70,19 @@ def _points(points: pd.DataFrame, noise: pd.DataFrame, steps: pd.DataFrame) -> p
     )
     lines = pd.concat([measured, noise.rename(columns={"noise_scale": "value"}).assign(what=NOISE_SCALE)])
     plot = (
-        p9.ggplot(lines, p9.aes("examples", "value", color="what"))
+        p9.ggplot(lines, p9.aes("examples", "value", color="what", linetype="what"))
         + p9.geom_line(p9.aes(group="what"), size=0.6)
-        + p9.geom_errorbar(p9.aes(ymin="low", ymax="high"), measured, width=0.05, size=0.5)
-        + p9.geom_point(p9.aes(shape="edge"), measured, size=2.5, fill="white", show_legend={"shape": False})
+        + p9.geom_errorbar(p9.aes(ymin="low", ymax="high"), measured, width=0.05, size=0.5, show_legend=False)
+        + p9.geom_point(p9.aes(shape="edge"), measured, size=2.5, fill="white", show_legend=False)
         + p9.scale_shape_manual(values={"none": "o", "low": "v", "high": "^"})
         + p9.scale_x_log10(labels=style.tick_labels)
-        + p9.scale_y_log10(labels=style.tick_labels)
+        + p9.scale_y_continuous(trans="log2", breaks=style.power_of_two_breaks, labels=style.tick_labels)
         + p9.scale_color_manual(values=COLORS, name=" ")
+        + p9.scale_linetype_manual(values=LINES, name=" ")
         + style.theme()
     )
     if len(steps):
-        plot += p9.geom_step(data=steps, size=0.8, linetype="dashed")
+        plot += p9.geom_step(data=steps, size=0.8)
     if points["setting"].nunique() > 1:
         plot += p9.facet_wrap("setting")
     return plot

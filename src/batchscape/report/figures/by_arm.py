@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pandas as pd
 import plotnine as p9
 
-from batchscape.report.figures import style
+from batchscape.report.figures import limits, style
 
 
 def plot_by_arm(
@@ -24,7 +24,7 @@ def plot_by_arm(
     rows, _ = style.keep_drawable(scaled_lr[scaled_lr["quantity"].isin(panels)], "value_mean")
     if rows.empty:
         return style.empty_plot(if_empty)
-    seeds, caption = style.keep_drawable(
+    seeds, not_drawn = style.keep_drawable(
         arm_runs[arm_runs["quantity"].isin(panels) & (arm_runs["status"] != "diverged")], "value"
     )
     names = list(panels.values())
@@ -40,22 +40,24 @@ def plot_by_arm(
         )
         for frame in (seeds, rows)
     )
-    spread = rows["value_sd"].fillna(0)
-    rows = rows.assign(low=rows["value_mean"] - spread, high=rows["value_mean"] + spread)
-    lines = rows[rows.groupby(["panel", "arm"], observed=True)["x"].transform("size") > 1]
+    shown = limits.panel_limits(seeds, ["arm", "batch_size"])
+    rows = limits.error_bars(rows.rename(columns={"value_mean": "mean", "value_sd": "sd"}), shown, seeds)
+    means = limits.at_edges(rows, shown, "mean")
+    lines = means[means.groupby(["panel", "arm"], observed=True)["x"].transform("size") > 1]
     return (
-        p9.ggplot(rows, p9.aes("x", "value_mean", color="arm", shape="arm"))
+        p9.ggplot(means, p9.aes("x", "mean", color="arm", shape="arm"))
         + p9.geom_line(data=lines, size=0.4, alpha=0.6, show_legend=False)
-        + p9.geom_point(p9.aes(y="value"), seeds, alpha=0.35, size=1.2, show_legend=False)
+        + p9.geom_point(p9.aes(y="value"), limits.within(seeds, shown), alpha=0.35, size=1.2, show_legend=False)
         + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), size=0.7, show_legend=False)
         + p9.geom_point(size=2.4)
+        + limits.draw_arrows(p9.aes("x", "value", color="arm"), seeds, shown)
         + p9.facet_wrap("panel", scales="free_y")
         + p9.scale_x_continuous(
             breaks=list(range(1, len(sizes) + 1)), labels=sizes, minor_breaks=[], limits=(0.6, len(sizes) + 0.4)
         )
         + p9.scale_y_continuous(labels=style.tick_labels)
         + scales
-        + caption
+        + style.captions(not_drawn, limits.describe_beyond(seeds, shown))
         + style.theme()
     )
 

@@ -5,7 +5,7 @@ from typing import Literal
 import pandas as pd
 import plotnine as p9
 
-from batchscape.report.figures import style
+from batchscape.report.figures import limits, style
 
 
 def plot_by_batch_size(
@@ -22,7 +22,7 @@ def plot_by_batch_size(
     """
     sizes = style.batch_size_labels(summary["batch_size"].astype(int))
     colors = style.batch_size_scales(summary["batch_size"])
-    seeds, caption = style.keep_drawable(seeds, "value")
+    seeds, not_drawn = style.keep_drawable(seeds, "value")
     if seeds.empty:
         return style.empty_plot()
     panels = [panel for panel in dict.fromkeys(summary["panel"]) if panel in set(seeds["panel"])]
@@ -34,21 +34,22 @@ def plot_by_batch_size(
         )
         for frame in (seeds, summary)
     )
-    spread = summary["sd"].fillna(0)
-    summary = summary.assign(low=summary["mean"] - spread, high=summary["mean"] + spread)
+    shown = limits.panel_limits(seeds, ["batch_size"], shared=scales == "fixed")
+    summary = limits.at_edges(limits.error_bars(summary, shown, seeds), shown, "mean")
     return (
         p9.ggplot(summary, p9.aes("batch_size", "mean", color="batch_size"))
         + p9.geom_point(
-            p9.aes(y="value"), seeds, alpha=0.5, size=1.6,
+            p9.aes(y="value"), limits.within(seeds, shown), alpha=0.5, size=1.6,
             position=p9.position_nudge(x=-0.15), show_legend=False,
         )
+        + limits.draw_arrows(p9.aes("batch_size", "value", color="batch_size"), seeds, shown, nudge=-0.15)
         + p9.geom_pointrange(
             p9.aes(ymin="low", ymax="high"), size=0.6, fatten=3, position=p9.position_nudge(x=0.1), show_legend=False
         )
         + p9.facet_wrap("panel", scales=scales, ncol=columns)
         + p9.scale_x_discrete(limits=sizes)
         + p9.scale_y_continuous(labels=style.tick_labels)
-        + caption
+        + style.captions(not_drawn, limits.describe_beyond(seeds, shown))
         + colors
         + style.theme()
     )  # fmt: skip

@@ -26,7 +26,7 @@ def plot_by_epoch(
         columns: Number of panels per row.
         axis: The other axis.
     """
-    data, caption = axis.keep_drawable(data, "mean")
+    data, not_drawn = axis.keep_drawable(data, "mean")
     if data.empty:
         return style.empty_plot()
     panels = list(dict.fromkeys(data["panel"]))
@@ -44,7 +44,7 @@ def plot_by_epoch(
         + p9.facet_wrap("panel", scales=scales, ncol=columns)
         + p9.scale_x_log10(labels=style.tick_labels)
         + axis.y_scale()
-        + caption
+        + style.captions(not_drawn)
         + style.batch_size_scales(batch_sizes)
         + style.theme()
     )
@@ -74,4 +74,4 @@ def subtitle(rows: pd.DataFrame) -> str:
     """Return what lines and bands show."""
     first = first_evaluations(rows)
     seeds = style.describe_seeds(first["n_seeds"], first["n_diverged"])
-    return style.wrap(f"Mean and range over {seeds} while all of them train; epochs within 5 % are averaged")
+    return f"Mean and range over {seeds} while all of them train; epochs within 5 % are averaged"

@@ -1,19 +1,17 @@
 """The claims of the literature: one row per claim, with its ratio, interval and verdict."""
 
-import textwrap
-
 import numpy as np
 import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
 
-# Those of tested claims. Okabe & Ito 2008; a shape per verdict for grayscale prints and color-blind readers.
+# Those of tested claims, in the colors of the page; a shape per verdict for grayscale prints and color-blind readers.
 VERDICTS = {
-    "supported": ("#0072B2", "o"),
-    "refuted": ("#D55E00", "X"),
-    "no relevant difference": ("#009E73", "s"),
-    "undecided": ("#666666", "D"),
+    "supported": ("#0B5D2E", "o"),
+    "refuted": ("#8A1C1C", "X"),
+    "no relevant difference": ("#1F3F6B", "s"),
+    "undecided": ("#777777", "D"),
 }
 # Intervals of few seeds can span decades: the axis ends at this factor beyond the outermost effects.
 AXIS_MARGIN = 4
@@ -47,7 +45,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         rows[rows["ci95_high"] > right].assign(x=right, sign=">"),
     ]
     # The numbers are placed beside the axis, at fractions of its width.
-    column, edge = (right * (right / left) ** fraction for fraction in (0.03, 0.68))
+    column, edge = (right * (right / left) ** fraction for fraction in (0.04, 1.0))
     colors, shapes = ({name: style_of[index] for name, style_of in VERDICTS.items()} for index in (0, 1))
     return (
         p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))
@@ -66,7 +64,7 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         )
         + _draw_interval_arrows(pd.concat(beyond))
         + p9.geom_point(p9.aes(shape="verdict"), rows.dropna(subset=["effect"]), size=3)
-        + p9.geom_text(p9.aes(column, label="numbers"), size=8, ha="left", color="#222222")
+        + p9.geom_text(p9.aes(column, label="numbers"), ha="left", color="#222222")
         + p9.scale_x_log10(
             limits=(left, edge),
             breaks=_breaks(left, right),
@@ -76,18 +74,16 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         )
         + p9.scale_y_continuous(
             breaks=rows["row"].tolist(),
-            labels=[textwrap.fill(text, 36) for text in rows["statement"]],
+            labels=rows["statement"].tolist(),
             minor_breaks=[],
             limits=(0.5, len(rows) + 0.5),
             expand=(0, 0.1),
         )
         + p9.scale_color_manual(values=colors, limits=list(VERDICTS), name="Verdict")
         + p9.scale_shape_manual(values=shapes, limits=list(VERDICTS), name="Verdict")
-        # One row of four verdicts would be wider than the figure.
-        + p9.guides(color=p9.guide_legend(nrow=2), shape=p9.guide_legend(nrow=2))
         + p9.labs(
             title="Which claims of the literature hold here",
-            subtitle=style.wrap(
+            subtitle=(
                 f"Ratio, paired by seed; mean and 95 % interval over {style.describe_seeds(claims['n_seeds'], [])}; "
                 f"shaded: what is claimed; arrow: the interval extends beyond the axis; Δ: a difference, which has no "
                 f"point{_describe_recipe(claims)}"
@@ -97,11 +93,9 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         )
         + style.theme()
         + p9.theme(
-            figure_size=(style.WIDTH, 1.75 + 0.38 * len(rows)),
             panel_grid_major_y=p9.element_blank(),
-            axis_text_y=p9.element_text(size=8, color="#222222"),
+            axis_text_y=p9.element_text(color="#222222"),
             axis_ticks_major_y=p9.element_blank(),
-            plot_title_position="plot",
         )
     )
 
@@ -126,6 +120,6 @@ def _breaks(left: float, right: float) -> list[float]:
 def _numbers(effect: float, low: float, high: float) -> str:
     if np.isnan(effect):
         return "not tested"
-    # Numbers decades away have one digit, so that the longest line fits its column.
+    # Numbers decades away have one digit, so that the interval fits its column.
     mean, *ends = (f"{value:.3g}" if 0.01 <= value < 1000 else f"{value:.0e}" for value in (effect, low, high))
-    return mean if np.isnan(low) else f"{mean} ({ends[0]} to {ends[1]})"
+    return mean if np.isnan(low) else f"{mean}\n{ends[0]} to {ends[1]}"

@@ -1,6 +1,5 @@
 """Critical batch size and best learning rates of several studies, side by side with their intervals."""
 
-import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,7 +10,6 @@ from batchscape.report.figures import style
 
 CRITICAL, RATE = "Critical batch size", "Best learning rate"
 INSIDE, BOUND, TUNED = "between tried values", "bound, or extrapolated", "found by the search"
-NAME_CHARACTERS = 24
 
 
 def draw(comparison: pd.DataFrame, studies: Sequence[str]) -> p9.ggplot:
@@ -19,7 +17,7 @@ def draw(comparison: pd.DataFrame, studies: Sequence[str]) -> p9.ggplot:
     rows = _select(comparison)
     labels = p9.labs(
         title="Critical batch size and best learning rate by study",
-        subtitle=style.wrap(
+        subtitle=(
             "Points: estimates, of the critical batch size for the first target; bars: 95 % intervals over seeds, "
             "where there are any, cut where they have no finite end. Diamonds are bounds or extrapolated"
         ),
@@ -67,8 +65,8 @@ def _panels(rows: pd.DataFrame, studies: list[str], sizes: list[str]) -> p9.ggpl
         high=np.minimum(known["ci95_high"], known["panel"].map(highest).astype(float)),
     )
     colors = {"all": "#000000"} | (style.batch_size_colors(pd.Series(sizes)) if sizes else {})
-    names = [textwrap.fill(name, NAME_CHARACTERS) for name in studies]
-    height = max(2.2, 1.6 + 0.5 * len(studies) + 0.12 * len(sizes) * len(studies))
+    # In widths of a panel: each study takes a line for its name, and one for each of its batch sizes.
+    height = max(0.4, (0.2 + 0.05 * len(sizes)) * len(studies))
     return (
         p9.ggplot(rows, p9.aes("value", "y", color="size"))
         + p9.geom_segment(p9.aes(x="low", xend="high", yend="y"), bars, size=0.6, show_legend=False)
@@ -77,12 +75,12 @@ def _panels(rows: pd.DataFrame, studies: list[str], sizes: list[str]) -> p9.ggpl
         + p9.scale_x_log10(labels=style.tick_labels)
         + p9.scale_y_continuous(
             breaks=[place[name] for name in studies],
-            labels=names,
+            labels=studies,
             minor_breaks=[],
             limits=(0.4, len(studies) + 0.6),
         )
         + p9.scale_shape_manual(values={INSIDE: "o", BOUND: "D", TUNED: "x"}, name="Value")
         + p9.scale_color_manual(values=colors, breaks=sizes, name="Batch size")
         + style.theme()
-        + p9.theme(figure_size=(style.WIDTH, height), legend_box="vertical", legend_box_just="left")
+        + p9.theme(aspect_ratio=height, legend_box="vertical", legend_box_just="left")
     )

@@ -8,7 +8,7 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import plot_by_batch_size
-from batchscape.report.measures import Measures, capitalize
+from batchscape.report.measures import Measures, add_unit, capitalize
 from batchscape.report.settings import at_learning_rate
 
 # CPU time, because jobs that share the cores of the machine increase each other's wall time.
@@ -23,11 +23,11 @@ def panel_titles(measures: Mapping[str, Any]) -> dict[str, str]:
     """Return the titles of the panels by the column that each shows."""
     words = Measures.from_settings(measures)
     panels = {
-        "min_train_loss": style.panel_title("Lowest training loss", words.loss_unit),
-        "best_validation_loss": style.panel_title("Best validation loss", words.loss_unit),
+        "min_train_loss": words.with_loss_unit("Lowest training loss"),
+        "best_validation_loss": words.with_loss_unit("Best validation loss"),
     }
     if words.first:
-        title = style.panel_title(f"{capitalize(words.first.label)} at best epoch", words.first.unit)
+        title = add_unit(f"{capitalize(words.first.label)} at best epoch", words.first.unit)
         panels[f"validation_{words.first.name}_at_best"] = title
     return panels | COSTS
 

@@ -1,5 +1,7 @@
 """Curvature times learning rate by epoch, one line per run, beside the edge of stability."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotnine as p9
@@ -14,8 +16,9 @@ PANELS = (
 )
 
 
-def draw(curvature: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
-    """`curvature` gives the lines, `table` the number of seeds. A panel without a value is left out."""
+def draw(curvature: pd.DataFrame, table: pd.DataFrame, *, batch_sizes: Sequence[int]) -> p9.ggplot:
+    """`curvature` gives the lines, `table` the number of seeds, `batch_sizes` those of the study,
+    which determine the colors. A panel without a value is left out."""
     found = curvature[curvature["status"] != "diverged"]
     parts = [
         found.assign(panel=title, value=found[column], limit=found[edge])
@@ -25,14 +28,14 @@ def draw(curvature: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
     # An epoch of 0 has no place on the axis. Best and last weights may be those after another checkpoint.
     rows = pd.concat(parts) if parts else found.assign(panel="", value=np.nan, limit=np.nan)
     rows = rows[rows["epoch"] > 0].drop_duplicates(["panel", "run", "epoch"])
-    rows, caption = style.keep_drawable(rows, "value", log=True)
+    rows, not_drawn = style.keep_drawable(rows, "value", log=True)
     seeds = style.describe_seeds(table["n_seeds"], table[table["checkpoint"] == "init"]["n_diverged"])
     return (
-        (_lines(rows, curvature) if len(rows) else style.empty_plot())
-        + caption
+        (_lines(rows, batch_sizes) if len(rows) else style.empty_plot())
+        + style.captions(not_drawn)
         + p9.labs(
             title="Curvature during training, times the learning rate η",
-            subtitle=style.wrap(
+            subtitle=(
                 f"One line per run, {seeds}, from the first checkpoint on; dashed: the edge beyond which full-batch "
                 "steps are unstable"
             )
@@ -43,7 +46,7 @@ def draw(curvature: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
     )
 
 
-def _lines(rows: pd.DataFrame, curvature: pd.DataFrame) -> p9.ggplot:
+def _lines(rows: pd.DataFrame, batch_sizes: Sequence[int]) -> p9.ggplot:
     titles = [title for _, title, _ in PANELS if title in set(rows["panel"])]
     rows = rows.assign(panel=pd.Categorical(rows["panel"], categories=titles, ordered=True))
     rows = rows.assign(batch_size=style.as_batch_size_categories(rows["batch_size"])).sort_values("epoch")
@@ -57,7 +60,7 @@ def _lines(rows: pd.DataFrame, curvature: pd.DataFrame) -> p9.ggplot:
         + p9.facet_wrap("panel")
         + p9.scale_x_log10(labels=style.tick_labels)
         + p9.scale_y_log10(labels=style.tick_labels)
-        + style.batch_size_scales(curvature["batch_size"])
+        + style.batch_size_scales(pd.Series(batch_sizes))
         + style.theme()
     )
     if len(edges):

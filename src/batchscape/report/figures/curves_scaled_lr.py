@@ -6,7 +6,6 @@ from typing import Any
 import pandas as pd
 import plotnine as p9
 
-from batchscape.report.figures import style
 from batchscape.report.figures.by_epoch import epochs_with_all_seeds, panel_rows, plot_by_epoch, subtitle
 from batchscape.report.figures.loss_axis import LossAxis
 from batchscape.report.figures.loss_curves import PANELS
@@ -25,13 +24,11 @@ def draw(curves: pd.DataFrame, *, arms: Sequence[tuple[str, Sequence[str]]], mea
         ignore_index=True,
     )
     every = pd.concat([rows for _, rows in shown]).drop_duplicates(["setting", "epoch"])
-    return (
-        plot_by_epoch(data, curves["batch_size"], columns=len(PANELS), axis=LossAxis.of(data["mean"], data["min"]))
-        + p9.labs(
-            title="Loss by epoch, before and after LR scaling",
-            subtitle=subtitle(every),
-            x="Epoch",
-            y=Measures.from_settings(measures).loss_title,
-        )
-        + p9.theme(figure_size=(style.WIDTH, 1.4 + 1.7 * len(shown)))
+    axis = LossAxis.of(data["mean"], data["min"])
+    plot = plot_by_epoch(data, curves["batch_size"], columns=len(PANELS), axis=axis)
+    return plot + p9.labs(
+        title="Loss by epoch, before and after LR scaling",
+        subtitle=subtitle(every),
+        x="Epoch",
+        y=Measures.from_settings(measures).loss_title,
     )

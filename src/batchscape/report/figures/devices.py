@@ -29,8 +29,8 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
         + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), data.dropna(subset=["low"]), size=0.7, show_legend=False)
         + p9.geom_point(size=2)
         + p9.facet_wrap("panel", scales="free_y")
-        + p9.scale_x_continuous(trans="log2", breaks=counts, minor_breaks=None, labels=style.tick_labels)
-        + p9.scale_y_continuous(trans="log2", labels=style.tick_labels)
+        + p9.scale_x_continuous(trans="log2", breaks=counts, minor_breaks=[], labels=style.tick_labels)
+        + p9.scale_y_log10(labels=style.tick_labels)
         + style.batch_size_scales(devices["batch_size"])
         + style.theme()
     )
@@ -39,7 +39,7 @@ def draw(devices: pd.DataFrame) -> p9.ggplot:
         plot = plot + dashed + p9.geom_line(size=0.8)
     return plot + p9.labs(
         title="Time per epoch on several devices",
-        subtitle=style.wrap(f"Devices: {_describe_devices(devices)}{_describe_other_load(timed)}")
+        subtitle=f"Devices: {_describe_devices(devices)}{_describe_other_load(timed)}"
         + f"\nMedian and quartiles of {timed['n_epochs'].max()} epochs; dashed: linear speedup",
         x="Devices that share each batch",
         y="",

@@ -1,7 +1,5 @@
 """Distance of the best weights from the initial weights, layer by layer, at the fixed learning rate."""
 
-import math
-
 import pandas as pd
 import plotnine as p9
 
@@ -20,15 +18,9 @@ def draw(distance: pd.DataFrame, table: pd.DataFrame, *, fixed_learning_rate: fl
     rows = rows.sort_values("layer", key=lambda layers: layers.map(order.index), kind="stable")
     summary = rows.rename(columns={"layer": "panel", "distance_mean": "mean", "distance_sd": "sd"})
     columns = 2 if len(order) in (2, 4) else 3
-    panel_rows = math.ceil(len(order) / columns)
-    return (
-        plot_by_batch_size(seeds, summary, columns=columns)
-        + p9.labs(
-            title=f"Distance by layer, {style.learning_rate_label(fixed_learning_rate)}",
-            subtitle=style.describe_spread(rows[rows["layer"] == order[0]]),
-            x="Batch size",
-            y=style.DISTANCE_LABEL,
-        )
-        # Deep networks have more layers than fit a figure of the usual height.
-        + p9.theme(figure_size=(style.WIDTH, max(style.HEIGHT, 1.2 + 1.2 * panel_rows)))
+    return plot_by_batch_size(seeds, summary, columns=columns) + p9.labs(
+        title=f"Distance by layer, {style.learning_rate_label(fixed_learning_rate)}",
+        subtitle=style.describe_spread(rows[rows["layer"] == order[0]]),
+        x="Batch size",
+        y=style.DISTANCE_LABEL,
     )

@@ -17,9 +17,9 @@ def draw(table: pd.DataFrame, fits: pd.DataFrame, *, fixed_learning_rate: float)
     plot = style.empty_plot() if rows.empty else _lines(rows, fits, table["batch_size"])
     return plot + p9.labs(
         title=f"Distance over time, {style.learning_rate_label(fixed_learning_rate)}",
-        subtitle=subtitle(chosen) + (f"\n{style.wrap(_compare_fits(fits))}" if len(rows) else ""),
+        subtitle=subtitle(chosen) + (f"\n{_compare_fits(fits)}" if len(rows) else ""),
         x="Steps",
-        y=r"$\|\theta_t-\theta_{init}\|$",
+        y=style.DISTANCE_LABEL,
     )
 
 

@@ -21,7 +21,7 @@ def draw(runs: pd.DataFrame, frontier: pd.DataFrame, *, measures: Mapping[str, A
     # A target without a value is not reached, so it has no rows.
     table = frontier[frontier["target"].eq(name) & frontier["target_value"].eq(value)]
     quantity = LOSS if name == LOSS else words.metric(name).label
-    return (style.empty_plot() if table.empty else _panels(runs, table)) + p9.labs(
+    return (style.empty_plot() if table.empty else _panels(runs, table, runs["batch_size"])) + p9.labs(
         title=f"Time and steps against examples to the target validation {quantity}",
         subtitle=_subtitle(table, describe_target(name, value, words)),
         x="Examples to the target",
@@ -29,7 +29,7 @@ def draw(runs: pd.DataFrame, frontier: pd.DataFrame, *, measures: Mapping[str, A
     )
 
 
-def _panels(runs: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
+def _panels(runs: pd.DataFrame, table: pd.DataFrame, batch_sizes: pd.Series) -> p9.ggplot:
     unit = table["time_unit"].iloc[0]
     panels = {"time": f"Time to the target ({unit})", "steps": "Steps to the target"}
     runs = runs[runs["setting"].isin(table["setting"]) & runs["status"].ne("diverged")].dropna(subset=["steps"])
@@ -59,7 +59,7 @@ def _panels(runs: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
         + p9.scale_x_log10(labels=style.tick_labels)
         + p9.scale_y_log10(labels=style.tick_labels)
         + p9.scale_shape_manual(values={ON_FRONT: "o", OFF_FRONT: "X"}, name="Time and examples")
-        + p9.scale_color_manual(values=style.batch_size_colors(table["batch_size"]), name="Batch size")
+        + p9.scale_color_manual(values=style.batch_size_colors(batch_sizes), name="Batch size")
         + style.theme()
         + p9.theme(legend_box="vertical", legend_margin=0)
     )
@@ -69,7 +69,7 @@ def _subtitle(table: pd.DataFrame, goal: str) -> str:
     if table.empty:
         return "No run reached the target" + (f", {goal}" if goal else "")
     seeds = style.describe_seeds(table["n_seeds"], table["n_diverged"])
-    return style.wrap(
+    return (
         f"Target {goal}, at the best setting of each batch size; small points: seeds; large points: mean over {seeds}. "
         "Crosses: another batch size takes no more time and no more examples"
     )

@@ -11,17 +11,17 @@ from batchscape.report.measures import Measures, add_unit
 
 
 def draw(table: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
-    chosen, caption = style.keep_drawable(table[table["n_seeds"] > 0], "gradient_norm_mean", log=True)
+    chosen, not_drawn = style.keep_drawable(table[table["n_seeds"] > 0], "gradient_norm_mean", log=True)
     panels = [_panel(name) for name in style.sort_checkpoints(table["checkpoint"])]
     counted = table[(table["gradient_batch"] == 1) & (table["checkpoint"] == table["checkpoint"].iloc[0])]
     seeds = style.describe_seeds(counted["n_seeds"], counted["n_diverged"])
     plot = style.empty_plot() if chosen.empty else _lines(chosen, panels, table["batch_size"])
     return (
         plot
-        + caption
+        + style.captions(not_drawn)
         + p9.labs(
             title="Norm of the mean gradient of B examples",
-            subtitle=style.wrap(
+            subtitle=(
                 f"Mean and range over {seeds}, one color per training batch size; dashed: mean of the B norms, "
                 "the upper bound by the triangle inequality. All batch sizes share their initial weights"
             ),

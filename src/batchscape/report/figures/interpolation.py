@@ -8,18 +8,19 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
-from batchscape.report.measures import Measures, capitalize
+from batchscape.report.measures import Measures
 
 SIDES = {"train": "training", "validation": "validation"}
-COLORS = {"training": "#0072B2", "validation": "#D55E00"}  # Okabe & Ito 2008
+COLORS = {"training": "#111111", "validation": "#8C8C8C"}
+LINES = {"training": "solid", "validation": "dashed"}
 
 
 def draw(interpolation: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     words = Measures.from_settings(measures)
     metric = words.first
-    panels = {"loss": style.panel_title("Loss", words.loss_unit)}
+    panels = {"loss": words.with_loss_unit("Loss")}
     if metric:
-        panels[metric.name] = style.panel_title(capitalize(metric.label), metric.unit)
+        panels[metric.name] = metric.title
     checkpoint = interpolation["checkpoint"].iloc[0]
     lines = pd.concat(
         [
@@ -47,7 +48,7 @@ def draw(interpolation: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggpl
     marks = "; ∞: infinite loss" if infinite.any() else ""
     return plot + p9.labs(
         title=f"On the line through the {style.weights_label(checkpoint)} of two runs",
-        subtitle=style.wrap(f"Mean and range over {seeds}; dashed lines: the two runs{marks}{policy}"),
+        subtitle=f"Mean and range over {seeds}; dotted: the two runs{marks}{policy}",
         x="α",
         y="",
     )
@@ -57,10 +58,9 @@ def _lines(lines: pd.DataFrame, infinite: pd.Series, log: bool) -> p9.ggplot:
     finite = lines.replace([np.inf, -np.inf], np.nan)  # nan interrupts a line
     tops = finite.groupby("quantity", observed=True)["mean"].transform("max")
     marks = lines.assign(label="∞", mean=tops)[infinite]
-    pairs = lines["pair"].nunique()
     return (
-        p9.ggplot(finite, p9.aes("alpha", "mean", color="side", fill="side"))
-        + p9.geom_vline(xintercept=[0, 1], linetype="dashed", color="#777777", size=0.4)
+        p9.ggplot(finite, p9.aes("alpha", "mean", color="side", fill="side", linetype="side"))
+        + p9.geom_vline(xintercept=[0, 1], linetype="dotted", color="#777777", size=0.4)
         + p9.geom_ribbon(p9.aes(ymin="min", ymax="max"), alpha=0.2, color="none")
         + p9.geom_line(size=0.8)
         + p9.geom_text(p9.aes(label="label"), marks, show_legend=False)
@@ -68,6 +68,6 @@ def _lines(lines: pd.DataFrame, infinite: pd.Series, log: bool) -> p9.ggplot:
         + p9.scale_y_continuous(trans="log10" if log else "identity", labels=style.tick_labels)
         + p9.scale_color_manual(values=COLORS, name="Data")
         + p9.scale_fill_manual(values=COLORS, name="Data")
+        + p9.scale_linetype_manual(values=LINES, name="Data")
         + style.theme()
-        + p9.theme(figure_size=(style.WIDTH, 1.2 + 3.0 * pairs))
     )

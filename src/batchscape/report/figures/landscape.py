@@ -27,7 +27,7 @@ def draw(landscape: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     first = landscape.iloc[0]
     return plot_loss_map(cells, min(len(settings), 2), Measures.from_settings(measures)) + p9.labs(
         title=f"Training loss on a random plane through the {style.weights_label(first['checkpoint'])}",
-        subtitle=style.wrap(
+        subtitle=(
             f"Filter-normalized directions, the same in all panels{' with the same direction seed' if many else ''}; "
             f"colors and contour levels are shared by all panels{describe_non_finite(landscape['loss'])}"
             f"{style.describe_batch_norm(landscape['batch_norm'])}"

@@ -30,7 +30,7 @@ class LossAxis:
         """Return the axis that all of the losses have a place on."""
         return cls(any(bool((values[np.isfinite(values)] < 0).any()) for values in losses))
 
-    def keep_drawable(self, frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame, p9.labs]:
+    def keep_drawable(self, frame: pd.DataFrame, column: str) -> tuple[pd.DataFrame, str]:
         """Return `style.keep_drawable` for this axis."""
         return style.keep_drawable(frame, column, log=not self.signed)
 

@@ -44,16 +44,18 @@ def plot_loss_map(cells: pd.DataFrame, columns: int, measures: Measures) -> p9.g
         p9.ggplot(finite, p9.aes("x", "y"))
         + [_colored_layer(rows, cells) for _, rows in finite.groupby("panel", observed=True)]
         + p9.geom_path(p9.aes(group="line"), lines, color="white", size=0.35, alpha=0.8)
-        + p9.geom_text(p9.aes(label="label"), labels, color="white", size=7, fontweight="bold")
+        + p9.geom_text(p9.aes(label="label"), labels, color="white", fontweight="bold")
         + p9.facet_wrap("panel", ncol=columns, scales="free")
         + p9.scale_fill_cmap(
-            cmap_name="viridis", name=measures.with_loss_unit("Training loss").replace(" (", "\n(", 1), **axis.options
+            cmap_name=style.COLOR_MAP,
+            name=measures.with_loss_unit("Training loss").replace(" (", "\n(", 1),
+            **axis.options,
         )
         + p9.scale_x_continuous(expand=(0, 0), labels=style.tick_labels)
         + p9.scale_y_continuous(expand=(0, 0), labels=style.tick_labels)
         + style.theme()
         + p9.theme(
-            figure_size=(style.WIDTH, 0.9 + 2.6 * -(-len(panels) // columns)),
+            aspect_ratio=0.85,
             panel_grid=p9.element_blank(),
             legend_position="right",
         )

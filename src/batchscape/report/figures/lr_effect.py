@@ -30,7 +30,7 @@ def draw(
     seeds = style.describe_seeds(lr_grid["n_seeds"], lr_grid["n_diverged"])
     return (style.empty_plot() if lines.empty else _lines(runs, lines, best_lr, axis)) + p9.labs(
         title="Best validation loss by learning rate",
-        subtitle=style.wrap(
+        subtitle=(
             f"Small points: seeds; lines: mean over {seeds}. On the edge of the range a best rate is only a bound"
             f"{_describe_exponent(scaling)}"
         ),
@@ -51,7 +51,7 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame, axis:
     # Batch sizes are shifted at each learning rate, so that none hides another.
     sizes = sorted(runs["batch_size"].unique())
     shift = {size: 1.03 ** (index - (len(sizes) - 1) / 2) for index, size in enumerate(sizes)}
-    seeds, caption = axis.keep_drawable(runs[runs["status"] != "diverged"], LOSS)
+    seeds, not_drawn = axis.keep_drawable(runs[runs["status"] != "diverged"], LOSS)
     best, _ = axis.keep_drawable(best_lr, f"{LOSS}_mean")
     best = best.rename(columns={"best_learning_rate": "learning_rate"})
     best = best.assign(position=best["edge"].eq("none").map({True: "inside the range", False: "on the edge"}))
@@ -72,7 +72,7 @@ def _lines(runs: pd.DataFrame, lines: pd.DataFrame, best_lr: pd.DataFrame, axis:
         + p9.scale_x_log10(breaks=shared_learning_rates(lines), minor_breaks=[], labels=style.tick_labels)
         + axis.y_scale()
         + p9.scale_shape_manual(values={"inside the range": "*", "on the edge": "D"}, name="Best learning rate")
-        + caption
+        + style.captions(not_drawn)
         + style.batch_size_scales(runs["batch_size"])
         + style.theme()
         + p9.theme(legend_position="right")

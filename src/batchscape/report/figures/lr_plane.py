@@ -13,7 +13,7 @@ from batchscape.report.measures import Measures
 from batchscape.report.settings import shared_learning_rates
 
 LOSS = "best_validation_loss"
-NOT_A_NUMBER, MARK = "#D9D9D9", "#D55E00"
+NOT_A_NUMBER = "#D9D9D9"
 
 
 def draw(
@@ -27,7 +27,7 @@ def draw(
         plot = _plane(lr_grid, best_lr, small_batch_size, Measures.from_settings(measures).with_loss_unit("Loss"))
     return plot + p9.labs(
         title="Best validation loss by batch size and learning rate",
-        subtitle=style.wrap(
+        subtitle=(
             f"Mean over {seeds}; n×: n diverged runs; gray: all runs diverged. Outlined: best rate "
             f"of each batch size. Lines scale the best rate of batch size {small_batch_size}"
         ),
@@ -41,7 +41,7 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int, 
     axis = LossAxis.of(cells[f"{LOSS}_mean"])
     losses = axis.transform(cells[f"{LOSS}_mean"])
     low, high = np.nanmin(losses), np.nanmax(losses)
-    # Viridis is dark where the loss is low.
+    # The map is dark where the loss is low.
     cells["ink"] = np.where((losses - low) / max(high - low, 1e-9) < 0.6, "white", "black")
     digits = style.digits_to_distinguish(cells[f"{LOSS}_mean"])
     cells["text"] = ["" if np.isnan(loss) else f"{loss:#.{digits}g}" for loss in cells[f"{LOSS}_mean"]] + cells[
@@ -69,19 +69,19 @@ def _plane(lr_grid: pd.DataFrame, best_lr: pd.DataFrame, small_batch_size: int, 
         )
         + p9.geom_rect(
             p9.aes(xmin="left", xmax="right", ymin="bottom", ymax="top"),
-            cells.merge(best[["batch_size", "learning_rate"]]), color=MARK, fill="none", size=1.2,
+            cells.merge(best[["batch_size", "learning_rate"]]), color=style.CHOSEN, fill="none", size=1.2,
         )
-        + p9.geom_line(p9.aes(linetype="scaling"), lines, color=MARK, size=0.9)
-        + p9.geom_text(p9.aes(label="text", color="ink"), size=8, va="top")  # below the start of the lines
+        + p9.geom_line(p9.aes(linetype="scaling"), lines, color=style.CHOSEN, size=0.9)
+        + p9.geom_text(p9.aes(label="text", color="ink"), va="top")  # below the start of the lines
         + p9.scale_color_identity()
         + p9.scale_linetype_manual(values={"linear": "dashed", "sqrt": "dotted"}, name="Scaling")
-        + p9.scale_fill_cmap("viridis", na_value=NOT_A_NUMBER, name=title, **axis.options)
+        + p9.scale_fill_cmap(style.COLOR_MAP, na_value=NOT_A_NUMBER, name=title, **axis.options)
         + p9.scale_x_continuous(
             trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[], expand=(0.01, 0)
         )
         + p9.scale_y_log10(breaks=rates, labels=style.tick_labels, minor_breaks=[], expand=(0.01, 0))
         + style.theme()
-        + p9.theme(figure_size=(style.WIDTH, 4.6), panel_grid=p9.element_blank(), legend_position="right")
+        + p9.theme(aspect_ratio=0.7, panel_grid=p9.element_blank(), legend_position="right")
     )  # fmt: skip
 
 

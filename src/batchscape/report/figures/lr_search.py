@@ -36,7 +36,7 @@ def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame, *, measures: Mapping[str,
         p9.ggplot(lines, p9.aes("batch_size", "learning_rate"))
         + p9.geom_line(p9.aes(linetype="scaling"), lines.dropna(subset=["learning_rate"]), color="#666666")
         + p9.geom_point(p9.aes(fill="color"), shown, shape="o", size=3.2, stroke=0.2, color="#333333")
-        + p9.geom_point(p9.aes(shape="edge"), _mark_edges(tuned), size=6, stroke=0.9, color="#D55E00", fill="none")
+        + p9.geom_point(p9.aes(shape="edge"), _mark_edges(tuned), size=6, stroke=0.9, color=style.CHOSEN, fill="none")
         + p9.scale_x_continuous(trans="log2", breaks=sizes, labels=[str(size) for size in sizes], minor_breaks=[])
         + p9.scale_y_log10(labels=style.tick_labels)
         + colors
@@ -50,7 +50,7 @@ def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame, *, measures: Mapping[str,
     crosses = "; ×: diverged trial" if diverged.any() else ""
     return plot + p9.labs(
         title="Learning rates tried for each batch size",
-        subtitle=style.wrap(f"Lines scale the tuned rate of the small batch{crosses}"),
+        subtitle=f"Lines scale the tuned rate of the small batch{crosses}",
         x="Batch size",
         y="Learning rate",
     )
@@ -59,12 +59,14 @@ def draw(trials: pd.DataFrame, tuned_lr: pd.DataFrame, *, measures: Mapping[str,
 def _relative_colors() -> p9.scale_fill_cmap:
     breaks, labels = [1, 2, MAX_RELATIVE_LOSS], ["lowest", "2 ×", f"≥ {MAX_RELATIVE_LOSS:g} ×"]
     limits, name = (1, MAX_RELATIVE_LOSS), "Validation loss"
-    return p9.scale_fill_cmap("viridis_r", trans="log2", name=name, limits=limits, breaks=breaks, labels=labels)
+    return p9.scale_fill_cmap(style.COLOR_MAP, trans="log2", name=name, limits=limits, breaks=breaks, labels=labels)
 
 
 def _difference_colors(upper: float, name: str) -> p9.scale_fill_cmap:
     labels = ["lowest", f"+{style.format_tick(upper / 2)}", f"≥ +{style.format_tick(upper)}"]
-    return p9.scale_fill_cmap("viridis_r", name=name, limits=(0, upper), breaks=[0, upper / 2, upper], labels=labels)
+    return p9.scale_fill_cmap(
+        style.COLOR_MAP, name=name, limits=(0, upper), breaks=[0, upper / 2, upper], labels=labels
+    )
 
 
 def _mark_edges(tuned_lr: pd.DataFrame) -> pd.DataFrame:

@@ -9,14 +9,14 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.by_epoch import epochs_with_all_seeds, first_evaluations, panel_rows, plot_by_epoch
-from batchscape.report.measures import Measures
+from batchscape.report.measures import Measures, add_unit
 from batchscape.report.settings import at_learning_rate
 
 SCALE = "Noise scale tr(Σ)/‖G‖² (examples)"
 
 
 def draw(noise_scale: pd.DataFrame, *, fixed_learning_rate: float, measures: Mapping[str, Any]) -> p9.ggplot:
-    norm = style.panel_title("Gradient norm ‖G‖", Measures.from_settings(measures).per_weight())
+    norm = add_unit("Gradient norm ‖G‖", Measures.from_settings(measures).per_weight())
     chosen = at_learning_rate(noise_scale, fixed_learning_rate)
     rows = epochs_with_all_seeds(chosen)
     data = pd.concat([panel_rows(rows, "noise_scale", SCALE), panel_rows(rows, "gradient_norm", norm)])
@@ -35,9 +35,8 @@ def draw(noise_scale: pd.DataFrame, *, fixed_learning_rate: float, measures: Map
     seeds = style.describe_seeds(first["n_seeds"], first["n_diverged"])
     return plot + p9.labs(
         title=f"Gradient noise during training, {style.learning_rate_label(fixed_learning_rate)}",
-        subtitle=style.wrap(f"Mean and range over {seeds}, after epochs 1, 2, 4, 8, …, while all of them train")
-        + "\n"
-        + style.wrap("Dashed: the batch sizes; in a batch much smaller than the noise scale, noise exceeds the signal"),
+        subtitle=f"Mean and range over {seeds}, after epochs 1, 2, 4, 8, …, while all of them train"
+        "\nDashed: the batch sizes; in a batch much smaller than the noise scale, noise exceeds the signal",
         x="Epoch",
         y="",
     )

@@ -43,15 +43,11 @@ def draw(
     rows = summary.assign(panel=panels, mean=summary["value_mean"], sd=summary["value_sd"])
     rows = rows.sort_values("panel", key=lambda names: names.map(order.index), kind="stable")
     first_panel = summary[panels == order[0]]
-    return (
-        plot_by_batch_size(seeds, rows, scales="free_y")
-        + p9.labs(
-            title=f"Sharpness at the {style.weights_label(checkpoint)}, {rate}",
-            subtitle="\n".join([style.describe_spread(first_panel), *_not_computed(not_computed, units)]),
-            x="Batch size",
-            y="",
-        )
-        + p9.theme(figure_size=(style.WIDTH, 1.4 * style.HEIGHT))
+    return plot_by_batch_size(seeds, rows, scales="free_y") + p9.labs(
+        title=f"Sharpness at the {style.weights_label(checkpoint)}, {rate}",
+        subtitle="\n".join([style.describe_spread(first_panel), *_not_computed(not_computed, units)]),
+        x="Batch size",
+        y="",
     )
 
 
@@ -59,7 +55,7 @@ def _not_computed(summary: pd.DataFrame, units: Mapping[str, str]) -> list[str]:
     """Return the measures that were not computed, and why."""
     reasons = summary.assign(title=_panel(summary, units)).groupby("not_computed", sort=False)["title"].unique()
     return [
-        style.wrap(f"Not computed ({', '.join(title.replace(chr(10), ' ') for title in titles)}): {reason}")
+        f"Not computed ({', '.join(title.replace(chr(10), ' ') for title in titles)}): {reason}"
         for reason, titles in reasons.items()
     ]
 

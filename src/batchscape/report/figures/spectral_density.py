@@ -1,5 +1,7 @@
 """The spectral density of the Hessian by batch size, on a logarithmic axis."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 import plotnine as p9
@@ -13,19 +15,18 @@ WIDTH = 0.01
 LOWEST = 1e-7
 
 
-def draw(spectral_density: pd.DataFrame, table: pd.DataFrame) -> p9.ggplot:
-    """`spectral_density` gives the nodes, `table` the number of seeds."""
+def draw(spectral_density: pd.DataFrame, table: pd.DataFrame, *, batch_sizes: Sequence[int]) -> p9.ggplot:
+    """`spectral_density` gives the nodes, `table` the number of seeds, `batch_sizes` those of the study, which
+    determine the colors."""
     nodes = spectral_density[spectral_density["status"] != "diverged"].dropna(subset=["eigenvalue"])
     checkpoints = list(dict.fromkeys(spectral_density["checkpoint"]))
     curves = pd.DataFrame(columns=["checkpoint", "setting", "batch_size", "eigenvalue", "density"])
     if len(nodes):
         curves = pd.concat([_curves(rows) for _, rows in nodes.groupby("checkpoint")], ignore_index=True)
     seeds = style.describe_seeds(table["n_seeds"], table.drop_duplicates(["setting", "checkpoint"])["n_diverged"])
-    return (
-        _lines(curves, checkpoints, spectral_density["batch_size"]) if len(curves) else style.empty_plot()
-    ) + p9.labs(
+    return (_lines(curves, checkpoints, pd.Series(batch_sizes)) if len(curves) else style.empty_plot()) + p9.labs(
         title="Spectral density of the Hessian",
-        subtitle=style.wrap(
+        subtitle=(
             f"One line per setting, mean over probes and {seeds}; each node of the quadrature is a Gaussian with a "
             "standard deviation of 1 % of the range"
         )

@@ -25,7 +25,7 @@ def draw(
     best = table[table["is_best"] == 1]
     quantity = LOSS if fit["target"] == LOSS else words.metric(fit["target"]).label
     seeds = runs[runs["setting"].isin(best["setting"]) & runs["status"].ne("diverged")]
-    plot = style.empty_plot() if best.empty else _panels(seeds, best, fit)
+    plot = style.empty_plot() if best.empty else _panels(seeds, best, fit, runs["batch_size"])
     return plot + p9.labs(
         title=f"Steps and epochs to the target validation {quantity}",
         subtitle=_subtitle(best, fit, words, len(fits)) + _describe_regimes(regimes, fit),
@@ -34,7 +34,7 @@ def draw(
     )
 
 
-def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series) -> p9.ggplot:
+def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series, batch_sizes: pd.Series) -> p9.ggplot:
     sizes = sorted(best["batch_size"])
     seeds = pd.concat([_panel(runs, name, runs[quantity]) for quantity, name in PANELS.items()])
     means = pd.concat([_panel(best, name, best[f"{quantity}_mean"]) for quantity, name in PANELS.items()])
@@ -52,7 +52,7 @@ def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series) -> p9.ggplot
         + p9.geom_line(p9.aes(linetype="line"), _order_panels(pd.concat(curves)), color="#666666", size=0.6)
         + p9.geom_point(p9.aes(color="size"), _order_panels(seeds).dropna(subset=["value"]), alpha=0.5, size=1.4)
         + p9.geom_label(
-            p9.aes(label="text"), _order_panels(means), size=8, ha="left", nudge_x=0.14, fill="white",
+            p9.aes(label="text"), _order_panels(means), ha="left", nudge_x=0.14, fill="white",
             label_size=0, label_padding=0.1,
         )
         + p9.geom_point(p9.aes(color="size", shape="rate"), _order_panels(means), size=3.5, fill="white", stroke=1)
@@ -63,7 +63,7 @@ def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series) -> p9.ggplot
         + p9.scale_y_log10(labels=style.tick_labels)
         + p9.scale_linetype_manual(values={"perfect scaling": "dashed", "fit": "solid"}, name="Line")
         + p9.scale_shape_manual(values={"inside the range": "o", "on the edge": "D"}, name="Learning rate")
-        + p9.scale_color_manual(values=style.batch_size_colors(best["batch_size"]), guide=None)
+        + p9.scale_color_manual(values=style.batch_size_colors(batch_sizes), guide=None)
         + style.theme()
     )  # fmt: skip
 
@@ -105,7 +105,7 @@ def _subtitle(best: pd.DataFrame, fit: pd.Series, measures: Measures, n_targets:
         critical = f"Critical batch size {format_number(fit['critical_batch'])} ({interval})"
         critical += f", {fit['verdict']} the range"
     bound = "" if best["edge"].eq("none").all() else "; diamonds: upper bounds"
-    return f"{style.wrap(target)}\n{style.wrap(critical + bound)}"
+    return f"{target}\n{critical + bound}"
 
 
 def _describe_regimes(regimes: pd.DataFrame, fit: pd.Series) -> str:
@@ -116,4 +116,4 @@ def _describe_regimes(regimes: pd.DataFrame, fit: pd.Series) -> str:
     for pair, regime in zip(pairs, rows["regime"], strict=True):
         by_regime.setdefault(regime, []).append(pair)
     parts = [f"{regime}: {join_truncated(pairs, 4)}" for regime, pairs in by_regime.items()]
-    return f"\n{style.wrap(capitalize('; '.join(parts)))}" if parts else ""
+    return f"\n{capitalize('; '.join(parts))}" if parts else ""

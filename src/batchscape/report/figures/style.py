@@ -1,42 +1,49 @@
-"""The style that all figures share: theme, size, order and colors of batch sizes and arms, labels and file formats."""
+"""The style that all figures share: theme, colors, order of batch sizes and arms, and labels.
+
+A color has one meaning in all figures. Dark is low: small batch sizes, and low losses on maps. Each arm has a color of
+its own, what was chosen among others is vermilion, and what compares or explains is gray.
+"""
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import plotnine as p9
-from matplotlib.figure import Figure
 
 from batchscape.config.base import shortest_decimal
-from batchscape.io.files import write_atomically
 from batchscape.report.settings import setting_details
 
-# In inches: the text width of a printed page. In a column of half that width, the smallest text still has 4 pt.
-WIDTH, HEIGHT, DPI = 6.5, 4.0, 200
-# Of a title above one of three panels in a row.
-PANEL_CHARACTERS = 30
-DISTANCE_LABEL = r"$\|\theta_{best}-\theta_{init}\|$"
+DISTANCE_LABEL = "Distance ‖θ−θ₀‖"
+# Of batch sizes and of losses on maps.
+COLOR_MAP = "viridis"
+# What was chosen among others: the best or the tuned learning rate, and the path of a training. Like the colors of
+# arms, it is of Okabe & Ito 2008, whose colors most color-blind readers can distinguish.
+CHOSEN = "#D55E00"
+ARM_COLORS = {
+    "fixed": "#000000", "linear": "#0072B2", "sqrt": "#009E73", "tuned": "#CC79A7", "high": "#E69F00",
+    "batch_warmup": "#56B4E9",
+}  # fmt: skip
+ARM_SHAPES = {"fixed": "o", "linear": "s", "sqrt": "^", "tuned": "P", "high": "v", "batch_warmup": "D"}
+# Arms that users name have these in turn; their shapes distinguish them from the others.
+OTHER_ARM_COLORS = ("#7F3C8D", "#A5682A", "#6B6B6B")
+OTHER_ARM_SHAPES = ("X", "*", "<", ">", "p")
 
 
 def theme() -> p9.theme:
-    """Return the theme of all figures."""
+    """Return the theme of all figures; `layout` adds all sizes."""
     return p9.theme_bw(base_size=11) + p9.theme(
-        figure_size=(WIDTH, HEIGHT),
         panel_grid_minor=p9.element_blank(),
         panel_border=p9.element_rect(color="#999999"),
-        strip_background=p9.element_blank(),
-        strip_text=p9.element_text(size=8, weight="bold"),
+        strip_background=p9.element_rect(fill="none", color="none"),
+        strip_text=p9.element_text(weight="bold"),
         panel_spacing=0.03,
-        plot_title=p9.element_text(size=12, weight="bold", ha="left"),
-        plot_subtitle=p9.element_text(size=9, color="#444444", ha="left", margin={"b": 6}),
-        axis_title=p9.element_text(size=10),
-        legend_title=p9.element_text(size=10),
-        legend_text=p9.element_text(size=9),
+        plot_title=p9.element_text(weight="bold", ha="left"),
+        plot_subtitle=p9.element_text(color="#444444", ha="left", margin={"b": 6}),
+        plot_caption=p9.element_text(color="#444444", ha="left"),
+        plot_title_position="plot",
+        plot_caption_position="plot",
         legend_key=p9.element_blank(),
         # On the right it would take the space of a panel.
         legend_position="bottom",
@@ -57,10 +64,11 @@ def as_batch_size_categories(column: pd.Series) -> pd.Categorical:
 
 
 def batch_size_colors(column: pd.Series) -> dict[str, str]:
-    """Return a viridis color per batch size; its lightness orders them in grayscale and for color-blind readers."""
+    """Return a color per batch size, dark for small ones; its lightness orders them in grayscale and for color-blind
+    readers."""
     names = batch_size_labels(column.astype(int))
     stops = [0.85 * index / max(len(names) - 1, 1) for index in range(len(names))]
-    return {name: mpl.colors.to_hex(mpl.colormaps["viridis"](stop)) for name, stop in zip(names, stops, strict=True)}
+    return {name: mpl.colors.to_hex(mpl.colormaps[COLOR_MAP](stop)) for name, stop in zip(names, stops, strict=True)}
 
 
 def batch_size_scales(column: pd.Series) -> list:
@@ -77,16 +85,24 @@ def unique_arms(column: pd.Series) -> list[str]:
     return list(dict.fromkeys(column))
 
 
+def arm_colors(names: Sequence[str]) -> dict[str, str]:
+    """Return the color of each arm; built-in arms have the same one in all studies."""
+    return _by_arm(names, ARM_COLORS, OTHER_ARM_COLORS)
+
+
 def arm_scales(column: pd.Series) -> list:
     """Return the color and shape scales of arms, with one legend."""
     names = unique_arms(column)
-    # Okabe & Ito 2008; beyond seven arms, shapes distinguish arms of the same color.
-    colors = ["#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9"]
-    shapes = ["o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p"]
+    shapes = _by_arm(names, ARM_SHAPES, OTHER_ARM_SHAPES)
     return [
-        p9.scale_color_manual(values=[colors[i % len(colors)] for i in range(len(names))], name="Arm", breaks=names),
-        p9.scale_shape_manual(values=[shapes[i % len(shapes)] for i in range(len(names))], name="Arm", breaks=names),
+        p9.scale_color_manual(values=arm_colors(names), name="Arm", breaks=names),
+        p9.scale_shape_manual(values=shapes, name="Arm", breaks=names),
     ]
+
+
+def _by_arm(names: Sequence[str], built_in: Mapping[str, str], others: Sequence[str]) -> dict[str, str]:
+    own = [name for name in names if name not in built_in]
+    return {name: built_in[name] if name in built_in else others[own.index(name) % len(others)] for name in names}
 
 
 NOTHING_TO_DRAW = "No run has a value that can be drawn here. See tables/runs.csv for the diverged runs."
@@ -96,11 +112,16 @@ def empty_plot(text: str = NOTHING_TO_DRAW) -> p9.ggplot:
     """Return a plot that consists of a message; by default, that no run has a value to draw."""
     blank = p9.element_blank()
     bare = p9.theme(axis_text=blank, axis_ticks=blank, axis_title=blank, panel_grid=blank)
-    return p9.ggplot() + p9.annotate("text", x=0, y=0, label=textwrap.fill(text, 60), color="#444444") + theme() + bare
+    return p9.ggplot() + p9.annotate("text", x=0, y=0, label=textwrap.fill(text, 44), color="#444444") + theme() + bare
 
 
-def keep_drawable(frame: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, p9.labs]:
-    """Drop the rows whose value has no place on an axis, and return a caption that counts them.
+def captions(*parts: str) -> p9.labs:
+    """Return the labels with a caption of these lines, without the empty ones."""
+    return p9.labs(caption="\n".join(filter(None, parts)))
+
+
+def keep_drawable(frame: pd.DataFrame, column: str, log: bool = False) -> tuple[pd.DataFrame, str]:
+    """Drop the rows whose value has no place on an axis, and return a line that counts them, or an empty text.
 
     Only finite values have a place, and on a logarithmic axis only positive ones. Remove the rows of diverged runs
     before, because subtitles count these.
@@ -108,9 +129,9 @@ def keep_drawable(frame: pd.DataFrame, column: str, log: bool = False) -> tuple[
     is_drawable = np.isfinite(frame[column]) & ((frame[column] > 0) | (not log))
     dropped = int((~is_drawable).sum())
     if not dropped:
-        return frame, p9.labs()
+        return frame, ""
     reason = "zero, negative or not finite" if log else "not finite"
-    return frame[is_drawable], p9.labs(caption=f"Not drawn: {dropped} value{'s' if dropped != 1 else ''} ({reason})")
+    return frame[is_drawable], f"Not drawn: {dropped} value{'s' if dropped != 1 else ''} ({reason})"
 
 
 def sort_checkpoints(names: Iterable[str]) -> list[str]:
@@ -164,15 +185,15 @@ def describe_seeds(n_seeds: Iterable[int], n_diverged: Iterable[int]) -> str:
 def describe_not_computed(analysis: pd.DataFrame) -> str:
     """Return why an analysis has no values for some runs, as further lines of a subtitle; empty if it has them all."""
     reasons = [reason for reason in analysis["not_computed"].unique() if reason != "none"]
-    return "".join(f"\n{wrap(f'Not computed: {reason}')}" for reason in reasons)
+    return "".join(f"\nNot computed: {reason}" for reason in reasons)
 
 
 def describe_spread(table: pd.DataFrame) -> str:
     """Return what points and bars show, for a table of means and standard deviations over seeds."""
     seeds = describe_seeds(table["n_seeds"], table["n_diverged"])
     if max(table["n_seeds"], default=0) == 1:
-        return wrap(f"{seeds}, therefore no standard deviation")
-    return wrap(f"Small points: seeds; large points and bars: mean ± standard deviation over {seeds}")
+        return f"{seeds}, therefore no standard deviation"
+    return f"Small points: seeds; large points and bars: mean ± standard deviation over {seeds}"
 
 
 def thin_epochs(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -184,17 +205,11 @@ def thin_epochs(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return frame.groupby([*by, step], observed=True).mean(numeric_only=True).reset_index()
 
 
-def wrap(text: str) -> str:
-    """Wrap a subtitle to the width of the figure."""
-    return textwrap.fill(text, 84)
-
-
-def panel_title(text: str, unit: str) -> str:
-    """Return the title of a narrow panel, with its unit in parentheses on a line of its own if both are long."""
-    line = f"{text} ({unit})" if unit else text
-    if len(line) <= PANEL_CHARACTERS:
-        return line
-    return "\n".join([textwrap.fill(text, PANEL_CHARACTERS), *([f"({unit})"] if unit else [])])
+def power_of_two_breaks(limits: tuple[float, float]) -> list[float]:
+    """Return the powers of two between two batch sizes, at most seven of them: every second, third, … one."""
+    low, high = np.ceil(np.log2(limits[0])), np.floor(np.log2(limits[1]))
+    step = max(1, int(np.ceil((high - low + 1) / 7)))
+    return [2.0**power for power in np.arange(low, high + 1, step)]
 
 
 def round_up(value: float) -> float:
@@ -224,34 +239,3 @@ def format_tick(value: float) -> str:
     """Format a number with at most six significant digits."""
     text = f"{value:.6g}"
     return text if value == 0 or not 1e-5 <= abs(value) < 1e6 else shortest_decimal(float(text))
-
-
-def render_png(plot: p9.ggplot) -> bytes:
-    """Return a plot as PNG, with the same bytes as `write_figure` writes."""
-    stream = BytesIO()
-    with _draw(plot) as figure:
-        _save(figure, stream, "png")
-    return stream.getvalue()
-
-
-def write_figure(plot: p9.ggplot, png: Path, pdf: Path) -> None:
-    """Write a plot as PNG and PDF; equal plots give equal bytes."""
-    with _draw(plot) as figure:
-        write_atomically(png, lambda partial: _save(figure, partial, "png"))
-        write_atomically(pdf, lambda partial: _save(figure, partial, "pdf"))
-
-
-@contextmanager
-def _draw(plot: p9.ggplot) -> Iterator[Figure]:
-    # Ignore the settings of the user, such as those of a matplotlibrc.
-    with mpl.rc_context():
-        mpl.rcdefaults()
-        figure = plot.draw()
-        yield figure
-        mpl.pyplot.close(figure)
-
-
-def _save(figure: Figure, target: Path | BytesIO, kind: str) -> None:
-    # No date, because it would make equal plots differ.
-    metadata = {"CreationDate": None} if kind == "pdf" else {}
-    figure.savefig(target, format=kind, dpi=DPI, metadata=metadata)

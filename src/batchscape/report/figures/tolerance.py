@@ -13,7 +13,7 @@ CUT, INSIDE = "at least so far", "between tried rates"
 def draw(tolerance: pd.DataFrame, *, margin: float) -> p9.ggplot:
     """`tolerance` gives the ranges, with the best tried rates, and their widths with intervals."""
     table = tolerance.dropna(subset=["width"])
-    return (style.empty_plot() if table.empty else _panels(table)) + p9.labs(
+    return (style.empty_plot() if table.empty else _panels(table, tolerance["batch_size"])) + p9.labs(
         title=f"Learning rates whose loss is within {100 * margin:.3g} % of the best",
         subtitle=_subtitle(table, tolerance),
         x="Batch size",
@@ -21,7 +21,7 @@ def draw(tolerance: pd.DataFrame, *, margin: float) -> p9.ggplot:
     )
 
 
-def _panels(table: pd.DataFrame) -> p9.ggplot:
+def _panels(table: pd.DataFrame, batch_sizes: pd.Series) -> p9.ggplot:
     table = table.assign(size=style.as_batch_size_categories(table["batch_size"]))
     best = table.assign(panel=RATES, value=table["best_learning_rate"])
     ends = pd.concat(
@@ -46,7 +46,7 @@ def _panels(table: pd.DataFrame) -> p9.ggplot:
         + p9.facet_wrap("panel", scales="free_y")
         + p9.scale_y_log10(labels=style.tick_labels)
         + p9.scale_shape_manual(values={INSIDE: "o", CUT: "D"}, name="End of the range")
-        + p9.scale_color_manual(values=style.batch_size_colors(table["batch_size"]), guide=None)
+        + p9.scale_color_manual(values=style.batch_size_colors(batch_sizes), guide=None)
         + style.theme()
     )
 
@@ -57,11 +57,11 @@ def _order(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _subtitle(table: pd.DataFrame, tolerance: pd.DataFrame) -> str:
     if len(tolerance) and table.empty:
-        return style.wrap("No batch size has a range: every rate diverged, or a loss is not positive")
+        return "No batch size has a range: every rate diverged, or a loss is not positive"
     seeds = tolerance["n_seeds"].max() if len(tolerance) else 0
     over = style.describe_seeds([seeds], [])
     interval = "thin lines: 95 % interval, where there is one" if seeds > 1 else "one seed, therefore no interval"
-    return style.wrap(
+    return (
         f"Stars: best tried rate; bars: the range around it, by the mean loss over {over}; "
         f"{interval}. Diamonds: cut by the edge of the tried rates or by a rate that diverged"
     )

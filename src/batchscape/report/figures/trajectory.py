@@ -27,18 +27,19 @@ def draw(trajectory: pd.DataFrame, *, measures: Mapping[str, Any]) -> p9.ggplot:
     if np.isfinite(cells["loss"]).any():
         panel_order = list(dict.fromkeys(path["panel"]))
         path = path.assign(panel=pd.Categorical(path["panel"], categories=panel_order, ordered=True))
-        # Labels are above their dots, by a fraction of the height of the plane.
-        height = np.ptp(cells["y"])
-        ends = path[path["checkpoint"].isin(["init", "best"])].assign(above=lambda rows: rows["y"] + 0.03 * height)
+        # Labels are above their dots, by a fraction of the height of their plane.
+        heights = cells.groupby("panel")["y"].agg(np.ptp)
+        ends = path[path["checkpoint"].isin(["init", "best"])]
+        ends = ends.assign(above=ends["y"] + 0.03 * ends["panel"].astype(str).map(heights))
         plot = (
             plot
-            + p9.geom_path(data=path, color="#FF7F0E", size=0.7)
-            + p9.geom_point(data=path, color="#FF7F0E", fill="white", size=1.6)
-            + p9.geom_label(p9.aes(y="above", label="checkpoint"), ends, size=7, label_padding=0.15, va="bottom")
+            + p9.geom_path(data=path, color=style.CHOSEN, size=0.7)
+            + p9.geom_point(data=path, color=style.CHOSEN, fill="white", size=1.6)
+            + p9.geom_label(p9.aes(y="above", label="checkpoint"), ends, label_padding=0.15, va="bottom")
         )
     return plot + p9.labs(
         title="Training trajectory on the plane of its principal components",
-        subtitle=style.wrap(
+        subtitle=(
             f"Dots: checkpoints from init to last; all panels share colors and levels"
             f"{describe_non_finite(cells['loss'])}{_describe_runs_not_shown(trajectory)}"
             f"{style.describe_batch_norm(trajectory['batch_norm'])}"

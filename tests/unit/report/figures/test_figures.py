@@ -1,6 +1,7 @@
 """Figures of synthetic studies, including those in which runs diverge or settings are few."""
 
 import io
+import re
 from pathlib import Path
 
 import matplotlib as mpl
@@ -9,15 +10,23 @@ import numpy as np
 import pandas as pd
 import plotnine as p9
 import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from batchscape.analysis.distance import ALL_LAYERS
+from batchscape.config.figures import FiguresConfig
+from batchscape.errors import UserError
 from batchscape.report.figures import distance_by_layer, style
+from batchscape.report.figures.files import read_remarks, render_png, write_figure
+from batchscape.report.figures.layout import drawn, title_and_remarks
 from batchscape.report.figures.loss_map import _contours
-from batchscape.report.figures.style import thin_epochs, write_figure
+from batchscape.report.figures.style import thin_epochs
 from batchscape.study.registry import FIGURES
 from batchscape.study.study import Study
 from tests.helpers.scenarios import SCENARIOS, add_tables, build, load_scenario, make_analyses
+
+PAPER = FiguresConfig(width=3.3, font_size=7, titles=False)
 
 
 @pytest.fixture(scope="module", params=SCENARIOS)
@@ -31,24 +40,98 @@ def test_every_figure_is_drawn_in_every_scenario_with_its_titles_inside(scenario
     if figure not in chosen.plan.figures:
         assert (figure, len(chosen.grid.batch_sizes)) == ("interpolation", 1)
         return
-    drawn = build(chosen, "figures", figure, FIGURES[figure], frames).draw()
-    assert drawn.axes
-    titles = [text for text in drawn.findobj(Text) if len(text.get_text()) > 20]  # including those of panels
-    boxes = {text.get_text(): text.get_window_extent() for text in titles}
-    placed = {text: (box.x0, box.x1) for text, box in boxes.items() if box.x0 + box.x1 > 1}  # others are not drawn
-    assert placed
-    width = drawn.bbox.x1
-    assert {text for text, (left, right) in placed.items() if left < 0 or right > width + 1} == set()
-    plt.close(drawn)
+    with drawn(build(chosen, "figures", figure, FIGURES[figure], frames), FiguresConfig()) as picture:
+        assert picture.axes
+        assert cut_off(picture) == set()
 
 
 @pytest.mark.parametrize("figure", FIGURES)
-def test_every_figure_is_written_as_png_and_pdf(figure: str, tmp_path: Path):
+def test_every_figure_fits_a_column_of_a_paper(figure: str):
     chosen, frames = load_scenario("plain")
-    png, pdf = tmp_path / f"{figure}.png", tmp_path / f"{figure}.pdf"
-    write_figure(build(chosen, "figures", figure, FIGURES[figure], frames), png, pdf)
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert pdf.read_bytes().startswith(b"%PDF")
+    plot = build(chosen, "figures", figure, FIGURES[figure], frames)
+    with drawn(plot, PAPER) as picture:
+        letters = shown_texts(picture)
+        assert min(text.get_fontsize() for text in letters) >= PAPER.font_size
+        assert cut_off(picture) == set()
+        assert overlapping(picture) == set()
+        assert not {text.get_text() for text in letters} & set(title_and_remarks(plot))
+        stream = io.BytesIO()
+        picture.savefig(stream, format="pdf")
+    pdf = stream.getvalue()
+    (box,) = re.findall(rb"/MediaBox \[ 0 0 ([\d.]+) [\d.]+ \]", pdf)
+    assert float(box) == pytest.approx(3.3 * 72)
+    assert b"/FontFile2" in pdf  # a TrueType font is embedded
+    assert b"/Type3" not in pdf
+
+
+def shown_texts(picture: Figure) -> list[Text]:
+    """Return all texts of a figure that are drawn; ticks beyond the axes are not."""
+    picture.draw_without_rendering()
+    texts = [text for text in picture.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    beyond = {
+        id(label)
+        for axes in picture.axes
+        for axis in (axes.xaxis, axes.yaxis)
+        for tick in axis.get_major_ticks() + axis.get_minor_ticks()
+        for label in (tick.label1, tick.label2)
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }
+    return [text for text in texts if id(text) not in beyond]
+
+
+def cut_off(picture: Figure) -> set[str]:
+    """Return the texts that are not completely inside a figure."""
+    page = picture.bbox
+    boxes = {text.get_text(): text.get_window_extent() for text in shown_texts(picture)}
+    return {
+        text
+        for text, box in boxes.items()
+        if box.x0 < -1 or box.y0 < -1 or box.x1 > page.x1 + 1 or box.y1 > page.y1 + 1
+    }
+
+
+def overlapping(picture: Figure) -> set[tuple[str, str]]:
+    """Return the pairs of texts that are drawn over each other, by at least a pixel."""
+    boxes = [(text.get_text(), text.get_window_extent().padded(-1)) for text in shown_texts(picture)]
+    return {
+        (one, other)
+        for index, (one, box) in enumerate(boxes)
+        for other, other_box in boxes[index + 1 :]
+        if box.overlaps(other_box)
+    }
+
+
+def test_formats_decide_which_files_are_written(tmp_path: Path):
+    chosen, frames = load_scenario("plain")
+    plot = build(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames)
+    (tmp_path / "a.pdf").write_text("of an earlier study file")
+    config = FiguresConfig(formats=("svg",), titles=False)
+    write_figure(plot, [tmp_path / f"a.{kind}" for kind in config.file_formats], config)
+    assert {file.name for file in tmp_path.iterdir()} == {"a.png", "a.svg"}
+    assert b"<svg" in (tmp_path / "a.svg").read_bytes()
+    png = (tmp_path / "a.png").read_bytes()
+    assert read_remarks(png) == plot.labels.subtitle != ""
+    assert png == render_png(plot, config)
+
+
+@pytest.mark.parametrize(("width", "font_size"), [(3.3, 9), (2, 8), (6.5, 20)])
+def test_letters_that_are_too_large_for_the_width_are_an_error(width: float, font_size: float):
+    with pytest.raises(UserError, match=r"figures\.font_size: .* too large for a width of .* write at most"):
+        Study.from_mapping({"name": "s", "figures": {"width": width, "font_size": font_size}}, "s.yaml")
+
+
+def test_colors_have_one_meaning_in_all_figures():
+    sizes = pd.Series([32, 64, 128])
+    lightness = [sum(to_rgb(color)) for color in style.batch_size_colors(sizes).values()]
+    assert lightness == sorted(lightness)  # dark is low
+    built_in = ["fixed", "linear", "sqrt", "tuned", "high"]
+    colors = style.arm_colors([*built_in, "mine", "batch_warmup"])
+    assert len(set(colors.values())) == len(colors)
+    assert (
+        style.arm_colors(["tuned", "other", "fixed"]).items()
+        >= {name: colors[name] for name in ("tuned", "fixed")}.items()
+    )
+    assert style.CHOSEN not in colors.values()
 
 
 def drawn_colors(plot: p9.ggplot) -> set[tuple[int, int, int]]:
@@ -170,7 +253,9 @@ def test_equal_data_gives_equal_bytes_under_any_matplotlib_settings(tmp_path: Pa
     for folder, own in {"once": {}, "twice": users}.items():
         png, pdf = tmp_path / folder / "figure.png", tmp_path / folder / "figure.pdf"
         with mpl.rc_context(own):  # as a matplotlibrc would set it
-            write_figure(build(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames), png, pdf)
+            write_figure(
+                build(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames), [png, pdf], FiguresConfig()
+            )
         files.append((png.read_bytes(), pdf.read_bytes()))
     assert files[0] == files[1]
 
@@ -214,6 +299,8 @@ def test_network_with_many_layers_has_a_taller_figure():
         common = {"setting": "bs32-lr0.01", "batch_size": 32, "learning_rate": 0.01}
         points = pd.DataFrame([{**common, "layer": name, "status": "converged", "distance": 1.0} for name in layers])
         means = points.assign(distance_mean=1.0, distance_sd=0.1, n_seeds=2, n_diverged=0)
-        heights.append(distance_by_layer.draw(points, means, fixed_learning_rate=0.01).theme.getp("figure_size")[1])
-    assert heights[0] == style.HEIGHT
-    assert heights[1] > 1.1 * 11  # eleven rows of three
+        plot = distance_by_layer.draw(points, means, fixed_learning_rate=0.01)
+        with drawn(plot, FiguresConfig()) as picture:
+            heights.append(picture.get_figheight())
+    assert heights[0] < 5
+    assert heights[1] > 11  # eleven rows of three

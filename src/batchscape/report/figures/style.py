@@ -77,14 +77,19 @@ def unique_arms(column: pd.Series) -> list[str]:
     return list(dict.fromkeys(column))
 
 
+def arm_colors(column: pd.Series) -> dict[str, str]:
+    """Return a color per arm."""
+    colors = ["#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9"]  # Okabe & Ito 2008
+    return {name: colors[index % len(colors)] for index, name in enumerate(unique_arms(column))}
+
+
 def arm_scales(column: pd.Series) -> list:
     """Return the color and shape scales of arms, with one legend."""
     names = unique_arms(column)
-    # Okabe & Ito 2008; beyond seven arms, shapes distinguish arms of the same color.
-    colors = ["#000000", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#E69F00", "#56B4E9"]
+    # Beyond seven arms, shapes distinguish arms of the same color.
     shapes = ["o", "s", "^", "D", "v", "P", "X", "*", "<", ">", "p"]
     return [
-        p9.scale_color_manual(values=[colors[i % len(colors)] for i in range(len(names))], name="Arm", breaks=names),
+        p9.scale_color_manual(values=list(arm_colors(column).values()), name="Arm", breaks=names),
         p9.scale_shape_manual(values=[shapes[i % len(shapes)] for i in range(len(names))], name="Arm", breaks=names),
     ]
 

@@ -48,8 +48,7 @@
     const more = element("button", { type: "button" });
     const filter = element("input", { type: "search", autocomplete: "off", spellcheck: false });
     const controls = element("div", { className: "controls" });
-    if (rows.length > 5) controls.append(element("label", {}, "Filter rows: ", filter));
-    controls.append(status);
+    controls.append(element("label", {}, "Filter rows: ", filter), status);
     if (rows.length > initial) controls.append(more);
 
     function update() {
@@ -97,7 +96,7 @@
       state.all = !state.all;
       update();
     });
-    table.closest(".wide").before(controls);
+    if (rows.length > 5) table.closest(".wide").before(controls); // fewer rows are seen at a glance
     update();
   }
 

@@ -386,7 +386,7 @@
         const exponents = unique(finite.map((value) => Math.floor(value)));
         const ticks = isLog ? exponents.flatMap((power) => [1, 2, 5].map((digit) => digit * 10 ** power)).filter((value) => Math.log10(value) >= low && Math.log10(value) <= high) : [];
         layout[scene] = {
-          domain, camera: this.camera, aspectmode: "cube", dragmode: "orbit",
+          domain, camera: this.camera, aspectmode: "cube", dragmode: "turntable",
           xaxis: { title: { text: "x" } }, yaxis: { title: { text: "y" } },
           zaxis: {
             title: { text: this.view.panels[0].title },
@@ -412,8 +412,10 @@
       if (this.following) return;
       this.following = true;
       this.plot.on("plotly_relayout", (change) => {
-        const [key] = Object.keys(change).filter((name) => /^scene\d*\.camera$/.test(name));
-        if (key && change[key] !== this.camera) this.look(change[key]);
+        const cameras = Object.keys(change).filter((name) => /^scene\d*\.camera$/.test(name));
+        if (cameras.length !== 1) return; // `look` itself turns all of them
+        this.camera = change[cameras[0]];
+        if (this.scenes.length > 1) this.look(this.camera);
       });
     }
 

@@ -70,9 +70,10 @@ class Landscape:
         del report
         rate = hyperparameters["learning_rate"]
         if self.fails(rate, seed):
-            return Outcome(self.loss_beyond, DIVERGED if math.isinf(self.loss_beyond) else COMPLETED, 1.0, EXAMPLES)
+            status = DIVERGED if math.isinf(self.loss_beyond) else COMPLETED
+            return Outcome(self.loss_beyond, status, UNTRAINED, 1.0, EXAMPLES)
         rng = np.random.default_rng([self.case, seed, is_complete, round(1e6 * (math.log(rate) + 50))])
-        return Outcome(self.loss(rate) * math.exp(NOISE * rng.normal()), COMPLETED, 10.0, EXAMPLES)
+        return Outcome(self.loss(rate) * math.exp(NOISE * rng.normal()), COMPLETED, UNTRAINED, 10.0, EXAMPLES)
 
 
 def search(landscape: Landscape, margin: float, num_trials: float) -> float:

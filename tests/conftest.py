@@ -42,8 +42,22 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         return nodeid.partition("[")[0] if file == SPLIT_FILE else file
 
 
+def has_gpu() -> bool:
+    # Only the processes that collect tests of GPUs import torch for this.
+    import torch
+
+    return torch.cuda.is_available()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start slow files first, so that all processes end at the same time; xdist's option preserves this order."""
+    """Start slow files first, so that all processes end at the same time; xdist's option preserves this order.
+
+    Tests marked `gpu` are skipped without one.
+    """
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if on_gpu and not has_gpu():
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason="no CUDA GPU here: what this tests on GPUs is not tested"))
     position = {file: index for index, file in enumerate(SLOW_FILES)}
     items.sort(key=lambda item: position.get(item.nodeid.partition("::")[0], len(SLOW_FILES)))
 

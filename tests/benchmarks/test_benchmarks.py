@@ -25,7 +25,7 @@ def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
     assert names == {
         *("analyses", "coverage", "identical_runs", "images", "loss_surface", "search", "study", "tasks", "training"),
-        *("during_training", "workflow"),
+        *("during_training", "workflow", "cost", "gpu"),
     }
 
 
@@ -57,6 +57,8 @@ def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path
         ("tasks", [], ["diamonds, batch size 32", "python_docs, batch size 32", "hand-written, the same", "stock"]),
         ("images", [], ["train", "stock Lightning, floats", "stock Lightning, bytes"]),
         ("images", ["--memory"], ["together at most"]),
+        ("cost", [], ["training examples: the time has slope", "seeds: the time has slope"]),
+        ("gpu", ["--accelerator", "cpu"], ["batch size 128", "2 jobs at once"]),
         ("workflow", [], ["dry run, 2,000 runs", "dry run, 10,000 runs, Slurm"]),
     ],
 )

@@ -14,7 +14,7 @@ from batchscape.config.loading import merge_mappings, to_yaml
 from batchscape.io.files import read_json, write_json
 from batchscape.io.frames import write_frame
 from batchscape.io.run_directory import Summary
-from batchscape.report.comparison import StudyTables, flatten
+from batchscape.report.comparison.studies import StudyTables, flatten
 from batchscape.report.measures import Measures
 from batchscape.report.tables import best_lr, critical_batch, lr_grid, recommendation, regimes, scaling, steps_to_target
 from batchscape.study.specs import dump_with_defaults

@@ -9,9 +9,15 @@ from batchscape.config.loading import printable
 from batchscape.errors import UserError
 from batchscape.io.files import write_text
 from batchscape.io.frames import write_frame
-from batchscape.report import comparison
-from batchscape.report.comparison import StudyTables
-from batchscape.report.comparison_page import render_comparison
+from batchscape.report.comparison import claims, power_laws, results
+from batchscape.report.comparison.page import render_comparison
+from batchscape.report.comparison.studies import (
+    TABLES,
+    StudyTables,
+    describe_comparability,
+    find_differences,
+    flatten,
+)
 from batchscape.report.figures.comparison import draw
 from batchscape.report.figures.style import write_figure
 from batchscape.report.measures import Measures
@@ -61,7 +67,7 @@ def compare(paths: Sequence[Path], output: Path = DEFAULT_OUTPUT) -> list[str]:
         raise UserError("\n".join([*notes, "compare: none of the studies is finished, so there is nothing to compare"]))
     if len(studies) < 2:
         notes.append(f"compare: only {studies[0].name} is finished, so nothing is compared with it")
-    notes += comparison.describe_comparability(studies)
+    notes += describe_comparability(studies)
     try:
         _write(output, names, notes, studies, not_finished)
     except OSError as error:
@@ -72,12 +78,12 @@ def compare(paths: Sequence[Path], output: Path = DEFAULT_OUTPUT) -> list[str]:
 def _read_tables(name: str, finished: FinishedStudy) -> tuple[StudyTables, list[str]]:
     """Return what is compared of a study, and a line for each table that is missing."""
     tables, missing = {}, []
-    disabled = [table for table in comparison.TABLES if not finished.has_table(table)]
+    disabled = [table for table in TABLES if not finished.has_table(table)]
     if disabled:
         missing.append(
             f"{printable(finished.folder)}: has no {' and no '.join(disabled)}, since its settings disable it"
         )
-    for table, columns in comparison.TABLES.items():
+    for table, columns in TABLES.items():
         if table in disabled:
             continue
         try:
@@ -87,7 +93,7 @@ def _read_tables(name: str, finished: FinishedStudy) -> tuple[StudyTables, list[
     run = finished.run()
     study = StudyTables(
         name,
-        comparison.flatten(finished.settings),
+        flatten(finished.settings),
         Measures.from_settings(finished.study.specs.measures),
         run["provenance"]["data_sha256"],
         run["training_examples"],
@@ -100,14 +106,14 @@ def _read_tables(name: str, finished: FinishedStudy) -> tuple[StudyTables, list[
 def _write(
     output: Path, names: Sequence[str], notes: list[str], studies: list[StudyTables], not_finished: list[str]
 ) -> None:
-    differences = comparison.find_differences(studies)
-    results = comparison.tabulate(studies, not_finished)
-    laws = comparison.tabulate_power_laws(comparison.find_ladders(studies), results)
-    claims = comparison.tabulate_claims(studies)
-    tables = {"differences": differences, "comparison": results, "power_laws": laws, "claims": claims}
+    differences = find_differences(studies)
+    comparison = results.tabulate(studies, not_finished)
+    laws = power_laws.tabulate(power_laws.find_ladders(studies), comparison)
+    verdicts = claims.tabulate(studies)
+    tables = {"differences": differences, "comparison": comparison, "power_laws": laws, "claims": verdicts}
     for name, table in tables.items():
         write_frame(output / f"{name}.csv", table)
     png = output / "comparison.png"
-    write_figure(draw(results, names), png, png.with_suffix(".pdf"))
-    page = render_comparison(names, notes, differences, results, laws, claims, png.read_bytes())
+    write_figure(draw(comparison, names), png, png.with_suffix(".pdf"))
+    page = render_comparison(names, notes, differences, comparison, laws, verdicts, png.read_bytes())
     write_text(output / "comparison.html", page)

@@ -35,6 +35,7 @@ NUM_BATCHES, NUM_EPOCHS = 4, 3
 MAX_FIRST_BATCH_SIZE, BATCH_SIZE_RATIO = 32, 4
 # If the first batch size takes longer, a second one is not timed.
 TIMEOUT_SECONDS = 5.0
+WITHOUT_PATIENCE = ("timing", "branch")
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,28 @@ def fit_pace(seconds: Mapping[int, float], validation_example: float) -> Pace:
     return Pace(seconds[small] - example * small, example, validation_example)
 
 
-def max_total_seconds(trainings: list[TrainingGroup], pace: Pace, num_train: int, num_validation: int) -> float:
-    """Return the seconds of all trainings one after another, if each spends its budget."""
-    return sum(
-        each.count
-        * each.budget.in_epochs(each.batch_size, num_train)
-        * pace.epoch(
-            each.batch_size,
-            num_train,
-            each.evaluations * num_validation / each.evaluate_every.in_epochs(each.batch_size, num_train),
-        )
-        for each in trainings
-    )
+def total_seconds(
+    trainings: list[TrainingGroup], pace: Pace, num_train: int, num_validation: int, patience: float = math.inf
+) -> float:
+    """Return the seconds of all trainings one after another.
+
+    Args:
+        trainings: The trainings.
+        pace: How fast they are.
+        num_train: Number of training examples.
+        num_validation: Number of validation examples.
+        patience: Each training ends so many evaluations after its first one, if its budget reaches so far, except for
+            timings and branches, which have no patience; inf: each spends its budget.
+    """
+    total = 0.0
+    for each in trainings:
+        budget = each.budget.in_epochs(each.batch_size, num_train)
+        interval = each.evaluate_every.in_epochs(each.batch_size, num_train)
+        if each.part not in WITHOUT_PATIENCE:
+            budget = min(budget, (1 + patience) * interval)
+        per_epoch = pace.epoch(each.batch_size, num_train, each.evaluations * num_validation / interval)
+        total += each.count * budget * per_epoch
+    return total
 
 
 def describe_cost(study: Study, inspection: Inspection) -> list[str]:
@@ -101,10 +112,17 @@ def describe_cost(study: Study, inspection: Inspection) -> list[str]:
         return [
             f"time ({basis}): an epoch of 1,000 examples takes {epochs}; the number of examples is not known yet{hint}"
         ]
-    total = format_duration(max_total_seconds(study.plan.trainings, pace, *counts))
+    longest, patience = total_seconds(study.plan.trainings, pace, *counts), study.training.patience
+    total = f"at most {format_duration(longest)}"
+    if patience is not None:
+        shortest = total_seconds(study.plan.trainings, pace, *counts, patience)
+        total = (
+            f"from {format_duration(shortest)} to {format_duration(longest)}, depending on when they stop improving "
+            f"(training.patience: {patience})"
+        )
     return [
         f"time ({basis}): an epoch takes {_format_epochs(pace, sizes, *counts)}; all trainings one after another take "
-        f"at most {total}, less if runs converge early; analyses and the startup of each job are not included"
+        f"{total}; analyses and the startup of each job are not included"
     ]
 
 

@@ -7,7 +7,7 @@ from batchscape.cli.finished import find_folder, read_finished
 from batchscape.config.loading import printable
 from batchscape.config.run import RunSpec
 from batchscape.errors import UserError
-from batchscape.report.comparison import TABLES
+from batchscape.report.comparison.studies import TABLES
 from batchscape.report.export import Format, export_setting
 from batchscape.report.numbers import format_number
 from batchscape.report.summary import describe_setting, find_recommended

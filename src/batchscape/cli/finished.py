@@ -15,7 +15,7 @@ from batchscape.config.loading import printable
 from batchscape.errors import UserError
 from batchscape.io.frames import read_frame
 from batchscape.io.run_directory import RunDirectory
-from batchscape.report.comparison import flatten
+from batchscape.report.comparison.studies import flatten
 from batchscape.report.page import read_config
 from batchscape.study.specs import dump_with_defaults
 from batchscape.study.study import Study

@@ -127,8 +127,8 @@ class TuningConfig(Section):
     seeds fail is not the best; `null`: the mean."""
 
     margin: Annotated[float, Field(ge=1, le=100, allow_inf_nan=False, examples=[1.5]), FromText] = 1.5
-    """A setting counts as no better than its trials at up to this many times its learning rate, so that the best one
-    has a distance from rates at which training fails; 1: none."""
+    """A setting counts as no better than those of its trials at up to this many times its learning rate at which
+    training fails, so that the best one has a distance from them; 1: none."""
 
     pruner: Literal["median", "none"] = "median"
     """`median`: a trial after those of the grid ends if, after half of its length, its loss is above the median of the

@@ -24,6 +24,7 @@ class Outcome:
 
     Attributes:
         loss: The lowest validation loss; inf if the run diverged.
+        initial_loss: The validation loss before training; inf if it is not known.
         status: `completed`, `diverged` or `pruned`.
         best_epoch: The epoch with that loss; nan if there is none.
         examples: Training examples, counted again in each epoch.
@@ -32,6 +33,7 @@ class Outcome:
 
     loss: float
     status: str
+    initial_loss: float = math.inf
     best_epoch: float = math.nan
     examples: int = 0
     cpu_seconds: float = 0.0
@@ -85,16 +87,36 @@ def objective(losses: Sequence[float], quantile: float | None) -> float:
     return float(np.mean(losses) if quantile is None else np.quantile(losses, quantile))
 
 
-def robust_losses(trials: Sequence[Trial], quantile: float | None, margin: float) -> np.ndarray:
-    """Return for each trial the highest loss at its learning rate and up to `margin` times that, (n,).
+def has_failed(trials: Sequence[Trial]) -> np.ndarray:
+    """Return for each trial whether training failed with one of its seeds, (n,).
 
-    The loss is that of trials whose other hyperparameters are equal. A rate is then no better than rates a little above
-    it, so one close to the rate from which on training fails is not the best.
+    It failed if the run diverged, or if its loss is nearer to that of what learned little than to the lowest one. That
+    is the highest finite loss of the trials or, if it is lower, the loss of the seed before training.
+    """
+    losses = [trial.loss(None) for trial in trials]
+    lowest, highest = min(losses), max(filter(math.isfinite, losses), default=math.inf)
+    return np.array(
+        [
+            any(
+                not math.isfinite(outcome.loss) or outcome.loss > (lowest + min(highest, outcome.initial_loss)) / 2
+                for outcome in trial.outcomes.values()
+            )
+            for trial in trials
+        ]
+    )
+
+
+def robust_losses(trials: Sequence[Trial], quantile: float | None, margin: float) -> np.ndarray:
+    """Return the loss of each trial, or a higher one if training fails at up to `margin` times its rate, (n,).
+
+    Then it is the highest loss of those trials that failed, among those whose other hyperparameters are equal. So a
+    rate close to the one from which on training fails is not the best. A loss that only rises smoothly does not count.
     """
     losses = np.array([trial.loss(quantile) for trial in trials])
     rates = np.array([trial.rate for trial in trials])
     is_near = _has_equal_others(trials) & (rates >= rates[:, None]) & (rates <= margin * rates[:, None] * (1 + EQUAL))
-    return np.where(is_near, losses, -math.inf).max(axis=1)
+    failed = np.where(is_near & has_failed(trials), losses, -math.inf).max(axis=1)
+    return np.maximum(losses, failed)
 
 
 def has_margin(trials: Sequence[Trial], index: int, quantile: float | None, margin: float) -> bool:

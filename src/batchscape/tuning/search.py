@@ -14,9 +14,15 @@ import pandas as pd
 from batchscape.config.run import RunSpec, with_hyperparameters
 from batchscape.config.scaling import known_hyperparameters
 from batchscape.config.tuning import SearchSpec, affordable_trials, search_budget, trial_budget
+from batchscape.curvature.example_gradients import flatten_tensors
+from batchscape.curvature.loss_surface import LossSurface
+from batchscape.data.dataset import storage_device
 from batchscape.data.prepared import prepared_digest, read_prepared
+from batchscape.data.spec import VALIDATION
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime import states
+from batchscape.runtime.device import choose_device
+from batchscape.tasks.objective import build_objective
 from batchscape.training.execution import SINGLE_PROCESS, Execution
 from batchscape.training.plan import StepPlan
 from batchscape.training.recorder import DIVERGED as RUN_DIVERGED
@@ -131,6 +137,7 @@ class _Trainer:
         self.data = data
         self.folder = folder
         self.execution = execution
+        self.initial_losses: dict[int, float] = {}
 
     def __call__(
         self, hyperparameters: Mapping[str, float], seed: int, *, is_complete: bool, report: Report | None
@@ -144,11 +151,31 @@ class _Trainer:
         best = summary["best_epoch"]
         return Outcome(
             loss=math.inf if diverged else summary["best_validation_loss"],
+            initial_loss=self._initial_loss(run),
             status=DIVERGED if diverged else PRUNED if summary["status"] == STOPPED_EARLY else COMPLETED,
             best_epoch=math.nan if best is None else float(best),
             examples=int(history["examples"].iloc[-1]),
             cpu_seconds=float(history["train_cpu_seconds"].sum()),
         )
+
+    def _initial_loss(self, run: RunSpec) -> float:
+        """Return the validation loss before training; inf if it is not finite."""
+        if run.seed not in self.initial_losses:
+            loss = initial_loss(run, self.data)
+            self.initial_losses[run.seed] = loss if math.isfinite(loss) else math.inf
+        return self.initial_losses[run.seed]
+
+
+def initial_loss(spec: RunSpec, data: Path) -> float:
+    """Return the validation loss of the initial network of a run, with BatchNorm statistics of the validation set."""
+    prepared, device = read_prepared(data), choose_device(spec.training.accelerator)
+    objective = build_objective(spec.model, spec.task, prepared, spec.seed)
+    validation = prepared.validation.to(storage_device(prepared.validation.num_bytes, device))
+    surface = LossSurface(objective, validation, device)
+    weights = flatten_tensors([parameter.detach() for parameter in objective.module.parameters()]).numpy()
+    if surface.has_batch_norm:
+        surface.estimate_batch_norm_statistics(weights)
+    return surface.value(weights, VALIDATION).loss
 
 
 def _known_values(spec: SearchSpec) -> dict[str, float]:

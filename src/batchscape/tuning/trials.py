@@ -315,6 +315,6 @@ def _to_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _from_json(values: Mapping[str, Any]) -> Outcome:
-    missing = {"loss": math.inf, "best_epoch": math.nan}
+    missing = {"loss": math.inf, "initial_loss": math.inf, "best_epoch": math.nan}
     given = {name: value for name, value in values.items() if name != "seed" and value is not None}
     return Outcome(**missing | given)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from batchscape.cli.cost import Pace, describe_cost, fit_pace, max_total_seconds
+from batchscape.cli.cost import Pace, describe_cost, fit_pace, total_seconds
 from batchscape.config.budget import Budget
 from batchscape.config.data import ArraysConfig, DataSection, DigitsConfig, ImageFolderConfig, SyntheticConfig
 from batchscape.data.inspect import inspect_source
@@ -42,7 +43,11 @@ def test_total_time_sums_all_epochs_over_parts_and_batch_sizes():
     ]
     pace = Pace(batch=0.1, example=0.01, validation_example=0.001)
     of_10, of_20 = 10 * 0.1 + 1 + 0.05, 5 * 0.1 + 1 + 0.005  # evaluated every tenth epoch
-    assert max_total_seconds(trainings, pace, 100, 50) == pytest.approx(600 * of_10 + 120 * of_20)
+    assert total_seconds(trainings, pace, 100, 50) == pytest.approx(600 * of_10 + 120 * of_20)
+    # With patience 4, a run of the first kind ends after 5 epochs or later, and one of the second after its 30.
+    assert total_seconds(trainings, pace, 100, 50, 4) == pytest.approx(30 * of_10 + 120 * of_20)
+    branches = [replace(trainings[0], part="branch")]
+    assert total_seconds(branches, pace, 100, 50, 4) == total_seconds(branches, pace, 100, 50)
 
 
 class SmallBatchesOnly(nn.Linear):

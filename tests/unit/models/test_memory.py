@@ -459,9 +459,6 @@ def test_gpu_memory_limit_is_a_share_of_the_free_memory_with_a_margin(monkeypatc
     assert limits == [pytest.approx(0.85 * 0.4), 1.0, pytest.approx(0.85 * 0.25), 1.0]
 
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
-
-
 ON_GPU = {"batch_size": 2048, "learning_rate": 0.1, "seed": 0}
 
 
@@ -480,7 +477,7 @@ def limited_gpu_memory() -> Iterator[int]:
     torch.cuda.set_per_process_memory_fraction(1.0)
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_batch_is_split_to_fit_a_share_of_a_gpu(
     many_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limited_gpu_memory: int
 ):
@@ -492,14 +489,14 @@ def test_batch_is_split_to_fit_a_share_of_a_gpu(
     assert cut.update_norms() == pytest.approx(uncut.update_norms(), rel=1e-3)
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.usefixtures("limited_gpu_memory")
 def test_batch_that_cannot_be_split_is_reported_with_the_gpu(many_file: Path, tmp_path: Path, refusal):
     message = refusal(train, gpu_spec("batch"), many_file, tmp_path / "run")
     assert f"a batch of 2048 does not fit in the memory of the {torch.cuda.get_device_name()} (" in message
 
 
-@needs_gpu
+@pytest.mark.gpu
 @pytest.mark.usefixtures("limited_gpu_memory")
 def test_loss_surface_on_a_gpu_continues_with_smaller_chunks():
     network = build_image_network(VggConfig(channels=(256,), dense=(8,)), (1, 8, 8), 1, 0)

@@ -7,19 +7,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from batchscape.report import comparison
-from batchscape.report.comparison import (
-    compare_critical_batches,
-    describe_comparability,
-    find_best_rates,
-    find_differences,
-    find_ladders,
-    fit_power_law,
-    tabulate,
-    tabulate_claims,
-    tabulate_power_laws,
-)
-from batchscape.report.comparison_page import render_comparison
+from batchscape.report.comparison import claims, power_laws, results
+from batchscape.report.comparison.claims import compare_critical_batches
+from batchscape.report.comparison.page import render_comparison
+from batchscape.report.comparison.power_laws import find_ladders, fit_power_law
+from batchscape.report.comparison.results import find_best_rates, tabulate
+from batchscape.report.comparison.studies import StudyTables, describe_comparability, find_differences
 from batchscape.report.figures.comparison import draw
 from batchscape.report.figures.style import render_png
 from batchscape.report.tables import critical_batch
@@ -32,12 +25,12 @@ MOMENTUM = {"optimizer": {"arguments": {"momentum": 0.9}}}
 ADAM = {"optimizer": {"name": "Adam"}}
 
 
-def page(studies: list[comparison.StudyTables], not_finished: list[str] | None = None) -> ParsedPage:
+def page(studies: list[StudyTables], not_finished: list[str] | None = None) -> ParsedPage:
     names = [study.name for study in studies] + (not_finished or [])
-    results = tabulate(studies, not_finished or [])
-    laws = tabulate_power_laws(find_ladders(studies), results)
-    claims = tabulate_claims(studies)
-    return ParsedPage(render_comparison(names, [], find_differences(studies), results, laws, claims, b""))
+    table = tabulate(studies, not_finished or [])
+    laws = power_laws.tabulate(find_ladders(studies), table)
+    verdicts = claims.tabulate(studies)
+    return ParsedPage(render_comparison(names, [], find_differences(studies), table, laws, verdicts, b""))
 
 
 def test_settings_that_differ_are_named_with_dotted_keys_those_of_training_first():
@@ -146,7 +139,7 @@ def test_rows_of_missing_tables_and_unfinished_studies_are_empty():
         *("batch_size", "learning_rate", "critical_batch", "critical_batch_20pct", "tuned_learning_rate"),
     }
     assert set(table.loc[table["study"] == "b", "note"]) == {"the study is not finished"}
-    assert set(missing.loc[missing["study"] == "b", "quantity"]) == set(comparison.QUANTITIES)
+    assert set(missing.loc[missing["study"] == "b", "quantity"]) == set(results.QUANTITIES)
     assert table.loc[table["study"].eq("a") & table["quantity"].eq("exponent"), "value"].notna().all()
     assert "b" in page([made_up_study("a", tables)], ["b"]).text
 
@@ -160,7 +153,7 @@ def test_diverged_studies_recommend_nothing():
     assert "best_validation_loss" not in table.index
 
 
-def ladder(suffix: str = "", **sections: Any) -> list[comparison.StudyTables]:
+def ladder(suffix: str = "", **sections: Any) -> list[StudyTables]:
     """Studies of 1,000 to 8,000 images: the critical batch grows with the power 0.5, the best rate falls with 0.25."""
     return [
         made_up_study(
@@ -181,7 +174,7 @@ def test_ladder_of_data_sizes_gives_the_known_exponents():
     assert [study.name for study in found.studies] == ["n1000", "n2000", "n4000", "n8000"]
     assert (found.quantity, found.keys) == ("training examples", ("data.images",))
     assert found.sizes == (800, 1600, 3200, 6400)
-    laws = tabulate_power_laws([found], tabulate(studies)).set_index(["quantity", "of"])
+    laws = power_laws.tabulate([found], tabulate(studies)).set_index(["quantity", "of"])
     law = laws.loc[("critical_batch", "loss 0.3 nats")]
     assert law["exponent"] == pytest.approx(0.5, abs=1e-6)
     assert law[["ci95_low", "ci95_high"]].to_list() == pytest.approx([0.5, 0.5], abs=1e-4)
@@ -245,7 +238,7 @@ def test_bounds_and_values_that_are_not_identified_are_left_out_of_power_laws():
     low = made_up_tables(best_rate=RATES[0] / 10)["runs"]
     for study in studies[2:]:
         study.tables["runs"] = low
-    laws = tabulate_power_laws(find_ladders(studies), tabulate(studies)).set_index("quantity")
+    laws = power_laws.tabulate(find_ladders(studies), tabulate(studies)).set_index("quantity")
     law = laws.loc["critical_batch"]
     assert law["exponent"] == pytest.approx(0.5, abs=1e-6)
     assert law["n_studies"] == 3
@@ -258,13 +251,13 @@ def test_targets_that_differ_between_the_rungs_are_named():
     studies = ladder()
     for index, study in enumerate(studies):
         study.tables["critical_batch"]["target_value"] = 0.3 + 1e-6 * index
-    laws = tabulate_power_laws(find_ladders(studies), tabulate(studies)).set_index("quantity")
+    laws = power_laws.tabulate(find_ladders(studies), tabulate(studies)).set_index("quantity")
     assert laws.loc["critical_batch", "of"] == "the first target of each study"
     assert "the targets differ: loss 0.3 nats, loss 0.300001 nats" in laws.loc["critical_batch", "note"]
 
 
-def claim(first: comparison.StudyTables, second: comparison.StudyTables) -> pd.Series:
-    table = tabulate_claims([first, second])
+def claim(first: StudyTables, second: StudyTables) -> pd.Series:
+    table = claims.tabulate([first, second])
     assert len(table) == 1
     return table.iloc[0]
 
@@ -272,7 +265,7 @@ def claim(first: comparison.StudyTables, second: comparison.StudyTables) -> pd.S
 PLAIN = [40.0, 50.0, 62.0]
 
 
-def with_critical(name: str, critical: list[float], target: float = 0.3, **sections: Any) -> comparison.StudyTables:
+def with_critical(name: str, critical: list[float], target: float = 0.3, **sections: Any) -> StudyTables:
     return made_up_study(name, made_up_tables(critical, target=target), **sections)
 
 
@@ -329,8 +322,8 @@ def test_momentum_is_a_baseline_of_adam():
     ],
     ids=["no momentum", "unknown", "schedule too", "network too", "data too"],
 )
-def test_studies_that_differ_in_more_than_the_kind_of_the_optimizer_test_no_claim(other: comparison.StudyTables):
-    assert tabulate_claims([with_critical("a", PLAIN), other]).empty
+def test_studies_that_differ_in_more_than_the_kind_of_the_optimizer_test_no_claim(other: StudyTables):
+    assert claims.tabulate([with_critical("a", PLAIN), other]).empty
 
 
 def test_rates_that_follow_the_optimizer_are_no_difference_in_training():
@@ -386,7 +379,7 @@ def test_losses_of_other_units_or_data_share_no_row_and_are_named():
 def test_every_column_and_quantity_is_documented():
     text = (PROJECT / "docs" / "outputs.md").read_text()
     section = text.partition("\n## Comparisons\n")[2].partition("\n## ")[0]
-    names = {*comparison.COLUMNS, *comparison.LAW_COLUMNS, *comparison.CLAIM_COLUMNS, *comparison.QUANTITIES}
+    names = {*results.COLUMNS, *power_laws.COLUMNS, *claims.COLUMNS, *results.QUANTITIES}
     assert {name for name in names if f"`{name}`" not in section} == set()
 
 

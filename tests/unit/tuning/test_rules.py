@@ -17,6 +17,7 @@ from batchscape.tuning.rules import (
     choose,
     choose_finalists,
     excess_losses,
+    has_failed,
     has_margin,
     is_tried,
     next_setting,
@@ -26,10 +27,13 @@ from batchscape.tuning.rules import (
 )
 from batchscape.tuning.space import Space, grid, to_hyperparameters
 
+INITIAL_LOSS = 0.7
 RATES = Space.of({"learning_rate": (0.01, 1.0)}, max_extension=10, num_points=3)
 
 
-def trials_of(losses: dict[float, float | list[float]], status: str = COMPLETED) -> list[Trial]:
+def trials_of(
+    losses: dict[float, float | list[float]], status: str = COMPLETED, initial_loss: float = INITIAL_LOSS
+) -> list[Trial]:
     """Return trials by learning rate, each with the losses of its seeds."""
     return [
         Trial(
@@ -37,7 +41,7 @@ def trials_of(losses: dict[float, float | list[float]], status: str = COMPLETED)
             GRID,
             {"learning_rate": rate},
             {
-                seed: Outcome(loss, status, 1.0, 100)
+                seed: Outcome(loss, status, initial_loss, 1.0, 100)
                 for seed, loss in enumerate(values if isinstance(values, list) else [values])
             },
         )
@@ -52,11 +56,38 @@ def test_objective_is_a_quantile_over_seeds_or_their_mean_and_infinite_if_one_di
     assert objective([0.1, math.inf], 0.9) == objective([math.inf, math.inf], None) == math.inf
 
 
-def test_rate_is_no_better_than_the_rates_up_to_the_margin_above_it():
-    trials = trials_of({0.1: 0.5, 0.2: 0.2, 0.4: 0.3, 0.41: math.inf})
-    assert robust_losses(trials, 0.9, 2.0).tolist() == [0.5, 0.3, math.inf, math.inf]
-    assert robust_losses(trials, 0.9, 1.0).tolist() == [0.5, 0.2, 0.3, math.inf]
-    assert excess_losses(trials, 0.9, 2.0)[:3] == pytest.approx([0, 0.1, math.inf])
+def test_rate_close_below_one_at_which_training_fails_is_no_better_than_that():
+    trials = trials_of({0.1: 0.4, 0.2: 0.2, 0.4: 0.3, 0.41: math.inf, 0.8: 0.9})
+    assert has_failed(trials).tolist() == [False, False, False, True, True]  # above (0.2 + 0.7)/2 = 0.45
+    assert robust_losses(trials, 0.9, 2.0).tolist() == [0.4, 0.2, math.inf, math.inf, 0.9]
+    assert robust_losses(trials, 0.9, 1.0).tolist() == [0.4, 0.2, 0.3, math.inf, 0.9]
+    assert excess_losses(trials, 0.9, 2.0)[:3] == pytest.approx([0, 0, math.inf])
+    one_of_two = trials_of({0.01: 0.7, 0.1: 0.2, 0.15: [0.2, 0.5]})
+    assert robust_losses(one_of_two, None, 2.0).tolist() == [0.7, 0.35, 0.35]
+
+
+def test_training_that_only_learned_the_frequencies_of_the_targets_failed():
+    # Of a language model: 5.5 before training, 3.3 for the frequencies of bytes, which high rates do not get beyond.
+    trials = trials_of({0.01: 3.0, 0.1: 1.95, 0.15: 2.1, 0.3: 3.3}, initial_loss=5.5)
+    assert has_failed(trials).tolist() == [True, False, False, True]
+    assert robust_losses(trials, None, 2.0).tolist() == [3.0, 1.95, 3.3, 3.3]
+
+
+def test_loss_that_rises_smoothly_above_a_rate_does_not_count_against_it():
+    trials = trials_of({0.02: 0.7, 0.1: 0.3, 0.2: 0.2, 0.3: 0.44})
+    assert rank(trials, None, 1.5) == [2, 1, 3, 0]
+    assert excess_losses(trials, None, 1.5).tolist() == [0, 0, 0, 0]
+
+
+def test_failure_depends_on_the_scale_of_the_loss_only_relative_to_the_loss_before_training():
+    losses = np.array([0.2, 0.44, 0.46, 0.8])
+    for scale, offset in ((1, 0), (100, 0), (1, 5), (0.01, -3)):
+        initial = scale * INITIAL_LOSS + offset
+        trials = [
+            Trial(number, GRID, {"learning_rate": 0.1 + number}, {0: Outcome(loss, COMPLETED, initial)})
+            for number, loss in enumerate(scale * losses + offset)
+        ]
+        assert has_failed(trials).tolist() == [False, False, True, True]
 
 
 def test_margin_is_known_from_the_rate_itself_or_from_a_better_one_above():
@@ -68,10 +99,10 @@ def test_margin_is_known_from_the_rate_itself_or_from_a_better_one_above():
 def test_only_settings_with_equal_other_hyperparameters_are_compared():
     points = [{"learning_rate": rate, "1 - momentum": other} for rate, other in ((0.1, 0.1), (0.15, 0.1), (0.15, 0.2))]
     trials = [
-        Trial(number, GRID, point, {0: Outcome(loss, COMPLETED)})
-        for number, (point, loss) in enumerate(zip(points, (0.1, 0.3, math.inf), strict=True))
+        Trial(number, GRID, point, {0: Outcome(loss, COMPLETED, INITIAL_LOSS)})
+        for number, (point, loss) in enumerate(zip(points, (0.1, 0.6, math.inf), strict=True))
     ]
-    assert robust_losses(trials, 0.9, 2.0).tolist() == [0.3, 0.3, math.inf]
+    assert robust_losses(trials, 0.9, 2.0).tolist() == [0.6, 0.6, math.inf]
 
 
 def test_best_setting_at_an_end_is_followed_by_the_next_one_beyond_up_to_the_limit():

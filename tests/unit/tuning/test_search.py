@@ -22,7 +22,7 @@ from batchscape.io.run_directory import RunDirectory
 from batchscape.training import recorder
 from batchscape.training.execution import Execution
 from batchscape.training.train import train
-from batchscape.tuning.search import run_spec, search
+from batchscape.tuning.search import initial_loss, run_spec, search
 from batchscape.tuning.trials import Search
 
 pytestmark = pytest.mark.slow
@@ -86,6 +86,17 @@ def test_rows_are_those_of_the_runs(reference: pd.DataFrame, small_data_file: Pa
         assert row["examples"] == examples
         assert row["trainings"] == pytest.approx(examples / (5 * summary["training_examples"]))
         assert row["status"] == "completed"
+
+
+def test_initial_loss_is_that_of_a_run_that_hardly_learns(small_data_file: Path, tmp_path: Path):
+    # Of two layers of convolutions: their parameters are not contiguous.
+    values = run_spec(spec_of(), is_complete=False).model_dump(mode="json")
+    values |= {"seed": 5, "model": VggConfig(channels=(2, 4), dense=(4,)).model_dump(mode="json")}
+    slow = with_hyperparameters(values, {"learning_rate": 1e-9})
+    trained = RunDirectory(train(slow, small_data_file, tmp_path / "run"))
+    loss = trained.summary()["best_validation_loss"]
+    assert initial_loss(slow, small_data_file) == pytest.approx(loss, rel=1e-5)
+    assert loss == pytest.approx(np.log(2), rel=0.2)
 
 
 def test_pruned_run_costs_what_it_trained(reference: pd.DataFrame):

@@ -13,6 +13,7 @@ from batchscape.tuning.journal import open_journal
 from batchscape.tuning.rules import COMPLETED, DIVERGED, EXTENSION, FINALIST, PRUNED, Outcome, Trial
 from batchscape.tuning.trials import Cost, Search, Studies
 
+INITIAL_LOSS = 3.0
 EVALUATIONS = 10
 EXAMPLES = 1000
 COST = Cost(trials=9, examples=2 * EXAMPLES, evaluations=EVALUATIONS)
@@ -42,7 +43,7 @@ class Function:
         self.calls_of_trainings.append((rate, seed, is_complete))
         final = self.loss(rate, seed)
         if math.isinf(final):
-            return Outcome(math.inf, DIVERGED, math.nan, EXAMPLES // EVALUATIONS, 1.0)
+            return Outcome(math.inf, DIVERGED, INITIAL_LOSS, math.nan, EXAMPLES // EVALUATIONS, 1.0)
         for evaluation in range(1, EVALUATIONS):
             self.calls += 1
             if self.calls == self.kill_at:
@@ -51,8 +52,10 @@ class Function:
             if report and report(evaluation, value):
                 if self.kill_at == PRUNED:
                     raise Killed
-                return Outcome(value, PRUNED, float(evaluation), evaluation * EXAMPLES // EVALUATIONS, 1.0)
-        return Outcome(final, COMPLETED, float(EVALUATIONS), EXAMPLES, 1.0)
+                return Outcome(
+                    value, PRUNED, INITIAL_LOSS, float(evaluation), evaluation * EXAMPLES // EVALUATIONS, 1.0
+                )
+        return Outcome(final, COMPLETED, INITIAL_LOSS, float(EVALUATIONS), EXAMPLES, 1.0)
 
 
 def tuning_of(**settings) -> TuningConfig:

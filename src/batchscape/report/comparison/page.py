@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from batchscape.report.comparison import describe_law, describe_value
+from batchscape.report.comparison.power_laws import describe_law
+from batchscape.report.comparison.results import describe_value
 from batchscape.report.measures import capitalize
 from batchscape.report.numbers import MISSING
 from batchscape.report.page import VERDICT_SIGNS, as_data_uri, load_script, load_template, security_policy

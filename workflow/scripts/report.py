@@ -13,8 +13,9 @@ from batchscape.report.page import render
 from batchscape.report.provenance import collect_provenance
 
 if __name__ == "__main__":
-    with job_log(snakemake.log[0]), name_files_in_errors(
-        [snakemake.input.manifest, *snakemake.input.tables, *snakemake.input.analyses]
+    with (
+        job_log(snakemake.log[0]),
+        name_files_in_errors([snakemake.input.manifest, *snakemake.input.tables, *snakemake.input.analyses]),
     ):
         spec = json.loads(snakemake.params.spec)
         tables = {Path(file).stem: read_frame(Path(file)) for file in snakemake.input.tables}

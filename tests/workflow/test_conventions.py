@@ -108,7 +108,7 @@ PLAIN_ENGLISH = (
 
 
 def test_code_and_docs_use_plain_english():
-    suffixes = {".py", ".smk", ".md", ".yaml", ".yml", ".json", ".rst", ".jinja", ".css", ""}
+    suffixes = {".py", ".smk", ".md", ".yaml", ".yml", ".json", ".rst", ".jinja", ".css", ".js", ""}
     roots = [PROJECT / name for name in PLAIN_ENGLISH]
     files = [
         file

@@ -455,6 +455,7 @@ MODULES = {
     "config/confirmation.py": CONFIRMATION,
     "report/claims/statements.py": CLAIMS,
     "report/page.py": {"report"},
+    "report/interactive/views.py": {"report"},
     "report/findings.py": {"report"},
     "report/chapters/beyond.py": {"report"},
     **dict.fromkeys((f"tuning/{name}.py" for name in ("search", "trials", "rules", "space")), RETUNED),
@@ -695,7 +696,7 @@ def test_edit_of_a_module_that_no_job_imports_reruns_nothing(finished: Checkout)
         assert finished.stale_jobs("config/smoke.yaml") == set()
 
 
-@pytest.mark.parametrize("template", ["page.css", "page.html.jinja"])
+@pytest.mark.parametrize("template", ["page.css", "page.html.jinja", "explore.js"])
 def test_edit_of_the_template_reruns_only_the_report(finished: Checkout, template: str):
     with restore_afterwards(finished.path / "src" / "batchscape" / "report" / "template" / template) as file:
         file.write_text(file.read_text() + "\n")

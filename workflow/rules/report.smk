@@ -70,11 +70,12 @@ rule figure:
 
 
 rule report:
-    """One self-contained page: the answer, the claims, every figure with its table, the provenance."""
+    """One self-contained page: the answer, every figure with its table, the claims, the provenance."""
     input:
         runs=study.paths.run_summaries,
         manifest=study.paths.manifest,
         tables=study.paths.reported_tables,
+        analyses=study.paths.reported_analyses,
         figures=[study.paths.figure(figure, "png") for figure in study.plan.figures],
     output:
         study.paths.report,
@@ -88,7 +89,11 @@ rule report:
         spec=lambda wildcards: study.specs.report,
         code=lambda wildcards: hash_code(
             "report.py",
-            other_files=tuple((PACKAGE / "report" / "template").glob("page.*")),
+            other_files=tuple(
+                file
+                for kind in ("page.*", "*.js")
+                for file in (PACKAGE / "report" / "template").glob(kind)
+            ),
         ),
     message:
         f"Writing the report of {study.name}"

@@ -60,9 +60,10 @@ def write_partial_report(study: Study, file: Path) -> list[str]:
     spec = json.loads(study.specs.report)
     measures = Measures.from_settings(spec["measures"])
     tables = {Path(source).name: frame for source, frame in frames.items() if source.startswith("tables/")}
+    analyses = {Path(source).name: frame for source, frame in frames.items() if source.startswith("analysis/")}
     summaries = [run.summary() for run in runs.values()]
     origin = collect_provenance(summaries, tables["runs"], collector.manifest(), measures)
-    page = render(spec, figures, tables, origin, partial)
+    page = render(spec, figures, tables, origin, partial, analyses)
     try:
         write_text(Path(study.paths.partial_report), page)
     except OSError as error:

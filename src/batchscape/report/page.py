@@ -1,9 +1,12 @@
 """The report: one self-contained HTML page."""
 
 import base64
+import hashlib
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial as partial_call
+from importlib.resources import files
 from typing import Any
 
 import pandas as pd
@@ -13,6 +16,8 @@ from batchscape.report.chapters import CAPTIONS, CHAPTERS
 from batchscape.report.chapters.chapter import Caption
 from batchscape.report.figures.files import read_remarks
 from batchscape.report.findings import describe_findings
+from batchscape.report.interactive.library import plotly_js
+from batchscape.report.interactive.payload import build_payload
 from batchscape.report.measures import Measures
 from batchscape.report.preview import TablePreview, preview_table
 from batchscape.report.ranking import cost_column
@@ -20,6 +25,8 @@ from batchscape.report.summary import summarize
 
 MAX_TABLE_ROWS = 24
 MAX_ANSWER_ROWS = 8
+MAX_PAGE_BYTES = 10_000_000
+"""Of a report; if its static figures leave too little space, its interactive ones have fewer points."""
 VERDICT_SIGNS = {"supported": "✔", "refuted": "✘", "no relevant difference": "≈", "undecided": "?", "not tested": "–"}
 
 
@@ -74,6 +81,22 @@ def load_template(name: str) -> Template:
     return environment.get_template(name)
 
 
+def load_script(name: str) -> str:
+    """Return a script of the pages, as it is between its tags."""
+    return (files("batchscape.report") / "template" / name).read_text()
+
+
+def security_policy(*scripts: str) -> str:
+    """Return the content security policy of a page that runs only these scripts and loads nothing.
+
+    Args:
+        scripts: The scripts, each of which is allowed by its hash.
+    """
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{each}'" for each in hashes)
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {allowed}"
+
+
 def as_data_uri(image: bytes) -> str:
     """Return a PNG image as a data: URI."""
     return f"data:image/png;base64,{base64.b64encode(image).decode()}"
@@ -92,8 +115,11 @@ def render(
     tables: Mapping[str, pd.DataFrame],
     provenance: Sequence[tuple[str, str]],
     partial: PartialReport | None = None,
+    analyses: Mapping[str, pd.DataFrame] | None = None,
 ) -> str:
     """Render the report of a study as one HTML page without external resources.
+
+    Figures can be explored where the page runs scripts, and tables sorted and filtered.
 
     Args:
         spec: What the report depends on, see `Specs.report`.
@@ -101,6 +127,8 @@ def render(
         tables: Tables by name; `runs` is required, and so is `recommendation` unless `partial` is given.
         provenance: Names and values, from `collect_provenance`.
         partial: Notice for an incomplete study.
+        analyses: Results of analyses by name, from which the interactive figures draw the runs; those that are missing
+            leave out the runs of their figures.
 
     Returns:
         The page; equal arguments give equal text.
@@ -141,7 +169,12 @@ def render(
         columns += ["test_loss"] if "test_loss_mean" in confirmation else []
         columns += ["choice", "difference_to_chosen", "ci95_low", "ci95_high"]
         finalists = preview_table(confirmation, MAX_ANSWER_ROWS, measures, columns)
-    return load_template("page.html.jinja").render(
+    frames = {f"tables/{name}": table for name, table in tables.items()}
+    frames |= {f"analysis/{name}": rows for name, rows in (analyses or {}).items()}
+    library = plotly_js()
+    scripts = [load_script("tables.js"), load_script("explore.js")]
+    page = partial_call(
+        load_template("page.html.jinja").render,
         name=spec["name"],
         config=spec["config"],
         partial=partial,
@@ -150,10 +183,22 @@ def render(
         finalists=finalists,
         protocol=spec["protocol"],
         chapters=chapters,
+        verdicts=_group_by_verdict(claims),
         verdict_signs=VERDICT_SIGNS,
         provenance=provenance,
         runs=tables["runs"],
+        policy=security_policy(*scripts, library.source),
+        scripts=scripts,
+        library=library.text,
     )
+    remaining = MAX_PAGE_BYTES - len(page(payload="{}").encode())
+    return page(payload=build_payload([name for name in CAPTIONS if name in figures], frames, measures, remaining))
+
+
+def _group_by_verdict(claims: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Mapping[str, Any]]]]:
+    """Return the verdicts in the order of their signs, each with its claims."""
+    groups = [(verdict, [claim for claim in claims if claim["verdict"] == verdict]) for verdict in VERDICT_SIGNS]
+    return [(verdict, group) for verdict, group in groups if group]
 
 
 def _figure(

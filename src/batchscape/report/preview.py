@@ -8,6 +8,9 @@ import pandas as pd
 from batchscape.report.measures import Measures, add_unit
 from batchscape.report.numbers import MISSING, format_mean_sd, format_number
 
+MAX_ROWS = 200
+"""So many rows of a table are in the page, where a script sorts and filters them."""
+
 
 @dataclass(frozen=True)
 class TablePreview:
@@ -19,12 +22,18 @@ class TablePreview:
     rows: list[list[str]]
     total: int
     """The number of rows of the table."""
+    shown: int
+    """How many of `rows` are shown before the reader asks for more, which takes a script."""
 
 
 def preview_table(
-    table: pd.DataFrame, max_rows: int, measures: Measures, columns: Sequence[str] | None = None
+    table: pd.DataFrame,
+    shown: int,
+    measures: Measures,
+    columns: Sequence[str] | None = None,
+    max_rows: int = MAX_ROWS,
 ) -> TablePreview:
-    """Format the first `max_rows` rows of a table.
+    """Format the first `max_rows` rows of a table, of which the first `shown` are shown at first.
 
     The columns `q_mean` and `q_sd` of a quantity are joined to one column `q`; its `q_min` and `q_max` are left out,
     and so is any other column without values. Headings of losses and metrics have the unit of `measures`. `columns`
@@ -32,12 +41,13 @@ def preview_table(
     """
     empty = set(table.columns[table.isna().all()])
     names = columns or [name for name in dict.fromkeys(map(_displayed_name(table), table.columns)) if name not in empty]
-    shown = table.head(max_rows)
+    first = table.head(max_rows)
     return TablePreview(
         columns=[add_unit(name.replace("_", " "), measures.unit_of(name)) for name in names],
         numeric=[name not in table or pd.api.types.is_numeric_dtype(table[name]) for name in names],
-        rows=[list(cells) for cells in zip(*(_cells(shown, name) for name in names), strict=True)],
+        rows=[list(cells) for cells in zip(*(_cells(first, name) for name in names), strict=True)],
         total=len(table),
+        shown=min(shown, len(first)),
     )
 
 

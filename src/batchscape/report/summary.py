@@ -128,10 +128,12 @@ def _headline(
     few = FEW.get(n_seeds, "")
     if confirmed is not None:
         few = few.replace(" ", " fresh ")
-    sentence = f"{f'Best setting seen, with {few}:' if few else 'Train with'} {describe_setting(chosen)}"
+    count = len(_indistinguishable(candidates, chosen, confirmed, confirmation, runs))
+    # What most other settings may equal is where to start, not what to prefer.
+    verb = "Start with" if 2 * count > len(candidates) - 1 else "Train with"
+    sentence = f"{f'Best setting seen, with {few}:' if few else verb} {describe_setting(chosen)}"
     if confirmed is not None:
         sentence += f": {_confirmed_loss(confirmed, measures)}"
-    count = len(_indistinguishable(candidates, chosen, confirmed, confirmation, runs))
     if count:
         sentence += f"; {_count_settings(count)} not distinguishable from it"
     return f"{sentence}."

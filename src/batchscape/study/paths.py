@@ -138,6 +138,11 @@ class Paths:
         return [self.csv(name) for name in names if name.startswith("tables/")]
 
     @property
+    def reported_analyses(self) -> list[str]:
+        """The results run by run that the report reads."""
+        return [self.csv(name) for name in self.plan.interactive_sources]
+
+    @property
     def outputs(self) -> list[str]:
         """One or more files of every job of the study."""
         return [

@@ -10,7 +10,7 @@ from batchscape.config.branching import NUM_EVALUATIONS
 from batchscape.config.budget import Budget, point_name
 from batchscape.config.study import Run, StudyConfig
 from batchscape.config.tuning import affordable_trials, trial_budget
-from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSplit
+from batchscape.study.registry import ANALYSES, FIGURES, INTERACTIVE_SOURCES, TABLES, Artifact, JobSplit
 
 
 @dataclass(frozen=True)
@@ -244,6 +244,11 @@ class Plan:
     @property
     def figures(self) -> list[str]:
         return [name for name, figure in FIGURES.items() if self._has_sources(figure)]
+
+    @property
+    def interactive_sources(self) -> list[str]:
+        """The results run by run that the interactive figures of the report show."""
+        return list(filter(self._is_made, INTERACTIVE_SOURCES))
 
     def sources(self, artifact: Artifact) -> list[str]:
         """Return the sources of a table or figure in this study."""

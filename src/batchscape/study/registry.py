@@ -150,3 +150,9 @@ FIGURES = {
     ),
     "claims": Artifact(("tables/claims",)),
 }
+INTERACTIVE_SOURCES = (
+    *("analysis/history", "analysis/distance", "analysis/epoch_distance", "analysis/update_norms"),
+    *("analysis/sharpness", "analysis/interpolation", "analysis/gradient_alignment", "analysis/curvature"),
+    "analysis/branching",
+)
+"""The results run by run that the interactive figures of the report show, besides the tables."""

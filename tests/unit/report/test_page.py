@@ -1,8 +1,11 @@
 """The report page: self-contained, every figure once, and robust against the texts of a study."""
 
 import base64
+import gzip
+import hashlib
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +18,9 @@ from PIL import Image
 from ruamel.yaml import YAML
 
 from batchscape.io.frames import read_frame, write_frame
+from batchscape.report import page as page_module
 from batchscape.report.chapters import CAPTIONS, CATEGORIES, CHAPTERS
+from batchscape.report.interactive.library import plotly_js
 from batchscape.report.numbers import format_mean_sd, format_number
 from batchscape.report.page import PartialReport, read_config, render
 from batchscape.report.preview import preview_table
@@ -114,16 +119,46 @@ def test_every_figure_is_included_once_in_the_order_of_the_chapters():
         assert image["alt"].startswith(CAPTIONS[name].title)
 
 
-def test_page_loads_nothing_and_runs_no_scripts():
-    parsed = ParsedPage(render_page(tables={"claims": make_claims()}))
+def test_page_loads_nothing_and_runs_only_its_own_scripts():
+    text = render_page(tables={"claims": make_claims()})
+    parsed = ParsedPage(text)
     for tag, attributes in parsed.elements:
         for key in URL_ATTRIBUTES & set(attributes):
             assert attributes[key].startswith("data:"), (tag, key)
+        assert not {name for name in attributes if name.startswith("on")}
     assert parsed.all("link") == [{"rel": "icon", "href": "data:,"}]
-    assert not {tag for tag, _ in parsed.elements} & {"script", "iframe", "object", "embed", "base", "form"}
+    assert not {tag for tag, _ in parsed.elements} & {"iframe", "object", "embed", "base", "form"}
+    policy = next(meta["content"] for meta in parsed.all("meta") if meta.get("http-equiv") == "Content-Security-Policy")
+    directives = dict(each.split(" ", 1) for each in policy.split("; "))
+    assert directives["default-src"] == "'none'"
+    # Each script is allowed by its hash, and no other one.
+    scripts = [*re.findall(r"<script>(.*?)</script>", text, re.DOTALL), plotly_js().source]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    assert directives["script-src"].split() == [f"'sha256-{each}'" for each in hashes]
+    assert parsed.all("script") == [
+        {"type": "application/json", "id": "explore-data"}, {"type": "text/plain", "id": "explore-library"}, {}, {}
+    ]  # fmt: skip
     style = files("batchscape.report").joinpath("template", "page.css").read_text()
     assert "url(" not in style
     assert "@import" not in style
+
+
+def test_embedded_library_is_plotly_js():
+    text = re.search(r'<script type="text/plain" id="explore-library">(.*?)</script>', render_page(), re.DOTALL)[1]
+    assert b"plotly.js v" in gzip.decompress(base64.b64decode(text))[:100]
+
+
+def test_page_stays_below_its_limit(monkeypatch: pytest.MonkeyPatch):
+    complete = render_page()
+    monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", len(complete.encode()) - 100)
+    smaller = render_page()
+    assert len(smaller.encode()) < len(complete.encode()) - 100
+    # Where no data fits, all figures are static.
+    monkeypatch.setattr(page_module, "MAX_PAGE_BYTES", 0)
+    static = render_page()
+    assert 'id="explore-library"' in smaller
+    assert 'id="explore-library"' not in static
+    assert len(ParsedPage(static).all("img")) == len(ParsedPage(complete).all("img"))
 
 
 def test_page_has_valid_metadata_ids_and_links():
@@ -162,7 +197,8 @@ def test_table_is_shown_once_and_linked_afterwards():
 def test_texts_are_escaped():
     odd = "<script>alert(\"1\")</script> & 'x'"
     text = render_page(name=odd, tables={"claims": make_claims(statement=odd, reading=odd, source=odd)})
-    assert "<script" not in text
+    assert odd not in text
+    assert "<script>alert" not in text
     assert ParsedPage(text).text.count(odd) >= 5
 
 
@@ -382,8 +418,9 @@ def test_preview_joins_mean_and_sd_and_keeps_the_first_rows():
     found = preview_table(table, 2, WORDS)
     assert found.columns == ["layer", "loss (nats)", "n seeds", "x min"]
     assert found.numeric == [False, True, True, True]
-    assert found.rows == [["a", "0.500 ± 0.010", "3", "0.123"], ["b", "–", "0", "0.123"]]
-    assert found.total == 3
+    assert found.rows == [["a", "0.500 ± 0.010", "3", "0.123"], ["b", "–", "0", "0.123"], ["c", "1", "1", "0.123"]]
+    assert (found.shown, found.total) == (2, 3)
+    assert preview_table(table, 2, WORDS, max_rows=1).rows == found.rows[:1]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from batchscape.report.comparison.power_laws import describe_law
 from batchscape.report.comparison.results import describe_value
 from batchscape.report.measures import capitalize
 from batchscape.report.numbers import MISSING
-from batchscape.report.page import VERDICT_SIGNS, as_data_uri, load_template
+from batchscape.report.page import VERDICT_SIGNS, as_data_uri, load_script, load_template, security_policy
 from batchscape.report.preview import TablePreview
 
 # What a verdict says that the value does not.
@@ -49,7 +49,10 @@ def render_comparison(
     Returns:
         The page; equal arguments give equal text.
     """
+    script = load_script("tables.js")
     return load_template("comparison.html.jinja").render(
+        policy=security_policy(script),
+        scripts=[script],
         studies=studies,
         notes=notes,
         finished=len(differences.columns) - 2,
@@ -72,7 +75,7 @@ def _as_values(claims: pd.DataFrame) -> pd.DataFrame:
 
 
 def _preview(columns: list[str], rows: list[list[str]]) -> TablePreview:
-    return TablePreview(columns, [False] * len(columns), rows, len(rows))
+    return TablePreview(columns, [False] * len(columns), rows, len(rows), len(rows))
 
 
 def _parts(studies: Sequence[str], comparison: pd.DataFrame) -> list[Part]:

@@ -25,7 +25,7 @@ def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
     assert names == {
         *("analyses", "coverage", "identical_runs", "images", "loss_surface", "search", "study", "tasks", "training"),
-        *("during_training", "workflow", "cost", "gpu"),
+        *("during_training", "workflow", "cost", "gpu", "trackers"),
     }
 
 
@@ -59,6 +59,7 @@ def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path
         ("images", ["--memory"], ["together at most"]),
         ("cost", [], ["training examples: the time has slope", "seeds: the time has slope"]),
         ("gpu", ["--accelerator", "cpu"], ["batch size 128", "2 jobs at once"]),
+        ("trackers", [], ["csv           open", "tensorboard   open"]),
         ("workflow", [], ["dry run, 2,000 runs", "dry run, 10,000 runs, Slurm"]),
     ],
 )

@@ -156,16 +156,16 @@ class _Builder:
             if view.mark == "surface":
                 cells = _surface(rows, columns)
             else:
-                kept = rows.iloc[self._kept(key, len(rows))]
-                cells = [_round(kept[column]) for column in columns]
+                thinned = rows.iloc[self._thin(key, len(rows))]
+                cells = [_round(thinned[column]) for column in columns]
             if cells:
                 panel = self._panel_title(view, first[view.panel_by]) if view.panel_by else ""
                 series.append([_name(first), labels, panel, cells])
         named = ["x", "y", "z", "path"] if view.mark == "surface" else columns
         return {"dimensions": dimensions, "columns": named, "series": series}
 
-    def _kept(self, key: str, length: int) -> np.ndarray:
-        """Return the positions of the points of a line that are kept, evenly spaced on a logarithmic axis."""
+    def _thin(self, key: str, length: int) -> np.ndarray:
+        """Return the positions of those points of a line that are in the page, evenly spaced on a logarithmic axis."""
         if length <= self.points:
             return np.arange(length)
         self.is_thinned.add(key)

@@ -13,7 +13,7 @@ from batchscape.report.measures import Measures, add_unit, capitalize
 from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
 FIRST_METRIC = "{metric}"
-"""Stands in the name of a column for the metric that figures show first."""
+"""In the name of a column, a placeholder for the metric that figures show first."""
 ENDS = ("min_train_loss", "best_validation_loss", f"validation_{FIRST_METRIC}_at_best", *COSTS)
 
 Prepare = Callable[[pd.DataFrame, Measures], pd.DataFrame]
@@ -83,7 +83,7 @@ def _name_measures(frame: pd.DataFrame, measures: Measures) -> pd.DataFrame:
     """Replace the name of a measure of sharpness by that of the static figure, with its radius."""
     units = {"loss_unit": add_unit("", measures.loss_unit), "curvature_unit": measures.per_weight("²")}
     titles = [
-        NAMES[measure].format(radius=radius, **units).replace("\n", ", ")
+        NAMES[measure].format(radius=radius, **units).replace("\n(", " (").replace("\n", ", ")
         for measure, radius in zip(frame["measure"], frame["radius"], strict=True)
     ]
     order = frame["measure"].map(list(NAMES).index)

@@ -241,6 +241,7 @@
       const traces = [];
       const colors = unique(panels.flatMap(([, { runs, means }]) => [...runs, ...means].map(({ color }) => color))).sort((a, b) => a - b);
       const isLine = this.view.mark === "line";
+      const hasMeans = this.layers.some((layer) => layer.kind === "means");
       panels.forEach(([title, kinds], index) => {
         const axes = index ? { xaxis: `x${index + 1}`, yaxis: `y${index + 1}` } : { xaxis: "x", yaxis: "y" };
         for (const kind of ["runs", "means"]) {
@@ -269,8 +270,8 @@
             traces.push({
               type: "scatter", ...axes, x, y, text, customdata: custom, line,
               mode: separate ? (x.length > 60 * parts.length / 4 ? "lines" : "lines+markers") : connected || isLine ? "lines+markers" : "markers",
-              marker: { color: this.colorOf(color), size: kind === "means" ? (separate ? 5 : 10) : 5, symbol: kind === "means" ? "diamond" : "circle" },
-              opacity: kind === "means" ? 1 : 0.6,
+              marker: { color: this.colorOf(color), size: kind === "means" ? (separate ? 5 : 10) : hasMeans ? 5 : 8, symbol: kind === "means" ? "diamond" : "circle" },
+              opacity: kind === "means" ? 1 : hasMeans ? 0.6 : 0.85,
               error_y: kind === "means" && !separate && spread.some((value) => value !== null) ? { array: spread, color: this.colorOf(color), thickness: 1.5, width: 0 } : undefined,
               hovertemplate: `%{text}<br>${this.view.xTitle}: %{customdata}<br>${title}: %{y:.4g}<extra></extra>`,
               showlegend: false, name: kind, meta: { panel: title, kind, color },

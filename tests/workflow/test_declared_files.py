@@ -1,6 +1,5 @@
 """Jobs need no file but those that their rules declare, where no file system is shared."""
 
-import csv
 import os
 import shutil
 from pathlib import Path
@@ -9,47 +8,45 @@ import pandas as pd
 import pytest
 
 from batchscape.io.frames import read_frame
-from tests.helpers.checkout import Checkout, drop_times
+from batchscape.study.registry import ANALYSES
+from batchscape.study.study import Study
+from tests.helpers.checkout import PROJECT, Checkout, drop_times
 
 pytestmark = pytest.mark.slow
 
 CONFIG = "config/smoke.yaml"
-WITHOUT_SHARED_FILES = ("--shared-fs-usage", "none", "--configfile", CONFIG)
-# The rules whose jobs read folders of runs; the files of all other jobs are those of their lists of inputs.
-READERS = (
-    *("runs", "history", "distance", "epoch_distance", "update_norms", "confirmation", "branch_state", "landscape"),
-    *("sharpness", "gradient_alignment", "trajectory", "curvature", "spectral_density", "interpolation"),
-)
+STUDY = Study.from_file(PROJECT / CONFIG)
+WITHOUT_SHARED_FILES = ("--shared-fs-usage", "none")
+# The analyses whose jobs read folders of runs; the others read the file of a search, or a state, or train.
+READERS = [name for name in STUDY.plan.analyses if name not in ("tuning", "branching", "device_timing")]
 
 
-def declared_files(checkout: Checkout) -> dict[str, tuple[Path, list[Path]]]:
-    """Return the first output and the inputs of one job of each rule."""
-    done = checkout.snakemake("--detailed-summary", *WITHOUT_SHARED_FILES)
-    assert done.returncode == 0, done.stdout[-3000:]
-    lines = done.stdout[done.stdout.index("output_file\t") :].splitlines()
-    jobs = {}
-    for row in csv.DictReader(lines, delimiter="\t"):
-        jobs.setdefault(row["rule"], (Path(row["output_file"]), list(map(Path, row["input-file(s)"].split(",")))))
-    return jobs
+def first_output(analysis: str) -> str:
+    return STUDY.paths.partial_outputs(analysis)[0] if ANALYSES[analysis].is_split else STUDY.paths.rows(analysis)
 
 
-def test_jobs_read_only_the_files_of_runs_that_their_rules_declare(finished: Checkout, tmp_path: Path):
-    jobs = declared_files(finished)
+def test_every_analysis_declares_more_files_without_a_shared_file_system(finished: Checkout):
+    jobs = finished.stale_jobs(CONFIG, *WITHOUT_SHARED_FILES)  # those with other inputs than before
+    assert not {job for job in jobs if job.startswith(("train", "tune", "prepare"))}
+    for analysis in READERS:
+        assert any(job.startswith("analyze") and analysis in job.split() for job in jobs), analysis
+
+
+def test_analyses_read_only_the_files_of_runs_that_are_declared(finished: Checkout, tmp_path: Path):
     folder = Checkout.at(tmp_path / "checkout")
-    for file in {file for rule in READERS for file in jobs[rule][1]}:
-        source, copy = finished.path / file, folder.path / file
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, copy, copy_function=os.link)
+    names = ("run.json", "history.csv", "update_norms.npy", *STUDY.paths.weights_folders)
+    summaries = map(Path, (*STUDY.paths.run_summaries, *STUDY.paths.confirmation_summaries))
+    declared = [summary.with_name(name) for summary in summaries for name in names]
+    for file in (*declared, Path(STUDY.paths.prepared_data), Path(STUDY.paths.finalists)):
+        (folder.path / file).parent.mkdir(parents=True, exist_ok=True)
+        if (finished.path / file).is_dir():
+            shutil.copytree(finished.path / file, folder.path / file, copy_function=os.link)
         else:
-            os.link(source, copy)
-    outputs = [jobs[rule][0] for rule in READERS]
-    done = folder.snakemake(
-        *map(str, outputs), "--cores", "2", *WITHOUT_SHARED_FILES, "--allowed-rules", *READERS
-    )  # fmt: skip
+            os.link(finished.path / file, folder.path / file)
+    outputs = list(map(first_output, READERS))
+    options = ("--cores", "2", "--configfile", CONFIG, *WITHOUT_SHARED_FILES)
+    done = folder.snakemake(*outputs, *options, "--allowed-rules", *READERS)
     assert done.returncode == 0, done.stdout[-4000:]
-    tables = [output for output in outputs if output.suffix == ".csv"]
-    assert len(tables) == len(READERS) - 1
-    for table in tables:
+    for table in outputs:
         expected, actual = (drop_times(read_frame(root / table)) for root in (finished.path, folder.path))
-        pd.testing.assert_frame_equal(actual, expected, obj=str(table))
+        pd.testing.assert_frame_equal(actual, expected, obj=table)

@@ -133,7 +133,7 @@ def verify(
 
 
 def _unchecked(reason: str) -> Iterator[Finding]:
-    for name in ("micro-batches equal the whole", "a resumed run is exact", "two processes equal one"):
+    for name in ("micro-batches equal the complete batch", "a resumed run is exact", "two processes equal one"):
         yield Finding(name, NOT_CHECKED, reason)
 
 
@@ -184,7 +184,7 @@ def _is_random(objective: Objective, batch: Batch) -> bool:
 
 
 def _check_micro_batches(objective: Objective, batch: Batch, data: PreparedData, is_random: bool) -> Finding:
-    name = "micro-batches equal the whole"
+    name = "micro-batches equal the complete batch"
     if not examples_are_independent(objective, batch, data.spec):
         reason = "the network computes over the examples of a batch, as BatchNorm does, so batches are not split"
         return Finding(name, NOT_CHECKED, reason)
@@ -192,10 +192,10 @@ def _check_micro_batches(objective: Objective, batch: Batch, data: PreparedData,
     replica.module.train(not is_random)  # each part would draw other random numbers
     weights = replica.example_weights(batch)
     total = len(batch) if weights is None else weights.sum()
-    whole = _gradient(replica, [batch], total)
+    at_once = _gradient(replica, [batch], total)
     first = len(batch) // 3
     parts = _gradient(replica, batch.split([first, len(batch) - first]), total)
-    difference = _ratio((whole - parts).norm(), whole.norm())
+    difference = _ratio((at_once - parts).norm(), at_once.norm())
     mode = " (without dropout)" if is_random else ""
     return Finding(
         name, HOLDS if difference <= GRADIENT_TOLERANCE else FAILS, f"gradients differ by {difference:.1g}{mode}"

@@ -24,7 +24,7 @@ NAMES = [
     "network and loss",
     "second derivatives",
     "optimizer state",
-    "micro-batches equal the whole",
+    "micro-batches equal the complete batch",
     "a resumed run is exact",
     "two processes equal one",
 ]

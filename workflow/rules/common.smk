@@ -65,11 +65,17 @@ def share_options(names):
     """
     first, *others = map(workflow.modifier.modify_rulename, names)
     dag = workflow.dag
-    if first in {rule.name for rule in dag.forcerules}:
+    if first in {forced.name for forced in dag.forcerules}:
         dag.forcerules.update(map(workflow.get_rule, others))
     for rules_of_option in (dag.untilrules, dag.omitrules):
         if first in rules_of_option:
             rules_of_option.update(others)
+
+
+def data_for(names):
+    """Return the prepared data, and first let these rules share the options of Snakemake."""
+    share_options(names)
+    return study.paths.prepared_data
 
 
 def of_first_run(rule_of_runs, function):

@@ -19,12 +19,6 @@ share_profile(TRAIN_RULE_NAMES)
 share_profile(CONFIRM_RULE_NAMES)
 
 
-def data_for(names):
-    """Return the prepared data, and first let these rules share the options of Snakemake."""
-    share_options(names)
-    return study.paths.prepared_data
-
-
 rule network:
     """Check that network and batch sizes fit the data, before anything trains."""
     input:

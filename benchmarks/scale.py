@@ -9,8 +9,14 @@ time, and sees that jobs have ended when it asks, every `--poll` seconds. The cl
 takes `--run` seconds, and a job `--start` more. `busy` is the share of the places for jobs in which runs train.
 `--quick` only shows that it works: with one seed.
 
-Measured on 2 cores that many other programs used, Snakemake 9.27, Python 3.11; the files are those of the smoke study:
-MEASURED
+Measured on 2 cores under a load of 20, Snakemake 9.27, Python 3.11; the files are those of the smoke study. Of the
+plan only the CPU time is of use, since it got a seventh of a core:
+    plan of 100,000 runs: 1039 s, 153 s CPU, 1.4 GB; 10,096 jobs,
+        of which train: 10,000
+    files: 14 and 29 kB for each run, together 1,400,000 and 2.9 GB
+    queue, 1 seeds per job: 100,000 submissions, 20.9 h, busy 0.80
+    queue, 10 seeds per job: 10,000 submissions, 17.1 h, busy 0.97
+With `--jobs 1000` the queue takes 5.6 h (busy 0.30) and 1.8 h (busy 0.93): Snakemake submits at most 5 jobs a second.
 """
 
 import argparse

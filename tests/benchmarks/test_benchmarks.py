@@ -25,7 +25,7 @@ def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
     assert names == {
         *("analyses", "coverage", "identical_runs", "images", "loss_surface", "search", "study", "tasks", "training"),
-        *("during_training", "workflow", "cost", "gpu", "trackers"),
+        *("during_training", "workflow", "cost", "gpu", "trackers", "scale"),
     }
 
 
@@ -87,6 +87,23 @@ comparison: {fixed_learning_rate: 0.02, high_learning_rate: 0.02}
 arms: {linear: {enabled: false}, sqrt: {enabled: false}}
 tuning: {enabled: false}
 """
+
+
+def test_scale_benchmark_plans_counts_and_simulates(tmp_path: Path):
+    results, metadata = tmp_path / "results" / "any", tmp_path / ".snakemake" / "metadata"
+    for folder in (results / "runs" / "bs1-lr1-seed0", results / "logs" / "train", metadata):
+        folder.mkdir(parents=True)
+    for file in (results / "runs/bs1-lr1-seed0/run.json", results / "logs/train/bs1-lr1-seed0.log", metadata / "any"):
+        file.write_bytes(bytes(1000))
+    output = benchmark("scale", "--quick", "--results", str(results))
+    assert re.search(r"plan of 200 runs: .* 296 jobs,\n    of which train: 200\n", output)
+    assert "files: 4 and 4 kB for each run, together 800 and" in output
+
+    simulate = runpy.run_path(str(BENCHMARKS / "scale.py"))["simulate"]
+    # One place: each job of 7 s is seen to have ended at the next poll, after 10 s.
+    assert simulate(num_jobs=3, seconds=7, limit=1, submit=0, poll=10) == 30
+    # Places for all: the last submission, its job, and the poll.
+    assert simulate(num_jobs=3, seconds=7, limit=9, submit=2, poll=1) == 13
 
 
 def test_runs_of_two_studies_are_compared(tmp_path: Path):

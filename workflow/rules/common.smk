@@ -67,7 +67,7 @@ def share_options(names):
     """
     first, *others = map(workflow.modifier.modify_rulename, names)
     dag = workflow.dag
-    if first in [each.name for each in dag.forcerules]:
+    if first in {forced.name for forced in dag.forcerules}:
         dag.forcerules.update(map(workflow.get_rule, others))
     for rules_of_option in (dag.untilrules, dag.omitrules):
         if first in rules_of_option:

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 
 
 class ParsedPage(HTMLParser):
-    """The elements of an HTML page with their attributes, and its text; asserts that tags are balanced."""
+    """The elements of an HTML page with their attributes, and its text without scripts; tags must be balanced."""
 
     VOID = frozenset({"meta", "link", "img", "br"})
 
@@ -24,7 +24,8 @@ class ParsedPage(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        if self.open[-1:] != ["script"]:
+            self.text += data
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.elements if name == tag]

@@ -69,7 +69,7 @@ def test_dashboard_lists_the_studies_and_trials_of_a_journal(tmp_path: Path):
             assert [trial["values"] for trial in trials] == [[0.02], [0.5]]
         finally:
             dashboard.kill()
-    # Reading it leaves no lock and no link, so the search can go on.
+    # Reading it leaves no lock and no link, so the search can resume.
     assert [path.name for path in tmp_path.iterdir()] == ["optuna.journal"]
 
 

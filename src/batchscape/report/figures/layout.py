@@ -295,7 +295,7 @@ def wrap(text: str, width: float, size: float, *, bold: bool = False) -> str:
     """Break the lines of a text between words, so that none is wider than `width` if its words are not.
 
     Args:
-        text: The text; its own line breaks are kept.
+        text: The text; its own line breaks stay.
         width: The width in points.
         size: The size of the letters in points.
         bold: Whether the letters are bold.

@@ -28,8 +28,8 @@ def robust_limits(values: pd.Series, groups: pd.Series) -> tuple[float, float]:
     if not reach > 0:
         return float(values.min()), float(values.max())
     inside = values.between(first - reach, third + reach)
-    kept = values[inside | (inside.groupby(groups).transform("mean") < 0.5)]
-    shown = kept if np.ptp(values) >= SQUEEZE * np.ptp(kept) else values
+    inner = values[inside | (inside.groupby(groups).transform("mean") < 0.5)]
+    shown = inner if np.ptp(values) >= SQUEEZE * np.ptp(inner) else values
     return float(shown.min()), float(shown.max())
 
 

@@ -58,6 +58,8 @@ FROM_LINES = {"gather analysis/interpolation", "table interpolation", "figure in
 FROM_PLANES = {"gather tables/landscape", "figure landscape"}
 FROM_TRAJECTORIES = {"gather tables/trajectory", "figure trajectory"}
 FROM_CURVATURE = {"gather analysis/curvature", "table curvature", "figure curvature"} | CLAIMS
+# Of two batch sizes each, with their colors among all of the study.
+COLORED_BY_BATCH_SIZE = {"figure curvature", "figure spectral_density"}
 FROM_DENSITY = {"gather analysis/spectral_density", "table spectral_density", "figure spectral_density"}
 FROM_TARGET = {
     *("table runs_to_target", "table steps_to_target", "table critical_batch", "table regimes", "table frontier"),
@@ -184,9 +186,10 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
             | OVER_ALL_RUNS
             | sharpness_jobs("bs96-lr0.02", "bs96-lr0.03", "bs96-lr0.08", "bs96-lrtuned")
             | alignment_jobs("bs96-lr0.02")
-            | TIMING,
+            | TIMING
+            | COLORED_BY_BATCH_SIZE,
         ),
-        ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS | TIMING),
+        ([64, 256], OVER_ALL_RUNS | FROM_SHARPNESS | FROM_ALIGNMENT | FROM_TRIALS | TIMING | COLORED_BY_BATCH_SIZE),
         ([256, 128, 64], set()),
     ],
     # The linear arm already has 0.04 for 128.

@@ -10,10 +10,10 @@ from sphinx.application import Sphinx
 PROJECT = Path(__file__).parents[1]
 # The pages of the sidebar. They are named here, because a list in README.md would be visible on GitHub.
 NAVIGATION = {
-    "Using Batchscape": ["usage", "recipe", "data", "custom-code", "troubleshooting"],
+    "Using Batchscape": ["usage", "recipe", "data", "custom-code", "lightning", "tracking", "troubleshooting"],
     "Where it runs": ["cluster", "executors", "performance"],
     "Reference": ["config", "outputs", "glossary", "/config/README"],
-    "Example studies": ["diamonds", "python-docs", "python-docs-adamw", "original-study"],
+    "Example studies": ["studies/diamonds", "studies/python-docs", "studies/python-docs-adamw", "original-study"],
     "Development": ["architecture", "/CONTRIBUTING", "/CHANGELOG"],
 }
 
@@ -21,7 +21,7 @@ project = "Batchscape"
 release = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
 extensions = ["myst_parser"]
 root_doc = "README"
-include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md", "docs/*.md"]
+include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md", "docs/*.md", "docs/studies/*.md"]
 exclude_patterns = [".*", "build", "data", "dist", "downloads", "results", "src", "tests", "workflow"]  # not searched
 
 # Anchors like those of GitHub, for headings of all levels.

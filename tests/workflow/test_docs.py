@@ -15,7 +15,7 @@ from tests.helpers.checkout import PROJECT
 PACKAGE = PROJECT / "src" / "batchscape"
 PACKAGES = [path.parent.name for path in PACKAGE.glob("*/__init__.py")]
 PAGES = [PROJECT / name for name in ("README.md", "CONTRIBUTING.md", "config/README.md")] + sorted(
-    (PROJECT / "docs").glob("*.md")
+    (PROJECT / "docs").rglob("*.md")
 )
 TO_BE_WRITTEN = {"config/mine.yaml", "src/batchscape/analysis/gradient_norm.py"}  # by the reader of a page
 

@@ -376,7 +376,7 @@ HISTORY = f"{FOLDER}/analysis/history.csv"
     ("file", "damage", "target", "lost", "problem", "hint"),
     [
         (f"{RUN}/run.json", truncate, TABLE, (RUNS,), "does not match its schema (Invalid JSON: ", RETRAIN_HINT),
-        (f"{RUN}/history.csv", truncate, HISTORY, (HISTORY,), "is truncated in its last line", RETRAIN_HINT),
+        (f"{RUN}/history.csv", truncate, HISTORY, (RUNS,), "is truncated in its last line", RETRAIN_HINT),
         (
             f"{SEARCH}/tuned.json",
             with_content(b'{"learning_rate": -1}'),

@@ -484,8 +484,9 @@ MODULES = {
     "analysis/gradient_alignment.py": ALIGNMENT,
     "config/interpolation.py": LINES,
     "config/analysis.py": SURFACES,
-    "curvature/loss_surface.py": SURFACES,
-    "curvature/inference.py": SURFACES,
+    # The search measures the loss before training with these.
+    "curvature/loss_surface.py": SURFACES | RETUNED,
+    "curvature/inference.py": SURFACES | RETUNED,
     "runtime/progress.py": PLANES | TRAJECTORIES | LINES | ALIGNMENT,
     "io/frames.py": EVERYTHING,  # the manifest is a table, and the search reads histories
     "models/build.py": {"network"} | TRAIN | AGGREGATED,

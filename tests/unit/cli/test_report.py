@@ -16,6 +16,7 @@ from batchscape.config.budget import Warmup
 from batchscape.config.stages import MeasuredStages, StageConfig
 from batchscape.io.files import write_json
 from batchscape.io.frames import write_frame
+from batchscape.io.run_directory import COMPLETED_COPY
 from batchscape.report.tables import recommendation, tuned_lr
 from batchscape.study.study import Study
 from tests.helpers.jobs import STAYING_JOB, write_states
@@ -86,7 +87,9 @@ def lose(*states: dict[str, Any]) -> Callable[[Study], None]:
     """Return a function that deletes a run and records these states of its job."""
 
     def delete(study: Study) -> None:
-        Path(study.paths.run_file(ONE, "run.json")).unlink()
+        run_file = Path(study.paths.run_file(ONE, "run.json"))
+        run_file.unlink()
+        shutil.rmtree(run_file.parent / COMPLETED_COPY)
         record(study, f"train/{ONE}", *states)
 
     return delete

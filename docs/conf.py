@@ -21,7 +21,9 @@ project = "Batchscape"
 release = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
 extensions = ["myst_parser"]
 root_doc = "README"
-include_patterns = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md", "docs/*.md", "docs/studies/*.md"]
+include_patterns = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "config/README.md", "docs/*.md", "docs/studies/*.md"),
+]
 exclude_patterns = [".*", "build", "data", "dist", "downloads", "results", "src", "tests", "workflow"]  # not searched
 
 # Anchors like those of GitHub, for headings of all levels.

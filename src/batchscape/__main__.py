@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
         help="options and targets of Snakemake, such as --cores 8",
     )
     add("check", _check, "check a study file; estimate the time of its trainings", needs_file=True)
-    add("verify", _verify, "probe the network, loss, optimizer and data of a study file by training", needs_file=True)
+    add("verify", _verify, "probe network, loss, optimizer and data by training", needs_file=True)
     status = add("status", _status, "show the state of each run, also while they train", needs_file=True)
     form = status.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print one JSON object per line for each job and each run")

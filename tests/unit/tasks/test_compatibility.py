@@ -68,6 +68,7 @@ def write_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Ca
     monkeypatch.syspath_prepend(str(tmp_path))
 
     def write(text: str) -> CustomModelConfig:
+        sys.modules.pop("brought_net", None)
         (tmp_path / "brought_net.py").write_text(f"import torch\nfrom torch import nn\n{text}")
         return CustomModelConfig(name="brought_net:Net")
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
+from batchscape.config.figures import FiguresConfig
 from batchscape.config.study import Run
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.report.claims.evidence import Evidence
@@ -17,6 +18,7 @@ from batchscape.report.claims.statements import CLAIMS
 from batchscape.report.claims.t_test import equivalence_p_value, t_test
 from batchscape.report.claims.verdict import seeds_needed, verdict
 from batchscape.report.figures import claims as figure
+from batchscape.report.figures.layout import drawn
 from batchscape.report.preview import preview_table
 from batchscape.report.tables import claims
 from batchscape.study.study import Study
@@ -675,10 +677,10 @@ def test_compared_batch_sizes_are_set_in_the_config():
 def test_figure_has_a_row_for_every_claim(diverges: Callable[[Run], bool], tmp_path):
     path = tmp_path / "claims.csv"
     write_frame(path, tabulate_claims(make_sources(CASES["more_epochs"][0], diverges=diverges)).reset_index())
-    drawn = figure.draw(read_frame(path)).draw()
-    drawn.savefig(tmp_path / "claims.png")  # computes the layout
-    (axes,) = drawn.axes
-    assert len(axes.get_yticklabels()) == len(CLAIMS)
-    for text in [*axes.get_yticklabels(), *axes.texts]:
-        box = text.get_window_extent()
-        assert drawn.bbox.x0 <= box.x0 < box.x1 <= drawn.bbox.x1, text.get_text()
+    with drawn(figure.draw(read_frame(path)), FiguresConfig()) as page:
+        page.savefig(tmp_path / "claims.png")  # computes the layout
+        (axes,) = page.axes
+        assert len(axes.get_yticklabels()) == len(CLAIMS)
+        for text in [*axes.get_yticklabels(), *axes.texts]:
+            box = text.get_window_extent()
+            assert page.bbox.x0 <= box.x0 < box.x1 <= page.bbox.x1, text.get_text()

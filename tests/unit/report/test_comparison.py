@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from batchscape.config.figures import FiguresConfig
 from batchscape.report.comparison import claims, power_laws, results
 from batchscape.report.comparison.claims import compare_critical_batches
 from batchscape.report.comparison.page import render_comparison
@@ -14,7 +15,7 @@ from batchscape.report.comparison.power_laws import find_ladders, fit_power_law
 from batchscape.report.comparison.results import find_best_rates, tabulate
 from batchscape.report.comparison.studies import StudyTables, describe_comparability, find_differences
 from batchscape.report.figures.comparison import draw
-from batchscape.report.figures.style import render_png
+from batchscape.report.figures.files import render_png
 from batchscape.report.tables import critical_batch
 from tests.helpers.checkout import PROJECT
 from tests.helpers.finished import RATES, SIZES, made_up_steps, made_up_study, made_up_tables
@@ -399,5 +400,5 @@ def test_figure_draws_bounds_unbounded_intervals_and_studies_without_values():
     studies = [made_up_study("a", made_up_tables(best_rate=1e-5)), made_up_study("a" * 100)]
     table = tabulate(studies, ["missing"])
     table.loc[table["quantity"].eq("critical_batch") & table["study"].eq("a"), ["ci95_low", "ci95_high"]] = [0, np.inf]
-    assert render_png(draw(table, ["a", "a" * 100, "missing"])).startswith(b"\x89PNG")
-    assert render_png(draw(table[table["verdict"] == "missing"], ["missing"])).startswith(b"\x89PNG")
+    assert render_png(draw(table, ["a", "a" * 100, "missing"]), FiguresConfig()).startswith(b"\x89PNG")
+    assert render_png(draw(table[table["verdict"] == "missing"], ["missing"]), FiguresConfig()).startswith(b"\x89PNG")

@@ -221,8 +221,10 @@ def _measure_pace(study: Study, sample: PreparedData) -> tuple[Pace, str]:
             data = Path(folder) / "data.safetensors"
             write_prepared(data, _resize(sample, num_examples))
             run = RunDirectory(train(spec, data, Path(folder) / "run"))
-            history = run.history(["train_seconds", "validation_seconds"]).iloc[1:]
+            history = run.history(["train_seconds", "validation_seconds"])
             device = run.summary()["environment"]["device"]
+        if len(history) > 1:  # a run that diverges at once has only its first epoch
+            history = history.iloc[1:]
         seconds[batch_size] = float(history["train_seconds"].median()) / NUM_BATCHES
         validation_example = float(history["validation_seconds"].median()) / num_examples
     return fit_pace(seconds, validation_example), device

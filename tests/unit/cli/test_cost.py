@@ -101,6 +101,21 @@ def test_an_invalid_loss_metric_or_class_is_an_error(task: dict, message: str, r
     assert refusal(describe_cost, checked, inspect_source(checked.data)).startswith(message)
 
 
+def test_a_training_that_diverges_at_once_is_timed(tmp_path: Path):
+    np.savez(tmp_path / "a.npz", inputs=np.ones((40, 3), np.float32), targets=np.linspace(1e5, 3e5, 40))
+    study = {
+        "name": "s",
+        "data": {"source": "arrays", "path": str(tmp_path / "a.npz")},
+        "task": {"name": "regression"},
+        "grid": {"batch_sizes": [8]},
+        "model": {"name": "mlp", "dense": [4]},
+        "comparison": {"fixed_learning_rate": 1e9},
+    }
+    checked = Study.from_mapping(study, "s.yaml")
+    (line,) = describe_cost(checked, inspect_source(checked.data, "regression"))
+    assert line.startswith("time (rough estimate "), line
+
+
 def positive_only(outputs: torch.Tensor, targets: torch.Tensor, *, reduction: str = "mean") -> torch.Tensor:
     if not (targets > 0).all():
         raise ValueError("targets must be positive")

@@ -9,19 +9,17 @@ the first job to the end of the last. `busy` is the CPU time of all jobs over co
 time over the work, spread evenly over the cores: 1 would be a study whose jobs start instantly, on cores that never
 wait. `--cores` are those of the machine, not Snakemake's.
 
-Measured on 2 cores of a shared Intel Xeon whose speed changed meanwhile (a Python loop of 20 million additions: 2 to
-3.7 s), Python 3.11, `make study`:
+Measured on 2 cores of a shared AMD EPYC, with other work at low priority beside it, Python 3.11, `make study`:
     rule                  jobs   work, s  to start, s
-    train                   66     553.5        324.4
-    sharpness               17     235.0         49.0
-    tune                     4     210.8         22.4
-    figures                 23      59.2         35.3
-    device_timing            1      57.8          5.3
-    gradient_alignment       4      48.3         11.3
-    landscape                2      29.2          6.6
-    tables                  22       9.3         16.5
-    all                    153    1208.7        485.8
-    study 934 s: busy 0.91, overhead 1.55
+    train                  120     366.5         50.2
+    tune                     4     197.8          9.9
+    sharpness               18      96.2         27.5
+    figures                 29      57.1         27.3
+    branching               16       4.2         41.5
+    confirm                  9      33.0          8.0
+    all                    267     851.7        222.6
+    study 596 s: busy 0.90, overhead 1.40
+A log is that of a run, and six seeds share a process: 120 runs of 20 settings are 20 jobs.
 """
 
 import argparse

@@ -122,9 +122,7 @@ def _label(column: str, measures: Measures) -> str:
 
 def _exponents(study: StudyTables) -> Iterator[Row]:
     for _, row in study.tables["scaling"].iterrows():
-        notes = [] if row["reason"] == "none" else [row["reason"]]
-        if row["n_on_edge"]:
-            notes.append(f"batch sizes left out, since their best value is only a bound: {row['n_on_edge']:.0f}")
+        left_out = f"batch sizes left out, since their best value is only a bound: {row['n_on_edge']:.0f}"
         yield Row(
             study.name,
             "exponent",
@@ -132,7 +130,7 @@ def _exponents(study: StudyTables) -> Iterator[Row]:
             Estimate(row["exponent"], row["ci95_low"], row["ci95_high"]),
             n_seeds=row["n_seeds"],
             verdict=row["verdict"],
-            note="; ".join(notes) or "none",
+            note=_join_notes(row["reason"], left_out if row["n_on_edge"] else "none"),
         )
 
 
@@ -142,14 +140,18 @@ def _critical_batches(study: StudyTables) -> Iterator[Row]:
         for quantity in ("critical_batch", "critical_batch_20pct"):
             ends = (row[f"{quantity}{end}"] for end in ("", "_ci95_low", "_ci95_high"))
             verdict = {"verdict": row["verdict"]} if quantity == "critical_batch" else {}
-            notes = [row["reason"]] if quantity == "critical_batch" and row["reason"] != "none" else []
-            notes += [describe_edges(row["n_on_edge"])] if row["n_on_edge"] else []
-            note = "; ".join(notes) or "none"
+            reason = row["reason"] if quantity == "critical_batch" else "none"
+            note = _join_notes(reason, describe_edges(row["n_on_edge"]))
             yield Row(study.name, quantity, target, Estimate(*ends), study.measures.examples, note=note, **verdict)
 
 
 def describe_edges(count: float) -> str:
-    return f"best rates on an edge of the tried ones: {count:.0f}"
+    """Return how many of the best rates are only bounds; `none` if none is."""
+    return f"best rates on an edge of the tried ones: {count:.0f}" if count else "none"
+
+
+def _join_notes(*notes: str) -> str:
+    return "; ".join(note for note in notes if note != "none") or "none"
 
 
 def describe_target(study: StudyTables, row: pd.Series) -> str:
@@ -170,9 +172,7 @@ def _regimes(study: StudyTables) -> Iterator[Row]:
             Estimate(row["steps_ratio"], row["ci95_low"], row["ci95_high"]),
             n_seeds=row["n_seeds"],
             verdict=row["regime"],
-            note=row["reason"]
-            if row["reason"] != "none"
-            else describe_edges(row["n_on_edge"]) * bool(row["n_on_edge"]) or "none",
+            note=row["reason"] if row["reason"] != "none" else describe_edges(row["n_on_edge"]),
         )
 
 

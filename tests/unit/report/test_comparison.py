@@ -1,5 +1,6 @@
 """Differences between studies, results side by side, power laws and the claim on optimizers, from known truth."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -402,3 +403,12 @@ def test_figure_draws_bounds_unbounded_intervals_and_studies_without_values():
     table.loc[table["quantity"].eq("critical_batch") & table["study"].eq("a"), ["ci95_low", "ci95_high"]] = [0, np.inf]
     assert render_png(draw(table, ["a", "a" * 100, "missing"]), FiguresConfig()).startswith(b"\x89PNG")
     assert render_png(draw(table[table["verdict"] == "missing"], ["missing"]), FiguresConfig()).startswith(b"\x89PNG")
+
+
+def test_best_rates_on_an_edge_are_noted_only_where_there_are_any():
+    study = made_up_study("a")
+    quantities = ["critical_batch", "critical_batch_20pct"]
+    for count, note in ((3, "best rates on an edge of the tried ones: 3"), (0, "none")):
+        fitted = study.tables["critical_batch"].assign(n_on_edge=count)
+        table = tabulate([replace(study, tables={**study.tables, "critical_batch": fitted})])
+        assert set(table.loc[table["quantity"].isin(quantities), "note"]) == {note}

@@ -11,7 +11,7 @@ the wall time) of an epoch of training and validation, the median without the fi
 memory is the most that the process had in main memory, above what it had before training, or on a GPU the most that
 torch allocated there. The slope is that of the logarithm of the time over the logarithm of the quantity, fitted to
 all points by least squares: 1 means proportional, 0 that it does not matter. How planning grows with the number of
-runs is in benchmarks/workflow.py.
+runs is in benchmarks/scale.py.
 
 Measured on 2 cores of a shared AMD EPYC under a load of 20, Python 3.11, torch 2.13; slopes of the time and the memory:
 

@@ -13,7 +13,10 @@ NAVIGATION = {
     "Using Batchscape": ["usage", "recipe", "data", "custom-code", "lightning", "tracking", "troubleshooting"],
     "Where it runs": ["cluster", "executors", "performance"],
     "Reference": ["config", "outputs", "glossary", "/config/README"],
-    "Example studies": ["studies/diamonds", "studies/python-docs", "studies/python-docs-adamw", "original-study"],
+    "Example studies": [
+        *("studies/digits", "studies/fashion-mnist", "studies/diamonds", "studies/python-docs"),
+        *("studies/python-docs-adamw", "original-study"),
+    ],
     "Development": ["architecture", "/CONTRIBUTING", "/CHANGELOG"],
 }
 

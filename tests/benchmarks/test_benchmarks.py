@@ -25,7 +25,7 @@ def test_every_benchmark_is_tested():
     names = {path.stem for path in BENCHMARKS.glob("*.py")}
     assert names == {
         *("analyses", "coverage", "identical_runs", "images", "loss_surface", "search", "study", "tasks", "training"),
-        *("during_training", "workflow", "cost", "gpu", "trackers", "scale"),
+        *("during_training", "cost", "gpu", "trackers", "scale"),
     }
 
 
@@ -60,7 +60,6 @@ def test_loss_surface_benchmark_runs_without_the_compared_package(tmp_path: Path
         ("cost", [], ["seeds: the time has slope"]),
         ("gpu", ["--accelerator", "cpu"], ["batch size 128", "2 jobs at once"]),
         ("trackers", [], ["csv           open", "tensorboard   open"]),
-        ("workflow", [], ["dry run, 2,000 runs", "dry run, 10,000 runs, Slurm"]),
     ],
 )
 def test_benchmark_runs(name: str, arguments: list[str], contenders: list[str]):
@@ -89,17 +88,20 @@ tuning: {enabled: false}
 """
 
 
-def test_scale_benchmark_plans_counts_and_simulates(tmp_path: Path):
+def test_scale_benchmark_plans_and_counts(tmp_path: Path):
+    benchmark_of_runs = runpy.run_path(str(BENCHMARKS / "scale.py"))
+    output = benchmark("scale", "--quick")
+    assert re.search(r"^ +200 runs,  1 seeds per job: +302 jobs; ", output, re.MULTILINE)
+    assert "queue, 10 seeds per job: 200 submissions, " in output
+
     results, metadata = tmp_path / "results" / "any", tmp_path / ".snakemake" / "metadata"
     for folder in (results / "runs" / "bs1-lr1-seed0", results / "logs" / "train", metadata):
         folder.mkdir(parents=True)
     for file in (results / "runs/bs1-lr1-seed0/run.json", results / "logs/train/bs1-lr1-seed0.log", metadata / "any"):
         file.write_bytes(bytes(1000))
-    output = benchmark("scale", "--quick", "--results", str(results))
-    assert re.search(r"plan of 200 runs: .* 296 jobs,\n    of which train: 200\n", output)
-    assert "files: 4 and 4 kB for each run, together 800 and" in output
+    assert benchmark_of_runs["files_per_run"](results) == (4, 4000)
 
-    simulate = runpy.run_path(str(BENCHMARKS / "scale.py"))["simulate"]
+    simulate = benchmark_of_runs["simulate"]
     # One place: each job of 7 s is seen to have ended at the next poll, after 10 s.
     assert simulate(num_jobs=3, seconds=7, limit=1, submit=0, poll=10) == 30
     # Places for all: the last submission, its job, and the poll.

@@ -45,7 +45,7 @@ from batchscape.analysis import gradient_alignment, interpolation, landscape, sh
 from batchscape.analysis.surfaces import draw_examples
 from batchscape.config.analysis import AnalysisConfig
 from batchscape.config.budget import Budget
-from batchscape.config.data import SyntheticConfig
+from batchscape.config.data.images import SyntheticConfig
 from batchscape.config.device_timing import DeviceTimingConfig
 from batchscape.config.grid import GridConfig
 from batchscape.config.landscape import LandscapeConfig

@@ -61,7 +61,7 @@ def measure(point: Point, accelerator: str) -> dict[str, float]:
     import psutil
     import torch
 
-    from batchscape.config.data import SyntheticConfig
+    from batchscape.config.data.images import SyntheticConfig
     from batchscape.config.run import RunSpec
     from batchscape.data.prepare import prepare
     from batchscape.data.prepared import write_prepared

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from batchscape.config.data import SyntheticConfig
+from batchscape.config.data.images import SyntheticConfig
 from batchscape.config.run import RunSpec
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, read_prepared, write_prepared

@@ -57,7 +57,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from training import EpochEndCallback, StockModule, bare_trainer, epoch_ends, silence_lightning
 
 from batchscape.config.budget import Budget
-from batchscape.config.data import SyntheticConfig
+from batchscape.config.data.images import SyntheticConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig

@@ -82,7 +82,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from batchscape.analysis.landscape import evaluate_on_plane, grid, normalize_filters, random_directions
-from batchscape.config.data import DigitsConfig
+from batchscape.config.data.images import DigitsConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.task import ClassificationConfig
 from batchscape.curvature.loss_surface import LossSurface

@@ -55,7 +55,7 @@ from batchscape.runtime.user_code import import_object
 import_object("torchmetrics:Metric", "benchmark")
 
 # ruff: noqa: E402
-from batchscape.config.data import DigitsConfig
+from batchscape.config.data.images import DigitsConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig

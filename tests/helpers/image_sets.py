@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from batchscape.config.data import ImageFolderConfig
+from batchscape.config.data.images import ImageFolderConfig
 from batchscape.data.prepare import PrepareResult
 from batchscape.data.source import RawDataset
 from tests.helpers.bad_images import encode_image, make_image, write_file

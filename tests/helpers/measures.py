@@ -4,7 +4,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from batchscape.config.data import DataSection, DigitsConfig
+from batchscape.config.data.images import DigitsConfig
+from batchscape.config.data.section import DataSection
 from batchscape.config.task import ClassificationConfig, TaskConfig, TaskSection
 from batchscape.report.measures import Measures
 from batchscape.study.measures import describe_measures

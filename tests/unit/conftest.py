@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from batchscape.config.data import DigitsConfig
+from batchscape.config.data.images import DigitsConfig
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.errors import UserError

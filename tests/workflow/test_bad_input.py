@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from batchscape.__main__ import main
-from batchscape.config.data import ArraysConfig, ImageFolderConfig
+from batchscape.config.data.arrays import ArraysConfig
+from batchscape.config.data.images import ImageFolderConfig
 from batchscape.config.run import Tuned
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import prepared_digest, read_prepared

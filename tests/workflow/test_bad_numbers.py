@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from batchscape.analysis import trajectory
-from batchscape.config.data import ArraysConfig
+from batchscape.config.data.arrays import ArraysConfig
 from batchscape.data.prepare import prepare
 from batchscape.errors import UserError
 from batchscape.io.run_directory import RunDirectory

@@ -149,7 +149,7 @@ def test_table_sorts_by_the_number_and_filters_by_words_with_the_keyboard(browse
     open_page(browser, page, 1200)
     table = browser.find_element("css selector", "#answer table")
     headings = table.find_elements("css selector", "thead th")
-    column = next(index for index, each in enumerate(headings) if each.text.startswith("cpu seconds"))
+    column = next(index for index, each in enumerate(headings) if each.text.startswith("CPU time to best epoch"))
     before = cells(browser, table, column)
     assert list(map(mean, before)) != sorted(map(mean, before))
     shown = len(before)

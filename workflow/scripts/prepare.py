@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from batchscape.config.data import DataConfig
+from batchscape.config.data.sources import DataConfig
 from batchscape.data.prepare import prepare
 from batchscape.io.frames import write_frame
 

@@ -8,7 +8,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ruamel.yaml import YAML
 
 from batchscape.config.base import sections_in
-from batchscape.config.data import DEFAULT_TASKS, DataSection
+from batchscape.config.data.section import DataSection
+from batchscape.config.data.sources import DEFAULT_TASKS
 from batchscape.config.loading import printable
 from batchscape.config.study import StudyConfig
 from batchscape.errors import UserError

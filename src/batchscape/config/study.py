@@ -19,7 +19,9 @@ from batchscape.config.budget import Warmup
 from batchscape.config.comparison import ComparisonConfig
 from batchscape.config.confirmation import ConfirmationConfig, confirmation_seeds
 from batchscape.config.curvature import CurvatureConfig
-from batchscape.config.data import DEFAULT_TASKS, DataConfig, DigitsConfig, held_out_count
+from batchscape.config.data.images import DigitsConfig
+from batchscape.config.data.section import held_out_count
+from batchscape.config.data.sources import DEFAULT_TASKS, DataConfig
 from batchscape.config.device_timing import DeviceTimingConfig
 from batchscape.config.figures import FiguresConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig

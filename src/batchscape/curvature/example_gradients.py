@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from batchscape.data.dataset import Batch
+from batchscape.models.parameters import flatten_tensors
 from batchscape.models.perturbation import copy_perturbed
 from batchscape.tasks.modes import enable_double_backward
 from batchscape.tasks.objective import Objective
@@ -108,8 +109,3 @@ def _add_axis(example: Batch) -> Batch:
 def compute_gradient(value: Tensor, parameters: Sequence[nn.Parameter], create_graph: bool = False) -> Sequence[Tensor]:
     """Return the gradient of a value; 0 for parameters that the value does not depend on."""
     return torch.autograd.grad(value, parameters, create_graph=create_graph, allow_unused=True, materialize_grads=True)
-
-
-def flatten_tensors(tensors: Sequence[Tensor]) -> Tensor:
-    """Return all values of tensors as one vector."""
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])

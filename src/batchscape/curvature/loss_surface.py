@@ -15,11 +15,11 @@ from batchscape.curvature.example_gradients import (
     BatchGradients,
     choose_gradients,
     compute_gradient,
-    flatten_tensors,
 )
 from batchscape.curvature.inference import InferenceNetwork
 from batchscape.data.dataset import Batch, Dataset, input_tensors, slices
 from batchscape.models.memory import find_largest_fitting, max_micro_batch_size
+from batchscape.models.parameters import flatten_tensors
 from batchscape.tasks.modes import DoubleOutputs, enable_backward, enable_double_backward
 from batchscape.tasks.objective import Measurement, Meter, Objective, dataset_weights
 

@@ -7,7 +7,8 @@ from typing import IO, Literal, NamedTuple
 
 import numpy as np
 
-from batchscape.config.data import ArraysConfig, TaskName
+from batchscape.config.data.arrays import ArraysConfig
+from batchscape.config.data.section import TaskName
 from batchscape.data.interpret import check_numeric_targets, from_arrays, infer_kind, stored_shape, validate_labels
 from batchscape.data.prepared import CHUNK_BYTES
 from batchscape.data.scratch import Scratch

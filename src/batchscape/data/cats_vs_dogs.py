@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
-from batchscape.config.data import CatsVsDogsConfig
+from batchscape.config.data.images import CatsVsDogsConfig
 from batchscape.data.archive import SourceFile, open_archive
 from batchscape.data.image_folder import ListedFile, assign_classes, read_images
 from batchscape.data.layout import class_root

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from batchscape.config.data import CustomDataConfig
+from batchscape.config.data.arrays import CustomDataConfig
 from batchscape.data.data_module import load_data_module
 from batchscape.data.interpret import from_arrays
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset

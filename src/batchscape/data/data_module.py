@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 
-from batchscape.config.data import TaskName
+from batchscape.config.data.section import TaskName
 from batchscape.data.interpret import FLOAT_IMAGE_CHANNELS, from_arrays
 from batchscape.data.scratch import Scratch
 from batchscape.data.source import LoadOptions, RawDataset, reject_measured_values

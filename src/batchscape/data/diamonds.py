@@ -4,7 +4,7 @@ from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from batchscape.config.data import DiamondsConfig
+from batchscape.config.data.tables import DiamondsConfig
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 from batchscape.data.table import read_table
 from batchscape.data.table_files import open_table

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from batchscape.config.data import DigitsConfig
+from batchscape.config.data.images import DigitsConfig
 from batchscape.data.interpret import from_arrays
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 

@@ -11,7 +11,7 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from batchscape.config.data import IdxConfig
+from batchscape.config.data.images import IdxConfig
 from batchscape.data.prepared import INPUTS, TARGETS
 from batchscape.data.scratch import Scratch
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, ManifestEntry, RawDataset, join_names

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image
 
-from batchscape.config.data import ImageFolderConfig
+from batchscape.config.data.images import ImageFolderConfig
 from batchscape.data.archive import SourceFile, UnusableFile, open_archive
 from batchscape.data.decode import WHITE_16_BIT, convert_image, decode_image, open_image
 from batchscape.data.layout import OUTSIDE, Layout, infer_layout, require_training_classes

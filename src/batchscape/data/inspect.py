@@ -8,21 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from batchscape.config.data import (
-    ArraysConfig,
-    CifarConfig,
-    DataConfig,
-    DiamondsConfig,
-    DigitsConfig,
-    IdxConfig,
-    ImageFolderConfig,
-    PythonDocsConfig,
-    SyntheticConfig,
-    TableConfig,
-    TaskName,
-    TextConfig,
-    held_out_count,
-)
+from batchscape.config.data.arrays import ArraysConfig
+from batchscape.config.data.images import CifarConfig, DigitsConfig, IdxConfig, ImageFolderConfig, SyntheticConfig
+from batchscape.config.data.section import TaskName, held_out_count
+from batchscape.config.data.sources import DataConfig
+from batchscape.config.data.tables import DiamondsConfig, TableConfig
+from batchscape.config.data.text import PythonDocsConfig, TextConfig
 from batchscape.data import arrays, cats_vs_dogs, digits, synthetic
 from batchscape.data.archive import open_archive
 from batchscape.data.image_folder import assign_classes, reject_folder_split_keys

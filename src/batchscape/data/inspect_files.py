@@ -7,17 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from batchscape.config.data import (
-    CifarConfig,
-    DataSection,
-    DiamondsConfig,
-    IdxConfig,
-    PythonDocsConfig,
-    TableConfig,
-    TaskName,
-    TextConfig,
-    held_out_count,
-)
+from batchscape.config.data.images import CifarConfig, IdxConfig
+from batchscape.config.data.section import DataSection, TaskName, held_out_count
+from batchscape.config.data.tables import DiamondsConfig, TableConfig
+from batchscape.config.data.text import PythonDocsConfig, TextConfig
 from batchscape.data import cifar, diamonds, idx, python_docs, table, text
 from batchscape.data.moments import Moments
 from batchscape.data.prepared import TARGETS, WEIGHTS, Rows, add_targets

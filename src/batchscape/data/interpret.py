@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from batchscape.config.data import TaskName
+from batchscape.config.data.section import TaskName
 from batchscape.data.prepared import INPUTS, TARGETS, WEIGHTS, Rows
 from batchscape.data.source import ManifestEntry, RawDataset, encode_labels
 from batchscape.data.spec import SIDE_OF_WORD, SIDES, DataSpec

@@ -10,7 +10,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from batchscape.config.data import DataConfig, TableSection, TaskName, source_module
+from batchscape.config.data.section import TaskName
+from batchscape.config.data.sources import DataConfig, source_module
+from batchscape.config.data.tables import TableSection
 from batchscape.data.manifest import make_manifest, summarize_manifest
 from batchscape.data.moments import Moments
 from batchscape.data.prepared import (

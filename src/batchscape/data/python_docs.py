@@ -7,7 +7,7 @@ from importlib import import_module
 
 import numpy as np
 
-from batchscape.config.data import PythonDocsConfig
+from batchscape.config.data.text import PythonDocsConfig
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 from batchscape.data.text import Text, code_points, cut_blocks, split_text
 from batchscape.errors import UserError

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from batchscape.config.data import DataConfig, TaskName
+from batchscape.config.data.section import TaskName
+from batchscape.config.data.sources import DataConfig
 from batchscape.data.prepared import Chunk
 from batchscape.data.spec import TEST, VALIDATION, DataSpec
 from batchscape.errors import UserError

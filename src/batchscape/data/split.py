@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from batchscape.config.data import held_out_count
+from batchscape.config.data.section import held_out_count
 from batchscape.errors import UserError
 
 # Numeric targets are stratified by tenths.

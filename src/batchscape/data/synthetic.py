@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from batchscape.config.data import SyntheticConfig
+from batchscape.config.data.images import SyntheticConfig
 from batchscape.data.interpret import from_arrays
 from batchscape.data.scratch import Scratch
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batchscape.config.data import TableConfig, TableSection
+from batchscape.config.data.tables import TableConfig, TableSection
 from batchscape.data.prepared import CATEGORIES, INPUTS, TARGETS, WEIGHTS
 from batchscape.data.scratch import Scratch
 from batchscape.data.source import (

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from batchscape.config.data import TableSection
+from batchscape.config.data.tables import TableSection
 from batchscape.data.moments import Moments
 from batchscape.data.prepared import CATEGORIES, INPUTS, TARGETS, WEIGHTS, Chunk
 from batchscape.data.source import Fitted, join_names

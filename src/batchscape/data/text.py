@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from batchscape.config.data import PythonDocsConfig, TextConfig, held_out_count
+from batchscape.config.data.section import held_out_count
+from batchscape.config.data.text import PythonDocsConfig, TextConfig
 from batchscape.data.listing import is_clutter, list_files
 from batchscape.data.prepared import INPUTS, WEIGHTS, token_dtype
 from batchscape.data.scratch import Scratch

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
+LOSSES = ("loss", "difference_to_best", "difference_to_chosen")
+"""Columns, besides those of a side of the data, whose unit is that of the loss."""
+
 
 def add_unit(text: str, unit: str) -> str:
     """Return a title with a unit in parentheses, if there is one."""
@@ -91,9 +94,9 @@ class Measures:
 
     def unit_of(self, column: str) -> str:
         """Return the unit of a column of a table, such as `test_rmse`; empty if it has none."""
-        if column == "loss" or column.endswith("_loss"):
+        if column in LOSSES or column.endswith(("train_loss", "validation_loss", "test_loss")):
             return self.loss_unit
-        quantity = column.removesuffix("_at_best")
+        quantity = column.removesuffix("_at_best").removeprefix("average_")
         for side in ("train_", "validation_", "test_"):
             quantity = quantity.removeprefix(side)
         return next((metric.unit for metric in self.metrics if metric.name == quantity), "")

@@ -36,8 +36,13 @@ def format_mean_sd(mean: float, sd: float) -> str:
     return _with_minus_sign(f"{mean:.{digits}f} ± {sd:.{digits}f}")
 
 
-def format_interval(low: float, high: float) -> str:
-    """Format the two ends of an interval."""
+def format_interval(low: float, high: float, lowest: float = -math.inf) -> str:
+    """Format the two ends of an interval; the upper one alone if the lower one is below the lowest possible value.
+
+    A t interval of few seeds may extend to values that the quantity cannot have, so it is no bound on this side.
+    """
+    if low < lowest:
+        return f"up to {format_number(high)}"
     return f"{format_number(low)} to {format_number(high)}"
 
 

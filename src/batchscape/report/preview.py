@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from batchscape.report.measures import Measures, add_unit
+from batchscape.report.headings import heading
+from batchscape.report.measures import Measures
 from batchscape.report.numbers import MISSING, format_mean_sd, format_number
 
 MAX_ROWS = 200
@@ -36,19 +37,24 @@ def preview_table(
     """Format the first `max_rows` rows of a table, of which the first `shown` are shown at first.
 
     The columns `q_mean` and `q_sd` of a quantity are joined to one column `q`; its `q_min` and `q_max` are left out,
-    and so is any other column without values. Headings of losses and metrics have the unit of `measures`. `columns`
+    and so is any other column without values. Columns have their `heading`, with the units of `measures`. `columns`
     selects and orders the resulting columns.
     """
     empty = set(table.columns[table.isna().all()])
-    names = columns or [name for name in dict.fromkeys(map(_displayed_name(table), table.columns)) if name not in empty]
+    names = columns or [name for name in displayed_columns(table) if name not in empty]
     first = table.head(max_rows)
     return TablePreview(
-        columns=[add_unit(name.replace("_", " "), measures.unit_of(name)) for name in names],
+        columns=[heading(name, measures) for name in names],
         numeric=[name not in table or pd.api.types.is_numeric_dtype(table[name]) for name in names],
         rows=[list(cells) for cells in zip(*(_cells(first, name) for name in names), strict=True)],
         total=len(table),
         shown=min(shown, len(first)),
     )
+
+
+def displayed_columns(table: pd.DataFrame) -> list[str]:
+    """Return the names of the columns that show a table: a quantity is one, if it has a mean and an sd."""
+    return list(dict.fromkeys(map(_displayed_name(table), table.columns)))
 
 
 def _displayed_name(table: pd.DataFrame) -> Callable[[str], str]:

@@ -12,6 +12,11 @@ LOSS = "best_validation_loss"
 COSTS = ("seconds_to_best", "cpu_seconds_to_best")
 
 
+def has_negative_loss(runs: pd.DataFrame) -> bool:
+    """Return whether a loss of the table `runs` is negative, so that losses of the study have no natural zero."""
+    return bool((runs[["min_train_loss", LOSS]] < 0).any(axis=None))
+
+
 def cost_column(runs: pd.DataFrame) -> tuple[str, str]:
     """Return the quantity by which the costs of settings are compared, and its unit.
 

@@ -10,7 +10,7 @@ from batchscape.config.tuning import names_of
 from batchscape.report.claims.t_test import t_test
 from batchscape.report.measures import Measures, capitalize
 from batchscape.report.numbers import format_interval, format_mean_sd, format_number, join_truncated
-from batchscape.report.ranking import LOSS, cost_column
+from batchscape.report.ranking import LOSS, cost_column, has_negative_loss
 from batchscape.report.settings import constant_lr_settings, describe_hyperparameter, setting_details
 from batchscape.report.tables.confirmation import CHOSEN
 from batchscape.report.tables.recommendation import MIN_SEEDS_FOR_EQUIVALENT
@@ -133,7 +133,7 @@ def _headline(
     verb = "Start with" if 2 * count > len(candidates) - 1 else "Train with"
     sentence = f"{f'Best setting seen, with {few}:' if few else verb} {describe_setting(chosen)}"
     if confirmed is not None:
-        sentence += f": {_confirmed_loss(confirmed, measures)}"
+        sentence += f": {_confirmed_loss(confirmed, runs, measures)}"
     if count:
         sentence += f"; {_count_settings(count)} not distinguishable from it"
     return f"{sentence}."
@@ -143,11 +143,12 @@ def _count_settings(count: int) -> str:
     return f"{count} other setting{' is' if count == 1 else 's are'}"
 
 
-def _confirmed_loss(confirmed: pd.Series, measures: Measures) -> str:
+def _confirmed_loss(confirmed: pd.Series, runs: pd.DataFrame, measures: Measures) -> str:
     """Return the loss of a finalist with the seeds of the confirmation, whose number is named unless they are few."""
     side, name = ("test", "test_loss") if "test_loss_mean" in confirmed else ("validation", LOSS)
     ends = confirmed[f"{name}_ci95_low"], confirmed[f"{name}_ci95_high"]
-    interval = f" (95 % interval {format_interval(*ends)})" if np.isfinite(ends).all() else ""
+    lowest = -np.inf if has_negative_loss(runs) else 0.0
+    interval = f" (95 % interval {format_interval(*ends, lowest)})" if np.isfinite(ends).all() else ""
     seeds = "" if confirmed["n_seeds"] in FEW else f" with {confirmed['n_seeds']} fresh seeds"
     return f"{side} loss {measures.loss_phrase(format_number(confirmed[f'{name}_mean']))}{interval}{seeds}"
 

@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from batchscape.config.data import DataSection
+from batchscape.config.data.section import DataSection
 from batchscape.config.task import ClassificationConfig, LanguageModelConfig, Metric, TaskSection, function_name
 
 # The losses of `task.loss` in words, and their unit if that of the target is u.

@@ -12,7 +12,7 @@ from typing import Any
 
 from batchscape.config.base import Section
 from batchscape.config.budget import Budget
-from batchscape.config.data import DataSection
+from batchscape.config.data.section import DataSection
 from batchscape.config.device_timing import TimingSpec
 from batchscape.config.loading import to_yaml
 from batchscape.config.run import RunSpec

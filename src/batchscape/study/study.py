@@ -8,7 +8,7 @@ from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 
-from batchscape.config.data import source_module
+from batchscape.config.data.sources import source_module
 from batchscape.config.model import model_module
 from batchscape.config.study import StudyConfig
 from batchscape.config.tracking import PACKAGES

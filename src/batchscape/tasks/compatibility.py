@@ -20,6 +20,7 @@ from batchscape.data.prepared import PreparedData
 from batchscape.data.spec import DataSpec
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.models.build import apply_network
+from batchscape.models.parameters import flatten_tensors
 from batchscape.models.perturbation import copy_perturbed
 from batchscape.models.step_network import StepNetwork, check_step, unused_methods
 from batchscape.optim.optimizers import check_optimizer_step, check_resume
@@ -188,7 +189,7 @@ def check_additivity(objective: Objective, batch: Batch, loss_name: str) -> None
             weight = len(part) if weights is None else weights.sum().item()
             outcome = objective(part)
             parts_of_gradient = torch.autograd.grad(outcome.loss, parameters, allow_unused=True, materialize_grads=True)
-            gradient += weight * torch.cat([tensor.reshape(-1) for tensor in parts_of_gradient]).double().cpu()
+            gradient += weight * flatten_tensors(parts_of_gradient).double().cpu()
             loss += weight * outcome.loss.item()
         return loss, gradient
 

@@ -6,6 +6,7 @@ agent on each.
 """
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -40,14 +41,16 @@ class WorkerFailed(Exception):
 def launch(function: Callable[..., None], arguments: dict[str, Any], devices: int, nodes: int = 1) -> None:
     """Call a module-level function in `devices` processes on each of `nodes`, with arguments that are valid JSON.
 
-    Each process reads its rank from RANK, LOCAL_RANK and WORLD_SIZE, and prints where this process prints. All end when
-    one of them fails, and when this process is interrupted or ends in any way.
+    Each process reads its rank from RANK, LOCAL_RANK and WORLD_SIZE, and prints where this process prints; the first
+    one logs at the level at which this process does. All end when one of them fails, and when this process is
+    interrupted or ends in any way.
 
     Raises:
         WorkerFailed: A process failed; the message is that of the first one.
         UserError: A process raised a UserError, or several nodes are requested outside a Slurm job that has them.
     """
-    call = [function.__module__, function.__qualname__, json.dumps(arguments)]
+    log_level = logging.getLogger("batchscape").getEffectiveLevel()
+    call = [function.__module__, function.__qualname__, json.dumps(arguments), str(log_level)]
     if nodes == 1:
         _run_agent(call, devices, nodes, "localhost:0", uuid.uuid4().hex)
         return

@@ -19,6 +19,7 @@ from batchscape.config.run import RunSpec
 from batchscape.data.dataset import Batch, Dataset, input_tensors, slices, storage_device
 from batchscape.data.prepared import PreparedData
 from batchscape.models.memory import find_largest_fitting, max_micro_batch_size, saved_tensor_bytes
+from batchscape.models.parameters import flatten_tensors
 from batchscape.optim.averaging import WeightAverage
 from batchscape.optim.clipping import clip_gradients
 from batchscape.optim.optimizers import build_optimizer
@@ -211,7 +212,7 @@ class TrainingModule(pl.LightningModule):
 
     def parameter_vector(self) -> torch.Tensor:
         """Return all parameters as a new flat vector, (p,), in the network's order."""
-        return _flatten([parameter.detach() for parameter in self.network.parameters()])
+        return flatten_tensors([parameter.detach() for parameter in self.network.parameters()])
 
     def training_step(self, stop: int, _: int) -> None:
         """Take the steps up to the one after which the run is evaluated."""
@@ -231,7 +232,7 @@ class TrainingModule(pl.LightningModule):
         weights = [parameter.detach() for parameter in parameters]  # the same memory, without autograd
         meter = Meter(self.objective, self.device)
         norms, clipped = [], []
-        before = _flatten(weights)
+        before = flatten_tensors(weights)
         trainable = [parameter for parameter in parameters if parameter.requires_grad]
         has_gradient: list[bool] = []
         total_weight = 0.0
@@ -256,7 +257,7 @@ class TrainingModule(pl.LightningModule):
                     optimizer.step()
                     if self.average is not None:
                         self.average.update(size)
-                    after = _flatten(weights)
+                    after = flatten_tensors(weights)
                     norms.append(torch.linalg.vector_norm(after - before, dtype=torch.float64))
                     before = after
                 total_weight += self._total_weight(order)
@@ -430,7 +431,3 @@ class TrainingModule(pl.LightningModule):
             ),
         )
         return estimates
-
-
-def _flatten(tensors: list[torch.Tensor]) -> torch.Tensor:
-    return torch.cat([tensor.reshape(-1) for tensor in tensors])

@@ -4,6 +4,7 @@ import torch
 
 from batchscape.data.dataset import Dataset
 from batchscape.models.memory import max_micro_batch_size
+from batchscape.models.parameters import flatten_tensors
 from batchscape.tasks.compatibility import NUM_PROBE_EXAMPLES
 from batchscape.tasks.modes import enable_backward, evaluation_mode
 from batchscape.tasks.objective import Objective
@@ -70,7 +71,7 @@ def estimate_noise_scale(
             for part in indices.split(chunk):
                 loss = objective(data.batch(part, device)).loss
                 gradients = torch.autograd.grad(loss, parameters, allow_unused=True, materialize_grads=True)
-                flat = torch.cat([tensor.reshape(-1) for tensor in gradients])
+                flat = flatten_tensors(gradients)
                 gradient.add_(flat, alpha=_total_weight(part, weights) / batch_weight)
             total += batch_weight * gradient
             squares += batch_weight * gradient.dot(gradient)

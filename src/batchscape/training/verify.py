@@ -16,6 +16,7 @@ from batchscape.data.prepared import PreparedData, write_prepared
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.io.run_directory import RunDirectory
 from batchscape.models.memory import saved_tensor_bytes
+from batchscape.models.parameters import flatten_tensors
 from batchscape.runtime.device import choose_device
 from batchscape.tasks.build import build_objective
 from batchscape.tasks.compatibility import (
@@ -168,7 +169,7 @@ def _gradient(objective: Objective, parts: list[Batch], total: float | torch.Ten
         parameter.grad = None
     backward(objective, parts, total)
     gradients = [torch.zeros_like(each) if each.grad is None else each.grad for each in parameters]
-    return torch.cat([gradient.reshape(-1) for gradient in gradients]).double()
+    return flatten_tensors(gradients).double()
 
 
 def _is_random(objective: Objective, batch: Batch) -> bool:

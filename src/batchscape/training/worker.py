@@ -1,4 +1,4 @@
-"""One process of the launcher: `python -m batchscape.training.worker MODULE FUNCTION ARGUMENTS`."""
+"""One process of the launcher: `python -m batchscape.training.worker MODULE FUNCTION ARGUMENTS LOG_LEVEL`."""
 
 if __name__ == "__main__":  # not when the module is only imported for its name
     import batchscape.runtime.startup
@@ -21,12 +21,15 @@ ROOT_CAUSE_GRACE_PERIOD = 20.0
 
 
 @record
-def main(module: str, function: str, arguments: str) -> None:
-    """Call a function with arguments that are JSON; any exception ends this process and all its peers."""
+def main(module: str, function: str, arguments: str, log_level: str) -> None:
+    """Call a function with arguments that are JSON; any exception ends this process and all its peers.
+
+    The main process logs at the level of the launching process, the others only warnings.
+    """
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
     is_main_process = os.environ["RANK"] == "0"
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("batchscape").setLevel(logging.INFO if is_main_process else logging.WARNING)
+    logging.getLogger("batchscape").setLevel(int(log_level) if is_main_process else logging.WARNING)
     try:
         work = getattr(import_module(module), function)
         batchscape.runtime.startup.finish_startup()

@@ -14,12 +14,12 @@ import pandas as pd
 from batchscape.config.run import RunSpec, with_hyperparameters
 from batchscape.config.scaling import known_hyperparameters
 from batchscape.config.tuning import SearchSpec, affordable_trials, search_budget, trial_budget
-from batchscape.curvature.example_gradients import flatten_tensors
 from batchscape.curvature.loss_surface import LossSurface
 from batchscape.data.dataset import storage_device
 from batchscape.data.prepared import prepared_digest, read_prepared
 from batchscape.data.spec import VALIDATION
 from batchscape.io.run_directory import RunDirectory
+from batchscape.models.parameters import flatten_tensors
 from batchscape.runtime import states
 from batchscape.runtime.device import choose_device
 from batchscape.tasks.build import build_objective

@@ -14,7 +14,9 @@ from torch import nn
 
 from batchscape.cli.cost import Pace, describe_cost, fit_pace, total_seconds
 from batchscape.config.budget import Budget
-from batchscape.config.data import ArraysConfig, DataSection, DigitsConfig, ImageFolderConfig, SyntheticConfig
+from batchscape.config.data.arrays import ArraysConfig
+from batchscape.config.data.images import DigitsConfig, ImageFolderConfig, SyntheticConfig
+from batchscape.config.data.section import DataSection
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
 from batchscape.study.plan import TrainingGroup

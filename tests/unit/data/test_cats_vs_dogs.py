@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchscape.config.data import CatsVsDogsConfig, held_out_count
+from batchscape.config.data.images import CatsVsDogsConfig
+from batchscape.config.data.section import held_out_count
 from batchscape.data import cats_vs_dogs
 from batchscape.data.archive import SourceFile
 from batchscape.data.cats_vs_dogs import download, load, sort_like_tfds

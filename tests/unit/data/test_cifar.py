@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batchscape.config.data import CifarConfig
+from batchscape.config.data.images import CifarConfig
 from batchscape.data.cifar import CIFAR_10
 from batchscape.data.prepare import PrepareResult, prepare
 from tests.helpers.bad_tables import tar

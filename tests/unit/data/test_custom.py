@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from batchscape.config.data import CustomDataConfig
+from batchscape.config.data.arrays import CustomDataConfig
 from batchscape.data.custom import load
 from batchscape.data.prepare import prepare
 from batchscape.data.source import LoadOptions

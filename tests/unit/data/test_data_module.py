@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from batchscape.config.data import CustomDataConfig, TaskName
+from batchscape.config.data.arrays import CustomDataConfig
+from batchscape.config.data.section import TaskName
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData
 from tests.helpers.lightning import MnistLike

@@ -5,7 +5,7 @@ from importlib.resources import files
 import numpy as np
 import pandas as pd
 
-from batchscape.config.data import DiamondsConfig
+from batchscape.config.data.tables import DiamondsConfig
 from batchscape.data.prepare import prepare
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn import datasets
 
-from batchscape.config.data import DigitsConfig
+from batchscape.config.data.images import DigitsConfig
 from batchscape.data import digits
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchscape.config.data import IdxConfig
+from batchscape.config.data.images import IdxConfig
 from batchscape.data.idx import inspect_idx
 from batchscape.data.prepare import PrepareResult, prepare
 from tests.helpers.bad_tables import idx

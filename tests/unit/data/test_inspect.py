@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchscape.config.data import ArraysConfig, SyntheticConfig
+from batchscape.config.data.arrays import ArraysConfig
+from batchscape.config.data.images import SyntheticConfig
 from batchscape.data import arrays
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter
 
-from batchscape.config.data import DataConfig, DiamondsConfig, IdxConfig, PythonDocsConfig
+from batchscape.config.data.images import IdxConfig
+from batchscape.config.data.sources import DataConfig
+from batchscape.config.data.tables import DiamondsConfig
+from batchscape.config.data.text import PythonDocsConfig
 from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
 from batchscape.data.spec import DataSpec

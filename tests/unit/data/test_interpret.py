@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchscape.config.data import ArraysConfig, TaskName
+from batchscape.config.data.arrays import ArraysConfig
+from batchscape.config.data.section import TaskName
 from batchscape.data.inspect import inspect_source
 from batchscape.data.interpret import from_arrays
 from batchscape.data.prepare import PrepareResult, prepare
@@ -417,7 +418,7 @@ def test_unusable_arrays_are_refused_in_one_line(case: str, tmp_path: Path, refu
 
 @pytest.mark.parametrize("task", ["regression", "language_model"])
 def test_source_without_the_targets_of_a_task_is_refused(task: TaskName, refusal: Callable):
-    from batchscape.config.data import DigitsConfig
+    from batchscape.config.data.images import DigitsConfig
 
     assert refusal(prepare, DigitsConfig(), task=task) == (
         f"task.name: {task} is not possible with data.source digits, which gives classification; use another task or "

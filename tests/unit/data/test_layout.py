@@ -12,7 +12,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 
-from batchscape.config.data import DataConfig
+from batchscape.config.data.sources import DataConfig
 from batchscape.data.inspect import inspect_source
 from batchscape.data.layout import class_root, infer_layout
 from batchscape.data.prepare import PrepareResult, prepare

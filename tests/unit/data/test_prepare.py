@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from batchscape.config.data import ArraysConfig, DigitsConfig
+from batchscape.config.data.arrays import ArraysConfig
+from batchscape.config.data.images import DigitsConfig
 from batchscape.data import digits
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData, read_prepared, write_prepared
@@ -49,7 +50,7 @@ def test_fraction_that_leaves_a_side_empty_is_rejected_with_its_key(fraction: fl
 PREPARE = """
 import logging, sys
 from pathlib import Path
-from batchscape.config.data import ImageFolderConfig
+from batchscape.config.data.images import ImageFolderConfig
 from batchscape.data.prepare import prepare
 logging.basicConfig(level=logging.INFO, stream=sys.stdout)
 config = ImageFolderConfig(source="image_folder", path=sys.argv[1], image_size=(512, 512))
@@ -201,7 +202,7 @@ from pathlib import Path
 import numpy as np
 from pydantic import TypeAdapter
 import PIL.Image
-from batchscape.config.data import DataConfig
+from batchscape.config.data.sources import DataConfig
 from batchscape.data import arrays, image_folder, synthetic
 from batchscape.data.prepare import prepare
 import torch, pandas.core.groupby

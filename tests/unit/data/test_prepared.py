@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from batchscape.config.data import DigitsConfig
+from batchscape.config.data.images import DigitsConfig
 from batchscape.data.dataset import Dataset
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import CHUNK_BYTES, PreparedData, Rows, read_prepared, write_chunks, write_prepared

@@ -6,7 +6,7 @@ from pydoc_data.topics import topics
 
 import numpy as np
 
-from batchscape.config.data import PythonDocsConfig
+from batchscape.config.data.text import PythonDocsConfig
 from batchscape.data.prepare import prepare
 
 

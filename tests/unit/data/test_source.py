@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchscape.config.data import ArraysConfig
+from batchscape.config.data.arrays import ArraysConfig
 from batchscape.data import arrays
 from batchscape.data.inspect import inspect_source
 from batchscape.data.interpret import from_arrays

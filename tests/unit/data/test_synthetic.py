@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from batchscape.config.budget import Budget
-from batchscape.config.data import SyntheticConfig
+from batchscape.config.data.images import SyntheticConfig
 from batchscape.config.model import VggConfig
 from batchscape.config.run import RunSpec
 from batchscape.config.training import TrainingConfig

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batchscape.config.data import TableConfig
+from batchscape.config.data.tables import TableConfig
 from batchscape.data.prepare import PrepareResult, prepare
 from batchscape.data.split import split
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from batchscape.config.data import TextConfig
+from batchscape.config.data.text import TextConfig
 from batchscape.data.prepare import PrepareResult, prepare
 
 TEXT = "".join(chr(97 + index % 23) + ("\n" if index % 11 == 0 else "") for index in range(400))

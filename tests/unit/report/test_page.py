@@ -372,7 +372,7 @@ def test_preview_omits_columns_without_values_but_not_quantities():
     table = pd.DataFrame(
         {"x_mean": [np.nan] * 2, "x_sd": np.nan, "not_computed": np.nan, "note": ["", "no derivative"]}
     )
-    assert preview_table(table, 2, WORDS).columns == ["x", "note"]
+    assert preview_table(table, 2, WORDS).columns == ["x", "Note"]
     assert preview_table(table, 2, WORDS).rows == [["–", ""], ["–", "no derivative"]]
 
 
@@ -416,7 +416,7 @@ def test_preview_joins_mean_and_sd_and_keeps_the_first_rows():
         {"layer": ["a", "b", "c"], "loss_mean": [0.5, np.nan, 1], "loss_sd": [0.01, np.nan, np.nan], "loss_max": 9.0}
     ).assign(n_seeds=[3, 0, 1], x_min=0.123456)
     found = preview_table(table, 2, WORDS)
-    assert found.columns == ["layer", "loss (nats)", "n seeds", "x min"]
+    assert found.columns == ["Layer", "Loss (nats)", "Seeds", "X min"]
     assert found.numeric == [False, True, True, True]
     assert found.rows == [["a", "0.500 ± 0.010", "3", "0.123"], ["b", "–", "0", "0.123"], ["c", "1", "1", "0.123"]]
     assert (found.shown, found.total) == (2, 3)

@@ -6,6 +6,7 @@ from pandas.testing import assert_frame_equal
 from scipy import stats
 
 from batchscape.report.figures.claims import draw
+from batchscape.report.numbers import format_number
 from batchscape.report.page import PartialReport, render
 from batchscape.report.summary import Answer, describe_setting, summarize
 from batchscape.report.tables import best_lr, claims, confirmation, lr_grid, recommendation
@@ -160,6 +161,16 @@ def test_headline_has_the_test_loss_of_the_fresh_seeds_and_its_interval():
     without_test = answer(CLEAR, {(32, 0.1): [0.12, 0.14, 0.16]}, has_test=False)
     assert ": validation loss 0.14 nats (95 % interval" in without_test.headline
     assert any("the validation images had in every choice" in caveat for caveat in without_test.caveats)
+
+
+@pytest.mark.parametrize("offset", [0.0, -10.0], ids=["never negative", "negative"])
+def test_an_interval_of_losses_says_where_it_is_no_bound(offset: float):
+    losses = {setting: [loss + offset for loss in values] for setting, values in CLEAR.items()}
+    found = answer(losses, {(32, 0.1): [offset + 0.1, offset + 0.3]}, has_test=False)
+    low, high = stats.t.interval(0.95, 1, offset + 0.2, stats.sem([0.1, 0.3]))
+    assert low < offset  # a mean of losses that are never negative is not below 0
+    expected = f"{format_number(low)} to {format_number(high)}" if offset else f"up to {format_number(high)}"
+    assert f"(95 % interval {expected})" in found.headline
 
 
 def test_fresh_seeds_choose_among_the_finalists():

@@ -197,7 +197,7 @@ NOT_RUN_BY_TRAINING = [
     "study/study.py",
     "study/fingerprint.py",
     "config/comparison.py",
-    "config/data.py",
+    "config/data/section.py",
     "config/grid.py",
     "config/loading.py",
     "data/digits.py",

@@ -12,7 +12,7 @@ from torch import nn
 from batchscape.analysis import gradient_alignment, interpolation, landscape, sharpness, trajectory
 from batchscape.analysis.surfaces import training_surface, validation_surface
 from batchscape.config.budget import Budget
-from batchscape.config.data import SyntheticConfig
+from batchscape.config.data.images import SyntheticConfig
 from batchscape.config.gradient_alignment import GradientAlignmentConfig
 from batchscape.config.interpolation import InterpolationConfig
 from batchscape.config.landscape import LandscapeConfig

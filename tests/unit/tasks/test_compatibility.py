@@ -16,7 +16,7 @@ from torch import nn
 from batchscape.analysis import sharpness
 from batchscape.analysis.collect import collect
 from batchscape.config.budget import Budget
-from batchscape.config.data import SyntheticConfig
+from batchscape.config.data.images import SyntheticConfig
 from batchscape.config.model import CustomModelConfig, MlpConfig, ResNetConfig, VggConfig
 from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.run import RunSpec

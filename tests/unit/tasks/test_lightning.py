@@ -9,7 +9,7 @@ import torch
 from safetensors.numpy import load_file
 from torch import nn
 
-from batchscape.config.data import CustomDataConfig
+from batchscape.config.data.arrays import CustomDataConfig
 from batchscape.config.model import CustomModelConfig
 from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.run import RunSpec

@@ -2,6 +2,7 @@
 
 import copy
 import importlib
+import logging
 import os
 import signal
 import subprocess
@@ -336,3 +337,22 @@ def test_processes_import_from_the_path_of_their_launcher(tmp_path: Path, monkey
     (tmp_path / "ranks").mkdir()
     launch(elsewhere.write_rank, {"folder": str(tmp_path / "ranks")}, devices=2)
     assert {path.name for path in (tmp_path / "ranks").iterdir()} == {"0", "1"}
+
+
+@pytest.mark.parametrize("level", [logging.INFO, logging.WARNING])
+def test_processes_log_at_the_level_of_their_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture, level: int
+):
+    """A job logs progress; `batchscape verify` prints only its answers."""
+    (tmp_path / f"logs_at_{level}.py").write_text(
+        "import logging\n\n"
+        "def log_progress():\n"
+        "    logging.getLogger('batchscape.training').info('epoch 1')\n"
+        "    logging.getLogger('batchscape.training').warning('slow')\n"
+    )
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    monkeypatch.setattr(logging.getLogger("batchscape"), "level", level)
+    launch(importlib.import_module(f"logs_at_{level}").log_progress, {}, devices=2)
+    printed = capfd.readouterr().err
+    assert printed.count("slow") == 2
+    assert printed.count("epoch 1") == (level == logging.INFO)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from batchscape.config.data import CustomDataConfig
+from batchscape.config.data.arrays import CustomDataConfig
 from batchscape.config.run import RunSpec
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 
 from batchscape.config.base import shortest_decimal
+from batchscape.report.ranking import LOSS, has_negative_loss
 
-LOSS = "best_validation_loss"
 # A ratio of these needs a loss that is never negative. Keskar's φ is relative to 1 + loss.
 RATIOS_OF_LOSSES = ("train_loss", LOSS, "min_train_loss", "test_loss", "sharpness")
 
@@ -85,8 +85,7 @@ class Evidence:
             NotTested: If it is a loss, or relative to one, and a loss of the study is negative: such a loss has no
                 natural zero, so that even a ratio of two positive values depends on an arbitrary constant.
         """
-        losses = self.runs[["min_train_loss", LOSS]]
-        if quantity in RATIOS_OF_LOSSES and (losses < 0).any(axis=None):
+        if quantity in RATIOS_OF_LOSSES and has_negative_loss(self.runs):
             raise NotTested(f"a loss of this study is negative, so a ratio of the {in_words(quantity)} has no meaning")
 
     def arm(self, arm: str, batch_size: int) -> pd.DataFrame:

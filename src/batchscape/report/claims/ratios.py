@@ -11,7 +11,6 @@ import pandas as pd
 
 from batchscape.config.base import shortest_decimal
 from batchscape.report.claims.evidence import (
-    LOSS,
     Effects,
     Evidence,
     NotTested,
@@ -21,6 +20,7 @@ from batchscape.report.claims.evidence import (
     log_quantity,
     setting_of,
 )
+from batchscape.report.ranking import LOSS
 from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
 

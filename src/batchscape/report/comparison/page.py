@@ -105,7 +105,8 @@ def _parts(studies: Sequence[str], comparison: pd.DataFrame) -> list[Part]:
         (
             "The recommended settings",
             "A confirmed setting has its losses from fresh seeds, with 95 % intervals of their means. Losses in one "
-            "row are the same quantity of the same data; others cannot be compared.",
+            "row are the same quantity of the same data; others cannot be compared. An interval of few seeds may "
+            "extend to values that the quantity cannot have, such as a cross-entropy below 0.",
             recommended + [row for name in measured for row in _loss_rows(name, studies, comparison)],
         ),
         (

@@ -55,7 +55,7 @@ def plot_by_arm(
         + p9.scale_x_continuous(
             breaks=list(range(1, len(sizes) + 1)), labels=sizes, minor_breaks=[], limits=(0.6, len(sizes) + 0.4)
         )
-        + p9.scale_y_continuous(labels=style.tick_labels)
+        + p9.scale_y_continuous(breaks=limits.choose_breaks(seeds, shown, rows), labels=style.tick_labels)
         + scales
         + style.captions(not_drawn, limits.describe_beyond(seeds, shown))
         + style.theme()

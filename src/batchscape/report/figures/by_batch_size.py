@@ -35,7 +35,8 @@ def plot_by_batch_size(
         for frame in (seeds, summary)
     )
     shown = limits.panel_limits(seeds, ["batch_size"], shared=scales == "fixed")
-    summary = limits.at_edges(limits.error_bars(summary, shown, seeds), shown, "mean")
+    bars = limits.error_bars(summary, shown, seeds)
+    summary = limits.at_edges(bars, shown, "mean")
     return (
         p9.ggplot(summary, p9.aes("batch_size", "mean", color="batch_size"))
         + p9.geom_point(
@@ -48,7 +49,7 @@ def plot_by_batch_size(
         )
         + p9.facet_wrap("panel", scales=scales, ncol=columns)
         + p9.scale_x_discrete(limits=sizes)
-        + p9.scale_y_continuous(labels=style.tick_labels)
+        + p9.scale_y_continuous(breaks=limits.choose_breaks(seeds, shown, bars), labels=style.tick_labels)
         + style.captions(not_drawn, limits.describe_beyond(seeds, shown))
         + colors
         + style.theme()

@@ -8,28 +8,19 @@ import plotnine as p9
 
 from batchscape.report.figures import style
 from batchscape.report.figures.by_batch_size import plot_by_batch_size
-from batchscape.report.measures import Measures, add_unit, capitalize
+from batchscape.report.headings import heading
+from batchscape.report.measures import Measures
 from batchscape.report.settings import at_learning_rate
 
 # CPU time, because jobs that share the cores of the machine increase each other's wall time.
-COSTS = {
-    "best_epoch": "Best epoch",
-    "epoch_cpu_seconds": "Time per epoch (CPU s)",
-    "cpu_seconds_to_best": "To best epoch (CPU s)",
-}
+COSTS = ("best_epoch", "epoch_cpu_seconds", "cpu_seconds_to_best")
 
 
 def panel_titles(measures: Mapping[str, Any]) -> dict[str, str]:
     """Return the titles of the panels by the column that each shows."""
     words = Measures.from_settings(measures)
-    panels = {
-        "min_train_loss": words.with_loss_unit("Lowest training loss"),
-        "best_validation_loss": words.with_loss_unit("Best validation loss"),
-    }
-    if words.first:
-        title = add_unit(f"{capitalize(words.first.label)} at best epoch", words.first.unit)
-        panels[f"validation_{words.first.name}_at_best"] = title
-    return panels | COSTS
+    metric = (f"validation_{words.first.name}_at_best",) if words.first else ()
+    return {column: heading(column, words) for column in ("min_train_loss", "best_validation_loss", *metric, *COSTS)}
 
 
 def draw(

@@ -1,10 +1,11 @@
 """Limits of an axis that a few failed seeds do not flatten, and error bars that stay where values can be."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
 import plotnine as p9
+from mizani.breaks import breaks_extended
 
 # Tukey (1977) calls values "far out" if they are this many interquartile ranges beyond the quartiles.
 FAR_OUT = 3.0
@@ -99,6 +100,33 @@ def draw_arrows(mapping: p9.aes, seeds: pd.DataFrame, limits: pd.DataFrame, *, n
         p9.geom_point(mapping, rows, shape=shapes[side], size=2, position=place, show_legend=False)
         for side, rows in outside.groupby("side")
     ]
+
+
+def choose_breaks(
+    seeds: pd.DataFrame, limits: pd.DataFrame, bars: pd.DataFrame
+) -> Callable[[tuple[float, float]], Sequence[float]]:
+    """Return the function for the ticks of the values: whole numbers in panels where all seeds have these.
+
+    It is called with the ends of the axis of each panel, and with nothing else that tells panels apart. An axis has the
+    same center as what it shows.
+
+    Args:
+        seeds: All seeds, with the columns panel and value.
+        limits: Of `panel_limits`.
+        bars: Of `error_bars`.
+    """
+    ends = bars.groupby(bars["panel"].astype(str))[["low", "high"]].agg({"low": "min", "high": "max"})
+    low, high = limits["low"].combine(ends["low"], np.fmin), limits["high"].combine(ends["high"], np.fmax)
+    is_whole = (seeds["value"] % 1 == 0).groupby(seeds["panel"].astype(str)).all()
+    centers = ((low + high) / 2)[is_whole.reindex(low.index, fill_value=False)].to_numpy()
+
+    def breaks(axis: tuple[float, float]) -> Sequence[float]:
+        ticks = np.asarray(breaks_extended()(axis))
+        if np.isclose(centers, sum(axis) / 2).any() and (ticks % 1).any():
+            return np.arange(np.ceil(axis[0]), np.floor(axis[1]) + 1).tolist()
+        return ticks.tolist()
+
+    return breaks
 
 
 def describe_beyond(seeds: pd.DataFrame, limits: pd.DataFrame) -> str:

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from batchscape.report.figures import style
-from batchscape.report.interactive.views import VIEWS, View, name_column, title
+from batchscape.report.headings import heading
+from batchscape.report.interactive.views import VIEWS, View, name_column
 from batchscape.report.measures import Measures
 from batchscape.report.settings import setting_details
 
@@ -190,7 +191,7 @@ class _Builder:
     def _panel_title(self, view: View, value: Any) -> str:
         if view.panel_by == "learning_rate":
             return style.learning_rate_label(value)
-        return title(value, self.measures) if view.panel_by == "quantity" else str(value)
+        return heading(value, self.measures) if view.panel_by == "quantity" else str(value)
 
     def _labels(self, name: str) -> Labels:
         """Return the labels of a dimension in their order, with their colors."""
@@ -214,7 +215,7 @@ class _Builder:
             colors = [mpl.colors.to_hex(mpl.colormaps["viridis"](stop)) for stop in stops]
         else:
             colors = list(style.arm_colors(texts).values())
-        return Labels(title(name, self.measures), texts, colors)
+        return Labels(heading(name, self.measures), texts, colors)
 
     def _figure(self, view: View, layers: list[dict[str, Any]], dimensions: Mapping[str, Labels]) -> dict[str, Any]:
         panels = [name for panel in view.panels if (name := name_column(panel, self.measures))]
@@ -226,8 +227,8 @@ class _Builder:
         return {
             "mark": view.mark,
             "x": view.x,
-            "xTitle": title(view.x, self.measures),
-            "panels": [{"column": name, "title": title(name, self.measures)} for name in panels],
+            "xTitle": heading(view.x, self.measures),
+            "panels": [{"column": name, "title": heading(name, self.measures)} for name in panels],
             "panelBy": bool(view.panel_by),
             "layers": layers,
             "color": view.color,

@@ -9,7 +9,7 @@ import pandas as pd
 from batchscape.analysis.distance import ALL_LAYERS
 from batchscape.report.figures.convergence import COSTS
 from batchscape.report.figures.sharpness import NAMES
-from batchscape.report.measures import Measures, add_unit, capitalize
+from batchscape.report.measures import Measures, add_unit
 from batchscape.report.settings import constant_lr_settings, shared_learning_rates
 
 FIRST_METRIC = "{metric}"
@@ -212,41 +212,9 @@ VIEWS: dict[str, View] = {
 }  # fmt: skip
 """The interactive figures by the name of the static one."""
 
-TITLES = {
-    "alignment": "Gradient norm / bound",
-    "alpha": "α",
-    "arm": "Arm",
-    "batch_sharpness_times_rate": "Batch sharpness · η",
-    "branch_batch_size": "Batch size of the branch",
-    "cpu_seconds": "Time (CPU s)",
-    "devices": "Devices that share each batch",
-    "direction_seed": "Directions",
-    "distance": "Distance from the initial weights",
-    "eigenvalue_times_rate": "Top eigenvalue · η",
-    "epoch_seconds": "Time per epoch (s)",
-    "gradient_batch": "B, examples in the gradient",
-    "min_train_loss": "Lowest training loss",
-    "noise_scale": "Noise scale (examples)",
-    "percentile": "Percentile of all updates",
-    "preconditioned_times_rate": "Preconditioned eigenvalue · η",
-    "ratio_to_large": "Ratio to the large batch",
-    "seconds": "Time (s)",
-    "sharpness": "Keskar φ (%)",
-    "step": "Steps",
-    "train_loss": "Training loss",
-    "update_norm": "Norm of a batch update",
-    **{column: title.replace("\n", " ") for column, title in COSTS.items()},
-}
-
 
 def name_column(column: str, measures: Measures) -> str:
     """Return the name of a column in this study; empty if it is that of a metric and there is none."""
     if FIRST_METRIC not in column:
         return column
     return column.replace(FIRST_METRIC, measures.first.name) if measures.first else ""
-
-
-def title(column: str, measures: Measures) -> str:
-    """Return the title of an axis or of a group of switches, with its unit."""
-    words = TITLES.get(column, capitalize(column.replace("_", " ")))
-    return add_unit(words, measures.unit_of(column))

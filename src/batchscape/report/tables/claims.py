@@ -16,6 +16,8 @@ from batchscape.report.claims.verdict import DECIDED, Verdict, seeds_needed, ver
 from batchscape.report.measures import Measures, add_unit
 
 LEVEL = 1 - CONFIDENCE
+# An interval of ratios that is wider in both directions is given as such: its ends would only be noise.
+MAX_FACTOR = 100
 COLUMNS = [
     *("claim", "statement", "source", "comparison", "protocol", "measure", "scale", "claimed", "margin"),
     *("effect", "ci95_low", "ci95_high", "p_value", "p_value_holm", "p_value_equivalence", "p_value_equivalence_holm"),
@@ -205,8 +207,13 @@ def _describe_finding(result: Result, holds_after_holm: float) -> str:
     of_equality = claim.claimed in ("equal", "not greater")
     margin = _describe_margin(result)
     if decision == "undecided":
-        more = f" ({int(result.needed) - n_seeds} more)" if result.needed and result.needed.isdigit() else ""
-        conclusion = f"undecided, {result.needed} seeds would be needed{more}" if result.needed else "undecided"
+        conclusion = "undecided"
+        if result.test.ci95_low < -result.limit and result.test.ci95_high > result.limit:
+            no_effect = 1 if claim.scale == "ratio" else 0
+            conclusion += f", because these seeds do not tell whether it is below or above {no_effect}"
+        if result.needed:
+            more = f" ({int(result.needed) - n_seeds} more)" if result.needed.isdigit() else ""
+            conclusion += f"; {result.needed} seeds would be needed{more}"
     else:
         conclusion = {
             "supported": "as claimed",
@@ -215,7 +222,10 @@ def _describe_finding(result: Result, holds_after_holm: float) -> str:
         }[decision]
         conclusion += f", where equal means within {margin}" if of_equality else ""
         conclusion += f", {'also' if holds_after_holm else 'but not'} after Holm's adjustment"
-    return f"{finding} (95 % interval {low} to {high}, {n_seeds} seeds): {conclusion}"
+    half_width = (result.test.ci95_high - result.test.ci95_low) / 2
+    is_wide = decision == "undecided" and claim.scale == "ratio" and half_width > np.log(MAX_FACTOR)
+    interval = f"wider than a factor of {MAX_FACTOR} in both directions" if is_wide else f"{low} to {high}"
+    return f"{finding} (95 % interval {interval}, {n_seeds} seeds): {conclusion}"
 
 
 def _describe_margin(result: Result) -> str:

@@ -73,13 +73,13 @@
         if (codes.length > 1) this.controls.append(this.buildSwitches(dimension, codes));
       }
       if (this.view.mark === "surface") this.startWithFewScenes();
-      this.controls.append(this.buildAxes());
+      this.controls.append(this.buildAxes(), this.buildMoves());
       this.plot = element("div", { className: "plot", role: "group", label: `Interactive figure: ${this.title}` });
       this.status = element("p", { className: "note", role: "status" });
       const list = element("div");
       this.values = element("details", { className: "values" }, element("summary", {}, "The values shown, as a table"), list);
       this.values.addEventListener("toggle", () => this.listValues(list));
-      this.panel = element("div", { className: "interactive" }, this.controls, this.buildMoves(), this.plot, this.status, this.values);
+      this.panel = element("div", { className: "interactive" }, this.controls, this.plot, this.status, this.values);
       return this.panel;
     }
 
@@ -290,8 +290,11 @@
     layout(panels, traces, width) {
       const columns = panels.length === 1 ? 1 : width < 700 || panels.length === 2 || panels.length === 4 ? 2 : 3;
       const rows = Math.ceil(panels.length / columns);
+      // As high as fits below the controls, so that two rows are seen together.
+      const free = window.innerHeight - this.controls.offsetHeight - 100;
+      const rowHeight = rows === 1 ? 340 : Math.min(300, Math.max(220, free / rows));
       const layout = {
-        width, height: Math.max(380, 40 + 300 * rows), margin: { l: 60, r: 15, t: 35, b: 55 }, hovermode: "closest",
+        width, height: 40 + rowHeight * rows, margin: { l: 60, r: 15, t: 35, b: 55 }, hovermode: "closest",
         grid: { rows, columns, pattern: "independent", xgap: 0.16, ygap: 0.25 }, annotations: [], dragmode: "zoom",
         font: { family: getComputedStyle(document.body).fontFamily, size: 12, color: "#1c1c1c" },
         paper_bgcolor: "#fff", plot_bgcolor: "#fff",
@@ -308,8 +311,12 @@
           title: isLast ? { text: this.view.xTitle, font: { size: 12 } } : undefined,
           ...(isDiscrete ? { tickmode: "array", tickvals: ticks, ticktext: ticks.map(format) } : {}),
         };
+        const runs = own.filter((trace) => trace.meta.kind === "runs");
+        const values = runs.flatMap((trace) => trace.y).filter((value) => value !== null);
+        const isWhole = values.length > 0 && values.every(Number.isInteger) && Math.max(...values) - Math.min(...values) < 8;
         layout[`yaxis${number}`] = {
           ...axis, type: this.log.has("y") ? "log" : "linear", exponentformat: "power",
+          ...(isWhole && !this.log.has("y") ? { dtick: 1 } : {}), // there is no half epoch
         };
         layout.annotations.push({
           text: `<b>${title}</b>`, xref: `x${number} domain`, yref: `y${number} domain`, x: 0, y: 1, yanchor: "bottom",

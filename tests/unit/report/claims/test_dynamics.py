@@ -187,6 +187,19 @@ def test_one_seed_decides_nothing_and_two_give_an_interval(claim: str, n_seeds: 
         assert "only seed" in row["reading"]
 
 
+def test_seeds_that_do_not_determine_a_ratio_are_said_not_to():
+    frames = of_seeds(SOURCES, 2)
+    critical = {(seed, epoch): {0: 2.5, 1: 7.0}[seed] for seed in range(2) for epoch in POINTS}
+    row = tabulate(frames, branching=make_branching(critical)).loc["noise_scale_predicts"]
+    assert row["verdict"] == "undecided"
+    assert row["ci95_low"] < 1e-2 * row["effect"] < 1e2 * row["effect"] < row["ci95_high"]
+    assert row["reading"].startswith(
+        f"The critical batch size by branching is {row['effect']:.3g} times the noise scale (95 % interval wider than "
+        "a factor of 100 in both directions, 2 seeds): undecided, because these seeds do not tell whether it is below "
+        f"or above 1; {row['seeds_needed']} seeds would be needed"
+    )
+
+
 @pytest.mark.parametrize("claim", DYNAMICS)
 def test_claims_are_not_tested_if_every_run_diverged(claim: str):
     frames = make_sources(scale_quantities(), diverges=lambda _: True)

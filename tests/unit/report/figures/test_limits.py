@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from batchscape.report.figures.by_arm import plot_by_arm
-from batchscape.report.figures.limits import describe_beyond, error_bars, panel_limits, robust_limits
+from batchscape.report.figures.limits import choose_breaks, describe_beyond, error_bars, panel_limits, robust_limits
 
 # Four settings of three seeds: 0.10 to 0.21.
 LOSSES = [0.10, 0.11, 0.12, 0.13, 0.14, 0.15, 0.16, 0.17, 0.18, 0.19, 0.20, 0.21]
@@ -75,3 +75,16 @@ def test_figure_of_arms_shows_a_failed_seed_as_an_arrow():
     low, high = axes.get_ylim()
     assert 0 < low < 0.10
     assert 0.20 < high < 0.25
+
+
+def test_ticks_are_whole_numbers_in_panels_of_whole_numbers_alone():
+    """Such as those of best epochs: there is no half epoch."""
+    seeds = pd.concat([make_seeds([5.0, 6.0] * 6).assign(panel="epoch"), make_seeds(LOSSES)])
+    limits = panel_limits(seeds, ["setting"])
+    means = pd.DataFrame({"panel": ["epoch", "loss"], "mean": [5.5, 0.15], "sd": [0.9, 0.1]})
+    bars = error_bars(means, limits, seeds)
+    breaks = choose_breaks(seeds, limits, bars)
+    ends = bars.set_index("panel")[["low", "high"]]
+    axis = {panel: (low - 0.05 * (high - low), high + 0.05 * (high - low)) for panel, low, high in ends.itertuples()}
+    assert list(breaks(axis["epoch"])) == [5, 6]
+    assert len(breaks(axis["loss"])) > 3

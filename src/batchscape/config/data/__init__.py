@@ -1,0 +1,1 @@
+"""Section `data`: which examples, and how they are split."""

@@ -361,8 +361,8 @@ rule device_timing:
         study.paths.rows("device_timing"),
     log:
         study.paths.log("device_timing"),
-    # First: later the machine would have to become idle for it. Above the sum of all searches' priorities, because
-    # Snakemake starts the set of jobs with the largest sum.
+    # First: later the machine would have to become idle for it. Above the sum of the priorities of all jobs that could
+    # start in its place, because Snakemake starts the set of jobs with the largest sum.
     priority: 1000
     conda:
         "../../envs/batchscape.yaml"
@@ -391,6 +391,7 @@ rule gather:
         study.paths.csv("{rows}"),
     log:
         study.paths.log("gather/{rows}"),
+    priority: study.job_resources.artifact_priority
     localrule: True
     conda:
         "../../envs/batchscape.yaml"

@@ -83,8 +83,7 @@ def train_branches(run: RunDirectory, data: Path, folder: Path, config: Branchin
     for point in config.points:
         state = folder / f"state-{point.epochs}"
         branching.save_state(run, data, state, point, SINGLE_PROCESS)
-        for factor in (1, *config.factors):
-            branching.train_branch(run, data, state, folder / f"{state.name}-x{factor}", config, point, factor)
+        branching.train_branches(run, data, state, folder / "rows.csv", config, point, (1, *config.factors), key=[])
 
 
 if __name__ == "__main__":

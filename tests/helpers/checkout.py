@@ -34,7 +34,7 @@ JOB_NAMES = {
     "Timing epochs on several ": "time ",
     "Gathering ": "gather ",
     "Making the table ": "table ",
-    "Drawing the figure ": "figure ",
+    "Drawing ": "figure ",
     "Writing the report of ": "report",
 }
 # The messages that list all runs of a job.
@@ -127,6 +127,8 @@ def _job_names(message: str) -> set[str]:
     for start, job in JOB_NAMES.items():
         if message.startswith(start):
             rest = message.removeprefix(start)
+            if start == "Drawing ":  # the file
+                rest = Path(rest).stem
             parts = rest.split(", ") if start in TRAINING_MESSAGES else [rest]
             return {job + part if job.endswith(" ") else job for part in parts}
     raise AssertionError(f"unknown message of a job: {message!r}")

@@ -136,17 +136,18 @@ def make_branching(study: Study, diverges: Callable[[Run], bool]) -> pd.DataFram
     rows = []
     for part, (name,) in study.plan.runs_by_part("branching").items():
         run = study.runs[name]
-        point, _, factor = part.rpartition("at")[2].partition("-x")
+        point = part.rpartition("at")[2]
         epoch = int(point.removesuffix("epochs"))
         status = "not reached" if diverges(run) else "completed"
-        excess = 0.01 + run.seed / 1000 if (epoch, factor) == (1, "2") else 0.0
         where = {"examples": 1000.0 * epoch, "epoch": float(epoch), "step": 10.0 * epoch}
-        losses = {"train_loss": (1 + excess) / epoch, "validation_loss": 1.0}
-        values = {**where, "branch_steps": 10.0, "branch_examples": 1000.0, **losses}
-        values = dict.fromkeys(values, np.nan) if status == "not reached" else values
-        sizes = {"factor": int(factor), "branch_batch_size": int(factor) * run.batch_size, "branch_learning_rate": 0.1}
-        lead = lead_columns(name, run, diverges(run))
-        rows.append({**lead, "point": point, **sizes, **values, "branch_status": status})
+        for factor in study.plan.branch_factors:
+            excess = 0.01 + run.seed / 1000 if (epoch, factor) == (1, 2) else 0.0
+            losses = {"train_loss": (1 + excess) / epoch, "validation_loss": 1.0}
+            values = {**where, "branch_steps": 10.0, "branch_examples": 1000.0, **losses}
+            values = dict.fromkeys(values, np.nan) if status == "not reached" else values
+            sizes = {"factor": factor, "branch_batch_size": factor * run.batch_size, "branch_learning_rate": 0.1}
+            lead = lead_columns(name, run, diverges(run))
+            rows.append({**lead, "point": point, **sizes, **values, "branch_status": status})
     return pd.DataFrame(rows)
 
 

@@ -72,7 +72,7 @@ DENSITY = DENSITY_JOBS | FROM_DENSITY
 FROM_BRANCHES = {
     *("gather analysis/branching", "table branches", "table branching", "figure branching", "table batch_schedule"),
 } | CLAIMS
-BRANCH_JOBS = {f"analyze bs64-lr0.02-seed0: branching at 2epochs, factor {factor}" for factor in (1, 2)}
+BRANCH_JOBS = {"analyze bs64-lr0.02-seed0: branching at 2epochs"}
 STAGES = {"stages bs64-lr0.02-batchwarmup"}
 BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES | STAGES
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE | DENSITY
@@ -111,9 +111,7 @@ def landscape_jobs(run: str) -> set[str]:
 
 def branch_jobs(run: str, point: str = "2epochs") -> set[str]:
     """Return the jobs of the branches of a run from a point on."""
-    return {f"analyze {run}: state at {point}"} | {
-        f"analyze {run}: branching at {point}, factor {factor}" for factor in (1, 2)
-    }
+    return {f"analyze {run}: state at {point}", f"analyze {run}: branching at {point}"}
 
 
 def contrasted_jobs(setting: str) -> set[str]:
@@ -400,13 +398,14 @@ EDITS: dict[str, list[tuple[Any, set[str]]]] = {
     "branching.points": [
         ([{"epochs": 2}, {"epochs": 1}], branch_jobs("bs64-lr0.02-seed0", "1epochs") | FROM_BRANCHES | WARMUP),
     ],
-    "branching.factors": [
-        ([2, 4], {"analyze bs64-lr0.02-seed0: branching at 2epochs, factor 4"} | FROM_BRANCHES | WARMUP),
-    ],
+    "branching.factors": [([2, 4], BRANCH_JOBS | FROM_BRANCHES | WARMUP)],
     "branching.settings": [
         (["bs128-lr0.02"], branch_jobs("bs128-lr0.02-seed0") | FROM_BRANCHES | warmup_jobs("bs128-lr0.02")),
     ],
-    "branching.seeds": [([1], branch_jobs("bs64-lr0.02-seed1") | FROM_BRANCHES | WARMUP)],
+    "branching.seeds": [
+        ([1], branch_jobs("bs64-lr0.02-seed1") | FROM_BRANCHES | WARMUP),
+        ([0, 1], branch_jobs("bs64-lr0.02-seed1") | FROM_BRANCHES | WARMUP),
+    ],
     "interpolation.pairs": [
         ([["bs64-lr0.02", "bs256-lr0.02"]], FROM_LINES),
         (
@@ -566,7 +565,7 @@ def rule_inputs(study: Study) -> dict[str, Any]:
         "figures": specs.figures,
         "report": specs.report,
         **{f"train {study.runs[run].setting}": specs.without_seed(run) for run in study.runs},
-        "branch": specs.branch,
+        "branch": (specs.branch, specs.branch_factors),
         "batch_warmup": specs.batch_warmup,
         **{f"tune {batch_size}": specs.search(batch_size) for batch_size in study.grid.batch_sizes},
         **{f"analyze {name}": specs.analysis(name) for name in plan.analyses},
@@ -633,7 +632,7 @@ def test_params_of_rules_use_only_the_compared_properties():
     ]
     specs = {
         *("data", "data_files", "network", "without_seed", "finalists", "search", "timing", "analysis", "branch"),
-        *("artifact", "batch_warmup", "tracking", "figures", "report"),
+        *("branch_factors", "artifact", "batch_warmup", "tracking", "figures", "report"),
     }
     # The modules follow from the network's name and the data source, which are in these specs.
     modules = {"custom_training_files", "custom_source_files", "model_module", "source_module"}

@@ -316,18 +316,20 @@ rule branch_state:
         "../scripts/branch_state.py"
 
 
+# Not one job for all seeds of a setting, as above: branches are trainings, which take as long as a run, so the seeds of a
+# study of long runs branch in parallel, each as soon as its run is complete.
 rule branching:
-    """The loss of a branch of a run, which continues it with a multiple of its batch size."""
+    """The loss of the branches of a run from a point on, which continue it with multiples of its batch size."""
     input:
         run=study.paths.run_file("{run}", "run.json"),
         data=study.paths.prepared_data,
         state=study.paths.branch_file("{run}", "{point}", "state.safetensors"),
     output:
-        study.paths.csv("branches/{run}/at{point}-x{factor}"),
+        study.paths.csv("branches/{run}/at{point}"),
     log:
-        study.paths.log("branching/{run}/at{point}-x{factor}"),
+        study.paths.log("branching/{run}/at{point}"),
     benchmark:
-        study.paths.benchmark("branching/{run}/at{point}-x{factor}")
+        study.paths.benchmark("branching/{run}/at{point}")
     conda:
         "../../envs/batchscape.yaml"
     threads: study.resources.devices
@@ -340,11 +342,12 @@ rule branching:
         gres=study.job_resources.slurm_gres,
     params:
         spec=study.specs.branch,
+        factors=study.specs.branch_factors,
         code=lambda wildcards: hash_code(
             "branching.py", study.model_module, other_files=study.custom_training_files
         ),
     message:
-        "Analyzing {wildcards.run}: branching at {wildcards.point}, factor {wildcards.factor}"
+        "Analyzing {wildcards.run}: branching at {wildcards.point}"
     script:
         "../scripts/branching.py"
 
@@ -358,8 +361,8 @@ rule device_timing:
         study.paths.rows("device_timing"),
     log:
         study.paths.log("device_timing"),
-    # First: later the machine would have to become idle for it. Above the sum of all searches' priorities, because
-    # Snakemake starts the set of jobs with the largest sum.
+    # First: later the machine would have to become idle for it. Above the sum of the priorities of all jobs that could
+    # start in its place, because Snakemake starts the set of jobs with the largest sum.
     priority: 1000
     conda:
         "../../envs/batchscape.yaml"
@@ -388,6 +391,7 @@ rule gather:
         study.paths.csv("{rows}"),
     log:
         study.paths.log("gather/{rows}"),
+    priority: study.job_resources.artifact_priority
     localrule: True
     conda:
         "../../envs/batchscape.yaml"

@@ -16,7 +16,6 @@ wildcard_constraints:
     part=r"\d+",
     parts=r"\d+",
     point=POINT_PATTERN,
-    factor=r"\d+",
     rows="|".join(analysis.rows for analysis in ANALYSES.values() if analysis.is_split),
     table="|".join(TABLES),
     figure="|".join(FIGURES),

@@ -17,6 +17,7 @@ rule table:
         ),
     log:
         study.paths.log("tables/{table}"),
+    priority: study.job_resources.artifact_priority
     localrule: True
     conda:
         "../../envs/batchscape.yaml"
@@ -53,6 +54,7 @@ rule figure:
         ],
     log:
         study.paths.log("figures/{figure}"),
+    priority: study.job_resources.artifact_priority
     localrule: True
     conda:
         "../../envs/batchscape.yaml"
@@ -64,7 +66,7 @@ rule figure:
             "figure.py", f"batchscape.report.figures.{wildcards.figure}"
         ),
     message:
-        "Drawing the figure {wildcards.figure}"
+        "Drawing {output.png}"
     script:
         "../scripts/figure.py"
 

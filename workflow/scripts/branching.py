@@ -1,11 +1,11 @@
-"""Train one branch of a run."""
+"""Train the branches of a run from a point on; each row is cached."""
 
 from batchscape.runtime.job import job_log
 
-import shutil
+import json
 from pathlib import Path
 
-from batchscape.analysis.branching import Config, train_branch
+from batchscape.analysis.branching import Config, train_branches
 from batchscape.analysis.collect import collect
 from batchscape.config.budget import parse_point
 from batchscape.io.frames import write_frame
@@ -19,14 +19,13 @@ if __name__ == "__main__":
         allocate_gpus(resources.gpu, resources.jobs_per_gpu, managed_by_slurm=bool(resources.gres)),
     ):
         config = Config.model_validate_json(snakemake.params.spec)
-        point, factor = parse_point(snakemake.wildcards.point), int(snakemake.wildcards.factor)
+        point, factors = parse_point(snakemake.wildcards.point), json.loads(snakemake.params.factors)
         execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
         data, state, output = Path(snakemake.input.data), Path(snakemake.input.state), Path(snakemake.output[0])
-        directory = output.with_suffix("")
+        # The factors are not in the key: a new one trains no other branch again.
+        key = [snakemake.params.spec, snakemake.params.code]
         rows = collect(
             [Path(snakemake.input.run).parent],
-            lambda run: train_branch(run, data, state, directory, config, point, factor, execution),
+            lambda run: train_branches(run, data, state, output, config, point, factors, key, execution),
         )
         write_frame(output, rows)
-        # What is left of the branch is its row: a killed one has resumed from its checkpoint.
-        shutil.rmtree(directory, ignore_errors=True)

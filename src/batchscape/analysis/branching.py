@@ -1,14 +1,19 @@
 """The critical batch size during training, by branching: a run continues with a multiple of its batch size."""
 
+import gc
+import hashlib
 import logging
 import math
 import shutil
 from bisect import bisect_right
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from batchscape.analysis.cache import CACHE, cached
 from batchscape.config.branching import NUM_EVALUATIONS, RATE_EXPONENTS
 from batchscape.config.branching import BranchingConfig as Config
 from batchscape.config.budget import Budget, Warmup, point_name
@@ -148,6 +153,54 @@ def specify_prefix(spec: RunSpec, step: int, num_examples: int) -> RunSpec:
     warmup = Warmup(steps=plan.warmup) if plan.warmup else None
     schedule = spec.schedule.model_copy(update={"warmup": warmup})
     return spec.model_copy(update={"training": training, "schedule": schedule})
+
+
+def train_branches(
+    run: RunDirectory,
+    data: Path,
+    state: Path,
+    output: Path,
+    config: Config,
+    point: Budget,
+    factors: Sequence[int],
+    key: Sequence[str],
+    execution: Execution = SINGLE_PROCESS,
+) -> pd.DataFrame:
+    """Train the branches of a run from a point on, one after the other.
+
+    The row of each is cached: a kill loses at most the branch that is training, which resumes from its checkpoint, and
+    a new factor trains only its own branch.
+
+    Args:
+        run: The run.
+        data: The prepared data.
+        state: The state at the point, see `save_state`.
+        output: The file for the rows, beside which they are cached.
+        config: Section `branching` of the config.
+        point: Where the branches begin.
+        factors: Multiples of the batch size.
+        key: What the rows depend on besides the run and the state: the settings and the code.
+        execution: How they train.
+
+    Returns:
+        A row for each factor, see `train_branch`.
+
+    Raises:
+        UserError: The state is corrupt, or a branch does not fit the run.
+    """
+    with state.open("rb") as stream:
+        # A state that was made again may differ on a GPU, and branches are compared with that of factor 1.
+        row_key = [*key, hashlib.file_digest(stream, "sha256").hexdigest()]
+    rows = []
+    for factor in factors:
+        name = f"at{point_name(point)}-x{factor}"
+        directory = output.parent / CACHE / name
+        train_one = partial(train_branch, run, data, state, directory, config, point, factor, execution)
+        rows.append(cached(output, row_key, [run], train_one, name))
+        # What is left of the branch is its row.
+        shutil.rmtree(directory, ignore_errors=True)
+        gc.collect()  # Lightning modules are in reference cycles, together with their data
+    return pd.concat(rows, ignore_index=True)
 
 
 def train_branch(

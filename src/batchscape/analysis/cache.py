@@ -10,19 +10,23 @@ import pandas as pd
 from batchscape.io.frames import read_frame, write_frame
 from batchscape.io.run_directory import RunDirectory
 
+# The folder beside the output of a job.
+CACHE = ".cache"
+
 
 def cached(
-    output: Path, key: Sequence[str], runs: Sequence[RunDirectory], analyze: Callable[[], pd.DataFrame]
+    output: Path, key: Sequence[str], runs: Sequence[RunDirectory], analyze: Callable[[], pd.DataFrame], part: str = ""
 ) -> pd.DataFrame:
     """Return the rows of `analyze` for a run or a pair of runs, from the cache if `key` and the runs are the same.
 
     The cache is the folder `.cache` beside `output`. An entry is valid until the key changes or a run is trained again.
+    With `part`, a name, the rows are one of several parts of the analysis, each with an entry of its own.
     """
-    name = "--".join(run.path.name for run in runs)
+    name = "--".join([*(run.path.name for run in runs), *([part] if part else [])])
     digest = hashlib.sha256("\0".join(key).encode())
     for run in runs:
         digest.update(run.run_file.read_bytes())
-    file = output.parent / ".cache" / f"{name}-{digest.hexdigest()[:16]}.csv"
+    file = output.parent / CACHE / f"{name}-{digest.hexdigest()[:16]}.csv"
     if not file.exists():
         write_frame(file, analyze())
         for outdated in set(file.parent.glob(f"{glob.escape(name)}-{'?' * 16}.csv")) - {file}:

@@ -61,7 +61,7 @@ class Paths:
         return {setting: self.batch_stages_file(setting) for setting in settings}
 
     def branches(self, setting: str) -> list[str]:
-        """The files of the branches that the measured stages of a setting follow from."""
+        """The files with the branches that the measured stages of a setting follow from."""
         return [self.csv(part) for part in self.plan.branches(setting.removesuffix(BATCH_WARMUP))]
 
     @property

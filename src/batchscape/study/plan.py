@@ -143,7 +143,7 @@ class Plan:
         return (1, *sorted(self.config.branching.factors))
 
     def branches(self, setting: str) -> list[str]:
-        """Return the names of the branches of all runs of a setting, as in `runs_by_part`."""
+        """Return the parts of `branching` of all runs of a setting, as in `runs_by_part`."""
         parts = self.runs_by_part("branching").items()
         return [part for part, (run,) in parts if self.config.runs[run].setting == setting]
 
@@ -210,12 +210,11 @@ class Plan:
                     ]
                     for first, second in self.interpolated_pairs
                 }
-            case JobSplit.BRANCHES:
+            case JobSplit.BRANCH_POINTS:
                 return {
-                    f"branches/{run}/at{point}-x{factor}": [run]
+                    f"branches/{run}/at{point}": [run]
                     for run in self.branched_runs
                     for point in self.branch_points(run)
-                    for factor in self.branch_factors
                 }
             case JobSplit.PLANE_PARTS:
                 section = self.config.landscape

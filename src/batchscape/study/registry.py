@@ -18,7 +18,7 @@ class JobSplit(Enum):
     FIXED_RATE_SETTINGS = "one job per setting at the fixed learning rate"
     SELECTED_SETTINGS = "one job per setting that the section of the analysis selects"
     SETTING_PAIRS = "one job per pair of settings"
-    BRANCHES = "one job per branch of a run that the section of the analysis selects"
+    BRANCH_POINTS = "one job per point of a run from which branches begin"
     PLANE_PARTS = "one job per part of a plane around a run that the section of the analysis selects"
 
 
@@ -68,7 +68,7 @@ ANALYSES = {
     "gradient_alignment": Analysis("analysis/gradient_alignment", JobSplit.FIXED_RATE_SETTINGS),
     "curvature": Analysis("analysis/curvature", JobSplit.SELECTED_SETTINGS),
     "spectral_density": Analysis("analysis/spectral_density", JobSplit.SELECTED_SETTINGS),
-    "branching": Analysis("analysis/branching", JobSplit.BRANCHES),
+    "branching": Analysis("analysis/branching", JobSplit.BRANCH_POINTS),
 }
 TABLES = {
     "curves": Artifact(("analysis/history",), ("metrics",)),

@@ -49,6 +49,12 @@ class JobResources:
         batch_sizes = sorted(self.config.grid.batch_sizes)
         return 1 + batch_sizes.index(batch_size) / len(batch_sizes)
 
+    @property
+    def artifact_priority(self) -> int:
+        """The priority of a table or figure: above that of any search, so that it is made once its sources exist."""
+        # It takes one core, so it displaces one search or training at most, whose priority it has to exceed.
+        return 3
+
     def run_priority(self, name: str) -> float:
         """Return the priority of a training: from 0 to 1 for the first run of each batch size, else 0."""
         run = self.config.runs[name]

@@ -125,6 +125,11 @@ class Specs:
         return _canonical(self.config.branching.model_dump(mode="json"))
 
     @property
+    def branch_factors(self) -> str:
+        """The multiples of the batch size that the branches of a run have."""
+        return _canonical(self.plan.branch_factors)
+
+    @property
     def batch_warmup(self) -> str:
         """What the stages of a batch size warm-up follow from, besides the branches."""
         branching = self.config.branching

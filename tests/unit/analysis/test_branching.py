@@ -7,7 +7,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from batchscape.analysis.branching import reached_step, save_state, smooth_losses, specify_branch, train_branch
+from batchscape.analysis.branching import (
+    reached_step,
+    save_state,
+    smooth_losses,
+    specify_branch,
+    train_branch,
+    train_branches,
+)
 from batchscape.config.branching import BranchingConfig
 from batchscape.config.budget import Budget, parse_point, point_name
 from batchscape.config.run import RunSpec
@@ -182,6 +189,61 @@ def test_interrupted_branch_resumes_to_identical_bits(
     assert {key: value for key, value in found.items() if key not in losses} == {
         key: value for key, value in expected.items() if key not in losses
     }
+
+
+def branch_rows(
+    run: RunDirectory,
+    data_file: Path,
+    folder: Path,
+    factors: tuple[int, ...],
+    key: str = "key",
+    state: Path | None = None,
+) -> pd.DataFrame:
+    """Train the branches of a run after its first epoch, as a job does."""
+    state, output = state or state_at(run, POINTS[0]), folder / "at1epochs.csv"
+    return train_branches(run, data_file, state, output, BranchingConfig(), POINTS[0], factors, [key], CODE)
+
+
+def cached_files(folder: Path) -> dict[str, int]:
+    """Return when each entry of the cache was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (folder / ".cache").iterdir()}
+
+
+def test_new_factor_trains_only_its_own_branch(base: RunDirectory, data_file: Path, tmp_path: Path):
+    first = branch_rows(base, data_file, tmp_path, (1, 4))
+    before = cached_files(tmp_path)
+    rows = branch_rows(base, data_file, tmp_path, (1, 2, 4))
+    assert rows["factor"].tolist() == [1, 2, 4]
+    pd.testing.assert_frame_equal(rows[rows["factor"] != 2].reset_index(drop=True), first, check_exact=True)
+    after = cached_files(tmp_path)
+    assert len(before) == 2 and len(after) == 3 and before.items() < after.items()  # and no branch is left
+    alone = train_branch(base, data_file, state_at(base, POINTS[0]), tmp_path / "b", BranchingConfig(), POINTS[0], 2)
+    pd.testing.assert_frame_equal(rows[rows["factor"] == 2].reset_index(drop=True), alone, check_exact=True)
+
+
+def test_other_settings_code_or_state_train_all_branches_again(base: RunDirectory, data_file: Path, tmp_path: Path):
+    first = branch_rows(base, data_file, tmp_path, (1, 2))
+    before = cached_files(tmp_path)
+    branch_rows(base, data_file, tmp_path, (1, 2), key="other")
+    after = cached_files(tmp_path)
+    assert len(after) == 2 and not before.keys() & after.keys()  # outdated entries are deleted
+    other = RunDirectory(train(recipe(seed=4), data_file, tmp_path / "run", CODE, states=POINTS[:1]))
+    rows = branch_rows(base, data_file, tmp_path, (1, 2), state=state_at(other, POINTS[0]))
+    assert (rows["train_loss"] != first["train_loss"]).all()
+
+
+def test_kill_loses_at_most_the_branch_that_is_training(
+    base: RunDirectory, data_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    expected = branch_rows(base, data_file, tmp_path / "expected", (1, 2, 4))
+    monkeypatch.setattr(recorder, "CHECKPOINT_INTERVAL", 0.0)
+    with monkeypatch.context() as interrupted, pytest.raises(Stop):
+        interrupt_after(10, interrupted)  # in the second branch: the first one has nine steps
+        branch_rows(base, data_file, tmp_path, (1, 2, 4))
+    (finished,) = (path for path in (tmp_path / ".cache").iterdir() if path.is_file())
+    written = finished.stat().st_mtime_ns
+    pd.testing.assert_frame_equal(branch_rows(base, data_file, tmp_path, (1, 2, 4)), expected, check_exact=True)
+    assert finished.stat().st_mtime_ns == written
 
 
 def test_branch_has_its_batch_size_and_learning_rate_and_all_else_of_the_run():

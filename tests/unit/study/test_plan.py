@@ -51,7 +51,7 @@ def test_trainings_of_searches_and_timing_are_counted(study: Callable):
         TrainingGroup("branch", 128, 4, EPOCH, EPOCH, 8),
     ]
     assert branched.plan.describe_trainings().endswith(", 8 branches of 1 epoch")
-    assert branched.plan.runs_by_part("branching")["branches/bs32-lr0.01-seed2/at9steps-x4"] == ["bs32-lr0.01-seed2"]
+    assert branched.plan.runs_by_part("branching")["branches/bs32-lr0.01-seed2/at9steps"] == ["bs32-lr0.01-seed2"]
     assert less.plan.describe_trainings() == f"{len(less.runs)} trainings: {len(less.runs)} runs"
 
 

@@ -147,11 +147,11 @@ def test_page_is_in_the_words_of_the_task(case):
         "regression": [
             "log(price)², RMSE 0.",
             "best validation loss (log(price)²)",
-            "validation rmse at best (log(price))",
+            "RMSE at best epoch (log(price))",
         ],
         "bytes": [
             "nats per byte, perplexity 0.",
-            "test perplexity (per byte)",
+            "Test perplexity (per byte)",
             "Loss and perplexity on the straight line",
         ],
         "own loss": ["Lowest losses, time per epoch", "Loss on the straight line", "best validation loss"],

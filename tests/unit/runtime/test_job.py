@@ -128,7 +128,7 @@ def test_ctrl_c_during_imports_ends_a_process_silently(where: str):
 
 def test_garbage_collection_is_enabled_in_each_worker_process(tmp_path: Path):
     (tmp_path / "work.py").write_text("import gc\ndef tell(): print(gc.isenabled(), gc.get_freeze_count() > 0)")
-    rank = [sys.executable, "-m", "batchscape.training.worker", "work", "tell", "{}"]
+    rank = [sys.executable, "-m", "batchscape.training.worker", "work", "tell", "{}", "20"]
     environment = {**os.environ, "RANK": "0", "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(rank, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout == "True True\n"

@@ -146,7 +146,7 @@ def test_page_is_in_the_words_of_the_task(case):
     wanted = {
         "regression": [
             "log(price)², RMSE 0.",
-            "best validation loss (log(price)²)",
+            "Best validation loss (log(price)²)",
             "RMSE at best epoch (log(price))",
         ],
         "bytes": [
@@ -154,7 +154,7 @@ def test_page_is_in_the_words_of_the_task(case):
             "Test perplexity (per byte)",
             "Loss and perplexity on the straight line",
         ],
-        "own loss": ["Lowest losses, time per epoch", "Loss on the straight line", "best validation loss"],
+        "own loss": ["Lowest losses, time per epoch", "Loss on the straight line", "Best validation loss"],
     }
     assert [part for part in wanted[task] if part not in text] == []
 

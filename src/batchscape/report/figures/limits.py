@@ -105,7 +105,7 @@ def draw_arrows(mapping: p9.aes, seeds: pd.DataFrame, limits: pd.DataFrame, *, n
 def choose_breaks(
     seeds: pd.DataFrame, limits: pd.DataFrame, bars: pd.DataFrame
 ) -> Callable[[tuple[float, float]], Sequence[float]]:
-    """Return the function for the ticks of the values: whole numbers in panels where all seeds have these.
+    """Return the function for the ticks of the values: integers in panels where all seeds have these.
 
     It is called with the ends of the axis of each panel, and with nothing else that tells panels apart. An axis has the
     same center as what it shows.
@@ -117,8 +117,8 @@ def choose_breaks(
     """
     ends = bars.groupby(bars["panel"].astype(str))[["low", "high"]].agg({"low": "min", "high": "max"})
     low, high = limits["low"].combine(ends["low"], np.fmin), limits["high"].combine(ends["high"], np.fmax)
-    is_whole = (seeds["value"] % 1 == 0).groupby(seeds["panel"].astype(str)).all()
-    centers = ((low + high) / 2)[is_whole.reindex(low.index, fill_value=False)].to_numpy()
+    is_integer = (seeds["value"] % 1 == 0).groupby(seeds["panel"].astype(str)).all()
+    centers = ((low + high) / 2)[is_integer.reindex(low.index, fill_value=False)].to_numpy()
 
     def breaks(axis: tuple[float, float]) -> Sequence[float]:
         ticks = np.asarray(breaks_extended()(axis))

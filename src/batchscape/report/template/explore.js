@@ -313,10 +313,10 @@
         };
         const runs = own.filter((trace) => trace.meta.kind === "runs");
         const values = runs.flatMap((trace) => trace.y).filter((value) => value !== null);
-        const isWhole = values.length > 0 && values.every(Number.isInteger) && Math.max(...values) - Math.min(...values) < 8;
+        const isInteger = values.length > 0 && values.every(Number.isInteger) && Math.max(...values) - Math.min(...values) < 8;
         layout[`yaxis${number}`] = {
           ...axis, type: this.log.has("y") ? "log" : "linear", exponentformat: "power",
-          ...(isWhole && !this.log.has("y") ? { dtick: 1 } : {}), // there is no half epoch
+          ...(isInteger && !this.log.has("y") ? { dtick: 1 } : {}), // there is no half epoch
         };
         layout.annotations.push({
           text: `<b>${title}</b>`, xref: `x${number} domain`, yref: `y${number} domain`, x: 0, y: 1, yanchor: "bottom",

@@ -77,7 +77,7 @@ def test_figure_of_arms_shows_a_failed_seed_as_an_arrow():
     assert 0.20 < high < 0.25
 
 
-def test_ticks_are_whole_numbers_in_panels_of_whole_numbers_alone():
+def test_ticks_are_integers_in_panels_of_integers_alone():
     """Such as those of best epochs: there is no half epoch."""
     seeds = pd.concat([make_seeds([5.0, 6.0] * 6).assign(panel="epoch"), make_seeds(LOSSES)])
     limits = panel_limits(seeds, ["setting"])

@@ -453,7 +453,7 @@ MODULES = {
     | FROM_TARGET - {"table runs_to_target"},
     "report/tables/tuned_lr.py": FROM_TUNED_LR,
     "report/tables/trials.py": {"table trials"} | FROM_TUNED_LR,
-    "report/ranking.py": CONFIRMATION | {"table recommendation"},
+    "report/ranking.py": CONFIRMATION | CLAIMS | {"table recommendation"},
     "config/confirmation.py": CONFIRMATION,
     "report/claims/statements.py": CLAIMS,
     "report/page.py": {"report"},

@@ -228,7 +228,7 @@ def test_other_settings_code_or_state_train_all_branches_again(base: RunDirector
     after = cached_files(tmp_path)
     assert len(after) == 2 and not before.keys() & after.keys()  # outdated entries are deleted
     other = RunDirectory(train(recipe(seed=4), data_file, tmp_path / "run", CODE, states=POINTS[:1]))
-    rows = branch_rows(base, data_file, tmp_path, (1, 2), state=state_at(other, POINTS[0]))
+    rows = branch_rows(base, data_file, tmp_path, (1, 2), key="other", state=state_at(other, POINTS[0]))
     assert (rows["train_loss"] != first["train_loss"]).all()
 
 
@@ -240,6 +240,8 @@ def test_kill_loses_at_most_the_branch_that_is_training(
     with monkeypatch.context() as interrupted, pytest.raises(Stop):
         interrupt_after(10, interrupted)  # in the second branch: the first one has nine steps
         branch_rows(base, data_file, tmp_path, (1, 2, 4))
+    # Of what a job leaves beside its output, a forced job deletes only this folder.
+    assert {path.name for path in tmp_path.iterdir()} == {".cache", "expected"}
     (finished,) = (path for path in (tmp_path / ".cache").iterdir() if path.is_file())
     written = finished.stat().st_mtime_ns
     pd.testing.assert_frame_equal(branch_rows(base, data_file, tmp_path, (1, 2, 4)), expected, check_exact=True)

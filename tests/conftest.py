@@ -25,6 +25,11 @@ SLOW_FILES = (
     "tests/workflow/test_disk.py",
     "tests/workflow/test_staleness.py",
     "tests/unit/training/test_distributed.py",
+    "tests/unit/report/figures/test_figures.py",
+    "tests/workflow/test_machines.py",
+    "tests/workflow/test_partial_report.py",
+    "tests/unit/report/claims/test_claims.py",
+    "tests/benchmarks/test_benchmarks.py",
     "tests/workflow/test_bad_input.py",
     "tests/workflow/test_package.py",
 )

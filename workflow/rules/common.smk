@@ -94,13 +94,19 @@ def list_states(runs):
     return ";".join(" ".join(study.plan.branch_points(run)) for run in runs)
 
 
+# Beside what Snakemake knows of the jobs; deleting either loses nothing but time.
+CODE_CACHE = Path(".snakemake", "batchscape-code.jsonl").absolute()
+
+
 @cache
 def hash_code(script, *modules, other_files=()):
     """Return the fingerprint of a job's code: its script, modules that this imports by name, and other files."""
     file = ROOT / "workflow" / "scripts" / script
     if not file.exists():  # the workflow is remote, and Snakemake fetches the script
         file = Path(workflow.source_path(f"../scripts/{script}"))
-    return fingerprint(file, *map(module_path, modules), *other_files)
+    return fingerprint(
+        file, *map(module_path, modules), *other_files, cache_file=CODE_CACHE
+    )
 
 
 def on_cluster():

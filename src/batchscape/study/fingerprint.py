@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import sys
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -9,13 +10,14 @@ from itertools import takewhile
 from pathlib import Path
 
 from batchscape.runtime.workflow import FOLDER_IN_PACKAGE
+from batchscape.study.parsed_code import ParseCache, ParsedCode
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # Folders of installed packages, the second one Debian's.
 INSTALLED = {"site-packages", "dist-packages"}
 
 
-def fingerprint(*roots: Path) -> str:
+def fingerprint(*roots: Path, cache_file: Path | None = None) -> str:
     """Return a hash of the given Python files and of every batchscape module that they import, however deep.
 
     For custom modules, the package and its imports from that package count too, and its imports from the folder that
@@ -24,8 +26,12 @@ def fingerprint(*roots: Path) -> str:
     under every version of Python that can parse them. Only static imports are followed: a module that is imported by
     name at run time must be a root. Files that are not Python, such as templates, must be roots too; these, and invalid
     Python, are hashed byte by byte.
+
+    Args:
+        roots: The files.
+        cache_file: Where to keep what was parsed, see `ParseCache`; None parses all files.
     """
-    return _fingerprint(tuple(sorted({Path(root).resolve() for root in roots})))
+    return _fingerprint(tuple(sorted({Path(root).resolve() for root in roots})), cache_file)
 
 
 def module_path(dotted: str) -> Path:
@@ -34,13 +40,13 @@ def module_path(dotted: str) -> Path:
 
 
 @cache
-def _fingerprint(roots: tuple[Path, ...]) -> str:
+def _fingerprint(roots: tuple[Path, ...], cache_file: Path | None) -> str:
     seen: dict[Path, str] = {}
     waiting = list(roots)
     while waiting:
         path = waiting.pop()
         if path not in seen:
-            seen[path], imported = _read(path)
+            seen[path], imported = _read(path, cache_file)
             waiting.extend(imported)
     digest = hashlib.sha256()
     for path in sorted(seen, key=_label):
@@ -48,6 +54,7 @@ def _fingerprint(roots: tuple[Path, ...]) -> str:
     return digest.hexdigest()[:16]
 
 
+@cache
 def _label(path: Path) -> str:
     """Return a file's name without the folder of the checkout or of the installed package."""
     is_library = path.is_relative_to(PACKAGE) and not path.is_relative_to(PACKAGE / FOLDER_IN_PACKAGE)
@@ -61,26 +68,42 @@ def _base(path: Path) -> Path:
 
 
 @cache
-def _read(path: Path) -> tuple[str, frozenset[Path]]:
+def _read(path: Path, cache_file: Path | None = None) -> tuple[str, frozenset[Path]]:
+    """Return the hash of a file and the files that it imports."""
     if INSTALLED.intersection(_base(path).parts) and not path.is_relative_to(PACKAGE):
         return _hash_installed(path), frozenset()
     content = path.read_bytes()
+    parsed = _cache(cache_file).get(content, _parse) if path.suffix == ".py" else None
+    if parsed is None:
+        return hashlib.sha256(content).hexdigest(), frozenset()
+    imported = set(takewhile(Path.exists, (folder / "__init__.py" for folder in path.parents)))  # its packages
+    for level, name in parsed.imports:
+        imported.update(_below(path.parents[level - 1], name) if level else _files(name, path))
+    return parsed.digest, frozenset(imported)
+
+
+@cache
+def _cache(file: Path | None) -> ParseCache:
+    # Another version of this module, or of Python, may parse the same code to something else.
+    return ParseCache(file, version=Path(__file__).read_bytes() + repr(sys.version_info[:2]).encode())
+
+
+def _parse(content: bytes) -> ParsedCode | None:
+    """Return the hash of the statements of a module and what they import; None for invalid Python."""
     try:
         with warnings.catch_warnings():
             # With PYTHONWARNINGS=error an escape such as "\d" would be a syntax error, and another hash.
             warnings.simplefilter("ignore")
-            tree = ast.parse(content) if path.suffix == ".py" else None
+            tree = ast.parse(content)
     except (SyntaxError, ValueError):  # the job that imports it says so
-        tree = None
-    if tree is None:
-        return hashlib.sha256(content).hexdigest(), frozenset()
-    imported = set(takewhile(Path.exists, (folder / "__init__.py" for folder in path.parents)))  # its packages
+        return None
+    imports: dict[tuple[int, str], None] = {}
     for node in _with_blocks(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            imported.update(_imported(node, path))
+            imports.update(dict.fromkeys(_imported_names(node)))
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             node.body = [child for child in node.body if not _is_bare_text(child)] or [ast.Pass()]
-    return _normal_form(tree), frozenset(imported)
+    return ParsedCode(hashlib.sha256(_normal_form(tree).encode()).hexdigest(), tuple(imports))
 
 
 def _hash_installed(path: Path) -> str:
@@ -162,15 +185,15 @@ def _with_blocks(node: ast.AST) -> Iterator[ast.AST]:
             yield from _with_blocks(child)
 
 
-def _imported(node: ast.Import | ast.ImportFrom, path: Path) -> list[Path]:
-    """Return the files that an import statement of the file `path` runs, of those that count for it."""
+def _imported_names(node: ast.Import | ast.ImportFrom) -> Iterator[tuple[int, str]]:
+    """Yield the dotted names that an import statement may import, with the number of dots before each."""
     if isinstance(node, ast.Import):
-        return [file for alias in node.names for file in _files(alias.name, path)]
+        yield from ((0, alias.name) for alias in node.names)
+        return
     module = [node.module] if node.module else []
-    names = [".".join(module + name) for name in ([], *([alias.name] for alias in node.names))]
-    if node.level:
-        return [file for name in filter(None, names) for file in _below(path.parents[node.level - 1], name)]
-    return [file for name in names for file in _files(name, path)]
+    for name in ([], *([alias.name] for alias in node.names)):
+        if module + name:
+            yield node.level, ".".join(module + name)
 
 
 def _files(name: str, path: Path) -> list[Path]:

@@ -68,11 +68,11 @@ class Checkout:
         return fresh_fingerprint(self.folder / "src" / "batchscape", *(roots or [self.script]))
 
 
-def fresh_fingerprint(package: Path, *roots: Path) -> str:
+def fresh_fingerprint(package: Path, *roots: Path, cache_file: Path | None = None) -> str:
     spec = importlib.util.spec_from_file_location("fresh_fingerprint", package / "study" / "fingerprint.py")
     fresh = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(fresh)
-    return fresh.fingerprint(*roots)
+    return fresh.fingerprint(*roots, cache_file=cache_file)
 
 
 @pytest.fixture
@@ -400,3 +400,61 @@ def test_equivalent_code_has_equal_fingerprints(checkout: Checkout, one: str, ot
     before = checkout.fingerprint()
     checkout.script.write_text(f"x = {other}", encoding="utf-8")
     assert checkout.fingerprint() == before
+
+
+def with_cache(checkout: Checkout, file: Path) -> str:
+    """Return the fingerprint of the script by a new process that keeps parsed code in a file."""
+    return fresh_fingerprint(checkout.folder / "src" / "batchscape", checkout.script, cache_file=file)
+
+
+def test_a_second_process_parses_only_what_is_new(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file, parsed, parse = tmp_path / "cache" / "code.jsonl", [], ast.parse
+    monkeypatch.setattr(ast, "parse", lambda content: parsed.append(content) or parse(content))
+    expected = checkout.fingerprint()
+    parsed.clear()
+    assert with_cache(checkout, file) == expected
+    assert len(parsed) > 50
+    parsed.clear()
+    assert with_cache(checkout, file) == expected
+    assert not parsed
+    checkout.script.write_text(SCRIPT + "train()\n", encoding="utf-8")
+    assert with_cache(checkout, file) == checkout.fingerprint() != expected
+    parsed.clear()
+    checkout.script.write_text(SCRIPT, encoding="utf-8")
+    assert with_cache(checkout, file) == expected
+    assert not parsed
+
+
+def test_an_edit_that_keeps_size_and_time_is_not_missed(checkout: Checkout, tmp_path: Path):
+    module, file = checkout.module("io/files.py"), tmp_path / "code.jsonl"
+    before, times = with_cache(checkout, file), module.stat()
+    text = module.read_text(encoding="utf-8")
+    module.write_text(
+        text.replace("path.parent.mkdir(parents=True", "path.parent.mkdir(parents=None", 1), encoding="utf-8"
+    )
+    os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert module.stat().st_size == times.st_size
+    assert with_cache(checkout, file) == checkout.fingerprint() != before
+
+
+def test_parsed_code_of_another_version_of_the_library_is_not_used(checkout: Checkout, tmp_path: Path):
+    file = tmp_path / "code.jsonl"
+    before = with_cache(checkout, file)
+    code = checkout.module("study/fingerprint.py")
+    code.write_text(code.read_text(encoding="utf-8").replace('f"({type(node).__name__}"', '"("'), encoding="utf-8")
+    assert with_cache(checkout, file) == checkout.fingerprint() != before
+
+
+@pytest.mark.parametrize("damage", ["half a line", "no JSON", "other JSON", "a folder", "no text"])
+def test_a_damaged_cache_of_parsed_code_is_no_error(checkout: Checkout, tmp_path: Path, damage: str):
+    file = tmp_path / "code.jsonl"
+    expected = with_cache(checkout, file)
+    content = file.read_bytes()
+    file.unlink()
+    if damage == "a folder":
+        file.mkdir()
+    else:
+        damaged = {"half a line": content[:-30], "no JSON": b"}{\n" + content, "no text": b"\xff\xfe\n" + content}
+        file.write_bytes(damaged.get(damage, b'5\n["a"]\n["a", 5]\n["a", ["b", 5]]\n' + content))
+    assert with_cache(checkout, file) == expected
+    assert with_cache(checkout, file) == expected

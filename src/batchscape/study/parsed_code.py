@@ -1,4 +1,4 @@
-"""What fingerprints need of Python code, kept in a file: parsing the library takes more than half of a plan."""
+"""What fingerprints need of Python code, cached in a file: parsing the library takes more than half of a plan."""
 
 import hashlib
 import json

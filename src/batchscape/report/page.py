@@ -158,6 +158,7 @@ def render(
             spec["recipe"],
             tables.get("scaling"),
             confirmation,
+            spec["trial_budget"],
         )
         # Metrics are in the sentences above, and one more column would not fit on the page.
         extra = "test_loss" if "test_loss_mean" in recommendation else "best_epoch"

@@ -44,6 +44,7 @@ def summarize(
     recipe: str = "",
     scaling: pd.DataFrame | None = None,
     confirmation: pd.DataFrame | None = None,
+    trial_budget: str = "",
 ) -> Answer:
     """Summarize the tables `recommendation` and `confirmation` in sentences.
 
@@ -56,6 +57,7 @@ def summarize(
         recipe: How the study trains; empty for SGD at a constant learning rate.
         scaling: The table of that name; None if it is missing.
         confirmation: The table of that name; None if the confirmation is disabled or not complete.
+        trial_budget: How long a trial of the search trains, such as `40 epochs`; empty if as long as a run.
 
     Returns:
         The recommended setting, the reasons for it, and what limits it.
@@ -82,7 +84,7 @@ def summarize(
             *_reasons(candidates, best, chosen, confirmed is None, measures, *cost_column(runs)),
             *_confirmation(confirmation, confirmed, measures, *cost_column(runs)),
             *(_test_results(chosen, measures) if confirmed is None else ()),
-            *_scaling(scaling),
+            *_scaling(scaling, trial_budget),
             *_tuned_rates(tuned_lr, recommendation, runs, measures),
         ],
         caveats=list(_caveats(recommendation, best, chosen, confirmed, runs, measures, missing_batch_sizes)),
@@ -319,13 +321,18 @@ def _test_results(chosen: pd.Series, measures: Measures) -> Iterator[str]:
         )
 
 
-def _scaling(scaling: pd.DataFrame | None) -> Iterator[str]:
-    """Describe by which power each hyperparameter follows the batch size."""
+def _scaling(scaling: pd.DataFrame | None, trial_budget: str) -> Iterator[str]:
+    """Describe by which power each hyperparameter follows the batch size.
+
+    Within a short training a large batch takes few steps, for which it needs a higher rate than in a long one.
+    """
     if scaling is None:
         return
     for _, row in scaling.iterrows():
         name = SCALED_NAMES.get(row["hyperparameter"], row["hyperparameter"].replace("_", " "))
-        subject = f"the best {name} of the {row['source']}"
+        is_short = bool(trial_budget) and row["source"] == "search"
+        trials = f" within trials of {trial_budget}, which are shorter than runs," if is_short else ""
+        subject = f"the best {name} of the {row['source']}{trials}"
         if pd.isna(row["exponent"]):
             yield f"How {subject} follows the batch size is not determined: {row['reason']}."
             continue

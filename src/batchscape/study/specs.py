@@ -212,7 +212,9 @@ class Specs:
     @property
     def report(self) -> str:
         """The study as YAML, the fixed learning rate, the names and units of losses and metrics, the recipe in words,
-        how figures look, and the tables of each figure, starting with its summary."""
+        how long trials are if shorter than runs, how figures look, and the tables of each figure, starting with its
+        summary."""
+        trial, run = trial_budget(self.config.tuning, self.config.training), self.config.training.budget
         tables = {
             figure: [
                 source.removeprefix("tables/")
@@ -229,6 +231,7 @@ class Specs:
                 "measures": self.measures,
                 "recipe": self.recipe,
                 "protocol": describe_length(self.config.training),
+                "trial_budget": str(trial) if trial.amount < run.amount else "",
                 "figures": json.loads(self.figures),
                 "tables": tables,
             }

@@ -99,6 +99,19 @@ def test_answer_says_by_which_power_the_rate_follows_and_how_certain_that_is(cha
     assert [reason for reason in answer.reasons if "follows" in reason or "proportional" in reason] == [sentence]
 
 
+def test_answer_says_that_the_power_of_the_search_is_that_of_short_trials():
+    answers = [
+        summarize(recommend(), RUNS, WORDS, scaling=scaling_row(source=source), trial_budget=budget).reasons
+        for source, budget in (("search", "40 epochs"), ("search", ""), ("grid", "40 epochs"))
+    ]
+    short, complete, grid = ([reason for reason in reasons if "power" in reason] for reasons in answers)
+    assert short[0].startswith(
+        "The best learning rate of the search within trials of 40 epochs, which are shorter than runs, is proportional"
+    )
+    assert complete[0].startswith("The best learning rate of the search is proportional")
+    assert grid[0].startswith("The best learning rate of the grid is proportional")
+
+
 @pytest.mark.parametrize(("exponent", "words"), [(1.0, "1"), (-0.25, "−0.25"), (-1e-17, "0")])
 def test_exponents_are_written_with_two_digits(exponent: float, words: str):
     (sentence,) = [

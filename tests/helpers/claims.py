@@ -83,7 +83,7 @@ def make_sources(
     ]
     values = pd.DataFrame(rows)
     lead = list(values.columns[:6])
-    runs = values[[*lead, *OF_RUN]].assign(device="cpu")
+    runs = values[[*lead, *OF_RUN]].assign(epochs=values["best_epoch"] + 1, device="cpu")
     distance = values[[*lead, "distance"]].assign(layer=ALL_LAYERS)
     norms = values[[*lead, "update_norm"]].assign(percentile=50)
     keskar = {"measure": "keskar", "checkpoint": "best", "radius": 1e-3}

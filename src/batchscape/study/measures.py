@@ -28,7 +28,7 @@ def describe_measures(task: TaskSection, data: DataSection) -> dict[str, Any]:
     return {
         "loss": loss,
         "loss_unit": unit,
-        "metrics": [_metric(metric, data) for metric in task.reported_metrics(data.token_unit)],
+        "metrics": [_metric(metric, task, data) for metric in task.reported_metrics(data.token_unit)],
         "examples": data.example_noun,
     }
 
@@ -49,8 +49,10 @@ def _loss(task: TaskSection, data: DataSection) -> tuple[str, str]:
     return words, unit.format(u=_as_factor(target)) if target else ""
 
 
-def _metric(metric: Metric, data: DataSection) -> dict[str, Any]:
+def _metric(metric: Metric, task: TaskSection, data: DataSection) -> dict[str, Any]:
     label, unit = metric.label, ""
+    if task.has_own_loss:  # a module computes its metrics from the transformed target, or from anything else
+        return {"name": metric.name, "label": label, "unit": unit, "scale": "linear"}
     if metric.name in IN_TARGET_UNIT:
         unit = _target_unit(data)
     elif metric.name == "perplexity":

@@ -37,7 +37,7 @@ def large_over_small(evidence: Evidence, quantity: str) -> Effects:
     evidence.require_ratios(quantity)
     small, large = evidence.small_and_large()
     effects = _at_fixed_rate(evidence, log_quantity(large, quantity) - log_quantity(small, quantity))
-    return replace(effects, has_bounds=_is_cut(quantity, small, large))
+    return replace(effects, has_bounds=_is_cut(evidence, quantity, small, large))
 
 
 def large_over_small_epoch_time(evidence: Evidence) -> Effects:
@@ -141,7 +141,7 @@ def linear_over_midpoint(evidence: Evidence, quantity: str) -> Effects:
         f"midpoint of bs{evidence.small_batch_size} and bs{evidence.large_batch_size} at {rate} (fixed)",
         log_ratios,
         (setting_of(small), setting_of(large), setting_of(linear)),
-        has_bounds=_is_cut(quantity, small, large, linear),
+        has_bounds=_is_cut(evidence, quantity, small, large, linear),
     )
 
 
@@ -285,9 +285,16 @@ def best_rate_per_doubling(evidence: Evidence) -> Effects:
     )
 
 
-def _is_cut(quantity: str, *rows: pd.DataFrame) -> bool:
-    """Return whether a quantity is the best epoch of a run that was ended by its budget, not by patience."""
-    return quantity == "best_epoch" and any(each["status"].eq("budget_spent").any() for each in rows)
+def _is_cut(evidence: Evidence, quantity: str, *rows: pd.DataFrame) -> bool:
+    """Return whether a quantity is the best epoch of a run that its budget, not patience, kept from a better one.
+
+    Without patience this is a run whose best epoch is its last one.
+    """
+    if quantity != "best_epoch":
+        return False
+    runs = evidence.runs[evidence.runs["setting"].isin([setting_of(each) for each in rows])]
+    is_last = runs["status"].eq("completed") & np.isclose(runs["best_epoch"], runs["epochs"])
+    return bool((is_last | runs["status"].eq("budget_spent")).any())
 
 
 def _at_fixed_rate(evidence: Evidence, by_seed: pd.Series) -> Effects:

@@ -595,15 +595,22 @@ def test_runs_that_were_stopped_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("factor", "status", "verdict", "is_finite"),
+    ("factor", "status", "later", "verdict", "is_finite"),
     [
-        (1.1, "converged", "supported", True), (1.1, "budget_spent", "undecided", False),
-        (1.0, "converged", "no relevant difference", True), (1.0, "budget_spent", "undecided", False),
+        (1.1, "converged", 1, "supported", True), (1.1, "budget_spent", 1, "undecided", False),
+        (1.0, "converged", 1, "no relevant difference", True), (1.0, "budget_spent", 1, "undecided", False),
+        # Without patience all runs are completed, and only a best epoch before the last one is known.
+        (1.1, "completed", 0, "undecided", False), (1.1, "completed", 1, "supported", True),
+        (1.0, "completed", 0, "undecided", False), (1.0, "completed", 1, "no relevant difference", True),
     ],
 )  # fmt: skip
-def test_best_epochs_at_the_end_of_a_budget_are_bounds(factor: float, status: str, verdict: str, is_finite: bool):
+def test_best_epochs_at_the_end_of_a_budget_are_bounds(
+    factor: float, status: str, later: int, verdict: str, is_finite: bool
+):
     frames = make_sources(lambda run, _: 20 * factor if run.batch_size == 128 else 20.0)
-    frames[1]["status"] = frames[1]["status"].where(frames[1]["setting"] != LARGE.setting, status)
+    for frame in frames[:2]:
+        frame["status"] = frame["status"].where(frame["setting"] != LARGE.setting, status)
+    frames[0]["epochs"] = frames[0]["best_epoch"] + later
     row = tabulate_claims(frames).loc["more_epochs"]
     assert row["verdict"] == verdict
     assert row["effect"] == pytest.approx(factor)

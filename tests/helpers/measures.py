@@ -23,7 +23,7 @@ def make_report_spec(**values: Any) -> dict[str, Any]:
     """Return what a report depends on, as `Specs.report` gives it, with other values."""
     spec = {"name": "a", "config": "", "tables": {}, "fixed_learning_rate": 0.1, "measures": CLASSIFICATION}
     figures = {"titles": True, "formats": ["png", "pdf"]}
-    return {**spec, "recipe": "", "protocol": "", "figures": figures, **values}
+    return {**spec, "recipe": "", "protocol": "", "trial_budget": "", "figures": figures, **values}
 
 
 def task_of(**section: object) -> TaskSection:

@@ -4,7 +4,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from batchscape.config.base import shortest_decimal
+from batchscape.config.grid import describe_large_batch
 from batchscape.config.loading import printable
+from batchscape.config.tuning import affordable_trials
 from batchscape.data.inspect import Inspection, inspect_source
 from batchscape.errors import UserError
 from batchscape.study.study import Study
@@ -17,12 +19,15 @@ def check(file: Path) -> list[str]:
     study.require_packages(printable(file))
     try:
         inspection = inspect_source(study.data, study.task.name)
+        if inspection.counts and (too_large := describe_large_batch(max(study.grid.batch_sizes), *inspection.counts)):
+            raise UserError(too_large)
         cost = _cost(study, inspection)
     except UserError as error:
         raise UserError(f"{printable(file)}: {error}") from None
     return [
         f"{printable(file)}: is a valid study",
         *_runs(study),
+        *_search(study),
         *inspection.lines,
         study.plan.describe_trainings(),
         *study.plan.describe_branching(inspection.counts[0] if inspection.counts else None),
@@ -47,6 +52,16 @@ def _runs(study: Study) -> Iterator[str]:
         )
     for arm, settings in study.plan.settings_by_arm:
         yield f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}"
+
+
+def _search(study: Study) -> Iterator[str]:
+    tuning = study.tuning
+    has_trial = affordable_trials(tuning, study.training) >= tuning.startup_trials + 1
+    if tuning.enabled and tuning.margin > 1 and not has_trial:
+        yield (
+            "tuning.budget: pays no trial after the grid of the search; settings above which nothing was tried are "
+            "then no finalists, even if their loss is lower; increase it"
+        )
 
 
 def _cost(study: Study, inspection: Inspection) -> list[str]:

@@ -79,7 +79,7 @@ def watch(study: Study, stream: TextIO = sys.stdout, interval: float = INTERVAL)
 def describe_stages(
     runs: Sequence[JobStatus], jobs: Sequence[JobStatus], analyses: tuple[int, int, int], analysis_seconds: float | None
 ) -> list[Progress]:
-    """Return the progress of trainings, searches and analyses, in jobs.
+    """Return the progress of trainings, searches and analyses, in jobs, of those that the study has.
 
     Args:
         runs: The runs of the study, and of its confirmation.
@@ -95,7 +95,8 @@ def describe_stages(
     ):
         counts = Counter(job.state for job in group)
         stages.append(_stage(name, (counts[DONE], len(group), counts[RUNNING]), seconds))
-    return [*stages, _stage("analyses", analyses, analysis_seconds)]
+    stages.append(_stage("analyses", analyses, analysis_seconds))
+    return [stage for stage in stages if stage.total]
 
 
 def _stage(name: str, counts: tuple[int, int, int], seconds: float | None) -> Progress:

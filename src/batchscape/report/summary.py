@@ -375,6 +375,14 @@ def _tuned_rates(
         f"Tuned learning rates: {join_truncated([format_number(rate) for rate in rates], 8)} for batch sizes "
         f"{join_truncated([str(size) for size in sizes], 8)}.{bound}"
     )
+    if {"spent_search", "spent_extension"} <= set(tuned_lr):
+        grid_only = sizes[(tuned_lr["spent_search"] == 0) & (tuned_lr["spent_extension"] == 0)].astype(str)
+        if len(grid_only):
+            yield (
+                f"For batch size {', '.join(grid_only)} tuning.budget paid no trial after the grid of the search. With "
+                "a tuning.margin above 1, settings above which nothing was tried are then no finalists, even if their "
+                "loss is lower; increase the budget."
+            )
     for name in _names(tuned_lr):
         values = [describe_hyperparameter(name, value) for value in tuned_lr[f"tuned_{name}"]]
         yield f"With them: {join_truncated(values, 8)}."

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from batchscape.config.grid import describe_large_batch
 from batchscape.config.model import ModelConfig
 from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.task import TaskConfig
@@ -359,13 +360,8 @@ def validate_batch_size(size: int, data: PreparedData) -> None:
     Raises:
         UserError: It is larger than the number of training examples.
     """
-    count = len(data.train)
-    if size > count:
-        may_fit = size < count + len(data.validation)
-        raise UserError(
-            f"grid.batch_sizes: {size} is more than the {count} training examples; remove it"
-            + (" or lower data.validation_fraction" if may_fit else "")
-        )
+    if too_large := describe_large_batch(size, len(data.train), len(data.validation)):
+        raise UserError(too_large)
 
 
 def examples_are_independent(objective: Objective, batch: Batch, spec: DataSpec) -> bool:

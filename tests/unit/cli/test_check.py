@@ -55,6 +55,36 @@ def test_check_notes_existing_results_and_times_nothing_if_all_runs_are_complete
     assert "\ntime: all runs are complete\n" in output
 
 
+def test_check_refuses_a_batch_that_is_larger_than_the_training_side(tmp_path: Path):
+    (tmp_path / "rows.csv").write_text("a,b\n" + "".join(f"{row},{row % 7}\n" for row in range(100)))
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\ndata: {source: table, path: rows.csv, target: b}\ntask: {name: regression}\n"
+        "grid: {batch_sizes: [16, 90], learning_rates: [0.02], seeds: [7]}\nmodel: {name: mlp}\n"
+        "tuning: {enabled: false}\n"
+    )
+    done = check("mine.yaml", tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == (
+        "mine.yaml: grid.batch_sizes: 90 is more than the 80 training examples; remove it or lower "
+        "data.validation_fraction\n"
+    )
+
+
+@pytest.mark.parametrize(("budget", "margin", "warns"), [(24, 1.5, True), (26, 1.5, False), (24, 1, False)])
+def test_check_warns_of_a_search_without_a_trial_after_its_grid(
+    study: Path, monkeypatch: pytest.MonkeyPatch, budget: float, margin: float, warns: bool
+):
+    with (study / "mine.yaml").open("a") as file:
+        file.write(
+            "training: {budget: {epochs: 10}}\n"
+            f"tuning: {{budget: {budget}, startup_trials: 12, trial_budget: {{epochs: 5}}, margin: {margin},\n"
+            "  finalists: {settings: 4, seeds: [200, 201, 202]}}\n"
+        )
+    monkeypatch.chdir(study)
+    lines = [line for line in run_check(Path("mine.yaml")) if line.startswith("tuning.budget: pays no trial")]
+    assert len(lines) == warns
+
+
 def test_version_is_that_of_the_package():
     done = subprocess.run([sys.executable, "-m", "batchscape", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"batchscape {metadata.version('batchscape')}\n"

@@ -76,6 +76,11 @@ def test_stages_count_jobs():
     ]
 
 
+def test_stages_that_a_study_lacks_are_not_shown():
+    stages = describe_stages([JobStatus("a", "running")], [JobStatus("prepare", "done")], (0, 0, 0), None)
+    assert [stage.name for stage in stages] == ["trainings"]
+
+
 class Terminal(io.StringIO):
     """Creates the report when the first progress is written."""
 

@@ -306,6 +306,12 @@ def test_answer_lists_the_tuned_rates():
         "hence only a bound: batch size 128."
     )
     assert summarize(table, runs, WORDS, found.head(1)).reasons == summarize(table, runs, WORDS).reasons
+    spent = found.assign(spent_search=[0, 0.1, 0, 0], spent_extension=[0, 0, 0.1, 0])
+    assert (
+        summarize(table, runs, WORDS, spent)
+        .reasons[-1]
+        .startswith("For batch size 32, 256 tuning.budget paid no trial")
+    )
     lost = pd.DataFrame({"batch_size": [512], "tuned_learning_rate": 1e-3, "validation_loss": np.inf, "edge": "low"})
     *_, warning, again = summarize(table, runs, WORDS, pd.concat([found, lost])).reasons
     assert warning == "In the learning rate search, every trial of batch size 512 diverged."

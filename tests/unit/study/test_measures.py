@@ -49,6 +49,13 @@ def test_loss_of_a_regression_has_the_unit_of_the_stored_target(loss: str, targe
     assert words.first.unit == ("" if "," in target else target)
 
 
+def test_metrics_of_a_module_have_no_unit():
+    """It computes them itself, from targets that are standardized."""
+    task = task_of(name="regression", loss="module", metrics=["mae", "perplexity"])
+    words = Measures.from_settings(describe_measures(task, NumbersSection(target="price", standardized=True)))
+    assert [metric.unit for metric in words.metrics] == ["", ""]
+
+
 def test_perplexity_without_a_unit_is_per_token():
     words = Measures.from_settings(describe_measures(task_of(name="language_model"), TextSection(unit="")))
     assert (words.loss_unit, words.first.unit) == ("nats per token", "per token")

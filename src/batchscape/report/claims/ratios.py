@@ -286,7 +286,7 @@ def best_rate_per_doubling(evidence: Evidence) -> Effects:
 
 
 def _is_cut(evidence: Evidence, quantity: str, *rows: pd.DataFrame) -> bool:
-    """Return whether a quantity is the best epoch of a run that its budget, not patience, kept from a better one.
+    """Return whether a quantity is the best epoch of a run that may have been later with a larger budget.
 
     Without patience this is a run whose best epoch is its last one.
     """

@@ -5,6 +5,7 @@ import pandas as pd
 import plotnine as p9
 
 from batchscape.report.figures import style
+from batchscape.report.numbers import format_number
 
 # Those of tested claims, in the colors of the page; a shape per verdict for grayscale prints and color-blind readers.
 VERDICTS = {
@@ -121,5 +122,8 @@ def _numbers(effect: float, low: float, high: float) -> str:
     if np.isnan(effect):
         return "not tested"
     # Numbers decades away have one digit, so that the interval fits its column.
-    mean, *ends = (f"{value:.3g}" if 0.01 <= value < 1000 else f"{value:.0e}" for value in (effect, low, high))
+    mean, *ends = (
+        format_number(value if 0.01 <= abs(value) < 1000 or np.isnan(value) else float(f"{value:.0e}"))
+        for value in (effect, low, high)
+    )
     return mean if np.isnan(low) else f"{mean}\n{ends[0]} to {ends[1]}"

@@ -236,6 +236,8 @@ def tick_labels(values: Sequence[float] | Sequence[str]) -> list[str]:
 
 
 def format_tick(value: float) -> str:
-    """Format a number with at most six significant digits."""
+    """Format a number with at most six significant digits, and a large integer with commas."""
+    if 1e5 <= abs(value) < 1e10 and value.is_integer():
+        return f"{value:,.0f}"
     text = f"{value:.6g}"
     return text if value == 0 or not 1e-5 <= abs(value) < 1e6 else shortest_decimal(float(text))

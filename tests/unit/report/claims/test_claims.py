@@ -680,6 +680,20 @@ def test_compared_batch_sizes_are_set_in_the_config():
     assert table.loc["nearer_to_init", "comparison"] == "bs128 against bs64 at learning rate 0.01"
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((1.5, 1.25, 1.75), "1.5\n1.25 to 1.75"),
+        ((3.02, 0.000611, 14950.0), "3.02\n0.0006 to 10000"),
+        ((-0.484, -0.9, 0.0), "−0.484\n−0.9 to 0"),
+        ((1.05, np.nan, np.nan), "1.05"),
+        ((np.nan, np.nan, np.nan), "not tested"),
+    ],
+)
+def test_figure_writes_ratios_in_few_digits(values: tuple[float, float, float], text: str):
+    assert figure._numbers(*values) == text
+
+
 @pytest.mark.parametrize("diverges", [lambda _: False, lambda run: run.batch_size == 128, lambda _: True])
 def test_figure_has_a_row_for_every_claim(diverges: Callable[[Run], bool], tmp_path):
     path = tmp_path / "claims.csv"

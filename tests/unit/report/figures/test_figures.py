@@ -153,6 +153,14 @@ def test_digits_distinguish_values_that_span_little_of_their_size(values: list[f
     assert style.digits_to_distinguish(values) == digits
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(4096.0, "4096"), (3e5, "300,000"), (1e6, "1,000,000"), (1e12, "1e+12"), (0.03, "0.03"), (1e-6, "1e-06")],
+)
+def test_ticks_of_large_counts_have_commas_and_no_exponent(value: float, text: str):
+    assert style.format_tick(value) == text
+
+
 def test_a_landscape_that_spans_little_of_its_loss_has_several_contours():
     chosen, epochs, diverges = SCENARIOS["plain"]
     frames = make_analyses(chosen, epochs, diverges)

@@ -52,6 +52,7 @@ def inspect_files(config: FileConfig, task: TaskName) -> FileInspection:
 
 
 def _inspect_rows(source: RawDataset, config: FileConfig) -> FileInspection:
+    from batchscape.data.manifest import describe_dropped
     from batchscape.data.prepare import describe_targets, split_source, to_stored
 
     sides, notes = split_source(source, config)
@@ -75,6 +76,7 @@ def _inspect_rows(source: RawDataset, config: FileConfig) -> FileInspection:
     if spec.targets == "class":
         require_two_classes(spec.classes)
         lines[0] += f" of {len(spec.classes):,} classes: {join_names(spec.classes)}"
+    lines[0] += describe_dropped((entry.reason, entry.examples) for entry in source.entries)
     counts = [int(np.count_nonzero(sides == index)) for index in range(len(SIDES))]
     given = "; ".join(f"{side}: {count:,}" for side, count in zip(SIDES, counts, strict=True) if count)
     return FileInspection(

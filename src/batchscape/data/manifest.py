@@ -1,7 +1,7 @@
 """The manifest of the prepared data: which files and examples a source contains, and what became of them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -91,10 +91,7 @@ def summarize_manifest(manifest: pd.DataFrame, split_is_given: bool = False) -> 
         f"{counts['validation']:,} for validation" + (f", {counts[TEST]:,} for testing" if counts[TEST] else "")
     ]
     if len(used) < len(manifest):
-        dropped = manifest[manifest["reason"] != ""]
-        reasons = dropped.groupby(dropped["reason"].str.partition(":")[0])["examples"].sum()
-        reasons = reasons.sort_values(ascending=False, kind="stable")
-        lines[0] += "; dropped: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items())
+        lines[0] += describe_dropped(zip(manifest["reason"], manifest["examples"], strict=True))
     if not (used["class"] != "").any():
         return lines
     class_counts = used.groupby("class", sort=False)["examples"].sum()
@@ -121,6 +118,22 @@ def summarize_manifest(manifest: pd.DataFrame, split_is_given: bool = False) -> 
             what_kind = "images" if what == "files" else "examples"
             lines.append(f"no {kind} {what_kind} of {join_names(missing)}: {fix}")
     return lines
+
+
+def describe_dropped(reasons: Iterable[tuple[str, int]]) -> str:
+    """Return how many examples were dropped for each reason, the most frequent first; empty if none was.
+
+    Args:
+        reasons: The reason of each entry, empty if it is used, and its number of examples. What follows a colon in a
+            reason is not shown.
+    """
+    counts: dict[str, int] = {}
+    for reason, count in sorted(reasons):
+        kind = reason.partition(":")[0]
+        counts[kind] = counts.get(kind, 0) + count
+    counts.pop("", None)
+    shown = sorted(counts.items(), key=lambda item: -item[1])
+    return "; dropped: " * bool(shown) + ", ".join(f"{count:,} {reason}" for reason, count in shown)
 
 
 def _format_counts(counts: Mapping[str, int]) -> str:

@@ -46,6 +46,14 @@ def test_small_files_are_inspected_as_they_are_prepared(config: DataConfig):
     assert inspection.spec.vocabulary == data.spec.vocabulary
 
 
+def test_rows_without_a_target_are_counted(tmp_path: Path):
+    rows = [f"{row},{'' if row % 10 == 0 else row % 3}" for row in range(1, 101)]
+    (tmp_path / "rows.csv").write_text("a,kind\n" + "\n".join(rows))
+    table = {"source": "table", "path": str(tmp_path / "rows.csv"), "target": "kind", "missing": "impute"}
+    line, *_ = inspect_source(TypeAdapter(DataConfig).validate_python(table)).lines
+    assert line == f"data: {tmp_path}/rows.csv: 90 rows of 3 classes: 0, 1, 2; dropped: 10 missing value"
+
+
 @pytest.mark.parametrize("transform", ["none", "log", "standardize"])
 def test_the_scale_of_a_target_is_reported_as_by_prepare(tmp_path: Path, transform: str):
     rng = np.random.default_rng(0)

@@ -27,7 +27,7 @@ def check(file: Path) -> list[str]:
     return [
         f"{printable(file)}: is a valid study",
         *_runs(study),
-        *_search(study),
+        *_warnings(study),
         *inspection.lines,
         study.plan.describe_trainings(),
         *study.plan.describe_branching(inspection.counts[0] if inspection.counts else None),
@@ -54,8 +54,13 @@ def _runs(study: Study) -> Iterator[str]:
         yield f"arm {arm}: {', '.join(settings) or 'has no batch size of the grid'}"
 
 
-def _search(study: Study) -> Iterator[str]:
-    tuning = study.tuning
+def _warnings(study: Study) -> Iterator[str]:
+    comparison, tuning = study.comparison, study.tuning
+    if comparison.high_learning_rate < comparison.fixed_learning_rate:
+        yield (
+            f"comparison.high_learning_rate: {comparison.high_learning_rate:g} is below fixed_learning_rate, "
+            f"{comparison.fixed_learning_rate:g}, so that the arm `high` shows a lower rate; increase it"
+        )
     has_trial = affordable_trials(tuning, study.training) >= tuning.startup_trials + 1
     if tuning.enabled and tuning.margin > 1 and not has_trial:
         yield (

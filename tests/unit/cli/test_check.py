@@ -85,6 +85,17 @@ def test_check_warns_of_a_search_without_a_trial_after_its_grid(
     assert len(lines) == warns
 
 
+@pytest.mark.parametrize(("fixed", "warns"), [(0.6, True), (0.5, False), (0.01, False)])
+def test_check_warns_of_a_high_rate_below_the_fixed_one(
+    study: Path, monkeypatch: pytest.MonkeyPatch, fixed: float, warns: bool
+):
+    text = (study / "mine.yaml").read_text()
+    (study / "mine.yaml").write_text(text.replace("{high", f"{{fixed_learning_rate: {fixed}, high"))
+    monkeypatch.chdir(study)
+    lines = [line for line in run_check(Path("mine.yaml")) if line.startswith("comparison.high_learning_rate: 0.5 is")]
+    assert len(lines) == warns
+
+
 def test_version_is_that_of_the_package():
     done = subprocess.run([sys.executable, "-m", "batchscape", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"batchscape {metadata.version('batchscape')}\n"

@@ -324,7 +324,8 @@ def _suggest_key(key: str, section: type[Section], model: type[Section]) -> str:
             if key in other.model_fields:
                 place = f"`{name}.<name>`" if nested.multiplicity == "by name" else f"`{name}`"
                 condition = f" with `{other.selector}: {kind}`" if nested.multiplicity == "one of" else ""
-                return f"it belongs in the section {place}{condition}"
+                fix = "; remove it" if section in nested.sections.values() else ""
+                return f"it belongs in the section {place}{condition}{fix}"
     return f"known keys here: {', '.join(section.model_fields)}"
 
 

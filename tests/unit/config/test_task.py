@@ -65,7 +65,11 @@ class File(Section):
         ({"class_weights": {"cat": True}}, "task.class_weights: gives class cat the weight True; it must be a finite"),
         ({"class_weights": {True: 2}}, "task.class_weights: has the class True; write the name of a class in quotes"),
         ({"label_smoothing": 1}, "task.label_smoothing: must be less than 1, got 1; write for example"),
-        ({"name": "regression", "label_smoothing": 0.1}, "task.label_smoothing: is not a known key; it belongs in"),
+        (
+            {"name": "regression", "label_smoothing": 0.1},
+            "task.label_smoothing: is not a known key; it belongs in the section `task` with `name: classification`; "
+            "remove it",
+        ),
         ({"name": "regression", "huber_delta": 0}, "task.huber_delta: must be greater than 0, got 0; write for"),
         ({"loss": "own:focal", "label_smoothing": 0.1}, "task.label_smoothing: is for the cross-entropy,"),
         ({"name": "regression", "huber_delta": 2}, "task.huber_delta: is for `loss: huber`, not for `mse`; remove it"),

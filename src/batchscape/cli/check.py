@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from batchscape.config.base import shortest_decimal
-from batchscape.config.grid import describe_large_batch
 from batchscape.config.loading import printable
 from batchscape.config.tuning import affordable_trials
 from batchscape.data.inspect import Inspection, inspect_source
+from batchscape.data.spec import describe_large_batch
 from batchscape.errors import UserError
 from batchscape.study.study import Study
 

@@ -7,20 +7,6 @@ from pydantic import Field
 from batchscape.config.base import AsTuple, Distinct, LearningRate, PositiveInt, Section, Seed
 
 
-def describe_large_batch(batch_size: int, training: int, validation: int) -> str | None:
-    """Return why a batch size is too large for the data, and how to fix it; None if it is not.
-
-    Args:
-        batch_size: The batch size.
-        training: Number of training examples.
-        validation: Number of validation examples.
-    """
-    if batch_size <= training:
-        return None
-    or_lower = " or lower data.validation_fraction" if batch_size < training + validation else ""
-    return f"grid.batch_sizes: {batch_size} is more than the {training} training examples; remove it{or_lower}"
-
-
 class GridConfig(Section):
     """The grid: each batch size trains at each learning rate with each seed."""
 

@@ -12,13 +12,12 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from batchscape.config.grid import describe_large_batch
 from batchscape.config.model import ModelConfig
 from batchscape.config.optimizer import OptimizerConfig
 from batchscape.config.task import TaskConfig
 from batchscape.data.dataset import Batch, Dataset, input_tensors, map_inputs
 from batchscape.data.prepared import PreparedData
-from batchscape.data.spec import DataSpec
+from batchscape.data.spec import DataSpec, describe_large_batch
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.models.build import apply_network
 from batchscape.models.parameters import flatten_tensors

@@ -409,7 +409,12 @@ def with_cache(checkout: Checkout, file: Path) -> str:
 
 def test_a_second_process_parses_only_what_is_new(checkout: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     file, parsed, parse = tmp_path / "cache" / "code.jsonl", [], ast.parse
-    monkeypatch.setattr(ast, "parse", lambda content: parsed.append(content) or parse(content))
+
+    def record(content: str | bytes, *args: object, **options: object) -> ast.AST:
+        parsed.append(content)
+        return parse(content, *args, **options)
+
+    monkeypatch.setattr(ast, "parse", record)
     expected = checkout.fingerprint()
     parsed.clear()
     assert with_cache(checkout, file) == expected

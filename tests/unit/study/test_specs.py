@@ -210,3 +210,10 @@ def test_files_that_are_found_beside_the_images_make_the_data_stale(tmp_path: Pa
         before = after
     (tmp_path / "other.txt").write_text("not read")
     assert study.specs.data_files == before
+
+
+@pytest.mark.parametrize(("trial", "shown"), [(5, "5 epochs"), (10, ""), (20, "")])
+def test_report_knows_how_long_trials_are_that_are_shorter_than_runs(trial: int, shown: str):
+    sections = {"training": {"budget": {"epochs": 10}}, "tuning": {"trial_budget": {"epochs": trial}}}
+    study = Study.from_mapping({"name": "s", **sections}, "s.yaml")
+    assert json.loads(study.specs.report)["trial_budget"] == shown

@@ -1,4 +1,4 @@
-"""What an example of a dataset is."""
+"""What an example of a dataset is, and which batches its training side can fill."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self

@@ -45,8 +45,6 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         rows[rows["ci95_low"] < left].assign(x=left, sign="<"),
         rows[rows["ci95_high"] > right].assign(x=right, sign=">"),
     ]
-    # The numbers are placed beside the axis, at fractions of its width.
-    column, edge = (right * (right / left) ** fraction for fraction in (0.04, 1.0))
     colors, shapes = ({name: style_of[index] for name, style_of in VERDICTS.items()} for index in (0, 1))
     return (
         p9.ggplot(rows, p9.aes("effect", "row", color="verdict"))
@@ -65,12 +63,12 @@ def draw(claims: pd.DataFrame) -> p9.ggplot:
         )
         + _draw_interval_arrows(pd.concat(beyond))
         + p9.geom_point(p9.aes(shape="verdict"), rows.dropna(subset=["effect"]), size=3)
-        + p9.geom_text(p9.aes(column, label="numbers"), ha="left", color="#222222")
+        + style.geom_text_beside(p9.aes(right, label="numbers"), ha="left", color="#222222")
         + p9.scale_x_log10(
-            limits=(left, edge),
+            limits=(left, right),
             breaks=_breaks(left, right),
             minor_breaks=[],
-            expand=(0.01, 0),
+            expand=(0, 0),
             labels=style.tick_labels,
         )
         + p9.scale_y_continuous(
@@ -121,7 +119,7 @@ def _breaks(left: float, right: float) -> list[float]:
 def _numbers(effect: float, low: float, high: float) -> str:
     if np.isnan(effect):
         return "not tested"
-    # Numbers decades away have one digit, so that the interval fits its column.
+    # Numbers decades away have one digit, so that the interval leaves room for the axis.
     mean, *ends = (
         format_number(value if 0.01 <= abs(value) < 1000 or np.isnan(value) else float(f"{value:.0e}"))
         for value in (effect, low, high)

@@ -22,6 +22,7 @@ from plotnine.labels import labels_view
 from plotnine.scales.scale_discrete import scale_discrete
 
 from batchscape.config.figures import POINTS_PER_INCH, FiguresConfig
+from batchscape.report.figures.style import geom_text_beside
 
 # What places the legends of a plot.
 Legends = list[Any]
@@ -33,8 +34,8 @@ TICKS, AXIS_TITLES, TITLES, SUBTITLES = 1.1, 1.25, 1.5, 1.1
 PANEL_WIDTH, WIDTH_FOR_LEGEND, MIN_HEIGHT = 14, 45, 10
 # Height of a panel relative to its width, up to a maximum in inches; a figure can set another ratio as `aspect_ratio`.
 ASPECT, MAX_HEIGHT = 0.75, 2.5
-# Share of the width that the names of rows, as of claims, take at most.
-NAMES_SHARE = 0.47
+# Share of the width, without text beside the panel, that the names of rows, as of claims, take at most.
+NAMES_SHARE = 0.55
 MAX_LEGEND_ROWS = 8
 # Length of a color bar below the panels, in widths of the letter "m".
 LEGEND_BAR = 14
@@ -84,8 +85,10 @@ def _draw(plot: p9.ggplot, config: FiguresConfig) -> Figure:
         rows = max(rows + 1, ceil(rows * excess))
     assumed = figure.get_figheight()
     _set_height(drawn_plot, figure, config, aspect)
-    # Margins follow from the height when a plot is drawn.
-    if abs(figure.get_figheight() / assumed - 1) > 0.1:
+    # The height of a legend beside the panels follows from that of the figure when a plot is drawn, as do margins of a
+    # few hundredths of it.
+    tolerance = 0.1 if drawn_plot.theme.getp("legend_position") == "right" else 1 / 3
+    if abs(figure.get_figheight() / assumed - 1) > tolerance:
         plt.close(figure)
         size = p9.theme(figure_size=(config.width, figure.get_figheight()))
         drawn_plot, figure, _ = _try(plot + size, legends)
@@ -106,9 +109,11 @@ def _fit_to_width(plot: p9.ggplot, config: FiguresConfig) -> p9.ggplot:
         columns = max(1, min(designed, int(width / (PANEL_WIDTH * em))))
         rows = ceil(count / columns)
         plot += _refacet(plot.facet, columns, width / columns - 6 * em, em)
+    beside = _width_of_text_beside(plot, em)
+    plot += p9.theme(plot_margin_right=beside / width) if beside else p9.theme()
     for scale in plot.scales:  # names of rows
         if "y" in scale.aesthetics and isinstance(scale.labels, list | tuple):
-            scale.labels = [wrap(str(name), NAMES_SHARE * width, em) for name in scale.labels]
+            scale.labels = [wrap(str(name), NAMES_SHARE * (width - beside), em) for name in scale.labels]
             plot += p9.theme(axis_text_y=p9.element_text(size=em, ma="right"))
     shown = plot.labels
     panel = max(MIN_HEIGHT * em, min(ASPECT * (width / columns - 6 * em), MAX_HEIGHT * POINTS_PER_INCH))
@@ -121,6 +126,13 @@ def _fit_to_width(plot: p9.ggplot, config: FiguresConfig) -> p9.ggplot:
     height = rows * (panel + 4 * em) + (10 + 1.5 * lines) * em  # about
     size = p9.theme(figure_size=(config.width, height / POINTS_PER_INCH))
     return plot + p9.labs(**labels, **titles) + size
+
+
+def _width_of_text_beside(plot: p9.ggplot, em: float) -> float:
+    """Return the width in points that text beside the panel takes with its gaps; 0 without such text."""
+    columns = [layer.mapping["label"] for layer in plot.layers if isinstance(layer.geom, geom_text_beside)]
+    texts = [text for column in columns for text in cast("pd.DataFrame", plot.data)[column]]
+    return max((text_width(line, em) + em for text in texts for line in text.split("\n")), default=0.0)
 
 
 def _titles(labels: labels_view, config: FiguresConfig) -> dict[str, str | None]:
@@ -216,7 +228,7 @@ def _legends_in_rows(plot: p9.ggplot, rows: int) -> Legends:
 def _try(plot: p9.ggplot, legends: Legends) -> tuple[p9.ggplot, Figure, float]:
     """Draw a plot with its legends placed, and return both and the excess of the widest legend.
 
-    The excess is the width relative to that of the panels, which legends are centered below; 1 if they fit the figure.
+    The excess is its width relative to what the figure has room for below the center of the panels; 1 if all fit.
     """
     plot = plot + legends
     figure = plot.draw()
@@ -226,8 +238,9 @@ def _try(plot: p9.ggplot, legends: Legends) -> tuple[p9.ggplot, Figure, float]:
     if all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes):
         return plot, figure, 1.0
     panels = [axes.get_window_extent() for axes in plot.axs]
-    width = max(panel.x1 for panel in panels) - min(panel.x0 for panel in panels)
-    return plot, figure, max(1.01, max(box.width for box in boxes) / width)
+    center = (max(panel.x1 for panel in panels) + min(panel.x0 for panel in panels)) / 2
+    room = 2 * min(center, figure.bbox.width - center)
+    return plot, figure, max(1.01, max(box.width for box in boxes) / room)
 
 
 def _set_height(plot: p9.ggplot, figure: Figure, config: FiguresConfig, aspect: float | None) -> None:

@@ -6,11 +6,14 @@ its own, what was chosen among others is vermilion, and what compares or explain
 
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import plotnine as p9
+from matplotlib.axes import Axes
+from matplotlib.transforms import offset_copy
 
 from batchscape.config.base import shortest_decimal
 from batchscape.report.settings import setting_details
@@ -49,6 +52,19 @@ def theme() -> p9.theme:
         legend_position="bottom",
         legend_box_spacing=0.01,
     )
+
+
+class geom_text_beside(p9.geom_text):
+    """Text that starts half a letter beyond its place at the right edge of the panel; `layout` makes room for it."""
+
+    @staticmethod
+    def draw_group(data: pd.DataFrame, panel_params: Any, coord: Any, ax: Axes, params: dict[str, Any]) -> None:
+        n_before = len(ax.texts)
+        p9.geom_text.draw_group(data, panel_params, coord, ax, params)
+        for text in ax.texts[n_before:]:
+            text.set_clip_on(False)
+            gap = float(text.get_fontsize()) / 2
+            text.set_transform(offset_copy(text.get_transform(), ax.get_figure(root=True), x=gap, units="points"))
 
 
 def batch_size_labels(values: Iterable[int]) -> list[str]:

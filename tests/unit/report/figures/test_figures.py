@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from batchscape.analysis.distance import ALL_LAYERS
-from batchscape.config.figures import FiguresConfig
+from batchscape.config.figures import MIN_WIDTH, POINTS_PER_INCH, FiguresConfig
 from batchscape.errors import UserError
 from batchscape.report.figures import distance_by_layer, style
 from batchscape.report.figures.files import read_remarks, render_png, write_figure
@@ -62,6 +62,20 @@ def test_every_figure_fits_a_column_of_a_paper(figure: str):
     assert float(box) == pytest.approx(3.3 * 72)
     assert b"/FontFile2" in pdf  # a TrueType font is embedded
     assert b"/Type3" not in pdf
+
+
+def test_numbers_of_claims_are_beside_the_axis_of_the_narrowest_figure():
+    chosen, frames = load_scenario("plain")
+    longest = frames["tables/claims"].assign(scale="difference", effect=-0.0123, ci95_low=-0.0246, ci95_high=-0.0123)
+    plot = build(chosen, "figures", "claims", FIGURES["claims"], {**frames, "tables/claims": longest})
+    narrowest = FiguresConfig(width=PAPER.font_size * MIN_WIDTH / POINTS_PER_INCH, font_size=PAPER.font_size)
+    with drawn(plot, narrowest) as picture:
+        assert cut_off(picture) == set()
+        (axes,) = picture.axes
+        panel, numbers = axes.get_window_extent(), [text for text in axes.texts if "to −0.0123" in text.get_text()]
+        assert len(numbers) == len(longest)
+        assert min(text.get_window_extent().x0 for text in numbers) > panel.x1
+        assert panel.width > 2 * PAPER.font_size * picture.dpi / POINTS_PER_INCH
 
 
 def shown_texts(picture: Figure) -> list[Text]:

@@ -74,8 +74,8 @@ def make_analyses(
             row |= {f"test_{name}": -loss if name == "r2" else loss for name in ("loss", *metrics)}
         times = dict.fromkeys(("epoch_seconds", "epoch_cpu_seconds"), run.batch_size / 100)
         to_best = dict.fromkeys(("seconds_to_best", "cpu_seconds_to_best"), np.nan if diverged else run.batch_size)
-        best = np.nan if diverged else length
-        runs.append({**lead, "epochs": length, "best_epoch": best, **row, **times, **to_best, "device": "cpu"})
+        row |= dict.fromkeys(("best_epoch", "best_evaluation"), np.nan if diverged else length)
+        runs.append({**lead, "epochs": length, **row, **times, **to_best, "device": "cpu"})
         for epoch in range(1, length + 1):
             values = np.nan if diverged else loss + 1 / epoch
             losses = [f"{side}_{name}" for side in ("train", "validation") for name in ("loss", *metrics)]

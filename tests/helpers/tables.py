@@ -27,6 +27,7 @@ def synthetic_runs(
         for seed, loss in enumerate(by_seed):
             cost = np.nan if loss is DIVERGED else (seconds or {}).get((batch_size, rate), 1.0)
             values = dict.fromkeys((*lr_grid.LOSSES, "validation_accuracy_at_best", *lr_grid.COSTS), cost)
+            values["best_evaluation"] = cost
             rows.append(
                 {
                     **{"run": f"bs{batch_size}-lr{rate:g}-seed{seed}", "setting": f"bs{batch_size}-lr{rate:g}"},

@@ -17,10 +17,13 @@ def analyze(run: RunDirectory) -> pd.DataFrame:
         values |= {f"test_{name}": _number(summary["test_at_best"].get(name)) for name in ("loss", *metrics)}
     for side, key in (("validation", "average_validation"), ("test", "average_test")):
         values |= {f"average_{side}_{name}": _number(value) for name, value in summary[key].items()}
-    times = epoch_times(run.history(["epoch", "train_seconds", "train_cpu_seconds"]), summary["best_epoch"])
+    history = run.history(["epoch", "train_seconds", "train_cpu_seconds"])
+    times = epoch_times(history, summary["best_epoch"])
     environment = summary["environment"]
     devices = {"device": environment["device"], "devices": environment["devices"] * environment["nodes"]}
-    return pd.DataFrame([{**values, **times, **devices}])
+    is_until_best = history["epoch"] <= values["best_epoch"]
+    best_evaluation = is_until_best.sum() if is_until_best.any() else np.nan
+    return pd.DataFrame([{**values, "best_evaluation": best_evaluation, **times, **devices}])
 
 
 def _number(value: float | None) -> float:

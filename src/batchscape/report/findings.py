@@ -115,11 +115,13 @@ def _describe_alignment(table: pd.DataFrame, _: float, __: Measures) -> Iterator
 
 def _describe_noise_scale(table: pd.DataFrame, fixed_learning_rate: float, _: Measures) -> Iterator[str]:
     rows = at_learning_rate(table, fixed_learning_rate).dropna(subset=["noise_scale_mean"]).sort_values("epoch")
+    # Runs end at different epochs: means over fewer seeds are those of other runs.
+    rows = rows[rows["n_seeds"] == rows.groupby("batch_size")["n_seeds"].transform("max")]
     ends = rows.groupby("batch_size")["noise_scale_mean"].agg(["first", "last", "size"])
     ends = ends[(ends["size"] > 1) & ends["first"].gt(0) & np.isfinite(ends["last"])]
     if len(ends):
         ratios = _join_by_batch_size(ends.index, ends["last"] / ends["first"])
-        yield f"Ratio of the last measured noise scale to that after the first epoch: {ratios}."
+        yield f"Ratio of the noise scale at the last evaluation that all seeds have to that at the first one: {ratios}."
 
 
 def _compare_steps(table: pd.DataFrame, _: float, measures: Measures) -> Iterator[str]:

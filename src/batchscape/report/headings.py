@@ -37,6 +37,7 @@ HEADINGS = {
     "average_validation_loss": "Validation loss of the averaged weights",
     "average_test_loss": "Test loss of the averaged weights",
     "best_epoch": "Best epoch",
+    "best_evaluation": "Best evaluation",
     "epoch_seconds": "Time per epoch (s)",
     "epoch_seconds_q25": "Time per epoch (s), first quartile",
     "epoch_seconds_q75": "Time per epoch (s), third quartile",

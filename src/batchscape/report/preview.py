@@ -12,6 +12,9 @@ from batchscape.report.numbers import MISSING, format_mean_sd, format_number
 MAX_ROWS = 200
 """So many rows of a table are in the page, where a script sorts and filters them."""
 
+# Columns of values of which three digits may make 1.
+NEAR_ONE = ("target_value", "momentum", "tuned_momentum", "beta2", "tuned_beta2")
+
 
 @dataclass(frozen=True)
 class TablePreview:
@@ -72,4 +75,6 @@ def _cells(rows: pd.DataFrame, name: str) -> list[str]:
     if name not in rows:
         return [format_mean_sd(*pair) for pair in zip(rows[f"{name}_mean"], rows[f"{name}_sd"], strict=True)]
     format_value = format_number if pd.api.types.is_float_dtype(rows[name]) else str
+    if name in NEAR_ONE:
+        format_value = "{:.6g}".format
     return [MISSING if pd.isna(value) else format_value(value) for value in rows[name]]

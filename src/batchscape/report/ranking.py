@@ -29,7 +29,8 @@ def rank_settings(runs: pd.DataFrame, values: Sequence[str] = (LOSS, *COSTS)) ->
     """Return one row for each setting, the one with the lowest mean of the best validation loss first.
 
     Of settings with equal losses, the one that takes the shortest time to its best epoch is first. Settings with a
-    diverged run are last, without the mark `candidate`.
+    diverged run are last, without the mark `candidate`, and so are those without the runs of all seeds in a study that
+    is not finished: the mean of other seeds may be lower by chance.
 
     Args:
         runs: The table `runs`, or the same rows of other runs.
@@ -44,6 +45,7 @@ def rank_settings(runs: pd.DataFrame, values: Sequence[str] = (LOSS, *COSTS)) ->
     stopped = runs["status"].eq("budget_spent").groupby([runs[key] for key in SETTING_COLUMNS]).sum()
     table = table[[*SETTING_COLUMNS, *statistics, "n_seeds", "n_diverged"]].assign(n_budget_spent=stopped.to_numpy())
     candidate = table["n_diverged"].eq(0) & np.isfinite(table[f"{LOSS}_mean"])
+    candidate &= table["n_seeds"].eq(table.loc[candidate, "n_seeds"].max())
     return table.assign(candidate=candidate).sort_values(
         ["candidate", f"{LOSS}_mean", f"{cost_column(runs)[0]}_mean"],
         ascending=[False, True, True],

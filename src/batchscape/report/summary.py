@@ -13,7 +13,7 @@ from batchscape.report.numbers import format_interval, format_mean_sd, format_nu
 from batchscape.report.ranking import LOSS, cost_column, has_negative_loss
 from batchscape.report.settings import constant_lr_settings, describe_hyperparameter, setting_details
 from batchscape.report.tables.confirmation import CHOSEN
-from batchscape.report.tables.recommendation import MIN_SEEDS_FOR_EQUIVALENT
+from batchscape.report.tables.recommendation import EXCLUDED, MIN_SEEDS_FOR_EQUIVALENT
 
 FEW_SEEDS = 5
 FEW = {1: "one seed", 2: "two seeds"}
@@ -63,7 +63,7 @@ def summarize(
         The recommended setting, the reasons for it, and what limits it.
     """
     recommendation = recommendation.assign(tuned=find_tuned_hyperparameters(recommendation, tuned_lr))
-    candidates = recommendation[recommendation["choice"] != "diverged"]
+    candidates = recommendation[~recommendation["choice"].isin(EXCLUDED)]
     if candidates.empty:
         rate = format_number(recommendation["learning_rate"].min())
         return Answer(
@@ -340,6 +340,8 @@ def _scaling(scaling: pd.DataFrame | None, trial_budget: str) -> Iterator[str]:
         interval = (
             "one seed, no interval"
             if n_seeds == 1
+            else f"{n_seeds} seeds that do not differ, no interval"
+            if pd.isna(row["ci95_low"])
             else f"95 % interval {format_interval(row['ci95_low'], row['ci95_high'])}, {n_seeds} seeds"
         )
         sizes = f"batch sizes {row['smallest_batch_size']:.0f} to {row['largest_batch_size']:.0f}"
@@ -403,7 +405,7 @@ def _compare_with_grid(rows: pd.DataFrame, runs: pd.DataFrame, measures: Measure
     """
     tuned_rows = rows[rows["setting"].str.contains("-lrtuned")]
     constant_rows = constant_lr_settings(rows)
-    constant_rows = constant_rows[constant_rows["choice"] != "diverged"]
+    constant_rows = constant_rows[~constant_rows["choice"].isin(EXCLUDED)]
     if tuned_rows.empty or constant_rows.empty:
         return ""
     tuned, constant = tuned_rows.iloc[0], constant_rows.loc[constant_rows[f"{LOSS}_mean"].idxmin()]
@@ -451,9 +453,9 @@ def _caveats(
             f"{best['n_seeds']} seeds are few: with other seeds, settings of similar loss may change places. "
             f"{_extend(FEW_SEEDS - best['n_seeds'])}"
         )
-    for _, row in named[named["best_epoch_mean"] <= 1].iterrows():
+    for _, row in named[named["best_evaluation_mean"] <= 1].iterrows():
         yield (
-            f"The best epoch of {describe_setting(row)} is the first one in every seed, so further training did not "
+            f"In every seed, {describe_setting(row)} is best at the first evaluation, so further training did not "
             "improve it. Check that the network learned anything."
         )
     for _, row in named[named["edge"] != "none"].iterrows():
@@ -475,12 +477,14 @@ def _caveats(
             f"{stopped} of {total} runs ({named_stopped} of them of the settings named above) were ended by "
             "training.budget, not by training.patience: trained for longer, they might reach lower losses."
         )
-    diverged = recommendation[recommendation["choice"] == "diverged"]
-    if len(diverged):
-        yield (
-            f"In {len(diverged)} of {len(recommendation)} settings a run diverged, so they are no candidates: "
-            f"{join_truncated(list(diverged['setting']), 6)}."
-        )
+    reasons = {"diverged": "a run diverged", "incomplete": "runs of some seeds are missing"}
+    for choice, reason in reasons.items():
+        settings = recommendation.loc[recommendation["choice"] == choice, "setting"]
+        if len(settings):
+            yield (
+                f"In {len(settings)} of {len(recommendation)} settings {reason}, so they are no candidates: "
+                f"{join_truncated(list(settings), 6)}."
+            )
     yield _reported_loss("test_loss_mean" in chosen, confirmed, measures)
 
 

@@ -31,11 +31,19 @@ def test_times_are_the_median_epoch_and_the_sum_up_to_the_best_epoch(run: RunDir
     assert row["epoch_cpu_seconds"] == 1.0
     assert row["cpu_seconds_to_best"] == 3.0
     assert (row["epochs"], row["best_epoch"], row["best_validation_loss"]) == (3, 2, 0.4)
+    assert row["best_evaluation"] == 2
 
 
 def test_diverged_run_has_nan_without_a_best_epoch(diverged: RunDirectory):
     row = runs.analyze(diverged).iloc[0]
-    missing = ["best_epoch", "best_validation_loss", "min_train_loss", "seconds_to_best", "cpu_seconds_to_best"]
+    missing = [
+        "best_epoch",
+        "best_evaluation",
+        "best_validation_loss",
+        "min_train_loss",
+        "seconds_to_best",
+        "cpu_seconds_to_best",
+    ]
     assert row[missing].isna().all()
     assert row["epoch_seconds"] == 5.0
     assert distance.analyze(diverged)["distance"].isna().all()

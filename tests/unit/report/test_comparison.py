@@ -309,6 +309,14 @@ def test_ratio_has_the_interval_of_the_jackknife():
     assert found == pytest.approx(np.exp([value, value - half, value + half]), rel=1e-6)
 
 
+def test_equal_steps_of_all_seeds_give_no_interval():
+    sizes = np.array([16.0, 32, 64, 128])
+    steps = [np.tile(100 * (1 + critical / sizes), (3, 1)) for critical in (50, 150)]
+    found = compare_critical_batches(sizes, steps[0], sizes, steps[1])
+    assert found.value == pytest.approx(3)
+    assert np.isnan([found.ci95_low, found.ci95_high]).all()
+
+
 def test_momentum_is_a_baseline_of_adam():
     row = claim(with_critical("adam", [200.0, 210.0, 220.0], **ADAM), with_critical("momentum", PLAIN, **MOMENTUM))
     assert (row["baseline"], row["other"], row["verdict"]) == ("momentum", "adam", "supported")

@@ -59,6 +59,17 @@ def test_untested_claims_give_no_findings():
     ]
 
 
+def test_noise_scales_are_compared_over_the_epochs_that_all_seeds_have():
+    """Each seed has a constant noise scale, 10 and 100; the first one ends after the second epoch."""
+    table = pd.DataFrame(
+        {"setting": "bs32-lr0.01", "batch_size": 32, "learning_rate": RATE, "epoch": [1, 2, 4], "n_seeds": [2, 2, 1]}
+    ).assign(noise_scale_mean=[55.0, 55.0, 100.0])
+    assert describe_findings("noise_scale", {"noise_scale": table}, RATE, WORDS) == [
+        "Ratio of the noise scale at the last evaluation that all seeds have to that at the first one: 1 for batch "
+        "size 32."
+    ]
+
+
 def test_captions_name_existing_claims():
     assert {claim for caption in CAPTIONS.values() for claim in caption.claims} <= set(CLAIM_NAMES)
 
@@ -90,11 +101,11 @@ CASES = {
         "noise_scale",
         pd.concat(
             [
-                two_batch_sizes(epoch=epoch, noise_scale_mean=values)
+                two_batch_sizes(epoch=epoch, noise_scale_mean=values, n_seeds=3)
                 for epoch, values in ((1, [10, 20]), (4, [5, 60]))
             ]
         ),
-        "after the first epoch: 0.5 for batch size 32, 3 for batch size 64.",
+        "to that at the first one: 0.5 for batch size 32, 3 for batch size 64.",
     ),
     "branching": (
         "branching",

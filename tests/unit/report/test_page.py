@@ -379,6 +379,8 @@ def test_preview_omits_columns_without_values_but_not_quantities():
         {"x_mean": [np.nan] * 2, "x_sd": np.nan, "not_computed": np.nan, "note": ["", "no derivative"]}
     )
     assert preview_table(table, 2, WORDS).columns == ["x", "Note"]
+    near_one = pd.DataFrame({"tuned_beta2": [0.9996], "tuned_learning_rate": [0.123456]})
+    assert preview_table(near_one, 2, WORDS).rows == [["0.9996", "0.123"]]
     assert preview_table(table, 2, WORDS).rows == [["–", ""], ["–", "no derivative"]]
 
 

@@ -46,6 +46,23 @@ def test_answer_names_the_recipe_unless_it_is_that_of_the_original_study():
     assert (others, modern.headline, modern.caveats) == (plain.reasons, plain.headline, plain.caveats)
 
 
+def test_answer_warns_of_what_is_best_at_the_first_evaluation_and_not_of_a_run_shorter_than_an_epoch():
+    def warnings(**columns: float) -> list[str]:
+        return [text for text in summarize(recommend().assign(**columns), RUNS, WORDS).caveats if "learned" in text]
+
+    assert warnings(best_epoch_mean=0.9, best_evaluation_mean=9.0) == []
+    (warning,) = warnings(best_epoch_mean=5.0, best_evaluation_mean=1.0)
+    assert "is best at the first evaluation" in warning
+
+
+def test_answer_lists_settings_whose_seeds_are_not_complete():
+    runs = synthetic_runs({(32, 0.1): [0.1, 0.2, 0.3], (64, 0.1): [0.05, 0.06]}).assign(epochs=10)
+    table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs, metrics=METRICS)), metrics=METRICS)
+    answer = summarize(table, runs, WORDS)
+    assert "batch size 32" in answer.headline
+    assert "In 1 of 2 settings runs of some seeds are missing, so they are no candidates: bs64-lr0.1." in answer.caveats
+
+
 def scaling_row(**changes: object) -> pd.DataFrame:
     """Return a table `scaling` of the grid, with an interval that contains 1 and not 0.5."""
     row = {
@@ -91,6 +108,12 @@ def scaling_row(**changes: object) -> pd.DataFrame:
             "The best 1 − β₂ of the search is proportional to the batch size to the power of 0.87 (95 % "
             "interval 0.65 to 1.1, 3 seeds, batch sizes 32 to 256): this is neither linear (1) nor square-root scaling "
             "(0.5). It rises and falls again as the batch size grows.",
+        ),
+        (
+            {"exponent": 1.0, "ci95_low": float("nan"), "ci95_high": float("nan"), "verdict": "not determined"},
+            "The best learning rate of the grid is proportional to the batch size to the power of 1 (3 seeds that do "
+            "not differ, no interval, batch sizes 32 to 256): this does not tell linear (1), square-root (0.5) and no "
+            "scaling (0) apart.",
         ),
     ],
 )

@@ -3,6 +3,7 @@
 A seed is nan if one of its runs diverged, or if a value is not positive and finite.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -32,12 +33,12 @@ def large_over_small(evidence: Evidence, quantity: str) -> Effects:
         quantity: A value of the column `quantity` of `arm_runs`.
 
     Raises:
-        NotTested: If the runs or the quantity are missing, or a loss is negative.
+        NotTested: If the runs or the quantity are missing, if a loss is negative, or if all best epochs are bounds.
     """
     evidence.require_ratios(quantity)
     small, large = evidence.small_and_large()
     effects = _at_fixed_rate(evidence, log_quantity(large, quantity) - log_quantity(small, quantity))
-    return replace(effects, has_bounds=_is_cut(evidence, quantity, small, large))
+    return _with_bounds(evidence, quantity, effects, over=(large,), under=(small,))
 
 
 def large_over_small_epoch_time(evidence: Evidence) -> Effects:
@@ -69,7 +70,8 @@ def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", 
         column: `train_loss` of the history, or `epoch_distance`.
 
     Raises:
-        NotTested: If the runs are missing, or a loss is negative.
+        NotTested: If the runs are missing, if a loss is negative, or if an evaluation interval of one batch size has
+            more epochs than one of the other, as with an interval in steps.
     """
     evidence.require_ratios(column)
     epochs = {"train_loss": evidence.history, "epoch_distance": evidence.epoch_distance}[column]
@@ -79,8 +81,13 @@ def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", 
         for rows in evidence.small_and_large()
     )
     large, small = (rows.astype({"epoch": float}).sort_values("epoch") for rows in (large, small))
-    interval = small.groupby("seed")["epoch"].diff().median()
-    tolerance = 0.0 if np.isnan(interval) else 0.499 * interval
+    of_large, of_small = (_evaluation_interval(rows) for rows in (large, small))
+    if not np.isclose(of_large, of_small, rtol=0.1, equal_nan=True):
+        raise NotTested(
+            f"bs{evidence.large_batch_size} is evaluated every {of_large:.3g} epochs and bs{evidence.small_batch_size} "
+            f"every {of_small:.3g}; give training.evaluate_every in epochs"
+        )
+    tolerance = 0.0 if np.isnan(of_small) else 0.499 * of_small
     shared = pd.merge_asof(
         large, small, on="epoch", by="seed", direction="nearest", tolerance=tolerance, suffixes=("_large", "_small")
     ).dropna()
@@ -122,7 +129,8 @@ def linear_over_midpoint(evidence: Evidence, quantity: str) -> Effects:
 
     Raises:
         NotTested: If there is no gap, that is if the large batch size does not have the greater geometric mean; if the
-            runs or the quantity are missing, if a loss is negative, or if the arm `linear` does not scale linearly.
+            runs or the quantity are missing, if a loss is negative, if all best epochs are bounds, or if the arm
+            `linear` does not scale linearly.
     """
     evidence.require_ratios(quantity)
     small, large = evidence.small_and_large()
@@ -136,13 +144,13 @@ def linear_over_midpoint(evidence: Evidence, quantity: str) -> Effects:
             f"at learning rate {rate}, the {in_words(quantity)} of bs{evidence.large_batch_size} is not greater than "
             f"that of bs{evidence.small_batch_size} (ratio {np.exp(gap):.3g}), so there is no gap to close"
         )
-    return Effects(
+    effects = Effects(
         f"bs{evidence.large_batch_size} at learning rate {format_learning_rate(linear)} (linear) against the "
         f"midpoint of bs{evidence.small_batch_size} and bs{evidence.large_batch_size} at {rate} (fixed)",
         log_ratios,
         (setting_of(small), setting_of(large), setting_of(linear)),
-        has_bounds=_is_cut(evidence, quantity, small, large, linear),
     )
+    return _with_bounds(evidence, quantity, effects, over=(linear,), under=(small, large))
 
 
 def smallest_over_best_other(evidence: Evidence) -> Effects:
@@ -285,16 +293,51 @@ def best_rate_per_doubling(evidence: Evidence) -> Effects:
     )
 
 
-def _is_cut(evidence: Evidence, quantity: str, *rows: pd.DataFrame) -> bool:
-    """Return whether a quantity is the best epoch of a run that may have been later with a larger budget.
+def _evaluation_interval(rows: pd.DataFrame) -> float:
+    """Return the median epochs between two evaluations of a run, of which the first is after the start."""
+    return float(rows.groupby("seed")["epoch"].diff().fillna(rows["epoch"]).median())
 
-    Without patience this is a run whose best epoch is its last one.
+
+def _with_bounds(
+    evidence: Evidence, quantity: str, effects: Effects, over: Sequence[pd.DataFrame], under: Sequence[pd.DataFrame]
+) -> Effects:
+    """Return the effects where a best epoch that a larger budget may move counts only as a bound.
+
+    Such a ratio counts as the one nearest to 1 that its bounds allow.
+
+    Args:
+        evidence: The data.
+        quantity: A value of the column `quantity` of `arm_runs`.
+        effects: The log ratios of the quantity.
+        over: Rows of `arm_runs` of the numerator.
+        under: Those of the denominator.
+
+    Raises:
+        NotTested: If each ratio is bounded on neither side.
     """
     if quantity != "best_epoch":
-        return False
+        return effects
+    ratios = effects.by_seed
+    is_low, is_high = (pd.Series(ratios.index.isin(_cut_seeds(evidence, rows)), ratios.index) for rows in (over, under))
+    used = ratios.notna()
+    if used.any() and (is_low & is_high)[used].all():
+        raise NotTested(
+            "all runs have their best epoch at the end of their budget; use a larger training.budget, with "
+            "training.patience"
+        )
+    low, high = ratios.mask(is_high, -np.inf), ratios.mask(is_low, np.inf)
+    bounded = pd.Series(np.clip(0.0, low, high), ratios.index).where(used)
+    return replace(effects, by_seed=bounded, has_bounds=bool((is_low | is_high)[used].any()))
+
+
+def _cut_seeds(evidence: Evidence, rows: Sequence[pd.DataFrame]) -> set[int]:
+    """Return the seeds of the runs whose best epoch may have been later with a larger budget.
+
+    Without patience these are the runs whose best epoch is the last one.
+    """
     runs = evidence.runs[evidence.runs["setting"].isin([setting_of(each) for each in rows])]
     is_last = runs["status"].eq("completed") & np.isclose(runs["best_epoch"], runs["epochs"])
-    return bool((is_last | runs["status"].eq("budget_spent")).any())
+    return set(runs.loc[is_last | runs["status"].eq("budget_spent"), "seed"])
 
 
 def _at_fixed_rate(evidence: Evidence, by_seed: pd.Series) -> Effects:

@@ -143,6 +143,8 @@ def _compare_at_target(baseline: StepsOfStudy, other: StepsOfStudy) -> dict[str,
         notes.append("a critical batch size is outside of the tried batch sizes, so extrapolated")
     if len(seeds) < 2:
         notes.append("fewer than two seeds in common give no interval")
+    elif np.isfinite(ratio.value) and np.isnan(ratio.ci95_low):
+        notes.append("leaving out any seed changes nothing, so there is no interval")
     if edges := baseline.n_on_edge + other.n_on_edge:
         notes.append(f"{describe_edges(edges)}, so it is valid for these rates only")
     return {
@@ -179,4 +181,4 @@ def compare_critical_batches(
         one, other = values[:, : len(batch_sizes)], values[:, len(batch_sizes) :]
         return np.array([fit(other_batch_sizes, other) - fit(batch_sizes, one)])
 
-    return estimate_over_seeds(log_ratio, np.concatenate([steps, other_steps], axis=1))[0].exp()
+    return estimate_over_seeds(log_ratio, np.concatenate([steps, other_steps], axis=1))[0].without_ties().exp()

@@ -15,6 +15,7 @@ from batchscape.report.resampling import Estimate, estimate_over_seeds
 from batchscape.report.settings import setting_details
 from batchscape.report.summary import find_recommended, find_tuned_hyperparameters
 from batchscape.report.tables import scaling
+from batchscape.report.tables.recommendation import EXCLUDED
 from batchscape.report.targets import TARGET_COLUMNS
 
 NO_ESTIMATE = Estimate(np.nan, np.nan, np.nan)
@@ -74,7 +75,7 @@ def _recommended(study: StudyTables) -> Iterator[Row]:
     """Yield the batch size and the rate of the recommended setting, and the losses and metrics that it reaches."""
     table = study.tables["recommendation"]
     table = table.assign(tuned=find_tuned_hyperparameters(table, study.tables.get("tuned_lr")))
-    candidates = table[table["choice"] != "diverged"]
+    candidates = table[~table["choice"].isin(EXCLUDED)]
     if candidates.empty:
         for quantity in ("batch_size", "learning_rate"):
             yield Row(study.name, quantity, "none", verdict="diverged", note="every setting has a diverged run")
@@ -209,7 +210,7 @@ def _find_best_rate(losses: scaling.Losses, batch_size: int) -> BestRate:
         def vertex(values: np.ndarray) -> np.ndarray:
             return np.array([fit_vertex(positions[window], mean_over_seeds(values[:, window]))])
 
-        return BestRate(estimate_over_seeds(vertex, values)[0].exp(), is_bound=False)
+        return BestRate(estimate_over_seeds(vertex, values)[0].without_ties().exp(), is_bound=False)
     best = np.exp(positions[np.nanargmin(means)]) if np.isfinite(means).any() else np.nan
     return BestRate(without_interval(best), is_bound=True)
 

@@ -25,7 +25,10 @@ def draw(
     points = branching.dropna(subset=["critical_batch"])
     noise = history[history["setting"].isin(branching["setting"]) & (history["status"] != "diverged")]
     noise = noise[np.isfinite(noise["noise_scale"]) & (noise["noise_scale"] > 0)]
-    noise = noise.groupby(["setting", "examples"], as_index=False)["noise_scale"].mean()
+    noise = noise.groupby(["setting", "examples"])["noise_scale"].agg(["mean", "size"]).reset_index()
+    # After the first run of a setting ends, the mean would be that of other runs.
+    noise = noise[noise["size"] == noise.groupby("setting")["size"].transform("max")]
+    noise = noise.rename(columns={"mean": "noise_scale"}).drop(columns="size")
     seeds = style.describe_seeds(branching["n_seeds"], [])
     diverged = int(branches["n_diverged"].sum())
     not_within = f"; {diverged} diverged branches count as not within it" if diverged else ""

@@ -110,7 +110,8 @@ def _fit_to_width(plot: p9.ggplot, config: FiguresConfig) -> p9.ggplot:
         rows = ceil(count / columns)
         plot += _refacet(plot.facet, columns, width / columns - 6 * em, em)
     beside = _width_of_text_beside(plot, em)
-    plot += p9.theme(plot_margin_right=beside / width) if beside else p9.theme()
+    if beside:
+        plot += p9.theme(plot_margin_right=beside / width)
     for scale in plot.scales:  # names of rows
         if "y" in scale.aesthetics and isinstance(scale.labels, list | tuple):
             scale.labels = [wrap(str(name), NAMES_SHARE * (width - beside), em) for name in scale.labels]

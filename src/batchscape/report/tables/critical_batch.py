@@ -116,8 +116,9 @@ def _fit_target(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> 
     runs = runs_at_best_settings(runs_to_target, steps_to_target)
     steps = runs.pivot(index="seed", columns="batch_size", values="steps")
     sizes = (runs["examples"] / runs["steps"]).groupby(runs["batch_size"]).mean().to_numpy()
-    estimates = estimate(sizes, steps.to_numpy(dtype=float))
-    _, reason = fit((runs["examples"] / runs["steps"]).to_numpy(), runs["steps"].to_numpy())
+    values = steps.to_numpy(dtype=float)
+    estimates, reached = estimate(sizes, values), ~np.isnan(values)
+    _, reason = fit(np.broadcast_to(sizes, values.shape)[reached], values[reached])
     low, high = runs["batch_size"].min(), runs["batch_size"].max()
     row: dict[str, object] = {column: steps_to_target[column].iloc[0] for column in TARGET_COLUMNS}
     for name, (value, lower, upper) in estimates.items():

@@ -12,7 +12,9 @@ from batchscape.report.tables.lr_grid import test_columns
 
 # With fewer seeds, the interval is so wide that one bad seed makes all settings equivalent.
 MIN_SEEDS_FOR_EQUIVALENT = 3
-VALUES = (LOSS, "best_epoch", *COSTS)
+# Choices of settings that are no candidates.
+EXCLUDED = ("diverged", "incomplete")
+VALUES = (LOSS, "best_epoch", "best_evaluation", *COSTS)
 
 
 def tabulate(
@@ -28,11 +30,12 @@ def tabulate(
       of the first row's (the one-standard-error rule, Breiman et al. 1984). The last condition is needed because the
       interval of three seeds is so wide that even twice the loss can be inside.
     - `cheapest equivalent`: of these and the first row, the one that takes the shortest time to its best epoch; `lowest
-      loss and cheapest equivalent` if that is the first row itself. Settings whose best epoch is the first in every
-      seed are excluded, unless this is true of the first row too: they are cheap because they have not learned.
+      loss and cheapest equivalent` if that is the first row itself. Settings that are best at the first evaluation in
+      every seed are excluded, unless this is true of the first row too: they are cheap because they have not learned.
     - `unclear`: the interval contains 0, or is nan because there is one seed, and the setting is not equivalent.
     - `worse`: the interval does not contain 0.
     - `diverged`: a run diverged, so the setting is excluded.
+    - `incomplete`: not all of its seeds are trained yet, so the setting is excluded.
 
     Time is CPU time if all runs trained on a CPU, where other jobs on the same cores increase wall time; else it is
     wall time.
@@ -85,10 +88,14 @@ def classify(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
         & (table[f"{LOSS}_mean"] <= max_loss)
         & (table["n_seeds"] >= MIN_SEEDS_FOR_EQUIVALENT)
     )
-    # If the best epoch is the first, nothing was learned, which costs nothing.
-    equivalent &= (table["best_epoch_mean"] > 1) | (first["best_epoch_mean"] <= 1)
+    # What is best at the first evaluation may have learned nothing, which costs nothing.
+    equivalent &= (table["best_evaluation_mean"] > 1) | (first["best_evaluation_mean"] <= 1)
     equivalent.iloc[0] = True
-    kinds = np.select([~table["candidate"], equivalent, differs], ["diverged", "equivalent", "worse"], "unclear")
+    kinds = np.select(
+        [table["n_diverged"] > 0, ~table["candidate"], equivalent, differs],
+        [*EXCLUDED, "equivalent", "worse"],
+        "unclear",
+    )
     choices = pd.Series(kinds, index=table.index)
     costs = cost[equivalent]
     cheapest = costs.idxmin() if costs.notna().any() else table.index[0]

@@ -618,6 +618,43 @@ def test_best_epochs_at_the_end_of_a_budget_are_bounds(
     assert pd.isna(row["seeds_needed"])
 
 
+def test_best_epochs_that_the_budget_cuts_show_no_effect_of_the_batch_size():
+    """Where all runs still descend, as in a budget in steps, the best epochs are those of the budget."""
+    frames = make_sources(lambda run, _: 8.0 + run.seed / 10 if run.batch_size == 128 else 1.0)
+    frames[0]["status"] = "completed"
+    frames[0]["epochs"] = frames[0]["best_epoch"]
+    row = tabulate_claims(frames).loc["more_epochs"]
+    assert row["verdict"] == "not tested"
+    assert "at the end of their budget; use a larger training.budget" in row["reading"]
+
+
+@pytest.mark.parametrize(
+    ("cut", "seed_1"), [((), 2.0), (("large",), 2.0), (("small",), 1.0), (("small", "large"), 1.0)]
+)  # fmt: skip
+def test_a_bound_counts_as_the_ratio_nearest_to_1_that_it_allows(cut: tuple[str, ...], seed_1: float):
+    """A larger budget could raise the best epoch of the large batch, or that of the small one above it."""
+    frames = make_sources(lambda run, _: 20.0 if run.batch_size == 128 else 10.0)
+    settings = [{"small": SMALL, "large": LARGE}[name].setting for name in cut]
+    frames[0].loc[frames[0]["setting"].isin(settings) & (frames[0]["seed"] == 1), "status"] = "budget_spent"
+    row = tabulate_claims(frames).loc["more_epochs"]
+    assert row["effect"] == pytest.approx((2.0 * 2.0 * seed_1) ** (1 / 3))
+
+
+def test_rows_of_different_numbers_of_epochs_are_not_compared():
+    """With `evaluate_every` in steps, a row of the large batch is the mean over more epochs."""
+    frames = make_sources(lambda *_: 1.0)
+    for frame in frames[2:]:
+        small = frame["setting"] == SMALL.setting
+        frame["epoch"] = frame["epoch"].where(~small, frame["epoch"] / 4)
+    table = tabulate_claims(frames)
+    for claim in ("slower_descent", "shorter_moves"):
+        assert table.loc[claim, "verdict"] == "not tested"
+        assert (
+            "bs128 is evaluated every 1 epochs and bs32 every 0.25; give training.evaluate_every in epochs"
+            in (table.loc[claim, "reading"])
+        )
+
+
 @pytest.mark.parametrize(
     ("chosen", "untested", "reason"),
     [

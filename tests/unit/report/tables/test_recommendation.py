@@ -62,8 +62,26 @@ def test_setting_that_did_not_improve_is_not_equivalent():
     losses = {(8, 0.1): [0.1, 0.7, 0.4], (32, 0.1): [0.3, 0.6, 0.5], (32, 0.2): [0.35, 0.6, 0.5]}
     runs = synthetic_runs(losses, {(8, 0.1): 9.0, (32, 0.1): 1.0, (32, 0.2): 5.0})  # its best epoch is the first, too
     assert recommend(runs)["choice"].tolist() == ["lowest loss", "unclear", "cheapest equivalent"]
-    runs["best_epoch"] = 1.0
-    assert recommend(runs)["choice"].tolist() == ["lowest loss", "cheapest equivalent", "equivalent"]
+    assert recommend(runs.assign(best_epoch=0.1))["choice"].tolist() == [
+        "lowest loss",
+        "unclear",
+        "cheapest equivalent",
+    ]
+    assert recommend(runs.assign(best_evaluation=1))["choice"].tolist() == [
+        "lowest loss",
+        "cheapest equivalent",
+        "equivalent",
+    ]
+
+
+def test_setting_without_the_runs_of_all_seeds_is_no_candidate():
+    """In a report of an unfinished study: by chance, the seeds that it has may be easy ones."""
+    runs = synthetic_runs({(32, 0.1): [0.9], (64, 0.1): [0.85, 1.2, 1.3], (64, 0.2): [0.8, DIVERGED]})
+    assert recommend(runs)["choice"].to_dict() == {
+        "bs64-lr0.1": "lowest loss and cheapest equivalent",
+        "bs32-lr0.1": "incomplete",
+        "bs64-lr0.2": "diverged",
+    }
 
 
 def test_nothing_is_equivalent_with_one_seed():

@@ -357,6 +357,16 @@ def test_table_accounts_for_short_batches_and_excluded_runs(critical: float, ver
     assert critical_batch.tabulate(first, steps_to_target.tabulate(first))["n_at_first_evaluation"].tolist() == [3]
 
 
+def test_two_batch_sizes_are_not_three_because_an_epoch_ends_with_a_smaller_batch():
+    """If runs reach the target within an epoch, the mean size of their batches differs."""
+    runs = scaled_runs(120.0)
+    runs = runs[runs["batch_size"].isin([50, 300]) & (runs["status"] == "converged")]
+    runs = runs.assign(examples=runs["examples"] * (1 + runs["seed"] / 100))
+    row = critical_batch.tabulate(runs, steps_to_target.tabulate(runs)).iloc[0]
+    assert np.isnan(row["critical_batch"])
+    assert (row["verdict"], row["reason"][:26]) == ("not identified", "only 2 batch sizes reached")
+
+
 def test_runs_at_other_rates_are_excluded_from_the_fit():
     runs = scaled_runs(120.0)
     others = runs.assign(learning_rate=0.2, steps=10 * runs["steps"], setting=runs["setting"].str.replace("0.1", "0.2"))

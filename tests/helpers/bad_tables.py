@@ -161,8 +161,10 @@ TABLES = [
     table(
         "decimal commas",
         csv(separator=";").replace(b".5", b",5"),
-        "data.path: {}/t.csv, line 2: '1,5' in column `x` has a comma as decimal separator",
+        "data.path: {}/t.csv, line 2: '1,5' in column `x` has a comma, as decimal separator or between thousands; "
+        "write a point or remove it",
     ),
+    table("JSON", b'{"x": 1, "y": 0}\n{"x": 2, "y": 1}\n', "data.path: {}/t.csv is JSON; convert it to CSV"),
     table("infinity", replaced(11, "inf,1,a,0"), "data.path: {}/t.csv, line 11: 'inf' in column `x` is not a finite"),
     table("an overflow", replaced(11, "1e999,1,a,0"), "data.path: {}/t.csv, line 11: '1e999' in column `x`"),
     table(

@@ -133,14 +133,28 @@ def _format_epochs(pace: Pace, sizes: list[int], num_train: int, num_validation:
 
 def _sample_data(study: Study, inspection: Inspection) -> tuple[PreparedData | None, tuple[int, int] | None]:
     """Return examples like those of the study, and the numbers of training and validation examples; None if unknown."""
-    if Path(study.paths.prepared_data).exists():
-        data = read_prepared(Path(study.paths.prepared_data))
+    data = read_current_data(study, inspection)
+    if data is not None:
         return data, (len(data.train), len(data.validation))
     if inspection.spec is None:
         return None, None
     spec = replace(inspection.spec, target_variance=dict.fromkeys(SIDES, 1.0))
     examples = _draw_examples(spec, max(20, 2 * len(spec.classes)), inspection.targets)
     return PreparedData(spec, examples, examples, None), inspection.counts
+
+
+def read_current_data(study: Study, inspection: Inspection) -> PreparedData | None:
+    """Return the prepared data of a study; None if it is not prepared, or if its source or task is edited since then.
+
+    An edit that changes neither what an example is nor the classes is not noticed.
+    """
+    path = Path(study.paths.prepared_data)
+    if not path.exists():
+        return None
+    data, now = read_prepared(path), inspection.spec
+    parts = ("inputs", "shape", "targets", "classes", "target_shape", "categories")
+    is_current = now is None or all(getattr(now, part) == getattr(data.spec, part) for part in parts)
+    return data if is_current else None
 
 
 def _draw_examples(spec: DataSpec, count: int, targets: np.ndarray | None) -> Dataset:

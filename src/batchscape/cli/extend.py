@@ -1,5 +1,6 @@
 """`batchscape extend`: add seeds to a study file, and change nothing else in it."""
 
+import shlex
 from collections.abc import Iterable
 from itertools import count, islice
 from pathlib import Path
@@ -65,7 +66,7 @@ def extend(file: Path, number: int) -> list[str]:
         )
     if after.confirmation_runs:
         lines.append("finalists that change with the new runs are confirmed again, with the same fresh seeds")
-    return [*lines, f"`snakemake -n all --configfile {name}` lists the jobs, and without `-n` runs them"]
+    return [*lines, f"`snakemake -n all --configfile {shlex.quote(name)}` lists the jobs, and without `-n` runs them"]
 
 
 def new_seeds(number: int, used: Iterable[int]) -> list[int]:

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from batchscape.cli.cost import weight_each_class
+from batchscape.cli.cost import read_current_data, weight_each_class
 from batchscape.config.loading import printable
 from batchscape.config.run import RunSpec
+from batchscape.data.inspect import inspect_source
 from batchscape.data.prepare import prepare
-from batchscape.data.prepared import PreparedData, read_prepared
+from batchscape.data.prepared import PreparedData
 from batchscape.errors import UserError
 from batchscape.study.study import Study
 from batchscape.training.verify import FAILS, Finding, Throughput, measure_throughput, verify
@@ -56,9 +57,9 @@ def verify_study(file: Path) -> Iterator[str]:
 
 def _read_data(study: Study, folder: Path) -> PreparedData:
     """Return the prepared data of the study, prepared in a temporary folder if it is not there yet."""
-    path = Path(study.paths.prepared_data)
-    if path.exists():
-        return read_prepared(path)
+    data = read_current_data(study, inspect_source(study.data, study.task.name))
+    if data is not None:
+        return data
     path = folder / "data.safetensors"
     return prepare(study.data, os.cpu_count() or 1, study.task.name, path).data
 

@@ -127,7 +127,7 @@ def number_from_text(value: Any) -> Any:
 def _without_repeats(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
     if values is None:
         return None
-    repeated = sorted({value for value in values if values.count(value) > 1})
+    repeated = dict.fromkeys(value for value in values if values.count(value) > 1)
     if repeated:
         raise ValueError(f"repeats {', '.join(map(str, repeated))}; list each value once")
     return values

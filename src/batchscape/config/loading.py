@@ -3,6 +3,8 @@
 import copy
 import difflib
 import io
+import json
+import re
 import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -239,6 +241,8 @@ def _walk(location: tuple[int | str, ...], model: type[Section]) -> tuple[list[i
 
 
 SECTION_EXPECTED = ("dict_type", "model_type", "union_tag_not_found")
+# Text that means the same in YAML without quotes.
+PLAIN_TEXT = re.compile(r"(?!(?i:true|false|yes|no|on|off|null|y|n)$)[A-Za-z_][\w./:-]*")
 
 
 def _explain(detail: ErrorDetails, keys: list[int | str], steps: list[Step], model: type[Section]) -> tuple[str, str]:
@@ -287,7 +291,7 @@ def _describe(kind: str, context: Mapping[str, Any], detail: ErrorDetails) -> st
         "float_type": "must be a number",
         "finite_number": "must be a finite number",
         "bool_type": "must be true or false",
-        "string_type": "must be text",
+        "string_type": "must be text in quotes" if isinstance(detail["input"], int | float) else "must be text",
         "tuple_type": "must be a list",
         **dict.fromkeys(SECTION_EXPECTED, "must be a section of keys and values"),
         "string_pattern_mismatch": f"must match {context.get('pattern')}",
@@ -304,8 +308,10 @@ def _example(value: Any) -> str:
     """Return a value as YAML."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_example(part)}" for key, part in value.items()) + "}"
-    if isinstance(value, list | tuple) and any(isinstance(part, Mapping) for part in value):
+    if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_example, value)) + "]"
+    if isinstance(value, str) and not PLAIN_TEXT.fullmatch(value):
+        return json.dumps(value, ensure_ascii=False)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 

@@ -87,6 +87,8 @@ class ArraysInspection(NamedTuple):
     num_examples: int
     targets: np.ndarray | None
     """Numeric targets, (num_examples, …)."""
+    divides_itself: bool
+    """Whether the file has an array of sides or of groups, so that fractions do not tell how many are on a side."""
 
 
 def inspect_arrays(config: ArraysConfig, task: TaskName = "classification") -> ArraysInspection:
@@ -96,10 +98,12 @@ def inspect_arrays(config: ArraysConfig, task: TaskName = "classification") -> A
     `load` does.
     """
     targets: np.ndarray | None = None
+    divides_itself = False
     if _is_zip(config.path, "data.path"):
         _reject_labels_key(config)
         try:
             names = _names_in_npz(config, task)
+            divides_itself = not names.keys().isdisjoint(("split", "groups"))
             with zipfile.ZipFile(config.path) as archive, archive.open(f"{names['inputs']}.npy") as stream:
                 header = _read_header(stream)[0]
             if "targets" in names:
@@ -140,7 +144,8 @@ def inspect_arrays(config: ArraysConfig, task: TaskName = "classification") -> A
     targets_kind: Literal["class", "numbers", "next_token"] = "class"
     if task != "classification":
         targets_kind = "numbers" if task == "regression" else "next_token"
-    return ArraysInspection(line, DataSpec(kind, shape, targets_kind, tuple(classes), target_shape), count, numbers)
+    spec = DataSpec(kind, shape, targets_kind, tuple(classes), target_shape)
+    return ArraysInspection(line, spec, count, numbers, divides_itself)
 
 
 def _reject_labels_key(config: ArraysConfig) -> None:

@@ -84,7 +84,7 @@ def _inspect_generated(config: DigitsConfig | SyntheticConfig, count: int, spec:
 def _inspect_arrays(config: ArraysConfig, task: TaskName) -> Inspection:
     from batchscape.data.prepare import describe_targets
 
-    line, spec, count, numbers = arrays.inspect_arrays(config, task)
+    line, spec, count, numbers, divides_itself = arrays.inspect_arrays(config, task)
     lines, targets = [line], None
     if numbers is not None:
         targets = np.asarray(numbers[:MAX_TARGETS], np.float32)
@@ -92,8 +92,9 @@ def _inspect_arrays(config: ArraysConfig, task: TaskName) -> Inspection:
         for chunk in Rows({TARGETS: numbers}, np.arange(count)):
             add_targets(moments, {TARGETS: chunk[TARGETS].astype(np.float32)})
         lines.append(f"data: {describe_targets(moments, spec, config, 'of all examples')}")
+    counts = None if divides_itself else _split_counts(config, count)
     # The size of a vocabulary is not known.
-    return Inspection(lines, None if spec.inputs == "tokens" else spec, _split_counts(config, count), targets)
+    return Inspection(lines, None if spec.inputs == "tokens" else spec, counts, targets)
 
 
 def _split_counts(config: DataConfig, count: int) -> tuple[int, int]:

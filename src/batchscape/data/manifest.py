@@ -114,7 +114,9 @@ def summarize_manifest(manifest: pd.DataFrame, split_is_given: bool = False) -> 
     for side, kind in SIDE_KINDS.items():
         missing = sorted(set(used["class"]) - set(used.loc[used["split"] == side, "class"]))
         if missing and counts[side] and not (side == TEST and what == "files"):
-            fix = "add some to its folder" if split_is_given else "use another data.split_seed or data.split"
+            fix = "use another data.split_seed or data.split"
+            if split_is_given:
+                fix = "add some to its folder" if what == "files" else "add some, or change the split that is given"
             what_kind = "images" if what == "files" else "examples"
             lines.append(f"no {kind} {what_kind} of {join_names(missing)}: {fix}")
     return lines

@@ -38,6 +38,8 @@ from batchscape.runtime.read_progress import Progress
 
 # Dropped rows that the manifest lists for each file.
 MAX_LISTED_ROWS = 1_000
+# Beyond it, float64 has no number for each integer.
+MAX_INTEGER = 2.0**53
 
 
 log = logging.getLogger(__name__)
@@ -271,6 +273,13 @@ class _Reader:
         values = rows.columns[name]
         if self.kinds[name] == "number":  # a class, which is an integer
             values = to_numbers(values, "number", file.missing_values)
+        if isinstance(values, np.ndarray) and (beyond := np.abs(values) > MAX_INTEGER).any():
+            place = int(beyond.argmax())
+            raise file.error(
+                f"{values[place]:.0f} in column `{name}` is beyond 2^53, where numbers cannot be told apart; write "
+                "text, such as id123",
+                int(rows.places[place]),
+            )
         texts = to_texts(values, file.kinds.get(name, self.kinds[name]), file.missing_values)
         if self.scans[name].is_number and not isinstance(values, np.ndarray):
             texts = [text and text.removesuffix(".0") for text in texts]

@@ -131,6 +131,8 @@ def open_table(path: str, key: str, separator: str | None, missing_values: froze
         return ParquetFile(path, key)
     if start.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0")):
         raise UserError(f"{key}: {path} is a zip or Excel file; unpack it, or save the sheet as CSV (UTF-8)")
+    if start.lstrip().startswith((b"{", b"[")):
+        raise UserError(f"{key}: {path} is JSON; convert it to CSV, such as by pandas.read_json(…).to_csv(…)")
     return CsvFile(path, key, separator, missing_values)
 
 
@@ -358,7 +360,7 @@ class ColumnScan:
 
     def add(self, file: TableFile, values: Values, places: np.ndarray) -> None:
         """Count the values of a chunk."""
-        numbers = values if isinstance(values, np.ndarray) else _parse_all_numbers(values)
+        numbers = values if isinstance(values, np.ndarray) else _parse_all_numbers(values, file.missing_values)
         if numbers is not None:
             self.declared = file.kinds.get(self.name, self.declared)
             missing = np.isnan(numbers)
@@ -426,7 +428,8 @@ class ColumnScan:
         if kind == "text" and 2 * self.decimal_commas >= self.num_present:
             place = self.first["text"]
             raise place.file.error(
-                f"{quote(place.value)} in column `{self.name}` has a comma as decimal separator; write points",
+                f"{quote(place.value)} in column `{self.name}` has a comma, as decimal separator or between thousands; "
+                "write a point or remove it",
                 place.place,
             )
         if kind == "number" and self.infinite:
@@ -461,15 +464,17 @@ def classify(value: str) -> Kind:
 
 
 def _is_number(value: str) -> bool:
+    """Return whether text is a number; NaN is one only by the words of `missing_values`."""
     try:
-        float(value)
+        return "_" not in value and not math.isnan(float(value))
     except ValueError:
         return False
-    return "_" not in value
 
 
-def _parse_all_numbers(values: Sequence[str]) -> np.ndarray | None:
+def _parse_all_numbers(values: Sequence[str], missing_values: frozenset[str]) -> np.ndarray | None:
     """Return text as numbers, float64, or None if some of it is missing or no number."""
+    if not missing_values.isdisjoint(values):  # such as -999
+        return None
     try:
         numbers = np.fromiter(map(float, values), np.float64, len(values))
     except ValueError:
@@ -492,7 +497,7 @@ def to_numbers(values: Values, kind: Kind, missing_values: frozenset[str], stric
     """
     if isinstance(values, np.ndarray):
         return values
-    if kind == "number" and (numbers := _parse_all_numbers(values)) is not None:
+    if kind == "number" and (numbers := _parse_all_numbers(values, missing_values)) is not None:
         return numbers
     parsed = {
         value: math.nan if value in missing_values or (not strict and not _is_number(value)) else _parse(value, kind)

@@ -2,7 +2,7 @@
 
 import codecs
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -43,13 +43,30 @@ OTHER_FORMATS = {
 }
 
 
+@dataclass(frozen=True)
+class MappedPart:
+    """A part of an array in a file, mapped only while it is read: a process can hold only so many files open."""
+
+    read: Callable[[], np.ndarray]
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        """Return the number of elements."""
+        return self.stop - self.start
+
+    def __getitem__(self, part: slice) -> np.ndarray:
+        """Return the elements of a slice, which has a start and a stop."""
+        return self.read()[self.start + part.start : self.start + part.stop]
+
+
 class Text(NamedTuple):
     """A text as tokens that are not numbered yet."""
 
     name: str
 
-    symbols: np.ndarray
-    """(n,), bytes as uint8 or characters as their code points, uint32; mapped."""
+    symbols: np.ndarray | MappedPart
+    """(n,), bytes as uint8 or characters as their code points, uint32."""
 
     sha256: str
     """Hash of its bytes."""
@@ -83,7 +100,8 @@ def load(config: TextConfig, options: LoadOptions = DEFAULT_OPTIONS) -> RawDatas
     Raises UserError if a file is no text, or a side of the split has no block.
     """
     names = list_texts(config)
-    texts = [read_text(path, name, side, config, options) for path, name, side in names]
+    decoded = Scratch((), np.uint32, options.folder) if config.tokens == "characters" else None
+    texts = [read_text(path, name, side, decoded) for path, name, side in names]
     empty = [text for text in texts if not len(text.symbols)]
     texts = [text for text in texts if len(text.symbols)]
     if not texts:
@@ -133,11 +151,20 @@ def _side(name: str) -> str:
     return SIDE_OF_WORD.get(folder.lower(), "") if file else ""
 
 
-def read_text(path: Path, name: str, side: str, config: TextConfig, options: LoadOptions) -> Text:
-    """Return the text of a file. Raises UserError if it cannot be read or is no text."""
+def read_text(path: Path, name: str, side: str, scratch: Scratch | None) -> Text:
+    """Return the text of a file.
+
+    Args:
+        path: The file.
+        name: Its name in the manifest.
+        side: The side that its folder gives, or "".
+        scratch: Where its code points are added, of which texts are parts; None: tokens are bytes.
+
+    Raises:
+        UserError: It cannot be read or is no text.
+    """
     digest = hashlib.sha256()
-    decode = config.tokens == "characters"
-    scratch = Scratch((), np.uint32, options.folder) if decode else None
+    first = 0 if scratch is None else len(scratch)
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0
     try:
@@ -169,12 +196,12 @@ def read_text(path: Path, name: str, side: str, config: TextConfig, options: Loa
                 offset += len(content)
                 if not content:
                     break
-        if scratch is not None:
-            symbols = scratch.read()
-        else:
-            symbols = np.asarray(np.memmap(path, np.uint8, "r")) if offset else np.empty(0, np.uint8)
     except OSError as error:
         raise UserError(f"data.path: {path} cannot be read ({error.strerror or error})")
+    if scratch is not None:
+        symbols = MappedPart(scratch.read, first, len(scratch))
+    else:
+        symbols = MappedPart(lambda: np.asarray(np.memmap(path, np.uint8, "r")), 0, offset)
     return Text(name, symbols, digest.hexdigest(), side)
 
 

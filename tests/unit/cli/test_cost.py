@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
-from batchscape.cli.cost import Pace, describe_cost, fit_pace, total_seconds
+from batchscape.cli.cost import Pace, describe_cost, fit_pace, read_current_data, total_seconds
 from batchscape.config.budget import Budget
 from batchscape.config.data.arrays import ArraysConfig
 from batchscape.config.data.images import DigitsConfig, ImageFolderConfig, SyntheticConfig
@@ -191,6 +192,22 @@ def write_arrays(path: Path) -> ArraysConfig:
     path.mkdir()
     np.savez(path / "a.npz", images=np.zeros((11, 5, 6, 2), np.uint8), labels=np.arange(11) % 3)
     return ArraysConfig(source="arrays", path=str(path / "a.npz"))
+
+
+def test_prepared_data_counts_only_until_its_source_or_task_is_edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    frame = pd.DataFrame({"x": np.arange(40.0), "y": np.arange(40) % 3})
+    frame.to_csv("t.csv", index=False)
+    study = {"name": "s", "data": {"source": "table", "path": "t.csv", "target": "y"}, "model": {"name": "mlp"}}
+    classes = Study.from_mapping({**study, "task": {"name": "classification"}}, "s")
+    numbers = Study.from_mapping({**study, "task": {"name": "regression"}}, "s")
+    file = Path(classes.paths.prepared_data)
+    file.parent.mkdir(parents=True)
+    prepare(classes.data, task="classification", path=file)
+    assert read_current_data(classes, inspect_source(classes.data, "classification")) is not None
+    inspection = inspect_source(numbers.data, "regression")
+    assert read_current_data(numbers, inspection) is None
+    assert "an epoch takes" in describe_cost(numbers, inspection)[0]
 
 
 @pytest.mark.parametrize(

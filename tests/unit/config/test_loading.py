@@ -22,7 +22,7 @@ MISTAKES = [
     ("no name", "grid: {seeds: [0]}", "name: ", "is missing"),
     ("an empty file", "", "name: ", "is missing"),
     ("a file of comments", "# to do\n", "name: ", "is missing"),
-    ("a number as name", "name: 5", "name: ", "must be text, got 5"),
+    ("a number as name", "name: 5", "name: ", "must be text in quotes, got 5"),
     ("no value for name", "name:", "name: ", "must be text, got null"),
     ("a date as name", "name: 2020-12-05", "name: ", "must be text"),
     ("a list as name", "name: [a]", "name: ", "must be text, got a list"),
@@ -210,6 +210,18 @@ MISTAKES = [
     ("a repeated batch size", "name: s\ngrid: {batch_sizes: [8, 8]}", "grid.batch_sizes: ", "repeats 8"),
     ("a repeated seed", "name: s\ngrid: {seeds: [1, 2, 1]}", "grid.seeds: ", "repeats 1; list each value once"),
     ("one rate twice", "name: s\ngrid: {learning_rates: [0.001, 1e-3]}", "grid.learning_rates: ", "repeats 0.001"),
+    (
+        "two repeated budgets",
+        "name: s\nbranching: {enabled: true, points: [{epochs: 1}, {epochs: 1}, {epochs: 2}, {epochs: 2}]}",
+        "branching.points: ",
+        "list each value once",
+    ),
+    (
+        "an example of a list of text",
+        "name: s\ndata: {source: table, path: t.csv, target: y, missing_values: [-999]}",
+        "data.missing_values[0]: ",
+        'must be text in quotes, got -999; write for example `missing_values: [NA, "-999"]`',
+    ),
     ("a repeated checkpoint", "name: s\ntraining: {checkpoints: [2, 2]}", "training.checkpoints: ", "repeats 2"),
     # integers
     ("a real batch size", "name: s\ngrid: {batch_sizes: [32.0]}", "grid.batch_sizes[0]: ", "integer, got 32.0"),

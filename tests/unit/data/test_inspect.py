@@ -43,6 +43,13 @@ def test_check_reads_only_the_header_of_the_images(tmp_path: Path, refusal: Call
     assert "cannot be read" in refusal(arrays.load, one)
 
 
+def test_counts_of_arrays_that_give_the_split_or_groups_are_not_guessed(tmp_path: Path):
+    sides = ["train"] * 5 + ["validation"]
+    for name, content in {"split": sides, "groups": np.arange(6) // 2}.items():
+        np.savez(tmp_path / f"{name}.npz", images=IMAGES, labels=LABELS, **{name: content})
+        assert inspect_source(arrays_config(tmp_path / f"{name}.npz")).counts is None
+
+
 def test_check_rejects_arrays_with_the_message_of_the_job(tmp_path: Path, refusal: Callable):
     for name, content, expected in (
         ("few", {"images": IMAGES, "labels": LABELS[:5]}, "labels of shape (5,) for 6 images"),

@@ -114,6 +114,41 @@ def test_imputed_numbers_are_the_mean_of_the_training_rows_and_categories_unknow
     assert "missing values are imputed: size (2), town (2)" in result.summary
 
 
+@pytest.mark.parametrize("has_empty", [False, True], ids=["only numbers", "and an empty field"])
+def test_a_number_can_mean_a_missing_value(tmp_path: Path, refusal: Callable, has_empty: bool):
+    frame = FRAME[["size", "price"]].copy()
+    frame.loc[[3, 40], "size"] = -999
+    frame["size"] = frame["size"].map("{:g}".format)
+    frame.loc[[5] * has_empty, "size"] = ""
+    path, keys = write(tmp_path / "t.csv", frame), {"target": "price", "missing_values": ["-999"], "split": "first"}
+    assert f"line 5: the column `size` has no value, as in {2 + has_empty} of" in refusal(prepare_table, path, **keys)
+    result = prepare_table(path, missing="impute", **keys)
+    rows = arrays(result, "train")["inputs"][:, 0]
+    assert rows[[3, 40]].tolist() == [0, 0]
+    assert np.abs(rows).max() < 5
+    assert f"missing values are imputed: size ({2 + has_empty})" in result.summary
+
+
+@pytest.mark.parametrize(("spelling", "missing_values"), [("NAN", ["NA"]), ("nan", ["?"]), ("+nan", ["NA"])])
+def test_nan_that_is_not_listed_is_no_number(
+    tmp_path: Path, refusal: Callable, spelling: str, missing_values: list[str]
+):
+    frame = FRAME[["size", "price"]].astype(object)
+    frame.loc[3, "size"] = spelling
+    path = write(tmp_path / "t.csv", frame)
+    message = refusal(prepare_table, path, target="price", missing_values=missing_values)
+    assert f"line 5: '{spelling}' in column `size` is not a number" in message
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_integers_that_float64_cannot_tell_apart_are_no_classes(tmp_path: Path, refusal: Callable, kind: str):
+    frame = pd.DataFrame({"x": np.arange(60.0), "y": 12_345_678_901_234_560 + np.arange(60) % 6})
+    path = tmp_path / f"t.{kind}"
+    frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
+    message = refusal(prepare_table, path, "classification", target="y", categorical=["y"])
+    assert "in column `y` is beyond 2^53, where numbers cannot be told apart; write text" in message
+
+
 def test_rows_with_missing_values_are_dropped_and_listed(tmp_path: Path):
     frame = FRAME.copy()
     frame.loc[3, "size"] = np.nan

@@ -16,7 +16,7 @@ MISSING = frozenset(["", "NA"])
     [
         ("1", "number"),
         ("-1.5e-3", "number"),
-        ("nan", "number"),
+        ("nan", "text"),
         ("1_000", "text"),
         ("1,5", "text"),
         ("0x10", "text"),

@@ -1,5 +1,6 @@
 """Text as blocks of tokens."""
 
+import resource
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -99,6 +100,19 @@ def test_chunks_give_the_same_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     for at_once, in_parts in zip(*results, strict=True):
         assert np.array_equal(inputs(at_once, "train"), inputs(in_parts, "train"))
         assert at_once.manifest.equals(in_parts.manifest)
+
+
+@pytest.mark.parametrize("tokens", ["bytes", "characters"])
+def test_a_folder_may_have_more_files_than_a_process_may_open(tmp_path: Path, tokens: str):
+    for number in range(150):
+        write(tmp_path / f"{number:03}.txt", f"text {number:03}.")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/dev/fd").iterdir())) + 30, hard))
+    try:
+        result = prepare_text(tmp_path, block_length=4, tokens=tokens)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(result.manifest) == 300  # two blocks of each
 
 
 def test_blocks_do_not_cross_files(tmp_path: Path):

@@ -52,10 +52,11 @@ class TableSection(DataSection):
     unknown. `drop`: the row is dropped. With both, rows without a target, weight, group or split are dropped. The
     manifest lists dropped rows."""
 
-    missing_values: Annotated[tuple[str, ...], AsTuple, Distinct] = (
+    missing_values: Annotated[tuple[str, ...], AsTuple, Distinct, Field(examples=[["NA", "-999"]])] = (
         *("NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>", "#N/A", "#NA"),
     )
-    """Text that means no value, besides an empty field. Parquet has its own missing values."""
+    """Text that means no value, besides an empty field, exactly as the file has it: `-999` is not `-999.0`. Parquet has
+    its own missing values."""
 
     target_transform: Literal["none", "log", "standardize"] = "none"
     """`log`: the natural logarithm of a positive number, minus its mean over the training rows, is predicted.

@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -40,6 +40,21 @@ class Exact(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = torch.relu(self.pool(self.norm(self.conv(images.to(self.conv.weight.dtype)))))
         return self.head(self.dropout(features.flatten(1)))
+
+
+class NoisySGD(torch.optim.SGD):
+    """Adds noise that it draws from the global generator of NumPy, and records it."""
+
+    drawn: ClassVar[list[float]] = []
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        super().step(closure)
+        noise = np.random.randn()  # noqa: NPY002
+        self.drawn.append(noise)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter += 1e-4 * noise
 
 
 def killing_adamw(

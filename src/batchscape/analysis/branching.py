@@ -131,7 +131,10 @@ def save_state(run: RunDirectory, data: Path, output: Path, point: Budget, execu
     if read_checkpoint(folder, summary["provenance"]["run_key"]) is None:
         log.info("%s has not saved its state after step %d: training up to it", run.path.name, step)
         spec = specify_prefix(RunSpec.model_validate(summary["spec"]), step, summary["training_examples"])
-        prefix = RunDirectory(train(spec, data, output.parent / "prefix", execution, states=[Budget(steps=step)]))
+        prefix = RunDirectory(output.parent / "prefix")
+        if prefix.is_complete and not (prefix.state_folder(step) / CHECKPOINT).exists():
+            shutil.rmtree(prefix.path)  # its state was moved by a job that was killed before it removed the rest
+        train(spec, data, prefix.path, execution, states=[Budget(steps=step)])
         folder = prefix.state_folder(step)
     (folder / CHECKPOINT).replace(output)
     for used in (folder, output.parent / "prefix"):

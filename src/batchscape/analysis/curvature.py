@@ -115,10 +115,12 @@ def adam_preconditioner(optimizer: OptimizerConfig, second_moments: np.ndarray, 
         step: t, the steps that have been taken.
 
     Returns:
-        The diagonal of P, shape (p,).
+        The diagonal of P, shape (p,); inf where no gradient has been other than 0, as of a frozen parameter, which Adam
+        does not move.
     """
     known = known_hyperparameters(optimizer.name, optimizer.arguments)
-    return np.sqrt(second_moments.astype(np.float64) / (1 - known["beta2"] ** step)) + known["eps"]
+    preconditioner = np.sqrt(second_moments.astype(np.float64) / (1 - known["beta2"] ** step)) + known["eps"]
+    return np.where(second_moments == 0, np.inf, preconditioner)
 
 
 def preconditioned_eigenvalue(

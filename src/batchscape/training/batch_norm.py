@@ -38,11 +38,14 @@ def synchronize_batch_norm(objective: Objective, probe: Batch, data: DataSpec, p
 
 
 def _replace_batch_norm(network: nn.Module, replace: Callable[[_BatchNorm], nn.Module]) -> None:
-    """Replace each BatchNorm layer whose forward pass is torch's own."""
-    for module in network.modules():
-        for name, child in module.named_children():
-            if isinstance(child, _BatchNorm) and type(child).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
-                setattr(module, name, replace(child))
+    """Replace each BatchNorm layer whose forward pass is torch's own, under all of its names."""
+    replaced: dict[nn.Module, nn.Module] = {}
+    for path, child in list(network.named_modules(remove_duplicate=False)):
+        if isinstance(child, _BatchNorm) and type(child).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward):
+            replaced[child] = replaced.get(child) or replace(child)
+        if path and child in replaced:
+            parent, _, name = path.rpartition(".")
+            setattr(network.get_submodule(parent), name, replaced[child])
 
 
 class _Identity(_BatchNorm):

@@ -54,29 +54,26 @@ class ProcessGroup:
                 raise PeerDisconnected(str(error)) from error
         return tensor
 
-    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter], has_gradient: Sequence[bool]) -> None:
+    def all_reduce_gradients(self, parameters: Sequence[nn.Parameter]) -> None:
         """Sum the gradients of parameters over all processes, in place.
 
         Args:
-            parameters: The parameters. A process whose shard is empty has no gradients and adds zeros.
-            has_gradient: For each parameter, whether it has a gradient in any process; if not, its `grad` becomes None.
+            parameters: The parameters. A process whose shard is empty, or that skips a layer, adds zeros. Where no
+                process has a gradient, it stays None.
         """
-        flat = torch.cat(
-            [
-                (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).reshape(-1)
-                for parameter in parameters
-            ]
-        )
+        has_gradient = [parameter.grad is not None for parameter in parameters]
+        gradients = [
+            (torch.zeros_like(parameter) if parameter.grad is None else parameter.grad).reshape(-1)
+            for parameter in parameters
+        ]
+        flat = torch.cat([*gradients, torch.tensor(has_gradient).to(gradients[0])])
         self.all_reduce(flat)
-        sums = flat.split([parameter.numel() for parameter in parameters])
+        *sums, counts = flat.split([*(parameter.numel() for parameter in parameters), len(parameters)])
+        if not all(has_gradient):  # otherwise nothing is read from the device, which would wait for it
+            has_gradient = (counts > 0).tolist()
         for parameter, total, is_used in zip(parameters, sums, has_gradient, strict=True):
             # In the memory layout of the parameter, as the fused optimizer requires.
             parameter.grad = torch.empty_like(parameter).copy_(total.view(parameter.shape)) if is_used else None
-
-    def has_gradient(self, parameters: Sequence[nn.Parameter]) -> list[bool]:
-        """Return, for each parameter, whether it has a gradient in any process."""
-        flags = torch.tensor([parameter.grad is not None for parameter in parameters], dtype=torch.float32)
-        return [flag > 0 for flag in self.all_reduce(flags.to(parameters[0].device)).tolist()]
 
     def assert_initialized(self) -> None:
         """Check that torch's process group has this rank and size.

@@ -35,7 +35,8 @@ class Execution:
     """When the process will be killed, as by a time limit, in seconds since the Unix epoch; None if unknown."""
 
     code: str = ""
-    """Fingerprint of the code that trains: only runs of the same code are resumed or reused; none if it is empty."""
+    """Fingerprint of the code that trains: only runs of the same code are resumed or reused. If it is empty, no
+    complete run is reused."""
 
     jobs_per_gpu: int = 1
     """Jobs that share a GPU: each may use that fraction of its memory."""

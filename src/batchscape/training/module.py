@@ -127,11 +127,11 @@ class TrainingModule(pl.LightningModule):
         self.step = 0
         self.interval = self.new_interval()
         self.after_segment = lambda: None
-        self.has_user_code = ":" in f"{spec.model.name} {spec.task.loss}"
+        self.has_user_code = ":" in f"{spec.model.name} {spec.task.loss} {spec.optimizer.name}"
         # Caches of the last epoch, or the last block of steps, that was asked for.
         self._order_of_epoch: tuple[int, torch.Tensor] = 0, torch.empty(0)
         self._augmentation_of_epoch: tuple[int, Augmentation] | None = None
-        self._seeds_of_block: tuple[int, list[int]] = -1, []
+        self._seeds_of_block: dict[int, tuple[int, list[int]]] = {}  # by rank
 
     def new_interval(self) -> Interval:
         """Return an interval in which nothing has been measured."""
@@ -234,7 +234,6 @@ class TrainingModule(pl.LightningModule):
         norms, clipped = [], []
         before = flatten_tensors(weights)
         trainable = [parameter for parameter in parameters if parameter.requires_grad]
-        has_gradient: list[bool] = []
         total_weight = 0.0
         with self._restored_rngs():
             for part in self.plan.parts(self.step, stop):
@@ -250,10 +249,11 @@ class TrainingModule(pl.LightningModule):
                     for record in backward(self.training_objective, micro_batches, weight):
                         meter.add(record)
                     if self.process_group.size > 1:
-                        has_gradient = has_gradient or self.process_group.has_gradient(trainable)
-                        self.process_group.all_reduce_gradients(trainable, has_gradient)
+                        self.process_group.all_reduce_gradients(trainable)
                     if clip_norm is not None:
                         clipped.append(clip_gradients(trainable, clip_norm))
+                    if self.process_group.size > 1:  # an optimizer with noise must draw the same in all processes
+                        self._seed_rngs(self.step - 1, rank=0)
                     optimizer.step()
                     if self.average is not None:
                         self.average.update(size)
@@ -316,16 +316,17 @@ class TrainingModule(pl.LightningModule):
             self._seed_rngs(self.step)
             yield
 
-    def _seed_rngs(self, step: int) -> None:
-        """Seed the random number generators for a step, counted from 0, as for dropout."""
+    def _seed_rngs(self, step: int, rank: int | None = None) -> None:
+        """Seed the random number generators for a step, counted from 0, as for dropout; by default of this process."""
         block, place = divmod(step, SEED_BLOCK)
-        if self._seeds_of_block[0] != block:
-            self._seeds_of_block = block, dropout_seeds(self.spec.seed, block, self.process_group.rank)
-        seed = self._seeds_of_block[1][place]
+        rank = self.process_group.rank if rank is None else rank
+        if rank not in self._seeds_of_block or self._seeds_of_block[rank][0] != block:
+            self._seeds_of_block[rank] = block, dropout_seeds(self.spec.seed, block, rank)
+        seed = self._seeds_of_block[rank][1][place]
         torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes a millisecond: it seeds GPUs too
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        if self.has_user_code:  # no network of ours draws from these
+        if self.has_user_code:  # nothing of ours draws from these
             random.seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002
 

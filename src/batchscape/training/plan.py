@@ -107,14 +107,14 @@ class StepPlan:
     @cached_property
     def warmup(self) -> int:
         """Steps of the warm-up, at least one if there is any."""
-        length = self.spec.schedule.warmup
+        length, first = self.spec.schedule.warmup, self._stages[:1]  # later stages do not change it
         if length is None:
             return 0
-        if length.fraction is not None:
-            # Of the steps at the first batch size: later stages do not change it.
-            total = self._in_steps(self.spec.training.budget, 1, self._stages[:1]) if self.spec.stages else self.total
-            return max(1, round(length.fraction * total))
-        return min(self.total, self.in_steps(length))
+        if length.fraction is None:
+            steps = self._in_steps(length, 1, first)
+        else:
+            steps = round(length.fraction * self._in_steps(self.spec.training.budget, 1, first))
+        return max(1, min(self.total, steps))
 
     @cached_property
     def checkpoints(self) -> dict[int, int]:

@@ -275,7 +275,7 @@ def build(spec: RunSpec, data: Path, num_processes: int) -> tuple[PreparedData, 
     if spec.schedule.warmup or spec.schedule.decay != "constant" or spec.stages:
         check_schedule(spec.optimizer, objective.module)
     # Without stages all epochs end alike.
-    parts = plan.parts(0, plan.total if spec.stages else plan.steps_per_epoch)
+    parts = plan.parts(0, plan.total if spec.stages else min(plan.total, plan.steps_per_epoch))
     smallest = min(min(part.sizes[0], part.sizes[-1]) for part in parts)
     if smallest < num_processes and spec.task.has_own_loss and has_batch_norm(objective.module):
         raise UserError(

@@ -129,7 +129,7 @@ def verify(
     yield _check_micro_batches(objective, batch, data, is_random)
     short = _few_steps(spec)
     path = folder / "data.safetensors"
-    write_prepared(path, select_examples(data))
+    write_prepared(path, select_examples(data, max(MAX_EXAMPLES, spec.batch_size)))
     yield from _check_runs(short, path, folder, _why_one_process(objective, short, data, is_random))
 
 
@@ -138,7 +138,7 @@ def _unchecked(reason: str) -> Iterator[Finding]:
         yield Finding(name, NOT_CHECKED, reason)
 
 
-def select_examples(data: PreparedData, limit: int = MAX_EXAMPLES) -> PreparedData:
+def select_examples(data: PreparedData, limit: int) -> PreparedData:
     """Return at most `limit` training and validation examples, evenly spaced, and no test examples."""
     train, validation = (
         side if len(side) <= limit else side[torch.linspace(0, len(side) - 1, limit).long()]

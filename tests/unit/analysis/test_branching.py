@@ -12,6 +12,7 @@ from batchscape.analysis.branching import (
     save_state,
     smooth_losses,
     specify_branch,
+    specify_prefix,
     train_branch,
     train_branches,
 )
@@ -135,6 +136,22 @@ def test_state_of_a_run_that_has_not_saved_it_is_trained_up_to(base: RunDirector
         assert recorded(branch) == recorded(expected)
     assert recorded(run) == saved
     assert [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+def test_state_that_was_moved_before_a_kill_is_trained_up_to_again(data_file: Path, tmp_path: Path):
+    run = RunDirectory(train(recipe(), data_file, tmp_path / "run", CODE))
+    output = tmp_path / "branches" / "state.safetensors"
+    save_state(run, data_file, output, POINTS[0], CODE)
+    expected = recorded(branch_directory(run, data_file, tmp_path / "first", POINTS[0], 2, state=output))
+    # As the job leaves it if it is killed after the state was moved: Snakemake deletes the output.
+    output.unlink()
+    step = reached_step(run, POINTS[0])
+    assert step is not None
+    spec = specify_prefix(recipe(), step, run.summary()["training_examples"])
+    prefix = RunDirectory(train(spec, data_file, output.parent / "prefix", CODE))
+    assert prefix.is_complete
+    save_state(run, data_file, output, POINTS[0], CODE)
+    assert recorded(branch_directory(run, data_file, tmp_path / "again", POINTS[0], 2, state=output)) == expected
 
 
 def test_state_that_a_run_has_saved_is_used(data_file: Path, tmp_path: Path):

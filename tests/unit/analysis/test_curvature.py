@@ -98,6 +98,15 @@ def test_preconditioned_eigenvalue_is_that_of_the_generalized_problem():
     assert preconditioned_eigenvalue(diagonal, np.zeros(3), preconditioner, seed=0) == pytest.approx(3 / 0.5, rel=1e-3)
 
 
+def test_parameters_without_a_gradient_have_no_part_in_the_preconditioned_eigenvalue():
+    """Adam does not move them, as if they were frozen; divided by its ε, their curvature would be the largest."""
+    moments, config = np.array([4.0, 0.0, 1.0], np.float32), OptimizerConfig(name="Adam")
+    preconditioner = adam_preconditioner(config, moments, 10_000)
+    assert preconditioner == pytest.approx([2.0, np.inf, 1.0], rel=1e-4)
+    diagonal: Any = Quadratic(np.diag([4.0, 3.0, 1.0]), np.zeros(3))
+    assert preconditioned_eigenvalue(diagonal, np.zeros(3), preconditioner, seed=0) == pytest.approx(4 / 2, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

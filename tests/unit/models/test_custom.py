@@ -15,6 +15,7 @@ from batchscape.config.run import RunSpec
 from batchscape.config.task import ClassificationConfig
 from batchscape.config.training import TrainingConfig
 from batchscape.data.prepared import PreparedData, write_prepared
+from batchscape.io.run_directory import RunDirectory
 from batchscape.study.study import Study
 from batchscape.tasks.compatibility import validate_network
 from batchscape.training.train import train
@@ -196,8 +197,9 @@ def test_batch_of_one_image_is_rejected_if_batch_norm_cannot_train_on_it(
     images, labels = np.zeros((13, *RGB), np.uint8), np.arange(13) % 3
     write_prepared(tmp_path / "data", image_data(images, labels, images, labels, ("a", "b", "c")))
 
-    def run(name: str, batch_size: int) -> Path:
-        training = TrainingConfig(budget=Budget(epochs=1), accelerator="cpu")
+    def run(name: str, batch_size: int, steps: int | None = None) -> Path:
+        budget = Budget(epochs=None if steps else 1, steps=steps)
+        training = TrainingConfig(budget=budget, accelerator="cpu")
         spec = RunSpec(
             batch_size=batch_size, learning_rate=0.1, seed=0, model=model(f"my_net:{name}"), training=training
         )
@@ -208,6 +210,8 @@ def test_batch_of_one_image_is_rejected_if_batch_norm_cannot_train_on_it(
         assert message.startswith(f"grid.batch_sizes: {batch_size} leaves a batch with one of the 13 training ")
     for name, batch_size in (("numbers", 5), ("numbers", 13), ("images", 4), ("images", 1)):
         assert (run(name, batch_size) / "run.json").exists()
+    # The budget ends before the batch of one image.
+    assert RunDirectory(run("numbers", 4, steps=3)).summary()["steps"] == 3
 
 
 def test_batch_size_above_the_number_of_training_images_is_rejected(refusal: Callable):

@@ -37,6 +37,8 @@ from tests.helpers.waiting import TIMEOUT, wait_for
 # Covers the difficult cases of sharding: a last batch of one example, so that some shards are empty; shards of
 # different sizes; BatchNorm, whose statistics are those of the global batch; a parameter without a gradient.
 NETWORK = '''
+import random
+import numpy as np
 import torch
 from torch import nn
 from batchscape.training import recorder
@@ -57,6 +59,25 @@ class Exact(nn.Module):
 
     def forward(self, images):
         return self.head(torch.relu(self.pool(self.norm(self.conv(images.double())))).flatten(1))
+
+class SkipsFirst(Exact):
+    """Has a layer without a gradient in the first step of its segment."""
+
+    def __init__(self, outputs):
+        super().__init__(outputs)
+        self.late = nn.Linear(outputs, outputs).double()
+        self.initial_bias = self.head.bias.detach().sum().item()
+
+    def forward(self, images):
+        outputs = super().forward(images)
+        return outputs if self.head.bias.detach().sum().item() == self.initial_bias else self.late(outputs)
+
+class NoisySGD(torch.optim.SGD):
+    @torch.no_grad()
+    def step(self, closure=None):
+        super().step(closure)
+        for parameter in self.param_groups[0]["params"]:
+            parameter += 1e-3 * (torch.randn_like(parameter) + random.gauss(0, 1) + np.random.randn())
 '''
 
 
@@ -135,6 +156,17 @@ def test_any_number_of_processes_trains_the_same_run(
             np.testing.assert_allclose(values[name], expected, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
+def test_processes_share_the_noise_of_an_optimizer_and_layers_that_some_steps_skip(data: Path, tmp_path: Path):
+    changes = {"model": {"name": "custom_exact:SkipsFirst"}, "optimizer": {"name": "custom_exact:NoisySGD"}}
+    run_spec = RunSpec.model_validate({**spec(33, epochs=2).model_dump(), **changes})
+    alone, shared = (
+        recorded_values(RunDirectory(train(run_spec, data, tmp_path / f"of{devices}", Execution(devices=devices))))
+        for devices in (1, 2)
+    )
+    for name, expected in alone.items():
+        np.testing.assert_allclose(shared[name], expected, rtol=1e-10, atol=1e-12, err_msg=name)
+
+
 def test_float32_runs_differ_only_by_rounding_and_record_their_devices(small_data_file: Path, tmp_path: Path):
     run_spec = RunSpec(
         batch_size=32,
@@ -177,6 +209,17 @@ def test_network_that_couples_examples_beyond_batch_norm_raises(layer: nn.Module
     plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.Sequential(nn.BatchNorm2d(4), nn.Dropout()))
     synchronize_batch_norm(classifier(plain), probe, data.spec, ProcessGroup(0, 2))
     assert type(plain[1][0]) is GlobalBatchNorm
+
+
+def test_batch_norm_under_two_names_is_replaced_under_both():
+    norm = nn.BatchNorm2d(4)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), norm, nn.Sequential(nn.Conv2d(4, 4, 3), norm))
+    names = network.state_dict().keys()
+    data = image_dataset(torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8), torch.zeros(4))
+    synchronize_batch_norm(classifier(network), data.batch(slice(None), CPU), data.spec, ProcessGroup(0, 2))
+    assert type(network[1]) is GlobalBatchNorm
+    assert network[2][1] is network[1]
+    assert network.state_dict().keys() == names
 
 
 class ReadsItsNorm(nn.Module):

@@ -150,6 +150,15 @@ def test_warmup_is_that_of_the_run_without_later_stages(warmup: dict):
     assert grown.learning_rate_factor(19) == 2
 
 
+@pytest.mark.parametrize("warmup", [{"fraction": 0.5}, {"epochs": 2}], ids=str)
+def test_warmup_with_a_stage_inside_it_is_that_of_the_run_without_and_at_most_the_budget(warmup: dict):
+    early = [StageConfig(start=Warmup(epochs=1), batch_size_factor=2, learning_rate_factor=1)]
+    assert plan_of(100, 20, {"epochs": 4}, warmup, early).warmup == plan_of(100, 20, {"epochs": 4}, warmup).warmup == 10
+    large = [StageConfig(start=Warmup(epochs=1), batch_size_factor=5, learning_rate_factor=1)]
+    step_plan = plan_of(100, 20, {"epochs": 4}, warmup, large)
+    assert step_plan.warmup == step_plan.total == 8
+
+
 # Batches.
 
 

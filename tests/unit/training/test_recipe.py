@@ -29,7 +29,7 @@ from batchscape.training.launcher import WorkerFailed
 from batchscape.training.sampler import epoch_order
 from batchscape.training.train import train
 from tests.helpers.objectives import CPU
-from tests.helpers.recipes import KILL_AFTER, NUM_EXAMPLES, SEGMENT, recorded, three_classes
+from tests.helpers.recipes import KILL_AFTER, NUM_EXAMPLES, SEGMENT, NoisySGD, recorded, three_classes
 
 ROOT = Path(__file__).parents[3]
 CLIP_NORM, DECAY, RATE = 1.0, 0.1, 0.02
@@ -69,6 +69,15 @@ def data_file(data: PreparedData, tmp_path_factory: pytest.TempPathFactory) -> P
     path = tmp_path_factory.mktemp("data") / "prepared.safetensors"
     write_prepared(path, data)
     return path
+
+
+def test_noise_of_an_optimizer_differs_between_seeds_and_steps(data_file: Path, tmp_path: Path):
+    drawn = []
+    for seed in (1, 2):
+        changes = {"seed": seed, "model": {"name": "mlp"}, "optimizer": {"name": "tests.helpers.recipes:NoisySGD"}}
+        train(recipe(**changes), data_file, tmp_path / f"seed{seed}")
+        drawn += NoisySGD.drawn[-STEPS:]  # after those of the probe of the optimizer
+    assert len(set(drawn)) == 2 * STEPS
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -60,6 +60,12 @@ def test_all_holds_for_a_module_that_keeps_the_contract(data: PreparedData, tmp_
     assert "stopped after step 2 of 6, weights and steps have the same bits" in found[NAMES[4]].detail
 
 
+def test_probes_have_a_complete_batch(data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("batchscape.training.verify.MAX_EXAMPLES", 10)
+    found = findings_of(spec_of("LitClassifier", batch_size=40), data, tmp_path)
+    assert {finding.status for finding in found.values()} == {HOLDS}
+
+
 def test_couplings_and_missing_derivatives_are_named(data: PreparedData, tmp_path: Path):
     coupled = findings_of(spec_of("LitBatchNorm", batch_size=1), data, tmp_path / "one")
     assert coupled[NAMES[3]].status == NOT_CHECKED and "as BatchNorm does" in coupled[NAMES[3]].detail

@@ -276,7 +276,7 @@ class _Reader:
         if isinstance(values, np.ndarray) and (beyond := np.abs(values) > MAX_INTEGER).any():
             place = int(beyond.argmax())
             raise file.error(
-                f"{values[place]:.0f} in column `{name}` is beyond 2^53, where numbers cannot be told apart; write "
+                f"{values[place]:.0f} in column `{name}` is beyond 2^53, where different integers are one number; write "
                 "text, such as id123",
                 int(rows.places[place]),
             )

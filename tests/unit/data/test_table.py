@@ -146,7 +146,7 @@ def test_integers_that_float64_cannot_tell_apart_are_no_classes(tmp_path: Path, 
     path = tmp_path / f"t.{kind}"
     frame.to_csv(path, index=False) if kind == "csv" else frame.to_parquet(path)
     message = refusal(prepare_table, path, "classification", target="y", categorical=["y"])
-    assert "in column `y` is beyond 2^53, where numbers cannot be told apart; write text" in message
+    assert "in column `y` is beyond 2^53, where different integers are one number; write text" in message
 
 
 def test_rows_with_missing_values_are_dropped_and_listed(tmp_path: Path):

@@ -276,8 +276,8 @@ class _Reader:
         if isinstance(values, np.ndarray) and (beyond := np.abs(values) > MAX_INTEGER).any():
             place = int(beyond.argmax())
             raise file.error(
-                f"{values[place]:.0f} in column `{name}` is beyond 2^53, where different integers are one number; write "
-                "text, such as id123",
+                f"{values[place]:.0f} in column `{name}` is beyond 2^53, where different integers are one number; "
+                "write text, such as id123",
                 int(rows.places[place]),
             )
         texts = to_texts(values, file.kinds.get(name, self.kinds[name]), file.missing_values)

@@ -322,8 +322,7 @@ def _with_bounds(
     used = ratios.notna()
     if used.any() and (is_low & is_high)[used].all():
         raise NotTested(
-            "all runs have their best epoch at the end of their budget; use a larger training.budget, with "
-            "training.patience"
+            "with a larger budget every best epoch may be a later one; use a larger training.budget, and training.patience"
         )
     low, high = ratios.mask(is_high, -np.inf), ratios.mask(is_low, np.inf)
     bounded = pd.Series(np.clip(0.0, low, high), ratios.index).where(used)

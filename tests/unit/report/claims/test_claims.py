@@ -625,7 +625,7 @@ def test_best_epochs_that_the_budget_cuts_show_no_effect_of_the_batch_size():
     frames[0]["epochs"] = frames[0]["best_epoch"]
     row = tabulate_claims(frames).loc["more_epochs"]
     assert row["verdict"] == "not tested"
-    assert "at the end of their budget; use a larger training.budget" in row["reading"]
+    assert "every best epoch may be a later one; use a larger training.budget, and training.patience" in row["reading"]
 
 
 @pytest.mark.parametrize(

@@ -322,7 +322,8 @@ def _with_bounds(
     used = ratios.notna()
     if used.any() and (is_low & is_high)[used].all():
         raise NotTested(
-            "with a larger budget every best epoch may be a later one; use a larger training.budget, and training.patience"
+            "with a larger budget every best epoch may be a later one; use a larger training.budget, and "
+            "training.patience"
         )
     low, high = ratios.mask(is_high, -np.inf), ratios.mask(is_low, np.inf)
     bounded = pd.Series(np.clip(0.0, low, high), ratios.index).where(used)

@@ -132,7 +132,7 @@ def write_finished(
     tables = made_up_tables() if tables is None else tables
     for name, table in tables.items():
         write_frame(folder / "tables" / f"{name}.csv", table)
-    write_json(folder / "network.json", {"batch_norm": False})
+    write_json(folder / "network.json", {"batch_norm": False, "weighted": False})
     # The runs that are read: the first one, and that of the recommended setting.
     recommended = tables["recommendation"]["setting"].iloc[0]
     for name in {next(iter(study.runs)), f"{recommended}-seed0"}:

@@ -41,7 +41,8 @@ def export(path: Path, kind: Format, devices: int, max_per_device: int | None) -
     title = f"The recommended setting of the study {finished.study.name}: {describe_setting(chosen)}; {epochs}"
     network = folder / "network.json"
     try:
-        has_batch_norm = bool(json.loads(network.read_text(encoding="utf-8"))["batch_norm"])
+        tested = json.loads(network.read_text(encoding="utf-8"))
+        has_batch_norm, is_weighted = bool(tested["batch_norm"]), bool(tested["weighted"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{printable(network)}: cannot be read ({error}); delete it and run `snakemake all`")
     text = export_setting(
@@ -52,6 +53,6 @@ def export(path: Path, kind: Format, devices: int, max_per_device: int | None) -
         devices=devices,
         max_per_device=max_per_device,
         has_batch_norm=has_batch_norm,
-        is_weighted=finished.study.data.is_weighted,
+        is_weighted=is_weighted,
     )
     return "".join([*(f"# {note}\n" for note in notes), text])

@@ -143,7 +143,8 @@ def describe_search(name: str, recorded: States) -> Progress:
     is_resumed = any(each["state"] == states.RESUMED for each in recorded)
     if is_resumed or (recorded and recorded[0]["state"] != states.STARTED):
         # What the earlier trials cost is not in these states.
-        return Progress(name, 0, 1, f"resumed, {trials[-1]['trial']} trials" if trials else "resumed")
+        parts = ["resumed"] * is_resumed + [f"{trials[-1]['trial']} trials"] * bool(trials)
+        return Progress(name, 0, 1, ", ".join(parts) or "no trial yet")
     if not trials:
         return Progress(name, 0, 1, "no trial yet")
     spent, budget = sum(each["trainings"] for each in trials), trials[-1]["budget"]

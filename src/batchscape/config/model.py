@@ -64,8 +64,8 @@ class VggConfig(ModelSection):
 
 
 class MlpConfig(ModelSection):
-    """Dense layers with ReLU over all pixels or numbers: a multilayer perceptron. A categorical column of k categories
-    has an embedding of min(50, ⌈k/2⌉) dimensions beside the numbers."""
+    """Dense layers with ReLU over all pixels or numbers: a multilayer perceptron. A categorical column of k categories,
+    with that of unknown values, has an embedding of min(50, ⌈k/2⌉) dimensions beside the numbers."""
 
     name: Literal["mlp"]
     """The network."""

@@ -137,6 +137,8 @@ def _optimizer(spec: RunSpec, module: str) -> list[str]:
         comment = "  # in a subclass of your module" if module == "self" else ""
         return [
             f"    optimizer = {'super()' if module == 'self' else module}.configure_optimizers(){comment}",
+            "    while isinstance(optimizer, dict | list | tuple):  # as Lightning allows",
+            '        optimizer = optimizer["optimizer"] if isinstance(optimizer, dict) else optimizer[0]',
             '    largest = max(group["lr"] for group in optimizer.param_groups)',
             "    for group in optimizer.param_groups:",
             f'        group["lr"] *= {_literal(spec.learning_rate)} / largest',
@@ -260,7 +262,7 @@ def _torchrun(plan: StepPlan, devices: int, per_device: int, accumulation: int) 
     yield (
         "    return optimizer"
         if _is_constant(plan)
-        else "    return optimizer, scheduler  # step both after each batch"
+        else "    return optimizer, scheduler  # step both after accumulation_steps batches"
     )
 
 

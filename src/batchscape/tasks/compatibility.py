@@ -117,6 +117,7 @@ def validate_network(
         "parameters": sum(parameter.numel() for parameter in parameters.values()),
         "shapes": {name: list(parameter.shape) for name, parameter in parameters.items()},
         "batch_norm": has_batch_norm(network),
+        "weighted": objective.example_weights(examples) is not None,
         "hessian": f"not computed: {failure}" if failure else "computed",
         "unused_methods": unused_methods(network) if isinstance(network, StepNetwork) else [],
     }

@@ -87,6 +87,7 @@ def test_validation_returns_the_description_of_the_network(write_module: Callabl
             "layers.3.bias": [2],
         },
         "batch_norm": False,
+        "weighted": False,
         "hessian": "computed",
         "unused_methods": [],
     }

@@ -270,13 +270,18 @@ def test_the_decay_rates_of_adam_are_explicit_also_where_they_are_the_default(ki
     assert "beta2=0.999" in text or "betas=(0.9, 0.999)" in text
 
 
-def test_an_optimizer_of_the_module_has_the_rate_of_the_study():
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda each: each, lambda each: [each], lambda each: {"optimizer": each}, lambda each: ([each], [])],
+    ids=["alone", "list", "dict", "tuple of lists"],
+)
+def test_an_optimizer_of_the_module_has_the_rate_of_the_study(wrap: Callable):
     spec = make_spec(optimizer={"name": "module"})
     network = make_problem()[0]
     groups = [
         {"params": [parameter], "lr": rate} for parameter, rate in zip(network.parameters(), (1, 4), strict=False)
     ]
-    network.configure_optimizers = lambda: torch.optim.SGD(groups)
+    network.configure_optimizers = lambda: wrap(torch.optim.SGD(groups))
     optimizer = exported("torchrun", spec)["build_optimizer"](network)
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.0125, 0.05])
     assert "super().configure_optimizers()  # in a subclass of your module" in export_setting(spec, 9, "s", "lightning")

@@ -57,16 +57,19 @@ def build_payload(
     while names:
         for points in POINTS_PER_LINE:
             made = _Builder(frames, measures, points).build(names)
+            names = list(made["figures"])  # the others have no row to draw
+            if not names:
+                return ""
             text = _encode(made)
             if len(text.encode()) <= max_bytes:
                 return text
         largest = max(made["data"], key=lambda key: len(_encode(made["data"][key])))
-        names = [name for name in names if largest not in _keys_of(made["figures"].get(name))]
+        names = [name for name in names if largest not in _keys_of(made["figures"][name])]
     return ""
 
 
-def _keys_of(figure: Mapping[str, Any] | None) -> list[str]:
-    return [layer["data"] for layer in figure["layers"]] if figure else []
+def _keys_of(figure: Mapping[str, Any]) -> list[str]:
+    return [layer["data"] for layer in figure["layers"]]
 
 
 def _encode(value: object) -> str:
@@ -92,9 +95,7 @@ class _Builder:
             for kind, file in (("runs", view.runs), ("means", view.means)):
                 if file not in self.frames:
                     continue
-                # Figures that read a file in the same way share its series.
-                how = view.prepare.__qualname__.split(".")[0] if view.prepare else ""
-                key = " ".join([file, view.x, *view.panels, view.panel_by, *view.by, how])
+                key = view.key(file)
                 if key not in data:
                     data[key] = self._series(key, view, self._prepare(view, file, kind), kind)
                 if data[key]["series"]:
@@ -128,8 +129,7 @@ class _Builder:
         frame = self.frames[file]
         if "status" in frame:
             frame = frame[frame["status"] != "diverged"]
-        if view.prepare is not None:
-            frame = view.prepare(frame, self.measures)
+        frame = view.select(frame, self.measures)
         drawn = [name for name in self._columns(view, kind) if name in frame and name not in (view.x, f"{view.x}_mean")]
         return frame if view.mark == "surface" else frame.dropna(subset=drawn, how="all")
 
@@ -176,7 +176,8 @@ class _Builder:
         """Return what can be switched on and off in a file."""
         has_arms = bool(self.arms) and "setting" in frame
         names = dict.fromkeys((*DIMENSIONS, *view.by))
-        return [name for name in names if name != view.panel_by and (name in frame or (name == "arm" and has_arms))]
+        hidden = (view.panel_by, *view.without)
+        return [name for name in names if name not in hidden and (name in frame or (name == "arm" and has_arms))]
 
     def _labels_of(self, dimension: str, row: pd.Series) -> list[str]:
         """Return the labels of a row; a setting may be in several arms."""
@@ -200,7 +201,7 @@ class _Builder:
             case "batch_size" | "seed":
                 texts.sort(key=int)
             case "learning_rate":
-                texts.sort(key=lambda text: np.inf if text == TUNED else float(text))
+                texts.sort(key=lambda text: np.inf if text == TUNED else float(text.replace(",", "")))
             case "arm":
                 order = [*dict.fromkeys(arm for arms in self.arms.values() for arm in arms), *texts]
                 texts.sort(key=lambda text: (text == NO_ARM, order.index(text)))
@@ -210,11 +211,11 @@ class _Builder:
                 pass  # in the order of the table
         if name == "batch_size":
             colors = list(style.batch_size_colors(pd.Series(texts)).values())
-        elif name == "learning_rate":
+        elif name == "arm":
+            colors = list(style.arm_colors(texts).values())
+        else:
             stops = np.linspace(0, 0.85, len(texts)) if len(texts) > 1 else [0.0]
             colors = [mpl.colors.to_hex(mpl.colormaps["viridis"](stop)) for stop in stops]
-        else:
-            colors = list(style.arm_colors(texts).values())
         return Labels(heading(name, self.measures), texts, colors)
 
     def _figure(self, view: View, layers: list[dict[str, Any]], dimensions: Mapping[str, Labels]) -> dict[str, Any]:

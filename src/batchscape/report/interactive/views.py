@@ -33,7 +33,9 @@ class View:
         panel_by: The column whose values are the panels.
         by: Columns, besides batch size, learning rate, seed and arm, whose values can be switched on and off.
         start: The value of a dimension that alone is switched on at first.
+        without: Of batch size, learning rate, seed and arm, those whose values cannot be switched.
         log: The axes that are logarithmic at first.
+        quantities: The values of the column `quantity` whose rows are drawn, in this order; empty if there is none.
         prepare: Selects rows of a file or adds columns to it.
     """
 
@@ -46,7 +48,9 @@ class View:
     panel_by: str = ""
     by: tuple[str, ...] = ()
     start: Mapping[str, str] = field(default_factory=dict)
+    without: tuple[str, ...] = ()
     log: str = ""
+    quantities: tuple[str, ...] = ()
     prepare: Prepare | None = None
 
     @property
@@ -54,16 +58,18 @@ class View:
         """The files that are drawn."""
         return tuple(filter(None, (self.runs, self.means)))
 
+    def key(self, file: str) -> str:
+        """Return by what figures share the series of a file: they read it in the same way."""
+        how = self.prepare.__name__ if self.prepare else ""
+        return " ".join([file, self.x, *self.panels, self.panel_by, *self.by, *self.without, *self.quantities, how])
 
-def _only_quantities(*quantities: str) -> Prepare:
-    """Return the function that selects rows by their `quantity`, in this order."""
-
-    def select(frame: pd.DataFrame, measures: Measures) -> pd.DataFrame:
-        names = [name for quantity in quantities if (name := name_column(quantity, measures))]
-        rows = frame[frame["quantity"].isin(names)]
-        return rows.sort_values("quantity", key=lambda column: column.map(names.index), kind="stable")
-
-    return select
+    def select(self, frame: pd.DataFrame, measures: Measures) -> pd.DataFrame:
+        """Return the rows of a file that are drawn."""
+        if self.quantities:
+            names = [name for quantity in self.quantities if (name := name_column(quantity, measures))]
+            frame = frame[frame["quantity"].isin(names)]
+            frame = frame.sort_values("quantity", key=lambda column: column.map(names.index), kind="stable")
+        return self.prepare(frame, measures) if self.prepare else frame
 
 
 def _at_shared_rates(frame: pd.DataFrame, _: Measures) -> pd.DataFrame:
@@ -129,7 +135,7 @@ def _loss_curves(arm: str) -> View:
 def _by_arm(*quantities: str) -> View:
     return View(
         "batch_size", ("value",), "tables/arm_runs", "tables/scaled_lr",
-        color="arm", panel_by="quantity", log="x", prepare=_only_quantities(*quantities),
+        color="arm", panel_by="quantity", log="x", quantities=quantities,
     )  # fmt: skip
 
 
@@ -170,7 +176,8 @@ VIEWS: dict[str, View] = {
         log="xy", prepare=_constant_rates,
     ),
     "lr_search": View(
-        "learning_rate", ("validation_loss",), "tables/trials", by=("stage",), log="xy", prepare=_name_trials
+        "learning_rate", ("validation_loss",), "tables/trials", by=("stage",), without=("learning_rate",), log="xy",
+        prepare=_name_trials,
     ),
     "steps_to_target": View(
         "batch_size", ("steps", "epochs"), "tables/runs_to_target", "tables/steps_to_target",

@@ -14,6 +14,7 @@ from batchscape.report.interactive.views import VIEWS
 from batchscape.report.tables import lr_grid
 from batchscape.study.registry import ANALYSES, FIGURES, INTERACTIVE_SOURCES, TABLES
 from tests.helpers.measures import METRICS, WORDS
+from tests.helpers.scenarios import load_scenario
 from tests.helpers.tables import DIVERGED, synthetic_runs
 
 RUNS = synthetic_runs({(32, 0.1): [0.1, 0.2], (64, 0.1): [0.123456, DIVERGED], (64, 0.2): [0.4, np.inf]})
@@ -154,6 +155,22 @@ def test_series_are_shared_by_figures_that_read_a_file_alike():
     assert len(build(["curves_fixed_lr", "curves_high_lr", "curves_scaled_lr"], frames)["data"]) == 1
 
 
+def test_figures_share_series_only_if_they_read_a_file_alike():
+    _, frames = load_scenario("plain")
+    figures = [name for name in VIEWS if set(VIEWS[name].sources) & set(frames)]
+    together = build(figures, frames)
+    for name in figures:
+        alone = build([name], frames)
+        assert [layer["kind"] for layer in together["figures"][name]["layers"]] == [
+            layer["kind"] for layer in alone["figures"][name]["layers"]
+        ]
+        for one, other in zip(together["figures"][name]["layers"], alone["figures"][name]["layers"], strict=True):
+            shown, expected = together["data"][one["data"]], alone["data"][other["data"]]
+            assert [(run, panel, cells) for run, _, panel, cells in shown["series"]] == [
+                (run, panel, cells) for run, _, panel, cells in expected["series"]
+            ]
+
+
 def test_surface_has_the_grid_of_the_table_with_gaps_where_the_loss_is_not_finite():
     points = [(x, y) for y in (-1.0, 0.0, 1.0) for x in (-1.0, 0.0)]
     rows = pd.DataFrame(points, columns=["x", "y"]).assign(
@@ -176,7 +193,16 @@ def test_text_cannot_end_the_element_that_contains_it():
 def test_figures_without_data_are_left_out():
     assert build_payload(["convergence", "claims"], {}, WORDS, AMPLE) == ""
     diverged = synthetic_runs({(32, 0.1): [DIVERGED]})
-    assert "convergence" not in build(["convergence"], {"tables/runs": diverged})["figures"]
+    assert build_payload(["convergence"], {"tables/runs": diverged}, WORDS, AMPLE) == ""
+    # As on a page that static figures fill.
+    assert build_payload(["convergence"], {"tables/runs": diverged}, WORDS, -1) == ""
+
+
+def test_large_learning_rates_and_many_seeds_have_an_order_and_a_color_each():
+    runs = synthetic_runs({(32, rate): [0.1] * 5 for rate in (100_000.0, 20.0)})
+    made = build(["convergence"], {"tables/runs": runs})
+    assert made["dimensions"]["learning_rate"]["labels"] == ["20", "100,000"]
+    assert len(set(made["dimensions"]["seed"]["colors"])) == 5
 
 
 def test_equal_tables_give_equal_text():

@@ -656,6 +656,8 @@ def test_extended_study_trains_just_the_runs_of_its_new_seeds(finished: Checkout
         ("confirmation/rank1-seed1000/run.json", {"confirm rank1-seed1000"}),
         ("analysis/gradient_alignment/bs64-lr0.02.csv", {"analyze bs64-lr0.02: gradient_alignment"}),
         ("analysis/distance.csv", {"analyze distance"}),
+        ("branches/bs64-lr0.02-batchwarmup/stages.json", STAGES | {"train bs64-lr0.02-batchwarmup-seed0"}),
+        ("confirmation/finalists.json", CONFIRMATION_RUNS | {"finalists"}),
         ("analysis/lr_search/bs64.csv", {"tune 64"}),
         ("data/prepared.safetensors", {"prepare"}),
     ],

@@ -180,6 +180,11 @@ def test_analysis_of_any_setting_can_be_requested(finished: Checkout):
         ("results/smoke/analysis/sharpness/bs64-lr0.5.csv", "the study smoke has no runs bs64-lr0.5"),
         ("results/smoke/runs/bs64-lr0.02-seed7/run.json", "the study smoke has no runs bs64-lr0.02-seed7"),
         ("results/other/report.html", "does not belong to the study smoke; give its study file: --configfile FILE"),
+        (
+            "results/smoke/tuning/bs7/tuned.json",
+            "batch size 7 is not in grid.batch_sizes of the study smoke; it has 64",
+        ),
+        ("results/smoke/tables/none.csv", "the study smoke does not make it, such as because its section is not enab"),
     ],
 )
 def test_target_of_an_unknown_run_or_another_study_is_rejected_in_one_line(

@@ -117,6 +117,8 @@ def check_targets(targets):
     known = {name for run in study.runs.values() for name in (run.name, run.setting)}
     known |= study.confirmation_runs.keys()
     folder = workflow.modifier.modify_path(f"{study.paths.folder}/")
+    gathered = {f"{folder}{part}" for part in ("analysis", "tables", "figures")}
+    outputs = targets and set(map(workflow.modifier.modify_path, study.paths.outputs))
     for target in targets:
         if not target.startswith(folder):
             # Beside a module, other rules may write to `results/`.
@@ -128,7 +130,8 @@ def check_targets(targets):
         named = [
             match[0]
             for match in re.finditer(
-                f"{SETTING_PATTERN}(-seed\\d+)?|rank\\d+-seed\\d+", target
+                f"{SETTING_PATTERN}(-seed\\d+)?|rank\\d+-seed\\d+",
+                target.removeprefix(folder),
             )
         ]
         unknown = [name for name in named if name not in known]
@@ -136,6 +139,17 @@ def check_targets(targets):
             fail(
                 f"{target}: the study {study.name} has no runs {unknown[0]}; its runs have names such as "
                 f"{next(iter(study.runs))}, and `batchscape check FILE` lists their settings"
+            )
+        for size in map(int, re.findall(r"/bs(\d+)[/.]", target)):
+            if size not in study.grid.batch_sizes:
+                fail(
+                    f"{target}: batch size {size} is not in grid.batch_sizes of the study {study.name}; it has "
+                    f"{', '.join(map(str, study.grid.batch_sizes))}"
+                )
+        if os.path.dirname(target) in gathered and target not in outputs:
+            fail(
+                f"{target}: the study {study.name} does not make it, such as because its section is not enabled; "
+                "`snakemake -n all` lists what it makes"
             )
 
 

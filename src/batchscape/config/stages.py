@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from batchscape.config.base import AsTuple, FromText, PositiveInt, Section, cross_field_error
-from batchscape.config.budget import Warmup
+from batchscape.config.budget import Budget, Warmup
 from batchscape.config.schedule import ScheduleConfig
 
 # Stages that begin later would have hardly any steps.
@@ -65,6 +65,13 @@ def check_stages(stages: Stages) -> None:
             )
 
 
+def fraction_of(length: Budget, budget: Budget) -> float:
+    """Return a length as a fraction of the budget, at most 1; nan if it is in another unit."""
+    if length.unit not in ("fraction", budget.unit):
+        return math.nan
+    return length.amount if length.unit == "fraction" else min(1.0, length.amount / budget.amount)
+
+
 class HasStages(Section):
     """The keys of an arm that change the batch size during a run."""
 
@@ -86,7 +93,7 @@ class HasStages(Section):
         return self
 
 
-def grow(growth: GrowthConfig, schedule: ScheduleConfig, batch_size: int) -> Stages:
+def grow(growth: GrowthConfig, schedule: ScheduleConfig, batch_size: int, budget: Budget) -> Stages:
     """Return the stages in which the batch grows where a schedule would lower the learning rate.
 
     The k-th stage begins where the decay reaches `factor`^−k. Its start is a fraction of the budget: if that is in
@@ -94,16 +101,17 @@ def grow(growth: GrowthConfig, schedule: ScheduleConfig, batch_size: int) -> Sta
 
     Args:
         growth: How the batch grows.
-        schedule: The schedule with the decay that is replaced.
+        schedule: The schedule with the decay that is replaced; its warm-up is a fraction, or in the unit of the budget.
         batch_size: Batch size of the run at first.
+        budget: The budget of the run.
 
     Returns:
         The stages, to the end of the decay or 99 % of the budget.
     """
     stages = []
     begin = 1 - schedule.decay_fraction
-    if schedule.warmup and schedule.warmup.fraction:
-        begin = max(begin, schedule.warmup.fraction)
+    if schedule.warmup:
+        begin = max(begin, fraction_of(schedule.warmup, budget))
     largest = growth.max_batch_size or math.inf
     batch_factor, count = 1, 0
     while True:

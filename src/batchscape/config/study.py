@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from batchscape.config.analysis import AnalysisConfig
-from batchscape.config.arms import DEFAULT_ARMS, Arms, Base, Changes
+from batchscape.config.arms import DEFAULT_ARMS, ArmConfig, Arms, Base, Changes
 from batchscape.config.averaging import AveragingConfig
 from batchscape.config.base import Section, cross_field_error, shortest_decimal
 from batchscape.config.branching import BranchingConfig
@@ -43,7 +43,7 @@ from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.settings import BATCH_WARMUP, CHANGE_PREFIXES, WARMUP_SUFFIXES
 from batchscape.config.sharpness import SharpnessConfig
 from batchscape.config.spectral_density import SpectralDensityConfig
-from batchscape.config.stages import GrowthConfig, Stages, grow
+from batchscape.config.stages import GrowthConfig, Stages, fraction_of, grow
 from batchscape.config.task import ClassificationConfig, TaskConfig
 from batchscape.config.tracking import Trackers
 from batchscape.config.training import TrainingConfig
@@ -274,10 +274,17 @@ class StudyConfig(Section):
             for name, value in target.items()
         ]
 
+    @property
+    def _enabled_arms(self) -> dict[str, ArmConfig]:
+        return {name: arm for name, arm in self.arms.items() if arm.enabled}
+
     @model_validator(mode="after")
     def _warmups_fit_the_budget(self) -> Self:
         limit = self.training.budget.epochs
-        warmups = {"schedule": self.schedule.warmup, **{f"arms.{name}": arm.warmup for name, arm in self.arms.items()}}
+        warmups = {
+            "schedule": self.schedule.warmup,
+            **{f"arms.{name}": arm.warmup for name, arm in self._enabled_arms.items()},
+        }
         for key, warmup in warmups.items():
             epochs = warmup.epochs if warmup else None
             if limit is not None and epochs is not None and epochs > limit:
@@ -289,19 +296,24 @@ class StudyConfig(Section):
     @model_validator(mode="after")
     def _stages_begin_within_the_budget(self) -> Self:
         budget = self.training.budget
-        for name, arm in self.arms.items():
+        for name, arm in self._enabled_arms.items():
+            before = 0.0
             for index, stage in enumerate(arm.stages or ()):
-                start, limit = stage.start, 1.0 if stage.start.unit == "fraction" else budget.amount
-                if start.unit in ("fraction", budget.unit) and start.amount >= limit:
+                start, key = fraction_of(stage.start, budget), f"arms.{name}.stages[{index}].start"
+                if start >= 1:
                     raise cross_field_error(
-                        f"arms.{name}.stages[{index}].start",
-                        f"{start} is not within training.budget, {budget}; lower it, or remove the stage",
+                        key, f"{stage.start} is not within training.budget, {budget}; lower it, or remove the stage"
                     )
+                if start <= before:
+                    raise cross_field_error(
+                        key, f"{stage.start} is not after the stage before it; list stages in their order"
+                    )
+                before = before if math.isnan(start) else start
         return self
 
     @model_validator(mode="after")
     def _arms_fit_the_grid(self) -> Self:
-        for name, arm in self.arms.items():
+        for name, arm in self._enabled_arms.items():
             foreign = [size for size in arm.batch_sizes if size not in self.grid.batch_sizes]
             if foreign:
                 raise cross_field_error(
@@ -349,10 +361,17 @@ class StudyConfig(Section):
 
     @model_validator(mode="after")
     def _growth_has_a_decay(self) -> Self:
-        for name, arm in self.arms.items():
+        for name, arm in self._enabled_arms.items():
+            warmup, budget = arm.warmup or self.schedule.warmup, self.training.budget
             if arm.growth and self.schedule.decay == "constant":
                 raise cross_field_error(
                     f"arms.{name}.growth", "needs a decay that it replaces; set schedule.decay, such as `cosine`"
+                )
+            if arm.growth and warmup and math.isnan(fraction_of(warmup, budget)):
+                raise cross_field_error(
+                    f"arms.{name}.growth",
+                    f"begins after the warm-up, which is in {warmup.unit}, and training.budget in {budget.unit}; give "
+                    "the warm-up in the same unit, or as a fraction",
                 )
         return self
 
@@ -530,7 +549,7 @@ class StudyConfig(Section):
         schedule = self.schedule.model_copy(update={"warmup": run.warmup}) if run.warmup else self.schedule
         if run.growth is None:
             return optimizer, schedule, run.stages
-        stages = grow(run.growth, schedule, run.batch_size)
+        stages = grow(run.growth, schedule, run.batch_size, self.training.budget)
         return optimizer, schedule.model_copy(update={"decay": "constant"}), stages
 
     def max_batch_size(self, run: Run) -> int:
@@ -546,15 +565,14 @@ class StudyConfig(Section):
         sizes = sorted(self.grid.batch_sizes)
         by_arm: dict[str, list[Run]] = {}
         by_arm["fixed"] = [Run(size, self.comparison.fixed_learning_rate, 0) for size in sizes]
-        for name, arm in self.arms.items():
-            if arm.enabled:
-                # The warm-up of the study is no change.
-                warmup = arm.warmup if arm.warmup != self.schedule.warmup else None
-                found = [(size, arm.at(size, self._base)) for size in sizes]
-                stages = arm.stages or ()
-                by_arm[name] = [
-                    Run(size, values[0], 0, values[1], warmup, stages, arm.growth) for size, values in found if values
-                ]
+        for name, arm in self._enabled_arms.items():
+            # The warm-up of the study is no change.
+            warmup = arm.warmup if arm.warmup != self.schedule.warmup else None
+            found = [(size, arm.at(size, self._base)) for size in sizes]
+            stages = arm.stages or ()
+            by_arm[name] = [
+                Run(size, values[0], 0, values[1], warmup, stages, arm.growth) for size, values in found if values
+            ]
         if self.tuning.enabled:
             by_arm["tuned"] = [Run(size, None, 0) for size in sizes]
         by_arm["high"] = [Run(size, self.comparison.high_learning_rate, 0) for size in sizes]

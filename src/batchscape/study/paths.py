@@ -149,6 +149,8 @@ class Paths:
             self.prepared_data,
             self.network,
             *self.run_summaries,
+            *self.batch_stages_files.values(),
+            *([self.finalists] if self.config.confirmation_runs else []),
             *self.confirmation_summaries,
             *([self.tracked_runs] if self.config.tracking else []),
             *(file for analysis in self.plan.analyses for file in self.partial_outputs(analysis)),

@@ -46,7 +46,9 @@ def describe_length(training: TrainingConfig) -> str:
     if training.patience is None:
         is_equal = True
     else:
-        is_equal = budget.unit == every.unit and (training.patience + 1) * every.amount >= budget.amount
+        # Patience counts the evaluations at checkpoints too.
+        regular = training.patience + 1 - len(training.checkpoints)
+        is_equal = budget.unit == every.unit and regular * every.amount >= budget.amount
     return f"at equal {budget.unit}" if is_equal else "to convergence"
 
 

@@ -67,7 +67,7 @@ def training_rules(
     counts: dict[tuple[int, ...], dict[str, int]] = {group: defaultdict(int) for group in groups}
     for run in complete or () if groups else ():
         of_setting, _, seed = run.rpartition("-seed")
-        if group := grouped.get(int(seed)):
+        if seed.isdecimal() and (group := grouped.get(int(seed))):  # there may be other folders, such as copies
             counts[group][of_setting] += 1
     divided = {
         group: [of_setting for of_setting, count in counts[group].items() if count < len(group)] for group in groups

@@ -16,8 +16,11 @@ Point = Mapping[str, float]
 COMPLEMENT = "1 - "
 # Within this fraction of the logarithmic width of a range, a value is at its end.
 EDGE_FRACTION = 0.05
-# No range extends beyond: names of runs contain learning rates; a decay rate is below 1, and a fraction at most 1.
-BOUNDS = {LEARNING_RATE: (1e-30, 1e30), "warmup": (1e-6, 1.0), "weight_decay": (1e-30, 1e30)}
+# No range extends beyond: names of runs contain learning rates; a decay rate is below 1, and a fraction at most 1. For
+# momentum this is 1 − momentum: Nesterov's needs one above 0.
+BOUNDS = {
+    LEARNING_RATE: (1e-30, 1e30), "warmup": (1e-6, 1.0), "weight_decay": (1e-30, 1e30), "momentum": (1e-9, 0.999),
+}  # fmt: skip
 DECAY_RATE_BOUNDS = (1e-9, 1.0)
 ROUNDING = 1e-9
 

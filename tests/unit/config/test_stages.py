@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from batchscape.config.budget import Budget
 from batchscape.config.schedule import ScheduleConfig
 from batchscape.config.settings import SETTING_PATTERN
 from batchscape.config.stages import GrowthConfig, grow
@@ -19,6 +20,7 @@ comparison: {fixed_learning_rate: 0.1, high_learning_rate: 0.1}
 tuning: {enabled: false}
 schedule: {decay: cosine}
 """
+BUDGET = Budget(epochs=2000)
 AT_9 = "{start: {steps: 9}, batch_size_factor: 2}"
 
 
@@ -26,7 +28,7 @@ AT_9 = "{start: {steps: 9}, batch_size_factor: 2}"
 @pytest.mark.parametrize("settings", [{}, {"decay_fraction": 0.4}, {"final_factor": 0.05}], ids=str)
 def test_the_batch_grows_where_the_rate_would_fall(decay: str, settings: dict):
     schedule, total = ScheduleConfig(decay=decay, **settings), 100_000
-    stages = grow(GrowthConfig(factor=2), schedule, batch_size=32)
+    stages = grow(GrowthConfig(factor=2), schedule, 32, BUDGET)
     assert [stage.batch_size_factor for stage in stages] == [2**k for k in range(1, len(stages) + 1)]
     assert all(stage.learning_rate_factor == 1 for stage in stages)
     assert len(stages) >= 3
@@ -36,14 +38,14 @@ def test_the_batch_grows_where_the_rate_would_fall(decay: str, settings: dict):
 
 
 def test_the_rate_falls_by_the_root_for_adam():
-    stages = grow(GrowthConfig(factor=4, rule="sqrt"), ScheduleConfig(decay="linear"), batch_size=8)
+    stages = grow(GrowthConfig(factor=4, rule="sqrt"), ScheduleConfig(decay="linear"), 8, BUDGET)
     assert [stage.learning_rate_factor for stage in stages] == [4.0**-0.5, 4.0**-1, 4.0**-1.5][: len(stages)]
 
 
 @pytest.mark.parametrize("rule", ["linear", "sqrt"])
 def test_at_the_largest_batch_size_the_rate_falls_instead(rule: str):
     growth = GrowthConfig(factor=2, rule=rule, max_batch_size=128)
-    stages = grow(growth, ScheduleConfig(decay="cosine"), batch_size=32)
+    stages = grow(growth, ScheduleConfig(decay="cosine"), 32, BUDGET)
     factors = [stage.batch_size_factor for stage in stages]
     assert factors == [2, 4, *[4] * (len(stages) - 2)]
     assert len(stages) > 3
@@ -53,10 +55,20 @@ def test_at_the_largest_batch_size_the_rate_falls_instead(rule: str):
         assert noise == pytest.approx(2.0**-k, rel=1e-5)
 
 
-def test_growth_begins_after_the_warm_up():
-    schedule = ScheduleConfig.model_validate({"decay": "linear", "warmup": {"fraction": 0.2}})
-    starts = [stage.start.fraction for stage in grow(GrowthConfig(), schedule, 32)]
-    assert starts[0] == pytest.approx(0.2 + 0.8 * 0.5)
+@pytest.mark.parametrize(
+    ("warmup", "budget", "fraction"),
+    [
+        ({"fraction": 0.2}, {"epochs": 20}, 0.2),
+        ({"epochs": 5}, {"epochs": 20}, 0.25),
+        ({"examples": 500}, {"examples": 1000}, 0.5),
+        ({"steps": 30}, {"steps": 40}, 0.75),
+    ],
+    ids=str,
+)
+def test_growth_begins_after_the_warm_up(warmup: dict, budget: dict, fraction: float):
+    schedule = ScheduleConfig.model_validate({"decay": "linear", "warmup": warmup})
+    starts = [stage.start.fraction for stage in grow(GrowthConfig(), schedule, 32, Budget(**budget))]
+    assert starts[0] == pytest.approx(fraction + (1 - fraction) * 0.5)
 
 
 def test_runs_have_the_stages_of_their_arm(study: Callable):
@@ -74,7 +86,7 @@ def test_runs_have_the_stages_of_their_arm(study: Callable):
     jump, adam = (checked.runs_by_arm[arm][0] for arm in ("jump", "adam"))
     assert checked.recipe(jump)[1].decay == "cosine"
     assert checked.recipe(adam)[1].decay == "constant"
-    assert checked.recipe(adam)[2] == grow(GrowthConfig(rule="sqrt", max_batch_size=64), checked.schedule, 16)
+    assert checked.recipe(adam)[2] == grow(GrowthConfig(rule="sqrt", max_batch_size=64), checked.schedule, 16, BUDGET)
     assert (checked.max_batch_size(jump), checked.max_batch_size(adam)) == (64, 64)
 
 
@@ -93,6 +105,17 @@ def test_runs_have_the_stages_of_their_arm(study: Callable):
             f"{{rule: constant, stages: [{AT_9}, {AT_9}]}}",
             "arms.a.stages[1].start: ",
             "9 steps is not after the stage before it, 9 steps",
+        ),
+        (
+            "{rule: constant, stages: [{start: {fraction: 0.5}, batch_size_factor: 2}, "
+            "{start: {epochs: 2}, batch_size_factor: 4}]}",
+            "arms.a.stages[1].start: ",
+            "2 epochs is not after the stage before it; list stages in their order",
+        ),
+        (
+            "{rule: constant, growth: {}, warmup: {steps: 9}}",
+            "arms.a.growth: ",
+            "begins after the warm-up, which is in steps, and training.budget in epochs; give the warm-up in the same",
         ),
         (
             "{rule: constant, stages: [{start: {epochs: 2000}, batch_size_factor: 2}]}",
@@ -115,6 +138,22 @@ def test_mistakes_give_one_line(arm: str, key: str, message: str, study: Callabl
     line = refusal(study, STUDY + f"arms: {{a: {arm}}}")
     assert "\n" not in line
     assert f": {key}" in line and message in line
+
+
+@pytest.mark.parametrize(
+    "arm",
+    [
+        "rule: sde",
+        "rule: constant, growth: {factor: 2}",
+        "learning_rates: {512: 0.1}",
+        "rule: linear, warmup: {epochs: 2001}",
+        "rule: constant, stages: [{start: {epochs: 2000}, batch_size_factor: 2}]",
+    ],
+)
+def test_an_arm_that_is_not_enabled_need_not_fit_the_study(arm: str, study: Callable, refusal: Callable):
+    text = STUDY.replace("cosine", "constant") + f"arms: {{a: {{{arm}}}}}\n"
+    assert "arms.a." in refusal(study, text)
+    assert "a" not in study(text.replace("}}\n", ", enabled: false}}\n")).runs_by_arm
 
 
 def test_growth_needs_a_decay(study: Callable, refusal: Callable):

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from batchscape.config.loading import merge_mappings
+from batchscape.config.training import TrainingConfig
 from batchscape.config.tuning import SearchSpec
-from batchscape.study.recipe import describe_recipe
+from batchscape.study.recipe import describe_length, describe_recipe
 from batchscape.study.registry import TABLES
 from batchscape.study.study import Study
 
@@ -121,3 +122,19 @@ def test_searches_and_timings_train_by_the_recipe_of_the_study():
     # It hardly takes time, so that an edit of it makes no timing stale.
     assert all(run["averaging"] == {"half_life": None} for run in timing["runs"])
     assert SearchSpec.model_validate_json(study.specs.search(64).replace('"tuning": {', '"tuning": {"enabled": true, '))
+
+
+@pytest.mark.parametrize(
+    ("patience", "checkpoints", "length"),
+    [
+        (None, [1, 2], "at equal epochs"),
+        (1, [], "at equal epochs"),  # the second evaluation is at the end of the budget
+        (2, [1, 2, 3], "to convergence"),  # those at checkpoints count too: the third one is after epoch 3
+        (4, [1, 2, 3], "at equal epochs"),
+    ],
+)
+def test_runs_are_compared_at_equal_lengths_if_patience_cannot_end_them(
+    patience: int | None, checkpoints: list[int], length: str
+):
+    values = {"budget": {"epochs": 10}, "evaluate_every": {"epochs": 5}, "patience": patience}
+    assert describe_length(TrainingConfig.model_validate({**values, "checkpoints": checkpoints})) == length

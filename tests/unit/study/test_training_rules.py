@@ -52,6 +52,10 @@ def test_runs_of_a_group_of_which_some_are_complete_train_alone():
     assert len(found["bs256-lrtuned-seed3"][0][1]) == 3
 
 
+def test_a_copy_of_the_folder_of_a_run_does_not_matter():
+    assert jobs(rules(3, [*RUNS, "bs32-lr0.1-seed0-backup", "notes"])) == jobs(rules(3, RUNS))
+
+
 def test_a_job_finds_its_rule_whatever_is_complete_by_then():
     during = {(rule, *runs) for found in jobs(rules(3, None)).values() for rule, runs in found}
     for complete in ([], RUNS, ["bs32-lr0.1-seed0"]):

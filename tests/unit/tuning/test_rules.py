@@ -183,7 +183,7 @@ def test_decay_rates_are_searched_by_their_distance_to_one():
     ranges = {"learning_rate": (0.01, 1.0), "beta2": (0.9, 0.999), "momentum": (0.5, 0.9), "warmup": (0.2, 0.5)}
     space = Space.of(ranges, max_extension=10, num_points=4)
     assert (space.low["1 - beta2"], space.high["1 - beta2"]) == (0.001, 0.1)
-    assert (space.upper_limits["1 - momentum"], space.upper_limits["warmup"]) == (1.0, 1.0)
+    assert (space.upper_limits["1 - momentum"], space.upper_limits["warmup"]) == (0.999, 1.0)
     points = grid(space, {"beta2": 0.99, "momentum": 0.0}, 4)
     assert [point["learning_rate"] for point in points] == pytest.approx([0.01, 0.0464159, 0.215443, 1.0], rel=1e-5)
     values = to_hyperparameters(points[0])

@@ -40,7 +40,7 @@ def tabulate(history: pd.DataFrame, *, targets: Sequence[Mapping[str, Any]]) -> 
     Time is that of training, without evaluations. `evaluations` counts the evaluations up to the one at which the
     target was reached; if it was the first one, all these values are upper bounds.
 
-    Losses and metrics are known only at the end of an epoch. A value that equals the target reaches it, nan never does.
+    Losses and metrics are known only at evaluations. A value that equals the target reaches it, nan never does.
 
     Args:
         history: One row for each evaluation of each run, with the columns `validation_loss` and `validation_<metric>`.

@@ -140,7 +140,7 @@ def check_targets(targets):
                 f"{target}: the study {study.name} has no runs {unknown[0]}; its runs have names such as "
                 f"{next(iter(study.runs))}, and `batchscape check FILE` lists their settings"
             )
-        for size in map(int, re.findall(r"/bs(\d+)[/.]", target)):
+        for size in map(int, re.findall(r"\bbs(\d+)[/.]", target.removeprefix(folder))):
             if size not in study.grid.batch_sizes:
                 fail(
                     f"{target}: batch size {size} is not in grid.batch_sizes of the study {study.name}; it has "

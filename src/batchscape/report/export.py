@@ -12,7 +12,6 @@ from batchscape.report.numbers import join_truncated
 from batchscape.training.plan import StepPlan
 
 Format = Literal["lightning", "huggingface", "torchrun"]
-FORMATS: tuple[Format, ...] = ("lightning", "huggingface", "torchrun")
 PRECISIONS = {"float32": "32-true", "tf32": "32-true", "bf16": "bf16-mixed"}
 # The arguments of Adam that TrainingArguments have.
 ADAM_ARGUMENTS = {"betas", "eps", "weight_decay"}

@@ -3,7 +3,7 @@
 import ast
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from batchscape.config.run import RunSpec
 from batchscape.errors import UserError
 from batchscape.optim.optimizers import build_optimizer
-from batchscape.report.export import FORMATS, export_setting, split_batch
+from batchscape.report.export import Format, export_setting, split_batch
 from batchscape.training.lightning import pl
 from batchscape.training.plan import StepPlan
 from batchscape.training.precision import tf32
@@ -232,7 +232,7 @@ UNEXPRESSED = {
 
 
 @pytest.mark.parametrize(("sections", "options", "text"), UNEXPRESSED.values(), ids=UNEXPRESSED)
-@pytest.mark.parametrize("kind", FORMATS)
+@pytest.mark.parametrize("kind", get_args(Format))
 def test_what_is_not_expressed_is_a_comment(kind: str, sections: dict[str, Any], options: dict[str, Any], text: str):
     spec = make_spec(**sections)
     lines = export_setting(spec, NUM_EXAMPLES, "A setting", kind, devices=2, **options).splitlines()

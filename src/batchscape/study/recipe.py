@@ -46,8 +46,9 @@ def describe_length(training: TrainingConfig) -> str:
     if training.patience is None:
         is_equal = True
     else:
-        # Patience counts the evaluations at checkpoints too.
-        regular = training.patience + 1 - len(training.checkpoints)
+        # Patience counts the evaluations at checkpoints too, which may be between the regular ones.
+        others = [epoch for epoch in training.checkpoints if every.epochs is None or epoch % every.epochs]
+        regular = training.patience + 1 - len(others)
         is_equal = budget.unit == every.unit and regular * every.amount >= budget.amount
     return f"at equal {budget.unit}" if is_equal else "to convergence"
 

@@ -131,6 +131,7 @@ def test_searches_and_timings_train_by_the_recipe_of_the_study():
         (1, [], "at equal epochs"),  # the second evaluation is at the end of the budget
         (2, [1, 2, 3], "to convergence"),  # those at checkpoints count too: the third one is after epoch 3
         (4, [1, 2, 3], "at equal epochs"),
+        (1, [5, 10], "at equal epochs"),  # of the regular evaluations
     ],
 )
 def test_runs_are_compared_at_equal_lengths_if_patience_cannot_end_them(

@@ -157,7 +157,7 @@ def find_line(output: str, start: str) -> str:
         ([TABLE, "-R", "results/smoke/x", "--configfile", CONFIG], "No rule to produce results/smoke/x"),
         ([f"{RUN}9/run.json", "--configfile", CONFIG], "the study tiny has no runs bs16-lr0.1-seed09"),
         (["al", "--configfile", CONFIG], "No rule to produce al"),
-        ([f"{FOLDER}/tables/run.csv", "--configfile", CONFIG], "No rule to produce results/tiny/tables/run.csv"),
+        ([f"{FOLDER}/tables/run.csv", "--configfile", CONFIG], "tables/run.csv: the study tiny does not make it, such"),
     ],
 )
 def test_invalid_command_fails_before_anything_runs(tiny: Checkout, arguments: list[str], expected: str):

@@ -56,7 +56,7 @@ def verify_study(file: Path) -> Iterator[str]:
 
 
 def _read_data(study: Study, folder: Path) -> PreparedData:
-    """Return the prepared data of the study, prepared in a temporary folder if it is not there yet."""
+    """Return the prepared data of the study, prepared in a temporary folder if it is not there or not current."""
     data = read_current_data(study, inspect_source(study.data, study.task.name))
     if data is not None:
         return data

@@ -114,9 +114,10 @@ def describe_cost(study: Study, inspection: Inspection) -> list[str]:
             f"time ({basis}): an epoch of 1,000 examples takes {epochs}; the number of examples is not known yet{hint}"
         ]
     longest, patience = total_seconds(study.plan.trainings, pace, *counts), study.training.patience
-    total = f"at most {format_duration(longest)}"
+    total, shortest = f"at most {format_duration(longest)}", longest
     if patience is not None:
         shortest = total_seconds(study.plan.trainings, pace, *counts, patience)
+    if shortest < longest:
         total = (
             f"from {format_duration(shortest)} to {format_duration(longest)}, depending on when they stop improving "
             f"(training.patience: {patience})"

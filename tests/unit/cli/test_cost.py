@@ -161,6 +161,11 @@ def test_a_loss_is_timed_with_targets_of_the_data(target: list[int], tmp_path: P
             {"task": {"class_weights": "balanced"}},
             r"time \(rough estimate .*\): an epoch takes \S+ s at batch size 8, ",
         ),
+        # The budget ends before the patience does.
+        (
+            {"training": {"budget": {"epochs": 3}, "patience": 3}},
+            r"time .* all trainings one after another take at most ",
+        ),
         ({"training": {"accelerator": "gpu"}}, r"time: not estimated \(training.accelerator: `gpu`, but .*\)$"),
         (
             {"model": {"name": f"{__name__}:SmallBatchesOnly", "arguments": {}}},

@@ -30,7 +30,8 @@ def format_mean_sd(mean: float, sd: float) -> str:
     """Format as `mean ± sd` with two digits of the standard deviation, or the mean alone if `sd` is nan."""
     if pd.isna(sd) or not math.isfinite(mean):
         return format_number(mean)
-    if not (1e-4 <= sd < 1e6 and abs(mean) < 1e6):
+    smallest = 1e-6 if abs(mean) >= 0.01 else 1e-4
+    if not (smallest <= sd < 1e6 and abs(mean) < 1e6):
         return f"{format_number(mean)} ± {format_number(sd)}"
     digits = max(1 - math.floor(math.log10(float(f"{sd:.1e}"))), 0)
     return _with_minus_sign(f"{mean:.{digits}f} ± {sd:.{digits}f}")

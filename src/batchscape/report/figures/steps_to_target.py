@@ -1,5 +1,6 @@
 """Steps and epochs to the first target by batch size, at the best learning rate, with the critical batch size."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,8 @@ from batchscape.report.measures import Measures, capitalize
 from batchscape.report.numbers import format_interval, format_number, join_truncated
 from batchscape.report.targets import LOSS, describe_target, first_target
 
+LABEL_GAP = 0.05
+"""Distance of a label from the middle of its point, as a share of the range of batch sizes."""
 PANELS = {"steps": "Steps to the target", "epochs": "Epochs to the target"}
 
 
@@ -42,6 +45,7 @@ def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series, batch_sizes:
     means["text"] = [format_number(rate) for rate in means["learning_rate"]]
     first = best[best["batch_size"] == sizes[0]].iloc[0]
     x = np.geomspace(sizes[0], sizes[-1], 50)
+    gap = LABEL_GAP * max(1, math.log2(sizes[-1] / sizes[0]))
     perfect = {"steps": first["steps_mean"] * sizes[0] / x, "epochs": np.full_like(x, first["epochs_mean"])}
     curves = [_curve(x, perfect, "perfect scaling")]
     if fit["verdict"] != "not identified":
@@ -52,7 +56,7 @@ def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series, batch_sizes:
         + p9.geom_line(p9.aes(linetype="line"), _order_panels(pd.concat(curves)), color="#666666", size=0.6)
         + p9.geom_point(p9.aes(color="size"), _order_panels(seeds).dropna(subset=["value"]), alpha=0.5, size=1.4)
         + p9.geom_label(
-            p9.aes(label="text"), _order_panels(means), ha="left", nudge_x=0.14, fill="white",
+            p9.aes(label="text"), _order_panels(means), ha="left", nudge_x=gap, fill="white",
             label_size=0, label_padding=0.1,
         )
         + p9.geom_point(p9.aes(color="size", shape="rate"), _order_panels(means), size=3.5, fill="white", stroke=1)

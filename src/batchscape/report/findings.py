@@ -181,12 +181,18 @@ def _describe_batch_schedule(table: pd.DataFrame, _: float, __: Measures) -> Ite
             yield f"No critical batch size of {row['base_setting']} is above its own, so the batch size does not grow."
         elif row["n_seeds"]:
             steps, steps_to_loss = (_describe_share(row, name) for name in ("steps_saved", "steps_saved_to_loss"))
+            # A loss that can be negative has no ratio.
+            best = "" if np.isnan(row["loss_ratio"]) else _describe_loss_ratio(row)
             yield (
                 f"A batch size that grows to the critical one saves {steps} of the steps of {row['base_setting']}, and "
-                f"{steps_to_loss} of those to the same validation loss. The best validation loss is "
-                f"{format_number(row['loss_ratio'])} times that at the constant batch size"
-                f"{_interval(row['loss_ratio_ci95_low'], row['loss_ratio_ci95_high'])}."
+                f"{steps_to_loss} of those to the same validation loss.{best}"
             )
+
+
+def _describe_loss_ratio(row: pd.Series) -> str:
+    interval = _interval(row["loss_ratio_ci95_low"], row["loss_ratio_ci95_high"])
+    ratio = format_number(row["loss_ratio"])
+    return f" The best validation loss is {ratio} times that at the constant batch size{interval}."
 
 
 def _describe_share(row: pd.Series, name: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 import pandas as pd
 
 MISSING = "–"
+MAX_DIGITS = 8
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -27,14 +28,22 @@ def format_number(value: float) -> str:
 
 
 def format_mean_sd(mean: float, sd: float) -> str:
-    """Format as `mean ± sd` with two digits of the standard deviation, or the mean alone if `sd` is nan."""
+    """Format as `mean ± sd` with two digits of the standard deviation, or the mean alone if `sd` is nan.
+
+    Large and small numbers share a power of ten. A mean that would have more than `MAX_DIGITS` digits has three.
+    """
     if pd.isna(sd) or not math.isfinite(mean):
         return format_number(mean)
-    smallest = 1e-6 if abs(mean) >= 0.01 else 1e-4
-    if not (smallest <= sd < 1e6 and abs(mean) < 1e6):
+    if sd == 0 or math.isinf(sd):
         return f"{format_number(mean)} ± {format_number(sd)}"
-    digits = max(1 - math.floor(math.log10(float(f"{sd:.1e}"))), 0)
-    return _with_minus_sign(f"{mean:.{digits}f} ± {sd:.{digits}f}")
+    last = math.floor(math.log10(float(f"{sd:.1e}"))) - 1
+    first = math.floor(math.log10(max(abs(mean), float(f"{sd:.1e}"))))
+    if first - last >= MAX_DIGITS:
+        return f"{format_number(mean)} ± {format_number(sd)}"
+    if -4 <= first < 6:
+        return _with_minus_sign(f"{mean:.{max(-last, 0)}f} ± {sd:.{max(-last, 0)}f}")
+    mean, sd, digits = mean / 10.0**first, sd / 10.0**first, first - last
+    return f"({_with_minus_sign(f'{mean:.{digits}f} ± {sd:.{digits}f}')}) × 10{str(first).translate(_SUPERSCRIPTS)}"
 
 
 def format_interval(low: float, high: float, lowest: float = -math.inf) -> str:

@@ -29,8 +29,8 @@ def rank_settings(runs: pd.DataFrame, values: Sequence[str] = (LOSS, *COSTS)) ->
     """Return one row for each setting, the one with the lowest mean of the best validation loss first.
 
     Of settings with equal losses, the one that takes the shortest time to its best epoch is first. Settings with a
-    diverged run are last, without the mark `candidate`, and so are those without the runs of all seeds in a study that
-    is not finished: the mean of other seeds may be lower by chance.
+    diverged run are last, without the mark `candidate`. So are, in a study that is not finished, those that do not have
+    the seeds of most others: the mean of other seeds may be lower by chance.
 
     Args:
         runs: The table `runs`, or the same rows of other runs.
@@ -44,8 +44,12 @@ def rank_settings(runs: pd.DataFrame, values: Sequence[str] = (LOSS, *COSTS)) ->
     statistics = [f"{value}_{part}" for value in values for part in ("mean", "sd")]
     stopped = runs["status"].eq("budget_spent").groupby([runs[key] for key in SETTING_COLUMNS]).sum()
     table = table[[*SETTING_COLUMNS, *statistics, "n_seeds", "n_diverged"]].assign(n_budget_spent=stopped.to_numpy())
+    seeds = runs.groupby("setting")["seed"].agg(frozenset)[table["setting"]].reset_index(drop=True)
     candidate = table["n_diverged"].eq(0) & np.isfinite(table[f"{LOSS}_mean"])
-    candidate &= table["n_seeds"].eq(table.loc[candidate, "n_seeds"].max())
+    if candidate.any():
+        sets = seeds[candidate].value_counts(sort=False)
+        most = max(sets.index, key=lambda found: (len(found), sets[found]))
+        candidate &= seeds.map(most.__eq__)
     return table.assign(candidate=candidate).sort_values(
         ["candidate", f"{LOSS}_mean", f"{cost_column(runs)[0]}_mean"],
         ascending=[False, True, True],

@@ -99,8 +99,8 @@ def find_recommended(candidates: pd.DataFrame, confirmation: pd.DataFrame | None
         confirmation: The table of that name; None if there is none.
 
     Returns:
-        Its row of `recommendation`, and its row of `confirmation`; the latter is None without a confirmation, or if
-        every finalist diverged.
+        Its row of `recommendation`, and its row of `confirmation`; the latter is None without a complete confirmation,
+        or if every finalist diverged.
     """
     confirmed = _confirmed(confirmation, candidates)
     if confirmed is not None:
@@ -109,8 +109,8 @@ def find_recommended(candidates: pd.DataFrame, confirmation: pd.DataFrame | None
 
 
 def _confirmed(confirmation: pd.DataFrame | None, candidates: pd.DataFrame) -> pd.Series | None:
-    """Return the row of the recommended finalist; None without a confirmation, or if every finalist diverged."""
-    if confirmation is None:
+    """Return the row of the recommended finalist; None if every one diverged or the confirmation is not complete."""
+    if confirmation is None or confirmation["choice"].eq("incomplete").any():
         return None
     rows = confirmation[confirmation["choice"].eq(CHOSEN) & confirmation["setting"].isin(candidates["setting"])]
     return None if rows.empty else rows.iloc[0]
@@ -222,9 +222,10 @@ def _reasons(
     def time(row: pd.Series) -> str:
         return f"{format_mean_sd(row[f'{cost}_mean'], row[f'{cost}_sd'])} {unit}"
 
+    of_settings = f" of {len(candidates)} settings" if len(candidates) > 1 else ""
     seeds = "one seed" if best["n_seeds"] == 1 else f"{best['n_seeds']} seeds, mean ± standard deviation"
     yield (
-        f"The best validation loss of {len(candidates)} settings is that of {describe_setting(best)}: "
+        f"The best validation loss{of_settings} is that of {describe_setting(best)}: "
         f"{with_metric(best)} ({seeds}). Its best epoch, {format_number(best['best_epoch_mean'])}"
         f"{' on average' if best['n_seeds'] > 1 else ''}, was reached after {time(best)} of training."
     )
@@ -242,7 +243,7 @@ def _reasons(
     elif equivalent:
         yield f"{others} these seeds; none of them is cheaper."
     elif best["n_seeds"] >= MIN_SEEDS_FOR_EQUIVALENT:
-        yield "No other setting is within one standard error of it."
+        yield "No other setting is equivalent within the precision of these seeds."
     counts = candidates["choice"].value_counts()
     if best["n_seeds"] > 1:
         yield (
@@ -261,6 +262,9 @@ def _confirmation(
     verb = "was" if len(confirmation) == 1 else "were"
     lead = f"{finalists} with the lowest validation loss {verb} trained again with seeds that took no part in this"
     diverged = confirmation.loc[confirmation["choice"] == "diverged", "setting"]
+    if confirmation["choice"].eq("incomplete").any():
+        yield f"{lead}; not all of these runs are complete, so the recommendation is the choice of the grid alone."
+        return
     if confirmed is None:
         yield f"{lead}; a run of each diverged, so the recommendation is the choice of the grid alone."
         return

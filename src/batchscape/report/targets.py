@@ -41,6 +41,15 @@ def runs_at_best_settings(runs_to_target: pd.DataFrame, steps_to_target: pd.Data
     return runs.dropna(subset=["steps"])
 
 
+def mean_batch_sizes(runs: pd.DataFrame) -> pd.Series:
+    """Return the mean size of the batches of an epoch, whose last one may be smaller, by batch size.
+
+    Args:
+        runs: Runs with the columns `batch_size`, `steps` and `examples`.
+    """
+    return (runs["examples"] / runs["steps"]).groupby(runs["batch_size"]).mean()
+
+
 def describe_target(name: str, value: float, measures: Measures) -> str:
     """Return a target in words, such as `0.05 nats` or `accuracy 0.95`; empty if there is none.
 

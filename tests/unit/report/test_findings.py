@@ -275,6 +275,9 @@ def test_batch_schedule_is_described_beside_the_critical_batch_sizes():
     ends = {f"{name}_ci95_{end}": value + sign * 0.1 for name, value in shares.items() for end, sign in ENDS}
     row = {"base_setting": "s", "stages": "64 from 9 examples", "n_seeds": 2, **shares, **ends}
     rows = pd.DataFrame([row, row | {"stages": "none"}, row | {"n_seeds": 0}, row | dict.fromkeys(ends, np.nan)])
+    negative = pd.DataFrame([row | dict.fromkeys(ends, np.nan) | {"loss_ratio": np.nan}])
+    (sentence,) = describe_findings("branching", {"batch_schedule": negative}, RATE, WORDS)
+    assert sentence.endswith("40 % of those to the same validation loss.")
     assert describe_findings("branching", {"batch_schedule": rows}, RATE, WORDS) == [
         "A batch size that grows to the critical one saves 45.2 % (95 % interval 35.2 to 55.2) of the steps of s, and "
         "40 % (95 % interval 30 to 50) of those to the same validation loss. The best validation loss is 1 times that "

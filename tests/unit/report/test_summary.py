@@ -259,3 +259,23 @@ def test_grid_decides_if_every_finalist_diverged():
     found = answer(CLEAR, {(32, 0.1): [None, None], (64, 0.1): [None, None]})
     assert found.headline == "Train with batch size 32 at learning rate 0.1."
     assert any("the recommendation is the choice of the grid alone" in reason for reason in found.reasons)
+
+
+def test_confirmation_decides_only_once_it_is_complete():
+    """Of two finalists that are equivalent in the grid, the second one has a seed less."""
+    fresh = synthetic_runs({(64, 0.1): [0.1, 0.2, 0.3], (32, 0.1): [0.05, 0.06]}).assign(epochs=10, diverged_in_grid=0)
+    table = confirmation.tabulate(fresh, metrics=METRICS)
+    answer, without = (summarize(recommend(), RUNS, WORDS, confirmation=each) for each in (table, None))
+    assert (answer.headline, answer.caveats) == (without.headline, without.caveats)
+    assert "batch size 32 at learning rate 0.1" in answer.headline
+    (added,) = set(answer.reasons) - set(without.reasons)
+    assert added.endswith(
+        "; not all of these runs are complete, so the recommendation is the choice of the grid alone."
+    )
+
+
+def test_answer_does_not_say_that_no_loss_is_close_where_a_paired_difference_is_certain():
+    runs = synthetic_runs({(32, 0.1): [0.1, 0.2, 0.3], (64, 0.1): [0.101, 0.201, 0.3012]}).assign(epochs=10)
+    table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs, metrics=METRICS)), metrics=METRICS)
+    reasons = summarize(table, runs, WORDS).reasons
+    assert "No other setting is equivalent within the precision of these seeds." in reasons

@@ -81,7 +81,8 @@ def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", 
         for rows in evidence.small_and_large()
     )
     large, small = (rows.astype({"epoch": float}).sort_values("epoch") for rows in (large, small))
-    of_large, of_small = (_evaluation_interval(rows) for rows in (large, small))
+    large, small = (rows.assign(interval=_evaluation_intervals(rows)) for rows in (large, small))
+    of_large, of_small = (float(rows["interval"].median()) for rows in (large, small))
     if not np.isclose(of_large, of_small, rtol=0.1, equal_nan=True):
         raise NotTested(
             f"bs{evidence.large_batch_size} is evaluated every {of_large:.3g} epochs and bs{evidence.small_batch_size} "
@@ -91,6 +92,8 @@ def large_over_small_by_epoch(evidence: Evidence, column: Literal["train_loss", 
     shared = pd.merge_asof(
         large, small, on="epoch", by="seed", direction="nearest", tolerance=tolerance, suffixes=("_large", "_small")
     ).dropna()
+    # Evaluations at checkpoints come between the others, and may split the interval of one batch size alone.
+    shared = shared[np.isclose(shared["interval_large"], shared["interval_small"], rtol=0.1)]
     means = shared.groupby("seed")[[f"{column}_large", f"{column}_small"]].mean()
     return _at_fixed_rate(evidence, log_positive(means[f"{column}_large"]) - log_positive(means[f"{column}_small"]))
 
@@ -293,9 +296,9 @@ def best_rate_per_doubling(evidence: Evidence) -> Effects:
     )
 
 
-def _evaluation_interval(rows: pd.DataFrame) -> float:
-    """Return the median epochs between two evaluations of a run, of which the first is after the start."""
-    return float(rows.groupby("seed")["epoch"].diff().fillna(rows["epoch"]).median())
+def _evaluation_intervals(rows: pd.DataFrame) -> pd.Series:
+    """Return the epochs since the evaluation before, or since the start; `rows` are in the order of epochs."""
+    return rows.groupby("seed")["epoch"].diff().fillna(rows["epoch"])
 
 
 def _with_bounds(

@@ -12,7 +12,7 @@ from batchscape.report.comparison.results import describe_edges, describe_target
 from batchscape.report.comparison.studies import StudyTables
 from batchscape.report.resampling import Estimate, estimate_over_seeds
 from batchscape.report.tables import critical_batch
-from batchscape.report.targets import runs_at_best_settings, split_by_target
+from batchscape.report.targets import mean_batch_sizes, runs_at_best_settings, split_by_target
 
 ADAM = ("Adam", "AdamW", "NAdam", "RAdam", "Adamax")
 COLUMNS = [
@@ -119,7 +119,7 @@ def _by_target(study: StudyTables) -> dict[tuple[str, float], StepsOfStudy]:
     for runs, settings, fitted in zip(*map(split_by_target, tables), strict=True):
         best = runs_at_best_settings(runs, settings)
         steps = best.pivot(index="seed", columns="batch_size", values="steps").astype(float)
-        sizes = (best["examples"] / best["steps"]).groupby(best["batch_size"]).mean().to_numpy()
+        sizes = mean_batch_sizes(best).to_numpy()
         row = fitted.iloc[0]
         key = (str(row["target"]), float(row["target_value"]))
         found[key] = StepsOfStudy(

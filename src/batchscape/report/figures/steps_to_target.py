@@ -46,11 +46,15 @@ def _panels(runs: pd.DataFrame, best: pd.DataFrame, fit: pd.Series, batch_sizes:
     first = best[best["batch_size"] == sizes[0]].iloc[0]
     x = np.geomspace(sizes[0], sizes[-1], 50)
     gap = LABEL_GAP * max(1, math.log2(sizes[-1] / sizes[0]))
-    perfect = {"steps": first["steps_mean"] * sizes[0] / x, "epochs": np.full_like(x, first["epochs_mean"])}
+    # The mean sizes of the batches of an epoch, whose last one may be smaller: those that were fitted.
+    means_of_sizes = best.sort_values("batch_size").eval("examples_mean / steps_mean")
+    mean_x = np.exp(np.interp(np.log(x), np.log(sizes), np.log(means_of_sizes)))
+    perfect = {"steps": first["steps_mean"] * mean_x[0] / mean_x, "epochs": np.full_like(x, first["epochs_mean"])}
     curves = [_curve(x, perfect, "perfect scaling")]
     if fit["verdict"] != "not identified":
-        steps = fit["min_steps"] * (1 + fit["critical_batch"] / x)
-        curves.append(_curve(x, {"steps": steps, "epochs": fit["min_epochs"] * (1 + x / fit["critical_batch"])}, "fit"))
+        steps = fit["min_steps"] * (1 + fit["critical_batch"] / mean_x)
+        epochs = fit["min_epochs"] * (1 + mean_x / fit["critical_batch"])
+        curves.append(_curve(x, {"steps": steps, "epochs": epochs}, "fit"))
     return (
         p9.ggplot(means, p9.aes("batch_size", "value"))
         + p9.geom_line(p9.aes(linetype="line"), _order_panels(pd.concat(curves)), color="#666666", size=0.6)

@@ -22,7 +22,8 @@ def tabulate(confirmation: pd.DataFrame, *, metrics: Sequence[str]) -> pd.DataFr
     mean, standard deviation and the 95 % t interval of the mean over seeds. `difference_to_chosen` is the mean
     difference of the best validation loss to that of the first row, paired by seed, with its 95 % t interval. `choice`
     is `chosen`; `not distinguishable` if the interval contains 0, or does not exist because there is one seed; `worse`
-    or `better` if it lies above or below 0; `diverged` if a run of the setting diverged, in the grid or here.
+    or `better` if it lies above or below 0; `diverged` if a run of the setting diverged, in the grid or here;
+    `incomplete` if not all of its seeds are trained yet.
 
     Args:
         confirmation: The rows of the runs of the confirmation.
@@ -30,8 +31,8 @@ def tabulate(confirmation: pd.DataFrame, *, metrics: Sequence[str]) -> pd.DataFr
     """
     measured = [LOSS, *(f"validation_{name}_at_best" for name in metrics), *test_columns(confirmation, metrics)]
     table = rank_settings(confirmation, [*measured, *(value for value in VALUES if value != LOSS)])
-    excluded = confirmation.loc[confirmation["diverged_in_grid"] == 1, "setting"]
-    table["candidate"] &= ~table["setting"].isin(excluded)
+    diverged_in_grid = confirmation.loc[confirmation["diverged_in_grid"] == 1, "setting"]
+    table["candidate"] &= ~table["setting"].isin(diverged_in_grid)
     table = table.sort_values("candidate", ascending=False, kind="stable", ignore_index=True)
     cost = table[f"{cost_column(confirmation)[0]}_mean"]
     choices = classify(table.join(paired_differences(confirmation, table)), cost)
@@ -39,8 +40,14 @@ def tabulate(confirmation: pd.DataFrame, *, metrics: Sequence[str]) -> pd.DataFr
     table = table.iloc[np.argsort(~chosen, kind="stable")].reset_index(drop=True)
     differences = paired_differences(confirmation, table).rename(columns={"difference_to_best": "difference_to_chosen"})
     kinds = np.select(
-        [~table["candidate"], table.index == 0, differences["ci95_low"] > 0, differences["ci95_high"] < 0],
-        ["diverged", CHOSEN, "worse", "better"],
+        [
+            (table["n_diverged"] > 0) | table["setting"].isin(diverged_in_grid),
+            ~table["candidate"],
+            table.index == 0,
+            differences["ci95_low"] > 0,
+            differences["ci95_high"] < 0,
+        ],
+        ["diverged", "incomplete", CHOSEN, "worse", "better"],
         UNCLEAR,
     )
     table = table.drop(columns="candidate").join(_intervals(confirmation, table["setting"], measured))

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 
 from batchscape.report.resampling import Estimate, estimate_over_seeds
-from batchscape.report.targets import TARGET_COLUMNS, runs_at_best_settings, split_by_target
+from batchscape.report.targets import TARGET_COLUMNS, mean_batch_sizes, runs_at_best_settings, split_by_target
 
 # The critical batch size is searched up to this factor outside of the range of the tried batch sizes.
 EXTRAPOLATION_FACTOR = 100.0
@@ -115,7 +115,7 @@ def _fit_target(runs_to_target: pd.DataFrame, steps_to_target: pd.DataFrame) -> 
     best = steps_to_target[steps_to_target["is_best"] == 1]
     runs = runs_at_best_settings(runs_to_target, steps_to_target)
     steps = runs.pivot(index="seed", columns="batch_size", values="steps")
-    sizes = (runs["examples"] / runs["steps"]).groupby(runs["batch_size"]).mean().to_numpy()
+    sizes = mean_batch_sizes(runs).to_numpy()
     values = steps.to_numpy(dtype=float)
     estimates, reached = estimate(sizes, values), ~np.isnan(values)
     _, reason = fit(np.broadcast_to(sizes, values.shape)[reached], values[reached])

@@ -33,9 +33,9 @@ def tabulate(
       loss and cheapest equivalent` if that is the first row itself. Settings that are best at the first evaluation in
       every seed are excluded, unless this is true of the first row too: they are cheap because they have not learned.
     - `unclear`: the interval contains 0, or is nan because there is one seed, and the setting is not equivalent.
-    - `worse`: the interval does not contain 0.
+    - `worse`: the interval is above 0.
     - `diverged`: a run diverged, so the setting is excluded.
-    - `incomplete`: not all of its seeds are trained yet, so the setting is excluded.
+    - `incomplete`: its runs do not have the seeds of most others yet, so the setting is excluded.
 
     Time is CPU time if all runs trained on a CPU, where other jobs on the same cores increase wall time; else it is
     wall time.
@@ -81,10 +81,10 @@ def classify(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
         return pd.Series("diverged", index=table.index)
     first = table.iloc[0]
     max_loss = first[f"{LOSS}_mean"] + first[f"{LOSS}_sd"] / np.sqrt(first["n_seeds"])
-    differs = (table["ci95_low"] > 0) | (table["ci95_high"] < 0)
+    worse = table["ci95_low"] > 0
     equivalent = (
         table["candidate"]
-        & ~differs
+        & ~worse
         & (table[f"{LOSS}_mean"] <= max_loss)
         & (table["n_seeds"] >= MIN_SEEDS_FOR_EQUIVALENT)
     )
@@ -92,7 +92,7 @@ def classify(table: pd.DataFrame, cost: pd.Series) -> pd.Series:
     equivalent &= (table["best_evaluation_mean"] > 1) | (first["best_evaluation_mean"] <= 1)
     equivalent.iloc[0] = True
     kinds = np.select(
-        [table["n_diverged"] > 0, ~table["candidate"], equivalent, differs],
+        [table["n_diverged"] > 0, ~table["candidate"], equivalent, worse],
         [*EXCLUDED, "equivalent", "worse"],
         "unclear",
     )

@@ -2,11 +2,11 @@
 (() => {
   "use strict";
   const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";
-  const NUMBER = /^([−+-]?)(∞|(?:\d[\d,]*)?\.?\d+(?:e[+-]?\d+)?)(?: × 10(⁻?)([⁰¹²³⁴⁵⁶⁷⁸⁹]+))?(?!\w)/;
+  const NUMBER = /^\(?([−+-]?)(∞|(?:\d[\d,]*)?\.?\d+(?:e[+-]?\d+)?)(?: ± [^)]*\))?(?: × 10(⁻?)([⁰¹²³⁴⁵⁶⁷⁸⁹]+))?(?!\w)/;
   const MISSING = new Set(["", "–", "nan", "none"]);
   const byText = new Intl.Collator("en", { numeric: true });
 
-  // Returns the number that a text starts with, such as the mean of "0.05 ± 0.02"; NaN if there is none.
+  // Returns the number that a text starts with, such as the mean of "0.05 ± 0.02" and of "(5.0 ± 2.0) × 10⁻⁹"; NaN if there is none.
   function leadingNumber(text) {
     const found = NUMBER.exec(text);
     if (!found) return NaN;

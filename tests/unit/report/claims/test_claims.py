@@ -655,6 +655,17 @@ def test_rows_of_different_numbers_of_epochs_are_not_compared():
         )
 
 
+def test_intervals_that_a_checkpoint_splits_for_one_batch_size_are_left_out():
+    """Both move at the same speed, but only the small batch is evaluated after half an epoch too."""
+    frames = make_sources(lambda *_: 1.0)
+    distance = frames[3]
+    first = (distance["setting"] == SMALL.setting) & (distance["epoch"] == 2)
+    half = distance[first].assign(epoch=1.5, epoch_distance=0.5 * distance.loc[first, "epoch_distance"])
+    distance.loc[first, "epoch_distance"] *= 0.5
+    frames[3] = pd.concat([distance, half], ignore_index=True)
+    assert tabulate_claims(frames).loc["shorter_moves", "effect"] == pytest.approx(1)
+
+
 @pytest.mark.parametrize(
     ("chosen", "untested", "reason"),
     [

@@ -58,3 +58,14 @@ def test_setting_that_diverged_in_the_grid_or_here_is_not_chosen():
     assert table["choice"].to_dict() == {"bs64-lr0.1": "chosen", "bs128-lr0.1": "diverged", "bs32-lr0.1": "diverged"}
     everything = confirm({(32, 0.1): [DIVERGED], (64, 0.1): [DIVERGED]})
     assert set(everything["choice"]) == {"diverged"}
+
+
+def test_finalist_whose_seeds_are_not_complete_did_not_diverge():
+    runs = synthetic_runs({(32, 0.1): [0.5, 0.6, 0.7], (64, 0.1): [0.1, 0.2], (128, 0.1): [0.3, DIVERGED, 0.4]})
+    runs = runs.assign(diverged_in_grid=0)
+    table = tabulate(runs, metrics=METRICS).set_index("setting")
+    assert table["choice"].to_dict() == {
+        "bs32-lr0.1": "chosen",
+        "bs64-lr0.1": "incomplete",
+        "bs128-lr0.1": "diverged",
+    }

@@ -164,3 +164,14 @@ def test_tuned_rates_are_a_source_if_the_search_is_enabled():
     )
     assert with_search == ["tables/runs", "tables/best_lr", "tables/tuned_lr"]
     assert without == ["tables/runs", "tables/best_lr"]
+
+
+def test_settings_with_other_seeds_are_not_ranked_by_their_means():
+    """Batch size 64 is worse with each seed that both have; only its other seed is lower."""
+    runs = synthetic_runs({(32, 0.1): [1.0, 1.1, 1.2], (64, 0.1): [9.9, 1.16, 1.27, 0.2], (128, 0.1): [1.5, 1.6, 1.7]})
+    table = recommend(runs.drop(index=3))  # of batch size 64, the one with the first seed
+    assert table["choice"].to_dict() == {
+        "bs32-lr0.1": "lowest loss and cheapest equivalent",
+        "bs128-lr0.1": "worse",
+        "bs64-lr0.1": "incomplete",
+    }

@@ -140,3 +140,24 @@ def test_factors_for_a_doubling_are_geometric_means_over_seeds():
     found = table.loc[32, ["steps_ratio", "examples_ratio", "time_ratio"]].astype(float).tolist()
     assert found == pytest.approx([ratio, 2 * ratio, 1.5 * ratio])
     assert table.loc[32, "time_ratio_ci95_low"] < 1.5 * ratio < table.loc[32, "time_ratio_ci95_high"]
+
+
+def make_epochs(sizes: list[int], epochs: list[float], examples: int) -> pd.DataFrame:
+    """Return runs that take equally many epochs with each batch size, the last batch of which may be smaller."""
+    runs = runs_to_target({size: [1.0] * len(epochs) for size in sizes})
+    runs["epochs"] = runs["seed"].map(dict(enumerate(epochs))) + runs["batch_size"] / 1e4 * (runs["seed"] - 1)
+    runs["steps"] = runs["epochs"] * np.ceil(examples / runs["batch_size"])
+    return runs.assign(examples=runs["epochs"] * examples)
+
+
+def test_equal_epochs_are_perfect_scaling_where_the_last_batch_is_smaller():
+    table = regimes_of(make_epochs([256, 512, 1024], [40, 41, 39], examples=1100))
+    assert table["steps_ratio"].astype(float).to_list() == pytest.approx([0.5, 0.5], rel=0.01)
+    assert table["regime"].tolist() == ["perfect scaling"] * 2
+
+
+def test_batch_sizes_with_the_same_mean_size_are_not_compared():
+    table = regimes_of(make_epochs([500, 999], [40, 41, 39], examples=1000))  # two batches each
+    assert table["regime"].tolist() == ["not determined"]
+    assert np.isnan(table["steps_ratio"].iloc[0])
+    assert table["reason"].tolist() == ["both have the same mean size, because the last batch of an epoch is smaller"]

@@ -230,6 +230,17 @@ def test_tuned_rate_near_an_end_of_the_range_is_on_its_edge(place: float, edge: 
     assert tuned_lr.tabulate(found, small_batch_size=8, tuning_budget=9)["edge"].tolist() == [edge]
 
 
+@pytest.mark.parametrize(("beyond", "edge"), [(0.9, "high"), (1.1, "none"), (np.inf, "none")])
+def test_tuned_rate_is_a_bound_if_the_loss_still_falls_at_the_rate_tried_beyond(beyond: float, edge: str):
+    """The rate beyond is `tuning.margin` times the highest one that can be chosen."""
+    found = pd.DataFrame({"learning_rate": [0.1, 1.0, 3.0, 4.5, 3.0], "validation_loss": [1.4, 1.2, 1.0, beyond, 0.7]})
+    found = found.assign(trial=range(5), is_best=[0, 0, 0, 0, 1], n_pruned=0, trainings=0.1, batch_size=8)
+    found["stage"] = ["grid", "grid", "extension", "extension", "finalist"]
+    (row,) = tuned_lr.tabulate(found, small_batch_size=8, tuning_budget=9).to_dict("records")
+    assert row["edge"] == edge
+    assert ("end above 4.5" in row["advice"]) == (edge == "high")
+
+
 def test_cost_of_a_search_is_the_sum_of_its_stages_and_names_what_it_found():
     stages = ["grid", "grid", "extension", "search", "search", "finalist"]
     found = pd.DataFrame({"stage": stages, "trainings": [0.5, 0.5, 0.25, 0.125, 0.5, 3.0]})
@@ -309,6 +320,17 @@ def test_epoch_distance_ratios_are_paired_and_end_with_the_large_batch_run():
     assert np.isnan(table.loc[(32, 2), "ratio_to_large_mean"])
     assert table.loc[(32, 2), "n_ratios"] == 0
     assert table.loc[(256, 1), "ratio_to_large_mean"] == 1
+
+
+def test_epoch_distance_ratios_compare_equal_numbers_of_epochs():
+    """With evaluations every 32 steps, batch size 32 has four in the epochs between two of batch size 128."""
+    rows = [(32, epoch, 1.0) for epoch in range(1, 9)] + [(128, epoch, 4.0) for epoch in (4, 8)]
+    moves = pd.DataFrame(rows, columns=["batch_size", "epoch", "epoch_distance"])
+    moves = moves.assign(setting="bs" + moves["batch_size"].astype(str) + "-lr0.1", learning_rate=0.1, seed=0)
+    table = epoch_distance.tabulate(moves.assign(status="converged"), large_batch_size=128)
+    ratios = table.set_index(["batch_size", "epoch"])["ratio_to_large_mean"]
+    assert ratios[32].isna().all()
+    assert ratios[128].tolist() == [1, 1]
 
 
 def test_update_norm_quantiles_are_means_of_the_quantiles_of_runs():

@@ -1,10 +1,11 @@
 """Modules and data for Lightning, as its documentation writes them, also for processes that a test starts."""
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset, random_split
+
+from batchscape.training.lightning import pl
 
 CLASSES = 10
 

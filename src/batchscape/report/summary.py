@@ -165,14 +165,16 @@ def _indistinguishable(
     """Return the settings that the seeds do not show to be worse than the chosen one.
 
     Of the finalists by the seeds of the confirmation, of all others by those of the grid: the 95 % interval of the
-    difference of the best validation loss, paired by seed, does not lie above 0, or does not exist.
+    difference of the best validation loss, paired by seed, does not lie above 0, or does not exist. A finalist that
+    these seeds show to be better is not among them.
     """
     losses = runs[runs["status"] != "diverged"].pivot(index="seed", columns="setting", values=LOSS)
     differences = losses.sub(losses[chosen["setting"]], axis=0)
-    worse = {name: t_test(values.dropna().to_numpy()).ci95_low > 0 for name, values in differences.items()}
+    differs = {name: t_test(values.dropna().to_numpy()).ci95_low > 0 for name, values in differences.items()}
     if confirmed is not None and confirmation is not None:
-        worse |= dict(zip(confirmation["setting"], confirmation["choice"].isin(["worse", "diverged"]), strict=True))
-    return [name for name in candidates["setting"] if name != chosen["setting"] and not worse[name]]
+        known = confirmation["choice"].isin(["worse", "better", "diverged"])
+        differs |= dict(zip(confirmation["setting"], known, strict=True))
+    return [name for name in candidates["setting"] if name != chosen["setting"] and not differs[name]]
 
 
 def describe_setting(row: pd.Series) -> str:

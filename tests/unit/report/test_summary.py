@@ -279,3 +279,21 @@ def test_answer_does_not_say_that_no_loss_is_close_where_a_paired_difference_is_
     table = recommendation.tabulate(runs, best_lr.tabulate(lr_grid.tabulate(runs, metrics=METRICS)), metrics=METRICS)
     reasons = summarize(table, runs, WORDS).reasons
     assert "No other setting is equivalent within the precision of these seeds." in reasons
+
+
+def test_finalist_that_is_better_is_not_counted_as_indistinguishable():
+    """Batch size 128 is the cheapest of three equivalent settings; 64 is lower by 0.001 with each seed."""
+    first = [1.0, 1.1, 1.2]
+    cheapest = [1.03, 1.08, 1.22]
+    below = [value - 0.001 - change for value, change in zip(cheapest, (0, 1e-5, 0), strict=True)]
+    losses = {(32, 0.1): first, (64, 0.1): below, (128, 0.1): cheapest}
+    grid = synthetic_runs(losses, {(32, 0.1): 9, (64, 0.1): 8, (128, 0.1): 2}).assign(epochs=10)
+    fresh = confirmation.tabulate(grid.assign(diverged_in_grid=0), metrics=METRICS)
+    assert fresh.set_index("setting")["choice"].to_dict() == {
+        "bs128-lr0.1": "chosen",
+        "bs32-lr0.1": "not distinguishable",
+        "bs64-lr0.1": "better",
+    }
+    table = recommendation.tabulate(grid, best_lr.tabulate(lr_grid.tabulate(grid, metrics=METRICS)), metrics=METRICS)
+    answer = summarize(table, grid, WORDS, confirmation=fresh)
+    assert answer.headline.endswith("; 1 other setting is not distinguishable from it.")

@@ -84,13 +84,14 @@ def summarize_manifest(manifest: pd.DataFrame, split_is_given: bool = False) -> 
     """
     what = "examples" if "examples" in manifest else "files"
     manifest = manifest.assign(examples=manifest["examples"].astype(int) if "examples" in manifest else 1)
-    used = manifest[manifest["reason"] == ""]
+    # A file without examples, such as one of labels, has no class; the empty text may be the name of one.
+    used = manifest[(manifest["reason"] == "") & (manifest["examples"] > 0)]
     counts = Counter(used.groupby("split")["examples"].sum().to_dict())
     lines = [
         f"{counts.total():,} of {manifest['examples'].sum():,} {what} are used: {counts['train']:,} for training, "
         f"{counts['validation']:,} for validation" + (f", {counts[TEST]:,} for testing" if counts[TEST] else "")
     ]
-    if len(used) < len(manifest):
+    if (manifest["reason"] != "").any():
         lines[0] += describe_dropped(zip(manifest["reason"], manifest["examples"], strict=True))
     if not (used["class"] != "").any():
         return lines

@@ -33,6 +33,20 @@ def test_examples_of_a_file_are_listed_with_their_side_and_class():
     assert manifest["examples"].tolist() == [1, 1, 1, 1, 0, 1, 1, 1]
 
 
+@pytest.mark.parametrize("count", [6, MAX_EXAMPLES_LISTED + 1])
+@pytest.mark.parametrize("first_class", ["no", ""])
+def test_a_file_without_examples_is_neither_a_class_nor_dropped(count: int, first_class: str, tmp_path: Path):
+    entries = [ManifestEntry("x.npy", "1", examples=count), ManifestEntry("y.npy", "2", examples=0)]
+    labels, sides = np.arange(count) % 2, np.arange(count) // 2 % 2
+    write_frame(tmp_path / "manifest.csv", make_manifest(entries, sides, labels, (first_class, "yes")))
+    lines = summarize_manifest(read_frame(tmp_path / "manifest.csv", text=True))
+    (train, validation), (first, second) = np.bincount(sides), np.bincount(labels)
+    assert lines == [
+        f"{count:,} of {count:,} examples are used: {train:,} for training, {validation:,} for validation",
+        f"2 classes: {first_class} ({first:,}), yes ({second:,})",
+    ]
+
+
 @pytest.mark.parametrize("count", [MAX_EXAMPLES_LISTED, MAX_EXAMPLES_LISTED + 1])
 @pytest.mark.parametrize("has_classes", [True, False])
 def test_summary_is_the_same_whether_examples_are_listed_or_counted(count: int, has_classes: bool, tmp_path: Path):

@@ -1,5 +1,6 @@
 """The manifest of the prepared data: which files and examples a source contains, and what became of them."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,6 +15,9 @@ MAX_CLASSES_LISTED = 20
 
 # Up to so many examples of files with many of them are listed one by one.
 MAX_EXAMPLES_LISTED = 10_000
+
+# Characters without a glyph, such as the carriage return in the name of the icon of a folder of macOS.
+CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 
 COLUMNS = ["file", "sha256", "class", "split", "reason"]
 
@@ -35,7 +39,8 @@ def make_manifest(
         A table with the columns file, sha256, class, split (empty if it was dropped) and reason (why it was dropped;
         empty if it was not). A file with one example, such as an image, is a row. The examples of other files are rows
         as well, named `file[index]`, if there are at most MAX_EXAMPLES_LISTED in all; otherwise there is a row for each
-        file, class and side, and in both cases a column `examples` with their number.
+        file, class and side, and in both cases a column `examples` with their number. Control characters in names are
+        escaped.
     """
     are_examples_listed = len(sides) <= MAX_EXAMPLES_LISTED
     rows: list[tuple[str, str, str, str, str, int]] = []
@@ -65,7 +70,14 @@ def make_manifest(
                 for code, count in zip(*map(np.ndarray.tolist, np.unique(codes, return_counts=True)), strict=True)
             ]
     manifest = pd.DataFrame(rows, columns=[*COLUMNS, "examples"])
+    for column in ("file", "class", "reason"):
+        # Python's CSV writer does not quote a carriage return, at which readers end the row.
+        manifest[column] = manifest[column].map(_escape)
     return manifest.drop(columns="examples") if all(entry.examples == 1 for entry in entries) else manifest
+
+
+def _escape(name: str) -> str:
+    return CONTROL_CHARACTER.sub(lambda match: match[0].encode("unicode_escape").decode(), name)
 
 
 def _name(label: int, classes: Sequence[str]) -> str:

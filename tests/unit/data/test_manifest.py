@@ -68,6 +68,20 @@ def test_summary_is_the_same_whether_examples_are_listed_or_counted(count: int, 
         assert (len(lines) == 2 and lines[1] in expected) if has_classes else len(lines) == 1
 
 
+def test_control_characters_in_names_are_escaped(tmp_path: Path):
+    entries = [
+        ManifestEntry("a\r/1\r.png", "1", "a\r"),
+        ManifestEntry("b/1.png", "2", "b"),
+        ManifestEntry("b/Icon\r", "3", "b", "duplicate: of a\r/1\r.png, which is of another class"),
+        ManifestEntry("b/\x00\n\x7fé\\.png", "4", "b"),
+    ]
+    manifest = make_manifest(entries, np.array([0, 1, 1]), np.array([0, 1, 1]), ("a\r", "b"))
+    assert manifest["file"].tolist() == [r"a\r/1\r.png", "b/1.png", r"b/Icon\r", r"b/\x00\n\x7fé\.png"]
+    assert manifest["class"].tolist() == [r"a\r", "b", "b", "b"]
+    write_frame(tmp_path / "manifest.csv", manifest)
+    pd.testing.assert_frame_equal(read_frame(tmp_path / "manifest.csv", text=True), manifest)
+
+
 def test_files_of_one_example_each_have_no_column_of_counts():
     entries = [
         ManifestEntry("a/1.png", "1", "a"),

@@ -18,6 +18,8 @@ SWAPPED = {
     for bands in ("RGB", "RGBA", "RGBX")
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
+# Pillow's name of 16-bit gray with opacity, as PNG files store it, and of the same four bytes as four channels.
+GRAY_AND_OPACITY, FOUR_BYTES = "LA;16B", "RGBA"
 
 # EXIF 2.32, tag "Orientation": the transposition that brings row 0 to the top and column 0 to the left.
 UPRIGHT = {
@@ -135,18 +137,23 @@ def _has_several_images(image: Image.Image) -> bool:
 def _read_low_bytes(content: bytes, image: ImageFile.ImageFile) -> Image.Image | None:
     """Return the low bytes of an image with several 16-bit channels that is not loaded yet; otherwise None.
 
-    Pillow keeps only the high byte of each value; here it reads the file with the byte order swapped.
+    Pillow keeps only the high byte of each value; here it reads the file with the byte order swapped. For gray with
+    opacity it cannot swap it, but it can return all bytes: the high and low ones of gray, then those of the opacity.
     """
     modes = {_raw_mode(tile.args) for tile in image.tile}
     mode = modes.pop() if len(modes) == 1 else None
-    if mode not in SWAPPED or image.format is None:
+    other_mode = FOUR_BYTES if mode == GRAY_AND_OPACITY else SWAPPED.get(mode or "")
+    if other_mode is None or image.format is None:
         return None
     low_bytes = Image.open(io.BytesIO(content), formats=[image.format])
     low_bytes.tile = [
-        tile._replace(args=(SWAPPED[mode], *tile.args[1:]) if isinstance(tile.args, tuple) else SWAPPED[mode])
+        tile._replace(args=(other_mode, *tile.args[1:]) if isinstance(tile.args, tuple) else other_mode)
         for tile in low_bytes.tile
     ]
     low_bytes.load()
+    if mode == GRAY_AND_OPACITY:  # which Pillow opens as RGBA
+        _, gray, _, opacity = low_bytes.split()
+        return Image.merge("RGBA", (gray, gray, gray, opacity))
     return low_bytes
 
 

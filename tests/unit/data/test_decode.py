@@ -1,6 +1,7 @@
 """Decoding: pixels of all color modes, bit depths, orientations and sizes; corrupt files."""
 
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -226,6 +227,29 @@ def test_16_bit_opacity_beside_12_bit_colors_is_opaque():
     )
     opaque[..., 3] = 0
     assert (decode_image(encode_16_bit_png(opaque), (5, 7), "stretch", "rgb", 4095) == 255).all()
+
+
+def encode_gray_with_opacity(values: np.ndarray) -> bytes:
+    """Return a PNG file of values, (height, width, 2): that of an image of twice the width, with another header."""
+    content = bytearray(encode_16_bit_png(values.reshape(len(values), -1)))
+    content[16:20] = struct.pack(">I", values.shape[1])
+    content[25] = 4  # color type
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+@pytest.mark.parametrize("white", [4095, 65535])
+def test_12_bit_gray_beside_opacity_keeps_all_bits(white: int):
+    gray = COLORS[..., 0]
+    content = encode_gray_with_opacity(np.dstack([gray, np.full_like(gray, 65535)]))
+    assert open_image(content).max_value == gray.max()
+    decoded = decode_image(content, gray.shape, "stretch", "rgb", white)
+    assert np.array_equal(decoded, np.round(gray * (255 / white))[..., None].repeat(3, axis=2))
+
+
+def test_transparent_16_bit_gray_becomes_white():
+    content = encode_gray_with_opacity(np.array([[[257 * 7, 65535], [257 * 7, 0], [0, 257 * 51]]]))
+    assert decode_image(content, (1, 3), "stretch", "grayscale").ravel().tolist() == [7, 255, 204]
 
 
 def test_white_level_of_the_format_is_used():

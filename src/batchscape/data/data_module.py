@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from batchscape.config.data.section import TaskName
-from batchscape.data.interpret import FLOAT_IMAGE_CHANNELS, from_arrays
+from batchscape.data.interpret import IMAGE_CHANNELS, from_arrays
 from batchscape.data.scratch import Scratch
 from batchscape.data.source import LoadOptions, RawDataset, reject_measured_values
 from batchscape.data.spec import SIDES, TEST, TRAIN, VALIDATION
@@ -232,7 +232,7 @@ def _classes(labels: np.ndarray, dataset: Any, source: str) -> list[str] | None:
 
 def _kind(inputs: np.ndarray) -> tuple[Literal["images", "numbers", "tokens"], Literal["first", "last"]]:
     """Return what inputs are, such that a network takes them in the shape that a loader gives them."""
-    is_image = inputs.ndim == 4 and inputs.shape[1] in FLOAT_IMAGE_CHANNELS
+    is_image = inputs.ndim == 4 and inputs.shape[1] in IMAGE_CHANNELS
     if is_image and (inputs.dtype.kind == "f" or inputs.dtype == np.uint8):
         return "images", "first"
     return ("tokens" if inputs.dtype.kind in "iu" and inputs.ndim == 2 else "numbers"), "last"

@@ -16,8 +16,8 @@ from batchscape.errors import UserError
 InputKind = Literal["auto", "images", "numbers", "tokens"]
 INPUT_KINDS = ("auto", "images", "numbers", "tokens")
 
-# Numbers of channels that tell images of floats from other numbers.
-FLOAT_IMAGE_CHANNELS = (1, 3, 4)
+# Numbers of channels that tell images of floats from other numbers, and which axis has the channels.
+IMAGE_CHANNELS = (1, 3, 4)
 
 NUMERIC_KINDS = "biuf"
 
@@ -144,7 +144,7 @@ def infer_kind(
             raise UserError(f"{key}: a language model needs tokens, not {kind}; remove `inputs: {kind}`")
         kind = "tokens"
     is_like_images = len(shape) == 4 and (
-        shape[1 if channels == "first" else 3] in FLOAT_IMAGE_CHANNELS or has_channels_first(shape)
+        shape[1 if channels == "first" else 3] in IMAGE_CHANNELS or has_channels_first(shape)
     )
     if kind == "auto":
         is_integer = dtype.kind in "iu" and len(shape) in (3, 4)
@@ -213,9 +213,9 @@ def describe_inputs(spec: DataSpec, dtype: np.dtype) -> str:
 def has_channels_first(shape: tuple[int, ...]) -> bool:
     """Return whether a shape looks like (n, channels, height, width).
 
-    That is, axis 1 has length 1 or 3, and the last axis is too long to be channels.
+    That is, axis 1 has length 1, 3 or 4, and the last axis is too long to be channels.
     """
-    return len(shape) == 4 and shape[1] in (1, 3) and shape[3] > 4
+    return len(shape) == 4 and shape[1] in IMAGE_CHANNELS and shape[3] > max(IMAGE_CHANNELS)
 
 
 def validate_labels(shape: tuple[int, ...], count: int, kind: str, key: str) -> None:

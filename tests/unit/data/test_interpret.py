@@ -308,6 +308,18 @@ BAD = {
         "",
         "data.channels: images of shape (30, 3, 8, 8) are channels-first; write `channels: first`",
     ),
+    "bytes with four channels first": (
+        {"inputs": np.zeros((30, 4, 8, 8), np.uint8), "targets": LABELS},
+        {},
+        "",
+        "data.channels: images of shape (30, 4, 8, 8) are channels-first; write `channels: first`",
+    ),
+    "floats with four channels first": (
+        {"inputs": np.zeros((30, 4, 8, 8)), "targets": LABELS},
+        {},
+        "",
+        "data.channels: images of shape (30, 4, 8, 8) are channels-first; write `channels: first`",
+    ),
     "16 bits": (
         {"inputs": np.zeros((30, 8, 8), np.uint16), "targets": LABELS},
         {},

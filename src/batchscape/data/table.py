@@ -269,7 +269,10 @@ class _Reader:
         self.places.append(places)
 
     def _texts(self, file: TableFile, rows: Rows, name: str) -> list[str | None]:
-        """Return values as the names of categories or classes; of numbers, `1.0` and `1` are the same."""
+        """Return values as the names of categories or classes.
+
+        Of numbers, `1.0` and `1` are the same, and of booleans `true` and `TRUE`.
+        """
         values = rows.columns[name]
         if self.kinds[name] == "number":  # a class, which is an integer
             values = to_numbers(values, "number", file.missing_values)
@@ -283,6 +286,8 @@ class _Reader:
         texts = to_texts(values, file.kinds.get(name, self.kinds[name]), file.missing_values)
         if self.scans[name].is_number and not isinstance(values, np.ndarray):
             texts = [text and text.removesuffix(".0") for text in texts]
+        if self.scans[name].has_several_spellings:
+            texts = [text and text.capitalize() for text in texts]
         return texts
 
     def _require_integers(self, file: TableFile, rows: Rows, used: np.ndarray) -> None:

@@ -349,6 +349,7 @@ class ColumnScan:
         first: The first value of each kind, and the first missing one.
         infinite: The first number that is not finite.
         declared: The kind that the files declare.
+        spellings: The booleans as `to_texts` returns them: programs write `true`, `True` or `TRUE`.
     """
 
     name: str
@@ -357,6 +358,7 @@ class ColumnScan:
     infinite: Place | None = None
     decimal_commas: int = 0
     declared: Kind | None = None
+    spellings: set[str] = field(default_factory=set)
 
     def add(self, file: TableFile, values: Values, places: np.ndarray) -> None:
         """Count the values of a chunk."""
@@ -366,6 +368,8 @@ class ColumnScan:
             missing = np.isnan(numbers)
             self._add(file, "missing", values, places, missing)
             self._add(file, self.declared or "number", values, places, ~missing)
+            if file.kinds.get(self.name) == "boolean":
+                self.spellings.update(_name(value, "boolean") for value in np.unique(numbers[~missing]))
             self._note_infinite(file, numbers, values, places)
             return
         assert not isinstance(values, np.ndarray)
@@ -375,6 +379,7 @@ class ColumnScan:
         else:
             kinds = {value: classify(value) for value in set(values)}
         kinds |= dict.fromkeys(file.missing_values & kinds.keys(), "missing")
+        self.spellings.update(value for value, kind in kinds.items() if kind == "boolean")
         for kind in set(kinds.values()):
             self._add(file, kind, values, places, np.array([kinds[value] == kind for value in values]))
         self.decimal_commas += sum(DECIMAL_COMMA.fullmatch(value) is not None for value in values)
@@ -403,6 +408,12 @@ class ColumnScan:
     def is_number(self) -> bool:
         """Whether all values that are not missing are numbers."""
         return self.counts["number"] == self.num_present
+
+    @property
+    def has_several_spellings(self) -> bool:
+        """Whether all values that are not missing are booleans, and one of them is spelled in several ways."""
+        is_boolean = self.counts["boolean"] == self.num_present
+        return is_boolean and len({text.lower() for text in self.spellings}) < len(self.spellings)
 
     def kind(self) -> Kind:
         """Return the kind of all values. Raises UserError if they are mixed, infinite or all missing."""

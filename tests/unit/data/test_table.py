@@ -265,6 +265,30 @@ def test_dates_are_days_and_booleans_0_and_1(tmp_path: Path):
         )
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_booleans_are_the_same_class_and_category_however_they_are_spelled(tmp_path: Path, suffix: str):
+    frame = pd.DataFrame({"flag": [True, False, False, True] * 5, "y": [True, False] * 10, "x": np.arange(20)})
+    # As R, pandas and Parquet write them.
+    path = write(tmp_path / "r.csv", frame.replace({True: "TRUE", False: "FALSE"}))
+    validation = tmp_path / f"pandas.{suffix}"
+    frame.to_csv(validation, index=False) if suffix == "csv" else frame.to_parquet(validation)
+    for features in (["flag"], ["x"]):
+        keys = {"features": features, "categorical": ["flag"] * (features == ["flag"])}
+        result = prepare_table(path, "classification", target="y", validation_path=str(validation), **keys)
+        assert result.data.spec.classes == ("False", "True")
+        train, held_out = arrays(result, "train"), arrays(result, "validation")
+        assert np.array_equal(train["targets"], held_out["targets"])
+        assert np.array_equal(train["inputs"], held_out["inputs"])
+        assert train["targets"].tolist() == [1, 0] * 10
+
+
+@pytest.mark.parametrize("names", [("FALSE", "TRUE"), ("false", "true"), ("FALSE", "true")])
+def test_booleans_of_one_spelling_keep_it_as_names_of_classes(tmp_path: Path, names: tuple[str, str]):
+    frame = pd.DataFrame({"x": np.arange(20), "y": [*names, ""] * 6 + [*names]})
+    result = prepare_table(write(tmp_path / "t.csv", frame), "classification", target="y", missing="drop")
+    assert result.data.spec.classes == names
+
+
 def test_weights_are_stored_and_are_no_feature(tmp_path: Path):
     frame = FRAME.assign(importance=RNG.uniform(0.5, 2, COUNT))
     path = write(tmp_path / "t.csv", frame)

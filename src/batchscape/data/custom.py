@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchscape.config.data.arrays import CustomDataConfig
-from batchscape.data.data_module import load_data_module
+from batchscape.data.data_module import load_data_module, seed_generators
 from batchscape.data.interpret import from_arrays
 from batchscape.data.source import DEFAULT_OPTIONS, LoadOptions, RawDataset
 from batchscape.errors import UserError
@@ -30,7 +30,9 @@ def load(config: CustomDataConfig, options: LoadOptions = DEFAULT_OPTIONS) -> Ra
     Of a LightningDataModule, return the examples of its loaders. Raises UserError if it cannot be imported, fails, or
     returns anything else.
     """
-    returned = call_user_code(import_object(config.source, "data.source"), config.arguments, config.source, "data")
+    with seed_generators():  # also during the import: a seed that the module sets itself then counts for the call
+        function = import_object(config.source, "data.source")
+        returned = call_user_code(function, config.arguments, config.source, "data")
     if overridden_methods(returned, "LightningDataModule") is not None:
         return load_data_module(returned, config.source, options)
     values = _by_name(returned, config.source)

@@ -1,6 +1,7 @@
 """Examples from a `LightningDataModule`, whose datasets are read once, in order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -34,6 +35,14 @@ class _Example(NamedTuple):
     targets: np.ndarray | None
 
 
+@contextmanager
+def seed_generators() -> Iterator[None]:
+    """Seed the global generators while the block runs, so that `random_split` draws the same each time."""
+    with torch.random.fork_rng(devices=[]), seed_global_rngs(0):
+        torch.manual_seed(0)
+        yield
+
+
 def load_data_module(module: Any, source: str, options: LoadOptions) -> RawDataset:
     """Return the examples of the training, validation and test loaders of a LightningDataModule.
 
@@ -49,8 +58,7 @@ def load_data_module(module: Any, source: str, options: LoadOptions) -> RawDatas
         UserError: It fails, or it gives examples that cannot be stored: those of an iterable dataset, of varying
             shapes, in dicts, or other ones each time they are read.
     """
-    with torch.random.fork_rng(devices=[]), seed_global_rngs(0):
-        torch.manual_seed(0)  # for `random_split`
+    with seed_generators():
         datasets = _datasets(module, source)
         inputs, targets, sides = _read(datasets, source, options.task, options.folder)
     classes = None

@@ -105,6 +105,22 @@ def test_function_returns_a_dict_of_arrays(write_module: Callable):
     assert set(prepared.train.arrays) == {"inputs", "targets", "weights"}
 
 
+@pytest.mark.parametrize(
+    "draw", ["np.random.permutation(40)", "random.sample(range(40), 40)", "torch.randperm(40).numpy()"]
+)
+def test_random_numbers_of_a_function_are_the_same_each_time(write_module: Callable, draw: str):
+    text = f"import random\nimport torch\ndef load():\n    return 1.0 * np.array({draw})[:, None], np.arange(40) % 2"
+    once, again = (load_from(text, write_module).arrays["inputs"] for _ in range(2))
+    assert np.array_equal(once, again)
+    assert not np.array_equal(once.ravel(), np.arange(40))
+
+
+def test_seed_that_a_module_sets_counts(write_module: Callable):
+    seed_and_load = "np.random.seed(7)\ndef load():\n    return np.random.rand(40, 1), np.arange(40) % 2"
+    expected = np.random.RandomState(7).rand(40, 1)
+    assert np.array_equal(load_from(seed_and_load, write_module).arrays["inputs"], expected)
+
+
 def test_kind_of_a_dict_decides_what_inputs_are(write_module: Callable):
     text = "def load():\n    return {'inputs': np.arange(12).reshape(6, 2), 'labels': [0, 1] * 3, 'kind': 'tokens'}"
     source = load_from(text, write_module)

@@ -57,6 +57,15 @@ def test_sides_have_the_examples_of_the_loaders_in_order():
         assert torch.equal(batch.targets, expected[1])
 
 
+@pytest.mark.parametrize("method", ["__init__(self): super().__init__(); ", "setup(self, stage): "])
+def test_random_split_is_the_same_each_time(write_module: Callable, method: str):
+    split = "self.train, self.val = torch.utils.data.random_split(TensorDataset(x, y), [30, 10])"
+    more = f"def {method}{split}\n    def val_dataloader(self): return DataLoader(self.val)"
+    once, again = (load(write_module, "DataLoader(self.train)", more) for _ in range(2))
+    assert torch.equal(once.validation.arrays["inputs"], again.validation.arrays["inputs"])
+    assert not torch.equal(once.validation.arrays["inputs"], once.train.arrays["inputs"][-10:])
+
+
 def test_network_sees_the_shapes_and_labels_of_the_loader(write_module: Callable):
     # Label 2 has no example, and keeps 3 its index; the third axis of these inputs is no channel.
     data = load(write_module, "DataLoader(Items(lambda i: (np.full((5, 4), i, np.float32), (0, 1, 3)[i % 3])), 8)")

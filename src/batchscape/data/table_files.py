@@ -28,6 +28,9 @@ CHUNK_ROWS = 20_000
 CSV_CHUNK_ROWS = 1_000
 CHUNK_FIELDS = 2_000_000
 
+# Characters of a field of CSV. A longer one is more likely the rest of the file behind a quote that is never closed.
+MAX_FIELD_LENGTH = 2**24
+
 SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 
 OPENERS: dict[bytes, Callable[[str, str], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -192,6 +195,7 @@ class CsvFile(TableFile):
     def _rows(self) -> Iterator[tuple[int, list[str]]]:
         """Yield each row with the line that it begins at."""
         line = 1
+        csv.field_size_limit(MAX_FIELD_LENGTH)  # of the process; 131,072 by default, which long texts exceed
         with self._open() as stream:
             reader = csv.reader(stream, delimiter=self.separator, strict=True, skipinitialspace=self.separator != "\t")
             try:
@@ -200,8 +204,15 @@ class CsvFile(TableFile):
                     line = reader.line_num + 1
             except csv.Error as error:
                 reason = str(error)
-                if "field larger" in reason or "unexpected end" in reason:
-                    raise self.error("a quote is never closed; close it, or double it if it is part of the text", line)
+                fix = "close it, or double it if it is part of the text"
+                if "unexpected end" in reason:
+                    raise self.error(f"a quote is never closed; {fix}", line)
+                if "field larger" in reason:
+                    raise self.error(
+                        f"a field has more than {MAX_FIELD_LENGTH:,} characters, perhaps because a quote is never "
+                        f"closed; {fix}, or leave the column out of the file",
+                        line,
+                    )
                 raise self.error(f"cannot be parsed ({reason}); check quotes and separators", line)
 
     @contextmanager

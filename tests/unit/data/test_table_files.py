@@ -1,5 +1,6 @@
 """Rows of CSV and Parquet files."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -92,3 +93,22 @@ def test_parquet_has_types_and_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert first.columns["flag"].tolist() == [1, 0]
     assert first.columns["day"].tolist() == [1, 2.5]
     assert np.isnan(second.columns["day"]).all()
+
+
+@pytest.mark.parametrize("count", [131_073, 1_000_000])
+def test_fields_may_be_long(tmp_path: Path, count: int):
+    path = tmp_path / "t.csv"
+    path.write_text(f'text,y\n"{"a" * count}",1\n')
+    (rows,) = open_table(str(path), "data.path", None, MISSING).chunks(["text", "y"])
+    assert (len(rows.columns["text"][0]), rows.columns["y"]) == (count, ["1"])
+
+
+def test_too_long_a_field_is_reported_with_its_line(tmp_path: Path, refusal: Callable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("batchscape.data.table_files.MAX_FIELD_LENGTH", 1000)
+    path = tmp_path / "t.csv"
+    path.write_text(f'text,y\na,1\n"{"a" * 1001}",1\n')
+    file = open_table(str(path), "data.path", None, MISSING)
+    assert refusal(lambda names: list(file.chunks(names)), ["text"]) == (
+        f"data.path: {path}, line 3: a field has more than 1,000 characters, perhaps because a quote is never closed; "
+        "close it, or double it if it is part of the text, or leave the column out of the file"
+    )

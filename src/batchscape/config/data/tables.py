@@ -55,8 +55,8 @@ class TableSection(DataSection):
     missing_values: Annotated[tuple[str, ...], AsTuple, Distinct, Field(examples=[["NA", "-999"]])] = (
         *("NA", "N/A", "n/a", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None", "<NA>", "#N/A", "#NA"),
     )
-    """Text that means no value, besides an empty field, exactly as the file has it: `-999` is not `-999.0`. Parquet has
-    its own missing values."""
+    """Text that means no value, besides an empty field, exactly as the file has it: `-999` is not `-999.0`. In Parquet,
+    nulls, NaN and empty text mean it instead."""
 
     target_transform: Literal["none", "log", "standardize"] = "none"
     """`log`: the natural logarithm of a positive number, minus its mean over the training rows, is predicted.
@@ -129,7 +129,8 @@ class TableConfig(TableSection):
     """Where the rows come from."""
 
     path: Annotated[str, Field(min_length=1, examples=["data/houses.csv"])]
-    """A CSV file (UTF-8, with a header line, also compressed by gzip, bzip2 or xz) or a Parquet file."""
+    """A CSV file (UTF-8, with a header line, also compressed by gzip, bzip2 or xz) or a Parquet file,
+    whose columns have types: text is never taken for numbers, booleans or dates."""
 
     separator: Annotated[str | None, Field(min_length=1, max_length=1, examples=[";"])] = None
     """Separator of the columns of CSV. `null`: of comma, semicolon, tab and `|`, the one that the first line has most

@@ -93,7 +93,7 @@ def describe_cost(study: Study, inspection: Inspection) -> list[str]:
     `inspection` is what is known about the data before it is prepared. Raises UserError if the network, the loss or a
     metric is invalid.
     """
-    hint = "; run `snakemake --cores 4 prepare --configfile FILE`, then `check` measures it"
+    hint = "; run `batchscape run FILE prepare --cores 4`, then `check` measures it"
     try:
         sample, counts = _sample_data(study, inspection)
         if sample is None:

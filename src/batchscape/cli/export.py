@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from batchscape.cli.finished import find_folder, read_finished
+from batchscape.cli.finished import FINISH, find_folder, read_finished
 from batchscape.config.loading import printable
 from batchscape.config.run import RunSpec
 from batchscape.errors import UserError
@@ -44,7 +44,7 @@ def export(path: Path, kind: Format, devices: int, max_per_device: int | None) -
         tested = json.loads(network.read_text(encoding="utf-8"))
         has_batch_norm, is_weighted = bool(tested["batch_norm"]), bool(tested["weighted"])
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{printable(network)}: cannot be read ({error}); delete it and run `snakemake all`")
+        raise UserError(f"{printable(network)}: cannot be read ({error}); delete it and {FINISH}")
     text = export_setting(
         spec,
         run["training_examples"],

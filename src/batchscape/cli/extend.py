@@ -66,7 +66,7 @@ def extend(file: Path, number: int) -> list[str]:
         )
     if after.confirmation_runs:
         lines.append("finalists that change with the new runs are confirmed again, with the same fresh seeds")
-    return [*lines, f"`snakemake -n all --configfile {shlex.quote(name)}` lists the jobs, and without `-n` runs them"]
+    return [*lines, f"`batchscape run {shlex.quote(name)} -n` lists the jobs, and without `-n` runs them"]
 
 
 def new_seeds(number: int, used: Iterable[int]) -> list[int]:

@@ -147,7 +147,7 @@ class Collector:
             return []
         return [
             f"{printable(file)} was edited after {len(older)} of the {len(self.analysis_files)} files of analyses were "
-            "written; `snakemake -n all` lists those that the edit makes stale"
+            "written; `batchscape run FILE -n` lists those that the edit makes stale"
         ]
 
     def missing(self) -> list[tuple[str, str]]:

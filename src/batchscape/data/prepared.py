@@ -348,7 +348,7 @@ def _open_prepared(path: Path) -> Iterator[tuple[list[_Entry], dict[str, Any], i
                 raise ValueError(f"{size} bytes, which is less than its header says")
         yield entries, about, 8 + length
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no prepared data; run `snakemake --cores 1 {path}` to prepare it")
+        raise UserError(f"{path}: there is no prepared data; run `batchscape run FILE prepare --cores 1`")
     except (OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: is corrupt or incomplete ({reason}); delete it to prepare the data again")

@@ -151,7 +151,7 @@ def test_a_loss_is_timed_with_targets_of_the_data(target: list[int], tmp_path: P
         ),
         (
             {"data": {"source": "my_data:load"}},
-            "time: unknown before the data is prepared; run `snakemake",
+            "time: unknown before the data is prepared; run `batchscape run FILE prepare --cores 4`, then",
         ),
         (
             {"task": {"class_weights": {"class1": 3}}},

@@ -74,3 +74,10 @@ def test_a_missing_confirmation_is_no_reason_to_recommend_another_setting():
     folder = write_finished(Path("results/s"), confirmation={"enabled": True})
     with pytest.raises(UserError, match=r"tables/confirmation\.csv: cannot be read"):
         export(folder, "lightning", 1, None)
+
+
+def test_a_missing_network_is_named_with_the_command_that_creates_it():
+    folder = write_finished(Path("results/s"))
+    (folder / "network.json").unlink()
+    with pytest.raises(UserError, match=r"network\.json: cannot be read .* `batchscape run FILE`, where FILE is"):
+        export(folder, "lightning", 1, None)

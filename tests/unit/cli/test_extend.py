@@ -62,6 +62,7 @@ def test_only_the_seeds_are_edited(tmp_path: Path, before: str, after: str):
     added = len(new.runs) - len(old.runs)
     assert lines[0].endswith(f"grid.seeds: {list(old.grid.seeds)} is now {list(new.grid.seeds)}")
     assert lines[1].startswith(f"{added} runs are added to the {len(old.runs)} of the study")
+    assert lines[-1] == f"`batchscape run {file} -n` lists the jobs, and without `-n` runs them"
 
 
 UNEDITABLE = {

@@ -276,7 +276,10 @@ def test_an_edit_of_the_study_file_after_the_analyses_is_reported():
     assert collector.edited_since(file) == []
     file.touch()
     (line,) = collector.edited_since(file)
-    assert line.startswith("s.yaml was edited after 2 of the 2 files of analyses were written")
+    assert line == (
+        "s.yaml was edited after 2 of the 2 files of analyses were written; `batchscape run FILE -n` lists those that "
+        "the edit makes stale"
+    )
 
 
 def test_missing_parts_with_the_same_reason_are_grouped():

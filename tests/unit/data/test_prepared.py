@@ -178,7 +178,7 @@ def test_missing_file_is_reported_with_the_command_that_creates_it(tmp_path: Pat
     path = tmp_path / "prepared.safetensors"
     message = refusal(read_prepared, path)
     assert message.startswith(f"{path}: ")
-    assert f"snakemake --cores 1 {path}" in message
+    assert message.endswith("run `batchscape run FILE prepare --cores 1`")
 
 
 @pytest.mark.parametrize("size", [0, 7, 100, 5000, -1])

@@ -1,5 +1,6 @@
 """`batchscape extend`: add seeds to a study file, and change nothing else in it."""
 
+import re
 import shlex
 from collections.abc import Iterable
 from itertools import count, islice
@@ -85,13 +86,14 @@ def add_seeds(text: str, seeds: Iterable[int], new: Iterable[int]) -> str | None
     """
     root = YAML(typ="safe", pure=True).compose(text)
     added, complete = ", ".join(map(str, new)), ", ".join(map(str, (*seeds, *new)))
+    newline = "\r\n" if "\r\n" in text else "\n"
     if not isinstance(root, MappingNode):
         return None
     grid = _value(root, "grid")
     if grid is None:
         if root.flow_style:
             return None
-        return f"{text.rstrip()}\n\ngrid:\n  seeds: [{complete}]\n"
+        return newline.join([text.rstrip(), "", "grid:", f"  seeds: [{complete}]", ""])
     if not isinstance(grid, MappingNode):
         return None
     node = _value(grid, "seeds")
@@ -99,16 +101,16 @@ def add_seeds(text: str, seeds: Iterable[int], new: Iterable[int]) -> str | None
         if not grid.value:  # `{}`
             return _insert(text, grid.start_mark.index + 1, f"seeds: [{complete}]")
         start = grid.value[0][0].start_mark
-        separator = ", " if grid.flow_style else f"\n{' ' * start.column}"
+        separator = ", " if grid.flow_style else f"{newline}{' ' * start.column}"
         return _insert(text, start.index, f"seeds: [{complete}]{separator}")
     if not isinstance(node, SequenceNode) or not node.value:
         return None
     last = node.value[-1]
     if node.flow_style:
         return _insert(text, last.end_mark.index, f", {added}")
-    end = text.find("\n", last.end_mark.index)
-    items = "".join(f"\n{' ' * node.start_mark.column}- {seed}" for seed in new)
-    return _insert(text, len(text) if end < 0 else end, items)
+    end = last.end_mark.index + len(re.split("\r?\n", text[last.end_mark.index :], maxsplit=1)[0])
+    items = "".join(f"{newline}{' ' * node.start_mark.column}- {seed}" for seed in new)
+    return _insert(text, end, items)
 
 
 def _value(mapping: MappingNode, key: str) -> Node | None:

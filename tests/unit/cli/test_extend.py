@@ -65,6 +65,15 @@ def test_only_the_seeds_are_edited(tmp_path: Path, before: str, after: str):
     assert lines[-1] == f"`batchscape run {file} -n` lists the jobs, and without `-n` runs them"
 
 
+@pytest.mark.parametrize(("before", "after"), TEXTS.values(), ids=TEXTS)
+def test_line_ends_of_windows_stay(tmp_path: Path, before: str, after: str):
+    file = tmp_path / "study.yaml"
+    ends = "\n", "\r\n"
+    file.write_bytes(before.replace(*ends).encode())
+    extend(file, 2)
+    assert file.read_bytes().decode() == after.replace(*ends)
+
+
 UNEDITABLE = {
     "alias": "name: s\nlandscape: {seeds: &seeds [5, 6]}\ngrid: {seeds: *seeds}\n",
     "flow file": "{name: s}\n",

@@ -222,6 +222,18 @@ MISTAKES = [
         "data.missing_values[0]: ",
         'must be text in quotes, got -999; write for example `missing_values: [NA, "-999"]`',
     ),
+    (
+        "a number as the name of a column",
+        "name: s\ndata: {source: table, path: t.csv, target: 2020}",
+        "data.target: ",
+        'must be text in quotes, got 2020; write `target: "2020"`',
+    ),
+    (
+        "a boolean as the name of a column",
+        "name: s\ndata: {source: table, path: t.csv, target: true}",
+        "data.target: ",
+        'must be text in quotes, got true; write `target: "true"`',
+    ),
     ("a repeated checkpoint", "name: s\ntraining: {checkpoints: [2, 2]}", "training.checkpoints: ", "repeats 2"),
     # integers
     ("a real batch size", "name: s\ngrid: {batch_sizes: [32.0]}", "grid.batch_sizes[0]: ", "integer, got 32.0"),

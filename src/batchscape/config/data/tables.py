@@ -11,6 +11,9 @@ ColumnNames = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], AsTuple
 
 
 def _text_to_tuple(value: Any) -> Any:
+    if isinstance(value, int | float):  # such as the name 2020, which YAML takes for a number
+        name = str(value).lower()  # true, as in YAML
+        raise ValueError(f'must be text in quotes, got {name}; write `target: "{name}"`')
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
 
 

@@ -76,10 +76,15 @@ class StepPlan:
     num_examples: int
     """Number of training examples."""
 
+    @property
+    def _first_stage(self) -> _Stage:
+        """The only stage of the run without its stages."""
+        return _Stage(0, 0, self.spec.batch_size, 1.0, self.num_examples)
+
     @cached_property
     def _stages(self) -> list[_Stage]:
         """All stages of the run, ascending by their first step."""
-        stages = [_Stage(0, 0, self.spec.batch_size, 1.0, self.num_examples)]
+        stages = [self._first_stage]
         for stage in self.spec.stages:
             step = self._in_steps(stage.start, 1, stages)
             while stages and stages[-1].first_step >= step:  # that one would have no step
@@ -107,7 +112,7 @@ class StepPlan:
     @cached_property
     def warmup(self) -> int:
         """Steps of the warm-up, at least one if there is any."""
-        length, first = self.spec.schedule.warmup, self._stages[:1]  # later stages do not change it
+        length, first = self.spec.schedule.warmup, [self._first_stage]  # the stages do not change it
         if length is None:
             return 0
         if length.fraction is None:
@@ -164,7 +169,7 @@ class StepPlan:
     def learning_rate_factor(self, step: int) -> float:
         """Return the factor of the learning rate in a step, counted from 1, by the schedule and the stage."""
         scheduled = factor(step, self.total, self.warmup, self.spec.schedule)
-        return scheduled if len(self._stages) == 1 else scheduled * self._stage(step - 1).learning_rate_factor
+        return scheduled * self._stage(step - 1).learning_rate_factor
 
     def examples(self, step: int) -> int:
         """Return the number of training examples, counted again in each epoch, of the first steps."""

@@ -338,3 +338,13 @@ def test_without_stages_all_steps_have_one_batch_size(budget: dict):
     step_plan = plan_of(50, 7, budget)
     assert {size for _, _, size in planned_batches(step_plan)} <= {7, 1}
     assert all(first < second for first, second in pairwise(step_plan.evaluations))
+
+
+@pytest.mark.parametrize("warmup", [None, {"epochs": 1}, {"fraction": 0.25}])
+def test_a_stage_from_the_first_step_has_its_factor_and_the_warmup_of_the_run_without(warmup: dict | None):
+    first = stage({"fraction": 0.01}, 2, 2.0)  # 0.4 steps, which are rounded to none
+    constant, grown = (plan_of(64, 8, {"steps": 40}, warmup, each) for each in ((), [first]))
+    assert [grown.batch_size(step) for step in (1, 40)] == [16, 16]
+    factors = [constant.learning_rate_factor(step) for step in range(1, 41)]
+    assert [grown.learning_rate_factor(step) for step in range(1, 41)] == [2 * each for each in factors]
+    assert grown.warmup == constant.warmup

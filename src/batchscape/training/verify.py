@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from batchscape.training.distributed import ProcessGroup
 from batchscape.training.execution import Execution
 from batchscape.training.launcher import WorkerFailed
 from batchscape.training.micro_batches import backward
+from batchscape.training.precision import Autocast
 from batchscape.training.train import train
 
 HOLDS, FAILS, NOT_CHECKED = "holds", "does not hold", "not checked"
@@ -295,20 +297,31 @@ def measure_throughput(spec: RunSpec, data: PreparedData, folder: Path) -> Throu
     path = folder / "data.safetensors"
     write_prepared(path, select_examples(data, max(MAX_EXAMPLES, spec.batch_size)))
     try:
-        first = _time_step(spec, path, folder / "first", 1)[0]
-        seconds, micro_batch = _time_step(spec, path, folder / "timed", min(MAX_STEPS, max(1, int(SECONDS / first))))
+        first = _time_steps(spec, path, folder / "first", 1).seconds
+        timed = _time_steps(spec, path, folder / "timed", min(MAX_STEPS, max(1, int(SECONDS / first))))
     except UserError as error:
         if not is_out_of_memory(error) and "memory" not in str(error):
             raise
         return Throughput(spec.batch_size, math.nan, 0, 0)
     objective = build_objective(spec.model, spec.task, data, spec.seed)
-    count = min(micro_batch, spec.batch_size)
-    saved = saved_tensor_bytes(objective.module, objective.network_inputs(probe_batch(data.train, count=count)))
-    return Throughput(spec.batch_size, spec.batch_size / seconds, count, saved)
+    count = min(timed.micro_batch, spec.batch_size)
+    inputs = objective.network_inputs(probe_batch(data.train, count=count))
+    network = Autocast(objective.module, "cpu") if spec.training.precision == "bf16" else objective.module
+    return Throughput(spec.batch_size, timed.examples / timed.seconds, count, saved_tensor_bytes(network, inputs))
 
 
-def _time_step(spec: RunSpec, data: Path, path: Path, steps: int) -> tuple[float, int]:
-    """Return the seconds of a step, after as many to warm up, and the examples that are in the network at once."""
+class _Timing(NamedTuple):
+    seconds: float
+    examples: int
+    """The last batch of an epoch may be smaller, so they may be fewer than the steps times the batch size."""
+
+    micro_batch: int
+    """Examples that are in the network at once."""
+
+
+def _time_steps(spec: RunSpec, data: Path, path: Path, steps: int) -> _Timing:
+    """Time so many steps, after as many to warm up."""
     run = RunDirectory(train(_with_budget(spec, 2 * steps, steps), data, path, Execution()))
-    seconds = float(run.history(["train_seconds"])["train_seconds"].iloc[-1])
-    return seconds / steps, int(run.summary()["environment"]["micro_batch"])
+    history = run.history(["train_seconds", "examples"])
+    examples = int(history["examples"].diff().iloc[-1])
+    return _Timing(float(history["train_seconds"].iloc[-1]), examples, int(run.summary()["environment"]["micro_batch"]))

@@ -10,6 +10,7 @@ from batchscape.config.data.arrays import CustomDataConfig
 from batchscape.config.run import RunSpec
 from batchscape.data.prepare import prepare
 from batchscape.data.prepared import PreparedData
+from batchscape.io.run_directory import RunDirectory
 from batchscape.training.verify import (
     FAILS,
     HOLDS,
@@ -113,6 +114,30 @@ def test_throughput_is_that_of_the_batch_size(data: PreparedData, tmp_path: Path
     assert found.examples_per_second > 0
     # At least the inputs of the first layer are saved.
     assert found.saved_bytes > 64 * 784 * 4
+
+
+def test_throughput_counts_the_examples_of_short_batches(
+    data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("batchscape.training.verify.SECONDS", 0.01)  # two steps are an epoch
+    found = measure_throughput(spec_of("LitClassifier", batch_size=100), data, tmp_path)
+    warm_up, timed = RunDirectory(tmp_path / "timed").history(["step", "examples", "train_seconds"]).to_numpy()
+    steps, examples, _ = timed - warm_up
+    assert len(data.train) == 168 and 68 <= examples < 100 * steps
+    assert found.examples_per_second == pytest.approx(examples / timed[2])
+
+
+def test_memory_of_the_backward_pass_is_that_of_the_precision(
+    data: PreparedData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("batchscape.training.verify.SECONDS", 0.01)
+    saved = {}
+    for precision in ("float32", "bf16"):
+        spec = spec_of(
+            "LitClassifier", training={"budget": {"epochs": 1}, "accelerator": "cpu", "precision": precision}
+        )
+        saved[precision] = measure_throughput(spec, data, tmp_path / precision).saved_bytes
+    assert saved["bf16"] < saved["float32"]
 
 
 def test_selected_examples_are_spread_over_the_data(data: PreparedData):

@@ -24,6 +24,7 @@ from batchscape.models.parameters import flatten_tensors
 from batchscape.models.perturbation import copy_perturbed
 from batchscape.models.step_network import StepNetwork, check_step, unused_methods
 from batchscape.optim.optimizers import check_optimizer_step, check_resume
+from batchscape.runtime.randomness import seed_global_rngs
 from batchscape.runtime.user_code import overridden_methods, summarize_error
 from batchscape.tasks.build import build_objective
 from batchscape.tasks.lightning import LightningObjective
@@ -44,6 +45,8 @@ STEPS = 1e-6, 1e-5, 1e-7, 1e-4
 # parameters, so that parameters with hardly any curvature are not compared.
 RELATIVE_TOLERANCE, TOTAL_TOLERANCE = 0.01, 1e-4
 NUM_DIRECTIONS = 2
+# Training passes after which the state of a network is compared with that of its saved weights.
+NUM_STATE_PASSES = 3
 
 
 def probe_batch(data: Dataset, device: torch.device = CPU, count: int = NUM_PROBE_EXAMPLES) -> Batch:
@@ -70,8 +73,8 @@ def validate_network(
     Raises:
         UserError: The network cannot be constructed or copied, does not accept the inputs, returns outputs of another
             shape than the loss needs or ones that in evaluation mode depend on the rest of the batch or on later
-            tokens, cannot be differentiated, or has no trainable parameters; the loss is not a mean over examples; or
-            the largest batch is larger than the data.
+            tokens, cannot be differentiated, has no trainable parameters, or has state that is not saved; the loss is
+            not a mean over examples; or the largest batch is larger than the data.
     """
     validate_batch_size(largest_batch, data)
     spec, objective = data.spec, build_objective(config, task_config, data, seed=0)
@@ -98,6 +101,7 @@ def validate_network(
                 "analyses, which change the weights, would be wrong; compute them in each forward pass"
             )
         _check_gradient(objective.on(replica), batch, config.name)
+    _check_state(network, build_objective(config, task_config, data, seed=0).module.to(place), inputs, config.name)
     examples = probe_batch(data.train, place, NUM_SPLIT_EXAMPLES)
     loss_name, outputs = task_config.loss, None
     if isinstance(objective, SupervisedObjective):
@@ -344,6 +348,36 @@ def _follows_weights(network: nn.Module, inputs: Any) -> bool:
         for parameter, perturbed in zip(changed_after.parameters(), copy_perturbed(network).parameters(), strict=True):
             parameter.copy_(perturbed)
         return torch.allclose(changed_after(inputs), changed_before(inputs), rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _check_state(network: nn.Module, rebuilt: nn.Module, inputs: Any, name: str) -> None:
+    """Raise UserError if training passes change more of a network than its state dict, which a rebuilt one gets."""
+    trained = copy_perturbed(network).train()  # zero weights could hide the state from the outputs
+    for _ in range(NUM_STATE_PASSES):
+        _outputs(trained, inputs)
+    try:
+        rebuilt.load_state_dict(trained.state_dict())
+    except Exception as error:
+        raise UserError(
+            f"model.name: {name} cannot be saved and loaded after a pass in training mode: {summarize_error(error)}; "
+            "register all its parameters and buffers in `__init__`, with their final shapes"
+        )
+    for training in (False, True):
+        expected, outputs = (_outputs(each.train(training), inputs) for each in (trained, rebuilt))
+        if not torch.allclose(outputs, expected, rtol=1e-4, atol=1e-5, equal_nan=True):
+            raise UserError(
+                f"model.name: {name} has state that passes in training mode change, and that is not saved with its "
+                f"weights: in {'training' if training else 'evaluation'} mode it returns other outputs after they are "
+                "loaded; keep such state in persistent buffers (`self.register_buffer`)"
+            )
+
+
+def _outputs(network: nn.Module, inputs: Any) -> torch.Tensor:
+    """Return the outputs of a network, with the same random numbers in each call."""
+    with torch.random.fork_rng(devices=[]), seed_global_rngs(0):
+        torch.manual_seed(0)
+        outputs: torch.Tensor = network(inputs)
+        return outputs.detach()
 
 
 def _join_first(names: tuple[str, ...]) -> str:

@@ -541,6 +541,74 @@ def test_network_that_would_silently_give_wrong_numbers_is_rejected(
     assert re.match(expected, message), message
 
 
+HIDDEN = "self.hidden, self.head = nn.Linear(192, 8), nn.Linear(8, 3)"
+STATES = {
+    "a buffer that is not persistent": (
+        "self.register_buffer('mean', torch.zeros(8), persistent=False)",
+        "if self.training: self.mean = 0.9 * self.mean + 0.1 * hidden.detach().mean(0)\n"
+        "        hidden = hidden - self.mean",
+    ),
+    "a counter": (
+        "self.calls = 0",
+        "self.calls += self.training\n        hidden = hidden * (1 + self.training / (1 + self.calls))",
+    ),
+    "a generator": (
+        "self.generator = torch.Generator()",
+        "hidden = hidden + self.training * torch.rand(8, generator=self.generator)",
+    ),
+}
+KEPT = {
+    "a persistent buffer": (
+        "self.register_buffer('calls', torch.zeros(()))",
+        "self.calls += self.training\n        hidden = hidden * (1 + self.training / (1 + self.calls))",
+    ),
+    "a constant of the first pass": (
+        "self.scale = None",
+        "self.scale = torch.linspace(1, 2, 8) if self.scale is None else self.scale\n"
+        "        hidden = hidden * self.scale",
+    ),
+    "a counter without effect": ("self.calls = 0", "self.calls += 1"),
+    "dropout": ("", "hidden = nn.functional.dropout(hidden, 0.5, self.training)"),
+    "random depth": ("", "if not self.training or random.random() < 0.5: hidden = torch.tanh(hidden)"),
+    "spectral norm": ("self.hidden = nn.utils.parametrizations.spectral_norm(self.hidden)", ""),
+    "weight norm": ("self.hidden = nn.utils.parametrizations.weight_norm(self.hidden)", ""),
+    "BatchNorm": ("self.norm = nn.BatchNorm1d(8, momentum=None)", "hidden = self.norm(hidden)"),
+    "InstanceNorm": (
+        "self.norm = nn.InstanceNorm1d(2, track_running_stats=True)",
+        "hidden = self.norm(hidden.reshape(-1, 2, 4)).flatten(1)",
+    ),
+}
+
+
+def stateful(write_module: Callable, init: str, step: str) -> CustomModelConfig:
+    forward = f"hidden = torch.relu(self.hidden(images.flatten(1)))\n        {step}\n        return self.head(hidden)"
+    return write_module("import random\n" + NET.format(init=f"{HIDDEN}\n        {init}", forward=forward))
+
+
+@pytest.mark.parametrize(("init", "step"), STATES.values(), ids=STATES)
+def test_network_with_state_that_is_not_saved_is_rejected(
+    write_module: Callable, refusal: Callable, data: PreparedData, init: str, step: str
+):
+    config = stateful(write_module, init, step)
+    message = refusal(validate_network, config, ClassificationConfig(), 2, data)
+    assert message.startswith("model.name: brought_net:Net has state that passes in training mode change, and that")
+    assert message.endswith("keep such state in persistent buffers (`self.register_buffer`)")
+
+
+@pytest.mark.parametrize(("init", "step"), KEPT.values(), ids=KEPT)
+def test_network_with_state_that_is_saved_is_accepted(write_module: Callable, data: PreparedData, init: str, step: str):
+    assert validate_network(stateful(write_module, init, step), ClassificationConfig(), 2, data)["parameters"] > 0
+
+
+def test_network_that_gets_buffers_in_training_is_rejected(
+    write_module: Callable, refusal: Callable, data: PreparedData
+):
+    step = "if self.training and not hasattr(self, 'late'): self.register_buffer('late', torch.zeros(1))"
+    message = refusal(validate_network, stateful(write_module, "", step), ClassificationConfig(), 2, data)
+    assert "brought_net:Net cannot be saved and loaded after a pass in training mode: RuntimeError: " in message
+    assert '"late"' in message and message.endswith("parameters and buffers in `__init__`, with their final shapes")
+
+
 def test_compiled_network_is_rejected(write_module: Callable, refusal: Callable, data: PreparedData):
     config = write_module(
         "class Net(nn.Sequential):\n    def __init__(self):\n"

@@ -327,6 +327,12 @@ def _check_gradient(objective: Objective, batch: Batch, name: str) -> None:
             if is_out_of_memory(error):
                 raise
             raise UserError(f"model.name: {name} cannot be differentiated in {mode} mode: {summarize_error(error)}")
+    for parameter_name, parameter in network.named_parameters():
+        if parameter.grad is not None and parameter.grad.is_sparse:
+            raise UserError(
+                f"model.name: {name} has sparse gradients ({parameter_name}), and training and all analyses use dense "
+                "ones; write `sparse=False` in the embedding"
+            )
     accumulated = [torch.zeros_like(part) if part.grad is None else part.grad for part in trainable]
     network.zero_grad()
     for by_backward, by_grad in zip(accumulated, gradients, strict=True):

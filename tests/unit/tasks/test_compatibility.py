@@ -441,8 +441,13 @@ class Net(nn.Module):
             "hidden = self.layers(images).exp(); outputs = hidden * 1; hidden += self.training; return outputs",
             r"cannot be differentiated in training mode: RuntimeError: .* inplace operation",
         ),
+        (
+            "self.table, self.head = nn.Embedding(2, 4, sparse=True), nn.Linear(768, 3)",
+            "return self.head(self.table((images > 0.5).long()).flatten(1))",
+            r"has sparse gradients \(table\.weight\), .* write `sparse=False` in the embedding",
+        ),
     ],
-    ids=["bfloat16", "complex", "checkpoint", "in place"],
+    ids=["bfloat16", "complex", "checkpoint", "in place", "sparse"],
 )  # fmt: skip
 def test_network_that_would_fail_later_raises_a_one_line_error(
     write_module: Callable, refusal: Callable, data: PreparedData, init: str, forward: str, expected: str

@@ -55,6 +55,11 @@ def construct(config: CustomModelConfig, spec: DataSpec, outputs: int) -> nn.Mod
         raise UserError(
             f"model.name: {config.name} returns {type(network).__name__}, but must return a torch.nn.Module"
         )
+    if any(isinstance(module, torch.jit.ScriptModule) for module in network.modules()):
+        raise UserError(
+            f"model.name: {config.name} is TorchScript, whose copies cannot be trained; return the Python module, "
+            "without torch.jit.script or torch.jit.trace"
+        )
     if any(type(module).__name__ == "OptimizedModule" for module in network.modules()):
         raise UserError(
             f"model.name: {config.name} is compiled by torch.compile, which hides the sizes of its tensors from "
@@ -125,7 +130,7 @@ def _copy_input(network: nn.Module, inputs: Any, memory_format: torch.memory_for
     target = memory_format or torch.preserve_format
     try:
         network.register_forward_pre_hook(lambda _, arguments: tuple(_clone(part, target) for part in arguments))
-        # Tested on a copy, because copies of TorchScript modules lose their hooks.
+        # Tested on a copy, as analyses use; a class whose `__call__` is its own runs no hooks.
         works = not _writes_into(copy.deepcopy(network), _clone(inputs, torch.preserve_format))
     except Exception:
         works = False

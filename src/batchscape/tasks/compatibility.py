@@ -9,6 +9,7 @@ from functools import reduce
 from typing import Any
 
 import torch
+from safetensors.numpy import save
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
@@ -86,6 +87,7 @@ def validate_network(
                 f"model.name: {config.name} has parameters of {parameter.dtype} ({name}); training and all analyses "
                 "use torch.float32, so convert them to it"
             )
+    _check_entries(network, config.name)
     for place in dict.fromkeys((CPU, device)):
         batch = probe_batch(data.train, place)
         rebuilt, inputs = build_objective(config, task_config, data, seed=0).module, objective.network_inputs(batch)
@@ -354,6 +356,19 @@ def _follows_weights(network: nn.Module, inputs: Any) -> bool:
         for parameter, perturbed in zip(changed_after.parameters(), copy_perturbed(network).parameters(), strict=True):
             parameter.copy_(perturbed)
         return torch.allclose(changed_after(inputs), changed_before(inputs), rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+def _check_entries(network: nn.Module, name: str) -> None:
+    """Raise UserError if an entry of the state dict cannot be in a weights file."""
+    for entry, value in network.state_dict().items():
+        try:
+            save({entry: value.detach().reshape(-1)[:0].numpy()})
+        except Exception:
+            kind = str(value.dtype) if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+            raise UserError(
+                f"model.name: {name} cannot be saved: {entry} in its state_dict is {kind}; make it a tensor of another "
+                "type, such as torch.float32, or if it is constant leave it out, as with `persistent=False`"
+            )
 
 
 def _check_state(network: nn.Module, rebuilt: nn.Module, inputs: Any, name: str) -> None:

@@ -468,8 +468,18 @@ class Net(nn.Module):
             "return self.head(self.table((images > 0.5).long()).flatten(1))",
             r"has sparse gradients \(table\.weight\), .* write `sparse=False` in the embedding",
         ),
+        (
+            f"{LAYERS}; self.register_buffer('scale', torch.ones(3, dtype=torch.bfloat16))",
+            "return self.layers(images) * self.scale.float()",
+            r"cannot be saved: scale in its state_dict is torch\.bfloat16; make it a tensor of another type",
+        ),
+        (
+            LAYERS,
+            "return self.layers(images)\n\n    def get_extra_state(self):\n        return {}",
+            r"cannot be saved: _extra_state in its state_dict is a dict; make it a tensor",
+        ),
     ],
-    ids=["bfloat16", "complex", "checkpoint", "in place", "sparse"],
+    ids=["bfloat16", "complex", "checkpoint", "in place", "sparse", "bfloat16 buffer", "extra state"],
 )  # fmt: skip
 def test_network_that_would_fail_later_raises_a_one_line_error(
     write_module: Callable, refusal: Callable, data: PreparedData, init: str, forward: str, expected: str

@@ -247,10 +247,14 @@ def _check_outputs(
     expected_shape = (count, *task.output_shape)
     for training in (False, True):  # in both modes, because networks may behave differently
         predicted = apply_network(network.train(training), inputs, name)
-        if not isinstance(predicted, torch.Tensor) or tuple(predicted.shape) != expected_shape:
-            kind = (
-                f"shape {tuple(predicted.shape)}" if isinstance(predicted, torch.Tensor) else type(predicted).__name__
+        if not isinstance(predicted, torch.Tensor):
+            raise UserError(
+                f"model.name: {name} returns {type(predicted).__name__} for {count} examples in "
+                f"{'training' if training else 'evaluation'} mode; return one tensor in both modes, with some networks "
+                "of torchvision by `aux_logits: false` in model.arguments"
             )
+        if tuple(predicted.shape) != expected_shape:
+            kind = f"shape {tuple(predicted.shape)}"
             raise UserError(
                 f"model.name: {name} returns {kind} for {count} examples; for {_describe_targets(spec)} and "
                 f"`task.loss: {task_config.loss}` it must return shape {expected_shape}; change the last layer to "

@@ -136,7 +136,14 @@ def test_network_with_a_layer_that_crashes_in_channels_last_memory_gets_contiguo
         ),
         (
             "from torch import nn\nclass Net(nn.Module):\n    def forward(self, x):\n        return {'logits': x}",
-            "my_net:Net", {}, r"^model\.name: my_net:Net returns dict for 4 examples",
+            "my_net:Net", {}, r"^model\.name: my_net:Net returns dict for 4 examples in evaluation mode; return one",
+        ),
+        (
+            "from torch import nn\nclass Net(nn.Sequential):\n    def __init__(self):\n"
+            "        super().__init__(nn.Flatten(), nn.Linear(360, 3))\n    def forward(self, x):\n"
+            "        logits = super().forward(x)\n        return (logits, logits) if self.training else logits",
+            "my_net:Net", {}, r"^model\.name: my_net:Net returns tuple for 4 examples in training mode; return one .* "
+            r"`aux_logits: false`",
         ),
         ("1 / 0", "my_net:Net", {}, r"^model\.name: my_net cannot be imported: ZeroDiv.*\(my_net\.py, line 1\)"),
         ("def Net(width):\n    pass", "my_net:Net", {}, r"^model\.arguments: .*'width'; its parameters are: width$"),

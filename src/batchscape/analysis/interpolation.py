@@ -29,13 +29,20 @@ def lerp_weights(first: np.ndarray, second: np.ndarray, alpha: float) -> np.ndar
     return (1 - alpha) * first + alpha * second
 
 
+def _lerp_buffer(first: np.ndarray, second: np.ndarray, alpha: float) -> np.ndarray:
+    """Return the same of a buffer; what is equal in both stays, such as the infinities of a mask."""
+    with np.errstate(invalid="ignore"):
+        return np.where(first == second, first, lerp_weights(first, second, alpha))
+
+
 def interpolate(
     training: LossSurface, validation: LossSurface, first: Weights, second: Weights, config: Config
 ) -> pd.DataFrame:
     """Evaluate training and validation loss on the line through two weights.
 
     BatchNorm statistics are re-estimated on the training set at each point, interpolated like the weights, or fixed at
-    those of the first weights, as `config.batch_norm` says. Both surfaces use the same statistics.
+    those of the first weights, as `config.batch_norm` says. Other floating-point buffers, such as running statistics of
+    other layers, are interpolated unless they are fixed. Both surfaces use the same buffers.
 
     Args:
         training: The loss over the training examples; its BatchNorm statistics are modified.
@@ -49,17 +56,20 @@ def interpolate(
         validation, batch_norm, examples and validation_examples (the numbers of examples).
     """
     training.batch_norm_statistics = validation.batch_norm_statistics = first.buffers
+    moved = [
+        name
+        for name, buffer in first.buffers.items()
+        if name in second.buffers and np.issubdtype(buffer.dtype, np.floating)
+    ]
 
     def evaluate(alpha: float) -> Mapping[str, float]:
         weights = lerp_weights(first.vector, second.vector, alpha)
+        if config.batch_norm != "fixed":
+            buffers = {name: _lerp_buffer(first.buffers[name], second.buffers[name], alpha) for name in moved}
+            training.batch_norm_statistics = validation.batch_norm_statistics = buffers
         if training.has_batch_norm and config.batch_norm == "re-estimate":
             training.estimate_batch_norm_statistics(weights)
-        elif training.has_batch_norm and config.batch_norm == "interpolate":
-            training.batch_norm_statistics = {
-                name: lerp_weights(first.buffers[name], second.buffers[name], alpha)
-                for name in training.batch_norm_statistics
-            }
-        validation.batch_norm_statistics = training.batch_norm_statistics
+            validation.batch_norm_statistics = training.batch_norm_statistics
         return {
             "alpha": alpha,
             **training.value(weights).columns("train_"),

@@ -78,3 +78,36 @@ def test_batch_norm_statistics_on_a_line_follow_the_policy(policy: str):
                 getattr(middle[1], name).copy_((1 - row.alpha) * ends[0] + row.alpha * ends[1])
         assert row.train_loss == pytest.approx(evaluate(middle, IMAGES, LABELS)[0], rel=1e-5)
         assert row.validation_loss == pytest.approx(evaluate(middle, *held_out)[0], rel=1e-5)
+
+
+class HasBuffers(nn.Module):
+    """A network with a running statistic of its own, and a mask that is infinite."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+            self.register_buffer("mean", torch.randn(3))
+        self.register_buffer("mask", torch.tensor([0.0, 0.0, -torch.inf]))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return ((self.layers(images) - self.mean) + self.mask).softmax(1)[:, :1]
+
+
+@pytest.mark.parametrize("policy", ["re-estimate", "interpolate", "fixed"])
+def test_other_buffers_on_a_line_are_interpolated_unless_fixed(policy: str):
+    first, second = HasBuffers(0), HasBuffers(1)
+    held_out = synthetic_images(30, seed=5)
+    surfaces = image_surface(first, IMAGES, LABELS), image_surface(first, *held_out)
+    config = InterpolationConfig(points=3, alpha_range=(0.0, 1.0), batch_norm=policy)
+    rows = interpolate(*surfaces, network_weights(first), network_weights(second), config)
+    assert set(rows["batch_norm"]) == {"none"}
+    for row in rows.itertuples():
+        middle = copy.deepcopy(first)
+        vector = (1 - row.alpha) * parameter_vector(first) + row.alpha * parameter_vector(second)
+        nn.utils.vector_to_parameters(torch.from_numpy(vector).float(), middle.parameters())
+        if policy != "fixed":
+            middle.mean.copy_((1 - row.alpha) * first.mean + row.alpha * second.mean)
+        assert row.train_loss == pytest.approx(evaluate(middle, IMAGES, LABELS)[0], rel=1e-5)
+        assert row.validation_loss == pytest.approx(evaluate(middle, *held_out)[0], rel=1e-5)

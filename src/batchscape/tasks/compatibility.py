@@ -554,9 +554,18 @@ class _PerturbedLoss:
         self.start = [parameter.detach().clone() for parameter in self.parameters]
 
     def directions(self) -> list[list[torch.Tensor]]:
-        """Return random directions of length 1, the same ones in each call."""
+        """Return random directions of length 1, the same ones in each call.
+
+        They do not move the padding rows of embeddings, whose gradient torch sets to zero though the loss may depend on
+        them: a movement of these rows would change the gradient of others, and not a product with the Hessian.
+        """
         generator = torch.Generator().manual_seed(0)
         drawn = [[torch.randn(part.shape, generator=generator) for part in self.start] for _ in range(NUM_DIRECTIONS)]
+        positions = {parameter: position for position, parameter in enumerate(self.parameters)}
+        for module in self.network.modules():
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None and module.weight in positions:
+                for parts in drawn:
+                    parts[positions[module.weight]][module.padding_idx] = 0
         lengths = map(_norm, drawn)
         return [
             [(part / length).to(self.start[0]) for part in parts] for parts, length in zip(drawn, lengths, strict=True)

@@ -267,3 +267,34 @@ def test_pooling_with_indices_is_not_fused():
     replica = fuse_for_inference(nn.Sequential(nn.Identity(), nn.ReLU(), nn.MaxPool2d(2, return_indices=True)))
     assert [type(module) for module in replica] == [nn.Identity, nn.ReLU, nn.MaxPool2d]
     assert not replica[1].inplace
+
+
+class Padded(nn.Module):
+    """Looks up three rows of an embedding, of which the second is for padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.head = nn.Embedding(3, 2, padding_idx=1), nn.Linear(2, 1)
+        nn.init.normal_(self.table.weight)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.tanh(self.table((2.99 * images).long())).mean((1, 2, 3)))
+
+
+def test_padding_row_of_an_embedding_is_a_constant_for_the_hessian():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = Padded()
+    padded, weights = surface(network, dtype=torch.float64), parameter_vector(network).astype(float)
+    columns = np.eye(len(weights))
+    hessian = np.array([padded.hessian_vector_product(weights, column) for column in columns])
+    row = slice(2, 4)
+    assert np.array_equal(hessian[row], np.zeros((2, 9))) and np.array_equal(hessian[:, row], np.zeros((9, 2)))
+    np.testing.assert_allclose(hessian, hessian.T, atol=1e-14)
+    moved = np.delete(np.arange(9), [2, 3])
+    slopes = [
+        padded.gradient(weights + 1e-6 * column)[1] - padded.gradient(weights - 1e-6 * column)[1]
+        for column in columns[moved]
+    ]
+    np.testing.assert_allclose(hessian[moved], np.array(slopes) / 2e-6, atol=1e-8)
+    assert np.linalg.norm(hessian) > 0.01

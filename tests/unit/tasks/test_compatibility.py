@@ -291,6 +291,25 @@ def test_networks_with_second_derivatives_are_accepted(config, batch: Batch):
     assert diagnose_hessian(classifier(build_image_network(config, SHAPE, 3, 0), 3), batch) == ""
 
 
+class Padded(nn.Module):
+    """Looks up rows of an embedding, of which one is for padding, also in the output layer."""
+
+    def __init__(self, outputs: int):
+        super().__init__()
+        self.table = nn.Embedding(3, 4, padding_idx=-1)
+        self.head = nn.Linear(4, outputs)
+        nn.init.normal_(self.table.weight)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = torch.tanh(self.table((2.99 * images).long())).mean((1, 2, 3))
+        return self.head(hidden) + hidden @ self.table.weight.mT
+
+
+def test_padding_of_an_embedding_is_no_missing_second_derivative(batch: Batch):
+    assert (batch.inputs > 2 / 2.99).any()
+    assert diagnose_hessian(classifier(built(Padded), 3), batch) == ""
+
+
 class ZeroHead(networks.OnceDifferentiable):
     """Its output does not depend on anything before the last layer while that is zero."""
 

@@ -63,6 +63,34 @@ class Counting(Optimizer):
                 parameter.add_(parameter.grad, alpha=-group["lr"] / self.calls)
 
 
+class Lookahead(torch.optim.SGD):
+    """Averages with slow weights in every tenth step (Zhang et al. 2019), counted in an attribute."""
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+        self.calls = 0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        super().step()
+        self.calls += 1
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                slow = self.state[parameter].setdefault("slow", parameter.clone())
+                if self.calls % 10 == 0:
+                    parameter.copy_(slow.lerp_(parameter, 0.5))
+
+
+class Watched(Lion):
+    """Counts its steps, on which nothing depends."""
+
+    calls = 0
+
+    def step(self, closure=None):
+        self.calls += 1
+        super().step()
+
+
 class Hidden(Optimizer):
     """Keeps the step where nobody looks."""
 
@@ -391,6 +419,7 @@ def test_optimizers_of_torch_resume(name: str):
         config("own:Lion", False, weight_decay=0.1),
         config("own:make"),
         config("own:Random"),
+        config("own:Watched"),
     ],
     ids=str,
 )
@@ -403,6 +432,7 @@ def test_optimizers_with_arguments_and_own_ones_resume(built: OptimizerConfig):
     [
         ("own:Listed", "optimizer.name: the state of Listed has a list as 'norms', with which a run cannot resume; "),
         ("own:Counting", "optimizer.name: a run with own:Counting cannot resume: its attribute calls is not saved; "),
+        ("own:Lookahead", "optimizer.name: a run with own:Lookahead cannot resume: its attribute calls is not saved; "),
         ("own:Hidden", "optimizer.name: a run with own:Hidden cannot resume: its steps depend on more than its state"),
         ("own:Forgetful", "optimizer.name: a run with own:Forgetful cannot resume: 'momentum' in the state of "),
         (

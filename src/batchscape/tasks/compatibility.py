@@ -48,6 +48,8 @@ RELATIVE_TOLERANCE, TOTAL_TOLERANCE = 0.01, 1e-4
 NUM_DIRECTIONS = 2
 # Training passes after which the state of a network is compared with that of its saved weights.
 NUM_STATE_PASSES = 3
+# Factor that makes weights larger than a bound that a network may have for them.
+LARGE_WEIGHTS = 1000.0
 
 
 def probe_batch(data: Dataset, device: torch.device = CPU, count: int = NUM_PROBE_EXAMPLES) -> Batch:
@@ -74,8 +76,9 @@ def validate_network(
     Raises:
         UserError: The network cannot be constructed or copied, does not accept the inputs, returns outputs of another
             shape than the loss needs or ones that in evaluation mode depend on the rest of the batch or on later
-            tokens, cannot be differentiated, has no trainable parameters, or has state that is not saved; the loss is
-            not a mean over examples; or the largest batch is larger than the data.
+            tokens, cannot be differentiated, has no trainable parameters, changes its weights in evaluation mode,
+            or has state that is not saved; the loss is not a mean over examples; or the largest batch is larger than
+            the data.
     """
     validate_batch_size(largest_batch, data)
     spec, objective = data.spec, build_objective(config, task_config, data, seed=0)
@@ -103,6 +106,7 @@ def validate_network(
                 "analyses, which change the weights, would be wrong; compute them in each forward pass"
             )
         _check_gradient(objective.on(replica), batch, config.name)
+    _check_evaluation(network, inputs, config.name)
     _check_state(network, build_objective(config, task_config, data, seed=0).module.to(place), inputs, config.name)
     examples = probe_batch(data.train, place, NUM_SPLIT_EXAMPLES)
     loss_name, outputs = task_config.loss, None
@@ -372,6 +376,26 @@ def _check_entries(network: nn.Module, name: str) -> None:
             raise UserError(
                 f"model.name: {name} cannot be saved: {entry} in its state_dict is {kind}; make it a tensor of another "
                 "type, such as torch.float32, or if it is constant leave it out, as with `persistent=False`"
+            )
+
+
+def _check_evaluation(network: nn.Module, inputs: Any, name: str) -> None:
+    """Raise UserError if an evaluation changes large weights, as an embedding with `max_norm` does."""
+    replica = copy_perturbed(network).eval()  # zero weights would stay small
+    with torch.no_grad():
+        for parameter in replica.parameters():
+            parameter.mul_(LARGE_WEIGHTS)
+        before = [parameter.clone() for parameter in replica.parameters()]
+        try:
+            _outputs(replica, inputs)
+        except Exception as error:  # such large weights may be an error to the network
+            if is_out_of_memory(error):
+                raise
+    for (entry, after), same in zip(replica.named_parameters(), before, strict=True):
+        if not torch.allclose(after, same, rtol=0, atol=0, equal_nan=True):
+            raise UserError(
+                f"model.name: {name} changes its weights ({entry}) in evaluation mode, so an evaluation would change "
+                "the run; leave them to the optimizer, and give an embedding no `max_norm`"
             )
 
 

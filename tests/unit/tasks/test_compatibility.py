@@ -665,6 +665,30 @@ def test_network_that_gets_buffers_in_training_is_rejected(
     assert '"late"' in message and message.endswith("parameters and buffers in `__init__`, with their final shapes")
 
 
+@pytest.mark.parametrize(
+    ("init", "step"),
+    [
+        (
+            "self.table = nn.Embedding(3, 8, max_norm=5.0); nn.init.zeros_(self.table.weight)",
+            "hidden = hidden + self.table((2.99 * images).long()).mean((1, 2, 3))",
+        ),
+        (
+            "self.scale = nn.Parameter(torch.ones(8))",
+            "self.scale.data.clamp_(0, 2)\n        hidden = hidden * self.scale",
+        ),
+    ],
+    ids=["max_norm", "clamp"],
+)
+def test_network_that_changes_its_weights_in_evaluation_is_rejected(
+    write_module: Callable, refusal: Callable, data: PreparedData, init: str, step: str
+):
+    config = stateful(write_module, init, step)
+    message = refusal(validate_network, config, ClassificationConfig(), 2, data)
+    assert re.match(
+        r"model\.name: brought_net:Net changes its weights \((table\.weight|scale)\) in evaluation", message
+    )
+
+
 def test_compiled_network_is_rejected(write_module: Callable, refusal: Callable, data: PreparedData):
     config = write_module(
         "class Net(nn.Sequential):\n    def __init__(self):\n"

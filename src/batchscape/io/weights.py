@@ -83,8 +83,12 @@ def distance_by_layer(start: np.ndarray, end: np.ndarray, layers: Layers) -> np.
         One distance per layer, (layers,), float64; inf or nan for a run that diverged.
     """
     difference = end.astype(np.float64) - start.astype(np.float64)
+    starts = np.array(layers.starts)
+    has_elements = np.diff(starts, append=len(difference)) > 0  # of a layer without any, reduceat returns others
+    squares = np.zeros(len(starts))
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.sqrt(np.add.reduceat(difference * difference, layers.starts))
+        squares[has_elements] = np.add.reduceat(difference * difference, starts[has_elements])
+        return np.sqrt(squares)
 
 
 def write_weights(path: Path, state: Mapping[str, np.ndarray], parameters: list[str]) -> None:

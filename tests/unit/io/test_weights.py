@@ -101,6 +101,12 @@ def test_layers_partition_the_model(points: np.ndarray):
 # Layers.
 
 
+def test_layer_without_elements_has_distance_zero():
+    sizes = {"first.weight": 0, "a.weight": 4, "middle.weight": 0, "b.weight": 2, "last.weight": 0}
+    distance = distance_by_layer(np.zeros(6), np.full(6, 2.0), Layers.of(sizes))
+    assert distance.tolist() == pytest.approx([0, 4, 0, math.sqrt(8), 0])
+
+
 def test_layers_are_modules_in_the_networks_order():
     layers = Layers.of({"zeta.weight": 6, "zeta.bias": 2, "alpha.weight": 1, "scale": 1, "block.norm.weight": 2})
     assert layers == Layers(("zeta", "alpha", "scale", "block.norm"), (0, 8, 9, 10))

@@ -34,12 +34,12 @@ def measures_of(task: str) -> dict[str, Any]:
     return describe_measures(*TASKS[task])
 
 
-def make_frames(task: str) -> dict[str, pd.DataFrame]:
+def make_frames(task: str, own_offset: float = -1.0) -> dict[str, pd.DataFrame]:
     """Return the analyses and tables of a study of a task with a test side; the losses of `own loss` are negative."""
     study, epochs, diverges = SCENARIOS["plain"]
     settings = measures_of(task)
     metrics = [metric["name"] for metric in settings["metrics"]]
-    offset = -1.0 if task == "own loss" else 0.0
+    offset = own_offset if task == "own loss" else 0.0
     return add_tables(study, make_analyses(study, epochs, diverges, metrics, offset, has_test=True), settings)
 
 
@@ -74,6 +74,13 @@ def test_axes_of_a_negative_loss_have_negative_ticks(figure: str):
     _, texts = draw("own loss", figure, make_frames("own loss"))
     assert any(re.fullmatch(r"-\d.*", text) for text in texts)
     assert "-0" not in texts
+
+
+def test_losses_between_two_powers_of_ten_are_drawn_with_ticks():
+    frames = make_frames("own loss", own_offset=-50.0)
+    for figure in ("curves_fixed_lr", "curves_scaled_lr", "lr_effect", "lr_plane", "landscape", "trajectory"):
+        _, texts = draw("own loss", figure, frames)
+        assert len([text for text in texts if re.fullmatch(r"-\d.*", text)]) > 1, figure
 
 
 def test_interpolated_perplexity_is_on_a_logarithmic_axis():

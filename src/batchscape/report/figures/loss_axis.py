@@ -6,6 +6,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import plotnine as p9
+from mizani.breaks import breaks_extended
 
 from batchscape.report.figures import style
 
@@ -68,4 +69,6 @@ def signed_breaks(limits: tuple[float, float]) -> list[float]:
     # 1 is too close to 0 on an axis of several decades.
     powers = [10.0**power for power in range(int(extent > 100), int(np.log10(extent)) + 1)]
     values = [value for value in (*(-power for power in reversed(powers)), 0.0, *powers) if low <= value <= high]
-    return values[:: -(-len(values) // MAX_BREAKS)] or [low, high]
+    if len(values) < 2:  # one tick gives no scale
+        return [float(value) for value in breaks_extended(only_inside=True)(limits)]
+    return values[:: -(-len(values) // MAX_BREAKS)]

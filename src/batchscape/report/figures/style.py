@@ -14,6 +14,7 @@ import pandas as pd
 import plotnine as p9
 from matplotlib.axes import Axes
 from matplotlib.transforms import offset_copy
+from mizani.breaks import breaks_extended
 
 from batchscape.config.base import shortest_decimal
 from batchscape.report.settings import setting_details
@@ -222,8 +223,13 @@ def thin_epochs(frame: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 
 def power_of_two_breaks(limits: tuple[float, float]) -> list[float]:
-    """Return the powers of two between two batch sizes, at most seven of them: every second, third, … one."""
+    """Return the powers of two between two batch sizes, at most seven of them: every second, third, … one.
+
+    Between batch sizes with fewer than two powers of two, return other round numbers.
+    """
     low, high = np.ceil(np.log2(limits[0])), np.floor(np.log2(limits[1]))
+    if high <= low:
+        return [float(value) for value in breaks_extended(only_inside=True)(limits)]
     step = max(1, int(np.ceil((high - low + 1) / 7)))
     return [2.0**power for power in np.arange(low, high + 1, step)]
 

@@ -24,7 +24,7 @@ from batchscape.report.figures.loss_map import _contours
 from batchscape.report.figures.style import thin_epochs
 from batchscape.study.registry import FIGURES
 from batchscape.study.study import Study
-from tests.helpers.scenarios import SCENARIOS, add_tables, build, load_scenario, make_analyses
+from tests.helpers.scenarios import SCENARIOS, add_tables, build, load_scenario, make_analyses, make_study
 
 PAPER = FiguresConfig(width=3.3, font_size=7, titles=False)
 
@@ -312,6 +312,19 @@ def test_disabled_analysis_removes_only_what_depends_on_it(section: str):
         *Study.from_mapping({"name": "s"}, "s").plan.tables,
     }
     assert everything - {*chosen.plan.figures, *chosen.plan.tables} == left_out[section]
+
+
+@pytest.mark.parametrize(("batch_sizes", "noise"), [([40, 48, 60], 30.0), ([96, 192], 75.0)])
+def test_critical_batch_sizes_between_two_powers_of_two_are_drawn_with_ticks(batch_sizes: list[int], noise: float):
+    chosen = make_study(batch_sizes, [0.01, 0.1], [0, 1])
+    frames = make_analyses(chosen, 6, lambda _: False)
+    frames["analysis/history"]["noise_scale"] *= noise
+    branches = frames["analysis/branching"]
+    branches.loc[branches["factor"] == 2, "train_loss"] *= 1.5  # no branch is within the tolerance
+    plot = build(chosen, "figures", "branching", FIGURES["branching"], add_tables(chosen, frames))
+    with drawn(plot, FiguresConfig()) as picture:
+        ticks = [text.get_text() for axes in picture.axes for text in axes.get_yticklabels()]
+    assert len(set(filter(None, ticks))) >= 2
 
 
 def test_network_with_many_layers_has_a_taller_figure():

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from batchscape.report.figures import style
+from batchscape.report.figures.loss_axis import LossAxis
 from batchscape.report.headings import heading
 from batchscape.report.interactive.views import VIEWS, View, name_column
 from batchscape.report.measures import Measures
@@ -85,6 +86,7 @@ class _Builder:
         self.arms = _arms_by_setting(frames.get("tables/arm_runs"))
         self.values: dict[str, dict[str, None]] = {}
         self.is_thinned: set[str] = set()
+        self.is_signed: set[str] = set()
 
     def build(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the payload of figures; those without a row to draw are left out."""
@@ -145,6 +147,8 @@ class _Builder:
     def _series(self, key: str, view: View, frame: pd.DataFrame, kind: str) -> dict[str, Any]:
         """Return the rows of a file, grouped by what can be switched on and off."""
         columns = [name for name in self._columns(view, kind) if name in frame]
+        if LossAxis.of(*(frame[name] for name in columns if name.removesuffix("_mean").endswith("loss"))).signed:
+            self.is_signed.add(key)
         dimensions = self._dimensions_of(view, frame)
         identity = ("run", "setting", *DIMENSIONS, *view.by, view.panel_by)
         by = [name for name in dict.fromkeys(identity) if name in frame]
@@ -225,6 +229,8 @@ class _Builder:
             for name, label in view.start.items()
             if name in dimensions and label in dimensions[name].texts
         }
+        # A negative loss has no logarithm.
+        is_signed = any(layer["data"] in self.is_signed for layer in layers)
         return {
             "mark": view.mark,
             "x": view.x,
@@ -234,7 +240,7 @@ class _Builder:
             "layers": layers,
             "color": view.color,
             "start": start,
-            "log": view.log,
+            "log": "".join(axis for axis in view.log if axis == "x" or not is_signed),
             "points": self.points if any(layer["data"] in self.is_thinned for layer in layers) else 0,
         }
 

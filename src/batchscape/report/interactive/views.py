@@ -34,7 +34,7 @@ class View:
         by: Columns, besides batch size, learning rate, seed and arm, whose values can be switched on and off.
         start: The value of a dimension that alone is switched on at first.
         without: Of batch size, learning rate, seed and arm, those whose values cannot be switched.
-        log: The axes that are logarithmic at first.
+        log: The axes that are logarithmic at first; not that of a loss that is negative.
         quantities: The values of the column `quantity` whose rows are drawn, in this order; empty if there is none.
         prepare: Selects rows of a file or adds columns to it.
     """

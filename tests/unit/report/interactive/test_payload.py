@@ -14,7 +14,7 @@ from batchscape.report.interactive.views import VIEWS
 from batchscape.report.tables import lr_grid
 from batchscape.study.registry import ANALYSES, FIGURES, INTERACTIVE_SOURCES, TABLES
 from tests.helpers.measures import METRICS, WORDS
-from tests.helpers.scenarios import load_scenario
+from tests.helpers.scenarios import SCENARIOS, add_tables, load_scenario, make_analyses
 from tests.helpers.tables import DIVERGED, synthetic_runs
 
 RUNS = synthetic_runs({(32, 0.1): [0.1, 0.2], (64, 0.1): [0.123456, DIVERGED], (64, 0.2): [0.4, np.inf]})
@@ -180,6 +180,14 @@ def test_surface_has_the_grid_of_the_table_with_gaps_where_the_loss_is_not_finit
     made = build(["landscape"], {"tables/landscape": rows.sample(frac=1, random_state=0)})
     ((_, _, _, cells),) = layer(made, "landscape", "runs")["series"]
     assert cells == [[-1, 0], [-1, 0, 1], [[1, 2], [3, 4], [5, None]], []]
+
+
+def test_axis_of_a_negative_loss_is_linear():
+    figures = ["curves_fixed_lr", "lr_effect", "landscape", "noise_scale"]
+    study, epochs, diverges = SCENARIOS["plain"]
+    for offset, log in ((0.0, ["xy", "xy", "z", "xy"]), (-3.0, ["x", "x", "", "xy"])):
+        made = build(figures, add_tables(study, make_analyses(study, epochs, diverges, offset=offset)))
+        assert [made["figures"][name]["log"] for name in figures] == log
 
 
 def test_text_cannot_end_the_element_that_contains_it():

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
@@ -13,8 +14,13 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
 from batchscape.report.interactive.views import VIEWS
+from batchscape.report.page import render
+from batchscape.study.measures import describe_measures
 from batchscape.study.registry import FIGURES
+from batchscape.study.study import Study
 from tests.helpers.checkout import Checkout
+from tests.helpers.measures import TASKS
+from tests.helpers.scenarios import add_tables, make_analyses, make_study
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 
@@ -195,6 +201,33 @@ def test_missing_values_are_last_in_both_orders(browser: webdriver.Chrome, page:
 # Interactive figures.
 
 
+def write_page(
+    folder: Path, study: Study, frames: dict[str, pd.DataFrame], figures: Sequence[str], task: str = "classification"
+) -> Path:
+    """Write the report of a synthetic study, with empty pictures of these figures."""
+    parts = {kind: {} for kind in ("tables", "analysis")}
+    for name, frame in frames.items():
+        kind, _, short = name.partition("/")
+        parts[kind][short] = frame
+    spec = {**json.loads(study.specs.report), "measures": describe_measures(*TASKS[task])}
+    page = folder / "report.html"
+    page.write_text(
+        render(spec, dict.fromkeys(figures, b""), parts["tables"], [], analyses=parts["analysis"]), encoding="utf-8"
+    )
+    return page
+
+
+def values_shown(browser: webdriver.Chrome, article: WebElement) -> list[list[str]]:
+    """Return the rows of the table below an interactive figure."""
+    article.find_element("css selector", ".values summary").send_keys(Keys.ENTER)
+    WebDriverWait(browser, TIMEOUT).until(lambda _: article.find_element("css selector", ".values table"))
+    return browser.execute_script(
+        "return [...arguments[0].querySelectorAll('.values tbody tr')]"
+        ".map(row => [...row.cells].map(cell => cell.textContent))",
+        article,
+    )
+
+
 def explore(browser: webdriver.Chrome, name: str) -> WebElement:
     """Open the interactive counterpart of a figure with the keyboard; return its element."""
     article = browser.find_element("id", f"figure-{name}")
@@ -269,6 +302,29 @@ def test_axes_are_linear_or_logarithmic_and_values_are_a_table(browser: webdrive
     table = WebDriverWait(browser, TIMEOUT).until(lambda _: article.find_element("css selector", ".values table"))
     assert int(table.get_attribute("data-total")) == 2 * (6 + 3) * 5  # losses, of runs and means, after five epochs
     assert set(cells(browser, table, 0)) < drawn_names(browser, article) | {""}
+
+
+def test_only_what_has_a_place_on_the_axes_is_drawn_and_counted(browser: webdriver.Chrome, tmp_path: Path):
+    study = make_study([32, 64], [0.01, 0.1], [0, 1])
+    frames = add_tables(
+        study, make_analyses(study, 6, lambda _: False, (), -9.0), describe_measures(*TASKS["own loss"])
+    )
+    page = write_page(tmp_path, study, frames, ["curves_fixed_lr", "curvature"], "own loss")
+    open_page(browser, page, 1200)
+    curves = explore(browser, "curves_fixed_lr")
+    status = curves.find_element("css selector", ".interactive > .note")
+    points = "return arguments[0].querySelectorAll('.plot .scatterlayer .point').length"
+    assert browser.execute_script(points, curves) > 0
+    assert status.text == "4 of 16 series of runs are shown."
+    switch(curves, "Axes", "logarithmic y")
+    assert status.text == "Nothing is switched on that has a value on these axes."
+
+    # The curvature at the initial weights is at epoch 0.
+    curvature = explore(browser, "curvature")
+    drawn = "return arguments[0].querySelector('.plot').data.flatMap(trace => trace.x.filter(x => x !== null))"
+    assert min(browser.execute_script(drawn, curvature)) == 1
+    switch(curvature, "Axes", "logarithmic x")
+    assert min(browser.execute_script(drawn, curvature)) == 0
 
 
 def test_landscape_turns_by_keyboard_and_by_dragging(browser: webdriver.Chrome, page: Path):

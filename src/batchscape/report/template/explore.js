@@ -204,6 +204,11 @@
       return code < 0 ? GRAY : payload.dimensions[this.color].colors[code];
     }
 
+    // Whether a value can be drawn: a logarithmic axis has no place for 0 and negative numbers.
+    isDrawable(value, axis) {
+      return value !== null && (value > 0 || !this.log.has(axis));
+    }
+
     // Returns the panels that have something to draw, each with the points of its layers.
     panels() {
       const panels = new Map();
@@ -214,11 +219,15 @@
           for (const { column, title } of this.view.panels) {
             const y = place(layer.kind === "means" ? `${column}_mean` : column);
             if (y < 0 || x < 0) continue;
+            const [xs, ys] = [series.columns[x], series.columns[y]];
+            const rows = ys.map((_, row) => row).filter((row) => this.isDrawable(xs[row], "x") && this.isDrawable(ys[row], "y"));
+            if (!rows.length) continue;
+            const pick = (values) => values && rows.map((row) => values[row]);
             const name = this.view.panelBy ? series.panel : title;
             if (!panels.has(name)) panels.set(name, { runs: [], means: [] });
             panels.get(name)[layer.kind].push({
               name: series.name, color: series.color, codes: series.codes, dimensions: layer.dimensions,
-              x: series.columns[x], y: series.columns[y], spread: series.columns[place(`${column}_sd`)],
+              x: pick(xs), y: pick(ys), spread: pick(series.columns[place(`${column}_sd`)]),
             });
           }
         }
@@ -254,7 +263,6 @@
               if (separate && x.length) [x, y, text, custom, spread].forEach((values) => values.push(null));
               const name = (kind === "means" ? `mean of ${part.name || "the seeds"}` : part.name).replaceAll("<", "‹");
               part.x.forEach((value, row) => {
-                if (value === null || part.y[row] === null) return;
                 x.push(this.place(value, color, colors));
                 y.push(part.y[row]);
                 custom.push(value);
@@ -262,7 +270,6 @@
                 text.push(name + (part.spread?.[row] ? ` (± ${format(part.spread[row])})` : ""));
               });
             }
-            if (!x.length) continue;
             // Means of one color are connected if each batch size or rate has one of them.
             const connected = kind === "means" && this.color !== this.view.x && unique(custom).length === custom.length && color >= 0;
             if (!separate && (connected || isLine)) this.sortByX([x, y, text, custom, spread]);
@@ -338,18 +345,17 @@
     drawPanels() {
       const panels = this.panels();
       const traces = this.traces(panels);
-      const shown = panels.filter(([title]) => traces.some((trace) => trace.meta.panel === title));
       const width = this.plot.clientWidth || 800;
       this.drawn = panels.flatMap(([title, { runs, means }]) => [
         ...runs.map((part) => ({ ...part, title })),
         ...means.map((part) => ({ ...part, title, name: `mean of ${part.name || "the seeds"}` })),
       ]);
-      window.Plotly.react(this.plot, this.traces(shown), this.layout(shown, traces, width), { displayModeBar: false, responsive: false });
+      window.Plotly.react(this.plot, traces, this.layout(panels, traces, width), { displayModeBar: false, responsive: false });
       const count = (kind) => unique(panels.flatMap(([, parts]) => parts[kind].map(({ name }) => name))).length;
       const total = unique(this.layers.filter(({ kind }) => kind === "runs").flatMap(({ series }) => series.map(([name]) => name))).length;
       const thinned = this.view.points ? ` Lines have at most ${this.view.points} of their points here; the CSV files have all.` : "";
       const runs = total ? `${count("runs")} of ${total} series of runs are shown.` : `${count("means")} means are shown.`;
-      this.status.textContent = traces.length ? runs + thinned : "Nothing is switched on that has a value.";
+      this.status.textContent = traces.length ? runs + thinned : "Nothing is switched on that has a value on these axes.";
     }
 
     drawSurfaces() {

@@ -327,6 +327,21 @@ def test_only_what_has_a_place_on_the_axes_is_drawn_and_counted(browser: webdriv
     assert min(browser.execute_script(drawn, curvature)) == 0
 
 
+def test_batch_sizes_are_exact_on_axes_and_in_values(browser: webdriver.Chrome, tmp_path: Path):
+    data = {"name": "s", "data": {"source": "synthetic", "images": 100_000}, "grid": {"batch_sizes": [16384, 32768]}}
+    study = Study.from_mapping(data, "s")
+    frames = add_tables(study, make_analyses(study, 2, lambda _: False))
+    open_page(browser, write_page(tmp_path, study, frames, ["convergence"]), 1200)
+    article = explore(browser, "convergence")
+    ticks = "return [...arguments[0].querySelectorAll('.plot .xtick text')].map(each => each.textContent)"
+    assert set(browser.execute_script(ticks, article)) == {"16384", "32768"}
+    hover = "return arguments[0].querySelector('.plot').data.flatMap(trace => trace.hovertext)"
+    rows = values_shown(browser, article)
+    assert {row[2] for row in rows} == {"16384", "32768"}
+    assert {"16384", "32768"} < {row[3] for row in rows}  # the time to the best epoch, as a scenario has it
+    assert set(browser.execute_script(hover, article)) == {row[3] for row in rows}
+
+
 def test_landscape_turns_by_keyboard_and_by_dragging(browser: webdriver.Chrome, page: Path):
     open_page(browser, page, 1200)
     browser.get_log("browser")

@@ -19,6 +19,8 @@ from batchscape.report.settings import setting_details
 POINTS_PER_LINE = (256, 128, 64, 32, 16)
 """How many points of a line are in the page: the first of these with which the data fits."""
 DIGITS = 5
+LARGEST_EXACT = 2**53
+"""Up to which a browser, whose numbers are floats, has all integers."""
 DIMENSIONS = ("batch_size", "learning_rate", "arm", "seed")
 NO_ARM, TUNED = "in no arm", "tuned"
 
@@ -282,8 +284,18 @@ def _surface(rows: pd.DataFrame, columns: Sequence[str]) -> list[Any]:
 
 
 def _round(values: pd.Series) -> list[Any]:
-    """Return numbers with as many digits as a figure can show; what is not finite has no place in JSON."""
+    """Return numbers with as many digits as a figure can show; what is not finite has no place in JSON.
+
+    Integers, such as steps, are exact.
+    """
     if not pd.api.types.is_float_dtype(values):
         return values.tolist()
-    rounded = [float(f"{value:.{DIGITS}g}") if np.isfinite(value) else None for value in values]
-    return [int(value) if value is not None and value.is_integer() else value for value in rounded]
+    return [_round_number(float(value)) for value in values]
+
+
+def _round_number(value: float) -> float | int | None:
+    if not np.isfinite(value):
+        return None
+    is_exact = value.is_integer() and abs(value) <= LARGEST_EXACT
+    rounded = value if is_exact else float(f"{value:.{DIGITS}g}")
+    return int(rounded) if rounded.is_integer() else rounded

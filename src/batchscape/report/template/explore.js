@@ -38,7 +38,9 @@
     return Boolean(context);
   }
 
-  const format = (value) => (value === null || value === undefined ? "–" : String(Number(Number(value).toPrecision(4))));
+  // Integers, such as batch sizes and steps, are exact.
+  const format = (value) =>
+    value === null || value === undefined ? "–" : String(Number.isInteger(value) ? value : Number(value.toPrecision(4)));
   const unique = (values) => [...new Set(values)];
 
   class Figure {
@@ -275,12 +277,12 @@
             if (!separate && (connected || isLine)) this.sortByX([x, y, text, custom, spread]);
             const line = { color: this.colorOf(color), width: kind === "means" ? 3 : 1.2 };
             traces.push({
-              type: "scatter", ...axes, x, y, text, customdata: custom, line,
+              type: "scatter", ...axes, x, y, text, customdata: custom, line, hovertext: y.map(format),
               mode: separate ? (x.length > 60 * parts.length / 4 ? "lines" : "lines+markers") : connected || isLine ? "lines+markers" : "markers",
               marker: { color: this.colorOf(color), size: kind === "means" ? (separate ? 5 : 10) : hasMeans ? 5 : 8, symbol: kind === "means" ? "diamond" : "circle" },
               opacity: kind === "means" ? 1 : hasMeans ? 0.6 : 0.85,
               error_y: kind === "means" && !separate && spread.some((value) => value !== null) ? { array: spread, color: this.colorOf(color), thickness: 1.5, width: 0 } : undefined,
-              hovertemplate: `%{text}<br>${this.view.xTitle}: %{customdata}<br>${title}: %{y:.4g}<extra></extra>`,
+              hovertemplate: `%{text}<br>${this.view.xTitle}: %{customdata}<br>${title}: %{hovertext}<extra></extra>`,
               showlegend: false, name: kind, meta: { panel: title, kind, color },
             });
           }

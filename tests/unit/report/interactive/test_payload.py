@@ -131,6 +131,13 @@ def test_long_lines_are_thinned_evenly_on_a_logarithmic_axis_with_both_ends():
     assert made["figures"]["curves_fixed_lr"]["points"] == POINTS_PER_LINE[0]
 
 
+def test_steps_are_exact_although_a_table_has_them_as_floats():
+    history = make_history(3).assign(step=[131072.0, 1234567.0, np.nan], distance=[0.123456, 1234567.8, 1e300])
+    made = build(["distance_over_time"], {"analysis/history": history})
+    data = layer(made, "distance_over_time", "runs")
+    assert data["series"][0][3] == [[131072, 1234567, None], [0.12346, 1234600, int(1e300)]]
+
+
 def test_short_lines_are_complete():
     made = build(["curves_fixed_lr"], {"analysis/history": make_history(200)})
     assert layer(made, "curves_fixed_lr", "runs")["series"][0][3][0] == list(range(1, 201))

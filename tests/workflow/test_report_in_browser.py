@@ -82,6 +82,22 @@ def open_page(browser: webdriver.Chrome, page: Path, width: int) -> list[str]:
     return [address for address in requested if not address.startswith("chrome://")]  # the browser's own first page
 
 
+def write_page(
+    folder: Path, study: Study, frames: dict[str, pd.DataFrame], figures: Sequence[str], task: str = "classification"
+) -> Path:
+    """Write the report of a synthetic study, with empty pictures of these figures."""
+    parts = {kind: {} for kind in ("tables", "analysis")}
+    for name, frame in frames.items():
+        kind, _, short = name.partition("/")
+        parts[kind][short] = frame
+    spec = {**json.loads(study.specs.report), "measures": describe_measures(*TASKS[task])}
+    page = folder / "report.html"
+    page.write_text(
+        render(spec, dict.fromkeys(figures, b""), parts["tables"], [], analyses=parts["analysis"]), encoding="utf-8"
+    )
+    return page
+
+
 @pytest.mark.parametrize("width", [400, 1200])
 def test_every_figure_is_visible_and_fits_the_screen(browser: webdriver.Chrome, page: Path, width: int):
     requested = open_page(browser, page, width)
@@ -198,23 +214,27 @@ def test_missing_values_are_last_in_both_orders(browser: webdriver.Chrome, page:
     assert browser.execute_script(sort, names) == [["bs32", "bs128", "high", "–"], ["high", "bs128", "bs32", "–"]]
 
 
-# Interactive figures.
-
-
-def write_page(
-    folder: Path, study: Study, frames: dict[str, pd.DataFrame], figures: Sequence[str], task: str = "classification"
-) -> Path:
-    """Write the report of a synthetic study, with empty pictures of these figures."""
-    parts = {kind: {} for kind in ("tables", "analysis")}
-    for name, frame in frames.items():
-        kind, _, short = name.partition("/")
-        parts[kind][short] = frame
-    spec = {**json.loads(study.specs.report), "measures": describe_measures(*TASKS[task])}
-    page = folder / "report.html"
-    page.write_text(
-        render(spec, dict.fromkeys(figures, b""), parts["tables"], [], analyses=parts["analysis"]), encoding="utf-8"
+def test_filter_finds_no_text_across_cells(browser: webdriver.Chrome, tmp_path: Path):
+    study = make_study([32, 64], [0.01], [0])
+    frames = add_tables(study, make_analyses(study, 1, lambda _: False))
+    open_page(browser, write_page(tmp_path, study, frames, []), 1200)
+    find = (
+        "const table = document.createElement('table');"
+        "table.innerHTML = '<thead><tr><th>a<th>b</tr></thead><tbody></tbody>';"
+        "for (const size of [16, 32, 64, 160, 16, 320]) {"
+        "const row = table.tBodies[0].insertRow();"
+        "for (const text of [size, 0.01]) row.insertCell().textContent = text;}"
+        "const wide = document.createElement('div'); wide.className = 'wide'; wide.append(table);"
+        "document.body.append(wide); enhanceTable(table);"
+        "const filter = wide.previousElementSibling.querySelector('input');"
+        "filter.value = arguments[0]; filter.dispatchEvent(new Event('input'));"
+        "return [...table.tBodies[0].rows].filter(row => !row.hidden).map(row => row.cells[0].textContent)"
     )
-    return page
+    assert browser.execute_script(find, "160") == ["160"]
+    assert browser.execute_script(find, "16 0.01") == ["16", "160", "16"]
+
+
+# Interactive figures.
 
 
 def values_shown(browser: webdriver.Chrome, article: WebElement) -> list[list[str]]:

@@ -54,7 +54,7 @@
     function update() {
       const sorted = state.column < 0 ? rows : sortRows(rows, state.column, state.direction);
       const matching = sorted.filter((row) => {
-        const text = row.textContent.toLowerCase();
+        const text = [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase();
         return state.words.every((word) => text.includes(word));
       });
       const visible = new Set(state.all ? matching : matching.slice(0, initial));

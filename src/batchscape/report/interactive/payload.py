@@ -12,7 +12,7 @@ import pandas as pd
 from batchscape.report.figures import style
 from batchscape.report.figures.loss_axis import LossAxis
 from batchscape.report.headings import heading
-from batchscape.report.interactive.views import VIEWS, View, name_column
+from batchscape.report.interactive.views import FIRST_LABEL, VIEWS, View, name_column
 from batchscape.report.measures import Measures
 from batchscape.report.settings import setting_details
 
@@ -89,6 +89,7 @@ class _Builder:
         self.values: dict[str, dict[str, None]] = {}
         self.is_thinned: set[str] = set()
         self.is_signed: set[str] = set()
+        self.first: dict[str, str] = {}
 
     def build(self, names: Sequence[str]) -> dict[str, Any]:
         """Return the payload of figures; those without a row to draw are left out."""
@@ -101,7 +102,7 @@ class _Builder:
                     continue
                 key = view.key(file)
                 if key not in data:
-                    data[key] = self._series(key, view, self._prepare(view, file, kind), kind)
+                    data[key] = self._series(key, view, self._prepare(view, file), kind)
                 if data[key]["series"]:
                     layers.setdefault(name, []).append({"data": key, "kind": kind})
         dimensions = {name: self._labels(name) for name in self.values}
@@ -129,13 +130,15 @@ class _Builder:
         ]
         return {**data, "series": series}
 
-    def _prepare(self, view: View, file: str, kind: str) -> pd.DataFrame:
+    def _prepare(self, view: View, file: str) -> pd.DataFrame:
         frame = self.frames[file]
         if "status" in frame:
             frame = frame[frame["status"] != "diverged"]
         frame = view.select(frame, self.measures)
-        drawn = [name for name in self._columns(view, kind) if name in frame and name not in (view.x, f"{view.x}_mean")]
-        return frame if view.mark == "surface" else frame.dropna(subset=drawn, how="all")
+        for name, label in view.start.items():
+            if label == FIRST_LABEL and len(frame):
+                self.first.setdefault(name, str(frame[name].iloc[0]))
+        return frame
 
     def _columns(self, view: View, kind: str) -> list[str]:
         """Return the columns that a figure reads, of which a file may lack some."""
@@ -154,6 +157,11 @@ class _Builder:
         dimensions = self._dimensions_of(view, frame)
         identity = ("run", "setting", *DIMENSIONS, *view.by, view.panel_by)
         by = [name for name in dict.fromkeys(identity) if name in frame]
+        # Also if only one of the values, such as of targets, has something to draw.
+        varying = [name for name in view.by if name in frame and frame[name].nunique() > 1]
+        if view.mark != "surface":
+            drawn = [name for name in columns if name not in (view.x, f"{view.x}_mean")]
+            frame = frame.dropna(subset=drawn, how="all")
         series = []
         for _, rows in frame.groupby(by, sort=False, dropna=False):
             first = rows.iloc[0]
@@ -167,7 +175,7 @@ class _Builder:
                 cells = [_round(thinned[column]) for column in columns]
             if cells:
                 panel = self._panel_title(view, first[view.panel_by]) if view.panel_by else ""
-                series.append([_name(first), labels, panel, cells])
+                series.append([_name(first, varying), labels, panel, cells])
         named = ["x", "y", "z", "path"] if view.mark == "surface" else columns
         return {"dimensions": dimensions, "columns": named, "series": series}
 
@@ -226,9 +234,10 @@ class _Builder:
 
     def _figure(self, view: View, layers: list[dict[str, Any]], dimensions: Mapping[str, Labels]) -> dict[str, Any]:
         panels = [name for panel in view.panels if (name := name_column(panel, self.measures))]
-        start = {
+        start = {name: self.first.get(name, label) for name, label in view.start.items()}
+        start_codes = {
             name: dimensions[name].texts.index(label)
-            for name, label in view.start.items()
+            for name, label in start.items()
             if name in dimensions and label in dimensions[name].texts
         }
         # A negative loss has no logarithm.
@@ -241,7 +250,7 @@ class _Builder:
             "panelBy": bool(view.panel_by),
             "layers": layers,
             "color": view.color,
-            "start": start,
+            "start": start_codes,
             "log": "".join(axis for axis in view.log if axis == "x" or not is_signed),
             "points": self.points if any(layer["data"] in self.is_thinned for layer in layers) else 0,
         }
@@ -255,12 +264,12 @@ def _arms_by_setting(arm_runs: pd.DataFrame | None) -> dict[str, list[str]]:
     return {setting: list(rows["arm"]) for setting, rows in pairs.groupby("setting", sort=False)}
 
 
-def _name(row: pd.Series) -> str:
-    """Return the name of the run or setting of a row; empty if it has none."""
-    if "run" in row:
-        return str(row["run"])
+def _name(row: pd.Series, varying: Sequence[str]) -> str:
+    """Return the name of the run or setting of a row, if it has one, and what else tells its series apart."""
     seed = f"-seed{row['seed']}" if "seed" in row else ""
-    return f"{row.get('setting', '')}{seed}".removeprefix("-")
+    name = str(row["run"]) if "run" in row else f"{row.get('setting', '')}{seed}".removeprefix("-")
+    # A pair of runs is a setting itself.
+    return ", ".join(filter(None, [name, *(str(row[each]) for each in varying if row[each] != row.get("setting"))]))
 
 
 def _surface(rows: pd.DataFrame, columns: Sequence[str]) -> list[Any]:

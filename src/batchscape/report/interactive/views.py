@@ -14,6 +14,8 @@ from batchscape.report.settings import constant_lr_settings, shared_learning_rat
 
 FIRST_METRIC = "{metric}"
 """In the name of a column, a placeholder for the metric that figures show first."""
+FIRST_LABEL = ""
+"""The first value of a dimension in the rows of its file, whatever it is."""
 ENDS = ("min_train_loss", "best_validation_loss", f"validation_{FIRST_METRIC}_at_best", *COSTS)
 
 Prepare = Callable[[pd.DataFrame, Measures], pd.DataFrame]
@@ -32,7 +34,7 @@ class View:
         color: The dimension that colors tell apart at first.
         panel_by: The column whose values are the panels.
         by: Columns, besides batch size, learning rate, seed and arm, whose values can be switched on and off.
-        start: The value of a dimension that alone is switched on at first.
+        start: The value of a dimension that alone is switched on at first; `FIRST_LABEL` for its first one.
         without: Of batch size, learning rate, seed and arm, those whose values cannot be switched.
         log: The axes that are logarithmic at first; not that of a loss that is negative.
         quantities: The values of the column `quantity` whose rows are drawn, in this order; empty if there is none.
@@ -140,6 +142,7 @@ def _by_arm(*quantities: str) -> View:
 
 
 AT_FIXED_RATE = {"arm": "fixed"}
+FIRST_TARGET = {"target": FIRST_LABEL}
 VIEWS: dict[str, View] = {
     "curves_fixed_lr": _loss_curves("fixed"),
     "curves_high_lr": _loss_curves("high"),
@@ -181,11 +184,11 @@ VIEWS: dict[str, View] = {
     ),
     "steps_to_target": View(
         "batch_size", ("steps", "epochs"), "tables/runs_to_target", "tables/steps_to_target",
-        color="learning_rate", by=("target",), log="xy", prepare=_name_targets,
+        color="learning_rate", by=("target",), start=FIRST_TARGET, log="xy", prepare=_name_targets,
     ),
     "frontier": View(
         "examples", ("seconds", "cpu_seconds", "steps"), "tables/runs_to_target", "tables/steps_to_target",
-        by=("target",), log="xy", prepare=_name_targets,
+        by=("target",), start=FIRST_TARGET, log="xy", prepare=_name_targets,
     ),
     "sharpness": View(
         "batch_size", ("value",), "analysis/sharpness", "tables/sharpness",

@@ -377,12 +377,8 @@
         width, height: Math.max(420, (rows * width * 0.85) / columns), margin: { l: 0, r: 0, t: 30, b: 0 }, annotations: [],
         font: { family: getComputedStyle(document.body).fontFamily, size: 11, color: "#1c1c1c" },
       };
-      shown.forEach(({ name, codes, columns: [x, y, z, path] }, index) => {
+      shown.forEach(({ name: title, columns: [x, y, z, path] }, index) => {
         const scene = `scene${index ? index + 1 : ""}`;
-        const title = name + codes.map((each, place) => {
-          const dimension = this.layers[0].dimensions[place];
-          return dimension === "direction_seed" ? `, ${payload.dimensions[dimension].labels[each[0]]}` : "";
-        }).join("");
         traces.push({
           type: "surface", scene, x, y, z: heights[index], cmin: low, cmax: high, colorscale: "Viridis", showscale: false,
           text: z.map((row) => row.map(text)), name: title,

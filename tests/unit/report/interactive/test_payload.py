@@ -13,6 +13,7 @@ from batchscape.report.interactive.payload import NO_ARM, POINTS_PER_LINE, TUNED
 from batchscape.report.interactive.views import VIEWS
 from batchscape.report.tables import lr_grid
 from batchscape.study.registry import ANALYSES, FIGURES, INTERACTIVE_SOURCES, TABLES
+from batchscape.study.study import Study
 from tests.helpers.measures import METRICS, WORDS
 from tests.helpers.scenarios import SCENARIOS, add_tables, load_scenario, make_analyses
 from tests.helpers.tables import DIVERGED, synthetic_runs
@@ -112,6 +113,54 @@ def test_figure_starts_with_its_arm_or_with_all_if_it_is_missing():
     without = build(["convergence"], {"tables/runs": RUNS})
     assert without["figures"]["convergence"]["start"] == {}
     assert "arm" not in without["dimensions"]
+
+
+def make_target_frames(*targets: float) -> dict[str, pd.DataFrame]:
+    mapping = {
+        "name": "s",
+        "grid": {"batch_sizes": [32, 64], "learning_rates": [0.01], "seeds": [0]},
+        "comparison": {"targets": [{"loss": target} for target in targets]},
+    }
+    study = Study.from_mapping(mapping, "s")
+    return add_tables(study, make_analyses(study, 6, lambda _: False))
+
+
+@pytest.mark.parametrize("figure", ["steps_to_target", "frontier"])
+def test_figure_starts_with_the_first_target_and_names_the_target_of_each_series(figure: str):
+    made = build([figure], make_target_frames(0.6, 0.5))
+    assert made["dimensions"]["target"]["labels"] == ["cross-entropy 0.6", "cross-entropy 0.5"]
+    assert made["figures"][figure]["start"] == {"target": 0}
+    for kind, name in (("runs", "bs32-lr0.01-seed0"), ("means", "bs32-lr0.01")):
+        names = [each[0] for each in layer(made, figure, kind)["series"]]
+        assert {f"{name}, cross-entropy {target}" for target in (0.5, 0.6)} < set(names)
+        assert len(set(names)) == len(names)
+    # No run reaches the first target; the second one is drawn, and named.
+    made = build([figure], make_target_frames(0.0001, 0.5))
+    assert made["figures"][figure]["start"] == {}
+    assert {each[0].partition(", ")[2] for each in layer(made, figure, "runs")["series"]} == {"cross-entropy 0.5"}
+    # One target needs no name.
+    (first, *_) = layer(build([figure], make_target_frames(0.5)), figure, "runs")["series"]
+    assert first[0] == "bs32-lr0.01-seed0"
+
+
+@pytest.mark.parametrize(
+    ("figure", "file", "column", "values"),
+    [
+        ("branching", "analysis/branching", "point", ("1epochs", "2epochs")),
+        ("sharpness", "analysis/sharpness", "checkpoint", ("init", "best")),
+        ("gradient_alignment", "analysis/gradient_alignment", "checkpoint", ("init", "best")),
+        ("landscape", "tables/landscape", "direction_seed", (0, 1)),
+    ],
+)
+def test_series_of_several_points_or_checkpoints_are_told_apart_by_name(
+    figure: str, file: str, column: str, values: tuple[object, object]
+):
+    rows = load_scenario("plain")[1][file]
+    several = pd.concat([rows.assign(**{column: value}) for value in values], ignore_index=True)
+    made = build([figure], {file: several})
+    found = {(name, panel) for name, _, panel, _ in layer(made, figure, "runs")["series"]}
+    assert len(found) == len(layer(made, figure, "runs")["series"])
+    assert {name.rpartition(", ")[2].removeprefix("directions ") for name, _ in found} == set(map(str, values))
 
 
 def test_tuned_rates_share_a_label():

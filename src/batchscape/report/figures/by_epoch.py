@@ -57,11 +57,11 @@ def panel_rows(rows: pd.DataFrame, quantity: str, name: str) -> pd.DataFrame:
 
 
 def epochs_with_all_seeds(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the epochs in which all seeds of a batch size that did not diverge still train.
+    """Return the epochs in which all seeds of a setting that did not diverge still train.
 
     In later epochs the mean would jump whenever a run ends.
     """
-    n_seeds = rows.groupby("batch_size")["n_seeds"].transform("max")
+    n_seeds = rows.groupby("setting")["n_seeds"].transform("max")
     return rows[(rows["n_seeds"] == n_seeds) & (rows["n_seeds"] > 0)]
 
 

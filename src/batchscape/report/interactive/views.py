@@ -7,6 +7,7 @@ from typing import Literal
 import pandas as pd
 
 from batchscape.analysis.distance import ALL_LAYERS
+from batchscape.report.figures.by_epoch import epochs_with_all_seeds
 from batchscape.report.figures.convergence import COSTS
 from batchscape.report.figures.sharpness import NAMES
 from batchscape.report.measures import Measures, add_unit
@@ -87,6 +88,19 @@ def _single_layers(frame: pd.DataFrame, _: Measures) -> pd.DataFrame:
     return frame[frame["layer"] != ALL_LAYERS]
 
 
+def _while_all_train(frame: pd.DataFrame, _: Measures) -> pd.DataFrame:
+    return epochs_with_all_seeds(frame) if "n_seeds" in frame else frame
+
+
+def _while_all_pairs_train(frame: pd.DataFrame, measures: Measures) -> pd.DataFrame:
+    """Drop the means of fewer seeds than train at first, and those of ratios after the first run of a pair ended."""
+    if "n_ratios" not in frame:
+        return frame
+    has_all = frame["n_ratios"] == frame.groupby("setting")["n_ratios"].transform("max")
+    of_ratios = ["ratio_to_large_mean", "ratio_to_large_sd"]
+    return _while_all_train(frame.assign(**frame[of_ratios].where(has_all)), measures)
+
+
 def _name_measures(frame: pd.DataFrame, measures: Measures) -> pd.DataFrame:
     """Replace the name of a measure of sharpness by that of the static figure, with its radius."""
     units = {"loss_unit": add_unit("", measures.loss_unit), "curvature_unit": measures.per_weight("²")}
@@ -130,7 +144,7 @@ def _name_planes(frame: pd.DataFrame, _: Measures) -> pd.DataFrame:
 def _loss_curves(arm: str) -> View:
     return View(
         "epoch", ("train_loss", "validation_loss"), "analysis/history", "tables/curves",
-        mark="line", start={"arm": arm} if arm else {}, log="xy",
+        mark="line", start={"arm": arm} if arm else {}, log="xy", prepare=_while_all_train,
     )  # fmt: skip
 
 
@@ -161,18 +175,18 @@ VIEWS: dict[str, View] = {
     ),
     "distance_over_time": View(
         "step", ("distance",), "analysis/history", "tables/distance_over_time",
-        mark="line", start=AT_FIXED_RATE, log="x",
+        mark="line", start=AT_FIXED_RATE, log="x", prepare=_while_all_train,
     ),
     "epoch_distance": View(
         "epoch", ("epoch_distance", "ratio_to_large"), "analysis/epoch_distance", "tables/epoch_distance",
-        mark="line", start=AT_FIXED_RATE, log="xy",
+        mark="line", start=AT_FIXED_RATE, log="xy", prepare=_while_all_pairs_train,
     ),
     "update_norms": View(
         "percentile", ("update_norm",), "analysis/update_norms", mark="line", start=AT_FIXED_RATE, log="y"
     ),
     "noise_scale": View(
         "epoch", ("noise_scale", "gradient_norm"), "analysis/history", "tables/noise_scale",
-        mark="line", start=AT_FIXED_RATE, log="xy",
+        mark="line", start=AT_FIXED_RATE, log="xy", prepare=_while_all_train,
     ),
     "lr_effect": View(
         "learning_rate", ("best_validation_loss",), "tables/runs", "tables/lr_grid",

@@ -206,6 +206,28 @@ def test_data_fits_in_the_space_that_is_left():
     assert build_payload(figures, frames, WORDS, -1) == ""
 
 
+@pytest.mark.parametrize(
+    ("figure", "evaluations"),
+    [("curves_fixed_lr", 6), ("distance_over_time", 6), ("epoch_distance", 6), ("noise_scale", 3)],
+)
+def test_means_end_when_the_first_seed_of_their_setting_stops(figure: str, evaluations: int):
+    study, frames = load_scenario("plain")  # its seeds train for 6, 7 and 8 epochs
+    made = build([figure], frames)
+    lengths = [len(cells[0]) for *_, cells in layer(made, figure, "means")["series"]]
+    assert lengths == [evaluations] * len({run.setting for run in study.runs.values()})
+    assert max(len(cells[0]) for *_, cells in layer(made, figure, "runs")["series"]) > evaluations
+
+
+def test_ratios_end_when_the_first_run_of_a_pair_stops():
+    means = load_scenario("plain")[1]["tables/epoch_distance"]
+    means = means[means["setting"] == "bs32-lr0.01"].copy()
+    means.loc[means["epoch"] > 3, "n_ratios"] -= 1
+    data = layer(build(["epoch_distance"], {"tables/epoch_distance": means}), "epoch_distance", "means")
+    columns = dict(zip(data["columns"], data["series"][0][3], strict=True))
+    assert [value is None for value in columns["ratio_to_large_mean"]] == [False] * 3 + [True] * 3
+    assert None not in columns["epoch_distance_mean"]
+
+
 def test_series_are_shared_by_figures_that_read_a_file_alike():
     frames = {"analysis/history": make_history(10)}
     assert len(build(["curves_fixed_lr", "curves_high_lr", "curves_scaled_lr"], frames)["data"]) == 1

@@ -127,6 +127,7 @@ def _name_targets(frame: pd.DataFrame, measures: Measures) -> pd.DataFrame:
 
 
 def _name_trials(frame: pd.DataFrame, _: Measures) -> pd.DataFrame:
+    frame = frame[frame["stage"] != "finalist"]  # which train longer, so that their losses are lower
     names = [
         f"batch size {size}, trial {trial}" for size, trial in zip(frame["batch_size"], frame["trial"], strict=True)
     ]

@@ -228,6 +228,15 @@ def test_ratios_end_when_the_first_run_of_a_pair_stops():
     assert None not in columns["epoch_distance_mean"]
 
 
+def test_finalists_are_not_among_the_trials():
+    trials = load_scenario("plain")[1]["tables/trials"]
+    finalists = trials[trials["is_best"] == 1].assign(stage="finalist", trial=99, validation_loss=0.01)
+    made = build(["lr_search"], {"tables/trials": pd.concat([trials, finalists], ignore_index=True)})
+    names = [name for name, *_ in layer(made, "lr_search", "runs")["series"]]
+    assert names == [f"batch size {size}, trial {trial}" for size in (32, 64, 256) for trial in range(3)]
+    assert made["dimensions"]["stage"]["labels"] == ["grid"]
+
+
 def test_series_are_shared_by_figures_that_read_a_file_alike():
     frames = {"analysis/history": make_history(10)}
     assert len(build(["curves_fixed_lr", "curves_high_lr", "curves_scaled_lr"], frames)["data"]) == 1

@@ -234,8 +234,7 @@ def _try(plot: p9.ggplot, legends: Legends) -> tuple[p9.ggplot, Figure, float]:
     plot = plot + legends
     figure = plot.draw()
     figure.draw_without_rendering()
-    artists = plot.theme.targets.legends
-    boxes = [box.get_window_extent() for box in (artists.boxes if artists else [])]
+    boxes = _legend_boxes(plot)
     if all(box.x0 >= 0 and box.x1 <= figure.bbox.width for box in boxes):
         return plot, figure, 1.0
     panels = [axes.get_window_extent() for axes in plot.axs]
@@ -244,8 +243,15 @@ def _try(plot: p9.ggplot, legends: Legends) -> tuple[p9.ggplot, Figure, float]:
     return plot, figure, max(1.01, max(box.width for box in boxes) / room)
 
 
+def _legend_boxes(plot: p9.ggplot) -> list[Bbox]:
+    """Return where the legends of each side of a drawn plot are."""
+    artists = plot.theme.targets.legends
+    return [box.get_window_extent() for box in (artists.boxes if artists else [])]
+
+
 def _set_height(plot: p9.ggplot, figure: Figure, config: FiguresConfig, aspect: float | None) -> None:
-    """Make panels as high as their width demands; the height of all else follows from its letters."""
+    """Make panels as high as their width, or legends beside them, demand; the height of all else follows from its
+    letters."""
     em = config.font_size / POINTS_PER_INCH
     names = [text for text in plot.axs[0].get_yticklabels() if "\n" in text.get_text()]
     lines = max((text.get_text().count("\n") + 1 for text in names), default=0)
@@ -257,6 +263,8 @@ def _set_height(plot: p9.ggplot, figure: Figure, config: FiguresConfig, aspect: 
         panel = plot.axs[0].get_position()
         wanted = (aspect or ASPECT) * panel.width * width
         wanted = max(wanted if aspect else min(wanted, MAX_HEIGHT), least * em)
+        if plot.theme.getp("legend_position") == "right":
+            wanted = max([wanted, *(box.height / figure.dpi / rows for box in _legend_boxes(plot))])
         figure.set_size_inches(config.width, height + rows * (wanted - panel.height * height))
 
 

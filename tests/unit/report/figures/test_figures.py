@@ -64,6 +64,13 @@ def test_every_figure_fits_a_column_of_a_paper(figure: str):
     assert b"/Type3" not in pdf
 
 
+def test_panel_is_as_high_as_the_legend_of_many_batch_sizes_beside_it():
+    chosen, frames = load_scenario("many of each")
+    with drawn(build(chosen, "figures", "lr_effect", FIGURES["lr_effect"], frames), FiguresConfig()) as picture:
+        assert overlapping(picture) == set()
+        assert {"1", "512"} < {text.get_text() for text in shown_texts(picture)}  # the ends of the legend
+
+
 def test_numbers_of_claims_are_beside_the_axis_of_the_narrowest_figure():
     chosen, frames = load_scenario("plain")
     longest = frames["tables/claims"].assign(scale="difference", effect=-0.0123, ci95_low=-0.0246, ci95_high=-0.0123)

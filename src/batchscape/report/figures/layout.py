@@ -316,6 +316,8 @@ def _ends(label: Text, side: str) -> tuple[float, float]:
 def wrap(text: str, width: float, size: float, *, bold: bool = False) -> str:
     """Break the lines of a text between words, so that none is wider than `width` if its words are not.
 
+    A wider word, such as the name of a module, is also broken after dots and underscores.
+
     Args:
         text: The text; its own line breaks stay.
         width: The width in points.
@@ -329,11 +331,13 @@ def _wrap_line(line: str, width: float, size: float, bold: bool) -> str:
     lines: list[str] = []
     # A unit in parentheses stays together.
     for word in re.findall(r"\([^()]{,24}\)\S*|\S+", line):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size, bold=bold) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
+        is_long = text_width(word, size, bold=bold) > width
+        for place, part in enumerate(re.findall(r".+?(?:[._](?=\D)|$)", word) if is_long else [word]):
+            longer = f"{lines[-1]}{'' if place else ' '}{part}" if lines else part
+            if lines and text_width(longer, size, bold=bold) <= width:
+                lines[-1] = longer
+            else:
+                lines.append(part)
     return "\n".join(lines)
 
 

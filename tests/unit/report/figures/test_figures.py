@@ -19,7 +19,7 @@ from batchscape.config.figures import MIN_WIDTH, POINTS_PER_INCH, FiguresConfig
 from batchscape.errors import UserError
 from batchscape.report.figures import distance_by_layer, style
 from batchscape.report.figures.files import read_remarks, render_png, write_figure
-from batchscape.report.figures.layout import drawn, title_and_remarks
+from batchscape.report.figures.layout import drawn, text_width, title_and_remarks, wrap
 from batchscape.report.figures.loss_map import _contours
 from batchscape.report.figures.style import thin_epochs
 from batchscape.study.registry import FIGURES
@@ -332,6 +332,25 @@ def test_critical_batch_sizes_between_two_powers_of_two_are_drawn_with_ticks(bat
     with drawn(plot, FiguresConfig()) as picture:
         ticks = [text.get_text() for axes in picture.axes for text in axes.get_yticklabels()]
     assert len(set(filter(None, ticks))) >= 2
+
+
+@pytest.mark.parametrize("config", [FiguresConfig(), PAPER], ids=["page", "paper"])
+def test_titles_of_layers_with_long_names_are_apart_and_complete(config: FiguresConfig):
+    common = {"setting": "bs32-lr0.01", "batch_size": 32, "learning_rate": 0.01, "status": "converged", "distance": 1.0}
+    parts = ("attention.self.query", "attention.self.key_of_another_name", "output.dense")
+    layers = [f"bert.encoder.layer.{index}.{part}" for index in (0, 11) for part in parts]
+    points = pd.DataFrame([{**common, "layer": name} for name in (ALL_LAYERS, *layers)])
+    means = points.assign(distance_mean=1.0, distance_sd=0.1, n_seeds=2, n_diverged=0)
+    with drawn(distance_by_layer.draw(points, means, fixed_learning_rate=0.01), config) as picture:
+        assert overlapping(picture) == cut_off(picture) == set()
+        assert set(layers) <= {text.get_text().replace("\n", "") for text in shown_texts(picture)}
+
+
+def test_words_are_broken_after_dots_and_underscores_only_if_they_are_too_long():
+    width, size = text_width("model.encoder", 8), 8
+    assert wrap("of model.encoder", width, size) == "of\nmodel.encoder"
+    assert wrap("of model.encoder.key_query", width, size) == "of model.\nencoder.key_\nquery"
+    assert wrap("0.123456789012345", width / 2, size) == "0.123456789012345"
 
 
 def test_network_with_many_layers_has_a_taller_figure():

@@ -258,8 +258,9 @@ def tick_labels(values: Sequence[float] | Sequence[str]) -> list[str]:
 
 
 def format_tick(value: float) -> str:
-    """Format a number with at most six significant digits, and a large integer with commas."""
-    if 1e5 <= abs(value) < 1e10 and value.is_integer():
-        return f"{value:,.0f}"
+    """Format a number with at most six significant digits; from a million on with an exponent, which is short."""
     text = f"{value:.6g}"
-    return text if value == 0 or not 1e-5 <= abs(value) < 1e6 else shortest_decimal(float(text))
+    rounded = float(text)  # a tick of a logarithmic axis is not exact
+    if 1e5 <= abs(rounded) < 1e6:
+        return f"{rounded:,.0f}"
+    return shortest_decimal(rounded) if 1e-5 <= abs(rounded) < 1e5 else f"{rounded:.6g}"

@@ -22,8 +22,10 @@ from batchscape.report.figures.files import read_remarks, render_png, write_figu
 from batchscape.report.figures.layout import drawn, text_width, title_and_remarks, wrap
 from batchscape.report.figures.loss_map import _contours
 from batchscape.report.figures.style import thin_epochs
+from batchscape.study.measures import describe_measures
 from batchscape.study.registry import FIGURES
 from batchscape.study.study import Study
+from tests.helpers.measures import TASKS
 from tests.helpers.scenarios import SCENARIOS, add_tables, build, load_scenario, make_analyses, make_study
 
 PAPER = FiguresConfig(width=3.3, font_size=7, titles=False)
@@ -172,14 +174,6 @@ def drawn_colors(plot: p9.ggplot) -> set[tuple[int, int, int]]:
 )  # fmt: skip
 def test_digits_distinguish_values_that_span_little_of_their_size(values: list[float], digits: int):
     assert style.digits_to_distinguish(values) == digits
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(4096.0, "4096"), (3e5, "300,000"), (1e6, "1,000,000"), (1e12, "1e+12"), (0.03, "0.03"), (1e-6, "1e-06")],
-)
-def test_ticks_of_large_counts_have_commas_and_no_exponent(value: float, text: str):
-    assert style.format_tick(value) == text
 
 
 def test_a_landscape_that_spans_little_of_its_loss_has_several_contours():
@@ -351,6 +345,20 @@ def test_words_are_broken_after_dots_and_underscores_only_if_they_are_too_long()
     assert wrap("of model.encoder", width, size) == "of\nmodel.encoder"
     assert wrap("of model.encoder.key_query", width, size) == "of model.\nencoder.key_\nquery"
     assert wrap("0.123456789012345", width / 2, size) == "0.123456789012345"
+
+
+@pytest.mark.parametrize("figure", ["convergence", "convergence_before_after"])
+def test_ticks_of_large_losses_leave_room_for_the_titles_of_panels(figure: str):
+    chosen, epochs, diverges = SCENARIOS["plain"]
+    settings = describe_measures(*TASKS["regression"])
+    analyses = make_analyses(chosen, epochs, diverges, [metric["name"] for metric in settings["metrics"]])
+    losses = ["min_train_loss", "best_validation_loss", "validation_rmse_at_best"]
+    analyses["tables/runs"][losses] *= 1e9
+    frames = add_tables(chosen, analyses, settings)
+    with drawn(build(chosen, "figures", figure, FIGURES[figure], frames, settings), FiguresConfig()) as picture:
+        assert cut_off(picture) == overlapping(picture) == set()
+        ticks = [text.get_text() for text in picture.axes[0].get_yticklabels()]
+    assert all(re.fullmatch(r"\d\.?\d*e\+08", tick) for tick in ticks)
 
 
 def test_network_with_many_layers_has_a_taller_figure():

@@ -114,7 +114,7 @@ def measure_spectrum(
     for number in range(1, probes + 1):
         signs = 2.0 * generator.binomial(1, 0.5, size=size) - 1
         found = lanczos_quadrature(matvec, signs / np.sqrt(size), steps)
-        traces = np.add.reduceat(signs * found.product * np.sqrt(size), layers.starts)
+        traces = layers.sum(signs * found.product * np.sqrt(size))
         nodes = pd.DataFrame({"layer": ALL_LAYERS, "eigenvalue": found.eigenvalues, "weight": found.weights})
         names = {"layer": [*layers.names, ALL_LAYERS], "trace": [*traces, traces.sum()]}
         rows.append(pd.concat([nodes, pd.DataFrame(names)]).assign(probe=number))

@@ -35,7 +35,7 @@ class InterpolationConfig(Section):
 
     batch_norm: Literal["re-estimate", "interpolate", "fixed"] = "re-estimate"
     """BatchNorm statistics on the line: re-estimated on the training examples at each α, interpolated like the
-    weights, or those of the first run. No effect without BatchNorm."""
+    weights, or those of the first run. Other buffers of floats are interpolated in the first two cases."""
 
     @model_validator(mode="after")
     def _pairs_differ(self) -> Self:

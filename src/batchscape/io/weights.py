@@ -49,6 +49,13 @@ class Layers:
             position += size
         return cls(tuple(names), tuple(starts))
 
+    def sum(self, values: np.ndarray) -> np.ndarray:
+        """Return the sum of a vector, (p,), over each layer, (layers,); that of a layer without elements is 0."""
+        starts, sums = np.array(self.starts), np.zeros(len(self.starts))
+        has_elements = np.diff(starts, append=len(values)) > 0  # of the others, reduceat returns the next element
+        sums[has_elements] = np.add.reduceat(values, starts[has_elements])
+        return sums
+
 
 @dataclass(frozen=True)
 class Weights:
@@ -83,12 +90,8 @@ def distance_by_layer(start: np.ndarray, end: np.ndarray, layers: Layers) -> np.
         One distance per layer, (layers,), float64; inf or nan for a run that diverged.
     """
     difference = end.astype(np.float64) - start.astype(np.float64)
-    starts = np.array(layers.starts)
-    has_elements = np.diff(starts, append=len(difference)) > 0  # of a layer without any, reduceat returns others
-    squares = np.zeros(len(starts))
     with np.errstate(over="ignore", invalid="ignore"):
-        squares[has_elements] = np.add.reduceat(difference * difference, starts[has_elements])
-        return np.sqrt(squares)
+        return np.sqrt(layers.sum(difference * difference))
 
 
 def write_weights(path: Path, state: Mapping[str, np.ndarray], parameters: list[str]) -> None:

@@ -26,6 +26,7 @@ onstart:
     check_nodes()
     check_shared_files()
     check_writable(Path(study.paths.folder))
+    save_study()
     delete_reusable_files()
 
 

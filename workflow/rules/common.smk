@@ -36,7 +36,7 @@ config = {
 
 def find_complete_runs(folder):
     """Return the names of the runs in a folder that are complete; None in a job, during which they change."""
-    if workflow.exec_mode != ExecMode.DEFAULT or study.resources.seeds_per_job == 1:
+    if IS_JOB or study.resources.seeds_per_job == 1:
         return None
     path = Path(workflow.modifier.modify_path(folder))
     return [file.parent.name for file in path.glob("*/run.json")]

@@ -73,9 +73,15 @@ def find_requirement():
 # All that the rules take from the library.
 try:
     from batchscape.config.budget import POINT_PATTERN
-    from batchscape.config.loading import read_assignments, remove_assigned_text
+    from batchscape.config.loading import (
+        printable,
+        read_assignments,
+        read_yaml,
+        remove_assigned_text,
+    )
     from batchscape.config.settings import SETTING_PATTERN
     from batchscape.errors import UserError
+    from batchscape.io.files import write_bytes
     from batchscape.report.chapters import CAPTIONS, CATEGORIES
     from batchscape.report.measures import Measures
     from batchscape.runtime.environment_variables import sanitize_environment

@@ -8,8 +8,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from snakemake_interface_executor_plugins.settings import ExecMode
-
 # What jobs save beside their outputs, undeclared, so that a rerun can resume or reuse it.
 REUSED_BY_JOBS = (".completed", "resume", "optuna.journal", "trial", ".cache", "prefix")
 MAX_FAILURES = 10
@@ -53,9 +51,15 @@ def check_writable(folder):
         fail(f"{existing}: is read-only; make it writable and rerun the same command")
 
 
+def save_study():
+    """Write the copy of the study that jobs on a cluster read: its file may be edited while Snakemake runs."""
+    if not IS_JOB:
+        write_bytes(Path(os.environ[COPY_VARIABLE]), STUDY_CONTENT)
+
+
 def delete_reusable_files():
     """Delete what forced jobs (`-F`, `-R`, `-f`) would reuse, so that they compute everything again."""
-    if workflow.exec_mode != ExecMode.DEFAULT or workflow.touch:
+    if IS_JOB or workflow.touch:
         return  # a job is started with `--force` and must resume; `--touch` computes nothing
     requested, forced_rules = workflow.dag_settings, workflow.dag.forcerules
     names = {*requested.forcerun}
@@ -79,7 +83,7 @@ def delete_reusable_files():
 @cache
 def print_plan():
     """Print how much there is to train, and on how many GPUs."""
-    if workflow.exec_mode != ExecMode.DEFAULT:
+    if IS_JOB:
         return
     hint = "; `batchscape check FILE` estimates their time"
     print_message(
@@ -107,7 +111,7 @@ def print_reused():
             ("tune", ("search", "searches")),
         )
     }
-    if not any(logs.values()) or workflow.exec_mode != ExecMode.DEFAULT:
+    if not any(logs.values()) or IS_JOB:
         return
     from batchscape.cli.status import count_already_complete
 

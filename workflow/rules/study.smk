@@ -1,5 +1,6 @@
 # The study of this invocation, read and checked once.
 
+import hashlib
 import os
 import re
 import sys
@@ -10,10 +11,18 @@ from snakemake.common.configfile import load_configfile
 from snakemake_interface_executor_plugins.settings import ExecMode
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()
+IS_JOB = workflow.exec_mode != ExecMode.DEFAULT
+# The path of the copy of the study in the environment of the jobs: on a cluster each of them reads the study again, and
+# its file may be edited meanwhile. The name of the copy is a hash of the study, also where there is no copy.
+COPY_VARIABLE = f"BATCHSCAPE_STUDY_{__name__}" if IS_MODULE else "BATCHSCAPE_STUDY"
+COPIES = Path(".snakemake", "batchscape").absolute()
 
 
 def load_study():
-    """Return the study, and its file if that alone describes it; fail with one line for each mistake in it."""
+    """Return the study, its file if that alone describes it, and its content as bytes.
+
+    Fail with one line for each mistake in it.
+    """
     try:
         return read_module_config() if IS_MODULE else read_study_file()
     except UserError as error:
@@ -32,16 +41,34 @@ def read_study_file():
         )
     relative = shorten(Path(files[0]) if files else ROOT / "config" / "config.yaml")
     assignments = workflow.config_settings.config_args
-    checked = Study.from_file(relative, *read_assignments(assignments))
-    require_files(checked, relative)
-    return checked, None if assignments else relative
+    checked, content = read_copied(relative, *read_assignments(assignments))
+    return checked, None if assignments else relative, content
 
 
-def require_files(checked, source):
-    """Fail if a file or package that the study file names is missing; a job may run where only its inputs are."""
-    if workflow.exec_mode == ExecMode.DEFAULT:
+def read_copied(file, *assignments):
+    """Return the study in a file and the bytes of that; in a job those from when Snakemake started, if it can see them."""
+    copy = Path(os.environ.get(COPY_VARIABLE, ""))
+    content_file = copy if IS_JOB and copy.is_file() else file
+    checked = Study.from_mapping(read_yaml(content_file), printable(file), *assignments)
+    content = content_file.read_bytes()
+    check_surroundings(checked, file, content)
+    return checked, content
+
+
+def check_surroundings(checked, source, content):
+    """Fail if a file or package that the study names is missing, or in a job if the study was edited meanwhile.
+
+    A job need not have those files: it may run where only its inputs are.
+    """
+    name = f"study-{hashlib.sha256(content).hexdigest()[:16]}.yaml"
+    if not IS_JOB:
         checked.require_files(str(source))
         checked.require_packages(str(source))
+        os.environ[COPY_VARIABLE] = str(COPIES / name)
+    elif name != Path(os.environ.get(COPY_VARIABLE, name)).name:
+        raise UserError(
+            f"{source}: was edited while Snakemake runs; put it back, or run the same command again"
+        )
 
 
 def shorten(path):
@@ -57,16 +84,16 @@ def read_module_config():
             '`configfile: "config/config.yaml"` above it'
         )
     if file := find_study_file(config):
-        checked = Study.from_file(file)
-        require_files(checked, file)
-        return checked, file
+        checked, content = read_copied(file)
+        return checked, file, content
     source = ", ".join(map(str, workflow.configfiles)) or "config"
     values, texts = find_assignments(config)
     checked = Study.from_mapping(
         remove_assigned_text(config, values, texts), source, values, texts
     )
-    require_files(checked, source)
-    return checked, None
+    content = checked.model_dump_json().encode()
+    check_surroundings(checked, source, content)
+    return checked, None, content
 
 
 def find_study_file(config):
@@ -153,6 +180,6 @@ def check_targets(targets):
             )
 
 
-study, STUDY_FILE = load_study()
-if workflow.exec_mode == ExecMode.DEFAULT:
+study, STUDY_FILE, STUDY_CONTENT = load_study()
+if not IS_JOB:
     check_targets(parse_targets())

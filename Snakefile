@@ -27,6 +27,7 @@ onstart:
     check_shared_files()
     check_writable(Path(study.paths.folder))
     save_study()
+    save_hashes()
     delete_reusable_files()
 
 

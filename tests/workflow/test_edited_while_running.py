@@ -71,3 +71,39 @@ def test_a_job_of_a_module_fails_with_one_line_after_an_edit_of_the_study(tmp_pa
     message = "study.yaml: was edited while Snakemake runs; put it back, or run the same command again"
     assert jobs_log(checkout).splitlines().count(message) == 1
     assert not (checkout.path / RUN).exists()
+
+
+NET = """\
+import os
+import torch
+
+
+class Net(torch.nn.Sequential):
+    def __init__(self):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 1))
+        if os.path.exists("edit-soon"):
+            os.remove("edit-soon")
+            with open(__file__, "a") as file:
+                file.write("EDITED = 1\\n")
+"""
+
+
+@pytest.mark.parametrize("options", [("--cores", "2"), OPTIONS], ids=["this machine", "cluster"])
+def test_a_job_that_imports_an_edited_module_of_the_user_fails_with_one_line(tmp_path: Path, options: tuple[str, ...]):
+    checkout = write_study(tmp_path, before_job="")
+    (checkout.path / "study.yaml").write_text(STUDY.replace("{channels: [4], dense: [8]}", "{name: 'my_net:Net'}"))
+    module, trigger = checkout.path / "my_net.py", checkout.path / "edit-soon"
+    module.write_text(NET)
+    trigger.touch()  # the job that checks the network edits the module after it has imported it
+    done = checkout.snakemake(RUN, *options, "--configfile", "study.yaml")
+    assert done.returncode == 1, done.stdout[-3000:]
+    assert not trigger.exists() and "EDITED" in module.read_text()
+    message = (
+        "my_net.py: was edited while Snakemake runs; put it back, or run the same command again, which also repeats"
+    )
+    assert f"Failed jobs:\nresults/s/logs/train/bs32-lr0.1-seed0.log: {message}" in done.stdout, done.stdout[-3000:]
+    assert checkout.stale_jobs("study.yaml", target=RUN) == {"network", "train bs32-lr0.1-seed0"}
+    module.write_text(NET)
+    done = checkout.snakemake(RUN, *options, "--configfile", "study.yaml")
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert checkout.stale_jobs("study.yaml", target=RUN) == set()

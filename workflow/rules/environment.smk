@@ -85,8 +85,14 @@ try:
     from batchscape.report.chapters import CAPTIONS, CATEGORIES
     from batchscape.report.measures import Measures
     from batchscape.runtime.environment_variables import sanitize_environment
+    from batchscape.runtime.loaded_code import VARIABLE as CODE_VARIABLE
     from batchscape.runtime.slurm import job_num_nodes
-    from batchscape.study.fingerprint import PACKAGE, fingerprint, module_path
+    from batchscape.study.fingerprint import (
+        PACKAGE,
+        fingerprint,
+        hashed_files,
+        module_path,
+    )
     from batchscape.study.registry import ANALYSES, FIGURES, TABLES
     from batchscape.study.study import Study
     from batchscape.study.training_rules import training_rules

@@ -1,5 +1,7 @@
 # What happens before the first job, and after the last one: checks, cleaning up, and the messages on the terminal.
 
+import hashlib
+import json
 import os
 import re
 import shlex
@@ -55,6 +57,19 @@ def save_study():
     """Write the copy of the study that jobs on a cluster read: its file may be edited while Snakemake runs."""
     if not IS_JOB:
         write_bytes(Path(os.environ[COPY_VARIABLE]), STUDY_CONTENT)
+
+
+def save_hashes():
+    """Write the hashes of the code of all jobs: each of them fails if it imports a file that was edited since."""
+    if IS_JOB:
+        return
+    for job in workflow.dag.needrun_jobs():
+        if "code" in job.rule.params.keys():
+            job.params  # hashes the code, which Snakemake would do only when the job starts
+    content = json.dumps(hashed_files(), sort_keys=True).encode()
+    file = COPIES / f"code-{hashlib.sha256(content).hexdigest()[:16]}.json"
+    write_bytes(file, content)
+    os.environ[CODE_VARIABLE] = str(file)
 
 
 def delete_reusable_files():

@@ -182,4 +182,6 @@ def check_targets(targets):
 
 study, STUDY_FILE, STUDY_CONTENT = load_study()
 if not IS_JOB:
+    # Of another Snakemake, whose job started this one.
+    os.environ.pop(CODE_VARIABLE, None)
     check_targets(parse_targets())

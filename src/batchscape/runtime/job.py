@@ -17,6 +17,7 @@ from typing import TextIO
 
 from batchscape.errors import UserError, is_out_of_memory
 from batchscape.runtime.environment_variables import sanitize_environment
+from batchscape.runtime.loaded_code import require_unedited_code
 from batchscape.runtime.lock import job_lock
 from batchscape.runtime.states import (
     COMPLETE,
@@ -86,6 +87,7 @@ def job_log(path: str | Path) -> Iterator[Callable[[str], None]]:
                         "this file system has no locks; do not start a second Snakemake on this study meanwhile"
                     )
                 try:
+                    require_unedited_code()
                     yield echo
                 except Exception as error:
                     with suppress(OSError):

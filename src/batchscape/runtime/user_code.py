@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from batchscape.errors import UserError
+from batchscape.runtime.loaded_code import require_unedited_code
 
 # Operators of torchvision by name, with their libraries, which remove them when they are deleted.
 _DECLARED: dict[str, Any] = {}
@@ -54,7 +55,8 @@ def import_object(import_path: str, key: str) -> Callable[..., Any]:
         key: Key of the study file that holds the import path, for the message.
 
     Raises:
-        UserError: If the module does not exist or cannot be imported, or the name is no class or function in it.
+        UserError: If the module does not exist or cannot be imported, it or a module that it imports was edited since
+            Snakemake started, or the name is no class or function in it.
     """
     module, _, name = import_path.partition(":")
     file = module_file(import_path, key)
@@ -62,6 +64,7 @@ def import_object(import_path: str, key: str) -> Callable[..., Any]:
         value = getattr(_import_module(module), name, None)
     except (Exception, SystemExit) as error:  # custom code can raise anything
         raise UserError(f"{key}: {module} cannot be imported: {summarize_error(error, file)}")
+    require_unedited_code()
     if not callable(value):
         problem = "is not a class or function" if value is not None else "does not exist"
         raise UserError(f"{key}: {name} {problem} in {file.name}; check the name after the colon")

@@ -16,6 +16,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 # Folders of installed packages, the second one Debian's.
 INSTALLED = {"site-packages", "dist-packages"}
 
+_hashes: dict[Path, str] = {}
+
 
 def fingerprint(*roots: Path, cache_file: Path | None = None) -> str:
     """Return a hash of the given Python files and of every batchscape module that they import, however deep.
@@ -32,6 +34,11 @@ def fingerprint(*roots: Path, cache_file: Path | None = None) -> str:
         cache_file: Where to keep what was parsed, see `ParseCache`; None parses all files.
     """
     return _fingerprint(tuple(sorted({Path(root).resolve() for root in roots})), cache_file)
+
+
+def hashed_files() -> dict[str, str]:
+    """Return the SHA-256 of each file that fingerprints are of so far, by its path, except for installed packages."""
+    return {str(path.resolve()): digest for path, digest in _hashes.items()}
 
 
 def module_path(dotted: str) -> Path:
@@ -73,9 +80,10 @@ def _read(path: Path, cache_file: Path | None = None) -> tuple[str, frozenset[Pa
     if INSTALLED.intersection(_base(path).parts) and not path.is_relative_to(PACKAGE):
         return _hash_installed(path), frozenset()
     content = path.read_bytes()
+    _hashes[path] = hashlib.sha256(content).hexdigest()
     parsed = _cache(cache_file).get(content, _parse) if path.suffix == ".py" else None
     if parsed is None:
-        return hashlib.sha256(content).hexdigest(), frozenset()
+        return _hashes[path], frozenset()
     imported = set(takewhile(Path.exists, (folder / "__init__.py" for folder in path.parents)))  # its packages
     for level, name in parsed.imports:
         imported.update(_below(path.parents[level - 1], name) if level else _files(name, path))

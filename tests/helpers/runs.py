@@ -2,11 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from batchscape.cli.status import find_specs
+from batchscape.io.files import write_json
 from batchscape.io.run_directory import RunDirectory
 from batchscape.io.weights import write_weights
+from batchscape.study.study import Study
 
 LOSSES = [0.9, 0.4, 0.6]
 EPOCH_SECONDS = [5.0, 1.0, 2.0]
@@ -19,6 +23,7 @@ def write_run(
     status: str = "converged",
     metrics: Sequence[str] = ("accuracy",),
     test: Mapping[str, float | None] | None = None,
+    spec: Mapping[str, Any] | None = None,
 ) -> RunDirectory:
     """Write a run of three epochs, of which the second is the best; a diverged run has one epoch and no finite loss.
 
@@ -29,6 +34,7 @@ def write_run(
         status: Its status.
         metrics: Names of the metrics; each is 0.5 on the training and 0.75 on the validation side.
         test: Loss and metrics on the test side; None if the data has none.
+        spec: What it trains; None: the defaults at a learning rate of 0.1.
     """
     run = RunDirectory(path)
     diverged = status == "diverged"
@@ -79,7 +85,7 @@ def write_run(
         "validation_examples": 50,
         "test_examples": 0 if test is None else 30,
         "classes": ["a", "b"],
-        "spec": {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
+        "spec": spec or {"batch_size": batch_size, "learning_rate": 0.1, "seed": seed},
         "environment": {
             **dict.fromkeys(("python", "platform", "processor"), "x"),
             **{"packages": {}, "cpus": 2, "threads": 1, "device": "cpu", "devices": 1, "nodes": 1, "micro_batch": 32},
@@ -91,3 +97,20 @@ def write_run(
     }
     run.write_summary(summary)
     return run
+
+
+def write_runs_of(study: Study) -> None:
+    """Write all runs of a study in the working directory, and of its confirmation, with the settings it has now."""
+    for tuned in map(Path, study.paths.tuned_files.values()):
+        write_json(tuned, {"learning_rate": 0.1})
+    specs = find_specs(study)
+    ranked = {run.setting: specs[name] for name, run in study.runs.items()}
+    finalists = [
+        {"setting": setting, "diverged": False, "spec": spec.model_dump(mode="json", exclude={"seed"})}
+        for setting, spec in ranked.items()
+    ]
+    write_json(Path(study.paths.finalists), {"finalists": finalists})
+    specs = find_specs(study)
+    for file in map(Path, (*study.paths.run_summaries, *study.paths.confirmation_summaries)):
+        folder = "confirmation/" if file.parents[1].name == "confirmation" else ""
+        write_run(file.parent, spec=specs[f"{folder}{file.parent.name}"].model_dump(mode="json"))

@@ -70,9 +70,11 @@ def _warnings(study: Study) -> Iterator[str]:
 
 
 def _cost(study: Study, inspection: Inspection) -> list[str]:
-    if all(Path(file).exists() for file in (*study.paths.run_summaries, *study.paths.confirmation_summaries)):
+    # These import torch and pandas, which takes seconds.
+    from batchscape.cli.status import DONE, read_runs
+
+    if all(run.state == DONE for run in read_runs(study)):
         return ["time: all runs are complete"]
-    # Imports torch and pandas, which takes seconds.
     from batchscape.cli.cost import describe_cost
 
     return describe_cost(study, inspection)

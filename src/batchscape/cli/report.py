@@ -16,9 +16,16 @@ import pandas as pd
 
 from batchscape.analysis.collect import collect
 from batchscape.analysis.confirmation import collect_confirmation
-from batchscape.cli.status import NOT_CREATED, why_missing
+from batchscape.cli.status import (
+    NOT_CREATED,
+    REPEAT_MEASUREMENT,
+    REPEAT_SEARCH,
+    find_specs,
+    why_missing,
+    why_stale,
+)
 from batchscape.config.loading import printable
-from batchscape.config.run import RunSpec, Tuned, with_hyperparameters
+from batchscape.config.run import RunSpec, Tuned
 from batchscape.config.stages import MeasuredStages
 from batchscape.data.prepared import prepared_digest
 from batchscape.errors import UserError
@@ -33,9 +40,6 @@ from batchscape.report.page import PartialReport, render
 from batchscape.report.provenance import collect_provenance
 from batchscape.study.registry import ANALYSES, FIGURES, TABLES, Artifact, JobSplit
 from batchscape.study.study import Study
-
-REPEAT_SEARCH = "delete it so that the search writes it again"
-REPEAT_MEASUREMENT = "delete it so that its job writes it again"
 
 
 def write_partial_report(study: Study, file: Path) -> list[str]:
@@ -97,10 +101,10 @@ class Collector:
         for job, output in (("prepare", self.study.paths.prepared_data), ("network", self.study.paths.network)):
             if not Path(output).exists():
                 self._miss("job", job, why_missing(Path(self.study.paths.log(job))))
-        runs = {}
+        runs, specs = {}, find_specs(self.study)
         for name in self.study.runs:
             run = RunDirectory(Path(self.study.paths.run_file(name, "run.json")).parent)
-            reason = self._why_excluded(run, self._spec(name), Path(self.study.paths.log(f"train/{name}")))
+            reason = self._why_excluded(run, specs[name], Path(self.study.paths.log(f"train/{name}")))
             if reason:
                 self._miss("run", name, reason)
             else:
@@ -160,23 +164,6 @@ class Collector:
     def _miss(self, kind: str, name: str, reason: str) -> None:
         self.gaps.append(Gap(kind, name, reason))
 
-    def _spec(self, name: str) -> RunSpec | str:
-        """Return the specification of a run, or why it is not known yet."""
-        values = json.loads(self.study.specs.run(name))
-        try:
-            for stages in map(Path, self.study.paths.batch_stages(name)):
-                if not stages.exists():
-                    return "the branches that its batch size follows from are not complete"
-                values |= read_json(stages, MeasuredStages, REPEAT_MEASUREMENT)
-            for tuned in map(Path, self.study.paths.tuned_rate(name)):
-                if not tuned.exists():
-                    return "the search for its learning rate is not complete"
-                found = read_json(tuned, Tuned, REPEAT_SEARCH)
-                values = with_hyperparameters(values, found).model_dump(mode="json")
-        except UserError as error:
-            return str(error)
-        return _parse_spec(values)
-
     def _why_excluded(self, run: RunDirectory, spec: RunSpec | str, log: Path) -> str:
         """Return why a run is not reported; empty if it is."""
         if not run.is_complete:
@@ -190,9 +177,7 @@ class Collector:
                 return "was trained on other data than the study has now"
         except UserError as error:
             return str(error)
-        if spec != _parse_spec(summary["spec"]):
-            return "was trained with other settings than the study has now"
-        return ""
+        return why_stale(summary, spec)
 
     def _analyze(self, name: str, runs: dict[str, RunDirectory]) -> Iterator[pd.DataFrame]:
         """Yield the rows of an analysis of the files of all runs, without runs whose file cannot be read."""
@@ -277,7 +262,3 @@ class Collector:
             text = " ".join(f"{type(error).__name__}: {error}".split())
             self._miss(kind, name, f"cannot be created from what exists ({text})")
             return None
-
-
-def _parse_spec(mapping: dict[str, Any]) -> RunSpec:
-    return RunSpec.model_validate_json(json.dumps(mapping))

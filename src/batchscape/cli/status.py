@@ -6,13 +6,17 @@ Jobs record their states in `batchscape.runtime.states`; their outputs and locks
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from batchscape.config.run import RunSpec, Tuned, with_hyperparameters
+from batchscape.config.stages import MeasuredStages
 from batchscape.errors import UserError
+from batchscape.io.files import read_json
+from batchscape.io.finalists import read_finalists
 from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime import states
 from batchscape.runtime.duration import format_duration
@@ -24,6 +28,9 @@ DONE, RUNNING, INTERRUPTED, FAILED, PENDING = "done", "running", "interrupted", 
 # How Snakemake reports a job that was killed, which cannot record this itself.
 KILLED = re.compile(r"died with <Signals\.SIGKILL|returned non-zero exit status 137\b")
 NOT_CREATED = "not created yet"
+OTHER_SETTINGS = "was trained with other settings than the study has now"
+REPEAT_SEARCH = "delete it so that the search writes it again"
+REPEAT_MEASUREMENT = "delete it so that its job writes it again"
 
 States = Sequence[dict[str, Any]]
 """The states of the latest attempt of a job, as `read_states` returns them."""
@@ -111,6 +118,7 @@ def read_runs(study: Study) -> list[JobStatus]:
         f"confirmation/{name}": (study.paths.confirmation_file(name, "run.json"), f"confirm/{name}")
         for name in study.confirmation_runs
     }
+    specs = find_specs(study)
     runs = []
     for name, (run_file, job) in files.items():
         run, log = RunDirectory(Path(run_file).parent), Path(study.paths.log(job))
@@ -121,12 +129,72 @@ def read_runs(study: Study) -> list[JobStatus]:
             runs.append(status)
             continue
         try:
+            summary = run.summary()
+            if reason := why_stale(summary, specs[name]):
+                runs.append(JobStatus(name, PENDING, reason))
+                continue
             # The sum of its epochs, because a run that was killed has started more than once.
             seconds = run.history(["train_seconds", "validation_seconds"]).to_numpy().sum()
-            runs.append(JobStatus(name, DONE, run.summary()["status"], float(seconds)))
+            runs.append(JobStatus(name, DONE, summary["status"], float(seconds)))
         except UserError as error:
             runs.append(JobStatus(name, FAILED, str(error)))
     return runs
+
+
+def find_specs(study: Study) -> dict[str, RunSpec | str]:
+    """Return what each run of a study and of its confirmation trains now, or why that is not known yet.
+
+    The names of the latter begin with `confirmation/`.
+    """
+    first_runs = {run.setting: name for name, run in reversed(study.runs.items())}
+    settings = {setting: _find_spec(study, name) for setting, name in first_runs.items()}
+    specs = {name: _with_seed(settings[run.setting], run.seed) for name, run in study.runs.items()}
+    try:
+        ranked = [each.setting for each in read_finalists(Path(study.paths.finalists)).finalists]
+    except UserError:
+        ranked = []
+    for name, (rank, seed) in study.confirmation_runs.items():
+        # The settings of earlier finalists may be no settings of the study any more.
+        spec = settings.get(ranked[rank - 1]) if rank <= len(ranked) else None
+        specs[f"confirmation/{name}"] = _with_seed(spec or "its setting is not chosen yet", seed)
+    return specs
+
+
+def _with_seed(spec: RunSpec | str, seed: int) -> RunSpec | str:
+    return spec if isinstance(spec, str) else spec.model_copy(update={"seed": seed})
+
+
+def _find_spec(study: Study, name: str) -> RunSpec | str:
+    """Return what a run trains, or why that is not known yet."""
+    values = json.loads(study.specs.run(name))
+    try:
+        for stages in map(Path, study.paths.batch_stages(name)):
+            if not stages.exists():
+                return "the branches that its batch size follows from are not complete"
+            values |= read_json(stages, MeasuredStages, REPEAT_MEASUREMENT)
+        for tuned in map(Path, study.paths.tuned_rate(name)):
+            if not tuned.exists():
+                return "the search for its learning rate is not complete"
+            return with_hyperparameters(values, read_json(tuned, Tuned, REPEAT_SEARCH))
+    except UserError as error:
+        return str(error)
+    return _parse_spec(values)
+
+
+def why_stale(summary: Mapping[str, Any], spec: RunSpec | str) -> str:
+    """Return why a complete run is not the one that the study has now; empty if it is.
+
+    Args:
+        summary: The content of its run.json.
+        spec: What the run trains now, or why that is not known yet.
+    """
+    if isinstance(spec, str):
+        return spec
+    return "" if spec == _parse_spec(summary["spec"]) else OTHER_SETTINGS
+
+
+def _parse_spec(mapping: Mapping[str, Any]) -> RunSpec:
+    return RunSpec.model_validate_json(json.dumps(mapping))
 
 
 def read_other_jobs(study: Study) -> list[JobStatus]:
@@ -152,6 +220,8 @@ def format_status(name: str, runs: Sequence[JobStatus]) -> list[str]:
     listed = ", ".join(f"{count} {end.replace('_', ' ')}" for end, count in sorted(ends.items()))
     parts = [f"{counts[DONE]} of {len(runs)} runs done" + (f" ({listed})" if listed else "")]
     parts += [f"{counts[state]} {state}" for state in (RUNNING, INTERRUPTED, FAILED, PENDING) if counts[state]]
+    if edited := sum(run.detail == OTHER_SETTINGS for run in runs):
+        parts.append(f"of which {edited} with results of other settings than the study has now")
     lines = [f"{name}: {', '.join(parts)}"]
     if (remaining := estimate_training_time(runs)) is not None:
         lines.append(

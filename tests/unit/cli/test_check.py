@@ -13,6 +13,7 @@ from batchscape.cli.check import check as run_check
 from batchscape.errors import UserError
 from batchscape.study.study import Study
 from tests.helpers.bad_tables import BAD_INPUTS, SEEN_BY_PREPARE_ONLY
+from tests.helpers.runs import write_runs_of
 
 
 def check(file: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -45,14 +46,17 @@ def test_check_lists_the_trainings_and_the_settings_of_each_arm(study: Path):
     assert done.stdout.endswith("results go to results/mine/\n")
 
 
-def test_check_notes_existing_results_and_times_nothing_if_all_runs_are_complete(study: Path):
-    paths = Study.from_file(study / "mine.yaml").paths
-    for run in (*paths.run_summaries, *paths.confirmation_summaries):
-        (study / run).parent.mkdir(parents=True)
-        (study / run).touch()
+def test_check_notes_existing_results_and_times_nothing_if_all_runs_are_complete(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(study)
+    write_runs_of(Study.from_file(Path("mine.yaml")))
     output = check("mine.yaml", study).stdout
     assert "results/mine/, which exists" in output
     assert "\ntime: all runs are complete\n" in output
+    with (study / "mine.yaml").open("a") as stream:
+        stream.write("training: {budget: {epochs: 7}}\n")
+    assert "\ntime (rough estimate" in check("mine.yaml", study).stdout
 
 
 def test_check_refuses_a_batch_that_is_larger_than_the_training_side(tmp_path: Path):

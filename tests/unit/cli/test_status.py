@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from batchscape.cli.status import (
 )
 from batchscape.study.study import Study
 from tests.helpers.jobs import STAYING_JOB, write_states
-from tests.helpers.runs import EPOCH_SECONDS, write_run
+from tests.helpers.runs import EPOCH_SECONDS, write_run, write_runs_of
 from tests.helpers.waiting import wait_for
 
 STARTED = {"state": "started"}
@@ -115,11 +116,13 @@ def test_status_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path,
     monkeypatch.chdir(tmp_path)
     study = Study.from_mapping({"name": "s", "grid": {"seeds": [0]}, "tuning": {"enabled": False}}, "s.yaml")
     done, broken, running, *pending = study.runs
-    for name in (done, broken):
-        write_run(Path(study.paths.run_file(name, "run.json")).parent)
-    Path(study.paths.run_file(broken, "run.json")).write_text("{")
+    write_runs_of(study)
     confirmed, *unconfirmed = study.confirmation_runs
-    write_run(Path(study.paths.confirmation_file(confirmed, "run.json")).parent)
+    for name in (running, *pending):
+        shutil.rmtree(Path(study.paths.run_file(name, "run.json")).parent)
+    for name in unconfirmed:
+        shutil.rmtree(Path(study.paths.confirmation_file(name, "run.json")).parent)
+    Path(study.paths.run_file(broken, "run.json")).write_text("{")
     stopped = pending.pop()  # before the job that was to resume it recorded a state
     (Path(study.paths.run_file(stopped, "run.json")).parent / "resume").mkdir(parents=True)
     log = Path(study.paths.log(f"train/{running}"))
@@ -140,11 +143,38 @@ def test_status_reads_the_files_of_every_run_and_changes_nothing(tmp_path: Path,
     assert read_runs(study)[2] == JobStatus(running, "interrupted", IN_EPOCH_2)
 
 
+def test_runs_with_other_settings_than_the_study_has_now_are_pending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        "name": "s",
+        "grid": {"batch_sizes": [32], "learning_rates": [0.1, 0.2], "seeds": [0]},
+        "comparison": {"fixed_learning_rate": 0.1, "high_learning_rate": 0.2},
+        "confirmation": {"settings": 1, "seeds": 1},
+    }
+    study = Study.from_mapping(settings, "s.yaml")
+    write_runs_of(study)
+    assert {(run.state, run.detail) for run in read_runs(study)} == {("done", "converged")}
+    extended = {**settings, "grid": {"batch_sizes": [32], "learning_rates": [0.1, 0.2, 0.4], "seeds": [0]}}
+    assert [run.state for run in read_runs(Study.from_mapping(extended, "s.yaml"))].count("pending") == 1
+    edited = Study.from_mapping({**settings, "training": {"budget": {"epochs": 7}}}, "s.yaml")
+    runs = read_runs(edited)
+    assert {(run.state, run.detail, run.seconds) for run in runs} == {
+        ("pending", "was trained with other settings than the study has now", None)
+    }
+    number = len(runs)
+    (line,) = format_status("s", runs)
+    note = f"of which {number} with results of other settings than the study has now"
+    assert line == f"s: 0 of {number} runs done, {number} pending, {note}"
+    Path(next(iter(edited.paths.tuned_files.values()))).unlink()
+    assert "the search for its learning rate is not complete" in {run.detail for run in read_runs(edited)}
+
+
 def test_status_as_json_has_one_object_for_each_run_and_job(tmp_path: Path):
     (tmp_path / "s.yaml").write_text("name: s\ngrid: {batch_sizes: [32, 64], learning_rates: [0.1], seeds: [0]}\n")
     study = Study.from_file(tmp_path / "s.yaml")
     done, running, *_ = study.runs
-    write_run((tmp_path / study.paths.run_file(done, "run.json")).parent)
+    spec = json.loads(study.specs.run(done))
+    write_run((tmp_path / study.paths.run_file(done, "run.json")).parent, spec=spec)
     write_states(tmp_path / study.paths.log(f"train/{running}"), *EPOCHS)
     write_states(tmp_path / study.paths.log("tune/bs64"), STARTED, {"state": "trial", "trial": 3, "trials": 12})
     command = [sys.executable, "-m", "batchscape", "status", "s.yaml", "--json"]

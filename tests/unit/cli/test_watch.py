@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from batchscape.cli.status import JobStatus
+from batchscape.cli.status import JobStatus, read_other_jobs, read_runs
 from batchscape.cli.watch import (
     Progress,
     count_analyses,
@@ -16,7 +16,7 @@ from batchscape.cli.watch import (
     watch,
 )
 from batchscape.study.study import Study
-from tests.helpers.runs import write_run
+from tests.helpers.runs import write_runs_of
 
 STARTED = {"state": "started", "time": 50.0}
 
@@ -96,15 +96,25 @@ class Terminal(io.StringIO):
         self.report.touch()
 
 
+def test_runs_with_other_settings_than_the_study_has_now_are_not_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {"name": "s", "grid": {"batch_sizes": [32], "learning_rates": [0.1], "seeds": [0]}}
+    before = Study.from_mapping(settings, "s.yaml")
+    write_runs_of(before)
+    edited = Study.from_mapping({**settings, "training": {"budget": {"epochs": 7}}}, "s.yaml")
+    for study, done in ((before, 1.0), (edited, 0.0)):
+        runs = read_runs(study)
+        (trainings, _) = describe_stages(runs, read_other_jobs(study), (0, 0, 0), None)
+        assert trainings.done / trainings.total == done
+
+
 def test_it_ends_when_all_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
     study = Study.from_mapping({"name": "s", "grid": {"seeds": [0]}, "device_timing": {"enabled": False}}, "s.yaml")
-    outputs = [Path(output) for output in study.paths.outputs if not output.endswith("report.html")]
-    for output in (*outputs, *map(Path, study.paths.tuned_files.values())):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        if output.name == "run.json":
-            write_run(output.parent)
-        else:
+    write_runs_of(study)
+    for output in map(Path, study.paths.outputs):
+        if not (output.exists() or output.name == "report.html"):
+            output.parent.mkdir(parents=True, exist_ok=True)
             output.touch()
     stream = Terminal(Path(study.paths.report))
     watch(study, stream, interval=0)

@@ -25,7 +25,7 @@ onstart:
     check_path_characters_of_cluster()
     check_nodes()
     check_shared_files()
-    check_writable(Path(study.paths.folder))
+    check_writable(Path(FOLDER))
     save_study()
     save_hashes()
     delete_reusable_files()

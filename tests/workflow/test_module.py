@@ -210,6 +210,25 @@ def test_forced_jobs_of_a_module_print_the_handler_that_they_need(checkout: Chec
     assert "onstart" not in output
 
 
+HANDLERS = "".join(f"\n{name}:\n    batchscape.{name}()\n" for name in ("onstart", "onsuccess", "onerror"))
+
+
+def test_handlers_of_a_module_with_a_prefix_find_its_folder(tmp_path: Path):
+    checkout = Checkout.at(tmp_path / "checkout")
+    rule = '\nrule other:\n    default_target: True\n    output: "other.txt"\n    shell: "touch {output}"\n'
+    study = f"{STUDY}data: {{source: 'my_data:load'}}\n"
+    (checkout.path / "my_data.py").write_text("def load():\n    raise ValueError('no data')\n")
+    plan(checkout.path, outer_snakefile(more='    prefix: "below"') + rule + HANDLERS, study=study)
+    folder = checkout.path / "below" / "results" / "outer"
+    options = ("--cores", "1", "--snakefile", "outer/Snakefile")
+    failed = checkout.snakemake("below/results/outer/data/prepared.safetensors", *options)
+    assert failed.returncode == 1
+    message = "below/results/outer/logs/prepare.log: data: my_data:load fails: ValueError: no data"
+    assert f"Failed jobs:\n{message}" in failed.stdout, failed.stdout[-3000:]
+    (folder / "report.html").touch()
+    assert "\nReport: below/results/outer/report.html\n" in checkout.snakemake(*options).stdout
+
+
 # Remote workflows.
 
 WITHOUT_PACKAGE = """\

@@ -148,8 +148,8 @@ def print_report_path():
     is_everything = set(requested.targets) <= {"all"} and not (
         requested.until or requested.omit_from
     )
-    if Path(study.paths.report).exists() and is_everything and not workflow.remote_exec:
-        print_message(f"Report: {study.paths.report}")
+    if Path(REPORT).exists() and is_everything and not workflow.remote_exec:
+        print_message(f"Report: {REPORT}")
 
 
 def cancel_orphaned_jobs(snakemake_logs):
@@ -172,7 +172,7 @@ def print_failures(snakemake_logs):
     """Print why jobs failed and how to resume, below Snakemake's own messages, which on a cluster do not say why."""
     from batchscape.cli.status import summarize_failures
 
-    lines = summarize_failures(read_logs(snakemake_logs), f"{study.paths.folder}/logs")
+    lines = summarize_failures(read_logs(snakemake_logs), f"{FOLDER}/logs")
     if lines:
         rest = len(lines) - MAX_FAILURES
         more = [f"… and {rest} more"] if rest > 0 else []

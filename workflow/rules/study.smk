@@ -181,6 +181,9 @@ def check_targets(targets):
 
 
 study, STUDY_FILE, STUDY_CONTENT = load_study()
+# For the handlers: only while the rules are read does Snakemake know the `prefix` of a module.
+FOLDER = workflow.modifier.modify_path(study.paths.folder)
+REPORT = workflow.modifier.modify_path(study.paths.report)
 if not IS_JOB:
     # Of another Snakemake, whose job started this one.
     os.environ.pop(CODE_VARIABLE, None)

@@ -154,6 +154,7 @@ def find_line(output: str, start: str) -> str:
             ["./results/smoke/report.html", "--configfile", CONFIG],
             "results/smoke/report.html: does not belong to the study tiny",
         ),
+        ([FOLDER, "--configfile", CONFIG], f"{FOLDER}: is the folder of the study tiny; request `all` to make what is"),
         ([TABLE, "-R", "results/smoke/x", "--configfile", CONFIG], "No rule to produce results/smoke/x"),
         ([f"{RUN}9/run.json", "--configfile", CONFIG], "the study tiny has no runs bs16-lr0.1-seed09"),
         (["al", "--configfile", CONFIG], "No rule to produce al"),

@@ -147,6 +147,10 @@ def check_targets(targets):
     gathered = {f"{folder}{part}" for part in ("analysis", "tables", "figures")}
     outputs = targets and set(map(workflow.modifier.modify_path, study.paths.outputs))
     for target in targets:
+        if f"{target}/" == folder:
+            fail(
+                f"{target}: is the folder of the study {study.name}; request `all` to make what is in it"
+            )
         if not target.startswith(folder):
             # Beside a module, other rules may write to `results/`.
             if target.startswith("results/") and not IS_MODULE:

@@ -19,8 +19,8 @@ setup: $(VENV)/.ready ## Install Batchscape into VENV
 	@echo "Ready. In each new terminal: source $(VENV)/bin/activate"
 
 study: $(VENV)/.ready ## Check the study file CONFIG and run the study on CORES cores
-	@$(BIN)/python -m batchscape check $(CONFIG)
-	$(BIN)/snakemake --cores $(CORES) all --configfile $(CONFIG)
+	@$(BIN)/python -m batchscape check '$(CONFIG)'
+	$(BIN)/snakemake --cores $(CORES) all --configfile '$(CONFIG)'
 
 test: $(VENV)/.ready-for-tests ## Run all tests
 	$(BIN)/python -m pytest

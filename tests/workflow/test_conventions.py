@@ -1,6 +1,7 @@
 """Conventions of the project, checked by linters and by comparing files."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,13 @@ def test_linters_pass(command: list[str]):
     assert tool, f"{command[0]} is not installed beside this Python"
     done = subprocess.run([tool, *command[1:]], cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_make_study_accepts_a_file_with_a_space_in_its_name():
+    command = ["make", "--dry-run", "study", "CONFIG=config/my study.yaml"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
+    commands = [shlex.split(line) for line in done.stdout.splitlines()[-2:]]
+    assert [command[-1] for command in commands] == ["config/my study.yaml"] * 2
 
 
 def test_config_reference_and_schema_are_up_to_date():

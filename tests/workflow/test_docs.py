@@ -1,12 +1,15 @@
 """The pages name only what exists: links, files, modules, tables, and the tree of the package."""
 
 import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
+from snakemake.cli import get_argument_parser
 
 from batchscape.study.registry import TABLES
 from batchscape.study.study import Study
@@ -85,6 +88,29 @@ def test_the_architecture_page_shows_every_module():
 def test_the_study_of_the_readme_is_valid():
     block = re.search(r"```yaml\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)[1]
     Study.from_mapping(YAML(typ="safe", pure=True).load(block), "README.md")
+
+
+def commands_of(page: Path) -> Iterator[list[str]]:
+    """Yield the arguments of each `snakemake` of a page, in blocks and in the text, without placeholders."""
+    text = page.read_text()
+    blocks = "\n".join(re.findall(r"^ *```sh\n(.*?)```", text, re.DOTALL | re.MULTILINE)).replace("\\\n", " ")
+    for command in [*blocks.splitlines(), *re.findall(r"`(snakemake [^`]+)`", text)]:
+        match = re.match(r"\s*(?:\w+=\S+ )*snakemake (.*)", command)
+        if match:
+            yield [word for word in shlex.split(match[1].partition(" >")[0], comments=True) if word != "…"]
+
+
+def test_snakemake_accepts_the_commands_of_the_pages_with_one_study_file_each():
+    parser = get_argument_parser()
+    number = 0
+    for page in PAGES:
+        for arguments in commands_of(page):
+            if "kubernetes" in arguments:  # its plugin is not installed
+                continue
+            parsed = parser.parse_args(arguments)  # an error of it ends the test
+            assert len(parsed.configfile or []) <= 1, arguments
+            number += 1
+    assert number > 40
 
 
 def test_quoted_messages_are_those_of_the_code():

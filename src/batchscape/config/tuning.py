@@ -131,8 +131,9 @@ class TuningConfig(Section):
     training fails, so that the best one has a distance from them; 1: none."""
 
     pruner: Literal["median", "none"] = "median"
-    """`median`: a trial after those of the grid ends if, after half of its length, its loss is above the median of the
-    earlier trials at the same evaluation (Golovin et al. 2017)."""
+    """`median`: a trial after those of the grid ends, without training its other seeds, if in the second half of the
+    run with its first seed its lowest loss so far is above the median of those of the earlier trials at the same
+    evaluation (Golovin et al. 2017)."""
 
     finalists: Annotated[FinalistsConfig, Field(examples=[{"settings": 3}])] = FinalistsConfig()
     """What trains again before a setting is chosen."""

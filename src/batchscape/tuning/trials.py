@@ -225,7 +225,8 @@ class Search:
         trial = self._start(study, proposal)
         outcomes: dict[int, Outcome] = {}
         for index, seed in enumerate(seeds):
-            report = None if is_finalist else self._reporter(trial, index, proposal.is_prunable)
+            # The pruner looks at the lowest loss of all reports of a trial, so a second seed would never be pruned.
+            report = None if is_finalist or index else self._reporter(trial, proposal.is_prunable)
             outcomes[seed] = self.evaluate(
                 to_hyperparameters(proposal.point), seed, is_complete=is_finalist, report=report
             )
@@ -240,17 +241,16 @@ class Search:
         self.on_trial(result)
         return result
 
-    def _reporter(self, trial: optuna.Trial, seed_index: int, is_prunable: bool) -> Report:
+    def _reporter(self, trial: optuna.Trial, is_prunable: bool) -> Report:
         """Return the function that reports the evaluations of a run to the journal, and asks the pruner."""
         reported = self.trials_study.get_trials(deepcopy=False)[trial.number].intermediate_values
         last = max(reported, default=0)
 
         def report(evaluation: int, loss: float) -> bool:
-            step = seed_index * self.cost.evaluations + evaluation
-            if step < last:  # a killed job has reported it, and was not to stop there
+            if evaluation < last:  # a killed job has reported it, and was not to stop there
                 return False
-            if step > last:
-                trial.report(loss, step)
+            if evaluation > last:
+                trial.report(loss, evaluation)
             return is_prunable and trial.should_prune()
 
         return report

@@ -11,7 +11,7 @@ import pytest
 from batchscape.config.tuning import TuningConfig
 from batchscape.tuning.journal import open_journal
 from batchscape.tuning.rules import COMPLETED, DIVERGED, EXTENSION, FINALIST, PRUNED, Outcome, Trial
-from batchscape.tuning.trials import Cost, Search, Studies
+from batchscape.tuning.trials import Cost, Report, Search, Studies
 
 INITIAL_LOSS = 3.0
 EVALUATIONS = 10
@@ -104,6 +104,17 @@ def test_pruned_trials_cost_only_what_they_trained(tmp_path: Path):
     assert not any(trial.is_pruned for trial in unpruned)
     assert len(searched) >= sum(trial.stage != FINALIST for trial in unpruned)
     assert sum(trial.examples for trial in searched) <= COST.total
+
+
+def test_only_the_run_with_the_first_seed_of_a_trial_asks_the_pruner(tmp_path: Path):
+    function, asked = Function(), set()
+
+    def evaluate(hyperparameters: dict[str, float], seed: int, *, is_complete: bool, report: Report | None) -> Outcome:
+        asked.add((seed, report is not None))
+        return function(hyperparameters, seed, is_complete=is_complete, report=report)
+
+    search_with(evaluate, tmp_path / "journal", tuning_of())
+    assert asked == {(5, True), (6, False), *((seed, False) for seed in (200, 201, 202))}
 
 
 @pytest.mark.parametrize("kill_at", [1, 30, 61, 66, PRUNED])

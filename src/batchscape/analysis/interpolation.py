@@ -42,7 +42,8 @@ def interpolate(
 
     BatchNorm statistics are re-estimated on the training set at each point, interpolated like the weights, or fixed at
     those of the first weights, as `config.batch_norm` says. Other floating-point buffers, such as running statistics of
-    other layers, are interpolated unless they are fixed. Both surfaces use the same buffers.
+    other layers, are interpolated unless they are fixed. Beyond the two weights, buffers are those of the nearer ones.
+    Both surfaces use the same buffers.
 
     Args:
         training: The loss over the training examples; its BatchNorm statistics are modified.
@@ -65,7 +66,8 @@ def interpolate(
     def evaluate(alpha: float) -> Mapping[str, float]:
         weights = lerp_weights(first.vector, second.vector, alpha)
         if config.batch_norm != "fixed":
-            buffers = {name: _lerp_buffer(first.buffers[name], second.buffers[name], alpha) for name in moved}
+            place = min(max(alpha, 0.0), 1.0)  # beyond a run a variance could become negative
+            buffers = {name: _lerp_buffer(first.buffers[name], second.buffers[name], place) for name in moved}
             training.batch_norm_statistics = validation.batch_norm_statistics = buffers
         if training.has_batch_norm and config.batch_norm == "re-estimate":
             training.estimate_batch_norm_statistics(weights)

@@ -60,7 +60,7 @@ def test_batch_norm_statistics_on_a_line_follow_the_policy(policy: str):
     first, second = batch_norm_network(0), batch_norm_network(1)
     held_out = synthetic_images(30, seed=5)
     surfaces = image_surface(first, IMAGES, LABELS), image_surface(first, *held_out)
-    config = InterpolationConfig(points=3, alpha_range=(0.0, 1.0), batch_norm=policy)
+    config = InterpolationConfig(points=7, alpha_range=(-1.0, 2.0), batch_norm=policy)
     rows = interpolate(*surfaces, network_weights(first), network_weights(second), config)
     assert set(rows["batch_norm"]) == {policy}
     for row in rows.itertuples():
@@ -75,7 +75,8 @@ def test_batch_norm_statistics_on_a_line_follow_the_policy(policy: str):
         elif policy == "interpolate":
             for name in ("running_mean", "running_var"):
                 ends = getattr(first[1], name), getattr(second[1], name)
-                getattr(middle[1], name).copy_((1 - row.alpha) * ends[0] + row.alpha * ends[1])
+                place = min(max(row.alpha, 0), 1)  # beyond, a variance could be negative
+                getattr(middle[1], name).copy_((1 - place) * ends[0] + place * ends[1])
         assert row.train_loss == pytest.approx(evaluate(middle, IMAGES, LABELS)[0], rel=1e-5)
         assert row.validation_loss == pytest.approx(evaluate(middle, *held_out)[0], rel=1e-5)
 
@@ -100,7 +101,7 @@ def test_other_buffers_on_a_line_are_interpolated_unless_fixed(policy: str):
     first, second = HasBuffers(0), HasBuffers(1)
     held_out = synthetic_images(30, seed=5)
     surfaces = image_surface(first, IMAGES, LABELS), image_surface(first, *held_out)
-    config = InterpolationConfig(points=3, alpha_range=(0.0, 1.0), batch_norm=policy)
+    config = InterpolationConfig(points=7, alpha_range=(-1.0, 2.0), batch_norm=policy)
     rows = interpolate(*surfaces, network_weights(first), network_weights(second), config)
     assert set(rows["batch_norm"]) == {"none"}
     for row in rows.itertuples():
@@ -108,6 +109,7 @@ def test_other_buffers_on_a_line_are_interpolated_unless_fixed(policy: str):
         vector = (1 - row.alpha) * parameter_vector(first) + row.alpha * parameter_vector(second)
         nn.utils.vector_to_parameters(torch.from_numpy(vector).float(), middle.parameters())
         if policy != "fixed":
-            middle.mean.copy_((1 - row.alpha) * first.mean + row.alpha * second.mean)
+            place = min(max(row.alpha, 0), 1)
+            middle.mean.copy_((1 - place) * first.mean + place * second.mean)
         assert row.train_loss == pytest.approx(evaluate(middle, IMAGES, LABELS)[0], rel=1e-5)
         assert row.validation_loss == pytest.approx(evaluate(middle, *held_out)[0], rel=1e-5)

@@ -38,7 +38,7 @@ def test_linters_pass(command: list[str]):
 
 
 def test_make_study_accepts_a_file_with_a_space_in_its_name():
-    command = ["make", "--dry-run", "study", "CONFIG=config/my study.yaml"]
+    command = ["make", "--dry-run", "--no-print-directory", "study", "CONFIG=config/my study.yaml"]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=True)
     commands = [shlex.split(line) for line in done.stdout.splitlines()[-2:]]
     assert [command[-1] for command in commands] == ["config/my study.yaml"] * 2

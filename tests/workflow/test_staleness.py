@@ -74,7 +74,7 @@ FROM_BRANCHES = {
 } | CLAIMS
 BRANCH_JOBS = {"analyze bs64-lr0.02-seed0: branching at 2epochs"}
 STAGES = {"stages bs64-lr0.02-batchwarmup"}
-BRANCHING = {"analyze bs64-lr0.02-seed0: state at 2epochs"} | BRANCH_JOBS | FROM_BRANCHES | STAGES
+BRANCHING = BRANCH_JOBS | FROM_BRANCHES | STAGES
 SURFACES = SHARPNESS | ALIGNMENT | LINES | PLANES | TRAJECTORIES | CURVATURE | DENSITY
 OF_CONTRASTED = ("trajectory", "curvature", "spectral_density")
 SURFACE_ANALYSES = {"sharpness", "gradient_alignment", "interpolation", "landscape", *OF_CONTRASTED}
@@ -110,8 +110,8 @@ def landscape_jobs(run: str) -> set[str]:
 
 
 def branch_jobs(run: str, point: str = "2epochs") -> set[str]:
-    """Return the jobs of the branches of a run from a point on."""
-    return {f"analyze {run}: state at {point}", f"analyze {run}: branching at {point}"}
+    """Return the job of the branches of a run from a point on."""
+    return {f"analyze {run}: branching at {point}"}
 
 
 def contrasted_jobs(setting: str) -> set[str]:

@@ -285,37 +285,6 @@ rule interpolation:
         "../scripts/interpolation.py"
 
 
-rule branch_state:
-    """The complete state of a run at a point of its training; the run has saved it unless it is older."""
-    input:
-        run=study.paths.run_file("{run}", "run.json"),
-        data=study.paths.prepared_data,
-    output:
-        study.paths.branch_file("{run}", "{point}", "state.safetensors"),
-    log:
-        study.paths.log("branch_state/{run}/at{point}"),
-    conda:
-        "../../envs/batchscape.yaml"
-    threads: study.resources.devices
-    resources:
-        gpu=lambda wildcards: requested_gpus(study.job_resources.training_gpus),
-        jobs_per_gpu=study.resources.jobs_per_gpu,
-        devices=study.resources.devices,
-        nodes=study.resources.nodes,
-        tasks=study.job_resources.slurm_tasks,
-        gres=study.job_resources.slurm_gres,
-    params:
-        code=lambda wildcards: hash_code(
-            "branch_state.py",
-            study.model_module,
-            other_files=study.custom_training_files,
-        ),
-    message:
-        "Analyzing {wildcards.run}: state at {wildcards.point}"
-    script:
-        "../scripts/branch_state.py"
-
-
 # Not one job for all seeds of a setting, as above: branches are trainings, which take as long as a run, so the seeds of a
 # study of long runs branch in parallel, each as soon as its run is complete.
 rule branching:
@@ -323,7 +292,6 @@ rule branching:
     input:
         run=study.paths.run_file("{run}", "run.json"),
         data=study.paths.prepared_data,
-        state=study.paths.branch_file("{run}", "{point}", "state.safetensors"),
     output:
         study.paths.csv("branches/{run}/at{point}"),
     log:

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 # What jobs save beside their outputs, undeclared, so that a rerun can resume or reuse it.
-REUSED_BY_JOBS = (".completed", "resume", "optuna.journal", "trial", ".cache", "prefix")
+REUSED_BY_JOBS = (".completed", "resume", "optuna.journal", "trial", ".cache")
 MAX_FAILURES = 10
 
 

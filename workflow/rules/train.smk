@@ -86,7 +86,7 @@ for rule_of_runs in TRAIN_RULES:
             nodes=study.resources.nodes,
             tasks=study.job_resources.slurm_tasks,
             gres=study.job_resources.slurm_gres,
-            # Resources, not params: a run need not train again to be branched or tracked, see `branch_state` and `track`.
+            # Resources, not params: a run need not train again to be branched or tracked, see `branching` and `track`.
             states=of_runs(rule_of_runs, list_states),
             tracking=study.specs.tracking,
         # The same for all seeds: a run stays up to date whichever seeds share a process.
@@ -179,6 +179,7 @@ for rule_of_runs in CONFIRM_RULES:
             study.paths.benchmark(f"confirm/{rule_of_runs.label}")
         wildcard_constraints:
             **rule_of_runs.constraints,
+        priority: study.job_resources.confirmation_priority
         conda:
             "../../envs/batchscape.yaml"
         threads: study.resources.devices

@@ -5,10 +5,11 @@ from batchscape.runtime.job import job_log
 import json
 from pathlib import Path
 
-from batchscape.analysis.branching import Config, train_branches
+from batchscape.analysis.branching import Config, cached_state, train_branches
 from batchscape.analysis.collect import collect
 from batchscape.config.budget import parse_point
 from batchscape.io.frames import write_frame
+from batchscape.io.run_directory import RunDirectory
 from batchscape.runtime.gpus import allocate_gpus
 from batchscape.training.execution import Execution
 
@@ -21,11 +22,13 @@ if __name__ == "__main__":
         config = Config.model_validate_json(snakemake.params.spec)
         point, factors = parse_point(snakemake.wildcards.point), json.loads(snakemake.params.factors)
         execution = Execution.of_job(snakemake.threads, resources, snakemake.params.code)
-        data, state, output = Path(snakemake.input.data), Path(snakemake.input.state), Path(snakemake.output[0])
+        directory = Path(snakemake.input.run).parent
+        data, output = Path(snakemake.input.data), Path(snakemake.output[0])
         # The factors are not in the key: a new one trains no other branch again.
         key = [snakemake.params.spec, snakemake.params.code]
+        state = cached_state(RunDirectory(directory), data, output, point, execution)
         rows = collect(
-            [Path(snakemake.input.run).parent],
+            [directory],
             lambda run: train_branches(run, data, state, output, config, point, factors, key, execution),
         )
         write_frame(output, rows)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from batchscape.analysis.cache import CACHE, cached
+from batchscape.analysis.cache import CACHE, cached, cached_file
 from batchscape.config.branching import NUM_EVALUATIONS, RATE_EXPONENTS
 from batchscape.config.branching import BranchingConfig as Config
 from batchscape.config.budget import Budget, Warmup, point_name
@@ -124,6 +124,8 @@ def save_state(run: RunDirectory, data: Path, output: Path, point: Budget, execu
         execution: How it trains.
     """
     step, summary = reached_step(run, point), run.summary()
+    prefix_path = output.parent / f"at{point_name(point)}-prefix"
+    output.parent.mkdir(parents=True, exist_ok=True)
     if step is None:
         write_bytes(output, b"")
         return
@@ -131,14 +133,31 @@ def save_state(run: RunDirectory, data: Path, output: Path, point: Budget, execu
     if read_checkpoint(folder, summary["provenance"]["run_key"]) is None:
         log.info("%s has not saved its state after step %d: training up to it", run.path.name, step)
         spec = specify_prefix(RunSpec.model_validate(summary["spec"]), step, summary["training_examples"])
-        prefix = RunDirectory(output.parent / "prefix")
+        prefix = RunDirectory(prefix_path)
         if prefix.is_complete and not (prefix.state_folder(step) / CHECKPOINT).exists():
             shutil.rmtree(prefix.path)  # its state was moved by a job that was killed before it removed the rest
         train(spec, data, prefix.path, execution, states=[Budget(steps=step)])
         folder = prefix.state_folder(step)
     (folder / CHECKPOINT).replace(output)
-    for used in (folder, output.parent / "prefix"):
+    for used in (folder, prefix_path):
         shutil.rmtree(used, ignore_errors=True)
+
+
+def cached_state(run: RunDirectory, data: Path, output: Path, point: Budget, execution: Execution) -> Path:
+    """Return the file with the complete state of a run at a point, cached as long as the run is the same.
+
+    Args:
+        run: The run.
+        data: The prepared data.
+        output: The file for the rows of the branches, beside which the state is cached.
+        point: The point.
+        execution: How it trains, if it has not saved the state, see `save_state`.
+    """
+
+    def write(file: Path) -> None:
+        save_state(run, data, file, point, execution)
+
+    return cached_file(output, (), [run], write, f"at{point_name(point)}-state", ".safetensors")
 
 
 def specify_prefix(spec: RunSpec, step: int, num_examples: int) -> RunSpec:
@@ -177,7 +196,7 @@ def train_branches(
     Args:
         run: The run.
         data: The prepared data.
-        state: The state at the point, see `save_state`.
+        state: The state at the point, see `cached_state`.
         output: The file for the rows, beside which they are cached.
         config: Section `branching` of the config.
         point: Where the branches begin.
@@ -196,10 +215,9 @@ def train_branches(
         row_key = [*key, hashlib.file_digest(stream, "sha256").hexdigest()]
     rows = []
     for factor in factors:
-        name = f"at{point_name(point)}-x{factor}"
-        directory = output.parent / CACHE / name
+        directory = output.parent / CACHE / f"at{point_name(point)}-x{factor}"
         train_one = partial(train_branch, run, data, state, directory, config, point, factor, execution)
-        rows.append(cached(output, row_key, [run], train_one, name))
+        rows.append(cached(output, row_key, [run], train_one, directory.name))
         # What is left of the branch is its row.
         shutil.rmtree(directory, ignore_errors=True)
         gc.collect()  # Lightning modules are in reference cycles, together with their data
@@ -221,7 +239,7 @@ def train_branch(
     Args:
         run: The run.
         data: The prepared data.
-        state: The state at the point, see `save_state`.
+        state: The state at the point, see `cached_state`.
         directory: The directory of the branch, from which an interrupted one resumes.
         config: Section `branching` of the config.
         point: Where the branch begins.

@@ -99,10 +99,6 @@ class Paths:
         """The same of the runs of a setting that an analysis reads."""
         return [self.run_file(run, "run.json") for run in self.plan.analyzed_runs(analysis, setting)]
 
-    def branch_file(self, run: str, point: str, name: str) -> str:
-        """A file of the branches of a run from a point on, such as the state that they begin from."""
-        return f"{self.folder}/branches/{run}/at{point}/{name}"
-
     def csv(self, name: str) -> str:
         """The file of a table or analysis, such as `tables/fixed_lr` or `analysis/distance`."""
         return f"{self.folder}/{name}.csv"

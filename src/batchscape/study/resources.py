@@ -55,6 +55,11 @@ class JobResources:
         # It takes one core, so it displaces one search or training at most, whose priority it has to exceed.
         return 3
 
+    @property
+    def confirmation_priority(self) -> int:
+        """The priority of a run of the confirmation: above that of figures, which have time while it trains."""
+        return self.artifact_priority + 1
+
     def run_priority(self, name: str) -> float:
         """Return the priority of a training: from 0 to 1 for the first run of each batch size, else 0."""
         run = self.config.runs[name]

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from batchscape.analysis.branching import (
+    cached_state,
     reached_step,
     save_state,
     smooth_losses,
@@ -138,6 +139,21 @@ def test_state_of_a_run_that_has_not_saved_it_is_trained_up_to(base: RunDirector
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
+def test_state_is_cached_as_long_as_the_run_is_the_same(data_file: Path, tmp_path: Path):
+    run = RunDirectory(train(recipe(), data_file, tmp_path / "run", CODE, states=POINTS[:1]))
+    saved, output = state_at(run, POINTS[0]).read_bytes(), tmp_path / "branches" / "at1epochs.csv"
+    state = cached_state(run, data_file, output, POINTS[0], CODE)
+    assert state.read_bytes() == saved
+    written = state.stat().st_mtime_ns
+    assert cached_state(run, data_file, output, POINTS[0], CODE) == state
+    assert state.stat().st_mtime_ns == written
+    train(recipe(seed=4), data_file, run.path, CODE, states=POINTS[:1])
+    other = state_at(run, POINTS[0]).read_bytes()
+    assert other != saved
+    assert cached_state(run, data_file, output, POINTS[0], CODE).read_bytes() == other
+    assert len(list((output.parent / ".cache").iterdir())) == 1
+
+
 def test_state_that_was_moved_before_a_kill_is_trained_up_to_again(data_file: Path, tmp_path: Path):
     run = RunDirectory(train(recipe(), data_file, tmp_path / "run", CODE))
     output = tmp_path / "branches" / "state.safetensors"
@@ -148,7 +164,7 @@ def test_state_that_was_moved_before_a_kill_is_trained_up_to_again(data_file: Pa
     step = reached_step(run, POINTS[0])
     assert step is not None
     spec = specify_prefix(recipe(), step, run.summary()["training_examples"])
-    prefix = RunDirectory(train(spec, data_file, output.parent / "prefix", CODE))
+    prefix = RunDirectory(train(spec, data_file, output.parent / "at1epochs-prefix", CODE))
     assert prefix.is_complete
     save_state(run, data_file, output, POINTS[0], CODE)
     assert recorded(branch_directory(run, data_file, tmp_path / "again", POINTS[0], 2, state=output)) == expected

@@ -524,7 +524,7 @@ def test_one_run_per_batch_size_starts_early_largest_first():
     searches = [study.job_resources.search_priority(size) for size in (16, 64, 256)]
     assert searches == sorted(searches)
     assert max(map(priority, study.runs)) < min(searches)
-    assert max(searches) < study.job_resources.artifact_priority
+    assert max(searches) < study.job_resources.artifact_priority < study.job_resources.confirmation_priority
     assert sum(searches) < 1000  # the priority of the timing of devices
 
 

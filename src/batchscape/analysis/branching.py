@@ -144,7 +144,7 @@ def save_state(run: RunDirectory, data: Path, output: Path, point: Budget, execu
 
 
 def cached_state(run: RunDirectory, data: Path, output: Path, point: Budget, execution: Execution) -> Path:
-    """Return the file with the complete state of a run at a point, cached as long as the run is the same.
+    """Return the file with the complete state of a run at a point, cached while the run and the code are the same.
 
     Args:
         run: The run.
@@ -153,11 +153,9 @@ def cached_state(run: RunDirectory, data: Path, output: Path, point: Budget, exe
         point: The point.
         execution: How it trains, if it has not saved the state, see `save_state`.
     """
-
-    def write(file: Path) -> None:
-        save_state(run, data, file, point, execution)
-
-    return cached_file(output, (), [run], write, f"at{point_name(point)}-state", ".safetensors")
+    part, suffix = f"at{point_name(point)}-state", ".safetensors"
+    write = partial(save_state, run, data, point=point, execution=execution)
+    return cached_file(output, [execution.code], [run], write, part, suffix)
 
 
 def specify_prefix(spec: RunSpec, step: int, num_examples: int) -> RunSpec:

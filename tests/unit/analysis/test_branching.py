@@ -139,7 +139,7 @@ def test_state_of_a_run_that_has_not_saved_it_is_trained_up_to(base: RunDirector
     assert [path.name for path in output.parent.iterdir()] == [output.name]
 
 
-def test_state_is_cached_as_long_as_the_run_is_the_same(data_file: Path, tmp_path: Path):
+def test_state_is_cached_while_the_run_and_the_code_are_the_same(data_file: Path, tmp_path: Path):
     run = RunDirectory(train(recipe(), data_file, tmp_path / "run", CODE, states=POINTS[:1]))
     saved, output = state_at(run, POINTS[0]).read_bytes(), tmp_path / "branches" / "at1epochs.csv"
     state = cached_state(run, data_file, output, POINTS[0], CODE)
@@ -151,6 +151,8 @@ def test_state_is_cached_as_long_as_the_run_is_the_same(data_file: Path, tmp_pat
     other = state_at(run, POINTS[0]).read_bytes()
     assert other != saved
     assert cached_state(run, data_file, output, POINTS[0], CODE).read_bytes() == other
+    # Also how a state is trained up to may have been edited.
+    assert cached_state(run, data_file, output, POINTS[0], Execution(code="edited")).read_bytes() != other
     assert len(list((output.parent / ".cache").iterdir())) == 1
 
 
